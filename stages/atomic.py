@@ -1,0 +1,55 @@
+"""Write beside, then rename: an output is there whole, or it is not there."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SUFFIX = ".partial"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a path beside ``path`` to write to, and renames it to ``path`` if the block succeeds.
+
+    The folder is made when it is missing. If the block raises, the partial file is removed and ``path``
+    stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + _SUFFIX)
+    try:
+        yield partial
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside ``path`` to fill, and puts it in the place of ``path`` if the block succeeds.
+
+    If the block raises, the partial folder is removed and ``path`` stays as it was. A folder left by a
+    killed run is cleared first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + _SUFFIX)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.replace(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes ``text`` to ``path`` as UTF-8, atomically."""
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
