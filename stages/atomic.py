@@ -23,8 +23,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as written:
             os.fsync(written.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        _name(error, path)
         raise
 
 
@@ -44,9 +45,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        _name(error, path)
         raise
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """A failed write says "no space left on device" but not where; this does."""
+    if isinstance(error, OSError) and not error.filename:
+        error.filename = str(path)
 
 
 def write_text(path: Path, text: str) -> None:

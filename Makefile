@@ -1,0 +1,56 @@
+# Every command of the project. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help env lock repro test test-slow check bench ui sync clean
+
+# MLflow (the first two) and DVC send no usage data from here.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := true
+
+# `python` and `dvc` are the environment's, also in what these commands start, and see nothing but the lock.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH PYTHONHOME
+
+# Tests read MNIST from a folder beside the checkout where there is one (set the variable, even to nothing, to choose).
+neighbour := $(shell cd ../shared/data/mnist 2>/dev/null && pwd)
+ifneq ($(neighbour),)
+test test-slow: export FEDPIPE_MNIST_SOURCE ?= $(neighbour)
+endif
+
+help: ## list the commands
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+env: ## make .venv hold exactly what requirements.lock names; PYTHON=... says which Python 3.11
+	@./environment.sh install
+
+lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRADE=1 takes the newest versions
+	@./environment.sh lock
+
+repro: env ## run what changed of the pipeline: download, partition, train, evaluate
+	@echo "repro: running the stages whose code, params or inputs changed"
+	@.venv/bin/dvc repro
+
+# ARGS goes to pytest. EXIT_CODE names a file for pytest's exit code, which make would turn into its own.
+test: env ## run the tests; ARGS="-k lock" picks some
+	@echo "test: running the fast tests$(if $(FEDPIPE_MNIST_SOURCE), with MNIST from $(FEDPIPE_MNIST_SOURCE))"
+	@.venv/bin/python -m pytest $(ARGS) $(if $(EXIT_CODE),; echo $$? >'$(EXIT_CODE)')
+
+test-slow: env ## run the proofs that take minutes
+	@echo "test-slow: running the proofs that take minutes"
+	@.venv/bin/python -m pytest -m slow $(ARGS)
+
+check: env ## check format, lint and types (the same hooks as pre-commit)
+	@.venv/bin/pre-commit run --all-files
+
+bench: env ## measure a training round against stock TFF and the bound
+	@.venv/bin/python -m benchmarks.rounds
+
+ui: env ## open the MLflow UI with this project's runs, on loopback
+	@.venv/bin/python -m stages.tracking ui
+
+sync: env ## log what a tracking server missed while it was down
+	@.venv/bin/python -m stages.tracking sync
+
+clean: ## remove the environments and the tools' caches; data, models and runs stay
+	rm -rf .venv .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,46 @@
+"""One process of this project's training, through its real code path: worker, runtime and training loop.
+
+python -m benchmarks.fedpipe_rounds CLIENTS ROUNDS SHARDS   (prints one JSON line)
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from stages import params
+from stages.shards import Manifest
+from stages.train.worker import Worker
+
+
+def peak_bytes(pid: int | str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def main() -> None:
+    clients, rounds, shards = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    begin = time.perf_counter()
+    settings = params.load(params.Train).model_copy(
+        update={"rounds": rounds, "model": "seed_cnn", "clients_per_round": "all", "local_epochs": 1, "batch_size": 20}
+    )
+    manifest = Manifest.read(shards).model_copy(update={"clients": clients})
+    seconds: list[float] = []
+    first: list[float] = []
+
+    def on_round(_: object, took: float) -> None:
+        if not seconds:
+            first.append(time.perf_counter() - begin - took)
+        seconds.append(took)
+
+    with Worker(Path("logs/bench/worker.log")) as worker:
+        from stages.train import loop
+
+        loop.LOG = Path("logs/bench/rounds.log")
+        loop.train(settings, manifest, shards, worker, on_round)
+        peaks = {"driver_peak_bytes": peak_bytes("self"), "worker_peak_bytes": peak_bytes(worker.pid)}
+    print(json.dumps({"startup": first[0], "seconds": seconds, **peaks}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""``make bench``: seconds a round of stock TFF, of this project and of the machine's bound, interleaved, in one go.
+
+Prints a table and stores it with the machine's facts in benchmarks/results.json. A process can be fast or slow as a
+whole, so each figure is the median over several processes, each giving its median round after the first; ratios are
+taken within a turn, when the machine is in one mood. Run it with nothing else running.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.workload import RAW, training_set
+from stages import pinning, provenance
+from stages.shards import write_shards
+
+RESULTS = Path("benchmarks/results.json")
+CORES = len(os.sched_getaffinity(0))
+
+
+def run(command: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """Runs a subject in a process group of its own and returns its JSON line; ends what it leaves behind."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=output, stderr=errors, env=env, start_new_session=True
+        )
+        code = process.wait()
+        # Stock TFF leaves its worker running.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        errors.seek(0)
+        if code:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{errors.read().decode()[-3000:]}")
+        output.seek(0)
+        return json.loads(output.read().decode().strip().splitlines()[-1])
+
+
+def stock_environment() -> dict[str, str]:
+    """The user's environment without this project's pinning, but for the one setting that makes stock TFF faster."""
+    env = {name: value for name, value in os.environ.items() if name not in pinning.PINNED}
+    return env | {"TF_NUM_INTRAOP_THREADS": "1"}
+
+
+def stock(clients: int, rounds: int) -> dict[str, Any]:
+    return run(["benchmarks.stock_tff", str(clients), str(rounds)], stock_environment())
+
+
+def fedpipe(clients: int, rounds: int, shards: Path) -> dict[str, Any]:
+    return run(["benchmarks.fedpipe_rounds", str(clients), str(rounds), str(shards)], dict(os.environ))
+
+
+def bound(kind: str, clients: int, rounds: int) -> dict[str, Any]:
+    """One process a core, started together; a round takes as long as its slowest process."""
+    shares = [len(part) for part in np.array_split(np.arange(clients), CORES)]
+    processes, first = [], 0
+    for share in shares:
+        command = [sys.executable, "-m", "benchmarks.bare_tensorflow", kind, str(share), str(first), str(rounds)]
+        processes.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        )
+        first += share
+    for process in processes:
+        process.stdout.readline()  # it has warmed up; none starts before all have
+    for process in processes:
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    each = [json.loads(process.communicate()[0].decode().strip().splitlines()[-1])["seconds"] for process in processes]
+    return {"seconds": [max(parts) for parts in zip(*each, strict=True)]}
+
+
+def round_seconds(result: dict[str, Any]) -> float:
+    """The median round after the first, which compiles."""
+    return statistics.median(result["seconds"][1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, default=5, help="processes of each kind")
+    parser.add_argument("--clients", type=int, nargs="+", default=[100, 600])
+    arguments = parser.parse_args()
+    if not RAW.exists():
+        subprocess.run([sys.executable, "-m", "stages.download"], check=True)
+    images, labels = training_set()
+    report: dict[str, Any] = {"machine": provenance.collect() | {"cores": CORES}, "rounds": {}, "memory": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        shards = {}
+        for clients in (600, 3000):
+            shards[clients] = Path(folder) / str(clients)
+            shards[clients].mkdir()
+            write_shards(shards[clients], "mnist", images, labels, np.array_split(np.arange(60_000), clients), 10)
+        for clients in arguments.clients:
+            report["rounds"][clients] = compare(clients, arguments.processes, shards[600])
+        report["memory"] = memory(shards)
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"stored in {RESULTS}")
+
+
+def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
+    """Seconds a round of each subject, ``processes`` turns, and the ratios within each turn."""
+    rounds = 9 if clients <= 100 else 4
+    subjects = {
+        "stock TFF": lambda: stock(clients, 4),
+        "fedpipe": lambda: fedpipe(clients, rounds, shards),
+        "bound (textbook step)": lambda: bound("textbook", clients, rounds),
+        "bound (fedpipe's step)": lambda: bound("fedpipe", clients, rounds),
+    }
+    turns: list[dict[str, float]] = []
+    startup = []
+    for turn in range(processes):
+        seconds = {}
+        for name, subject in subjects.items():
+            result = subject()
+            seconds[name] = round_seconds(result)
+            if name == "fedpipe":
+                startup.append(result["startup"])
+        turns.append(seconds)
+        print(
+            f"{clients} clients, turn {turn + 1}: " + ", ".join(f"{k} {v:.3f} s" for k, v in seconds.items()),
+            flush=True,
+        )
+    summary = {name: spread([turn[name] for turn in turns]) for name in subjects}
+    ratios = {
+        "stock TFF / fedpipe": spread([turn["stock TFF"] / turn["fedpipe"] for turn in turns]),
+        "fedpipe / bound (textbook step)": spread([turn["fedpipe"] / turn["bound (textbook step)"] for turn in turns]),
+        "fedpipe / bound (fedpipe's step)": spread(
+            [turn["fedpipe"] / turn["bound (fedpipe's step)"] for turn in turns]
+        ),
+    }
+    print(f"\n{clients} clients, seconds a round over {processes} processes (minimum, median, maximum)")
+    for name, values in (summary | ratios).items():
+        print(f"  {name:34} {values['minimum']:8.3f} {values['median']:8.3f} {values['maximum']:8.3f}")
+    print(f"  {'start-up before the first round':34} {statistics.median(startup):17.1f} s\n", flush=True)
+    return {"seconds": summary, "ratios": ratios, "turns": turns, "startup_seconds": spread(startup)}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"minimum": min(values), "median": statistics.median(values), "maximum": max(values)}
+
+
+def memory(shards: dict[int, Path]) -> dict[str, Any]:
+    """Peak memory of driver and worker over 100, 600 and 3,000 clients of the same data set."""
+    found = {}
+    for clients in (100, 600, 3000):
+        result = fedpipe(clients, 3, shards[600 if clients <= 600 else clients])
+        found[clients] = {key: result[key] for key in ("driver_peak_bytes", "worker_peak_bytes")}
+        print(
+            f"{clients:5} clients: peak memory of driver {result['driver_peak_bytes'] / 2**20:.0f} MiB, "
+            f"of worker {result['worker_peak_bytes'] / 2**20:.0f} MiB",
+            flush=True,
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The seed recipe's workload, as every subject of the benchmark gets it; imports nothing but NumPy."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+BATCH, LEARNING_RATE, SAMPLES_PER_CLIENT = 20, 0.02, 100
+RAW = Path("data/raw")
+
+
+def training_set() -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's training images uint8 [60000, 28, 28, 1] and labels uint8 [60000], from the download stage's files."""
+    images = np.fromfile(RAW / "train-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 28, 28, 1)
+    return images, np.fromfile(RAW / "train-labels-idx1-ubyte", np.uint8, offset=8)
+
+
+def client_data(clients: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The images and labels of ``clients`` clients of 100 consecutive samples, from client ``first`` on."""
+    images, labels = training_set()
+    for client in range(first, first + clients):
+        mine = slice(client * SAMPLES_PER_CLIENT, (client + 1) * SAMPLES_PER_CLIENT)
+        yield images[mine], labels[mine]

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# The Python environment: `lock` decides what is in it, `install` makes .venv hold exactly that.
+# The Makefile calls it; it works in its own folder, wherever it is called from.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+uv_version=0.13.9
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+die() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+# Sets `python` to a real 3.11, not a shim or a venv's link to it (which may be the .venv about to be replaced),
+# and `python_version` to its full version. The one that .venv was made from comes first: another one on PATH is
+# no reason to install again.
+find_python() {
+    local candidate found seen=
+    local candidates=(.venv/bin/python python3.11 python3 python)
+    [[ -n ${PYTHON:-} ]] && candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
+        found=$("$candidate" -Ic 'import os, sys; print(sys.version.split()[0], os.path.realpath(sys.executable))' \
+            2>/dev/null) || continue
+        if [[ $found == 3.11.* ]]; then
+            read -r python_version python <<<"$found"
+            return
+        fi
+        seen+="${seen:+, }$candidate is ${found%% /*}"
+    done
+    die "fedpipe needs Python 3.11, the newest that TensorFlow Federated has a wheel for, but ${seen:-none of these runs: ${candidates[*]}}; get one" \
+        "(the system's package manager, \`pyenv install 3.11\`, \`uv python install 3.11\` or conda) and run" \
+        "\`PYTHON=/path/to/python3.11 make env\`"
+}
+
+make_venv() {
+    rm -rf "$1"
+    "$python" -m venv "$1" || die "$python could not make a virtual environment in $1 (its message is above);" \
+        "some systems keep that in a package of its own, such as python3.11-venv"
+}
+
+# Shows pip's steps as they come: one line that changes on a terminal, one line a package in a log.
+show_progress() {
+    local total=$1 count=0 verb what rest line=%s\\n
+    [[ -t 1 ]] && line='\r\e[K%s'
+    while read -r verb what rest; do
+        case "$verb $what" in
+            Collecting* | Processing* | Requirement*)
+                count=$((count + 1))
+                [[ $verb == Requirement ]] && what=${rest#satisfied: }
+                printf "$line" "  [$count/$total] $(basename "${what%% *}")"
+                ;;
+            "Building wheels") printf "$line" "  building ${rest#for collected packages: }" ;;
+            Installing*) printf "$line" "  all have the right hash; unpacking them, about a minute" ;;
+        esac
+    done
+    [[ ! -t 1 ]] || echo
+}
+
+# --no-deps: the lock is complete, and pip would object to the overrides.
+# --no-build-isolation: a package without a wheel is built with the setuptools of the lock; in an environment of its
+# own, pip would fetch whatever setuptools is newest, without a hash.
+install_exactly() {
+    .venv/bin/python -m pip install --no-deps --require-hashes --no-build-isolation --use-pep517 --progress-bar off -r "$1"
+}
+
+install() {
+    [[ -f requirements.lock ]] || die "requirements.lock is missing; restore it with git, or make it with \`make lock\`"
+    # Two at once would remove each other's .venv.
+    exec 9<requirements.lock
+    flock --nonblock 9 || { echo "env: waiting for another \`make env\` to end"; flock 9; }
+
+    find_python
+    # The folder belongs to it too: the commands in .venv/bin name it, so a moved checkout needs a new .venv.
+    local stamp=.venv/installed wanted total
+    wanted="$(sha256sum <requirements.lock) $python_version $python $PWD"
+    [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
+
+    [[ $(uname -sm) == "Linux x86_64" ]] ||
+        die "requirements.lock is made for Linux on x86-64, but this is $(uname -sm); use a machine or a container of that kind"
+    total=$(grep -c '^[^ #]' requirements.lock)
+    echo "env: installing the $total packages of requirements.lock into .venv with Python $python_version (2.8 GB, 2 minutes and the download)"
+    make_venv .venv
+    install_exactly <(awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements.lock) >/dev/null &&
+        install_exactly requirements.lock | show_progress "$total" ||
+        die "pip could not install requirements.lock (its message is above); the next \`make env\` starts over"
+    # Last: without it, an installation that was killed counts as none.
+    echo "$wanted" >$stamp
+    echo "env: .venv is ready"
+}
+
+lock() {
+    find_python
+    if [[ $(.venv-lock/bin/uv --version 2>/dev/null) != "uv $uv_version"* ]]; then
+        echo "lock: installing uv $uv_version into .venv-lock"
+        make_venv .venv-lock
+        .venv-lock/bin/python -m pip install --quiet "uv==$uv_version"
+    fi
+    echo "lock: resolving pyproject.toml with overrides.txt${UPGRADE:+, everything to its newest version}"
+    # manylinux_2_31: TensorFlow Federated's wheel asks for it. Without --upgrade, uv keeps the pins that still fit.
+    .venv-lock/bin/uv pip compile pyproject.toml --extra dev --override overrides.txt --output-file requirements.lock \
+        --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+        --python .venv-lock/bin/python --no-python-downloads --python-version 3.11 \
+        --python-platform x86_64-manylinux_2_31 ${UPGRADE:+--upgrade}
+    echo "lock: requirements.lock has $(grep -c '^[^ #]' requirements.lock) packages; \`make env\` installs them"
+}
+
+case ${1:-} in
+    install | lock) "$1" ;;
+    *) die "environment.sh takes \`install\` or \`lock\`, not '${1:-}'" ;;
+esac

@@ -1,0 +1,86 @@
+"""``python -m stages.evaluate``: measure the trained model globally and for each client."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from stages import journal, params, pinning
+from stages.atomic import atomic_file, write_text
+from stages.errors import PipelineError, run_stage
+from stages.evaluate.clients import accuracy_per_client
+from stages.evaluate.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
+from stages.evaluate.pictures import draw_clients, draw_confusion
+from stages.idx import read_labelled_images
+from stages.models import classifier, load_weights
+from stages.shards import Manifest, verify_shards
+
+RAW = Path("data/raw")
+CLIENTS = Path("data/clients")
+WEIGHTS = Path("models/weights.safetensors")
+METRICS = Path("metrics/evaluation.json")
+CLASS_TABLE = Path("metrics/classes.csv")
+CLIENT_TABLE = Path("metrics/clients.csv")
+PREDICTIONS = Path("plots/predictions.csv")
+CONFUSION_PICTURE = Path("plots/confusion.png")
+CLIENT_PICTURE = Path("plots/clients.png")
+
+
+def main() -> None:
+    """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
+    settings = params.load(params.Evaluate)
+    pinning.require_avx2()
+    manifest = Manifest.read(CLIENTS)
+    spec, weights = load_weights(WEIGHTS)
+    if (spec.image_shape, spec.classes) != (manifest.image_shape, manifest.classes):
+        raise PipelineError(
+            f"{WEIGHTS} takes images {spec.image_shape} of {spec.classes} classes, but {CLIENTS} holds "
+            f"{manifest.image_shape} of {manifest.classes}: run the train stage again"
+        )
+    images, labels = read_labelled_images(RAW / "t10k-images-idx3-ubyte", RAW / "t10k-labels-idx1-ubyte")
+    verify_shards(CLIENTS, range(manifest.clients))
+
+    classify = classifier(spec, weights)
+    logits = logits_in_batches(classify, images, settings.batch_size)
+    predicted = logits.argmax(axis=1)
+    counts = confusion(labels, predicted, spec.classes)
+    classes = per_class(counts)
+    clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size)
+    summary = client_summary(clients["accuracy"])
+    metrics = {
+        "loss": mean_loss(logits, labels),
+        "accuracy": float((predicted == labels).mean()),
+        "clients": summary,
+        "precision": {str(row["class"]): row["precision"] for row in classes.to_dict("records")},
+        "recall": {str(row["class"]): row["recall"] for row in classes.to_dict("records")},
+    }
+
+    write_text(METRICS, json.dumps(metrics, indent=2) + "\n")
+    _write_table(classes, CLASS_TABLE)
+    _write_table(clients, CLIENT_TABLE)
+    _write_table(pd.DataFrame({"actual": labels, "predicted": predicted}), PREDICTIONS)
+    title = f"{spec.model} on the {len(labels):,} test images: accuracy {metrics['accuracy']:.4f}"
+    draw_confusion(counts, title, CONFUSION_PICTURE)
+    draw_clients(clients, summary, f"{spec.model} on each of {manifest.clients} clients' shards", CLIENT_PICTURE)
+    print(
+        f"evaluate: loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f} on {len(labels):,} test images; "
+        f"clients: mean {summary['mean']:.4f}, 10th percentile {summary['percentile_10']:.4f}, "
+        f"worst {summary['worst']:.4f}",
+        file=sys.stderr,
+    )
+    journal.record_evaluation(
+        weights=WEIGHTS,
+        metrics=metrics,
+        tables=[METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
+        pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
+    )
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with atomic_file(path) as partial:
+        table.to_csv(partial, index=False)
+
+
+if __name__ == "__main__":
+    run_stage(main)

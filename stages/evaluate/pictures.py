@@ -1,0 +1,40 @@
+"""Evaluation as pictures: where the model errs, and for whom."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.pictures import picture
+
+
+def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
+    """Draws confusion counts [classes, classes] to ``path``, coloured by the share of the actual class."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with picture(path, 6.4, 5.6) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for actual, predicted in np.ndindex(counts.shape):
+            colour = "white" if shares[actual, predicted] > 0.5 else "0.25"
+            axes.text(
+                predicted, actual, str(counts[actual, predicted]), ha="center", va="center", color=colour, fontsize=8
+            )
+        axes.set(xlabel="predicted", ylabel="actual", title=title)
+        axes.set_xticks(range(len(counts)))
+        axes.set_yticks(range(len(counts)))
+        axes.grid(visible=False)
+        figure.colorbar(image, label="share of the actual class", shrink=0.8)
+
+
+def draw_clients(clients: pd.DataFrame, summary: dict[str, float], title: str, path: Path) -> None:
+    """Draws the distribution of the clients' accuracies to ``path``, with worst, 10th percentile and mean."""
+    accuracies = np.sort(clients["accuracy"].dropna().to_numpy())
+    with picture(path, 8, 3.8) as figure:
+        axes = figure.subplots()
+        edges = np.arange(len(accuracies) + 1)
+        axes.stairs(accuracies, edges, fill=True, color="C0", alpha=0.7)
+        for (name, value), style in zip(summary.items(), ("-", ":", "--"), strict=True):
+            axes.axhline(value, color="0.2", linestyle=style, label=f"{name.replace('_', ' ')} {value:.3f}")
+        axes.set(xlabel="client, sorted by accuracy", ylabel="accuracy on own shard", title=title)
+        axes.set(xlim=(0, len(accuracies)), ylim=(0, 1))
+        axes.legend(loc="lower right")

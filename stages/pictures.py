@@ -1,0 +1,39 @@
+"""How this project draws: one style, and PNG files that depend on the data alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no screen needed, and the same pixels everywhere
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from stages.atomic import atomic_file
+
+_STYLE = {
+    "figure.dpi": 110,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Yields an empty figure of ``width`` x ``height`` inches and saves it to ``path`` as a PNG."""
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
+        figure = plt.figure(figsize=(width, height), layout="constrained")
+        try:
+            yield figure
+            with atomic_file(path) as partial:
+                # No "Software" entry: the file is to say nothing about what wrote it.
+                figure.savefig(partial, format="png", metadata={"Software": None})
+        finally:
+            plt.close(figure)

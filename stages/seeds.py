@@ -1,0 +1,21 @@
+"""Randomness without global state: every draw comes from (seed, purpose, round, client).
+
+A stream depends on nothing else, so a resumed or distributed run draws what an uninterrupted one would.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a stream is for; the numbers are part of the bits and never change."""
+
+    PARTITION = 1
+    INITIAL_WEIGHTS = 2
+    COHORT = 3
+
+
+def generator(seed: int, purpose: Purpose, round_number: int = 0, client: int = 0) -> np.random.Generator:
+    """A generator of its own for one purpose, round and client."""
+    return np.random.default_rng(np.random.SeedSequence([seed, int(purpose), round_number, client]))

@@ -1,0 +1,302 @@
+"""MLflow: what a run, a data set and a model are there. The only module that talks to it.
+
+    python -m stages.tracking sync               logs what a server that was down has missed
+    python -m stages.tracking ui [--port 5000]   opens the MLflow UI on loopback
+    python -m stages.tracking follow JOURNAL     delivers a journal as it is written (the stages start this)
+
+MLflow is imported where it is needed, and never in a process that trains.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from stages.delivery import Unreachable, follow, sync
+from stages.errors import PipelineError, run_stage
+from stages.facts import WEIGHTS_TAG, Event
+from stages.outbox import shown_uri, store_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.models import Model
+
+_JOURNAL_TAG = "fedpipe.journal"
+_PER_BATCH = 100  # params or tags that MLflow takes in one call
+_DIGEST_LENGTH = 36  # that MLflow has room for; the whole digest is in a tag
+# What serving.py imports of this project, and what these import in turn.
+_MODEL_CODE = ("__init__.py", "atomic.py", "errors.py", "layers.py", "models.py", "pinning.py")
+_MODEL_PACKAGES = ("numpy", "safetensors", "tensorflow")
+_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"}
+
+
+class MlflowStore:
+    """A `stages.delivery.Store` in MLflow."""
+
+    def __init__(self) -> None:
+        _configure()
+        self._uri = store_uri()
+        self._experiments: dict[str, str] = {}
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        return MlflowClient(self._uri, registry_uri=self._uri)
+
+    def run_of_journal(self, journal: str, experiment: str) -> str | None:
+        """The id of the run made for the journal of this name."""
+        with _translated():
+            runs = self._tagged(_JOURNAL_TAG, journal, experiment)
+            return runs[0].info.run_id if runs else None
+
+    def run_of_weights(self, sha256: str, experiment: str) -> str | None:
+        """The id of the newest run that trained these weights, a finished one before others."""
+        with _translated():
+            runs = self._tagged(WEIGHTS_TAG, sha256, experiment)
+            runs.sort(key=lambda run: run.info.status != "FINISHED")
+            return runs[0].info.run_id if runs else None
+
+    def _tagged(self, tag: str, value: str, experiment: str) -> "list[Run]":
+        """Runs whose ``tag`` has this value, newest first."""
+        return list(
+            self._client.search_runs(
+                [self._experiment_id(experiment)], f"tags.`{tag}` = '{value}'", order_by=["start_time DESC"]
+            )
+        )
+
+    def create_run(self, journal: str, start: Event) -> str:
+        """Makes the run for a journal and returns its id."""
+        with _translated():
+            tags = start["tags"] | {_JOURNAL_TAG: journal}
+            experiment_id = self._experiment_id(start["experiment"])
+            run = self._client.create_run(experiment_id, start["time"], tags, run_name=start["name"])
+            return run.info.run_id
+
+    def run_name(self, run_id: str) -> str:
+        """The run's name."""
+        with _translated():
+            return self._client.get_run(run_id).info.run_name
+
+    def log(self, run_id: str, event: Event, folder: Path) -> None:
+        """Logs all that ``event`` holds; twice is the same as once."""
+        with _translated():
+            self._log_values(run_id, event)
+            if dataset := event.get("dataset"):
+                self._log_dataset(run_id, dataset)
+            for artifact_folder, paths in event.get("files", {}).items():
+                for path in paths:
+                    self._client.log_artifact(run_id, str(folder / path), artifact_folder or None)
+            if weights := event.get("weights"):
+                self._log_model(run_id, folder / weights)
+            if status := event.get("status"):
+                self._client.set_terminated(run_id, status, event["time"])
+
+    def machine_metrics(self) -> dict[str, float]:
+        """What the machine is doing now, under the names of MLflow's own system metrics."""
+        self._system.collect_metrics()
+        found: dict[str, float] = {}
+        for monitor in self._system.monitors:
+            found |= monitor.aggregate_metrics()
+            monitor.clear_metrics()
+        return {f"system/{name}": value for name, value in found.items()}
+
+    @cached_property
+    def _system(self) -> Any:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        # Not started: its thread would give up the first time that the server is down.
+        return SystemMetricsMonitor(run_id=None, tracking_uri=self._uri)
+
+    def _log_values(self, run_id: str, event: Event) -> None:
+        """Metrics, params and tags, in one call where they fit into one."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(k, v, event["time"], event.get("step", 0)) for k, v in event.get("metrics", {}).items()]
+        params = [Param(key, value) for key, value in event.get("params", {}).items()]
+        tags = [RunTag(key, value) for key, value in event.get("tags", {}).items()]
+        for at in range(0, max(len(metrics), len(params), len(tags)), _PER_BATCH):
+            part = slice(at, at + _PER_BATCH)
+            self._client.log_batch(run_id, metrics[part], params[part], tags[part])
+
+    def _log_dataset(self, run_id: str, dataset: Mapping[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": dataset["source"]})
+        entity = Dataset(dataset["name"], dataset["digest"][:_DIGEST_LENGTH], source_type="local", source=source)
+        self._client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+
+    def _experiment_id(self, name: str) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = self._find_or_create_experiment(name)
+        return self._experiments[name]
+
+    def _find_or_create_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                return self._client.create_experiment(name, _artifact_location(self._uri))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was faster
+                    raise
+                experiment = self._client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage == "deleted":
+            raise PipelineError(
+                f"experiment '{name}' is deleted there: `mlflow experiments restore -x {experiment.experiment_id}` "
+                "brings it back"
+            )
+        return experiment.experiment_id
+
+    def _log_model(self, run_id: str, weights: Path) -> None:
+        """Logs the model to the run, unless it is there; one whose upload was cut short is uploaded again."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.models import Model
+
+        run = self._client.get_run(run_id)
+        known = [self._client.get_logged_model(o.model_id) for o in run.outputs.model_outputs] if run.outputs else []
+        if any(model.status == LoggedModelStatus.READY for model in known):
+            return
+        model = known[0] if known else self._create_model(run)
+        self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        with tempfile.TemporaryDirectory() as folder:
+            description = Model(model.artifact_location, run_id, model_uuid=model.model_id, model_id=model.model_id)
+            _save_model(Path(folder), weights, description)
+            self._client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
+        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _create_model(self, run: "Run") -> "LoggedModel":
+        return self._client.create_logged_model(
+            run.info.experiment_id, "model", run.info.run_id, params=run.data.params, model_type="classifier"
+        )
+
+
+def _save_model(folder: Path, weights: Path, description: "Model") -> None:
+    """Writes ``folder/model``, from which MLflow loads the model on any machine with Python and the packages."""
+    import mlflow.pyfunc
+
+    code = folder / "stages"
+    code.mkdir()
+    here = Path(__file__).parent
+    for name in _MODEL_CODE:
+        shutil.copy(here / name, code)
+    image_shape, classes = _shape_of_model(weights)
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        python_model=here / "serving.py",
+        artifacts={"weights": str(weights)},
+        code_paths=[str(code)],
+        pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", *_MODEL_PACKAGES)],
+        mlflow_model=description,
+        **_interface(image_shape, classes),
+    )
+
+
+def _shape_of_model(weights: Path) -> tuple[list[int], int]:
+    """Image shape [h, w, c] and number of classes, as the file of weights says; without TensorFlow."""
+    from safetensors import safe_open
+
+    with safe_open(str(weights), framework="numpy") as file:
+        spec = json.loads(file.metadata()["fedpipe"])
+    return spec["image_shape"], spec["classes"]
+
+
+def _interface(image_shape: Sequence[int], classes: int) -> dict[str, Any]:
+    """Signature and input example: uint8 images [n, h, w, c] to float32 probabilities [n, classes]."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    images = TensorSpec(np.dtype(np.uint8), (-1, *image_shape))
+    probabilities = TensorSpec(np.dtype(np.float32), (-1, classes))
+    return {
+        "signature": ModelSignature(Schema([images]), Schema([probabilities])),
+        "input_example": np.zeros((1, *image_shape), np.uint8),
+    }
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside a local database; a server decides for itself."""
+    if urlsplit(uri).scheme != "sqlite":
+        return None
+    database = Path(uri.removeprefix("sqlite:///")).absolute()
+    return (database.parent / "mlartifacts").as_uri()
+
+
+def _configure() -> None:
+    """Sets MLflow's switches, before it is imported."""
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_UV_AUTO_DETECT": "false"}
+    # Its own are minutes; a journal is patient, so a single try may be short.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns errors of MLflow and below into `Unreachable`, if trying again may help, else into PipelineError."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in _TRANSIENT:
+            raise Unreachable(_reason(error)) from error
+        raise PipelineError(_reason(error)) from error
+    except (RequestException, SQLAlchemyError, OSError) as error:
+        raise Unreachable(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause if it is the system's (connection refused, no space left), else the first line."""
+    cause = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
+def open_ui(port: int) -> None:
+    """Becomes the MLflow UI on 127.0.0.1 with this project's store."""
+    uri = store_uri()
+    if urlsplit(uri).scheme in ("http", "https"):
+        print(f"the tracking server has a UI of its own: {shown_uri()}")
+        return
+    _configure()
+    print(f"MLflow UI with {shown_uri()}: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sync")
+    commands.add_parser("ui").add_argument("--port", type=int, default=5000)
+    commands.add_parser("follow").add_argument("journal", type=Path)
+    given = parser.parse_args()
+    if given.command == "ui":
+        open_ui(given.port)
+    elif given.command == "sync":
+        sync(MlflowStore)
+    else:
+        os.nice(10)  # the training goes first
+        follow(given.journal, MlflowStore)
+        os._exit(0)  # MLflow and its libraries take seconds to tidy up, and a stage waits for this process
+
+
+if __name__ == "__main__":
+    run_stage(_main)

@@ -1,0 +1,82 @@
+"""``python -m stages.train``: federated averaging over the client shards."""
+
+import hashlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from stages import journal, params, pinning, provenance
+from stages.atomic import write_text
+from stages.errors import run_stage
+from stages.shards import Manifest, verify_shards
+from stages.train import cohort
+from stages.train.worker import Worker
+
+CLIENTS = Path("data/clients")
+WEIGHTS = Path("models/weights.safetensors")
+ROUNDS = Path("metrics/rounds.csv")
+SUMMARY = Path("metrics/training.json")
+PICTURE = Path("plots/training.png")
+
+
+def main() -> None:
+    """Reads params and shards' manifest, trains on a worker, writes weights, tables and the picture."""
+    begin = time.perf_counter()
+    settings = params.load(params.Train)
+    manifest = Manifest.read(CLIENTS)
+    cohort.check(settings, manifest.clients)
+    pinning.require_avx2()
+
+    with Worker() as worker:
+        # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
+        from stages.models import save_weights
+        from stages.train.loop import train
+        from stages.train.records import RoundRecord, draw, write_table
+
+        verify_shards(CLIENTS, range(manifest.clients))
+        title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
+        with journal.record_training(_started(title, manifest)) as run:
+
+            def on_round(record: RoundRecord, seconds: float) -> None:
+                figures = asdict(record)
+                run.log_round(figures.pop("round"), figures | {"seconds": seconds})
+
+            print(f"train: {title}; first round after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+            spec, weights, records = train(settings, manifest, CLIENTS, worker, on_round)
+
+            save_weights(WEIGHTS, spec, weights)
+            write_table(records, ROUNDS)
+            summary = {
+                "loss": records[-1].loss,
+                "accuracy": records[-1].accuracy,
+                "rounds": len(records),
+                "non_finite": sum(record.non_finite for record in records),
+                "bytes_down": sum(record.bytes_down for record in records),
+                "bytes_up": sum(record.bytes_up for record in records),
+                "weights": sum(w.size for w in weights),
+                "weights_sha256": hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(),
+            }
+            write_text(SUMMARY, json.dumps(summary, indent=2) + "\n")
+            draw(records, title, PICTURE)
+            run.log_results(
+                weights=WEIGHTS,
+                tables=[ROUNDS, SUMMARY, CLIENTS / "labels.csv"],
+                pictures=[PICTURE, Path("plots/partition.png")],
+                facts={"total_seconds": time.perf_counter() - begin},
+            )
+
+
+def _started(title: str, manifest: Manifest) -> dict[str, object]:
+    """What MLflow is told before the first round."""
+    return {
+        "name": title,
+        "dataset": {"name": manifest.dataset, "digest": manifest.digest, "source": str(CLIENTS)},
+        "tags": {"fedpipe.data_sha256": manifest.digest},
+        "environment": provenance.collect(),
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

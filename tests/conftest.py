@@ -1,0 +1,76 @@
+"""What tests share: the real MNIST files, small shards of them, and a clone of this project as it stands."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from stages.idx import read_labelled_images
+from stages.shards import write_shards
+from tests import ROOT
+
+# No time limit an example (the first pays for imports), and the same examples on every run.
+settings.register_profile("fedpipe", deadline=None, derandomize=True)
+settings.load_profile("fedpipe")
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the four real MNIST files, fetched by the download stage from wherever it finds them."""
+    project = tmp_path_factory.mktemp("mnist")
+    shutil.copy(ROOT / "params.yaml", project)
+    subprocess.run(
+        [sys.executable, "-m", "stages.download"], cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True
+    )
+    return project / "data/raw"
+
+
+@pytest.fixture(scope="session")
+def training_set(raw: Path) -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's training images and labels."""
+    return read_labelled_images(raw / "train-images-idx3-ubyte", raw / "train-labels-idx1-ubyte")
+
+
+@pytest.fixture(scope="session")
+def make_shards(
+    training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[list[int]], Path]:
+    """Writes shards of the given sizes, of consecutive training images, and returns their folder."""
+
+    def make(sizes: list[int]) -> Path:
+        folder = tmp_path_factory.mktemp("clients")
+        members = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        write_shards(folder, "mnist", *training_set, members, 10)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a fresh clone of this project as it stands, uncommitted changes included, and returns its folder."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name) / "fedpipe"
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+        for file in filter(None, listed.stdout.decode().split("\0")):
+            if (ROOT / file).is_file():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / file, folder / file)
+        git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as it stands"]):
+            subprocess.run([*git, *command], cwd=folder, check=True)
+        return folder
+
+    return make

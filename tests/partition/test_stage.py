@@ -1,0 +1,95 @@
+"""The stage as a command: outputs, their bytes, its speed of start, and what it refuses."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.shards import Manifest, read_shard
+from tests import ROOT
+
+
+def run(folder: Path, *edits: tuple[str, str], **limits: int) -> subprocess.CompletedProcess[str]:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+    def limit() -> None:
+        if limits:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_size"], limits["file_size"]))
+
+    return subprocess.run(
+        [sys.executable, "-m", "stages.partition"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path, raw: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/raw").symlink_to(raw)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [*(folder / "data/clients").rglob("*"), *(folder / "plots").rglob("*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
+
+
+def test_seed_recipe(project: Path, training_set: tuple) -> None:
+    done = run(project)
+    assert done.returncode == 0, done.stderr
+    manifest = Manifest.read(project / "data/clients")
+    assert (manifest.clients, manifest.samples, manifest.classes) == (600, 60_000, 10)
+    images, labels = read_shard(project / "data/clients", 7)
+    assert (images == training_set[0][700:800]).all() and (labels == training_set[1][700:800]).all()
+    counts = pd.read_csv(project / "data/clients/labels.csv", index_col="client")
+    assert counts.shape == (600, 10) and (counts.sum(axis=1) == 100).all()
+    assert (project / "plots/partition.png").read_bytes().startswith(b"\x89PNG")
+    first = contents(project)
+    assert run(project).returncode == 0
+    assert contents(project) == first
+
+
+def test_imports_neither_tensorflow_nor_mlflow(project: Path) -> None:
+    code = "import sys, stages.partition.__main__; print(sorted({'tensorflow', 'mlflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_refuses_before_anything_is_written(project: Path) -> None:
+    done = run(project, ("clients: 600", "clients: 60001"))
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: params.yaml: 'partition.clients' is 60001, but there are only 60000 samples")
+    assert contents(project) == {}
+
+
+def test_lying_input_is_named(project: Path, raw: Path) -> None:
+    (project / "data/raw").unlink()
+    (project / "data/raw").mkdir()
+    for file in raw.iterdir():
+        (project / "data/raw" / file.name).write_bytes(file.read_bytes()[:-1])
+    done = run(project)
+    assert done.returncode == 1 and "train-images-idx3-ubyte has 47040015 bytes, but its header" in done.stderr
+    assert contents(project) == {}
+
+
+def test_full_disk_leaves_the_old_shards(project: Path) -> None:
+    """A limit on the size of files is the nearest thing to a full disk that a test can have."""
+    assert run(project, ("clients: 600", "clients: 20")).returncode == 0
+    before = contents(project)
+    done = run(project, ("clients: 600", "clients: 10"), file_size=100_000)
+    assert done.returncode == 1 and done.stderr.startswith("error: File too large"), done.stderr
+    assert contents(project) == before
+    assert not list((project / "data").glob("*.partial"))

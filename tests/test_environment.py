@@ -1,0 +1,311 @@
+"""The lock, and the commands that install it and set the stage for everything else."""
+
+import base64
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+SWITCHES = {"MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "DVC_NO_ANALYTICS"}
+
+
+def shell_environment(**changes: str) -> dict[str, str]:
+    """A user's shell: without what the `make` that runs these tests, CI or this project has set."""
+    ours = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "EXIT_CODE", "PYTHON", "CI"}
+    ours |= SWITCHES | {"FEDPIPE_MNIST_SOURCE", "PYTEST_CURRENT_TEST"}
+    return {key: value for key, value in os.environ.items() if key not in ours} | changes
+
+
+def run(folder: Path, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=shell_environment(**changes),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def script(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the commands need of a checkout, in a folder with a space in its name."""
+    folder = tmp_path / "a checkout"
+    for name in ["Makefile", "environment.sh", ".ci/run"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+# The lock
+
+
+def locked() -> dict[str, str]:
+    """Each package of requirements.lock and the rest of its entry: version and hashes."""
+    lines = (ROOT / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
+    entries = [line.split("==", 1) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return dict(entries)
+
+
+def locked_versions() -> dict[str, str]:
+    return {name.split("[")[0]: rest.split()[0] for name, rest in locked().items()}
+
+
+def overrides() -> list[tuple[str, str]]:
+    """Each override and the first comment line of its block; overrides without one get an empty text."""
+    found, reason, after_override = [], "", False
+    for line in (ROOT / "overrides.txt").read_text().splitlines():
+        if line.startswith("#"):
+            reason, after_override = (line if after_override or not reason else reason), False
+        elif line.strip():
+            found.append((line, reason))
+            after_override = True
+        else:
+            reason = ""
+    return found
+
+
+def test_every_package_is_pinned_with_a_hash() -> None:
+    assert len(locked()) > 100
+    for name, rest in locked().items():
+        assert re.fullmatch(r"\S+( +--hash=sha256:[0-9a-f]{64})+ *", rest), name
+
+
+def test_the_lock_names_no_address_and_no_path() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    assert "/" not in text
+    assert not re.search(r"^ *-(?!-hash=)", text, re.MULTILINE)  # no option such as --index-url
+
+
+def test_the_lock_satisfies_pyproject_and_overrides() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"], *(line for line, _ in overrides())]
+    versions = locked_versions()
+    for requirement in map(Requirement, wanted):
+        version = versions.get(canonicalize_name(requirement.name))
+        assert version, f"{requirement.name} is not in requirements.lock; run `make lock`"
+        assert requirement.specifier.contains(version), f"{requirement} but {version} is locked; run `make lock`"
+
+
+def test_every_override_says_why() -> None:
+    assert overrides()
+    for line, reason in overrides():
+        assert len(reason) > 20, f"{line!r} has no comment above it that says why"
+
+
+def test_the_environment_holds_exactly_the_lock() -> None:
+    if Path(sys.prefix) != ROOT / ".venv":
+        pytest.skip("the tests run in another environment")
+    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+    del installed["pip"]  # the installer itself: it comes with Python
+    assert installed == locked_versions()
+
+
+# make env
+
+
+@pytest.fixture
+def offline(checkout: Path, tmp_path: Path) -> dict[str, str]:
+    """A lock of one package, and the variables with which pip finds it without a network.
+
+    The package is called setuptools because that one has a way of its own into .venv, and has another version
+    than the one that Python brings.
+    """
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    wheel = wheels / "setuptools-999-py3-none-any.whl"
+    files = {
+        "setuptools_of_the_lock.py": "",
+        "setuptools-999.dist-info/METADATA": "Metadata-Version: 2.1\nName: setuptools\nVersion: 999\n",
+        "setuptools-999.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "setuptools-999.dist-info/RECORD"
+    digests = {name: hashlib.sha256(text.encode()).digest() for name, text in files.items()}
+    rows = [
+        f"{name},sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()},{len(files[name])}"
+        for name, digest in digests.items()
+    ]
+    files[record] = "\n".join([*rows, f"{record},,", ""])
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (checkout / "requirements.lock").write_text(f"setuptools==999 \\\n    --hash=sha256:{digest}\n")
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels.as_uri(), "PIP_CONFIG_FILE": os.devnull}
+
+
+def assert_ready(checkout: Path) -> None:
+    packages = run(checkout, ".venv/bin/python", "-m", "pip", "list", "--format=freeze").stdout.split()
+    assert sorted(line.split("==")[0] for line in packages) == ["pip", "setuptools"]
+    assert "setuptools==999" in packages
+    assert (checkout / ".venv/installed").is_file()
+
+
+def test_another_python_is_refused(checkout: Path, tmp_path: Path, offline: dict[str, str]) -> None:
+    python = script(tmp_path / "other/python", "echo 3.12.1 /opt/python3.12")
+    result = run(checkout, "make", "env", PYTHON=str(python), **offline)
+    assert result.returncode != 0
+    assert (
+        f"needs Python 3.11, the newest that TensorFlow Federated has a wheel for, but {python} is 3.12.1"
+        in result.stderr
+    )
+    assert "PYTHON=/path/to/python3.11 make env" in result.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_no_python_311_on_the_path_is_refused(checkout: Path, tmp_path: Path, offline: dict[str, str]) -> None:
+    script(tmp_path / "bin/python3.11", "exit 127")  # a version manager's stand-in for what is not installed
+    script(tmp_path / "bin/python3", "echo 3.13.0 /opt/python3.13")
+    script(tmp_path / "bin/python", "echo 3.9.2 /opt/python3.9")
+    result = run(checkout, "make", "env", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", **offline)
+    assert result.returncode != 0
+    assert "but python3 is 3.13.0, python is 3.9.2; get one" in result.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_env_installs_the_lock_once(checkout: Path, tmp_path: Path, offline: dict[str, str]) -> None:
+    # The third name tried is the one that fits.
+    script(tmp_path / "bin/python3.11", "exit 127")
+    script(tmp_path / "bin/python3", "echo 3.13.0 /opt/python3.13")
+    (tmp_path / "bin/python").symlink_to(Path(sys.executable).resolve())
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+
+    first = run(checkout, "make", "env", PATH=path, **offline)
+    assert first.returncode == 0, first.stderr
+    assert "[1/1] setuptools" in first.stdout
+    assert_ready(checkout)
+
+    left_over = checkout / ".venv/left-over"
+    left_over.touch()
+    again = run(checkout, "make", "env", **offline)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert left_over.exists()
+
+    with (checkout / "requirements.lock").open("a") as lock:
+        lock.write("# another lock\n")
+    changed = run(checkout, "make", "env", PATH=path, **offline)
+    assert changed.returncode == 0, changed.stderr
+    assert not left_over.exists()
+    assert_ready(checkout)
+
+
+def test_a_killed_install_starts_over(checkout: Path, offline: dict[str, str]) -> None:
+    variables = shell_environment(PYTHON=str(Path(sys.executable).resolve()), **offline)
+    with subprocess.Popen(
+        ["make", "env"], cwd=checkout, env=variables, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        assert any("[1/1] setuptools" in line for line in process.stdout)
+        os.killpg(process.pid, signal.SIGKILL)
+    left_over = checkout / ".venv/left-over"
+    left_over.touch()
+    assert not (checkout / ".venv/installed").exists()
+
+    result = run(checkout, "make", "env", **offline)
+    assert result.returncode == 0, result.stderr
+    assert not left_over.exists()
+    assert_ready(checkout)
+
+
+@pytest.mark.parametrize("entry", ["setuptools==999", f"setuptools==999 --hash=sha256:{'0' * 64}"])
+def test_a_package_without_its_hash_is_refused(checkout: Path, offline: dict[str, str], entry: str) -> None:
+    (checkout / "requirements.lock").write_text(f"{entry}\n")
+    result = run(checkout, "make", "env", PYTHON=str(Path(sys.executable).resolve()), **offline)
+    assert result.returncode != 0
+    assert "error: pip could not install requirements.lock" in result.stderr
+    assert not (checkout / ".venv/installed").exists()
+
+
+def test_env_is_instant_when_nothing_changed() -> None:
+    if not (ROOT / ".venv/installed").exists():
+        pytest.skip("`make env` has not run here")
+    start = time.monotonic()
+    result = run(ROOT, "make", "env")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert time.monotonic() - start < 2
+
+
+# What every command gets
+
+
+@pytest.fixture
+def installed(checkout: Path) -> Path:
+    """A checkout whose environment counts as installed, and whose programs tell what they were given."""
+    script(checkout / "environment.sh", "exit 0")
+    for name in ["python", "dvc"]:
+        script(checkout / ".venv/bin" / name, 'echo "$0 $*"', "env")
+    return checkout
+
+
+@pytest.mark.parametrize("target", ["repro", "test", "test-slow", "bench", "ui", "sync"])
+def test_every_command_switches_usage_data_off(installed: Path, target: str) -> None:
+    result = run(installed, "make", target)
+    assert result.returncode == 0, result.stderr
+    assert {f"{switch}=true" for switch in SWITCHES} <= set(result.stdout.splitlines())
+    assert f"\nPATH={installed}/.venv/bin:" in result.stdout
+
+
+def test_mlflow_and_dvc_know_the_switches(tmp_path: Path) -> None:
+    ask = (
+        "from dvc.analytics import is_enabled; from mlflow.telemetry.utils import is_telemetry_disabled as is_disabled;"
+        "print(is_enabled(), is_disabled())"
+    )
+    # Nothing else in the environment: MLflow is also silent where it sees a CI, and DVC where a user's settings say so.
+    switches = dict.fromkeys(SWITCHES, "true") | {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, env=switches, capture_output=True, text=True)
+    assert result.stdout.split() == ["False", "True"], result.stderr
+
+
+@pytest.mark.parametrize("target", ["test", "test-slow"])
+def test_tests_read_the_folder_beside_the_checkout(installed: Path, target: str) -> None:
+    beside = installed.parent / "shared/data/mnist"
+    assert "FEDPIPE_MNIST_SOURCE" not in run(installed, "make", target).stdout
+    beside.mkdir(parents=True)
+    assert f"\nFEDPIPE_MNIST_SOURCE={beside}\n" in run(installed, "make", target).stdout
+    assert "\nFEDPIPE_MNIST_SOURCE=mine\n" in run(installed, "make", target, FEDPIPE_MNIST_SOURCE="mine").stdout
+    assert "FEDPIPE_MNIST_SOURCE" not in run(installed, "make", "repro").stdout
+
+
+@pytest.mark.parametrize("code", [0, 1, 5])
+def test_ci_ends_with_pytests_summary_and_exit_code(installed: Path, code: int) -> None:
+    script(installed / ".venv/bin/python", "echo === summary ===", f"exit {code}")
+    result = subprocess.run(
+        [".ci/run"], cwd=installed, env=shell_environment(CI="true"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert result.stdout.decode().splitlines()[-1] == "=== summary ==="
+    assert result.returncode == code
+
+
+def test_ci_fails_when_there_is_no_environment(installed: Path) -> None:
+    script(installed / "environment.sh", "exit 3")
+    result = run(installed, ".ci/run")
+    assert result.returncode != 0
+    assert "summary" not in result.stdout
+
+
+def test_help_lists_every_command(checkout: Path) -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    listed = re.findall(r"^  make (\S+) +\S", run(checkout, "make").stdout, re.MULTILINE)
+    assert listed == phony[1].split()

@@ -1,0 +1,101 @@
+"""params.yaml is refused by name: the key, what is wrong, and what would be right."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from stages import params
+from stages.errors import PipelineError
+from tests import ROOT
+
+DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def refusal(tmp_path: Path, section: type, old: str, new: str) -> str:
+    assert old in DEFAULTS
+    path = tmp_path / "params.yaml"
+    path.write_text(DEFAULTS.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(PipelineError) as caught:
+        params.load(section, path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("section", params.SECTIONS)
+def test_defaults_are_valid(section: type) -> None:
+    assert isinstance(params.load(section, ROOT / "params.yaml"), section)
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new", "said"),
+    [
+        (params.Train, "rounds: 10", "rouns: 10", "unknown key 'train.rouns'; allowed: model, rounds, "),
+        (params.Train, "rounds: 10", "rouns: 10", "key 'train.rounds' is missing"),
+        (params.Train, "batch_size: 20", "batch_size: 0", "'train.batch_size' is 0: should be greater than or equal"),
+        (params.Train, "rounds: 10", "rounds: ten", "'train.rounds' is 'ten': should be a valid integer"),
+        (params.Train, "rounds: 10", "rounds: 1.5", "'train.rounds' is 1.5: should be a valid integer"),
+        (params.Train, "rounds: 10", "rounds: true", "'train.rounds' is True"),
+        (params.Train, "per_round: all", "per_round: some", "should be 'all', or should be a valid integer"),
+        (params.Train, "model: seed_cnn", "model: resnet", "should be 'seed_cnn', 'mcmahan_2nn' or 'mcmahan_cnn'"),
+        (params.Train, "rate: 0.02", "rate: 0", "'train.client_optimizer.learning_rate' is 0"),
+        (params.Train, "rate: 0.02", "rate: .nan", "'train.client_optimizer.learning_rate' is nan"),
+        (
+            params.Train,
+            "\n    name: sgd",
+            "\n    nam: sgd",
+            "unknown key 'train.client_optimizer.nam'; allowed: name, ",
+        ),
+        (params.Train, "seed: 2024\n\neval", "seed: -1\n\neval", "'train.seed' is -1"),
+        (params.Partition, "alpha: 0.5", "alpha: 0", "'partition.dirichlet.alpha' is 0: should be greater than 0"),
+        (params.Partition, "alpha: 0.5", "alpha: -1", "'partition.dirichlet.alpha' is -1: should be greater than 0"),
+        (params.Partition, "clients: 600", "clients: 0", "'partition.clients' is 0"),
+        (params.Partition, "scheme: contiguous", "scheme: even", "'contiguous', 'iid', 'shards' or 'dirichlet'"),
+        (params.Download, "connect_timeout: 10", "connect_timeout: soon", "'download.connect_timeout' is 'soon'"),
+        (params.Evaluate, "batch_size: 1000", "batch_size: 0", "'evaluate.batch_size' is 0"),
+        (params.Evaluate, "\ntrain:", "\ntrian:", "unknown section 'trian'; allowed: download, partition"),
+        (params.Train, "\ntrain:", "\ntrain: [", "is not valid YAML"),
+    ],
+)
+def test_bad_values_are_named(tmp_path: Path, section: type, old: str, new: str, said: str) -> None:
+    assert said in refusal(tmp_path, section, old, new)
+
+
+def test_missing_file_and_section(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="is missing; run from the project's top folder"):
+        params.load(params.Train, tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("download: {}\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match="section 'train' is missing"):
+        params.load(params.Train, tmp_path / "params.yaml")
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    """DVC writes such numbers, and reads them as YAML 1.2 does."""
+    (tmp_path / "params.yaml").write_text(DEFAULTS.replace("rate: 0.02", "rate: 1e-3"), encoding="utf-8")
+    assert params.load(params.Train, tmp_path / "params.yaml").client_optimizer.learning_rate == 1e-3
+
+
+words = st.text("abcxyz", max_size=5)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(key=st.sampled_from(sorted(params.Train.model_fields)), value=values)
+def test_any_value_is_taken_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
+    content = YAML(typ="safe").load(DEFAULTS)
+    content["train"][key] = value
+    path = tmp_path_factory.mktemp("any") / "params.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(content, file)
+    try:
+        params.load(params.Train, path)
+    except PipelineError as error:
+        assert f"train.{key}" in str(error)
