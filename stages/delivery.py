@@ -20,7 +20,7 @@ from stages.outbox import PENDING, Delivery, Journal, pending, shown_uri, sweep
 _POLL_SECONDS = 0.3
 _SAMPLE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0
-_PATIENCE_SECONDS = 5.0  # how long to go on trying when the run has ended and the store cannot be reached
+_PATIENCE_SECONDS = 3.0  # how long to go on trying when the run has ended and the store cannot be reached
 _OUTLIVES_SECONDS = 15.0  # a follower is gone this long after its stage, whatever it does
 
 
@@ -215,8 +215,6 @@ def _deliver_older(journal: Journal, store: Store) -> None:
         try:
             if not older.is_written():
                 deliver_finished(older, store)
-        except FileNotFoundError:  # delivered by another process since we looked
-            continue
         except PipelineError as error:
             # One that is refused must not keep the others waiting; `make sync` names it.
             print(f"{older.path}: {error}", file=sys.stderr)
@@ -232,7 +230,7 @@ def _note(journal: Journal, trouble: str) -> None:
 
 def _end_soon_after_writer(journal: Journal) -> None:
     """Ends this process, wherever it hangs, when the writer has been gone for a while; what is left stays pending."""
-    while journal.path.exists() and journal.is_written():
+    while journal.is_written():
         time.sleep(_POLL_SECONDS)
     time.sleep(_OUTLIVES_SECONDS)
     os._exit(1)

@@ -88,8 +88,11 @@ class Journal:
 
     def is_written(self) -> bool:
         """Whether the process that writes this journal is alive, and so may add to it."""
-        with (self.path / "events.jsonl").open("rb") as file:
-            return not locked(file, fcntl.LOCK_SH)
+        try:
+            with (self.path / "events.jsonl").open("rb") as file:
+                return not locked(file, fcntl.LOCK_SH)
+        except FileNotFoundError:  # delivered and removed by another process
+            return False
 
     def is_ended(self) -> bool:
         """Whether nothing more will come."""

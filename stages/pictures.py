@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from stages.atomic import atomic_file
 
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "figure.dpi": 110,
     "font.size": 10,
     "axes.spines.top": False,
@@ -28,7 +29,9 @@ _STYLE = {
 @contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
     """Yields an empty figure of ``width`` x ``height`` inches and saves it to ``path`` as a PNG."""
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
+    # From matplotlib's defaults, not from the user's matplotlibrc.
+    style = cast(Any, {**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE})
+    with matplotlib.rc_context(style):
         figure = plt.figure(figsize=(width, height), layout="constrained")
         try:
             yield figure

@@ -63,17 +63,13 @@ class MlflowStore:
     def run_of_weights(self, sha256: str, experiment: str) -> str | None:
         """The id of the newest run that trained these weights, a finished one before others."""
         with _translated():
-            runs = self._tagged(WEIGHTS_TAG, sha256, experiment)
-            runs.sort(key=lambda run: run.info.status != "FINISHED")
+            runs = sorted(self._tagged(WEIGHTS_TAG, sha256, experiment), key=lambda r: r.info.status != "FINISHED")
             return runs[0].info.run_id if runs else None
 
     def _tagged(self, tag: str, value: str, experiment: str) -> "list[Run]":
         """Runs whose ``tag`` has this value, newest first."""
-        return list(
-            self._client.search_runs(
-                [self._experiment_id(experiment)], f"tags.`{tag}` = '{value}'", order_by=["start_time DESC"]
-            )
-        )
+        where, which = [self._experiment_id(experiment)], f"tags.`{tag}` = '{value}'"
+        return list(self._client.search_runs(where, which, order_by=["start_time DESC"]))
 
     def create_run(self, journal: str, start: Event) -> str:
         """Makes the run for a journal and returns its id."""
@@ -237,9 +233,9 @@ def _artifact_location(uri: str) -> str | None:
 def _configure() -> None:
     """Sets MLflow's switches, before it is imported."""
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_UV_AUTO_DETECT": "false"}
-    # Its own are minutes; a journal is patient, so a single try may be short.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ |= {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    # A try is short and not repeated here, since a journal is patient and tries again.
+    os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 @contextmanager
@@ -252,7 +248,8 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if error.error_code in _TRANSIENT:
+        # An integrity error is two runs that log the same data set at the same moment.
+        if error.error_code in _TRANSIENT or "IntegrityError" in str(error):
             raise Unreachable(_reason(error)) from error
         raise PipelineError(_reason(error)) from error
     except (RequestException, SQLAlchemyError, OSError) as error:

@@ -71,7 +71,7 @@ def main() -> None:
     )
     journal.record_evaluation(
         weights=WEIGHTS,
-        metrics=metrics,
+        metrics={"test": metrics},  # beside the training's own loss and accuracy in the same run
         tables=[METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from stages import journal, params, pinning, provenance
+from stages import facts, journal, params, pinning, provenance
 from stages.atomic import write_text
 from stages.errors import run_stage
 from stages.shards import Manifest, verify_shards
@@ -37,13 +37,13 @@ def main() -> None:
 
         verify_shards(CLIENTS, range(manifest.clients))
         title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
-        with journal.record_training(_started(title, manifest)) as run:
+        with journal.record_training(_started(manifest)) as run:
 
             def on_round(record: RoundRecord, seconds: float) -> None:
                 figures = asdict(record)
                 run.log_round(figures.pop("round"), figures | {"seconds": seconds})
 
-            print(f"train: {title}; first round after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+            print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             spec, weights, records = train(settings, manifest, CLIENTS, worker, on_round)
 
             save_weights(WEIGHTS, spec, weights)
@@ -68,10 +68,10 @@ def main() -> None:
             )
 
 
-def _started(title: str, manifest: Manifest) -> dict[str, object]:
+def _started(manifest: Manifest) -> dict[str, object]:
     """What MLflow is told before the first round."""
     return {
-        "name": title,
+        "name": facts.run_name(params.read_yaml(params.PARAMS_FILE)),
         "dataset": {"name": manifest.dataset, "digest": manifest.digest, "source": str(CLIENTS)},
         "tags": {"fedpipe.data_sha256": manifest.digest},
         "environment": provenance.collect(),

@@ -92,7 +92,7 @@ def _train(
     """Trains ``local_epochs`` over the shard, in its order; the last batch of an epoch may be smaller.
 
     Returns:
-      The update (initial less final weights) and the sums over the examples seen, each with the weights before its step.
+      The update (initial less final weights), and sums over the examples seen, each under the weights before its step.
     """
     forward = architecture(spec).forward
     samples = tf.size(labels)

@@ -1,4 +1,4 @@
-"""Becomes the TFF worker, after asking the kernel to end it with the driver. Run as a script, by stages/train/worker.py.
+"""Becomes the TFF worker, after asking the kernel to end it with the driver; a script for stages/train/worker.py.
 
 A script of its own and not a `preexec_fn`: Python code between fork and exec crashes in a driver with gRPC's threads.
 

@@ -46,7 +46,8 @@ class RoundRecord:
         if non_finite == cohort:
             raise PipelineError(
                 f"round {round_number}: the updates of all {cohort} clients were not finite (the loss grew without "
-                "bound); lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in params.yaml"
+                "bound); lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in "
+                "params.yaml"
             )
         if not seen:
             raise PipelineError(

@@ -1,9 +1,9 @@
 """Runs a learning process on a TFF worker, a cohort in chunks: fast, in one order, in memory that does not grow.
 
-TFF's own context sends the weights and every graph anew each round, runs a client as a chain of small graphs, and holds all
-clients' updates at once. Here the process is compiled to TFF's MapReduceForm, where a client is one graph; graphs and
-server state stay on the worker; and the cohort goes through in chunks whose sums are merged in the order of the
-chunks. So the bits rest on `CHUNK` but not on the cores, and the memory on `CHUNK` but not on the clients.
+TFF's own context sends the weights and every graph anew each round, runs a client as a chain of small graphs, and
+holds all clients' updates at once. Here the process is compiled to TFF's MapReduceForm, where a client is one graph;
+graphs and server state stay on the worker; and the cohort goes through in chunks whose sums are merged in the order
+of the chunks. So the bits rest on `CHUNK` but not on the cores, and the memory on `CHUNK` but not on the clients.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The TFF worker process: started, watched and ended by us, so that it never outlives the run.
 
-TFF's own context starts ``worker_binary`` with the driver's stdout and leaves it behind when the driver is killed. Here it
-writes to a log file of its own, and the kernel ends it with the driver (PR_SET_PDEATHSIG), however the driver ends.
+TFF's own context starts ``worker_binary`` with the driver's stdout and leaves it behind when the driver is killed. Here
+it writes to a log file of its own, and the kernel ends it with the driver (PR_SET_PDEATHSIG), however that ends.
 
 The worker listens on every network interface, without credentials, and executes any graph sent to it; its port is a
 random free one. That is TFF's binary and cannot be changed from outside: on a shared machine use a firewall.

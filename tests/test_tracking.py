@@ -1,0 +1,338 @@
+"""MLflow for real: SQLite, a server that comes and goes, processes that are killed, and the model it loads."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import save
+
+from tests.conftest import ROOT
+
+SPEC = {"model": "seed_cnn", "image_shape": [28, 28, 1], "classes": 10}
+# A training without TensorFlow: argument "rounds seconds ending".
+DRIVER = """
+import os, sys, time
+from pathlib import Path
+from stages import journal
+started = {"name": "seed_cnn contiguous 600 clients 3 rounds", "environment": {"cpu": {"model": "a CPU"}},
+           "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
+rounds, seconds, ending = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+weights = Path("models/weights.safetensors")
+with journal.record_training(started) as run:
+    for number in range(1, rounds + 1):
+        run.log_round(number, {"loss": 1 / number, "accuracy": number / rounds})
+        print("round", number, flush=True)
+        time.sleep(seconds)
+    if ending == "fail":
+        raise ValueError("diverged")
+    run.log_results(weights, [Path("metrics/rounds.csv")], [Path("plots/a.png")], {"total_seconds": 2.5})
+print("trained", flush=True)
+"""
+EVALUATE = """
+from pathlib import Path
+from stages import journal
+weights = Path("models/weights.safetensors")
+journal.record_evaluation(weights, {"test": {"accuracy": 0.79}}, pictures=[Path("plots/a.png")])
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take seconds to make."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+class Project:
+    """A folder with a pipeline's outputs, in which drivers run."""
+
+    def __init__(self, path: Path, uri: str | None = None) -> None:
+        self.path, self.uri = path, uri or f"sqlite:///{path / 'mlflow.db'}"
+        self.environment = {k: v for k, v in os.environ.items() if k not in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI")}
+        self.environment |= {"PYTHONPATH": str(ROOT), "FEDPIPE_TRACKING_WAIT": "60"}
+        if uri:
+            self.environment["MLFLOW_TRACKING_URI"] = uri
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *command: str) -> tuple[int, str, str]:
+        process = self.start(*command)
+        out, error = process.communicate(timeout=100)
+        return process.returncode, out, error
+
+    def train(self, rounds: int = 3, seconds: float = 0.0, ending: str = "end") -> subprocess.Popen[str]:
+        return self.start("-c", DRIVER, str(rounds), str(seconds), ending)
+
+    @property
+    def client(self):
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def runs(self) -> list:
+        experiment = self.client.get_experiment_by_name("fedpipe-mnist")
+        return list(self.client.search_runs([experiment.experiment_id])) if experiment else []
+
+    def history(self, run, metric: str) -> list[tuple[int, float]]:
+        return sorted((m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, metric))
+
+    def artifacts(self, run, folder: str | None = None) -> list[str]:
+        return sorted(item.path for item in self.client.list_artifacts(run.info.run_id, folder))
+
+    def pending(self) -> list[Path]:
+        return list((self.path / "logs/tracking/pending").iterdir())
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty_database: Path) -> Project:
+    """A project with a store of its own and no runs."""
+    shutil.copy(empty_database, tmp_path)
+    return fill(tmp_path)
+
+
+def fill(folder: Path, uri: str | None = None) -> Project:
+    rng = np.random.default_rng(1)
+    tensors = {
+        "conv/kernel": rng.normal(0, 0.3, (3, 3, 1, 32)).astype(np.float32),
+        "conv/bias": np.zeros(32, np.float32),
+        "dense/kernel": rng.normal(0, 0.1, (13 * 13 * 32, 10)).astype(np.float32),
+        "dense/bias": np.zeros(10, np.float32),
+    }
+    files = {
+        "params.yaml": (ROOT / "params.yaml").read_bytes(),
+        "models/weights.safetensors": save(tensors, {"fedpipe": json.dumps(SPEC)}),
+        "metrics/rounds.csv": b"round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
+        "metrics/training.json": b'{"loss": 1.5}',
+        "data/clients/manifest.json": json.dumps({"dataset": "mnist", "digest": "ab" * 32, "clients": 600}).encode(),
+        "plots/a.png": b"not really",
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return Project(folder, uri)
+
+
+def eventually(condition: Callable[[], object], seconds: float) -> float:
+    """Waits until ``condition`` holds and returns how long that took."""
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds, "it did not happen in time"
+        time.sleep(0.1)
+    return time.monotonic() - begin
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def running(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Ends ``process`` and its children with the block."""
+    try:
+        yield process
+    finally:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in family:
+            member.terminate()
+        psutil.wait_procs(family, timeout=10)
+        process.communicate(timeout=10)
+
+
+def test_a_training_is_seen_while_it_runs_and_its_evaluation_joins_it(project: Project):
+    driver = project.train(rounds=8, seconds=1.0)
+    eventually(lambda: project.runs() and len(project.history(project.runs()[0], "loss")) >= 2, 20)
+    assert driver.poll() is None and project.runs()[0].info.status == "RUNNING"
+    _, said = driver.communicate(timeout=60)
+    assert said == f"MLflow: run seed_cnn contiguous 600 clients 3 rounds in {project.uri}\n"
+    assert project.run("-c", EVALUATE)[2] == said
+
+    (run,) = project.runs()
+    assert run.info.status == "FINISHED" and not project.pending()
+    assert project.history(run, "loss") == [(n, 1 / n) for n in range(1, 9)]
+    assert 7000 < run.info.end_time - run.info.start_time < 12000
+    assert run.data.metrics["test.accuracy"] == 0.79 and run.data.metrics["total_seconds"] == 2.5
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    assert run.data.params["train.client_optimizer.learning_rate"] == "0.02" and "download.sources" in run.data.params
+    assert run.data.tags["environment.cpu.model"] == "a CPU" and "fedpipe.git_dirty" in run.data.tags
+    assert run.data.tags["fedpipe.data_sha256"] == "ab" * 32 and len(run.data.tags["fedpipe.weights_sha256"]) == 64
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("mnist", ("ab" * 32)[:36])
+    assert project.artifacts(run) == ["params.yaml", "pictures", "tables"]
+    assert project.artifacts(run, "pictures") == ["pictures/a.png"]
+    assert run.info.artifact_uri.startswith((project.path / "mlartifacts").as_uri())
+    (output,) = run.outputs.model_outputs
+    assert project.client.get_logged_model(output.model_id).status == "READY"
+
+
+def test_a_killed_training_ends_as_killed_and_leaves_no_process(project: Project):
+    driver = project.train(rounds=100, seconds=0.2)
+    eventually(lambda: project.runs() and project.history(project.runs()[0], "loss"), 20)
+    (follower,) = psutil.Process(driver.pid).children()
+    driver.kill()
+    rounds = driver.communicate(timeout=10)[0].count("round")  # ends: the follower does not hold the output open
+    assert eventually(lambda: not follower.is_running(), 15) < 5
+    (run,) = project.runs()
+    assert run.info.status == "KILLED" and not project.pending()
+    assert len(project.history(run, "loss")) in (rounds, rounds + 1)  # recorded before it is printed
+
+
+def test_failure_and_ctrl_c_are_the_runs_status(project: Project):
+    failing, stopped = project.train(ending="fail"), project.train(rounds=100, seconds=0.2)
+    stopped.stdout.readline()
+    stopped.send_signal(signal.SIGINT)
+    said = [process.communicate(timeout=60)[1] for process in (failing, stopped)]
+    assert "ValueError: diverged" in said[0] and "KeyboardInterrupt" in said[1]
+    runs = {run.info.status: run for run in project.runs()}
+    assert set(runs) == {"FAILED", "KILLED"}, said
+    assert runs["FAILED"].data.tags["fedpipe.failure"] == "ValueError: diverged"
+
+
+def test_an_evaluation_without_a_run_makes_one_from_the_outputs(project: Project):
+    for _ in range(2):  # the second finds the run that the first made
+        assert project.run("-c", EVALUATE)[0] == 0
+    (run,) = project.runs()
+    assert run.data.tags["fedpipe.restored"] == "true" and run.info.status == "FINISHED"
+    assert run.info.run_name == "seed_cnn contiguous 600 clients 10 rounds"
+    assert project.history(run, "loss") == [(0, 1.5), (1, 2.0), (2, 1.5)]
+    assert project.artifacts(run, "tables") == ["tables/rounds.csv", "tables/training.json"]
+    assert len(run.outputs.model_outputs) == 1 and run.data.metrics["test.accuracy"] == 0.79
+
+
+def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Path):
+    port = free_port()
+    project = fill(tmp_path / "project", f"http://127.0.0.1:{port}")
+    server_folder = tmp_path / "server"
+    server_folder.mkdir()
+    shutil.copy(empty_database, server_folder)
+
+    code, out, error = project.run("-c", DRIVER, "5", "1.0", "end")
+    assert code == 0 and "trained" in out
+    kept = f"MLflow: {project.uri} cannot be reached (Connection refused); the run"
+    assert f"{kept} goes on" in error and f"{kept} went on, and its 8 events are kept" in error
+    assert project.run("-c", EVALUATE)[0] == 0
+    code, _, error = project.run("-m", "stages.tracking", "sync")
+    assert code == 1 and "cannot be reached (Connection refused); 2 of 2 journals stay" in error
+    assert error.count("\n") == 1
+
+    store = ["--backend-store-uri", f"sqlite:///{server_folder}/mlflow.db", "--artifacts-destination", "artifacts"]
+    command = ["mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    server = subprocess.Popen([sys.executable, "-m", *command], cwd=server_folder, stderr=subprocess.DEVNULL, text=True)
+    with running(server):
+        eventually(lambda: answers(f"{project.uri}/health"), 30)
+        syncs = [project.start("-m", "stages.tracking", "sync") for _ in range(2)]
+        outcomes = [sync.communicate(timeout=60) for sync in syncs]
+        assert [sync.returncode for sync in syncs] == [0, 0], outcomes
+        assert "".join(out for out, _ in outcomes).count("logged ") == 2
+        assert "".join(error for _, error in outcomes) == ""
+        (run,) = project.runs()
+        assert run.info.status == "FINISHED" and not project.pending()
+        assert project.history(run, "loss") == [(n, 1 / n) for n in range(1, 6)]
+        assert 4000 < run.info.end_time - run.info.start_time < 9000  # the training's own times
+        assert run.data.metrics["test.accuracy"] == 0.79 and "fedpipe.restored" not in run.data.tags
+        assert project.artifacts(run) == ["params.yaml", "pictures", "tables"]
+        assert len(run.outputs.model_outputs) == 1
+
+
+def test_a_store_that_cannot_be_is_said_and_harmless(project: Project):
+    project.environment["MLFLOW_TRACKING_URI"] = "nonsense://nowhere"
+    code, out, error = project.run("-c", DRIVER, "1", "0", "end")
+    assert code == 0 and "trained" in out
+    assert "MLflow: nonsense://nowhere" in error and "4 events are kept" in error
+
+
+@pytest.fixture(scope="module")
+def logged_model(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Project, str]:
+    """A project whose run has a model, and the model's address."""
+    folder = tmp_path_factory.mktemp("model")
+    shutil.copy(empty_database, folder)
+    project = fill(folder)
+    project.train().communicate(timeout=60)
+    return project, f"models:/{project.runs()[0].outputs.model_outputs[0].model_id}"
+
+
+def test_the_model_works_away_from_the_project(logged_model: tuple[Project, str], tmp_path: Path):
+    project, address = logged_model
+    images = np.random.default_rng(3).integers(0, 256, (5, 28, 28, 1), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    code = f"""
+import numpy as np, mlflow
+mlflow.set_tracking_uri({project.uri!r})
+model = mlflow.pyfunc.load_model({address!r})
+np.save("probabilities.npy", model.predict(np.load("images.npy")))
+import stages; assert "artifacts" in stages.__file__, stages.__file__
+try:
+    model.predict(np.zeros((1, 28, 28, 1)))
+except mlflow.MlflowException:
+    print("float images refused")
+"""
+    environment = {key: value for key, value in project.environment.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert "float images refused" in done.stdout
+    probabilities = np.load(tmp_path / "probabilities.npy")
+
+    from stages import models
+
+    expected = models.predictor(*models.load_weights(project.path / "models/weights.safetensors"))(images)
+    assert probabilities.dtype == np.float32 and np.array_equal(probabilities, expected)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_mlflow_models_predict(logged_model: tuple[Project, str], tmp_path: Path):
+    project, address = logged_model
+    images = np.zeros((2, 28, 28, 1), np.uint8)
+    (tmp_path / "input.json").write_text(json.dumps({"inputs": images.tolist()}))
+    environment = {key: value for key, value in project.environment.items() if key != "PYTHONPATH"}
+    environment["MLFLOW_TRACKING_URI"] = project.uri
+    command = ["-m", "mlflow", "models", "predict", "-m", address, "--env-manager", "local", "-i", "input.json"]
+    done = subprocess.run(
+        [sys.executable, *command, "-o", "output.json"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    predictions = np.array(json.loads((tmp_path / "output.json").read_text())["predictions"])
+    assert predictions.shape == (2, 10) and np.allclose(predictions.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_ui_listens_on_loopback_only(project: Project):
+    port = free_port()
+    with running(project.start("-m", "stages.tracking", "ui", "--port", str(port))) as ui:
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/health"), 40)
+        family = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
+        listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN"}
+        assert listening == {"127.0.0.1"}
