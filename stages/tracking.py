@@ -157,7 +157,7 @@ class MlflowStore:
 
     def _log_model(self, run_id: str, weights: Path) -> None:
         """Logs the model to the run, unless it is there; one whose upload was cut short is uploaded again."""
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.entities import LoggedModelStatus
         from mlflow.models import Model
 
         run = self._client.get_run(run_id)
@@ -165,7 +165,6 @@ class MlflowStore:
         if any(model.status == LoggedModelStatus.READY for model in known):
             return
         model = known[0] if known else self._create_model(run)
-        self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         with tempfile.TemporaryDirectory() as folder:
             description = Model(model.artifact_location, run_id, model_uuid=model.model_id, model_id=model.model_id)
             _save_model(Path(folder), weights, description)
@@ -173,9 +172,12 @@ class MlflowStore:
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
     def _create_model(self, run: "Run") -> "LoggedModel":
-        return self._client.create_logged_model(
-            run.info.experiment_id, "model", run.info.run_id, params=run.data.params, model_type="classifier"
-        )
+        from mlflow.entities import LoggedModelOutput
+
+        run_id, facts = run.info.run_id, {"params": run.data.params, "model_type": "classifier"}
+        model = self._client.create_logged_model(run.info.experiment_id, "model", run_id, **facts)
+        self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])  # refused the second time
+        return model
 
 
 def _save_model(folder: Path, weights: Path, description: "Model") -> None:
@@ -184,18 +186,16 @@ def _save_model(folder: Path, weights: Path, description: "Model") -> None:
 
     code = folder / "stages"
     code.mkdir()
-    here = Path(__file__).parent
     for name in _MODEL_CODE:
-        shutil.copy(here / name, code)
-    image_shape, classes = _shape_of_model(weights)
+        shutil.copy(Path(__file__).with_name(name), code)
     mlflow.pyfunc.save_model(
         folder / "model",
-        python_model=here / "serving.py",
+        python_model=Path(__file__).with_name("serving.py"),
         artifacts={"weights": str(weights)},
         code_paths=[str(code)],
         pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", *_MODEL_PACKAGES)],
         mlflow_model=description,
-        **_interface(image_shape, classes),
+        **_interface(*_shape_of_model(weights)),
     )
 
 
@@ -226,14 +226,14 @@ def _artifact_location(uri: str) -> str | None:
     """Beside a local database; a server decides for itself."""
     if urlsplit(uri).scheme != "sqlite":
         return None
-    database = Path(uri.removeprefix("sqlite:///")).absolute()
-    return (database.parent / "mlartifacts").as_uri()
+    return Path(uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
 
 
 def _configure() -> None:
     """Sets MLflow's switches, before it is imported."""
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_UV_AUTO_DETECT": "false"}
-    os.environ |= {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    os.environ |= quiet | {"MLFLOW_LOGGING_LEVEL": "WARNING"}
     # A try is short and not repeated here, since a journal is patient and tries again.
     os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
@@ -273,6 +273,7 @@ def open_ui(port: int) -> None:
         print(f"the tracking server has a UI of its own: {shown_uri()}")
         return
     _configure()
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes for what this project does not use
     print(f"MLflow UI with {shown_uri()}: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])

@@ -4,49 +4,20 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from safetensors.numpy import save
 
-from tests.conftest import ROOT
-
-SPEC = {"model": "seed_cnn", "image_shape": [28, 28, 1], "classes": 10}
-# A training without TensorFlow: argument "rounds seconds ending".
-DRIVER = """
-import os, sys, time
-from pathlib import Path
 from stages import journal
-started = {"name": "seed_cnn contiguous 600 clients 3 rounds", "environment": {"cpu": {"model": "a CPU"}},
-           "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
-rounds, seconds, ending = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-weights = Path("models/weights.safetensors")
-with journal.record_training(started) as run:
-    for number in range(1, rounds + 1):
-        run.log_round(number, {"loss": 1 / number, "accuracy": number / rounds})
-        print("round", number, flush=True)
-        time.sleep(seconds)
-    if ending == "fail":
-        raise ValueError("diverged")
-    run.log_results(weights, [Path("metrics/rounds.csv")], [Path("plots/a.png")], {"total_seconds": 2.5})
-print("trained", flush=True)
-"""
-EVALUATE = """
-from pathlib import Path
-from stages import journal
-weights = Path("models/weights.safetensors")
-journal.record_evaluation(weights, {"test": {"accuracy": 0.79}}, pictures=[Path("plots/a.png")])
-"""
+from stages.delivery import Unreachable, ship
+from stages.errors import PipelineError
+from stages.outbox import pending
+from stages.tracking import MlflowStore, _translated
+from tests.mlflow_project import DRIVER, EVALUATE, Project, answers, eventually, fill, free_port, running
 
 
 @pytest.fixture(scope="session")
@@ -59,117 +30,11 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Project:
-    """A folder with a pipeline's outputs, in which drivers run."""
-
-    def __init__(self, path: Path, uri: str | None = None) -> None:
-        self.path, self.uri = path, uri or f"sqlite:///{path / 'mlflow.db'}"
-        self.environment = {k: v for k, v in os.environ.items() if k not in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI")}
-        self.environment |= {"PYTHONPATH": str(ROOT), "FEDPIPE_TRACKING_WAIT": "60"}
-        if uri:
-            self.environment["MLFLOW_TRACKING_URI"] = uri
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, *command],
-            cwd=self.path,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *command: str) -> tuple[int, str, str]:
-        process = self.start(*command)
-        out, error = process.communicate(timeout=100)
-        return process.returncode, out, error
-
-    def train(self, rounds: int = 3, seconds: float = 0.0, ending: str = "end") -> subprocess.Popen[str]:
-        return self.start("-c", DRIVER, str(rounds), str(seconds), ending)
-
-    @property
-    def client(self):
-        from mlflow import MlflowClient
-
-        return MlflowClient(self.uri)
-
-    def runs(self) -> list:
-        experiment = self.client.get_experiment_by_name("fedpipe-mnist")
-        return list(self.client.search_runs([experiment.experiment_id])) if experiment else []
-
-    def history(self, run, metric: str) -> list[tuple[int, float]]:
-        return sorted((m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, metric))
-
-    def artifacts(self, run, folder: str | None = None) -> list[str]:
-        return sorted(item.path for item in self.client.list_artifacts(run.info.run_id, folder))
-
-    def pending(self) -> list[Path]:
-        return list((self.path / "logs/tracking/pending").iterdir())
-
-
 @pytest.fixture
 def project(tmp_path: Path, empty_database: Path) -> Project:
     """A project with a store of its own and no runs."""
     shutil.copy(empty_database, tmp_path)
     return fill(tmp_path)
-
-
-def fill(folder: Path, uri: str | None = None) -> Project:
-    rng = np.random.default_rng(1)
-    tensors = {
-        "conv/kernel": rng.normal(0, 0.3, (3, 3, 1, 32)).astype(np.float32),
-        "conv/bias": np.zeros(32, np.float32),
-        "dense/kernel": rng.normal(0, 0.1, (13 * 13 * 32, 10)).astype(np.float32),
-        "dense/bias": np.zeros(10, np.float32),
-    }
-    files = {
-        "params.yaml": (ROOT / "params.yaml").read_bytes(),
-        "models/weights.safetensors": save(tensors, {"fedpipe": json.dumps(SPEC)}),
-        "metrics/rounds.csv": b"round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
-        "metrics/training.json": b'{"loss": 1.5}',
-        "data/clients/manifest.json": json.dumps({"dataset": "mnist", "digest": "ab" * 32, "clients": 600}).encode(),
-        "plots/a.png": b"not really",
-    }
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return Project(folder, uri)
-
-
-def eventually(condition: Callable[[], object], seconds: float) -> float:
-    """Waits until ``condition`` holds and returns how long that took."""
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, "it did not happen in time"
-        time.sleep(0.1)
-    return time.monotonic() - begin
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=2) as response:
-            return response.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@contextmanager
-def running(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """Ends ``process`` and its children with the block."""
-    try:
-        yield process
-    finally:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for member in family:
-            member.terminate()
-        psutil.wait_procs(family, timeout=10)
-        process.communicate(timeout=10)
 
 
 def test_a_training_is_seen_while_it_runs_and_its_evaluation_joins_it(project: Project):
@@ -202,8 +67,10 @@ def test_a_killed_training_ends_as_killed_and_leaves_no_process(project: Project
     driver = project.train(rounds=100, seconds=0.2)
     eventually(lambda: project.runs() and project.history(project.runs()[0], "loss"), 20)
     (follower,) = psutil.Process(driver.pid).children()
+    outputs = {str(Path(f"/proc/{follower.pid}/fd/{n}").readlink()) for n in (1, 2)}
+    assert outputs == {str(project.path / "logs/tracking.log")}  # else `dvc repro | cat` would wait for it
     driver.kill()
-    rounds = driver.communicate(timeout=10)[0].count("round")  # ends: the follower does not hold the output open
+    rounds = driver.communicate(timeout=10)[0].count("round")
     assert eventually(lambda: not follower.is_running(), 15) < 5
     (run,) = project.runs()
     assert run.info.status == "KILLED" and not project.pending()
@@ -213,9 +80,10 @@ def test_a_killed_training_ends_as_killed_and_leaves_no_process(project: Project
 def test_failure_and_ctrl_c_are_the_runs_status(project: Project):
     failing, stopped = project.train(ending="fail"), project.train(rounds=100, seconds=0.2)
     stopped.stdout.readline()
-    stopped.send_signal(signal.SIGINT)
+    os.killpg(stopped.pid, signal.SIGINT)
     said = [process.communicate(timeout=60)[1] for process in (failing, stopped)]
     assert "ValueError: diverged" in said[0] and "KeyboardInterrupt" in said[1]
+    assert all("MLflow: run seed_cnn" in text for text in said)  # each by its own follower
     runs = {run.info.status: run for run in project.runs()}
     assert set(runs) == {"FAILED", "KILLED"}, said
     assert runs["FAILED"].data.tags["fedpipe.failure"] == "ValueError: diverged"
@@ -250,9 +118,12 @@ def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Pat
 
     store = ["--backend-store-uri", f"sqlite:///{server_folder}/mlflow.db", "--artifacts-destination", "artifacts"]
     command = ["mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen([sys.executable, "-m", *command], cwd=server_folder, stderr=subprocess.DEVNULL, text=True)
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=server_folder, env=environment, stderr=subprocess.DEVNULL, text=True
+    )
     with running(server):
-        eventually(lambda: answers(f"{project.uri}/health"), 30)
+        eventually(lambda: answers(f"{project.uri}/health"), 60)
         syncs = [project.start("-m", "stages.tracking", "sync") for _ in range(2)]
         outcomes = [sync.communicate(timeout=60) for sync in syncs]
         assert [sync.returncode for sync in syncs] == [0, 0], outcomes
@@ -265,6 +136,32 @@ def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Pat
         assert run.data.metrics["test.accuracy"] == 0.79 and "fedpipe.restored" not in run.data.tags
         assert project.artifacts(run) == ["params.yaml", "pictures", "tables"]
         assert len(run.outputs.model_outputs) == 1
+
+
+def no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_what_is_delivered_twice_is_logged_once(project: Project, monkeypatch: pytest.MonkeyPatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(project.path)
+    monkeypatch.delenv("FEDPIPE_TRACKING", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(journal, "_start_follower", lambda _: None)
+    with journal.record_training({"name": "a run", "dataset": {"name": "mnist", "digest": "ab", "source": "x"}}) as run:
+        run.log_round(1, {"loss": 1.0})
+        run.log_results(Path("models/weights.safetensors"), [Path("metrics/rounds.csv")])
+    (recorded,) = pending()
+    with monkeypatch.context() as patch, pytest.raises(Unreachable, match="No space left"):
+        patch.setattr(MlflowClient, "log_model_artifacts", no_space)
+        ship(recorded, MlflowStore())
+    for _ in range(2):
+        assert ship(recorded, MlflowStore()).done
+        (recorded.path / "delivery.json").unlink()  # as if the follower was killed before it remembered
+    (logged,) = project.runs()
+    assert len(project.client.get_metric_history(logged.info.run_id, "loss")) == 1
+    assert len(logged.outputs.model_outputs) == len(logged.inputs.dataset_inputs) == 1
 
 
 def test_a_store_that_cannot_be_is_said_and_harmless(project: Project):
@@ -332,7 +229,23 @@ def test_mlflow_models_predict(logged_model: tuple[Project, str], tmp_path: Path
 def test_the_ui_listens_on_loopback_only(project: Project):
     port = free_port()
     with running(project.start("-m", "stages.tracking", "ui", "--port", str(port))) as ui:
-        eventually(lambda: answers(f"http://127.0.0.1:{port}/health"), 40)
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/health"), 60)
         family = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
         listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN"}
         assert listening == {"127.0.0.1"}
+
+
+def test_what_is_worth_another_try():
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    collision = "(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name"  # two runs at the same moment
+    for message, code, expected in (
+        ("(sqlite3.OperationalError) database is locked", "TEMPORARILY_UNAVAILABLE", Unreachable),
+        (collision, "BAD_REQUEST", Unreachable),
+        ("Invalid value for parameter", "INVALID_PARAMETER_VALUE", PipelineError),
+    ):
+        with pytest.raises(expected), _translated():
+            raise MlflowException(message, error_code=ErrorCode.Value(code))
+    with pytest.raises(Unreachable, match=r"^No space left on device$"), _translated():
+        no_space()
