@@ -30,6 +30,7 @@ lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRAD
 repro: env ## run what changed of the pipeline: download, partition, train, evaluate
 	@echo "repro: running the stages whose code, params or inputs changed"
 	@.venv/bin/dvc repro
+	@.venv/bin/python -m stages.provenance verify || echo "repro: done, but these are not the committed bits"
 
 # ARGS goes to pytest. EXIT_CODE names a file for pytest's exit code, which make would turn into its own.
 test: env ## run the tests; ARGS="-k lock" picks some

@@ -149,10 +149,14 @@ def load_weights(path: Path) -> tuple[ModelSpec, Weights]:
         with safe_open(str(path), framework="numpy") as file:
             stored = json.loads((file.metadata() or {})[_METADATA_KEY])
             spec = ModelSpec(stored["model"], tuple(stored["image_shape"]), stored["classes"])
-            weights = [file.get_tensor(name) for name in architecture(spec).shapes]
+            shapes = architecture(spec).shapes
+            weights = [file.get_tensor(name) for name in shapes]
+        for name, weight in zip(shapes, weights, strict=True):
+            if weight.shape != shapes[name] or not np.isfinite(weight).all():
+                raise ValueError(f"{name} is not finite or not of shape {shapes[name]}")
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run the train stage first (dvc repro)") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"{path} is not a file of weights ({error}): run the train stage again") from None
     return spec, weights
 

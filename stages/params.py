@@ -4,9 +4,9 @@ Each stage asks for its own section with `load`; nothing after that checks a par
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -17,7 +17,8 @@ PARAMS_FILE = Path("params.yaml")
 # 2**32 - 1: every library that takes a seed takes one of this size.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+# What TensorFlow counts with int32 must stay below 2**31, also multiplied.
+Count = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class Section(BaseModel):
@@ -43,7 +44,8 @@ class ShardsScheme(Section):
 class DirichletScheme(Section):
     """Scheme ``dirichlet``: concentration of the label mix, and the smallest shard."""
 
-    alpha: Positive
+    # Below, NumPy's draw does not end: nearly every share underflows to 0.
+    alpha: Annotated[float, Field(ge=1e-3, allow_inf_nan=False)]
     min_size: Annotated[int, Field(ge=0)]
 
 
@@ -66,7 +68,13 @@ class Optimizer(Section):
 
     name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"]
     learning_rate: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> "Optimizer":
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"{self.name} takes no momentum: set it to 0.0, or the name to sgd")
+        return self
 
 
 ModelName = Literal["seed_cnn", "mcmahan_2nn", "mcmahan_cnn"]
@@ -78,7 +86,7 @@ class Train(Section):
     model: ModelName
     rounds: Count
     clients_per_round: Literal["all"] | Count
-    local_epochs: Count
+    local_epochs: Annotated[int, Field(ge=1, le=10**4)]
     batch_size: Count
     client_optimizer: Optimizer
     server_optimizer: Optimizer
@@ -123,7 +131,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load(section: type[S], path: Path = PARAMS_FILE) -> S:
-    """Reads and checks one section of params.yaml.
+    """Reads one section of params.yaml; checks all, so that a mistake is said before the first stage runs.
 
     Args:
       section: The section's class, such as `Partition`.
@@ -133,17 +141,23 @@ def load(section: type[S], path: Path = PARAMS_FILE) -> S:
       PipelineError: A key is unknown or missing, or a value has the wrong type or is out of range; the
         message names the key and what is allowed.
     """
-    name = SECTIONS[section]
     content = read_yaml(path)
     for key in content:
         if key not in SECTIONS.values():
             raise PipelineError(f"{path}: unknown section '{key}'; allowed: {', '.join(SECTIONS.values())}")
-    if name not in content:
-        raise PipelineError(f"{path}: section '{name}' is missing")
-    try:
-        return section.model_validate(content[name])
-    except ValidationError as error:
-        raise PipelineError(f"{path}: {'; '.join(_problems(section, name, error))}") from None
+    problems = []
+    sections: dict[type[Section], Section] = {}
+    for kind, key in SECTIONS.items():
+        if key not in content:
+            problems.append(f"section '{key}' is missing")
+            continue
+        try:
+            sections[kind] = kind.model_validate(content[key])
+        except ValidationError as error:
+            problems += _problems(kind, key, error)
+    if problems:
+        raise PipelineError(f"{path}: {'; '.join(problems)}")
+    return cast(S, sections[section])
 
 
 def _problems(section: type[Section], name: str, error: ValidationError) -> list[str]:

@@ -110,9 +110,10 @@ def _cpu() -> dict[str, Any]:
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())
     except FileNotFoundError:
-        return {"model": platform.processor(), "flags": []}
+        return {"model name": platform.processor(), "flags": []}
     flags = set(facts.get("flags", "").split())
-    return {"model": facts.get("model name", ""), "flags": [flag for flag in _CPU_FLAGS if flag in flags]}
+    named = {key: facts.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "cache size")}
+    return named | {"flags": [flag for flag in _CPU_FLAGS if flag in flags]}
 
 
 def _version(name: str) -> str:

@@ -9,7 +9,6 @@ A shard is a plain safetensors file, so any tool opens it; a worker reads only i
 """
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +92,14 @@ def write_shards(
         classes=classes,
         clients=len(clients),
         samples=int(index["samples"].sum()),
-        digest=hashlib.sha256("".join(index["sha256"]).encode()).hexdigest(),
+        digest=_digest(index["sha256"]),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
+
+
+def _digest(sums: "pd.Series[str]") -> str:
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def read_index(folder: Path) -> pd.DataFrame:
@@ -107,7 +110,7 @@ def read_index(folder: Path) -> pd.DataFrame:
     """
     path = folder / "shards.csv"
     try:
-        index = pd.read_csv(path)
+        index = pd.read_csv(path, dtype={"sha256": str}, keep_default_na=False)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run the partition stage first (dvc repro)") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
@@ -117,24 +120,27 @@ def read_index(folder: Path) -> pd.DataFrame:
     return index
 
 
-def verify_shards(folder: Path, clients: Iterable[int]) -> None:
-    """Compares the shards of ``clients`` with the index, streaming one at a time.
+def verify_shards(folder: Path, manifest: Manifest) -> None:
+    """Compares the index with the manifest, and every shard with the index, streaming one at a time.
 
     Raises:
-      PipelineError: A shard is missing, cut short or changed; the message names it.
+      PipelineError: The index is another partition's, or a shard is missing, cut short or changed; the message
+        names it.
     """
-    expected = read_index(folder).set_index("client")["sha256"]
-    for client in clients:
+    again = "restore data/clients with 'dvc checkout --force' or run the partition stage again"
+    index = read_index(folder)
+    digest = _digest(index["sha256"])
+    if index["client"].tolist() != list(range(manifest.clients)) or digest != manifest.digest:
+        raise PipelineError(f"{folder}/shards.csv and manifest.json do not belong together: {again}")
+    for client, expected in enumerate(index["sha256"]):
         path = shard_path(folder, client)
-        again = "restore data/clients with 'dvc checkout --force' or run the partition stage again"
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except FileNotFoundError:
             raise PipelineError(f"{path} is missing: {again}") from None
-        if found != expected.get(client):
+        if found != expected:
             raise PipelineError(
-                f"{path} is cut short or changed (SHA-256 {found[:12]}…, the index says "
-                f"{str(expected.get(client))[:12]}…): {again}"
+                f"{path} is cut short or changed (SHA-256 {found[:12]}…, the index says {expected[:12]}…): {again}"
             )
 
 

@@ -41,6 +41,13 @@ def test_defaults_are_valid(section: type) -> None:
         (params.Train, "rounds: 10", "rounds: true", "'train.rounds' is True"),
         (params.Train, "per_round: all", "per_round: some", "should be 'all', or should be a valid integer"),
         (params.Train, "model: seed_cnn", "model: resnet", "should be 'seed_cnn', 'mcmahan_2nn' or 'mcmahan_cnn'"),
+        (
+            params.Train,
+            "learning_rate: 1.0\n    momentum: 0.0",
+            "learning_rate: 1.0\n    momentum: 1.0",
+            "'train.server_optimizer.momentum' is 1.0: should be less than 1",
+        ),
+        (params.Train, "local_epochs: 1", "local_epochs: 10001", "'train.local_epochs' is 10001: should be less than"),
         (params.Train, "rate: 0.02", "rate: 0", "'train.client_optimizer.learning_rate' is 0"),
         (params.Train, "rate: 0.02", "rate: .nan", "'train.client_optimizer.learning_rate' is nan"),
         (
@@ -50,8 +57,13 @@ def test_defaults_are_valid(section: type) -> None:
             "unknown key 'train.client_optimizer.nam'; allowed: name, ",
         ),
         (params.Train, "seed: 2024\n\neval", "seed: -1\n\neval", "'train.seed' is -1"),
-        (params.Partition, "alpha: 0.5", "alpha: 0", "'partition.dirichlet.alpha' is 0: should be greater than 0"),
-        (params.Partition, "alpha: 0.5", "alpha: -1", "'partition.dirichlet.alpha' is -1: should be greater than 0"),
+        (
+            params.Partition,
+            "alpha: 0.5",
+            "alpha: 0",
+            "'partition.dirichlet.alpha' is 0: should be greater than or equal to 0.001",
+        ),
+        (params.Partition, "alpha: 0.5", "alpha: -1", "'partition.dirichlet.alpha' is -1: should be greater"),
         (params.Partition, "clients: 600", "clients: 0", "'partition.clients' is 0"),
         (params.Partition, "scheme: contiguous", "scheme: even", "'contiguous', 'iid', 'shards' or 'dirichlet'"),
         (params.Download, "connect_timeout: 10", "connect_timeout: soon", "'download.connect_timeout' is 'soon'"),
@@ -70,6 +82,21 @@ def test_missing_file_and_section(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("download: {}\n", encoding="utf-8")
     with pytest.raises(PipelineError, match="section 'train' is missing"):
         params.load(params.Train, tmp_path / "params.yaml")
+
+
+def test_momentum_is_for_sgd(tmp_path: Path) -> None:
+    """Taken in silence, it would look like a comparison and be none."""
+    said = refusal(
+        tmp_path,
+        params.Train,
+        "name: sgd\n    learning_rate: 0.02\n    momentum: 0.0",
+        "name: adam\n    learning_rate: 0.02\n    momentum: 0.5",
+    )
+    assert "adam takes no momentum: set it to 0.0, or the name to sgd" in said
+
+
+def test_a_mistake_is_said_before_the_first_stage(tmp_path: Path) -> None:
+    assert "'train.batch_size' is 0" in refusal(tmp_path, params.Download, "batch_size: 20", "batch_size: 0")
 
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The pipeline as DVC runs it, small: the same bits everywhere, nothing twice, and clear refusals.
 
-The clones train on 1,000 real images over 10 clients for two rounds, and evaluate on the whole test set.
+The clones train on 1,000 real images over 250 clients for two rounds, so that a round has two whole chunks of
+clients and a part of one, and evaluate on the whole test set.
 """
 
 import json
@@ -22,10 +23,10 @@ from safetensors.numpy import load_file
 
 SMALL = {
     "  scheme: contiguous": "  scheme: iid",
-    "  clients: 600": "  clients: 10",
+    "  clients: 600": "  clients: 250",
     "  leave_out: 0": "  leave_out: 59000",
     "  rounds: 10": "  rounds: 2",
-    "  clients_per_round: all": "  clients_per_round: 8",
+    "  clients_per_round: all": "  clients_per_round: 230",
 }
 
 
@@ -84,9 +85,9 @@ def test_another_clone_gives_the_same_bits(
 
 def test_outputs(first: Path) -> None:
     rounds = pd.read_csv(first / "metrics/rounds.csv")
-    assert rounds["round"].tolist() == [1, 2] and (rounds["clients"] == 8).all() and (rounds["examples"] == 800).all()
+    assert rounds["round"].tolist() == [1, 2] and (rounds["clients"] == 230).all() and (rounds["examples"] == 920).all()
     assert rounds["loss"][1] < rounds["loss"][0]
-    assert (rounds["bytes_down"] == 8 * 4 * 54_410).all()
+    assert (rounds["bytes_down"] == 230 * 4 * 54_410).all()
     weights = load_file(first / "models/weights.safetensors")
     assert sum(w.size for w in weights.values()) == 54_410 and all(np.isfinite(w).all() for w in weights.values())
     evaluation = json.loads((first / "metrics/evaluation.json").read_text())
@@ -104,7 +105,7 @@ def test_outputs(first: Path) -> None:
 def test_one_mlflow_run_with_training_and_evaluation(first: Path) -> None:
     with sqlite3.connect(first / "mlflow.db") as store:
         runs = store.execute("select run_uuid, name, status from runs").fetchall()
-        assert [(name, status) for _, name, status in runs] == [("seed_cnn iid 10 clients 2 rounds", "FINISHED")]
+        assert [(name, status) for _, name, status in runs] == [("seed_cnn iid 250 clients 2 rounds", "FINISHED")]
         metrics = dict(store.execute("select key, value from latest_metrics").fetchall())
     evaluation = json.loads((first / "metrics/evaluation.json").read_text())
     assert metrics["test.accuracy"] == evaluation["accuracy"]
@@ -150,6 +151,17 @@ def test_changed_rounds_train_again_but_do_not_partition(first: Path, raw: Path)
         repro(first, raw)
 
 
+def test_a_refusal_under_dvc_keeps_the_old_outputs(first: Path, raw: Path) -> None:
+    original, before = (first / "params.yaml").read_text(), outputs(first)
+    edit(first, {"rate: 0.02": "rate: 1.0e+30"})
+    try:
+        done = subprocess.run(["dvc", "repro"], cwd=first, env=environment(raw), capture_output=True, text=True)
+    finally:
+        (first / "params.yaml").write_text(original)
+    assert done.returncode != 0 and "error: round 1: the updates of all 230 clients were not finite" in done.stderr
+    assert outputs(first) == before
+
+
 def stage(folder: Path, name: str, raw: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"stages.{name}"],
@@ -176,10 +188,10 @@ def outputs(folder: Path) -> dict[str, bytes]:
         ({"  rounds: 2": "  rouns: 2"}, "error: params.yaml: "),
         ({"batch_size: 20": "batch_size: 0"}, "error: params.yaml: 'train.batch_size' is 0: should be greater than"),
         (
-            {"per_round: 8": "per_round: 11"},
-            "error: params.yaml: 'train.clients_per_round' is 11, but there are 10 clients",
+            {"per_round: 230": "per_round: 251"},
+            "error: params.yaml: 'train.clients_per_round' is 251, but there are 250 clients",
         ),
-        ({"rate: 0.02": "rate: 1.0e+30"}, "error: round 1: the updates of all 8 clients were not finite"),
+        ({"rate: 0.02": "rate: 1.0e+30"}, "error: round 1: the updates of all 230 clients were not finite"),
     ],
 )
 def test_bad_params_end_training_with_a_sentence(first: Path, raw: Path, changes: dict[str, str], said: str) -> None:
@@ -237,3 +249,12 @@ def test_a_stopped_training_leaves_no_worker_and_no_output(first: Path, raw: Pat
     finally:
         (first / "params.yaml").write_text(original)
     assert outputs(first) == before
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_of_the_defaults_writes_the_committed_lock(clone: Callable[[str], Path], raw: Path) -> None:
+    folder = clone("defaults")
+    committed = (folder / "dvc.lock").read_bytes()
+    (folder / "dvc.lock").unlink()
+    repro(folder, raw)
+    assert (folder / "dvc.lock").read_bytes() == committed

@@ -38,7 +38,7 @@ def test_same_bits(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_other_bits_are_explained(project: Path) -> None:
     recorded = provenance.collect()
-    recorded["cpu"]["model"] = "A CPU of long ago"
+    recorded["cpu"]["model name"] = "A CPU of long ago"
     recorded["libraries"]["tensorflow"] = "1.0"
     Path("provenance.json").write_text(json.dumps(recorded))
     Path("dvc.lock").write_text(LOCK.format(data="d1", weights="w2"))
@@ -46,7 +46,7 @@ def test_other_bits_are_explained(project: Path) -> None:
         provenance.verify()
     message = str(caught.value)
     assert "models/weights.safetensors (stage train)" in message
-    assert "cpu.model: 'A CPU of long ago' there" in message and "libraries.tensorflow: '1.0' there" in message
+    assert "cpu.model name: 'A CPU of long ago' there" in message and "libraries.tensorflow: '1.0' there" in message
     Path("provenance.json").write_text(json.dumps(provenance.collect()))
     with pytest.raises(PipelineError, match="are the recorded ones, so this is a defect"):
         provenance.verify()
@@ -60,6 +60,6 @@ def test_other_work_is_not_compared(project: Path, capsys: pytest.CaptureFixture
 
 def test_facts_are_there() -> None:
     facts = provenance.collect()
-    assert facts["cpu"]["model"] and "avx2" in facts["cpu"]["flags"]
+    assert facts["cpu"]["model name"] and "avx2" in facts["cpu"]["flags"]
     assert facts["libraries"]["tensorflow-federated"] == "0.87.0"
     assert facts["pinned"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"

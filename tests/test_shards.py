@@ -27,7 +27,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], 
     manifest = shards.write_shards(folder, "noise", images, labels, members, 10)
     assert shards.Manifest.read(folder) == manifest
     assert (manifest.clients, manifest.samples, manifest.image_shape) == (len(sizes), sum(sizes), shape)
-    shards.verify_shards(folder, range(len(sizes)))
+    shards.verify_shards(folder, manifest)
     for client, indices in enumerate(members):
         for read in (
             shards.read_shard(folder, client),
@@ -54,15 +54,14 @@ def test_damage_is_named(make_shards: Make, damage: Callable[[bytes], bytes]) ->
     path = shards.shard_path(folder, 1)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(PipelineError, match=r"shards/000001.safetensors is cut short or changed .*dvc checkout"):
-        shards.verify_shards(folder, range(3))
-    shards.verify_shards(folder, [0, 2])
+        shards.verify_shards(folder, shards.Manifest.read(folder))
 
 
 def test_missing_pieces_are_named(make_shards: Make, tmp_path: Path) -> None:
     folder = make_shards([4, 4])
     shards.shard_path(folder, 0).unlink()
     with pytest.raises(PipelineError, match=r"000000.safetensors is missing"):
-        shards.verify_shards(folder, range(2))
+        shards.verify_shards(folder, shards.Manifest.read(folder))
     with pytest.raises(PipelineError, match=r"000000.safetensors is missing"):
         shards.read_shard(folder, 0)
     shards.shard_path(folder, 1).write_bytes(b"nonsense")
@@ -75,3 +74,19 @@ def test_missing_pieces_are_named(make_shards: Make, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"dataset": "x"}', encoding="utf-8")
     with pytest.raises(PipelineError, match="is not a manifest"):
         shards.Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda lines: lines[:-1],
+        lambda lines: [*lines, lines[-1]],
+        lambda lines: [*lines[:-1], lines[-1].replace(lines[-1][-9:-1], "00000000")],
+    ],
+)
+def test_an_index_of_another_partition_is_named(make_shards: Make, edit: Callable[[list[str]], list[str]]) -> None:
+    folder = make_shards([4, 4])
+    lines = (folder / "shards.csv").read_text().splitlines(keepends=True)
+    (folder / "shards.csv").write_text("".join(edit(lines)))
+    with pytest.raises(PipelineError, match=r"shards.csv and manifest.json do not belong together"):
+        shards.verify_shards(folder, shards.Manifest.read(folder))

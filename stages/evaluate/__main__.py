@@ -1,8 +1,10 @@
 """``python -m stages.evaluate``: measure the trained model globally and for each client."""
 
 import json
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -39,7 +41,7 @@ def main() -> None:
             f"{manifest.image_shape} of {manifest.classes}: run the train stage again"
         )
     images, labels = read_labelled_images(RAW / "t10k-images-idx3-ubyte", RAW / "t10k-labels-idx1-ubyte")
-    verify_shards(CLIENTS, range(manifest.clients))
+    verify_shards(CLIENTS, manifest)
 
     classify = classifier(spec, weights)
     logits = logits_in_batches(classify, images, settings.batch_size)
@@ -48,13 +50,16 @@ def main() -> None:
     classes = per_class(counts)
     clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size)
     summary = client_summary(clients["accuracy"])
-    metrics = {
+    metrics: dict[str, Any] = {
         "loss": mean_loss(logits, labels),
         "accuracy": float((predicted == labels).mean()),
         "clients": summary,
         "precision": {str(row["class"]): row["precision"] for row in classes.to_dict("records")},
         "recall": {str(row["class"]): row["recall"] for row in classes.to_dict("records")},
     }
+
+    if not math.isfinite(metrics["loss"]):
+        raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
 
     write_text(METRICS, json.dumps(metrics, indent=2) + "\n")
     _write_table(classes, CLASS_TABLE)

@@ -69,8 +69,7 @@ def dirichlet(labels: np.ndarray, params: Partition, rng: np.random.Generator) -
 
 def _dirichlet_counts(class_sizes: np.ndarray, alpha: float, clients: int, rng: np.random.Generator) -> np.ndarray:
     """How many samples of each class each client gets: int [classes, clients], rows summing to class_sizes."""
-    # normal float64 numbers end near 1e-308: a tiny alpha can make every gamma draw 0 and the shares 0 / 0
-    shares = np.nan_to_num(rng.dirichlet(np.full(clients, alpha), len(class_sizes)))
+    shares = rng.dirichlet(np.full(clients, alpha), len(class_sizes))
     ends = np.rint(np.cumsum(shares, axis=1) * class_sizes[:, None]).astype(np.int64)
     ends[:, -1] = class_sizes
     return np.diff(ends, axis=1, prepend=0)

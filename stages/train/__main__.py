@@ -19,6 +19,7 @@ WEIGHTS = Path("models/weights.safetensors")
 ROUNDS = Path("metrics/rounds.csv")
 SUMMARY = Path("metrics/training.json")
 PICTURE = Path("plots/training.png")
+PARTITION_PICTURE = Path("plots/partition.png")  # shown in MLflow if it is there; no input
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         from stages.train.loop import train
         from stages.train.records import RoundRecord, draw, write_table
 
-        verify_shards(CLIENTS, range(manifest.clients))
+        verify_shards(CLIENTS, manifest)
         title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
         with journal.record_training(_started(manifest)) as run:
 
@@ -63,7 +64,7 @@ def main() -> None:
             run.log_results(
                 weights=WEIGHTS,
                 tables=[ROUNDS, SUMMARY, CLIENTS / "labels.csv"],
-                pictures=[PICTURE, Path("plots/partition.png")],
+                pictures=[path for path in (PICTURE, PARTITION_PICTURE) if path.exists()],
                 facts={"total_seconds": time.perf_counter() - begin},
             )
 

@@ -1,6 +1,7 @@
 """Federated averaging, composed from TFF's templates: a real `tff.learning.templates.LearningProcess`.
 
-Because it is one, every aggregator and optimizer of TFF still plugs in: the place for them is `build_process`.
+Because it is one, TFF's optimizers plug in, and its aggregators that reduce to federated sums: the place for them is
+`build_process`.
 """
 
 from pathlib import Path

@@ -115,19 +115,19 @@ def _train(
             list(weights),
             state,
             loss_sum + tf.reduce_sum(losses),
-            correct + tf.math.count_nonzero(hits, dtype=tf.int32),
+            correct + tf.math.count_nonzero(hits),
         )
 
     specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in initial)
     state = optimizer.initialize(specs)
-    loop = (tf.constant(0), initial, state, tf.constant(0.0), tf.constant(0))
+    loop = (tf.constant(0), initial, state, tf.constant(0.0), tf.constant(0, tf.int64))
     total = batches * settings.local_epochs
     _, final, _, loss_sum, correct = tf.while_loop(lambda index, *_: index < total, step, loop)
     sums = OrderedDict(
         loss=loss_sum,
         correct=correct,
-        seen=samples * settings.local_epochs,
-        examples=samples,
+        seen=tf.cast(samples, tf.int64) * settings.local_epochs,
+        examples=tf.cast(samples, tf.int64),
         clients=tf.constant(1),
         non_finite=tf.constant(0),
     )

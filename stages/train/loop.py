@@ -51,10 +51,9 @@ def train(
     model_bytes = sum(w.nbytes for w in initial)
     records = []
     worker.wait_until_ready()
-    with (
-        _reporting(settings.rounds) as report,
-        Runtime(build_process(spec, settings, initial, shards), worker) as runtime,
-    ):
+    process = build_process(spec, settings, initial, shards)
+    size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
+    with _reporting(settings.rounds) as report, Runtime(process, worker, size) as runtime:
         for number in range(1, settings.rounds + 1):
             start = time.perf_counter()
             clients = cohort(settings, manifest.clients, number)
@@ -83,6 +82,7 @@ def _reporting(rounds: int) -> Iterator[Callable[[RoundRecord, float], None]]:
     log.propagate = False
     log.addHandler(handler)
     bar = tqdm(total=rounds, desc="train", unit="round", disable=not sys.stderr.isatty())
+    begin = time.perf_counter()
 
     def report(record: RoundRecord, seconds: float) -> None:
         line = record.line(rounds, seconds)
@@ -90,7 +90,8 @@ def _reporting(rounds: int) -> Iterator[Callable[[RoundRecord, float], None]]:
         bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
         bar.update()
         if bar.disable:
-            print(line, file=sys.stderr, flush=True)
+            left = (time.perf_counter() - begin) / record.round * (rounds - record.round)
+            print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
 
     try:
         yield report

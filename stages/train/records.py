@@ -43,9 +43,9 @@ class RoundRecord:
           PipelineError: No client contributed, so there is no model to go on with.
         """
         non_finite, seen = int(sums["non_finite"]), int(sums["seen"])
-        if non_finite == cohort:
+        if non_finite and not seen:
             raise PipelineError(
-                f"round {round_number}: the updates of all {cohort} clients were not finite (the loss grew without "
+                f"round {round_number}: the updates of all {non_finite} clients were not finite (the loss grew without "
                 "bound); lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in "
                 "params.yaml"
             )

@@ -23,9 +23,20 @@ CHUNK = 100
 
 _MAX_MESSAGE = 2**31 - 1
 _CHANNEL_OPTIONS = [
+    ("grpc.enable_http_proxy", 0),  # or http_proxy would be asked for the way to this very machine
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.max_send_message_length", _MAX_MESSAGE),
 ]
+
+
+class _NoContext(tff.framework.SyncContext):
+    """TFF's default context would start a worker of its own, unpinned and left behind; nothing here is to use it."""
+
+    def invoke(self, comp: Any, arg: Any) -> Any:
+        raise RuntimeError(f"{comp.type_signature} was called outside of a Runtime")
+
+
+tff.framework.set_default_context(_NoContext())
 
 
 class Runtime:
@@ -35,39 +46,34 @@ class Runtime:
     of NumPy values.
     """
 
-    def __init__(self, process: tff.learning.templates.LearningProcess, worker: Worker) -> None:
+    def __init__(self, process: tff.learning.templates.LearningProcess, worker: Worker, cohort: int) -> None:
+        """``cohort``: how many clients a round has; state stays with the worker's executor for chunks of that size."""
         self._worker = worker
         self._form = _Form(process)
         self._executors: dict[int, _Executor] = {}
-        server = self._executor(CHUNK)
+        self._server = server = self._executor(min(CHUNK, cohort))
         started = server.call(self._form.start)
         self._state, self._broadcast = server.select(started, 0), server.select(started, 1)
 
-    def run_round(self, clients: Sequence[int], progress: Callable[[int], None] | None = None) -> Any:
-        """Runs one round over ``clients`` and returns the measurements of ``process.next``.
-
-        Args:
-          clients: The ids of the cohort, at least one.
-          progress: Called with the number of clients done after each chunk.
+    def run_round(self, clients: Sequence[int]) -> Any:
+        """Runs one round over ``clients`` (ids, at least one) and returns the measurements of ``process.next``.
 
         Raises:
           PipelineError: The worker ended, or a client failed (its shard is unreadable, for instance).
         """
-        server = self._executor(CHUNK)
+        server = self._server
         total: Any = None
         for start in range(0, len(clients), CHUNK):
             chunk = [int(client) for client in clients[start : start + CHUNK]]
             partial = self._run_chunk(chunk)
             total = partial if total is None else server.call(self._form.merge, server.struct(total, partial))
-            if progress:
-                progress(start + len(chunk))
         result = server.call(self._form.after_merge, server.struct(self._state, total))
         self._state, self._broadcast = server.select(result, 0), server.select(result, 1)
         return server.fetch(server.select(result, 2))
 
     def weights(self) -> list[np.ndarray]:
         """The global model's trainable weights, float32 arrays in the model's order."""
-        server = self._executor(CHUNK)
+        server = self._server
         return list(server.fetch(server.call(self._form.get_weights, self._state)))
 
     def close(self) -> None:
@@ -84,8 +90,8 @@ class Runtime:
         self.close()
 
     def _run_chunk(self, chunk: list[int]) -> Any:
-        """The sum over ``chunk``'s clients, computed, as a value of the executor of whole chunks."""
-        server, executor = self._executor(CHUNK), self._executor(len(chunk))
+        """The sum over ``chunk``'s clients, computed, as a value of the executor that has the state."""
+        server, executor = self._server, self._executor(len(chunk))
         broadcast = self._broadcast if executor is server else executor.copy(self._broadcast)
         argument = executor.struct(broadcast, executor.value(chunk, self._form.clients_type))
         partial = executor.call(self._form.up_to_merge, argument)
@@ -109,6 +115,8 @@ class _Form:
     def __init__(self, process: tff.learning.templates.LearningProcess) -> None:
         mapreduce = tff.backends.mapreduce
         form = mapreduce.get_map_reduce_form_for_computation(process.next)
+        if any(len(secure) for secure in list(form.work.type_signature.result)[1:]):
+            raise PipelineError("this runtime does not run secure sums: compose the process with another aggregator")
         initialize = mapreduce.get_state_initialization_computation(process.initialize)
         state_type = tff.FederatedType(form.prepare.type_signature.parameter, tff.SERVER)
         broadcast_type = tff.FederatedType(form.prepare.type_signature.result, tff.SERVER)

@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from stages.errors import PipelineError
 
 LOG = Path("logs/train/worker.log")
@@ -66,11 +68,11 @@ class Worker:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             self.check_alive()
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            # The worker's own socket, and not whatever else may have taken the port meanwhile.
+            listening = psutil.Process(self.pid).net_connections("tcp")
+            if any(socket.laddr.port == self.port and socket.status == psutil.CONN_LISTEN for socket in listening):
                 return
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.05)
         raise PipelineError(f"the TFF worker did not listen within {_START_SECONDS} s; its log is {self._log}")
 
     def check_alive(self, grace: float = 0.0) -> None:

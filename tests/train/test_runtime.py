@@ -35,7 +35,7 @@ def run(
     worker: Worker, settings: params.Train, shards: Path, cohorts: list[list[int]], spec: models.ModelSpec = SPEC
 ) -> tuple[models.Weights, list[dict]]:
     process = build_process(spec, settings, initial(spec), shards)
-    with Runtime(process, worker) as runtime:
+    with Runtime(process, worker, len(cohorts[0])) as runtime:
         sums = [runtime.run_round(cohort)["client_work"] for cohort in cohorts]
         return runtime.weights(), sums
 
@@ -80,7 +80,7 @@ def fedavg(settings: params.Train, shards: Path, cohorts: list[list[int]]) -> tu
     [
         {},
         {"client_weighting": "uniform", "local_epochs": 2, "batch_size": 7},
-        {"server_optimizer": {"name": "sgd", "learning_rate": 0.5}},
+        {"server_optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.0}},
     ],
 )
 def test_is_federated_averaging(worker: Worker, settings: params.Train, make_shards: Make, update: dict) -> None:
@@ -123,8 +123,13 @@ def test_it_is_a_learning_process(settings: params.Train, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adagrad", "rmsprop", "yogi"])
 def test_optimizers_learn(worker: Worker, settings: params.Train, make_shards: Make, name: str) -> None:
-    optimizer = {"name": name, "learning_rate": 0.02 if name == "sgd" else 0.002, "momentum": 0.5}
-    settings = changed(settings, client_optimizer=optimizer, server_optimizer={"name": name, "learning_rate": 0.005})
+    momentum = 0.5 if name == "sgd" else 0.0
+    optimizer = {"name": name, "learning_rate": 0.02 if name == "sgd" else 0.002, "momentum": momentum}
+    settings = changed(
+        settings,
+        client_optimizer=optimizer,
+        server_optimizer={"name": name, "learning_rate": 0.005, "momentum": momentum},
+    )
     _, sums = run(worker, settings, make_shards([40] * 5), [list(range(5))] * 4)
     assert sums[-1]["loss"] < sums[0]["loss"]
 
@@ -138,8 +143,10 @@ def test_models_learn(worker: Worker, settings: params.Train, make_shards: Make,
 
 def test_non_finite_client_is_left_out(worker: Worker, settings: params.Train, make_shards: Make) -> None:
     """One step from a huge rate is finite, the next ones are not: only the client of one batch is left."""
-    optimizer = {"name": "sgd", "learning_rate": 1e30}
-    settings = changed(settings, client_optimizer=optimizer, server_optimizer={"name": "sgd", "learning_rate": 1e-30})
+    optimizer = {"name": "sgd", "learning_rate": 1e30, "momentum": 0.0}
+    settings = changed(
+        settings, client_optimizer=optimizer, server_optimizer={"name": "sgd", "learning_rate": 1e-30, "momentum": 0.0}
+    )
     shards = make_shards([20, 200])
     both, sums = run(worker, settings, shards, [[0, 1]])
     assert (sums[0]["non_finite"], sums[0]["clients"], sums[0]["examples"]) == (1, 1, 20)
@@ -149,6 +156,37 @@ def test_non_finite_client_is_left_out(worker: Worker, settings: params.Train, m
     _, sums = run(worker, settings, shards, [[1]])
     with pytest.raises(PipelineError, match=r"round 3: the updates of all 1 clients were not finite .*learning_rate"):
         RoundRecord.of(3, 1, sums[0], 4)
+
+
+def test_a_mix_of_empty_and_non_finite_clients_blames_the_rate() -> None:
+    sums = {"loss": 0.0, "correct": 0, "seen": 0, "examples": 0, "clients": 1, "non_finite": 4}
+    with pytest.raises(PipelineError, match=r"the updates of all 4 clients were not finite"):
+        RoundRecord.of(1, 5, sums, 4)
+    with pytest.raises(PipelineError, match=r"none of its 5 clients has a sample"):
+        RoundRecord.of(1, 5, sums | {"non_finite": 0, "clients": 5}, 4)
+
+
+def test_a_proxy_in_the_environment_is_not_asked(
+    worker: Worker, settings: params.Train, make_shards: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    run(worker, settings, make_shards([5]), [[0]])
+
+
+def test_secure_sums_are_refused(worker: Worker, settings: params.Train, tmp_path: Path) -> None:
+    process = tff.learning.algorithms.build_weighted_fed_avg(
+        tff.learning.models.functional_model_from_keras(
+            tf.keras.Sequential([tf.keras.layers.InputLayer((4,)), tf.keras.layers.Dense(2)]),
+            loss_fn=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            input_spec=(tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int32)),
+        ),
+        client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
+        model_aggregator=tff.learning.secure_aggregator(weighted=True),
+    )
+    with pytest.raises(PipelineError, match=r"does not run secure sums"):
+        Runtime(process, worker, 1)
 
 
 def test_unreadable_shard_ends_the_round(worker: Worker, settings: params.Train, make_shards: Make) -> None:
@@ -163,7 +201,7 @@ def test_worker_that_dies_ends_the_round(settings: params.Train, make_shards: Ma
     with Worker(tmp_path / "worker.log") as mortal:
         mortal.wait_until_ready()
         process = build_process(SPEC, settings, initial(), make_shards([20]))
-        with Runtime(process, mortal) as runtime:
+        with Runtime(process, mortal, 1) as runtime:
             runtime.run_round([0])
             os.kill(mortal.pid, signal.SIGKILL)
             with pytest.raises(PipelineError, match=r"the TFF worker was killed \(signal 9.*worker.log"):

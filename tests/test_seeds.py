@@ -1,0 +1,47 @@
+"""Golden digests: a change of a stream changes every result made from it, and must not come unnoticed."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import models, params
+from stages.params import DirichletScheme
+from stages.partition.schemes import assign
+from stages.seeds import Purpose, generator
+from stages.train.cohort import cohort
+from tests import ROOT
+
+
+def digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def test_streams_differ_by_every_part() -> None:
+    keys = [(1, Purpose.PARTITION, 0, 0), (2, Purpose.PARTITION, 0, 0), (1, Purpose.COHORT, 0, 0)]
+    keys += [(1, Purpose.PARTITION, 1, 0), (1, Purpose.PARTITION, 0, 1)]
+    assert len({generator(*key).integers(2**62) for key in keys}) == len(keys)
+
+
+def test_generator() -> None:
+    assert digest(generator(2024, Purpose.COHORT, 3, 4).integers(0, 2**32, 100)) == "8b8b40dc280d410e"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [("iid", "b7e48492297706ba"), ("shards", "f93b241759403745"), ("dirichlet", "8a40c372af8e9fae")],
+)
+def test_partition(scheme: str, expected: str) -> None:
+    settings = params.load(params.Partition, ROOT / "params.yaml").model_copy(
+        update={"scheme": scheme, "clients": 20, "dirichlet": DirichletScheme(alpha=0.3, min_size=5)}
+    )
+    assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
+
+
+def test_cohort_and_initial_weights() -> None:
+    settings = params.load(params.Train, Path(ROOT / "params.yaml")).model_copy(update={"clients_per_round": 10})
+    assert digest(np.array(cohort(settings, 600, 5), np.int64)) == "d76c6533f0dc151f"
+    spec = models.ModelSpec("seed_cnn", (28, 28, 1), 10)
+    weights = models.initial_weights(spec, generator(2024, Purpose.INITIAL_WEIGHTS))
+    assert digest(np.concatenate([w.ravel() for w in weights])) == "7c5094c497c4bc9f"
