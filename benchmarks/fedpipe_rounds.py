@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.workload import BATCH, LEARNING_RATE
 from stages import params
 from stages.shards import Manifest
 from stages.train.worker import Worker
@@ -21,8 +22,16 @@ def peak_bytes(pid: int | str) -> int:
 def main() -> None:
     clients, rounds, shards = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     begin = time.perf_counter()
-    settings = params.load(params.Train).model_copy(
-        update={"rounds": rounds, "model": "seed_cnn", "clients_per_round": "all", "local_epochs": 1, "batch_size": 20}
+    settings = params.Train(
+        model="seed_cnn",
+        rounds=rounds,
+        clients_per_round="all",
+        local_epochs=1,
+        batch_size=BATCH,
+        client_optimizer=params.Optimizer(name="sgd", learning_rate=LEARNING_RATE, momentum=0.0),
+        server_optimizer=params.Optimizer(name="sgd", learning_rate=1.0, momentum=0.0),
+        client_weighting="examples",
+        seed=2024,
     )
     manifest = Manifest.read(shards).model_copy(update={"clients": clients})
     seconds: list[float] = []

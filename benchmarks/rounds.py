@@ -26,6 +26,12 @@ from stages.shards import write_shards
 RESULTS = Path("benchmarks/results.json")
 CORES = len(os.sched_getaffinity(0))
 
+STOCK = "stock TFF, as installed"
+STOCK_ONE_THREAD = "stock TFF, one thread an op"  # what makes it faster, if one knows
+FEDPIPE = "fedpipe"
+BOUND = "bound, textbook step"
+OWN_BOUND = "bound, fedpipe's step"
+
 
 def run(command: list[str], env: dict[str, str]) -> dict[str, Any]:
     """Runs a subject in a process group of its own and returns its JSON line; ends what it leaves behind."""
@@ -44,14 +50,10 @@ def run(command: list[str], env: dict[str, str]) -> dict[str, Any]:
         return json.loads(output.read().decode().strip().splitlines()[-1])
 
 
-def stock_environment() -> dict[str, str]:
-    """The user's environment without this project's pinning, but for the one setting that makes stock TFF faster."""
-    env = {name: value for name, value in os.environ.items() if name not in pinning.PINNED}
-    return env | {"TF_NUM_INTRAOP_THREADS": "1"}
-
-
-def stock(clients: int, rounds: int) -> dict[str, Any]:
-    return run(["benchmarks.stock_tff", str(clients), str(rounds)], stock_environment())
+def stock(clients: int, rounds: int, threads: dict[str, str]) -> dict[str, Any]:
+    """Stock TFF in the user's environment, without this project's pinning; ``threads`` is added to it."""
+    env = {name: value for name, value in os.environ.items() if name not in pinning.PINNED} | threads
+    return run(["benchmarks.stock_tff", str(clients), str(rounds)], env)
 
 
 def fedpipe(clients: int, rounds: int, shards: Path) -> dict[str, Any]:
@@ -60,20 +62,21 @@ def fedpipe(clients: int, rounds: int, shards: Path) -> dict[str, Any]:
 
 def bound(kind: str, clients: int, rounds: int) -> dict[str, Any]:
     """One process a core, started together; a round takes as long as its slowest process."""
-    shares = [len(part) for part in np.array_split(np.arange(clients), CORES)]
-    processes, first = [], 0
-    for share in shares:
-        command = [sys.executable, "-m", "benchmarks.bare_tensorflow", kind, str(share), str(first), str(rounds)]
-        processes.append(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        )
-        first += share
-    for process in processes:
-        process.stdout.readline()  # it has warmed up; none starts before all have
-    for process in processes:
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-    each = [json.loads(process.communicate()[0].decode().strip().splitlines()[-1])["seconds"] for process in processes]
+    shares = [len(part) for part in np.array_split(np.arange(clients), min(CORES, clients))]
+    firsts = np.cumsum([0, *shares[:-1]])
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for share, first in zip(shares, firsts, strict=True):
+            command = [sys.executable, "-m", "benchmarks.bare_tensorflow", kind, str(share), str(first), str(rounds)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stack.callback(process.kill)
+            processes.append(process)
+        for process in processes:
+            process.stdout.readline()  # it has warmed up; none starts before all have
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        each = [json.loads(process.communicate()[0].strip().splitlines()[-1])["seconds"] for process in processes]
     return {"seconds": [max(parts) for parts in zip(*each, strict=True)]}
 
 
@@ -84,7 +87,7 @@ def round_seconds(result: dict[str, Any]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=5, help="processes of each kind")
+    parser.add_argument("--processes", type=int, default=3, help="processes of each kind")
     parser.add_argument("--clients", type=int, nargs="+", default=[100, 600])
     arguments = parser.parse_args()
     if not RAW.exists():
@@ -106,12 +109,13 @@ def main() -> None:
 
 def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
     """Seconds a round of each subject, ``processes`` turns, and the ratios within each turn."""
-    rounds = 9 if clients <= 100 else 4
+    rounds, stock_rounds = (12, 5) if clients <= 100 else (5, 3)
     subjects = {
-        "stock TFF": lambda: stock(clients, 4),
-        "fedpipe": lambda: fedpipe(clients, rounds, shards),
-        "bound (textbook step)": lambda: bound("textbook", clients, rounds),
-        "bound (fedpipe's step)": lambda: bound("fedpipe", clients, rounds),
+        STOCK: lambda: stock(clients, stock_rounds, {}),
+        STOCK_ONE_THREAD: lambda: stock(clients, stock_rounds, {"TF_NUM_INTRAOP_THREADS": "1"}),
+        FEDPIPE: lambda: fedpipe(clients, rounds, shards),
+        BOUND: lambda: bound("textbook", clients, rounds),
+        OWN_BOUND: lambda: bound("fedpipe", clients, rounds),
     }
     turns: list[dict[str, float]] = []
     startup = []
@@ -120,7 +124,7 @@ def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
         for name, subject in subjects.items():
             result = subject()
             seconds[name] = round_seconds(result)
-            if name == "fedpipe":
+            if name == FEDPIPE:
                 startup.append(result["startup"])
         turns.append(seconds)
         print(
@@ -128,17 +132,12 @@ def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
             flush=True,
         )
     summary = {name: spread([turn[name] for turn in turns]) for name in subjects}
-    ratios = {
-        "stock TFF / fedpipe": spread([turn["stock TFF"] / turn["fedpipe"] for turn in turns]),
-        "fedpipe / bound (textbook step)": spread([turn["fedpipe"] / turn["bound (textbook step)"] for turn in turns]),
-        "fedpipe / bound (fedpipe's step)": spread(
-            [turn["fedpipe"] / turn["bound (fedpipe's step)"] for turn in turns]
-        ),
-    }
+    pairs = [(STOCK, FEDPIPE), (STOCK_ONE_THREAD, FEDPIPE), (FEDPIPE, BOUND), (FEDPIPE, OWN_BOUND)]
+    ratios = {f"{over} / {under}": spread([turn[over] / turn[under] for turn in turns]) for over, under in pairs}
     print(f"\n{clients} clients, seconds a round over {processes} processes (minimum, median, maximum)")
     for name, values in (summary | ratios).items():
-        print(f"  {name:34} {values['minimum']:8.3f} {values['median']:8.3f} {values['maximum']:8.3f}")
-    print(f"  {'start-up before the first round':34} {statistics.median(startup):17.1f} s\n", flush=True)
+        print(f"  {name:40} {values['minimum']:8.3f} {values['median']:8.3f} {values['maximum']:8.3f}")
+    print(f"  {'start-up before the first round':40} {statistics.median(startup):17.1f} s\n", flush=True)
     return {"seconds": summary, "ratios": ratios, "turns": turns, "startup_seconds": spread(startup)}
 
 
