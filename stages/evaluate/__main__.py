@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import journal, params, pinning
+from stages import params, pinning
 from stages.atomic import atomic_file, write_text
 from stages.errors import PipelineError, run_stage
 from stages.evaluate.clients import accuracy_per_client
@@ -17,6 +17,7 @@ from stages.evaluate.pictures import draw_clients, draw_confusion
 from stages.idx import read_labelled_images
 from stages.models import classifier, load_weights
 from stages.shards import Manifest, verify_shards
+from stages.tracking import journal
 
 RAW = Path("data/raw")
 CLIENTS = Path("data/clients")

@@ -7,10 +7,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from stages import facts, journal, params, pinning, provenance
+from stages import params, pinning, provenance
 from stages.atomic import write_text
 from stages.errors import run_stage
 from stages.shards import Manifest, verify_shards
+from stages.tracking import facts, journal
 from stages.train import cohort
 from stages.train.worker import Worker
 

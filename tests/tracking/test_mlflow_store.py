@@ -12,12 +12,12 @@ import numpy as np
 import psutil
 import pytest
 
-from stages import journal
-from stages.delivery import Unreachable, ship
 from stages.errors import PipelineError
-from stages.outbox import pending
-from stages.tracking import MlflowStore, _translated
-from tests.mlflow_project import DRIVER, EVALUATE, Project, answers, eventually, fill, free_port, running
+from stages.tracking import journal
+from stages.tracking.delivery import Unreachable, ship
+from stages.tracking.mlflow_store import MlflowStore, _translated
+from stages.tracking.outbox import pending
+from tests.tracking.mlflow_project import DRIVER, EVALUATE, Project, answers, eventually, fill, free_port, running
 
 
 @pytest.fixture(scope="session")

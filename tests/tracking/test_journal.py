@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import delivery, facts, journal, outbox
-from stages.delivery import Unreachable, deliver_finished, ship
 from stages.errors import PipelineError
-from stages.outbox import Journal, pending
-from tests.conftest import ROOT
+from stages.tracking import delivery, facts, journal, outbox
+from stages.tracking.delivery import Unreachable, deliver_finished, ship
+from stages.tracking.outbox import Journal, pending
+from tests import ROOT
 
 STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 
@@ -121,7 +121,8 @@ def test_a_damaged_line_is_named(tmp_path):
 
 
 def test_stages_do_not_import_mlflow():
-    code = "import sys, stages.journal; sys.exit(any(m in sys.modules for m in ('mlflow', 'tensorflow', 'pandas')))"
+    absent = ("mlflow", "tensorflow", "pandas")
+    code = f"import sys, stages.tracking.journal; sys.exit(any(m in sys.modules for m in {absent}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

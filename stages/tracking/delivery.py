@@ -1,6 +1,6 @@
 """Delivery: takes journals from the outbox to a store, each event once, whatever is killed or down meanwhile.
 
-What MLflow is, stages/tracking.py knows; here it is a `Store`. An event may be logged twice (a follower killed
+What MLflow is, mlflow_store.py knows; here it is a `Store`. An event may be logged twice (a follower killed
 between logging and remembering), so a store's operations must be such that twice is the same as once.
 """
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Protocol
 
-from stages import facts
 from stages.errors import PipelineError
-from stages.facts import Event
-from stages.outbox import PENDING, Delivery, Journal, pending, shown_uri, sweep
+from stages.tracking import facts
+from stages.tracking.facts import Event
+from stages.tracking.outbox import PENDING, Delivery, Journal, pending, shown_uri, sweep
 
 _POLL_SECONDS = 0.3
 _SAMPLE_SECONDS = 2.0

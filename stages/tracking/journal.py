@@ -1,7 +1,7 @@
 """What a run has to tell MLflow, written down at once and delivered by another process.
 
 Training neither waits for a tracking server nor dies of one, and does not import MLflow (three seconds of one core).
-It appends events to a journal (stages/outbox.py), and a follower ships them to MLflow as they appear. A journal that
+It appends events to a journal (outbox.py), and a follower ships them to MLflow as they appear. A journal that
 could not be delivered stays, and the next follower or ``make sync`` ships it.
 
 In the environment, ``FEDPIPE_TRACKING=off`` turns all of it off, ``MLFLOW_TRACKING_URI`` names a server, and
@@ -22,9 +22,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stages import facts
-from stages.facts import Event, results
-from stages.outbox import PENDING, Journal, locked, shown_uri
+from stages.tracking import facts
+from stages.tracking.facts import Event, results
+from stages.tracking.outbox import PENDING, Journal, locked, shown_uri
 
 LOG = Path("logs/tracking.log")
 _WAIT_SECONDS = 30.0
@@ -107,7 +107,7 @@ class Writer:
 
 
 def _start_follower(journal: Journal) -> subprocess.Popen[bytes]:
-    top = str(Path(__file__).resolve().parent.parent)
+    top = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("ab") as log:
@@ -192,7 +192,7 @@ class _Untracked(TrainingRecord):
 
 
 def record_training(started: Mapping[str, Any]) -> TrainingRecord:
-    """A context manager that records one training; see `stages.facts.start` for ``started``.
+    """A context manager that records one training; see `stages.tracking.facts.start` for ``started``.
 
     The run ends as FINISHED; as FAILED when the block raises, as KILLED after Ctrl-C or ``kill -9``.
 

@@ -1,7 +1,7 @@
 """The outbox: journals on their way to MLflow, and how far each has come.
 
-A journal is a folder in ``logs/tracking/pending``. A stage writes it (stages/journal.py), another process delivers
-it (stages/delivery.py), and either may be killed at any time:
+A journal is a folder in ``logs/tracking/pending``. A stage writes it (journal.py), another process delivers
+it (delivery.py), and either may be killed at any time:
 
     events.jsonl    one event a line; its writer holds a lock on it for as long as it lives
     rebuild.jsonl   evaluations only: the events of the training, should MLflow not know of it
@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from stages.atomic import write_text
 from stages.errors import PipelineError
-from stages.facts import Event
+from stages.tracking.facts import Event
 
 PENDING = Path("logs/tracking/pending")
 _LEFT_BEHIND_SECONDS = 3600

@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import facts
-from tests.conftest import ROOT
+from stages.tracking import facts
+from tests import ROOT
 
 STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 

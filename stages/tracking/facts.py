@@ -1,4 +1,4 @@
-"""What a run is told about: params, code, data and results, each as an event of the journal (stages/journal.py).
+"""What a run is told about: params, code, data and results, each as an event of the journal (journal.py).
 
 An event is a dict that JSON can hold, with ``event`` (its kind) and ``time`` (milliseconds since 1970).
 """

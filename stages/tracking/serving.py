@@ -1,7 +1,7 @@
 """The trained model as MLflow serves it: uint8 images [n, h, w, c] in, class probabilities float32 [n, classes] out.
 
 MLflow copies this file into the model and runs it when the model is loaded (models from code), on a machine that
-need not have this project; stages/tracking.py says which of our modules go with it.
+need not have this project; mlflow_store.py says which of our modules go with it.
 """
 
 from pathlib import Path

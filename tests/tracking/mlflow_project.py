@@ -16,14 +16,14 @@ import numpy as np
 import psutil
 from safetensors.numpy import save
 
-from tests.conftest import ROOT
+from tests import ROOT
 
 SPEC = {"model": "seed_cnn", "image_shape": [28, 28, 1], "classes": 10}
 # A training without TensorFlow: argument "rounds seconds ending".
 DRIVER = """
 import os, sys, time
 from pathlib import Path
-from stages import journal
+from stages.tracking import journal
 started = {"name": "seed_cnn contiguous 600 clients 3 rounds", "environment": {"cpu": {"model": "a CPU"}},
            "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 rounds, seconds, ending = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
@@ -40,7 +40,7 @@ print("trained", flush=True)
 """
 EVALUATE = """
 from pathlib import Path
-from stages import journal
+from stages.tracking import journal
 weights = Path("models/weights.safetensors")
 journal.record_evaluation(weights, {"test": {"accuracy": 0.79}}, pictures=[Path("plots/a.png")])
 """

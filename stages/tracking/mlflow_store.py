@@ -1,17 +1,11 @@
 """MLflow: what a run, a data set and a model are there. The only module that talks to it.
 
-    python -m stages.tracking sync               logs what a server that was down has missed
-    python -m stages.tracking ui [--port 5000]   opens the MLflow UI on loopback
-    python -m stages.tracking follow JOURNAL     delivers a journal as it is written (the stages start this)
-
 MLflow is imported where it is needed, and never in a process that trains.
 """
 
-import argparse
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stages.delivery import Unreachable, follow, sync
-from stages.errors import PipelineError, run_stage
-from stages.facts import WEIGHTS_TAG, Event
-from stages.outbox import shown_uri, store_uri
+from stages.errors import PipelineError
+from stages.tracking.delivery import Unreachable
+from stages.tracking.facts import WEIGHTS_TAG, Event
+from stages.tracking.outbox import store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,10 +35,10 @@ _TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEED
 
 
 class MlflowStore:
-    """A `stages.delivery.Store` in MLflow."""
+    """A `stages.tracking.delivery.Store` in MLflow."""
 
     def __init__(self) -> None:
-        _configure()
+        configure()
         self._uri = store_uri()
         self._experiments: dict[str, str] = {}
 
@@ -187,7 +181,7 @@ def _save_model(folder: Path, weights: Path, description: "Model") -> None:
     code = folder / "stages"
     code.mkdir()
     for name in _MODEL_CODE:
-        shutil.copy(Path(__file__).with_name(name), code)
+        shutil.copy(Path(__file__).resolve().parents[1] / name, code)
     mlflow.pyfunc.save_model(
         folder / "model",
         python_model=Path(__file__).with_name("serving.py"),
@@ -229,7 +223,7 @@ def _artifact_location(uri: str) -> str | None:
     return Path(uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
 
 
-def _configure() -> None:
+def configure() -> None:
     """Sets MLflow's switches, before it is imported."""
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_UV_AUTO_DETECT": "false"}
     quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
@@ -264,37 +258,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(error).partition("\n")[0][:200] or type(error).__name__
-
-
-def open_ui(port: int) -> None:
-    """Becomes the MLflow UI on 127.0.0.1 with this project's store."""
-    uri = store_uri()
-    if urlsplit(uri).scheme in ("http", "https"):
-        print(f"the tracking server has a UI of its own: {shown_uri()}")
-        return
-    _configure()
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes for what this project does not use
-    print(f"MLflow UI with {shown_uri()}: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sync")
-    commands.add_parser("ui").add_argument("--port", type=int, default=5000)
-    commands.add_parser("follow").add_argument("journal", type=Path)
-    given = parser.parse_args()
-    if given.command == "ui":
-        open_ui(given.port)
-    elif given.command == "sync":
-        sync(MlflowStore)
-    else:
-        os.nice(10)  # the training goes first
-        follow(given.journal, MlflowStore)
-        os._exit(0)  # MLflow and its libraries take seconds to tidy up, and a stage waits for this process
-
-
-if __name__ == "__main__":
-    run_stage(_main)

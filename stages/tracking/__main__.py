@@ -1,0 +1,51 @@
+"""``python -m stages.tracking``: deliver what is pending, or open the UI.
+
+python -m stages.tracking sync               logs what a server that was down has missed
+python -m stages.tracking ui [--port 5000]   opens the MLflow UI on loopback
+python -m stages.tracking follow JOURNAL     delivers a journal as it is written (the stages start this)
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stages.errors import run_stage
+from stages.tracking.delivery import follow, sync
+from stages.tracking.mlflow_store import MlflowStore, configure
+from stages.tracking.outbox import shown_uri, store_uri
+
+
+def open_ui(port: int) -> None:
+    """Becomes the MLflow UI on 127.0.0.1 with this project's store."""
+    uri = store_uri()
+    if urlsplit(uri).scheme in ("http", "https"):
+        print(f"the tracking server has a UI of its own: {shown_uri()}")
+        return
+    configure()
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes for what this project does not use
+    print(f"MLflow UI with {shown_uri()}: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sync")
+    commands.add_parser("ui").add_argument("--port", type=int, default=5000)
+    commands.add_parser("follow").add_argument("journal", type=Path)
+    given = parser.parse_args()
+    if given.command == "ui":
+        open_ui(given.port)
+    elif given.command == "sync":
+        sync(MlflowStore)
+    else:
+        os.nice(10)  # the training goes first
+        follow(given.journal, MlflowStore)
+        os._exit(0)  # MLflow and its libraries take seconds to tidy up, and a stage waits for this process
+
+
+if __name__ == "__main__":
+    run_stage(_main)
