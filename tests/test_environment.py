@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import tomllib
 import zipfile
@@ -117,7 +118,10 @@ def test_every_override_says_why() -> None:
 def test_the_environment_holds_exactly_the_lock() -> None:
     if Path(sys.prefix) != ROOT / ".venv":
         pytest.skip("the tests run in another environment")
-    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+    # Not sys.path: setuptools, once imported, puts the copies of other packages that it carries there.
+    folder = [sysconfig.get_path("purelib")]
+    found = importlib.metadata.distributions(path=folder)
+    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
     del installed["pip"]  # the installer itself: it comes with Python
     assert installed == locked_versions()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from stages.download.datasets import DataFile, Dataset
 from stages.params import Download
@@ -116,9 +117,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[s
     """An empty project whose params.yaml names the given sources; the test then runs inside it."""
 
     def make(sources: list[str]) -> Path:
-        lines = ["download:", "  sources:", *(f"    - {source}" for source in sources)]
-        lines += ["  connect_timeout: 2", "  read_timeout: 5", ""]
-        (tmp_path / "params.yaml").write_text("\n".join(lines))
+        yaml = YAML(typ="safe")
+        content = yaml.load((REPO / "params.yaml").read_text(encoding="utf-8"))
+        content["download"] = {"sources": sources, "connect_timeout": 2, "read_timeout": 5}
+        with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
+            yaml.dump(content, file)
         monkeypatch.chdir(tmp_path)
         return tmp_path
 
