@@ -77,5 +77,6 @@ def test_environment_is_pinned_in_the_worker(tmp_path: Path) -> None:
     from stages.pinning import PINNED
 
     with Worker(tmp_path / "worker.log") as worker:
+        worker.wait_until_ready()  # in the middle of an exec a process has no environment to show
         environment = psutil.Process(worker.pid).environ()
     assert PINNED.items() <= environment.items()
