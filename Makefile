@@ -30,7 +30,7 @@ lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRAD
 repro: env ## run what changed of the pipeline: download, partition, train, evaluate
 	@echo "repro: running the stages whose code, params or inputs changed"
 	@.venv/bin/dvc repro
-	@.venv/bin/python -m stages.provenance verify || echo "repro: done, but these are not the committed bits"
+	@.venv/bin/python -m operations.provenance verify || echo "repro: done, but these are not the committed bits"
 
 # Two test files at a time; the tests of one file share what they set up.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
@@ -51,42 +51,42 @@ bench: env ## measure a training round and a partition into 100,000 clients; ARG
 	@set -e; for each in $(or $(ARGS),rounds partition_scale); do .venv/bin/python -m benchmarks.$$each; done
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
-	@.venv/bin/python -m stages.report $(RUNS) $(ARGS)
+	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)
 
 ui: env ## open the MLflow UI with this project's runs, on loopback
-	@.venv/bin/python -m stages.tracking ui
+	@.venv/bin/python -m fedpipe.tracking ui
 
 sync: env ## log what a tracking server missed while it was down
-	@.venv/bin/python -m stages.tracking sync
+	@.venv/bin/python -m fedpipe.tracking sync
 
 # ARGS are the server's options: --port, --host, --folder, --database (docs/team.md).
 server: env ## run a tracking server for a team, MLflow on PostgreSQL, on loopback
-	@.venv/bin/python -m stages.tracking server $(ARGS)
+	@.venv/bin/python -m fedpipe.tracking server $(ARGS)
 
 register: env ## put the evaluated model into the model registry, as challenger
-	@.venv/bin/python -m stages.register
+	@.venv/bin/python -m operations.register
 
 promote: env ## make the challenger champion if the rules in params.yaml hold; ARGS=--rollback goes back one
-	@.venv/bin/python -m stages.promote $(ARGS)
+	@.venv/bin/python -m operations.promote $(ARGS)
 
 serve: env ## serve the champion over HTTP on loopback; ARGS="--port 5001"
-	@.venv/bin/python -m stages.tracking serve $(ARGS)
+	@.venv/bin/python -m fedpipe.tracking serve $(ARGS)
 
 score: env ## label the PNG files of a folder with the champion: FOLDER=... ARGS="--output predictions.csv"
-	@.venv/bin/python -m stages.score $(if $(FOLDER),'$(FOLDER)') $(ARGS)
+	@.venv/bin/python -m operations.score $(if $(FOLDER),'$(FOLDER)') $(ARGS)
 
 # SET reaches Python through the environment, past the shell. FEDPIPE_INCOMING names where clients leave batches.
 retrain: env ## take new batches, run what changed, judge the model, write reports/; SET="train.rounds=5", ARGS=--no-promote
-	@FEDPIPE_SET="$$SET" .venv/bin/python -m stages.retrain $(ARGS)
+	@FEDPIPE_SET="$$SET" .venv/bin/python -m operations.retrain $(ARGS)
 
 publish: env ## put what a retraining changed on a branch of its own and open a pull request
-	@.venv/bin/python -m stages.retrain.publish $(ARGS)
+	@.venv/bin/python -m operations.retrain.publish $(ARGS)
 
 drift: env ## compare new batches with the data before them; ARGS="--since 3" says after which version of the pool
-	@.venv/bin/python -m stages.drift $(ARGS)
+	@.venv/bin/python -m operations.drift $(ARGS)
 
 last-run: env ## in GitHub Actions: bring back model registry and DVC cache of the last retraining
-	@.venv/bin/python -m stages.retrain.last_run
+	@.venv/bin/python -m operations.retrain.last_run
 
 clean: ## remove the environments and the tools' caches; data, models and runs stay
 	rm -rf .venv .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis

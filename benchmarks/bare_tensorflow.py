@@ -20,8 +20,8 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from stages import layers
-    from stages.models import ModelSpec, architecture, initial_weights, scale
+    from fedpipe.models import layers
+    from fedpipe.models.zoo import ModelSpec, architecture, initial_weights, scale
 
     @tf.custom_gradient
     def fast_max_pool(z):

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from benchmarks.workload import BATCH, LEARNING_RATE
-from stages import params
-from stages.shards import Manifest
-from stages.train.worker import Worker
+from fedpipe import config as params
+from fedpipe.datasets.shards import Manifest
+from fedpipe.runtime.worker import Worker
 
 
 def peak_bytes(pid: int | str) -> int:
@@ -44,7 +44,7 @@ def main() -> None:
         seconds.append(took)
 
     with Worker(Path("logs/bench/worker.log")) as worker:
-        from stages.train import loop
+        from fedpipe.runtime import loop
 
         loop.LOG = Path("logs/bench/rounds.log")
         loop.train(settings, manifest, shards, worker, on_round)

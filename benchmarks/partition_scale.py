@@ -28,8 +28,8 @@ import yaml
 
 from benchmarks.results import store
 from benchmarks.workload import RAW, training_set
-from stages import provenance
-from stages.raw import Split, describe
+from fedpipe import provenance
+from fedpipe.datasets.raw import Split, describe
 
 ROOT = Path(__file__).parents[1]
 CLIENTS = Path("data/clients")

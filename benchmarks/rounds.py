@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks.results import store
 from benchmarks.workload import RAW, training_set
-from stages import pinning, provenance
-from stages.shards import write_shards
+from fedpipe import pinning, provenance
+from fedpipe.datasets.shards import write_shards
 
 CORES = len(os.sched_getaffinity(0))
 

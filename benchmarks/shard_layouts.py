@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.partition_scale import watch
 from benchmarks.results import store
-from stages import provenance
+from fedpipe import provenance
 
 STORED_BYTES = 6 * 785
 READ_CLIENTS, READ_BYTES = 600, 100 * 785

@@ -1,5 +1,5 @@
-"""fedpipe's pipeline: one folder a stage, data walking through in one direction."""
+"""The four stages that dvc.yaml runs; each reads params and inputs, calls the library and writes outputs."""
 
-from stages.pinning import pin
+from fedpipe.pinning import pin
 
-pin()  # here, since it must come before NumPy and TensorFlow in every stage, test and tool
+pin()  # here, since it must come before NumPy and TensorFlow load

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from stages.raw import RawDataset
-from stages.shards import write_shards
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import write_shards
 from tests import ROOT
 from tests.browser import Browser, chromium
 

@@ -12,13 +12,13 @@ import pytest
 import tensorflow as tf
 from ruamel.yaml import YAML
 
-from stages import raw as raw_data
-from stages.models import ModelSpec, architecture, classifier, initial_weights, save_weights, scale
-from stages.raw import RawDataset
-from stages.register import __main__ as register
-from stages.seeds import Purpose, generator
-from stages.shards import Manifest, write_shards
-from stages.tracking import journal
+from fedpipe.datasets import raw as raw_data
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest, write_shards
+from fedpipe.models.zoo import ModelSpec, architecture, classifier, initial_weights, save_weights, scale
+from fedpipe.seeds import Purpose, generator
+from fedpipe.tracking import journal
+from operations.register import __main__ as register
 from tests import ROOT
 
 TEST_IMAGES = 1000

@@ -17,10 +17,10 @@ from pathlib import Path
 from mlflow import MlflowClient
 from PIL import Image
 
-from stages.tracking import views
+from fedpipe.tracking import views
 from tests import ROOT
 from tests.browser import Browser, chromium
-from tests.tracking.mlflow_project import answers, eventually, free_port, running
+from tests.fedpipe.tracking.mlflow_project import answers, eventually, free_port, running
 
 IMAGES = ROOT / "docs/images"
 
@@ -44,7 +44,7 @@ def take_reports(browser: Browser, project: Path) -> None:
     """The page of one run, and of two."""
     for name, runs in {"report-one": ["workspace"], "report-two": ["HEAD", "workspace"]}.items():
         page = project / f"reports/{name}.html"
-        if start(project, "stages.report", *runs, "--output", str(page)).wait():
+        if start(project, "operations.report", *runs, "--output", str(page)).wait():
             sys.exit(f"no report of {runs}")
         browser.resize(1100, 1250)
         browser.open(page.as_uri())
@@ -55,7 +55,7 @@ def take_mlflow(browser: Browser, project: Path) -> None:
     """Runs table, chart and model page."""
     name = register(project)
     port = free_port()
-    with running(start(project, "stages.tracking", "ui", "--port", str(port))):
+    with running(start(project, "fedpipe.tracking", "ui", "--port", str(port))):
         address = f"http://127.0.0.1:{port}"
         eventually(lambda: answers(f"{address}/health"), 120)
         pages = {

@@ -85,7 +85,7 @@ def check_handed_over(ran: Path, tmp_path: Path, credentials: str) -> None:
     assert run(other, "git status --porcelain") == ""
     for name in ("models/weights.safetensors", "data/clients/manifest.json", "plots/confusion.png"):
         assert (other / name).read_bytes() == (ran / name).read_bytes()
-    assert "same bits" in run(other, "python -m stages.provenance verify")
+    assert "same bits" in run(other, "python -m operations.provenance verify")
 
 
 def test_a_shared_folder_hands_everything_over(ran: Path, tmp_path: Path) -> None:
@@ -194,5 +194,5 @@ def test_an_unreachable_server_keeps_an_experiments_journal_in_the_project(queue
     said = run(queued, f"dvc exp run --temp -n lonely -S {BATCH}=250", **more)
     assert f"are kept in {queued / 'logs/tracking/pending'}" in said
     assert len(list((queued / "logs/tracking/pending").iterdir())) == 1
-    assert f"half: {NAME}" not in run(queued, "python -m stages.tracking sync")
+    assert f"half: {NAME}" not in run(queued, "python -m fedpipe.tracking sync")
     assert runs(queued)[f"lonely: {NAME}"]["status"] == "FINISHED"

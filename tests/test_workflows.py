@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from tests import ROOT
 from tests.batches import add_npz
-from tests.retrain.test_publish import GH
-from tests.test_pipeline import SMALL, edit, environment
+from tests.operations.retrain.test_publish import GH
+from tests.stages.test_pipeline import SMALL, edit, environment
 
 FOLDER = ROOT / ".github/workflows"
 NAMES = ["ci.yml", "retrain.yml"]

@@ -1,0 +1,1 @@
+"""How numbers of samples are divided and rounded: what the schemes share."""

@@ -1,0 +1,31 @@
+"""Sections ``evaluate`` and ``promote``: how a model is measured, and when it takes the champion's place."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedpipe.config.section import Count, Section
+
+
+class Evaluate(Section):
+    """How the trained model is measured."""
+
+    batch_size: Count
+
+
+class McNemar(Section):
+    """The paired test on the test images: its level, and what has to hold."""
+
+    level: Annotated[float, Field(gt=0, lt=1)]
+    require: Literal["not_worse", "better"]
+
+
+Margin = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Promote(Section):
+    """When the challenger takes the champion's place."""
+
+    accuracy_margin: Margin
+    worst_client_margin: Margin
+    mcnemar: McNemar

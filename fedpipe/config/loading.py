@@ -1,0 +1,133 @@
+"""From params.yaml to sections, or to one sentence that names every mistake in it."""
+
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fedpipe.config.download import Download
+from fedpipe.config.judge import Evaluate, Promote
+from fedpipe.config.partition import Partition
+from fedpipe.config.section import Section
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+
+PARAMS_FILE = Path("params.yaml")
+
+SECTIONS: dict[type[Section], str] = {
+    Download: "download",
+    Partition: "partition",
+    Train: "train",
+    Evaluate: "evaluate",
+    Promote: "promote",
+}
+
+S = TypeVar("S", bound=Section)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads ``path`` as a mapping.
+
+    Raises:
+      PipelineError: The file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        return parse_yaml(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing; run from the project's top folder") from None
+
+
+def parse_yaml(content: bytes, path: Path) -> dict[str, Any]:
+    """As `read_yaml`, from the content of ``path``, which need not be a file here."""
+    try:
+        # DVC's own parser: 1e-3 is a number to both (in YAML 1.1, PyYAML's, it is a text).
+        tree = YAML(typ="safe").load(content.decode("utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}" if place else ""
+        raise PipelineError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(tree, dict):
+        raise PipelineError(f"{path} must hold one section a stage: {', '.join(SECTIONS.values())}")
+    return tree
+
+
+def load(section: type[S], path: Path = PARAMS_FILE) -> S:
+    """Reads one section of params.yaml; checks all, so that a mistake is said before the first stage runs.
+
+    Args:
+      section: The section's class, such as `Partition`.
+      path: The params file.
+
+    Raises:
+      PipelineError: A key is unknown or missing, or a value has the wrong type or is out of range; the
+        message names the key and what is allowed.
+    """
+    content = read_yaml(path)
+    for key in content:
+        if key not in SECTIONS.values():
+            raise PipelineError(f"{path}: unknown section '{key}'; allowed: {', '.join(SECTIONS.values())}")
+    problems = []
+    sections: dict[type[Section], Section] = {}
+    for kind, key in SECTIONS.items():
+        if key not in content:
+            problems.append(f"section '{key}' is missing")
+            continue
+        try:
+            sections[kind] = kind.model_validate(content[key])
+        except ValidationError as error:
+            problems += _problems(kind, key, error)
+    if problems:
+        raise PipelineError(f"{path}: {'; '.join(problems)}")
+    return cast(S, sections[section])
+
+
+def _problems(section: type[Section], name: str, error: ValidationError) -> list[str]:
+    """One phrase a problem: the dotted key, what is wrong, and what is allowed."""
+    problems: dict[str, str] = {}
+    for item in error.errors():
+        # A union adds the member's name ("literal['all']", "constrained-int") to the location.
+        keys = [part for part in item["loc"] if isinstance(part, int) or part.isidentifier()]
+        keys = keys[: _depth(section, keys)]
+        key = ".".join([name, *map(str, keys)])
+        if item["type"] == "extra_forbidden":
+            fields = ", ".join(_fields_at(section, keys[:-1]))
+            problems[key] = f"unknown key '{key}'; allowed: {fields}"
+        elif item["type"] == "missing":
+            problems[key] = f"key '{key}' is missing"
+        else:
+            said = item["msg"][0].lower() + item["msg"][1:]
+            if isinstance(item["input"], dict) and item["type"] == "value_error":
+                problems[key] = f"'{key}': {item['ctx']['error']}"  # about several keys of a section, and says which
+                continue
+            before = f"{problems[key]}, or " if key in problems else f"'{key}' is {item['input']!r}: "
+            problems[key] = before + said.replace("input ", "")
+    return list(problems.values())
+
+
+def _fields_at(section: type[Section], keys: list[Any]) -> list[str]:
+    """The keys that are allowed below ``keys``."""
+    current: Any = section
+    for key in keys:
+        current = _kind(current, key)
+    return list(current.model_fields)
+
+
+def _depth(section: type[Section], keys: list[Any]) -> int:
+    """How many of ``keys`` name something in params.yaml, the rest being a union member's name."""
+    current: Any = section
+    for depth, key in enumerate(keys):
+        if isinstance(key, int) or not (isinstance(current, type) and issubclass(current, Section)):
+            return depth + 1 if isinstance(key, int) else depth
+        if key not in current.model_fields:
+            return depth + 1
+        current = _kind(current, key)
+    return len(keys)
+
+
+def _kind(section: type[Section], key: str) -> Any:
+    """What ``key`` holds in ``section``; of an optional section, the section."""
+    kind = section.model_fields[key].annotation
+    inner = [member for member in get_args(kind) if isinstance(member, type) and issubclass(member, Section)]
+    return inner[0] if inner else kind

@@ -1,0 +1,96 @@
+"""The IDX format, in which MNIST and its relatives are published: a header with the shape, then the bytes.
+
+Big endian: two zero bytes, the element type, the number of dimensions, each dimension as 32 bits, then the
+elements, last dimension fastest.
+"""
+
+import math
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from fedpipe.errors import PipelineError
+
+_UNSIGNED_BYTE = 0x08
+_MOST_DIMENSIONS = 4  # samples, rows, columns, channels
+
+
+def read_idx(path: Path, called: str | None = None) -> npt.NDArray[np.uint8]:
+    """Reads an uncompressed IDX file of unsigned bytes.
+
+    Args:
+      path: The file.
+      called: What messages call it, if not by its path.
+
+    Returns:
+      uint8 array with the header's shape: (samples, rows, columns) for images, (samples,) for labels.
+
+    Raises:
+      PipelineError: The file is missing, is no IDX file of unsigned bytes, or is longer or shorter than its
+        header says; the message names the file.
+    """
+    name = called or str(path)
+    try:
+        with path.open("rb") as file:
+            shape = _read_shape(name, file)
+            expected = file.tell() + math.prod(shape)
+            found = path.stat().st_size
+            # Before reading: a lying header must not cost memory.
+            if found != expected:
+                raise PipelineError(f"{name} has {found} bytes, but its header {shape} asks for {expected}")
+            return np.fromfile(file, np.uint8).reshape(shape)
+    except FileNotFoundError:
+        raise PipelineError(f"{name} is missing; `dvc repro` makes it") from None
+
+
+def write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
+    """Writes ``array`` (1 to 4 dimensions) as an uncompressed IDX file; equal arrays give equal files."""
+    header = bytes([0, 0, _UNSIGNED_BYTE, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    with path.open("wb") as file:
+        file.write(header)
+        np.ascontiguousarray(array).tofile(file)
+
+
+def _read_shape(name: str, file: BinaryIO) -> tuple[int, ...]:
+    """The dimensions; leaves ``file`` at the first element."""
+    magic = file.read(4)
+    if magic[:2] == b"\x1f\x8b":
+        raise PipelineError(f"{name} is gzipped; an uncompressed IDX file is expected")
+    if len(magic) < 4 or magic[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
+        raise PipelineError(f"{name} is no IDX file of unsigned bytes: it starts with {_hex(magic)}, not 00 00 08")
+    dimensions = magic[3]
+    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+        raise PipelineError(f"{name} has {dimensions} dimensions; allowed: 1 to {_MOST_DIMENSIONS}")
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise PipelineError(f"{name} ends inside its header of {4 + 4 * dimensions} bytes")
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    if 0 in shape:
+        raise PipelineError(f"{name} is empty: its header says {shape}")
+    return shape
+
+
+def _hex(some: bytes) -> str:
+    return some.hex(" ") or "nothing"
+
+
+def read_labelled_images(images: Path, labels: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Reads images with their labels.
+
+    Returns:
+      Images uint8 [n, height, width, channels] (one channel for a file without that dimension), labels uint8 [n].
+
+    Raises:
+      PipelineError: A file is not such a file, or they do not hold the same number of samples.
+    """
+    pixels, classes = read_idx(images), read_idx(labels)
+    if pixels.ndim not in (3, 4) or classes.ndim != 1:
+        raise PipelineError(
+            f"{images} must have 3 or 4 dimensions, not {pixels.ndim}, and {labels} 1, not {classes.ndim}"
+        )
+    if len(pixels) != len(classes):
+        raise PipelineError(f"{images} holds {len(pixels)} samples, but {labels} {len(classes)}")
+    return pixels.reshape(*pixels.shape[:3], -1), classes

@@ -1,0 +1,169 @@
+"""The pool: batches that clients gained after the data set was published, and the ledger that names them in order.
+
+data/pool/
+  ledger.csv               version, dataset, batch, samples, SHA-256; a row a batch, only ever added to; in git
+  week-12.safetensors      the batch's images uint8 [n, height, width, channels] and labels uint8 [n]; in DVC
+  week-12.safetensors.dvc  what DVC knows it by; in git
+
+The version counts the ingests: pool version v is all rows whose version is v or less. The partition stage depends on
+the ledger alone: with the SHA-256 of every batch in it, it stands for their content, and a clone without batches needs
+no remote. A batch is stored as safetensors, whatever it came as: equal samples are equal bytes.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fedpipe.atomic import write_text
+from fedpipe.datasets.raw import DatasetName, Labelled, RawDataset
+from fedpipe.errors import PipelineError
+
+POOL = Path("data/pool")
+LEDGER = POOL / "ledger.csv"
+
+# It becomes a file name, in git too.
+BATCH_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class Entry(BaseModel):
+    """A row of the ledger: one batch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Annotated[int, Field(ge=1)]
+    dataset: DatasetName
+    batch: Annotated[str, StringConstraints(pattern=BATCH_NAME)]
+    samples: Annotated[int, Field(ge=1)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def batch_path(batch: str) -> Path:
+    """The file that holds ``batch``."""
+    return POOL / f"{batch}.safetensors"
+
+
+def read_ledger(path: Path = LEDGER) -> list[Entry]:
+    """The batches of the pool, in the order in which they came; none where there is no ledger.
+
+    (DVC does not run a stage whose ledger is missing.)
+
+    Raises:
+      PipelineError: A row is not a batch; the message names the line.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        raise PipelineError(f"{path} is not a table of batches: restore it with `git checkout {path}`") from None
+    entries = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            entries.append(Entry.model_validate(row))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise PipelineError(
+                f"{path}, line {line}, '{where}': {problem['msg']}; restore it with `git checkout {path}`"
+            ) from None
+    return entries
+
+
+def ledger_text(entries: Sequence[Entry]) -> str:
+    """The ledger of ``entries`` as the text of its file."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(Entry.model_fields), lineterminator="\n")
+    table.writeheader()
+    table.writerows(entry.model_dump() for entry in entries)
+    return text.getvalue()
+
+
+def write_ledger(entries: Sequence[Entry]) -> None:
+    """Replaces the ledger, atomically."""
+    write_text(LEDGER, ledger_text(entries))
+
+
+def digest(entries: Sequence[Entry]) -> str:
+    """SHA-256 of the ledger of ``entries``: it stands for the whole content of the pool."""
+    return hashlib.sha256(ledger_text(entries).encode()).hexdigest()
+
+
+def version(entries: Sequence[Entry]) -> int:
+    """The pool's version: how many ingests have added to it."""
+    return max((entry.version for entry in entries), default=0)
+
+
+def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
+    """A batch as it is stored: equal samples give equal bytes."""
+    return save({"images": images, "labels": labels})
+
+
+def read_batch(entry: Entry) -> Labelled:
+    """The images uint8 [n, height, width, channels] and labels uint8 [n] of a batch.
+
+    Raises:
+      PipelineError: Its file is missing or is not the one that the ledger names.
+    """
+    path = batch_path(entry.batch)
+    again = f"restore it with `dvc checkout {path}.dvc`, or with `dvc pull {path}.dvc` from a remote"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise PipelineError(f"{path}, a batch of {LEDGER}, is missing: {again}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != entry.sha256:
+        raise PipelineError(f"{path} has SHA-256 {found[:12]}…, but {LEDGER} says {entry.sha256[:12]}…: {again}")
+    try:
+        tensors = load(content)
+        return tensors["images"], tensors["labels"]
+    except (SafetensorError, KeyError) as error:
+        raise PipelineError(f"{path} is not a batch ({error}), though {LEDGER} names it") from None
+
+
+def of_dataset(entries: Sequence[Entry], dataset: RawDataset) -> list[Entry]:
+    """The batches that belong to ``dataset``."""
+    return [entry for entry in entries if entry.dataset == dataset.name]
+
+
+def join(parts: Sequence[Labelled]) -> Labelled:
+    """Samples of several parts one after the other."""
+    images, labels = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def with_batches(dataset: RawDataset, published: Labelled) -> Labelled:
+    """The training samples: those that were published, then the pool's batches of ``dataset`` in the ledger's order.
+
+    Raises:
+      PipelineError: A batch is missing, changed, or of another image size or number of classes than ``dataset``.
+    """
+    batches = []
+    for entry in of_dataset(read_ledger(), dataset):
+        images, labels = read_batch(entry)
+        if images.shape[1:] != dataset.image_shape or labels.max() >= dataset.classes:
+            raise PipelineError(
+                f"{batch_path(entry.batch)} has images of {images.shape[1:]} and labels to {labels.max()}, but data "
+                f"set '{dataset.name}' has {dataset.image_shape} and {dataset.classes} classes: another of that name?"
+            )
+        batches.append((images, labels))
+    return join([published, *batches]) if batches else published
+
+
+def not_trained_on(entries: Sequence[Entry], ledger_md5: str) -> list[Entry]:
+    """The batches that came after the ledger whose MD5 a dvc.lock names; all, if no beginning of this one has it.
+
+    The ledger is only ever added to, so each of its former states is a beginning of it.
+    """
+    for count in range(len(entries), -1, -1):
+        text = ledger_text(entries[:count])
+        if hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() == ledger_md5:
+            return list(entries[count:])
+    return list(entries)

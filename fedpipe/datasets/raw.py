@@ -1,0 +1,117 @@
+"""The raw data set: what data/raw/ holds, written by the download stage and read by all that follow.
+
+data/raw/
+  dataset.json              name, image shape, classes, and which file is which
+  train-images-idx3-ubyte   and three more IDX files (idx.py)
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedpipe.atomic import write_text
+from fedpipe.config import DatasetName
+from fedpipe.datasets.idx import read_labelled_images
+from fedpipe.errors import PipelineError
+
+DATASET_FILE = "dataset.json"
+
+Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+
+
+class Split(BaseModel):
+    """The two files of one split, as names below data/raw/."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: str
+    labels: str
+
+
+class RawDataset(BaseModel):
+    """What data/raw/ holds. Nothing downstream assumes an image size, a number of classes or of samples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: DatasetName
+    image_shape: tuple[int, int, int]  # height, width, channels
+    classes: Annotated[int, Field(ge=2, le=256)]  # labels are 0 to classes - 1
+    train: Split
+    test: Split
+
+    @staticmethod
+    def read(folder: Path) -> "RawDataset":
+        """Reads ``folder``'s description.
+
+        Raises:
+          PipelineError: It is missing or is no such file.
+        """
+        path = folder / DATASET_FILE
+        try:
+            return RawDataset.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise PipelineError(f"{path} is missing: run the download stage first (dvc repro)") from None
+        except (ValidationError, UnicodeDecodeError):
+            raise PipelineError(f"{path} does not describe a data set: run the download stage again") from None
+
+    def read_train(self, folder: Path) -> Labelled:
+        """The training images uint8 [n, height, width, channels] and their labels uint8 [n].
+
+        Raises:
+          PipelineError: A file is missing or damaged, or holds other images or labels than described.
+        """
+        return self._read_split(folder, self.train)
+
+    def read_test(self, folder: Path) -> Labelled:
+        """The test images and labels, as `read_train`."""
+        return self._read_split(folder, self.test)
+
+    def test_sha256(self, folder: Path) -> str:
+        """Tells test sets apart: SHA-256 over the SHA-256 of the test images' and labels' files, in hexadecimal.
+
+        Raises:
+          OSError: A file is missing.
+        """
+        files = (folder / self.test.images, folder / self.test.labels)
+        sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+    def _read_split(self, folder: Path, split: Split) -> Labelled:
+        images, labels = read_labelled_images(folder / split.images, folder / split.labels)
+        if images.shape[1:] != self.image_shape:
+            raise PipelineError(
+                f"{folder / split.images} has images of {images.shape[1:]}, but {folder / DATASET_FILE} says "
+                f"{self.image_shape}: run the download stage again"
+            )
+        if labels.max() >= self.classes:
+            raise PipelineError(
+                f"{folder / split.labels} has label {labels.max()}, but {folder / DATASET_FILE} says that there are "
+                f"{self.classes} classes: run the download stage again"
+            )
+        return images, labels
+
+
+def describe(folder: Path, name: str, train: Split, test: Split) -> RawDataset:
+    """Looks at the four files in ``folder``, and writes and returns their description.
+
+    Raises:
+      PipelineError: A file is missing or damaged, or the two splits have images of different shapes.
+    """
+    train_images, train_labels = read_labelled_images(folder / train.images, folder / train.labels)
+    test_images, test_labels = read_labelled_images(folder / test.images, folder / test.labels)
+    if train_images.shape[1:] != test_images.shape[1:]:
+        raise PipelineError(
+            f"{folder / train.images} has images of {train_images.shape[1:]}, but {folder / test.images} of "
+            f"{test_images.shape[1:]}"
+        )
+    classes = max(2, int(max(train_labels.max(), test_labels.max())) + 1)
+    described = RawDataset(name=name, image_shape=train_images.shape[1:], classes=classes, train=train, test=test)
+    text = described.model_dump_json(indent=2) + "\n"
+    path = folder / DATASET_FILE
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+    return described

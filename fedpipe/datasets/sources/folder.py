@@ -1,0 +1,41 @@
+"""A source that is a local folder."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from fedpipe.datasets.sources.published import DataFile
+from fedpipe.datasets.sources.source import FileFailed, OpenFile, SourceFailed
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[OpenFile]:
+    """A folder that holds each file as it is or with ``.gz`` behind its name.
+
+    Raises:
+      SourceFailed: There is no such folder.
+    """
+    try:
+        there = path.is_dir()
+    except OSError as error:
+        raise SourceFailed(f"the folder cannot be read: {error.strerror}") from None
+    if not there:
+        raise SourceFailed("there is no such folder")
+    yield partial(_open, path)
+
+
+@contextmanager
+def _open(path: Path, file: DataFile) -> Iterator[io.BufferedReader]:
+    names = [f"{file.name}.gz", file.name]
+    try:
+        # is_file: opening a named pipe would wait for ever.
+        found = next((path / name for name in names if (path / name).is_file()), None)
+        stream = found.open("rb") if found else None
+    except OSError as error:
+        raise FileFailed(f"{file.name} cannot be read: {error.strerror}") from None
+    if stream is None:
+        raise FileFailed(f"there is no {' or '.join(names)}")
+    with stream:
+        yield stream

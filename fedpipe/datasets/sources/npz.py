@@ -1,0 +1,74 @@
+"""A NumPy ``.npz`` archive as a data set: the arrays x_train, y_train, x_test and y_test; never a pickle."""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from fedpipe.datasets.sources.parts import LARGEST, Part
+from fedpipe.errors import PipelineError
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read_npz(path: Path, called: str) -> list[Part]:
+    """The four arrays, in the order training images and labels, test images and labels.
+
+    Labels of shape [n, 1] become [n].
+
+    Args:
+      path: The archive.
+      called: What messages call it.
+
+    Raises:
+      PipelineError: It is no such archive, lacks an array, or an array holds objects or another number of
+        bytes than its header says; looked at before memory is taken for it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = [name for name in _ARRAYS if f"{name}.npy" not in archive.namelist()]
+            if missing:
+                has = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:10]) or "nothing"
+                raise PipelineError(f"{called} has no array {' and no '.join(missing)}; it has {has}")
+            return [Part(f"{name} of {called}", _read(archive, name, called)) for name in _ARRAYS]
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise PipelineError(f"{called} is not an .npz archive, or it is cut short or damaged") from None
+    except (NotImplementedError, RuntimeError):
+        raise PipelineError(f"{called} is encrypted or packed in a way that NumPy does not write") from None
+
+
+def _read(archive: zipfile.ZipFile, name: str, called: str) -> npt.NDArray[Any]:
+    stored = archive.getinfo(f"{name}.npy")
+    try:
+        with archive.open(stored) as file:
+            shape, dtype = _header(file)
+            length = file.tell() + math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise PipelineError(f"{name} of {called} holds Python objects; allowed: numbers")
+            if length != stored.file_size or length > LARGEST:
+                raise PipelineError(
+                    f"{name} of {called} has {stored.file_size:,} bytes, but its header {shape} of {dtype} asks for "
+                    f"{length:,} (at most {LARGEST:,})"
+                )
+        with archive.open(stored) as file:
+            array: npt.NDArray[Any] = npy.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise PipelineError(f"{name} of {called} is no NumPy array: {error}") from None
+    return array[:, 0] if name.startswith("y") and array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type; leaves ``file`` at the first number."""
+    version = npy.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = npy.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = npy.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"its version is {version}; allowed: (1, 0) and (2, 0)")
+    return shape, dtype

@@ -1,0 +1,70 @@
+"""Evaluation as pictures: where the model errs, and for whom."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from fedpipe.figures import picture
+
+_NUMBERED_CLASSES = 20  # up to here each field has room for its count, and each class for its tick
+
+
+def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
+    """Draws confusion counts [classes, classes] to ``path``, coloured by the share of the actual class.
+
+    The counts stand in the fields up to 20 classes; beyond, colours alone are readable.
+    """
+    few = len(counts) <= _NUMBERED_CLASSES
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # A field keeps its size from ten classes on, up to a picture that still fits a screen.
+    side = 0.55 * min(max(len(counts), 10), 2 * 10)
+    with picture(path, side + 0.9, side + 0.1) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for actual, predicted in np.ndindex(counts.shape) if few else ():
+            colour = "white" if shares[actual, predicted] > 0.5 else "0.25"
+            axes.text(
+                predicted, actual, str(counts[actual, predicted]), ha="center", va="center", color=colour, fontsize=8
+            )
+        axes.set(xlabel="predicted", ylabel="actual", title=title)
+        if few:
+            axes.set_xticks(range(len(counts)))
+            axes.set_yticks(range(len(counts)))
+        axes.grid(visible=False)
+        figure.colorbar(image, label="share of the actual class", shrink=0.8)
+
+
+def draw_clients(
+    clients: pd.DataFrame,
+    summary: dict[str, float],
+    title: str,
+    path: Path,
+    test_summary: dict[str, float] | None = None,
+) -> None:
+    """Draws the distribution of the clients' accuracies to ``path``, with worst, 10th percentile and mean.
+
+    With ``test_summary``, that of the column ``test_accuracy``, the accuracies on test samples of their own are a line
+    over those on the samples that they train on; each is sorted by itself.
+    """
+    with picture(path, 8, 3.8) as figure:
+        axes = figure.subplots()
+        accuracies = np.sort(clients["accuracy"].dropna().to_numpy())
+        axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color="C0", alpha=0.7)
+        _summary_lines(axes, summary, "0.2", "")
+        axes.set(xlabel="client, sorted by accuracy", ylabel="accuracy on own shard", title=title)
+        axes.set(xlim=(0, len(accuracies)), ylim=(0, 1))
+        if test_summary is None:
+            axes.legend(loc="lower right")
+            return
+        tested = np.sort(clients["test_accuracy"].dropna().to_numpy())
+        # Over the same width, also where some clients have no test samples.
+        axes.stairs(tested, np.linspace(0, len(accuracies), len(tested) + 1), color="C1", linewidth=1.8)
+        _summary_lines(axes, test_summary, "C1", "own test samples: ")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _summary_lines(axes: Axes, summary: dict[str, float], colour: str, prefix: str) -> None:
+    for (name, value), style in zip(summary.items(), ("-", ":", "--"), strict=True):
+        axes.axhline(value, color=colour, linestyle=style, label=f"{prefix}{name.replace('_', ' ')} {value:.3f}")

@@ -1,0 +1,1 @@
+"""The models, their layers and the files of their weights."""

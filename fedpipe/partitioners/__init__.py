@@ -1,0 +1,1 @@
+"""The schemes that split samples among clients, as pure functions."""

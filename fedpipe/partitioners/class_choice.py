@@ -1,0 +1,154 @@
+"""Scheme ``pathological``: each client has samples of exactly k classes."""
+
+import numpy as np
+
+from fedpipe.allocation.controlled_rounding import controlled_rounding
+from fedpipe.allocation.counts import deal, even_sizes
+from fedpipe.config import QUANTITY_NAMES, Partition
+from fedpipe.errors import PipelineError
+
+CHOICE_TRIES = 100
+_FITTING_STEPS = 1000  # at the most; a choice that works takes some tens
+_STEPS_TO_IMPROVE = 20
+
+
+def pathological(labels: np.ndarray, sizes: np.ndarray, params: Partition, rng: np.random.Generator) -> np.ndarray:
+    """Each client has k classes; each class is split evenly among the clients that have it, unless sizes are given.
+
+    With C classes, client i has by ``choice``
+
+        deterministic:        the classes i, i + 1, ..., i + k - 1 (mod C);
+        first_deterministic:  the class i mod C, and k - 1 others at random;
+        random:               k at random.
+
+    A random choice is drawn anew, `CHOICE_TRIES` times at the most, until every class has a client (else its samples
+    would go to nobody) and no class has more clients than samples. The sizes of the clients follow from the split.
+
+    Under a quantity scheme client i has exactly n_i samples. The shares of its classes are a_i b_c, with factors a and
+    b such that the sizes of clients and classes are met (iterative proportional fitting: Deming and Stephan 1940, "On a
+    Least Squares Adjustment of a Sampled Frequency Table When the Expected Marginal Totals are Known"), rounded. A
+    choice of classes for which there are no such factors counts as one that did not work out.
+
+    Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos: An Experimental Study", section "Quantity-based
+    label imbalance", where the choice is first_deterministic; the three choices are those of flwr-datasets'
+    ``PathologicalPartitioner``.
+
+    Raises:
+      PipelineError: There are fewer than k classes, or the clients are too few to have all classes, or too many for
+        the samples of a class.
+    """
+    clients, k, choice = params.clients, params.pathological.classes_per_client, params.pathological.choice
+    class_sizes = np.unique(labels, return_counts=True)[1]
+    if k > len(class_sizes):
+        raise PipelineError(
+            f"params.yaml: 'partition.pathological.classes_per_client' is {k}, but the samples have {len(class_sizes)} "
+            f"classes; at most {len(class_sizes)} are possible"
+        )
+    given = params.scheme in QUANTITY_NAMES
+    if given and sizes.min() < k:
+        raise PipelineError(
+            f"params.yaml: scheme {params.scheme} gives a client {sizes.min()} samples, which cannot be of {k} classes "
+            f"('partition.pathological.classes_per_client'); set 'partition.quantity.min_size' to {k} or more, or give "
+            "larger sizes"
+        )
+    for _try in range(1 if choice == "deterministic" else CHOICE_TRIES):
+        has = _choose(clients, len(class_sizes), k, choice, rng)
+        users = has.sum(axis=0)
+        if (users > 0).all() and (users <= class_sizes).all():
+            counts = _split_within(class_sizes, sizes, has, rng) if given else _split_evenly(class_sizes, has)
+            if counts is not None:
+                return deal(labels, counts, rng)
+    raise _impossible(class_sizes, users, params)
+
+
+def _choose(clients: int, classes: int, k: int, choice: str, rng: np.random.Generator) -> np.ndarray:
+    """bool [clients, classes]: which client has which class, k a row."""
+    client = np.arange(clients)
+    if choice == "deterministic":
+        chosen = (client[:, None] + np.arange(k)) % classes
+    else:
+        lots = rng.random((clients, classes))
+        if choice == "first_deterministic":
+            lots[client, client % classes] = -1.0
+        chosen = np.argsort(lots, axis=1, kind="stable")[:, :k]
+    has = np.zeros((clients, classes), bool)
+    has[client[:, None], chosen] = True
+    return has
+
+
+def _split_evenly(class_sizes: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """int [classes, clients]: each class's samples over those that have it."""
+    counts = np.zeros(has.T.shape, np.int64)
+    for row, size, owners in zip(counts, class_sizes, has.T, strict=True):
+        row[owners] = even_sizes(size, owners.sum())
+    return counts
+
+
+def _split_within(
+    class_sizes: np.ndarray, sizes: np.ndarray, has: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """int [classes, clients] with the given sums over classes and over clients, at least 1 where ``has``; or None."""
+    # One sample of each class that a client has is its own; the rest is fitted.
+    rest, supply = sizes - has.sum(axis=1), class_sizes - has.sum(axis=0)
+    needy = rest > 0
+    shares = has[needy] * np.maximum(supply, 1e-9)
+    off_before = np.inf
+    for step in range(_FITTING_STEPS):
+        shares *= (rest[needy] / shares.sum(axis=1))[:, None]
+        found = shares.sum(axis=0)
+        off = np.abs(found - supply).max()
+        if off < 1e-6:
+            break
+        if step % _STEPS_TO_IMPROVE == 0:
+            if off > 0.9 * off_before:  # it converges, but not to the sums that are asked for
+                return None
+            off_before = off
+        shares *= supply / np.maximum(found, 1e-300)
+        if (shares.sum(axis=1) < 1e-300).any():  # all that a client could have belongs to others
+            return None
+    mixes = has / has.sum(axis=1, keepdims=True)
+    mixes[needy] = shares / shares.sum(axis=1, keepdims=True)
+    counts = controlled_rounding(rest, mixes, supply, rng)
+    return (has + counts).T if counts.sum() == rest.sum() else None
+
+
+def _impossible(class_sizes: np.ndarray, users: np.ndarray, params: Partition) -> PipelineError:
+    """What was wrong with the last choice, and what would be possible."""
+    clients, k, choice = params.clients, params.pathological.classes_per_client, params.pathological.choice
+    classes = len(class_sizes)
+    asked = f"params.yaml: scheme pathological with {clients} clients of {k} classes, chosen {choice}"
+    tries = "" if choice == "deterministic" else f" in any of {CHOICE_TRIES} draws"
+    if (users == 0).any():
+        return PipelineError(
+            f"{asked}, leaves some of the {classes} classes to no client{tries}, so that their samples would go to "
+            f"nobody; first_deterministic gives out all classes from {classes} clients on, deterministic from "
+            f"{classes - k + 1} on"
+        )
+    if (users <= class_sizes).all():
+        return PipelineError(
+            f"{asked}, did not work out{tries}: the sizes that scheme {params.scheme} gives cannot be made of these "
+            f"classes; raise 'partition.pathological.classes_per_client' (with {classes} all sizes work), or set "
+            "'partition.quantity.labels' to shards or inner_dirichlet"
+        )
+    scarce = int(np.argmax(users - class_sizes))
+    return PipelineError(
+        f"{asked}, did not work out{tries}: {users[scarce]} clients have a class with {class_sizes[scarce]} samples "
+        f"and need at least one each; with choice deterministic {_possible(class_sizes, clients, k)} would do"
+    )
+
+
+def _possible(class_sizes: np.ndarray, clients: int, k: int) -> str:
+    """The request that the choice deterministic can meet with as many clients, or as many classes each, as possible."""
+    classes = len(class_sizes)
+    most = classes * (int(class_sizes.min()) // k + 1)  # from here on the smallest class has too many clients
+    fewer = next((n for n in range(min(clients, most), 0, -1) if _deterministic_fits(class_sizes, n, k)), None)
+    lower = next((n for n in range(k - 1, 0, -1) if _deterministic_fits(class_sizes, clients, n)), None)
+    options = [f"'partition.clients' {fewer}"] if fewer else []
+    options += [f"'partition.pathological.classes_per_client' {lower}"] if lower else []
+    return " or ".join(options) or f"'partition.clients' {classes} of 1 class each"
+
+
+def _deterministic_fits(class_sizes: np.ndarray, clients: int, k: int) -> bool:
+    first = np.bincount(np.arange(clients) % len(class_sizes), minlength=len(class_sizes))
+    users = sum((np.roll(first, shift) for shift in range(k)), np.zeros_like(first))
+    return bool((users > 0).all() and (users <= class_sizes).all())

@@ -1,0 +1,1 @@
+"""From a scheme to client shards: skew, held-out samples, figures and pictures."""

@@ -1,0 +1,1 @@
+"""Runs a learning process on a TFF worker."""

@@ -1,0 +1,130 @@
+"""The weights before the first round: drawn from the seed, or those of a champion.
+
+The champion lives in MLflow's model registry, outside of DVC. So `make retrain` copies its weights to
+models/initial.safetensors and writes what they are to models/initial.json; the train stage depends on the latter,
+which names their SHA-256 and so stands for them. Until then its ``sha256`` is null.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from fedpipe.config import Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import PipelineError
+from fedpipe.seeds import Purpose, generator
+from fedpipe.tracking import facts
+
+if TYPE_CHECKING:
+    from fedpipe.models.zoo import ModelSpec, Weights
+
+POINTER = Path("models/initial.json")
+WEIGHTS = Path("models/initial.safetensors")
+_SET_IT = "`make retrain` sets it (or, without training, `python -m operations.retrain.initial`)"
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Pointer(BaseModel):
+    """models/initial.json: which weights models/initial.safetensors holds, and when they were chosen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: Sha256 | None
+    model: str | None = None  # in the registry
+    version: int | None = None
+    pool: Sha256 | None = None  # digest of the pool's ledger for which they were chosen
+
+    @staticmethod
+    def read() -> "Pointer":
+        """Reads the pointer.
+
+        Raises:
+          PipelineError: It is missing or is no pointer.
+        """
+        try:
+            return Pointer.model_validate_json(POINTER.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise PipelineError(f"{POINTER} is missing: restore it with `git checkout {POINTER}`") from None
+        except (ValidationError, UnicodeDecodeError):
+            raise PipelineError(f"{POINTER} does not say which weights to start from: {_SET_IT}") from None
+
+
+def check(settings: Train, manifest: Manifest) -> str:
+    """Checks that the weights to start from are there and fit, before anything expensive happens.
+
+    Returns:
+      What training starts from, in a few words.
+
+    Raises:
+      PipelineError: ``init`` is champion, and the weights are not set, missing, changed, or another model's.
+    """
+    if settings.init == "fresh":
+        return "fresh"
+    if manifest.held_out == "fraction":
+        # Which samples are held out depends on how many a client has, so a pool that has grown holds out others.
+        raise PipelineError(
+            "params.yaml: 'train.init' is champion, but with 'partition.client_test' fraction the champion may have "
+            "been trained on samples that are held out now: set 'partition.client_test' to same_distribution, or "
+            "'train.init' to fresh"
+        )
+    pointer = Pointer.read()
+    if pointer.sha256 is None:
+        raise PipelineError(f"params.yaml: 'train.init' is champion, but {POINTER} names no weights yet: {_SET_IT}")
+    if pointer.model != facts.experiment(manifest.dataset):
+        raise PipelineError(
+            f"params.yaml: 'train.init' is champion, but {POINTER} names weights of {pointer.model}, and the data set "
+            f"is {manifest.dataset}: {_SET_IT}"
+        )
+    try:
+        found = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        found = ""
+    if found != pointer.sha256:
+        raise PipelineError(
+            f"{WEIGHTS} {'is not the file that' if found else 'is missing, which'} {POINTER} names: restore it with "
+            f"`dvc checkout {WEIGHTS}.dvc`, or with `dvc pull {WEIGHTS}.dvc` from a remote"
+        )
+    check_fit(WEIGHTS, settings.model, manifest.image_shape, manifest.classes)
+    return f"{pointer.model} version {pointer.version}"
+
+
+def check_fit(weights: Path, model: str, image_shape: tuple[int, int, int], classes: int) -> None:
+    """Compares the champion's weights with the model that is to be trained; without TensorFlow.
+
+    Raises:
+      PipelineError: The weights are another model's, or for other images or classes.
+    """
+    wanted = {"model": model, "image_shape": list(image_shape), "classes": classes}
+    found = _spec(weights)
+    if found != wanted:
+        raise PipelineError(
+            f"params.yaml: 'train.init' is champion, but the champion is {_words(found)}, and this training is of "
+            f"{_words(wanted)}: set 'train.init' to fresh, or 'train.model' and the data set to the champion's"
+        )
+
+
+def _spec(weights: Path) -> dict[str, Any]:
+    try:
+        with safe_open(str(weights), framework="numpy") as file:
+            return json.loads(file.metadata()["fedpipe"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise PipelineError(f"{weights} is not a file of weights ({error}): {_SET_IT}") from None
+
+
+def _words(spec: dict[str, Any]) -> str:
+    height, width, channels = spec["image_shape"]
+    return f"{spec['model']} for {height}x{width}x{channels} images of {spec['classes']} classes"
+
+
+def first_weights(spec: "ModelSpec", settings: Train) -> "Weights":
+    """The weights before the first round, as ``settings.init`` says; `check` comes before."""
+    from fedpipe.models.zoo import initial_weights, load_weights
+
+    if settings.init == "champion":
+        return load_weights(WEIGHTS)[1]
+    return initial_weights(spec, generator(settings.seed, Purpose.INITIAL_WEIGHTS))

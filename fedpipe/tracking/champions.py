@@ -1,0 +1,102 @@
+"""Moving the champion: forward, with a memory of who was champion before, and back.
+
+All of it is called under `fedpipe.tracking.lock.registry_lock`. The alias is moved after the tags are written, so that
+a process killed in between leaves the old champion, and doing it again puts the tags right.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import registry
+from fedpipe.tracking.registry import CHAMPION, Version, asked, client
+
+ROLLED_BACK_TAG = "fedpipe.rolled_back"
+DECISION_TAG = "fedpipe.promotion"
+JUDGED_TAG = "fedpipe.judged"
+_FORMER_TAG = "fedpipe.former_champions"  # of the registered model: numbers, oldest first
+
+
+def record(dataset: str, number: int, decision: str, description: str) -> None:
+    """Writes a decision on a version: as JSON in a tag, and as text that the MLflow UI shows.
+
+    Raises:
+      PipelineError: MLflow cannot be reached or refuses.
+    """
+    with asked():
+        name = registry.registered_model(dataset)
+        client().set_model_version_tag(name, str(number), DECISION_TAG, decision)
+        client().update_model_version(name, str(number), description)
+
+
+def record_judged(dataset: str, number: int, judgement: str) -> None:
+    """Writes on a version that and how it was judged (`judgement`): a promotion's last step, whatever its outcome.
+
+    Raises:
+      PipelineError: MLflow cannot be reached or refuses.
+    """
+    with asked():
+        client().set_model_version_tag(registry.registered_model(dataset), str(number), JUDGED_TAG, judgement)
+
+
+def judgement(champion: int | None, rules: Mapping[str, Any], test_set_sha256: str) -> str:
+    """What a version was judged by. Where any of it is another one by now, the version has to be judged again.
+
+    Args:
+      champion: The number of the champion that came of it; None if there is none.
+      rules: Section ``promote`` of params.yaml.
+      test_set_sha256: Tells the test images from others.
+    """
+    return json.dumps({"champion": champion, "rules": dict(rules), "test_set_sha256": test_set_sha256}, sort_keys=True)
+
+
+def crown(dataset: str, number: int, expected: int | None) -> None:
+    """Makes version ``number`` the champion in place of ``expected`` (None: of none), and remembers that one.
+
+    Raises:
+      PipelineError: Another one is champion by now, or MLflow cannot be reached or refuses.
+    """
+    present = registry.champion(dataset)
+    name = registry.registered_model(dataset)
+    if (present.number if present else None) != expected:
+        raise PipelineError(f"another machine moved the champion of {name} in the meantime: run the promotion again")
+    with asked():
+        if expected is not None:
+            _remember(name, [*(older for older in _former(dataset) if older != expected), expected])
+        client().delete_model_version_tag(name, str(number), ROLLED_BACK_TAG)
+        client().set_registered_model_alias(name, CHAMPION, str(number))
+
+
+def step_back(dataset: str) -> tuple[Version, Version]:
+    """Makes the former champion the champion again.
+
+    Returns:
+      The version that was champion, and the one that is.
+
+    Raises:
+      PipelineError: There is no former champion, or MLflow cannot be reached or refuses.
+    """
+    present = registry.require_champion(dataset)
+    with asked():
+        former = _former(dataset)
+    while former:
+        target = registry.version(dataset, former.pop())
+        if target and target.number != present.number:  # else it was deleted, or a rollback was cut short
+            break
+    else:
+        raise PipelineError(f"{present} is the first champion: there is none before it to go back to")
+    with asked():
+        client().set_model_version_tag(present.name, str(present.number), ROLLED_BACK_TAG, f"to {target.number}")
+        client().set_registered_model_alias(present.name, CHAMPION, str(target.number))
+        _remember(present.name, former)
+    return present, target
+
+
+def _former(dataset: str) -> list[int]:
+    model = registry.registered(dataset)
+    return json.loads(model.tags.get(_FORMER_TAG, "[]")) if model else []
+
+
+def _remember(name: str, former: list[int]) -> None:
+    client().set_registered_model_tag(name, _FORMER_TAG, json.dumps(former))

@@ -1,0 +1,89 @@
+"""The way to MLflow, for everything here that asks it: its switches, a client, and its errors in our words.
+
+MLflow is imported where it is needed, and never in a process that trains.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking.delivery import Unreachable
+from fedpipe.tracking.outbox import store_uri, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Two runs that log the same data set at the same moment, in SQLite's words and in PostgreSQL's.
+_COLLISIONS = ("IntegrityError", "UniqueViolation")
+_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"}
+
+
+def connect() -> "MlflowClient":
+    """A client of the store and of its model registry; to be used within `translated`."""
+    configure()
+    from mlflow import MlflowClient
+
+    uri = store_uri()
+    with _opened_alone(uri):
+        return MlflowClient(uri, registry_uri=uri)
+
+
+@contextmanager
+def _opened_alone(uri: str) -> Iterator[None]:
+    """Lets one process at a time open a local database: the first makes its tables, which two at once do wrong."""
+    path = local_database(uri)
+    if path is None:
+        yield
+        return
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def local_database(uri: str) -> Path | None:
+    """The file of a SQLite store; None for a server."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if urlsplit(uri).scheme == "sqlite" else None
+
+
+def configure() -> None:
+    """Sets MLflow's switches, before it is imported."""
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_UV_AUTO_DETECT": "false"}
+    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    os.environ |= quiet | {"MLFLOW_LOGGING_LEVEL": "WARNING"}
+    # A try is short and not repeated here, since a journal is patient and tries again.
+    os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns errors of MLflow and below into `Unreachable`, if trying again may help, else into PipelineError."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in _TRANSIENT or any(collision in str(error) for collision in _COLLISIONS):
+            raise Unreachable(_reason(error)) from error
+        raise PipelineError(_reason(error)) from error
+    except (RequestException, SQLAlchemyError, OSError) as error:
+        raise Unreachable(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause if it is the system's (connection refused, no space left), else the first line.
+
+    MLflow's own words may hold the server's address, password and all.
+    """
+    cause = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return without_password(str(error).partition("\n")[0])[:200] or type(error).__name__

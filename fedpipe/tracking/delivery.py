@@ -1,0 +1,273 @@
+"""Delivery: takes journals from the outbox to a store, each event once, whatever is killed or down meanwhile.
+
+What MLflow is, mlflow_store.py knows; here it is a `Store`. An event may be logged twice (a follower killed
+between logging and remembering), so a store's operations must be such that twice is the same as once.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Protocol
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import facts
+from fedpipe.tracking.facts import Event
+from fedpipe.tracking.outbox import Delivery, Journal, outbox, pending, shown_uri, sweep
+
+_POLL_SECONDS = 0.3
+_SAMPLE_SECONDS = 2.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0
+_PATIENCE_SECONDS = 3.0  # how long to go on trying when the run has ended and the store cannot be reached
+_OUTLIVES_SECONDS = 15.0  # a follower is gone this long after its stage, whatever it does
+
+
+class Unreachable(Exception):
+    """The store does not answer now and may later; the text is the reason."""
+
+
+class Store(Protocol):
+    """Where runs are logged. Every method raises `Unreachable`, or PipelineError if the store refuses."""
+
+    def run_of_journal(self, journal: str, experiment: str) -> str | None:
+        """The id of the run made for the journal of this name."""
+
+    def run_of_weights(self, sha256: str, experiment: str, dvc_experiment: str = "") -> str | None:
+        """The id of the newest run that trained these weights, a finished one before others.
+
+        Only runs of ``dvc_experiment`` count, unless it is empty.
+        """
+
+    def create_run(self, journal: str, start: Event) -> str:
+        """Makes the run for a journal and returns its id."""
+
+    def run_name(self, run_id: str) -> str:
+        """The run's name."""
+
+    def log(self, run_id: str, event: Event, folder: Path) -> None:
+        """Logs all that ``event`` holds; paths in it are below ``folder``."""
+
+    def machine_metrics(self) -> dict[str, float]:
+        """What the machine is doing now: CPU, memory, disk, network."""
+
+
+def ship(journal: Journal, store: Store) -> Delivery:
+    """Logs what is new in ``journal``.
+
+    Returns:
+      How far it came; ``done`` if nothing more will come.
+
+    Raises:
+      Unreachable: The store does not answer; what was logged is remembered.
+      PipelineError: The store refuses, or the journal is damaged.
+    """
+    is_complete = not journal.is_written()  # asked first: all that a dead writer wrote is there to be read
+    delivery = journal.delivery()
+    for event, offset in journal.events(delivery.offset):
+        if not delivery.run_id:
+            delivery.run_id = _find_run(journal, event, store)
+            delivery.run_name = store.run_name(delivery.run_id)
+        store.log(delivery.run_id, event, journal.path)
+        delivery.offset, delivery.done, delivery.trouble = offset, event["event"] == "end", ""
+        journal.save(delivery)
+    if is_complete and not delivery.done:
+        if delivery.run_id:  # else a power cut took even the first event
+            store.log(delivery.run_id, _killed(journal), journal.path)
+        delivery.done, delivery.trouble = True, ""
+        journal.save(delivery)
+    return delivery
+
+
+def _find_run(journal: Journal, first: Event, store: Store) -> str:
+    """The run that ``journal`` is about, made if need be."""
+    own = store.run_of_journal(journal.name, first["experiment"])
+    if first["event"] == "start":
+        return own or store.create_run(journal.name, first)
+    # A run of the evaluation's own is one whose rebuilding was cut short: do it again.
+    trained = (
+        None if own else store.run_of_weights(first["sha256"], first["experiment"], first.get("dvc_experiment", ""))
+    )
+    return trained or _rebuild(journal, own, store)
+
+
+def _rebuild(journal: Journal, run_id: str | None, store: Store) -> str:
+    """Logs the training that an evaluation carries with it."""
+    events = [event for event, _ in journal.events(file="rebuild.jsonl")]
+    run_id = run_id or store.create_run(journal.name, events[0])
+    for event in events:
+        store.log(run_id, event, journal.path)
+    return run_id
+
+
+def _killed(journal: Journal) -> Event:
+    """The end of a run whose writer could not write one, at the time of its last sign of life."""
+    last = [event["time"] for event, _ in journal.events()][-1]
+    return facts.end("KILLED", "the process was killed") | {"time": last}
+
+
+def deliver_finished(journal: Journal, store: Store) -> Delivery | None:
+    """Logs all of a journal whose writer is gone, and removes it; waits while another process does so.
+
+    Returns:
+      What became of it; None if another process delivered it.
+
+    Raises:
+      Unreachable, PipelineError: As `ship`.
+    """
+    while True:
+        try:
+            with journal.delivering() as is_mine:
+                if is_mine:
+                    delivery = ship(journal, store)
+                    journal.remove()
+                    return delivery
+        except FileNotFoundError:
+            if journal.path.exists():
+                raise
+            return None
+        time.sleep(_POLL_SECONDS)
+
+
+def follow(path: Path, connect: Callable[[], Store]) -> None:
+    """Delivers one journal while it is written, and before it the older ones: a training comes before its evaluation.
+
+    Ends when all is delivered, when the store refuses, some seconds after the writer's end if the store cannot be
+    reached, and in any case soon after the writer's process is gone.
+    """
+    journal = Journal(path)
+    Thread(target=_end_soon_after_writer, args=(journal,), daemon=True).start()
+    with journal.delivering() as is_mine:
+        if not is_mine:
+            return
+        store, samples, retry = connect(), _Samples(), _Retry(journal)
+        sweep()
+        while True:
+            try:
+                _deliver_older(journal, store)
+                delivery = ship(journal, store)
+                samples.log(delivery, store)
+            except Unreachable as error:
+                if not retry.pause_after(f"cannot be reached ({error})"):
+                    return
+            except PipelineError as error:
+                _note(journal, f"did not take the run ({error})")
+                return
+            else:
+                if delivery.done:
+                    break
+                retry.reset()
+                time.sleep(_POLL_SECONDS)
+            samples.take(store)
+    if not journal.is_written():  # else the writer removes it, once it has read what became of it
+        journal.remove()
+
+
+class _Retry:
+    """Back-off while the store cannot be reached."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._give_up: float | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """The store answered."""
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def pause_after(self, trouble: str) -> bool:
+        """Notes the trouble and waits, but wakes at the run's end; False when it is time to give up."""
+        _note(self._journal, trouble)
+        was_ended = self._journal.is_ended()
+        if was_ended:
+            self._give_up = self._give_up or time.monotonic() + _PATIENCE_SECONDS
+            if time.monotonic() > self._give_up:
+                return False
+        until = time.monotonic() + (_FIRST_PAUSE_SECONDS if was_ended else self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        while time.monotonic() < until and self._journal.is_ended() == was_ended:
+            time.sleep(_POLL_SECONDS)
+        return True
+
+
+class _Samples:
+    """What the machine was doing, one sample every two seconds, kept until it is logged."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+        self._taken = 0
+        self._waiting: list[Event] = []
+
+    def take(self, store: Store) -> None:
+        """Takes a sample if it is time."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _SAMPLE_SECONDS
+            self._waiting.append(facts.round_metrics(self._taken, store.machine_metrics()))
+            self._taken += 1
+
+    def log(self, delivery: Delivery, store: Store) -> None:
+        """Logs the samples to the run."""
+        while self._waiting:
+            store.log(delivery.run_id, self._waiting[0], Path())
+            self._waiting.pop(0)
+
+
+def _deliver_older(journal: Journal, store: Store) -> None:
+    for older in pending():
+        if older.name >= journal.name:
+            return
+        try:
+            if not older.is_written():
+                deliver_finished(older, store)
+        except PipelineError as error:
+            # One that is refused must not keep the others waiting; `make sync` names it.
+            print(f"{older.path}: {error}", file=sys.stderr)
+
+
+def _note(journal: Journal, trouble: str) -> None:
+    """Tells the writer what the trouble is, and the log."""
+    delivery = journal.delivery()
+    delivery.trouble = trouble
+    journal.save(delivery)
+    print(f"{journal.name}: {trouble}", file=sys.stderr, flush=True)
+
+
+def _end_soon_after_writer(journal: Journal) -> None:
+    """Ends this process, wherever it hangs, when the writer has been gone for a while; what is left stays pending."""
+    while journal.is_written():
+        time.sleep(_POLL_SECONDS)
+    time.sleep(_OUTLIVES_SECONDS)
+    os._exit(1)
+
+
+def sync(connect: Callable[[], Store]) -> None:
+    """Delivers everything in the outbox, and says what it did.
+
+    Raises:
+      PipelineError: The store cannot be reached, or refused something; the rest was delivered.
+    """
+    sweep()
+    journals = pending()
+    if not journals:
+        print(f"nothing to log: {shown_uri()} has every run")
+        return
+    store, refused = connect(), []
+    for position, journal in enumerate(journals):
+        if journal.is_written():
+            print(f"{journal.name} is still being written, and logged as it is")
+            continue
+        try:
+            delivery = deliver_finished(journal, store)
+        except Unreachable as error:
+            raise PipelineError(
+                f"{shown_uri()} cannot be reached ({error}); {len(journals) - position} of {len(journals)} journals "
+                f"stay in {outbox()}; start it, or set MLFLOW_TRACKING_URI to where it is"
+            ) from None
+        except PipelineError as error:
+            refused.append(f"{journal.path} was not taken: {error}")
+            continue
+        if delivery:
+            print(f"logged {journal.name} to run {delivery.run_name} in {shown_uri()}")
+    if refused:
+        raise PipelineError("; ".join(refused))

@@ -1,0 +1,235 @@
+"""What a run has to tell MLflow, written down at once and delivered by another process.
+
+Training neither waits for a tracking server nor dies of one, and does not import MLflow (three seconds of one core).
+It appends events to a journal (outbox.py), and a follower ships them to MLflow as they appear. A journal that
+could not be delivered stays, and the next follower or ``make sync`` ships it.
+
+In the environment, ``FEDPIPE_TRACKING=off`` turns all of it off, ``MLFLOW_TRACKING_URI`` names a server, and
+``FEDPIPE_TRACKING_WAIT`` is how many seconds a stage waits for delivery at its end.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from fedpipe.tracking import facts
+from fedpipe.tracking.facts import Event, results
+from fedpipe.tracking.outbox import Journal, locked, outbox, project, shown_uri
+
+LOG = Path("logs/tracking.log")
+_WAIT_SECONDS = 30.0
+_TRAINED = (facts.ROUNDS, facts.SUMMARY, facts.PARTITION)  # tables of a training that an evaluation finds again
+
+
+class Writer:
+    """A journal in the making, and the follower that delivers it."""
+
+    def __init__(self, kind: str) -> None:
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{kind}-{os.getpid()}"
+        # Hidden until `publish`, so that nobody delivers a journal without its beginning.
+        self._hidden = outbox() / f".{name}"
+        self._hidden.mkdir(parents=True)
+        self.journal = Journal(self._hidden)
+        self._events = (self._hidden / "events.jsonl").open("a", encoding="utf-8")
+        locked(self._events, fcntl.LOCK_EX)
+        self._follower: subprocess.Popen[bytes] | None = None
+        self._said = False
+
+    def keep(self, files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
+        """Copies files into the journal and returns where they are there, by artifact folder."""
+        return {folder: [self._keep(path, folder) for path in paths] for folder, paths in files.items() if paths}
+
+    def keep_weights(self, path: Path) -> dict[str, str]:
+        """Copies the weights into the journal; returns ``path`` there and ``sha256``."""
+        kept = self._keep(path, "weights")
+        return {"path": kept, "sha256": facts.sha256(self.journal.path / kept)}
+
+    def _keep(self, path: Path, folder: str) -> str:
+        kept = Path("files", folder, path.name)
+        target = self.journal.path / kept
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        return str(kept)
+
+    def add(self, event: Event) -> None:
+        """Appends ``event``, so that it survives the end of this process."""
+        self._events.write(json.dumps(event) + "\n")
+        self._events.flush()
+
+    def add_rebuilding(self, events: Sequence[Event]) -> None:
+        """Puts the events of a training beside, for the case that MLflow does not know of it."""
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        (self.journal.path / "rebuild.jsonl").write_text(lines, encoding="utf-8")
+
+    def publish(self) -> None:
+        """Shows the journal to followers, and starts one for it."""
+        self.journal = Journal(self._hidden.with_name(self._hidden.name[1:]))
+        self._hidden.rename(self.journal.path)
+        self._follower = _start_follower(self.journal)
+
+    def say_trouble(self) -> None:
+        """Says once that MLflow cannot be reached, if so; costs one look for a file."""
+        if not self._said and (trouble := self.journal.delivery().trouble):
+            self._said = True
+            _say(f"MLflow: {shown_uri()} {trouble}; the run goes on, and its events are kept in {outbox()}")
+
+    def close(self) -> None:
+        """Waits, for a bounded time, until all is delivered, and says in one line what became of it."""
+        seconds = float(os.environ.get("FEDPIPE_TRACKING_WAIT", _WAIT_SECONDS))
+        if self._follower:
+            try:
+                self._follower.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self._follower.terminate()
+                self._follower.wait()
+        delivery = self.journal.delivery()
+        if delivery.done:
+            self.journal.remove()
+            _say(f"MLflow: run {delivery.run_name} in {shown_uri()}")
+        else:
+            count = sum(1 for _ in self.journal.events())
+            trouble = delivery.trouble or f"did not take the run within {seconds:g} s (see {project() / LOG})"
+            _say(
+                f"MLflow: {shown_uri()} {trouble}; the run went on, and its {count} events are kept in "
+                f"{outbox()}; they are logged by the next run or by 'make sync'"
+            )
+        self._events.close()
+
+
+def _start_follower(journal: Journal) -> subprocess.Popen[bytes]:
+    top = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
+    with (project() / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fedpipe.tracking", "follow", str(journal.path)],
+            env=os.environ | {"PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=log,  # not the stage's: a follower must not keep `dvc repro | cat` open
+            stderr=log,
+            start_new_session=True,  # a Ctrl-C at the terminal is for the stage, and the follower reports it
+        )
+
+
+def _say(line: str) -> None:
+    """One line to standard error, above a progress bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
+class TrainingRecord:
+    """A training in MLflow, from the start of the with block to its end."""
+
+    def __init__(self, started: Mapping[str, Any]) -> None:
+        self._writer = Writer("training")
+        self._writer.add(facts.start(started, self._writer.keep({"": [facts.PARAMS_FILE]})))
+
+    def __enter__(self) -> "TrainingRecord":
+        self._writer.publish()
+        return self
+
+    def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records what round ``step`` measured: loss, accuracy, seconds, bytes, ..."""
+        self._writer.add(facts.round_metrics(step, metrics))
+        self._writer.say_trouble()
+
+    def log_results(
+        self,
+        weights: Path,
+        tables: Sequence[Path] = (),
+        pictures: Sequence[Path] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Records what the training made.
+
+        Args:
+          weights: The file of weights; MLflow gets it as a model, and its SHA-256 to find the run by.
+          tables: Files for the run's artifact folder ``tables``.
+          pictures: Files for the run's artifact folder ``pictures``.
+          facts: Numbers among them become metrics, the rest tags.
+        """
+        files = self._writer.keep({"tables": tables, "pictures": pictures})
+        self._writer.add(results(facts or {}, files, self._writer.keep_weights(weights)))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._writer.add(facts.end("FINISHED"))
+        elif isinstance(error, KeyboardInterrupt):
+            self._writer.add(facts.end("KILLED", "stopped by Ctrl-C"))
+        else:
+            self._writer.add(facts.end("FAILED", f"{type(error).__name__}: {error}"))
+        self._writer.close()
+
+
+class _Untracked(TrainingRecord):
+    """The same with ``FEDPIPE_TRACKING=off``: nothing is written, nothing is started."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __enter__(self) -> "_Untracked":
+        return self
+
+    def log_round(self, *_: object, **__: object) -> None:
+        pass
+
+    def log_results(self, *_: object, **__: object) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def record_training(started: Mapping[str, Any]) -> TrainingRecord:
+    """A context manager that records one training; see `fedpipe.tracking.facts.start` for ``started``.
+
+    The run ends as FINISHED; as FAILED when the block raises, as KILLED after Ctrl-C or ``kill -9``.
+
+    Raises:
+      PipelineError: params.yaml cannot be read.
+    """
+    return TrainingRecord(started) if _is_on() else _Untracked()
+
+
+def record_evaluation(
+    weights: Path,
+    metrics: Mapping[str, Any],
+    tables: Sequence[Path] = (),
+    pictures: Sequence[Path] = (),
+) -> None:
+    """Adds an evaluation to the run that trained ``weights``, and makes that run where MLflow has none.
+
+    Args:
+      weights: The file of weights; its SHA-256 finds the run.
+      metrics: What was measured; also nested, then the names are joined with dots.
+      tables: Files for the run's artifact folder ``tables``.
+      pictures: Files for the run's artifact folder ``pictures``.
+
+    Raises:
+      PipelineError: params.yaml cannot be read.
+    """
+    if not _is_on():
+        return
+    writer = Writer("evaluation")
+    kept = writer.keep_weights(weights)
+    files = writer.keep({"": [facts.PARAMS_FILE], "tables": [path for path in _TRAINED if path.exists()]})
+    writer.add_rebuilding(facts.rebuilt(files, kept))
+    writer.add(facts.find(kept["sha256"]))
+    writer.add(results(metrics, writer.keep({"tables": tables, "pictures": pictures})))
+    writer.add(facts.end(""))
+    writer.publish()
+    writer.close()
+
+
+def _is_on() -> bool:
+    return os.environ.get("FEDPIPE_TRACKING") != "off"

@@ -1,0 +1,52 @@
+"""One process at a time changes the model registry of a store, on this machine."""
+
+import fcntl
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking.outbox import shown_uri
+
+
+@contextmanager
+def registry_lock() -> Iterator[None]:
+    """Waits for other processes that change the registry, says so, and keeps them out until the block ends.
+
+    It holds for all checkouts and users of this machine that name the store in the same way and have the same folder
+    for temporary files; the kernel frees it however the holder ends. Other machines know nothing of it.
+
+    Raises:
+      PipelineError: The lock's file cannot be opened.
+    """
+    path = _lock_file()
+    try:
+        descriptor = _open(path)
+    except OSError as error:
+        raise PipelineError(f"{path}, which keeps two promotions apart, cannot be opened: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that changes the registry of {shown_uri()}", file=sys.stderr)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_file() -> Path:
+    store = hashlib.sha256(shown_uri().rstrip("/").encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"fedpipe-registry-{store}.lock")
+
+
+def _open(path: Path) -> int:
+    """For reading, which is enough for a lock: the file may be another user's, and is never written."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CREAT, 0o644)

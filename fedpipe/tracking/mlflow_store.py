@@ -1,0 +1,237 @@
+"""MLflow: what a run, a data set and a model are there. The only module that talks to it.
+
+MLflow is imported where it is needed, and never in a process that trains.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import views
+from fedpipe.tracking.connection import configure, connect, local_database, translated
+from fedpipe.tracking.facts import EXPERIMENT_TAG, WEIGHTS_TAG, Event
+from fedpipe.tracking.outbox import store_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.models import Model
+
+_JOURNAL_TAG = "fedpipe.journal"
+_PER_BATCH = 100  # params or tags that MLflow takes in one call
+_DIGEST_LENGTH = 36  # that MLflow has room for; the whole digest is in a tag
+# What serving.py imports of this project, and what these import in turn.
+_MODEL_CODE = (
+    "__init__.py",
+    "atomic.py",
+    "errors.py",
+    "pinning.py",
+    "models/__init__.py",
+    "models/layers.py",
+    "models/zoo.py",
+)
+_MODEL_PACKAGES = ("numpy", "safetensors", "tensorflow")
+
+
+class MlflowStore:
+    """A `fedpipe.tracking.delivery.Store` in MLflow."""
+
+    def __init__(self) -> None:
+        configure()
+        self._uri = store_uri()
+        self._experiments: dict[str, str] = {}
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return connect()
+
+    def run_of_journal(self, journal: str, experiment: str) -> str | None:
+        """The id of the run made for the journal of this name."""
+        with translated():
+            runs = self._tagged(_JOURNAL_TAG, journal, experiment)
+            return runs[0].info.run_id if runs else None
+
+    def run_of_weights(self, sha256: str, experiment: str, dvc_experiment: str = "") -> str | None:
+        """The id of the newest run that trained these weights, a finished one before others."""
+        with translated():
+            runs = sorted(self._tagged(WEIGHTS_TAG, sha256, experiment), key=lambda r: r.info.status != "FINISHED")
+            if dvc_experiment:
+                runs = [run for run in runs if run.data.tags.get(EXPERIMENT_TAG) == dvc_experiment]
+            return runs[0].info.run_id if runs else None
+
+    def _tagged(self, tag: str, value: str, experiment: str) -> "list[Run]":
+        """Runs whose ``tag`` has this value, newest first."""
+        where, which = [self._experiment_id(experiment)], f"tags.`{tag}` = '{value}'"
+        return list(self._client.search_runs(where, which, order_by=["start_time DESC"]))
+
+    def create_run(self, journal: str, start: Event) -> str:
+        """Makes the run for a journal and returns its id."""
+        with translated():
+            tags = start["tags"] | {_JOURNAL_TAG: journal}
+            experiment_id = self._experiment_id(start["experiment"])
+            run = self._client.create_run(experiment_id, start["time"], tags, run_name=start["name"])
+            return run.info.run_id
+
+    def run_name(self, run_id: str) -> str:
+        """The run's name."""
+        with translated():
+            return self._client.get_run(run_id).info.run_name
+
+    def log(self, run_id: str, event: Event, folder: Path) -> None:
+        """Logs all that ``event`` holds; twice is the same as once."""
+        with translated():
+            self._log_values(run_id, event)
+            if dataset := event.get("dataset"):
+                self._log_dataset(run_id, dataset)
+            for artifact_folder, paths in event.get("files", {}).items():
+                for path in paths:
+                    self._client.log_artifact(run_id, str(folder / path), artifact_folder or None)
+            if weights := event.get("weights"):
+                self._log_model(run_id, folder / weights)
+            if status := event.get("status"):
+                self._client.set_terminated(run_id, status, event["time"])
+
+    def experiments(self) -> dict[str, str]:
+        """Names and ids of this project's experiments, each with the tags of today's `views`."""
+        with translated():
+            found = self._client.search_experiments(filter_string="name LIKE 'fedpipe-%'", order_by=["name ASC"])
+            for experiment in found:
+                for key, value in views.TAGS.items():
+                    if experiment.tags.get(key) != value:
+                        self._client.set_experiment_tag(experiment.experiment_id, key, value)
+            return {experiment.name: experiment.experiment_id for experiment in found}
+
+    def machine_metrics(self) -> dict[str, float]:
+        """What the machine is doing now, under the names of MLflow's own system metrics."""
+        self._system.collect_metrics()
+        found: dict[str, float] = {}
+        for monitor in self._system.monitors:
+            found |= monitor.aggregate_metrics()
+            monitor.clear_metrics()
+        return {f"system/{name}": value for name, value in found.items()}
+
+    @cached_property
+    def _system(self) -> Any:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        # Not started: its thread would give up the first time that the server is down.
+        return SystemMetricsMonitor(run_id=None, tracking_uri=self._uri)
+
+    def _log_values(self, run_id: str, event: Event) -> None:
+        """Metrics, params and tags, in one call where they fit into one."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(k, v, event["time"], event.get("step", 0)) for k, v in event.get("metrics", {}).items()]
+        params = [Param(key, value) for key, value in event.get("params", {}).items()]
+        tags = [RunTag(key, value) for key, value in event.get("tags", {}).items()]
+        for at in range(0, max(len(metrics), len(params), len(tags)), _PER_BATCH):
+            part = slice(at, at + _PER_BATCH)
+            self._client.log_batch(run_id, metrics[part], params[part], tags[part])
+
+    def _log_dataset(self, run_id: str, dataset: Mapping[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": dataset["source"]})
+        entity = Dataset(dataset["name"], dataset["digest"][:_DIGEST_LENGTH], source_type="local", source=source)
+        self._client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+
+    def _experiment_id(self, name: str) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = self._find_or_create_experiment(name)
+        return self._experiments[name]
+
+    def _find_or_create_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                return self._client.create_experiment(name, _artifact_location(self._uri), views.TAGS)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was faster
+                    raise
+                experiment = self._client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage == "deleted":
+            raise PipelineError(
+                f"experiment '{name}' is deleted there: `mlflow experiments restore -x {experiment.experiment_id}` "
+                "brings it back"
+            )
+        return experiment.experiment_id
+
+    def _log_model(self, run_id: str, weights: Path) -> None:
+        """Logs the model to the run, unless it is there; one whose upload was cut short is uploaded again."""
+        from mlflow.entities import LoggedModelStatus
+        from mlflow.models import Model
+
+        run = self._client.get_run(run_id)
+        known = [self._client.get_logged_model(o.model_id) for o in run.outputs.model_outputs] if run.outputs else []
+        if any(model.status == LoggedModelStatus.READY for model in known):
+            return
+        model = known[0] if known else self._create_model(run)
+        with tempfile.TemporaryDirectory() as folder:
+            description = Model(model.artifact_location, run_id, model_uuid=model.model_id, model_id=model.model_id)
+            _save_model(Path(folder), weights, description)
+            self._client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
+        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _create_model(self, run: "Run") -> "LoggedModel":
+        from mlflow.entities import LoggedModelOutput
+
+        run_id, facts = run.info.run_id, {"params": run.data.params, "model_type": "classifier"}
+        model = self._client.create_logged_model(run.info.experiment_id, "model", run_id, **facts)
+        self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])  # refused the second time
+        return model
+
+
+def _save_model(folder: Path, weights: Path, description: "Model") -> None:
+    """Writes ``folder/model``, from which MLflow loads the model on any machine with Python and the packages."""
+    import mlflow.pyfunc
+
+    code = folder / "fedpipe"
+    for name in _MODEL_CODE:
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(__file__).resolve().parents[1] / name, code / name)
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        python_model=Path(__file__).with_name("serving.py"),
+        artifacts={"weights": str(weights)},
+        code_paths=[str(code)],
+        pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", *_MODEL_PACKAGES)],
+        mlflow_model=description,
+        **_interface(*_shape_of_model(weights)),
+    )
+
+
+def _shape_of_model(weights: Path) -> tuple[list[int], int]:
+    """Image shape [h, w, c] and number of classes, as the file of weights says; without TensorFlow."""
+    from safetensors import safe_open
+
+    with safe_open(str(weights), framework="numpy") as file:
+        spec = json.loads(file.metadata()["fedpipe"])
+    return spec["image_shape"], spec["classes"]
+
+
+def _interface(image_shape: Sequence[int], classes: int) -> dict[str, Any]:
+    """Signature and input example: uint8 images [n, h, w, c] to float32 probabilities [n, classes]."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    images = TensorSpec(np.dtype(np.uint8), (-1, *image_shape))
+    probabilities = TensorSpec(np.dtype(np.float32), (-1, classes))
+    return {
+        "signature": ModelSignature(Schema([images]), Schema([probabilities])),
+        "input_example": np.zeros((1, *image_shape), np.uint8),
+    }
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside a local database; a server decides for itself."""
+    path = local_database(uri)
+    return path.with_name("mlartifacts").as_uri() if path else None

@@ -1,0 +1,159 @@
+"""The outbox: journals on their way to MLflow, and how far each has come.
+
+A journal is a folder in ``logs/tracking/pending``. A stage writes it (journal.py), another process delivers
+it (delivery.py), and either may be killed at any time:
+
+    events.jsonl    one event a line; its writer holds a lock on it for as long as it lives
+    rebuild.jsonl   evaluations only: the events of the training, should MLflow not know of it
+    files/          copies of what is to be uploaded, so that a later run cannot change them
+    delivery.json   how far delivery has come
+    follower.lock   held by the process that delivers
+
+Outbox and store are the project's. An experiment that DVC runs in a workspace of its own (``dvc exp run --temp``, the
+queue) uses those of the project that started it, since its workspace is removed when it ends.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fedpipe.atomic import write_text
+from fedpipe.errors import PipelineError
+from fedpipe.tracking.facts import Event
+
+PENDING = Path("logs/tracking/pending")
+_LEFT_BEHIND_SECONDS = 3600
+
+
+def project() -> Path:
+    """The project's folder: the current one (``.``), or the one whose temporary workspace the current one is.
+
+    DVC gives a stage the project in ``DVC_ROOT`` and keeps the workspaces of experiments in its ``.dvc/tmp``. A
+    ``DVC_ROOT`` that says anything else is another project's, of whose stage this process is a child.
+    """
+    root = Path(os.environ.get("DVC_ROOT", "")).resolve()
+    return root if Path.cwd().resolve().is_relative_to(root / ".dvc/tmp") else Path()
+
+
+def outbox() -> Path:
+    """The folder of the journals that are not delivered."""
+    return project() / PENDING
+
+
+def store_uri() -> str:
+    """Where runs go: ``MLFLOW_TRACKING_URI``, else a SQLite file in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project().absolute() / 'mlflow.db'}"
+
+
+def shown_uri() -> str:
+    """`store_uri` for people's eyes: without the password that it may hold."""
+    return without_password(store_uri())
+
+
+def without_password(text: str) -> str:
+    """``text`` with user and password taken out of the addresses in it."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
+@dataclass
+class Delivery:
+    """How far a journal has been delivered: bytes of events.jsonl, and what became of it."""
+
+    offset: int = 0
+    run_id: str = ""
+    run_name: str = ""
+    done: bool = False
+    trouble: str = ""
+
+
+class Journal:
+    """The folder of one journal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+
+    def events(self, offset: int = 0, file: str = "events.jsonl") -> Iterator[tuple[Event, int]]:
+        """Yields each whole event from byte ``offset`` on, with the offset behind it; a torn last line is not there.
+
+        Raises:
+          PipelineError: A line is not an event.
+        """
+        with (self.path / file).open("rb") as lines:
+            lines.seek(offset)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                try:
+                    yield json.loads(line), offset
+                except ValueError:
+                    raise PipelineError(
+                        f"{self.path / file} is damaged before byte {offset}: delete the folder"
+                    ) from None
+
+    def delivery(self) -> Delivery:
+        """How far delivery has come."""
+        path = self.path / "delivery.json"
+        return Delivery(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Delivery()
+
+    def save(self, delivery: Delivery) -> None:
+        """Keeps ``delivery``, atomically."""
+        write_text(self.path / "delivery.json", json.dumps(asdict(delivery)))
+
+    def is_written(self) -> bool:
+        """Whether the process that writes this journal is alive, and so may add to it."""
+        try:
+            with (self.path / "events.jsonl").open("rb") as file:
+                return not locked(file, fcntl.LOCK_SH)
+        except FileNotFoundError:  # delivered and removed by another process
+            return False
+
+    def is_ended(self) -> bool:
+        """Whether nothing more will come."""
+        if not self.is_written():
+            return True
+        return any(event["event"] == "end" for event, _ in self.events())
+
+    @contextmanager
+    def delivering(self) -> Iterator[bool]:
+        """Yields whether this process is the one to deliver; others wait or go on."""
+        with (self.path / "follower.lock").open("w") as file:
+            yield locked(file, fcntl.LOCK_EX)
+
+    def remove(self) -> None:
+        """Deletes the folder; renamed first, so that half of it is never taken for a journal."""
+        gone = self.path.with_name(f".{self.name}")
+        self.path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def pending() -> list[Journal]:
+    """The journals that are not delivered, oldest first: a training comes before its evaluation."""
+    if not outbox().exists():
+        return []
+    return [Journal(path) for path in sorted(outbox().iterdir()) if not path.name.startswith(".")]
+
+
+def sweep() -> None:
+    """Deletes what a process left that was killed while it made or removed a journal."""
+    for path in outbox().glob(".*"):
+        if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def locked(file: IO[Any], kind: int) -> bool:
+    """Takes a lock on ``file`` unless another process has it; the kernel frees it however the holder ends."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""Runs that MLflow holds, to be read: their artifacts, and how long their rounds took."""
+
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking.connection import configure, connect, translated
+from fedpipe.tracking.delivery import Unreachable
+from fedpipe.tracking.facts import WEIGHTS_TAG
+from fedpipe.tracking.outbox import shown_uri, store_uri
+
+_PICTURE = ".png"
+
+
+class PastRun:
+    """One run, by its id."""
+
+    def __init__(self, run_id: str) -> None:
+        """Asks MLflow for the run.
+
+        Raises:
+          PipelineError: There is none of this id, or MLflow cannot be reached.
+        """
+        if not _has_store():
+            raise PipelineError(f"{shown_uri()} holds no runs yet: 'dvc repro' makes one, or set MLFLOW_TRACKING_URI")
+        configure()
+        self.run_id = run_id
+        try:
+            with translated():
+                self.name: str = self._client.get_run(run_id).info.run_name
+        except Unreachable as error:
+            raise _unreachable(error) from None
+        except PipelineError:
+            raise PipelineError(
+                f"{shown_uri()} has no run '{run_id}': a run's page in 'make ui' shows its id"
+            ) from None
+
+    @cached_property
+    def _client(self):  # type: ignore[no-untyped-def]  # MLflow is imported when it is needed
+        return connect()
+
+    def artifact(self, path: Path) -> bytes:
+        """The content of an output of the pipeline, named as in dvc.yaml, that the run keeps.
+
+        Raises:
+          PipelineError: The run has no such artifact, or MLflow cannot be reached.
+        """
+        folder = "" if path.parent == Path() else "pictures" if path.suffix == _PICTURE else "tables"
+        artifact = f"{folder}/{path.name}" if folder else path.name
+        try:
+            with translated(), tempfile.TemporaryDirectory() as into:
+                kept = {item.path for item in self._client.list_artifacts(self.run_id, folder or None)}
+                if artifact in kept:
+                    return Path(self._client.download_artifacts(self.run_id, artifact, into)).read_bytes()
+        except Unreachable as error:
+            raise _unreachable(error) from None
+        raise PipelineError(
+            f"MLflow run {self.run_id} ({self.name}) has no artifact {artifact}: only a training that ended and was "
+            "evaluated has all; 'dvc repro' makes such a run"
+        )
+
+
+def seconds_per_round(weights_sha256: str) -> Mapping[int, float]:
+    """The seconds of each round of the newest run that trained these weights here; empty if there is none.
+
+    A run that was made from the pipeline's outputs (restored from the DVC cache) has no times and does not count.
+
+    Raises:
+      PipelineError: MLflow cannot be reached.
+    """
+    if not _has_store():
+        return {}
+    configure()
+    try:
+        with translated():
+            client = connect()
+            everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+            which = f"tags.`{WEIGHTS_TAG}` = '{weights_sha256}'"
+            runs = client.search_runs(everywhere, which, order_by=["start_time DESC"]) if everywhere else []
+            timed = [run.info.run_id for run in runs if "seconds" in run.data.metrics]
+            history = client.get_metric_history(timed[0], "seconds") if timed else []
+            return {metric.step: metric.value for metric in sorted(history, key=lambda metric: metric.step)}
+    except Unreachable as error:
+        raise _unreachable(error) from None
+
+
+def _has_store() -> bool:
+    """Whether there may be runs; asked first, since MLflow would make an empty SQLite file."""
+    uri = urlsplit(store_uri())
+    return uri.scheme != "sqlite" or Path(store_uri().removeprefix("sqlite:///")).exists()
+
+
+def _unreachable(error: Unreachable) -> PipelineError:
+    return PipelineError(
+        f"MLflow ({shown_uri()}) cannot be reached: {error}; start it, or set MLFLOW_TRACKING_URI to where it is"
+    )

@@ -1,0 +1,237 @@
+"""MLflow's model registry: which versions of a data set's model there are, and which is champion and challenger.
+
+A data set has one registered model, ``fedpipe-<dataset>``. Its versions are trained weights; the alias ``challenger``
+is on the one that was registered last, ``champion`` on the one in use. Who may move the champion, and when, is
+champions.py's and operations/promote's matter.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from fedpipe.atomic import atomic_file
+from fedpipe.errors import PipelineError
+from fedpipe.tracking.connection import configure, connect, translated
+from fedpipe.tracking.delivery import Unreachable
+from fedpipe.tracking.facts import WEIGHTS_TAG, experiment, sha256
+from fedpipe.tracking.outbox import shown_uri, store_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+T = TypeVar("T")
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+DATA_TAG = "fedpipe.data_sha256"
+TEST_SET_TAG = "fedpipe.test_set_sha256"
+COMMIT_TAG = "fedpipe.commit"
+MODEL_TAG = "fedpipe.model"
+
+_WEIGHTS_IN_MODEL = "artifacts/weights.safetensors"
+_KEPT = Path("models/registry")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model: trained weights with a number."""
+
+    name: str
+    number: int
+    run_id: str
+    weights_sha256: str
+    tags: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+
+def registered_model(dataset: str) -> str:
+    """The registered model of ``dataset``; named as its experiment is."""
+    return experiment(dataset)
+
+
+def champion(dataset: str) -> Version | None:
+    """The version in use; None if there is none yet.
+
+    Raises:
+      PipelineError: MLflow cannot be reached or refuses.
+    """
+    return _with_alias(dataset, CHAMPION)
+
+
+def challenger(dataset: str) -> Version | None:
+    """The version that was registered last; None if there is none yet. Raises as `champion`."""
+    return _with_alias(dataset, CHALLENGER)
+
+
+def version(dataset: str, number: int) -> Version | None:
+    """The version of this number; None if there is none (any more). Raises as `champion`."""
+    with asked():
+        found = _unless_missing(lambda: client().get_model_version(registered_model(dataset), str(number)))
+        return _version(found) if found else None
+
+
+def require_champion(dataset: str) -> Version:
+    """The version in use.
+
+    Raises:
+      PipelineError: There is none, or as `champion`.
+    """
+    found = champion(dataset)
+    if found is None:
+        raise PipelineError(
+            f"{registered_model(dataset)} has no champion in {shown_uri()}: `make register promote` makes one of the "
+            "evaluated model"
+        )
+    return found
+
+
+def add_challenger(dataset: str, run_id: str, tags: Mapping[str, str]) -> Version:
+    """Registers a run's model and makes it the challenger; the same weights again are the same version.
+
+    Args:
+      dataset: The data set's name.
+      run_id: The run that trained the weights.
+      tags: Of the version; `WEIGHTS_TAG` and `TEST_SET_TAG` among them.
+
+    Raises:
+      PipelineError: The run has no model, or MLflow cannot be reached or refuses.
+    """
+    name = registered_model(dataset)
+    with asked():
+        from mlflow.exceptions import MlflowException
+
+        if registered(dataset) is None:
+            try:
+                client().create_registered_model(name, description=f"Federated averaging on {dataset}.")
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another machine was faster
+                    raise
+        found = _version_of_weights(name, tags[WEIGHTS_TAG])
+        if found is None:
+            model = _model_of_run(run_id)
+            source = f"models:/{model}"  # ready at once: MLflow need not wait for it
+            found = client().create_model_version(
+                name, source, run_id, dict(tags), await_creation_for=0, model_id=model
+            )
+        else:  # the test images may be other ones by now
+            client().set_model_version_tag(name, found.version, TEST_SET_TAG, tags[TEST_SET_TAG])
+        client().set_registered_model_alias(name, CHALLENGER, found.version)
+        return _version(client().get_model_version(name, found.version))
+
+
+def fetch_weights(version: Version, path: Path) -> None:
+    """Puts a version's weights at ``path``, atomically; downloads nothing if they are there already.
+
+    Raises:
+      PipelineError: MLflow cannot be reached, has no such file, or its SHA-256 is not the version's.
+    """
+    if path.is_file() and sha256(path) == version.weights_sha256:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        downloaded = _download_weights(version, folder)
+        found = sha256(downloaded)
+        if found != version.weights_sha256:
+            raise PipelineError(
+                f"the weights of {version} in {shown_uri()} were changed (SHA-256 {found[:12]}…, registered with "
+                f"{version.weights_sha256[:12]}…): if it is the champion, `make promote ARGS=--rollback` goes "
+                "back to the one before; else register another model"
+            )
+        with atomic_file(path) as partial:
+            shutil.copyfile(downloaded, partial)
+
+
+def _download_weights(version: Version, folder: str) -> Path:
+    with asked():
+        from mlflow.artifacts import download_artifacts
+
+        model = client().get_model_version_download_uri(version.name, str(version.number))
+        try:
+            with asked():
+                file = f"{model}/{_WEIGHTS_IN_MODEL}"
+                return Path(download_artifacts(file, dst_path=folder, tracking_uri=store_uri()))
+        except PipelineError as error:
+            raise PipelineError(f"the weights of {version} cannot be fetched from {model}: {error}") from None
+
+
+def kept_weights(version: Version) -> Path:
+    """The file of a version's weights in this checkout, downloaded the first time. Raises as `fetch_weights`."""
+    path = _KEPT / f"{version.weights_sha256}.safetensors"
+    fetch_weights(version, path)
+    return path
+
+
+def registered(dataset: str) -> "RegisteredModel | None":
+    """The registered model of ``dataset`` as MLflow has it; to be called within `asked`."""
+    return _unless_missing(lambda: client().get_registered_model(registered_model(dataset)))
+
+
+def client() -> "MlflowClient":
+    """A client of the store and its registry; to be used within `asked`."""
+    return connect()
+
+
+@contextmanager
+def asked() -> Iterator[None]:
+    """Turns every error of MLflow into a PipelineError."""
+    configure()
+    try:
+        with translated():
+            yield
+    except Unreachable as error:
+        raise PipelineError(
+            f"MLflow at {shown_uri()} cannot be reached ({error}): start it, or set MLFLOW_TRACKING_URI to where it is"
+        ) from None
+
+
+def _with_alias(dataset: str, alias: str) -> Version | None:
+    with asked():
+        model = registered(dataset)
+        if model is None or alias not in model.aliases:
+            return None
+        return _version(client().get_model_version(model.name, str(model.aliases[alias])))
+
+
+def _unless_missing(get: Callable[[], T]) -> T | None:
+    """What ``get`` gets, or None where MLflow says that there is no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get()
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _version(found: "ModelVersion") -> Version:
+    if WEIGHTS_TAG not in found.tags:
+        raise PipelineError(
+            f"{found.name} version {found.version} was not registered by `make register` (it has no tag {WEIGHTS_TAG}):"
+            " take its alias away in the MLflow UI, and register a model"
+        )
+    return Version(found.name, int(found.version), found.run_id, found.tags[WEIGHTS_TAG], dict(found.tags))
+
+
+def _version_of_weights(name: str, sha: str) -> "ModelVersion | None":
+    found = client().search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{sha}'")
+    return min(found, key=lambda v: int(v.version)) if found else None
+
+
+def _model_of_run(run_id: str) -> str:
+    """The id of the model that a run logged."""
+    from mlflow.entities import LoggedModelStatus
+
+    run = client().get_run(run_id)
+    for output in run.outputs.model_outputs if run.outputs else []:
+        if client().get_logged_model(output.model_id).status == LoggedModelStatus.READY:
+            return output.model_id
+    raise PipelineError(
+        f"run {run.info.run_name} ({run_id}) in {shown_uri()} has no model: `make sync` logs what is missing"
+    )

@@ -1,0 +1,154 @@
+"""``python -m fedpipe.tracking server``: MLflow's tracking server on PostgreSQL, with an artifact store of its own.
+
+    server/
+      postgres/      the database (postgres.py), unless --database names another
+      artifacts/     models and pictures; clients send and fetch them through the server and need no access to files
+      *.log
+
+Runs until Ctrl-C or SIGTERM, and leaves no process behind even after ``kill -9``. The server has no passwords:
+whoever reaches its port may read, write and delete, so it listens on loopback unless told otherwise.
+"""
+
+import argparse
+import fcntl
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fedpipe.errors import PipelineError
+from fedpipe.launch import ending_with_us
+from fedpipe.tracking.connection import configure
+from fedpipe.tracking.outbox import locked
+from fedpipe.tracking.postgres import DRIVER, running_cluster
+
+_START_SECONDS = 120.0  # the first start makes the tables
+_STOP_SECONDS = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; the server has no passwords")
+    parser.add_argument("--folder", type=Path, default=Path("server"), help="where database and artifacts are kept")
+    parser.add_argument("--database", help="an existing database, postgresql://user@host/name, for the cluster's place")
+
+
+def serve(host: str, port: int, folder: Path, database: str | None) -> None:
+    """Runs the server until it is told to end.
+
+    Raises:
+      PipelineError: The folder is in use or cannot be written, the port is taken, or database or server do not start.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
+    os.umask(0o077)
+    with _held(folder):
+        _refuse_if_taken(host, port)
+        store = _existing(database) if database else running_cluster(folder / "postgres", folder / "postgres.log")
+        with store as address, _running_mlflow(host, port, folder, address) as server:
+            shown = "127.0.0.1" if host == "0.0.0.0" else host
+            print(f"server: MLflow on PostgreSQL at http://{shown}:{port}, kept in {folder} (Ctrl-C ends it)")
+            print(f"server: clients say `export MLFLOW_TRACKING_URI=http://{shown}:{port}`", flush=True)
+            code = server.wait()
+            raise PipelineError(f"MLflow's server ended (exit code {code}); its log is {folder / 'mlflow.log'}")
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Makes the folder, and keeps a second server out of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)  # root's PostgreSQL runs as another user and has to pass; nobody can list it
+        (folder / "artifacts").mkdir(exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise PipelineError(
+            f"the server's folder {folder} cannot be written ({error.strerror}): choose another with --folder"
+        ) from None
+    with lock:
+        if not locked(lock, fcntl.LOCK_EX):
+            raise PipelineError(f"another server runs in {folder}: use that, or choose another folder with --folder")
+        yield
+
+
+def _refuse_if_taken(host: str, port: int) -> None:
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise PipelineError(f"cannot listen on {host}:{port} ({error}): choose another port with --port") from None
+
+
+@contextmanager
+def _existing(database: str) -> Iterator[str]:
+    """The address of somebody else's database for SQLAlchemy.
+
+    Connects once, since MLflow would say what is wrong in a hundred lines.
+    """
+    import psycopg2  # type: ignore[import-untyped]
+
+    plain = re.sub(r"^(postgresql|postgres)(\+psycopg2)?://", "postgresql://", database)
+    if not plain.startswith("postgresql://"):
+        raise PipelineError(f"--database should be postgresql://user@host/name, not {_without_password(database)!r}")
+    try:
+        psycopg2.connect(plain, connect_timeout=10).close()
+    except psycopg2.Error as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"{_without_password(database)} cannot be used: {reason}") from None
+    yield plain.replace("postgresql://", DRIVER, 1)
+
+
+def _without_password(database: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", database)
+
+
+@contextmanager
+def _running_mlflow(host: str, port: int, folder: Path, database: str) -> Iterator[subprocess.Popen[bytes]]:
+    """MLflow's server from when it answers to the end of the block."""
+    configure()
+    # In the environment, which other users of the machine cannot read, unlike a command line.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = database
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes for what this project does not use
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").absolute().as_uri()]
+    with (folder / "mlflow.log").open("wb") as log:
+        process = subprocess.Popen(
+            ending_with_us(command, signal.SIGTERM),  # which it hands on to its own child
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,  # Ctrl-C is for us
+        )
+    try:
+        _wait_until_it_answers(process, host, port, folder / "mlflow.log")
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/health"
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise PipelineError(f"MLflow's server did not start; its log is {log}") from None
+            time.sleep(0.2)

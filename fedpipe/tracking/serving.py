@@ -1,0 +1,34 @@
+"""The trained model as MLflow serves it: uint8 images [n, h, w, c] in, class probabilities float32 [n, classes] out.
+
+MLflow copies this file into the model and runs it when the model is loaded (models from code), on a machine that
+need not have this project; mlflow_store.py says which of our modules go with it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class Classifier(PythonModel):
+    """Loads the weights once, and TensorFlow only then: logging the model needs neither."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Reads the weights that MLflow put beside the model."""
+        from fedpipe import pinning
+
+        pinning.pin()  # before TensorFlow loads
+        from fedpipe.models import zoo as models
+
+        self._probabilities = models.predictor(*models.load_weights(Path(context.artifacts["weights"])))
+
+    def predict(
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
+        """Class probabilities float32 [n, classes] of uint8 images [n, h, w, c]; MLflow checked them by then."""
+        return self._probabilities(model_input)
+
+
+set_model(Classifier())

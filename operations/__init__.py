@@ -1,0 +1,5 @@
+"""What people and CI run around the pipeline: from new data to the model in use."""
+
+from fedpipe.pinning import pin
+
+pin()  # before NumPy and TensorFlow load

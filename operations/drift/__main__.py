@@ -1,0 +1,100 @@
+"""``python -m operations.drift``: how new batches differ from the data before them.
+
+New are the batches of the pool that the committed results (HEAD's dvc.lock) were not trained on, or, with
+--since VERSION, those that came after that version of the pool. Writes reports/drift.md, drift.json and drift.png.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fedpipe.atomic import write_text
+from fedpipe.datasets import pool
+from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.raw import Labelled, RawDataset
+from fedpipe.errors import run_stage
+from operations.drift.comparison import Champion, compare_batch, markdown
+from operations.drift.measures import profile
+from operations.drift.new import new_batches
+from operations.drift.picture import draw
+
+RAW = Path("data/raw")
+MARKDOWN = Path("reports/drift.md")
+FIGURES = Path("reports/drift.json")
+PICTURE = Path("reports/drift.png")
+_AT_ONCE = 1000  # images a forward pass
+
+
+def main() -> None:
+    """Reads data before and new, compares each new batch and all together, writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--since", type=int, metavar="VERSION")
+    since = parser.parse_args().since
+    dataset = RawDataset.read(RAW)
+    entries = pool.of_dataset(pool.read_ledger(), dataset)
+    new = _new(entries, since)
+    if not new:
+        print("drift: no new batch to compare", file=sys.stderr)
+        return
+    former = pool.join([dataset.read_train(RAW), *(pool.read_batch(entry) for entry in entries if entry not in new)])
+    test = dataset.read_test(RAW)
+    before = profile(*former, dataset.classes)
+    champion = _champion(dataset, test)
+
+    batches = {f"{entry.batch} (version {entry.version})": pool.read_batch(entry) for entry in new}
+    everything = pool.join(list(batches.values()))
+    known = (former[0], test[0])
+    compared = [
+        compare_batch(name, batch, before, known, champion) for name, batch in [*batches.items(), ("all", everything)]
+    ]
+    figures = {
+        "dataset": dataset.name,
+        "pool_version": pool.version(entries),
+        "samples_before": len(former[1]),
+        "labels_before": before.counts.tolist(),
+        "champion": {"model": champion.name, "test_accuracy": champion.on_test} if champion else None,
+        "batches": [part.as_dict(before.counts) for part in compared[:-1]],
+        "all": compared[-1].as_dict(before.counts),
+    }
+    write_text(FIGURES, json.dumps(figures, indent=2) + "\n")
+    write_text(MARKDOWN, markdown(compared, before, dataset.name, champion))
+    draw_title = f"{dataset.name}: {len(everything[1]):,} new samples against {len(former[1]):,} before"
+    draw(before, everything, draw_title, PICTURE)
+    findings = compared[-1].findings(before.counts)
+    print(f"drift: {'; '.join(findings) if findings else 'nothing stands out'} ({MARKDOWN})", file=sys.stderr)
+
+
+def _new(entries: list[Entry], since: int | None) -> list[Entry]:
+    if since is None:
+        committed = new_batches(pool.read_ledger())
+        return [entry for entry in entries if entry in committed]
+    return [entry for entry in entries if entry.version > since]
+
+
+def _champion(dataset: RawDataset, test: Labelled) -> Champion | None:
+    """The champion of this data set, measured on the test images; none where none takes such images."""
+    from fedpipe.tracking import registry
+
+    version = registry.champion(dataset.name)
+    if version is None:
+        return None
+    # TensorFlow takes seconds to load: only where there is something to classify with.
+    from fedpipe.evaluation.measures import logits_in_batches
+    from fedpipe.models.zoo import classifier, load_weights
+
+    spec, weights = load_weights(registry.kept_weights(version))
+    if (spec.image_shape, spec.classes) != (dataset.image_shape, dataset.classes):
+        return None
+    classify = classifier(spec, weights)
+
+    def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
+        return float((logits_in_batches(classify, images, _AT_ONCE).argmax(axis=1) == labels).mean())
+
+    return Champion(str(version), accuracy, accuracy(*test))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,212 @@
+"""What may lie in data/incoming/, and whether it is a batch.
+
+week-12.npz                   images (or x) and labels (or y), uint8
+week-12-images-idx3-ubyte     or an IDX pair (idx4 for images with channels)
+week-12-labels-idx1-ubyte
+<each of these>.sha256        its SHA-256, as `sha256sum` writes it or bare
+"""
+
+import hashlib
+import lzma
+import math
+import re
+import time
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedpipe.datasets.idx import read_labelled_images
+from fedpipe.datasets.pool import BATCH_NAME
+from fedpipe.datasets.raw import Labelled, RawDataset
+from fedpipe.errors import PipelineError
+
+HASH_SUFFIX = ".sha256"
+_DATA_FILE = re.compile(r"(?P<name>.+)(?P<form>\.npz|-images-idx[34]-ubyte|-labels-idx1-ubyte)")
+_FORMS = (
+    {".npz"},
+    {"-images-idx3-ubyte", "-labels-idx1-ubyte"},
+    {"-images-idx4-ubyte", "-labels-idx1-ubyte"},
+)
+LARGEST = 1 << 30  # bytes of a file, and of an array before it was compressed: a batch is read into memory
+ON_ITS_WAY = 3600.0  # seconds for which the rest of a batch is waited for
+EXPECTED = "NAME.npz, or NAME-images-idx3-ubyte (idx4 with channels) and NAME-labels-idx1-ubyte, each with its .sha256"
+# What the modules below `np.load` raise for a damaged, encrypted or hostile file (RuntimeError: encrypted, or packed in
+# a way that is not known; the other three of a header: it is read as Python's text).
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
+_BAD_HEADER = (ValueError, TypeError, SyntaxError, tokenize.TokenError)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Files that may be a batch."""
+
+    name: str
+    forms: dict[str, Path]  # suffix to file
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything that belongs to it, hashes included."""
+        hashes = [_hash_file(path) for path in self.forms.values()]
+        return [*self.forms.values(), *(path for path in hashes if path.exists())]
+
+    def is_on_its_way(self) -> bool:
+        """Whether a file or a hash is still to come, and the newest of its files is not old yet."""
+        forms = set(self.forms)
+        is_whole = forms in _FORMS and all(_hash_file(path).exists() for path in self.forms.values())
+        if is_whole or not any(forms <= form for form in _FORMS):
+            return False
+        return time.time() - max(path.stat().st_mtime for path in self.files) < ON_ITS_WAY
+
+
+def _hash_file(path: Path) -> Path:
+    return path.with_name(path.name + HASH_SUFFIX)
+
+
+def batch_of(file: str) -> str | None:
+    """The batch that a file of this name belongs to, if to any."""
+    match = _DATA_FILE.fullmatch(file.removesuffix(HASH_SUFFIX))
+    return match["name"] if match else None
+
+
+def find(folder: Path) -> tuple[list[Candidate], list[Path]]:
+    """The candidates in ``folder`` by name, and the files that are none.
+
+    Hidden and half-written files are not seen yet; a hash waits for its file.
+    """
+    forms: dict[str, dict[str, Path]] = {}
+    strays = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        is_file = path.is_file()
+        if path.name.startswith(".") or path.name.endswith(".partial") or (is_file and path.name.endswith(HASH_SUFFIX)):
+            continue
+        match = _DATA_FILE.fullmatch(path.name) if is_file else None
+        if match:
+            forms.setdefault(match["name"], {})[match["form"]] = path
+        else:
+            strays.append(path)
+    return [Candidate(name, forms[name]) for name in sorted(forms)], strays
+
+
+def read(candidate: Candidate, dataset: RawDataset) -> Labelled:
+    """Reads and checks a batch for ``dataset``.
+
+    Returns:
+      Images uint8 [n, height, width, channels] and labels uint8 [n], n at least 1.
+
+    Raises:
+      PipelineError: It is not a batch of that data set; the message is the reason.
+    """
+    if not re.fullmatch(BATCH_NAME, candidate.name):
+        raise PipelineError(
+            f"the name '{candidate.name}' is not possible: letters, digits, dots, dashes and underscores, at most 100"
+        )
+    if set(candidate.forms) not in _FORMS:
+        there = ", ".join(path.name for path in candidate.forms.values())
+        raise PipelineError(f"there is {there}; a batch is either {EXPECTED}")
+    for path in candidate.forms.values():
+        _check_size(path.name, path.stat().st_size)
+        _check_hash(path)
+    if npz := candidate.forms.get(".npz"):
+        images, labels = _read_npz(npz, dataset)
+    else:
+        images, labels = read_labelled_images(*(candidate.forms[form] for form in sorted(candidate.forms)))
+        _check_image_shape(images.shape, dataset)
+    if labels.max() >= dataset.classes:
+        raise PipelineError(f"it has label {labels.max()}; {dataset.name} has labels 0 to {dataset.classes - 1}")
+    return images, labels
+
+
+def _check_size(called: str, size: int) -> None:
+    if size > LARGEST:
+        raise PipelineError(f"{called} has {size:,} bytes; at most {LARGEST:,} are read, so make several batches of it")
+
+
+def _check_image_shape(images: tuple[int, ...], dataset: RawDataset) -> None:
+    """Refuses images of shape [n, height, width] or [n, height, width, channels] that are not ``dataset``'s."""
+    shape = images[1:] if len(images) == 4 else (*images[1:], 1)
+    if shape != dataset.image_shape:
+        raise PipelineError(
+            f"it has images of {shape} (height, width, channels); {dataset.name} has {dataset.image_shape}"
+        )
+
+
+def _check_hash(path: Path) -> None:
+    beside = _hash_file(path)
+    try:
+        with beside.open("rb") as file:
+            words = file.read(1000).decode("ascii").split()
+    except FileNotFoundError:
+        raise PipelineError(f"{beside.name} is missing: make it with `sha256sum {path.name} > {beside.name}`") from None
+    except UnicodeDecodeError:
+        words = []
+    if not words or not re.fullmatch(r"[0-9a-fA-F]{64}", words[0]):
+        raise PipelineError(f"{beside.name} does not start with a SHA-256 in hexadecimal")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != words[0].lower():
+        raise PipelineError(
+            f"{path.name} has SHA-256 {found[:12]}…, but {beside.name} says {words[0][:12].lower()}…: "
+            "it was damaged or cut short on its way"
+        )
+
+
+def _read_npz(path: Path, dataset: RawDataset) -> Labelled:
+    """Reads an npz without unpickling anything, and looks at the headers before it takes memory for the content."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            image_key, label_key = _keys(path, archive.namelist())
+            _check_shapes(path, _shape(path, archive, image_key), _shape(path, archive, label_key), dataset)
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays[image_key], arrays[label_key]
+    except (*_BAD_ARCHIVE, *_BAD_HEADER, EOFError, OSError) as error:
+        raise PipelineError(f"{path.name} is not a readable npz file: {error}") from None
+    return images.reshape(*images.shape[:3], -1), labels
+
+
+def _shape(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    """The shape of an array of an npz, by its header; none but uint8 are allowed."""
+    info = archive.getinfo(f"{key}.npy")
+    _check_size(f"{path.name}: {info.filename}", info.file_size)
+    with archive.open(info) as member:
+        magic = np.lib.format.read_magic(member)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(magic)
+        if read_header is None:
+            raise PipelineError(f"{path.name}: {info.filename} has npy format {magic}; 1.0 and 2.0 are read")
+        shape, _, dtype = read_header(member)
+        start = member.tell()
+    if dtype.hasobject:
+        raise PipelineError(f"{path.name}: {info.filename} holds Python objects (a pickle), which is refused")
+    if dtype != np.uint8:
+        raise PipelineError(f"{path.name}: {info.filename} is {dtype}; uint8 is expected")
+    if info.file_size != start + math.prod(shape):
+        raise PipelineError(f"{path.name}: {info.filename} is longer or shorter than its header {shape} says")
+    return shape
+
+
+def _keys(path: Path, members: Sequence[str]) -> tuple[str, str]:
+    for images, labels in (("images", "labels"), ("x", "y")):
+        if sorted(members) == [f"{images}.npy", f"{labels}.npy"]:
+            return images, labels
+    held = ", ".join(name.removesuffix(".npy") for name in sorted(members)[:10])
+    raise PipelineError(f"{path.name} holds {held or 'nothing'}; images and labels (or x and y) are expected")
+
+
+def _check_shapes(path: Path, images: tuple[int, ...], labels: tuple[int, ...], dataset: RawDataset) -> None:
+    if len(images) not in (3, 4) or len(labels) != 1:
+        raise PipelineError(
+            f"{path.name} has images of shape {images} and labels of shape {labels}; expected are "
+            "[n, height, width] or [n, height, width, channels], and [n]"
+        )
+    if images[0] != labels[0]:
+        raise PipelineError(f"{path.name} holds {images[0]} images, but {labels[0]} labels")
+    if 0 in images:
+        raise PipelineError(f"{path.name} is empty: its images have shape {images}")
+    _check_image_shape(images, dataset)

@@ -1,0 +1,174 @@
+"""``python -m operations.promote``: make the challenger champion if the rules in params.yaml hold.
+
+python -m operations.promote              measures challenger and champion on the same data, and decides
+python -m operations.promote --again      also considers a challenger that was rolled back
+python -m operations.promote --weights SHA256   refuses if the challenger is not of these weights
+python -m operations.promote --dry-run    says what it would decide, and changes nothing
+python -m operations.promote --rollback   makes the former champion champion again
+
+The exit code is 0 whether the champion stays or changes; --json PATH writes which, and why.
+"""
+
+import argparse
+from pathlib import Path
+
+from fedpipe import config as params
+from fedpipe import pinning
+from fedpipe.atomic import write_text
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.tracking import champions, registry
+from fedpipe.tracking.lock import registry_lock
+from fedpipe.tracking.registry import Version
+from operations.promote.decision import Contender, Decision
+
+RAW = Path("data/raw")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Decides under the registry's lock, records the decision, then says it."""
+    given = _parse(arguments)
+    dataset, settings = RawDataset.read(RAW), params.load(params.Promote)
+    with registry_lock():
+        if given.rollback:
+            decision = roll_back(dataset.name)
+        else:
+            decision = decide(dataset.name, settings, given.again, given.weights)
+            if not given.dry_run:
+                carry_out(dataset, settings, decision)
+    print("\n".join(decision.lines()) + ("\n(dry run: nothing was changed)" if given.dry_run else ""))
+    if given.json:
+        write_text(given.json, decision.json())
+
+
+def decide(dataset: str, settings: params.Promote, again: bool, weights: str | None = None) -> Decision:
+    """Compares challenger and champion.
+
+    Args:
+      dataset: The data set's name.
+      settings: The rules.
+      again: Whether a challenger that was rolled back may win.
+      weights: SHA-256 of the weights that are to be judged; None: of whichever is challenger.
+
+    Raises:
+      PipelineError: There is no challenger, it is of other weights, one of the two cannot be measured on the present
+        data, or MLflow cannot be reached.
+    """
+    challenger, champion = registry.challenger(dataset), registry.champion(dataset)
+    if challenger is None:
+        raise PipelineError(f"{registry.registered_model(dataset)} has no challenger: `make register` makes one")
+    if weights and challenger.weights_sha256 != weights:
+        raise PipelineError(
+            f"the challenger {challenger} has the weights {challenger.weights_sha256[:12]}…, not {weights[:12]}…: "
+            "somebody registered another model in the meantime; `make register` makes yours the challenger again"
+        )
+    if champion and champion.weights_sha256 == challenger.weights_sha256:
+        return _kept(challenger, champion, f"the challenger (version {challenger.number}) is the champion already")
+    if champions.ROLLED_BACK_TAG in challenger.tags and not again:
+        reason = f"version {challenger.number} was rolled back; --again lets it try once more"
+        return _kept(challenger, champion, reason)
+    return _compare(settings, challenger, champion)
+
+
+def _compare(settings: params.Promote, challenger: Version, champion: Version | None) -> Decision:
+    # TensorFlow takes seconds to import, and what is decided without measuring need not wait.
+    from operations.promote.measure import Yardstick
+    from operations.promote.rules import judge
+
+    pinning.require_avx2()
+    yardstick = Yardstick.read(params.load(params.Evaluate).batch_size)
+    ours = yardstick.measure(challenger)
+    theirs = yardstick.measure(champion) if champion else None
+    rules = judge(settings, ours, theirs) if theirs else []
+    failed = [rule.name for rule in rules if not rule.holds]
+
+    if champion is None:
+        reason = f"version {challenger.number} is the first champion"
+    elif failed:
+        reason = f"version {champion.number} stays champion: version {challenger.number} fails {', '.join(failed)}"
+    else:
+        reason = f"version {challenger.number} takes the place of version {champion.number}: all rules hold"
+    return Decision(
+        model=challenger.name,
+        subject=challenger.number,
+        outcome="kept" if failed else "promoted",
+        reason=reason,
+        challenger=Contender.of(challenger, ours),
+        champion=Contender.of(champion, theirs) if champion else None,
+        champion_now=champion.number if champion and failed else challenger.number,
+        rules=rules,
+        notes=_notes(champion, yardstick.test_set_sha256),
+        test_set_sha256=yardstick.test_set_sha256,
+    )
+
+
+def _notes(champion: Version | None, test_set_sha256: str) -> list[str]:
+    if champion is None or champion.tags.get(registry.TEST_SET_TAG) == test_set_sha256:
+        return []
+    return [f"version {champion.number} was registered with other test images; both were measured on the present ones"]
+
+
+def _kept(challenger: Version, champion: Version | None, reason: str) -> Decision:
+    return Decision(
+        model=challenger.name,
+        subject=challenger.number,
+        outcome="kept",
+        reason=reason,
+        challenger=Contender.of(challenger),
+        champion=Contender.of(champion) if champion else None,
+        champion_now=champion.number if champion else None,
+    )
+
+
+def carry_out(dataset: RawDataset, settings: params.Promote, decision: Decision) -> None:
+    """Moves the champion if it was so decided, and then records the decision on the challenger.
+
+    That it was judged is written last: cut short anywhere before, the promotion is to be run again.
+
+    Raises:
+      PipelineError: Another machine moved the champion in the meantime, or MLflow cannot be reached or refuses.
+    """
+    if decision.outcome == "promoted":
+        champions.crown(dataset.name, decision.subject, decision.champion.version if decision.champion else None)
+    if decision.outcome == "promoted" or decision.rules:
+        # Else nothing was compared, and what the version says of its last comparison stays.
+        champions.record(dataset.name, decision.subject, decision.json(), decision.markdown())
+    judgement = champions.judgement(decision.champion_now, settings.model_dump(), dataset.test_sha256(RAW))
+    champions.record_judged(dataset.name, decision.subject, judgement)
+
+
+def roll_back(dataset: str) -> Decision:
+    """Makes the former champion champion again, and records that on the one that was.
+
+    Raises:
+      PipelineError: There is no former champion, or MLflow cannot be reached or refuses.
+    """
+    left, back = champions.step_back(dataset)
+    decision = Decision(
+        model=back.name,
+        subject=left.number,
+        outcome="rolled_back",
+        reason=f"version {back.number} is champion again in place of version {left.number}",
+        challenger=None,
+        champion=Contender.of(left),
+        champion_now=back.number,
+    )
+    champions.record(dataset, decision.subject, decision.json(), decision.markdown())
+    return decision
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", action="store_true", help="also consider a challenger that was rolled back")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing")
+    parser.add_argument("--rollback", action="store_true", help="make the former champion champion again")
+    parser.add_argument("--weights", metavar="SHA256", help="refuse if the challenger is not of these weights")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the decision to a file")
+    given = parser.parse_args(arguments)
+    if given.rollback and (given.again or given.dry_run or given.weights):
+        parser.error("--rollback goes with none of --again, --dry-run and --weights")
+    return given
+
+
+if __name__ == "__main__":
+    run_stage(main)

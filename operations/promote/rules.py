@@ -1,0 +1,99 @@
+"""The rules of a promotion, each a function of what was measured: no file, no model, no registry."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest  # type: ignore[import-untyped]
+
+from fedpipe.config import McNemar, Promote
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one version does on the present data.
+
+    Attributes:
+      right: bool [test images], whether it knows each one.
+      worst_client: The lowest accuracy among the clients.
+    """
+
+    right: np.ndarray
+    worst_client: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of test images that it knows."""
+        return float(self.right.mean())
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule applied: whether it holds, and a sentence with both figures."""
+
+    name: str
+    holds: bool
+    sentence: str
+
+
+def judge(settings: Promote, challenger: Measured, champion: Measured) -> list[Rule]:
+    """Applies all rules; the challenger is promoted if all hold."""
+    return [
+        accuracy(challenger.accuracy, champion.accuracy, settings.accuracy_margin),
+        worst_client(challenger.worst_client, champion.worst_client, settings.worst_client_margin),
+        mcnemar(challenger.right, champion.right, settings.mcnemar),
+    ]
+
+
+def accuracy(challenger: float, champion: float, margin: float) -> Rule:
+    """Holds if challenger > champion - margin: with margin 0, a tie keeps the champion."""
+    holds = _lower_by(challenger, champion) < margin
+    compared = f"{'' if holds else 'not '}above {_bound(champion, margin)}"
+    return Rule("accuracy", holds, f"test accuracy {challenger:.4f} is {compared}")
+
+
+def worst_client(challenger: float, champion: float, margin: float) -> Rule:
+    """Holds if challenger >= champion - margin, for the clients that each does worst for."""
+    holds = _lower_by(challenger, champion) <= margin
+    compared = f"{'not ' if holds else ''}below {_bound(champion, margin)}"
+    return Rule("worst_client", holds, f"the worst client's accuracy {challenger:.4f} is {compared}")
+
+
+def mcnemar(challenger: np.ndarray, champion: np.ndarray, settings: McNemar) -> Rule:
+    """McNemar's test, exact and one-sided, on the images that only one of the two knows.
+
+    If both were equally good, the number that only the challenger knows would be Binomial(n, 1/2) with n the number of
+    discordant images. ``not_worse`` holds unless so few or fewer have a probability below the level; ``better`` holds
+    if so many or more have one.
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages",
+    Psychometrika 12; the exact binomial form is the sign test on the discordant pairs (Conover 1999, "Practical
+    Nonparametric Statistics", section 3.5).
+
+    Args:
+      challenger: bool [test images], whether the challenger knows each one.
+      champion: The same of the champion.
+      settings: Level, and which of the two is asked for.
+    """
+    gained, lost = int((challenger & ~champion).sum()), int((champion & ~challenger).sum())
+    wants_better = settings.require == "better"
+    p = _tail(gained, gained + lost, "greater" if wants_better else "less")
+    holds = p < settings.level if wants_better else p >= settings.level
+    claim = ("" if holds == wants_better else "not ") + "significantly " + ("better" if wants_better else "worse")
+    sentence = (
+        f"{gained} test images are known to the challenger only and {lost} to the champion only: {claim} "
+        f"(exact McNemar, p = {p:.3g}, level {settings.level:g})"
+    )
+    return Rule("mcnemar", holds, sentence)
+
+
+def _bound(champion: float, margin: float) -> str:
+    return f"the champion's {champion:.4f}" + (f" less {margin:g}" if margin else "")
+
+
+def _lower_by(challenger: float, champion: float) -> float:
+    """How much lower the challenger is; rounded, since 0.79 - 0.78 is not quite 0.01 in floating point."""
+    return round(champion - challenger, 12)
+
+
+def _tail(gained: int, discordant: int, alternative: str) -> float:
+    return float(binomtest(gained, discordant, 0.5, alternative=alternative).pvalue) if discordant else 1.0

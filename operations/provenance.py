@@ -1,0 +1,85 @@
+"""``python -m operations.provenance``: compares this checkout's results with the committed ones.
+
+python -m operations.provenance verify   compares dvc.lock with the committed one, and explains a difference
+python -m operations.provenance record   writes provenance.json, which lies beside dvc.lock
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from fedpipe.atomic import write_text
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.provenance import collect, differences
+
+RECORD = Path("provenance.json")
+LOCK = Path("dvc.lock")
+
+
+def verify() -> None:
+    """Compares dvc.lock with the committed one, output by output.
+
+    Raises:
+      PipelineError: Outputs differ though code, params and data do not; the message names them and the
+        differences between the machines.
+    """
+    committed, current = _outputs(_committed_lock()), _outputs(LOCK.read_text(encoding="utf-8"))
+    same_work = [stage for stage in current if committed.get(stage, {}).get("work") == current[stage]["work"]]
+    changed = [
+        f"{path} (stage {stage})"
+        for stage in same_work
+        for path, digest in current[stage]["outs"].items()
+        if committed[stage]["outs"].get(path) != digest
+    ]
+    if changed:
+        raise PipelineError(f"other bits than the committed ones in {', '.join(changed)}: {_explanation()}")
+    other = sorted(set(current) - set(same_work))
+    if other:
+        print(f"not comparable, since code, params or data of these stages changed: {', '.join(other)}")
+    print(f"same bits as the committed dvc.lock in {len(same_work)} of {len(current)} stages")
+
+
+def _explanation() -> str:
+    if not RECORD.is_file():
+        return f"{RECORD}, which says what they were made with, is missing"
+    found = differences(json.loads(RECORD.read_text(encoding="utf-8")), collect())
+    if not found:
+        return "CPU, libraries and settings are the recorded ones, so this is a defect worth reporting"
+    return "what differs from the machine of the committed results: " + "; ".join(found)
+
+
+def _committed_lock() -> str:
+    result = subprocess.run(["git", "show", f"HEAD:{LOCK}"], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise PipelineError(f"there is no committed {LOCK} to compare with: {result.stderr.strip()}")
+    return result.stdout
+
+
+def _outputs(lock: str) -> dict[str, dict[str, Any]]:
+    """For each stage its ``work`` (command, code, params and inputs) and the digests of its ``outs``."""
+    stages = YAML(typ="safe").load(lock)["stages"]
+    return {
+        name: {
+            "work": {key: value for key, value in stage.items() if key != "outs"},
+            "outs": {out["path"]: out["md5"] for out in stage.get("outs", [])},
+        }
+        for name, stage in stages.items()
+    }
+
+
+def _main() -> None:
+    command = sys.argv[1] if len(sys.argv) == 2 else ""
+    if command == "record":
+        write_text(RECORD, json.dumps(collect(), indent=2) + "\n")
+    elif command == "verify":
+        verify()
+    else:
+        raise PipelineError("usage: python -m operations.provenance record | verify")
+
+
+if __name__ == "__main__":
+    run_stage(_main)

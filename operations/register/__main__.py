@@ -1,0 +1,92 @@
+"""``python -m operations.register``: put the evaluated model into MLflow's model registry, as challenger.
+
+A command and no DVC stage: the registry is state outside of DVC. A stage's result is in the cache, so DVC would skip
+the registration where it has seen the same weights before, and a registry that is new would stay empty.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.tracking import facts, journal, registry
+from fedpipe.tracking.delivery import sync
+from fedpipe.tracking.lock import registry_lock
+from fedpipe.tracking.mlflow_store import MlflowStore
+from fedpipe.tracking.outbox import pending, shown_uri
+from operations.register.checks import require_evaluated
+
+RAW = Path("data/raw")
+WEIGHTS = Path("models/weights.safetensors")
+TRAINING = Path("metrics/training.json")
+EVALUATION = Path("metrics/evaluation.json")
+TABLES = [EVALUATION, *map(Path, ("metrics/classes.csv", "metrics/clients.csv", "plots/predictions.csv"))]
+PICTURES = [Path("plots/confusion.png"), Path("plots/clients.png")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Checks that evaluation and weights belong together, finds or makes their run, registers its model."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
+        arguments
+    )
+    if os.environ.get("FEDPIPE_TRACKING") == "off":
+        raise PipelineError("FEDPIPE_TRACKING=off: the model registry is MLflow's; unset it and register again")
+    raw = RawDataset.read(RAW)
+    require_evaluated(WEIGHTS, EVALUATION, TRAINING)
+    metrics = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    sha256 = facts.sha256(WEIGHTS)
+
+    if pending():
+        sync(MlflowStore)
+    run = _evaluated_run(sha256, raw.name, metrics)
+    tags = {
+        facts.WEIGHTS_TAG: sha256,
+        registry.DATA_TAG: run["tags"].get("fedpipe.data_sha256", "unknown"),
+        registry.TEST_SET_TAG: raw.test_sha256(RAW),
+        registry.COMMIT_TAG: run["tags"].get("mlflow.source.git.commit", "unknown"),
+        registry.MODEL_TAG: run["params"].get("train.model", "unknown"),
+    }
+    with registry_lock():
+        version = registry.add_challenger(raw.name, run["id"], tags)
+    print(
+        f"register: {version} is the challenger in {shown_uri()}: run {run['name']}, "
+        f"test accuracy {metrics['accuracy']:.4f}",
+        file=sys.stderr,
+    )
+
+
+def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The run that trained these weights; it or its evaluation is logged from the pipeline's outputs if missing."""
+    run = _find_run(sha256, dataset)
+    if run is None or run["metrics"].get("test.accuracy") != metrics["accuracy"]:
+        tables, pictures = ([path for path in paths if path.exists()] for paths in (TABLES, PICTURES))
+        journal.record_evaluation(WEIGHTS, {"test": metrics}, tables, pictures)
+        run = _find_run(sha256, dataset)
+    if run is None:
+        raise PipelineError(
+            f"{shown_uri()} did not take the run of {WEIGHTS} ({journal.LOG} says why): `make sync` tries again"
+        )
+    return run
+
+
+def _find_run(sha256: str, dataset: str) -> dict[str, Any] | None:
+    with registry.asked():
+        found = MlflowStore().run_of_weights(sha256, facts.experiment(dataset))
+        if found is None:
+            return None
+        run = registry.client().get_run(found)
+    return {
+        "id": found,
+        "name": run.info.run_name,
+        "metrics": run.data.metrics,
+        "params": run.data.params,
+        "tags": run.data.tags,
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

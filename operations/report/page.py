@@ -1,0 +1,170 @@
+"""The report as one HTML page: sections of charts and tables, filled into page.html.jinja."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from operations.report import charts, comparison
+from operations.report.comparison import Row
+from operations.report.runs import Run
+
+LETTERS = "AB"
+_SHORT = 28  # characters of a run's name that a legend has room for
+# What a person wants to see first, where the metrics have it.
+_HEADLINES = {
+    "test.accuracy": "test accuracy",
+    "test.loss": "test loss",
+    "test.clients.worst": "worst client",
+    "test.clients.percentile_10": "10th percentile of clients",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture: its address, what it shows in words for who cannot see it, and the line below it."""
+
+    address: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class ClientSection:
+    """One accuracy a client: heading, charts, figures, and for each run the clients served worst."""
+
+    heading: str
+    charts: list[Chart]
+    rows: list[Row]
+    worst: list[list[tuple[str, str, str]]]
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The page for one run or two, as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    names = legend_names(runs)
+    params, metrics = comparison.params(runs), comparison.metrics(runs)
+    return environment.get_template("page.html.jinja").render(
+        title=" and ".join(run.name for run in runs),
+        runs=runs,
+        letters=LETTERS,
+        names=names,
+        headlines=[(_HEADLINES[row.name], row) for row in metrics if row.name in _HEADLINES],
+        metrics=metrics,
+        params=params,
+        differing=[row for row in params if not row.is_same],
+        costs=comparison.costs(runs),
+        curves=_curves(runs, names),
+        clients=[_client_section(runs, names, column) for column in comparison.accuracy_columns(runs)],
+        recall=_recall(runs, names),
+        recalls=comparison.classes(runs, "recall"),
+        precisions=comparison.classes(runs, "precision"),
+        confusion=_confusion(runs, names),
+        partition=_partition(runs, names),
+    )
+
+
+def legend_names(runs: Sequence[Run]) -> list[str]:
+    """Short names that tell the runs apart: ``A: HEAD``, ``B: workspace``; of one run alone its own."""
+    if len(runs) == 1:
+        return [runs[0].name]
+    short = [run.name if len(run.name) <= _SHORT else run.name[: _SHORT - 1] + "…" for run in runs]
+    return [f"{letter}: {name}" for letter, name in zip(LETTERS, short, strict=False)]
+
+
+# The columns of the client table that are accuracies, and what on.
+_ACCURACIES = {
+    "accuracy": "on each client's own shard",
+    "test_accuracy": "on test samples of each client's own, that it never trained on",
+}
+
+
+def _of(names: Sequence[str]) -> str:
+    return " and ".join(names)
+
+
+def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+    tables = [run.rounds for run in runs]
+    ends = "; ".join(f"{name} ends at {{:.4f}}" for name in names)
+
+    def chart(address: str, what: str, column: str) -> Chart:
+        alt = f"{what} of {_of(names)}. " + ends.format(*(table[column].iloc[-1] for table in tables)) + "."
+        return Chart(address, alt, what)
+
+    return [
+        chart(charts.curves(tables, names, "loss", "training loss"), "Training loss a round", "loss"),
+        chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy a round", "accuracy"),
+        chart(charts.accuracy_by_bytes(tables, names), "Training accuracy by bytes sent", "accuracy"),
+    ]
+
+
+def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> ClientSection:
+    values = [run.clients[column] for run in runs]
+    which = _ACCURACIES[column]
+    rows = comparison.client_accuracy(runs, column)
+    worst = "; ".join(f"{name}: worst {value}" for name, value in zip(names, rows[-1].values, strict=True))
+    histogram = f"How many clients have which accuracy ({which}), {_of(names)}. {worst}."
+    ranked = f"Accuracy ({which}) of the clients from worst to best, {_of(names)}. {worst}."
+    return ClientSection(
+        heading=f"Accuracy {which}",
+        charts=[
+            Chart(charts.client_histogram(values, names), histogram, "How many clients have which accuracy"),
+            Chart(
+                charts.client_quantiles(values, names),
+                ranked,
+                "Clients from worst to best; the dotted line is the 10th percentile",
+            ),
+        ],
+        rows=rows,
+        worst=[comparison.worst_clients(run, column) for run in runs],
+    )
+
+
+def _recall(runs: Sequence[Run], names: Sequence[str]) -> Chart:
+    tables = [run.classes for run in runs]
+    lowest = "; ".join(
+        f"{name}: lowest {table['recall'].min():.4f}, class {table['class'].iloc[table['recall'].argmin()]}"
+        for name, table in zip(names, tables, strict=True)
+    )
+    caption = "Share of a class's test images that the model recognises"
+    return Chart(charts.recall(tables, names), f"Recall of each class, {_of(names)}. {lowest}.", caption)
+
+
+def _confusion(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+    """A matrix a run, and how they differ where both have the same classes."""
+    found = [
+        Chart(
+            charts.confusion(run.confusion),
+            f"Confusion matrix of {name}: {run.confusion.trace():,} of {run.confusion.sum():,} test images are right.",
+            f"{name}: test images, coloured by the share of the actual class",
+        )
+        for run, name in zip(runs, names, strict=True)
+        if run.confusion is not None
+    ]
+    matrices = [run.confusion for run in runs if run.confusion is not None]
+    if len(matrices) == 2 and matrices[0].shape == matrices[1].shape:
+        caption = "B less A, in percentage points of the actual class: blue is more, red is less"
+        alt = f"How the confusion matrix of {names[1]} differs from that of {names[0]}."
+        found.append(Chart(charts.confusion_change(*matrices), alt, caption))
+    return found
+
+
+def _partition(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+    return [
+        Chart(
+            "data:image/png;base64," + base64.b64encode(run.partition_picture).decode(),
+            f"Label mix and size of each of the {len(run.clients):,} clients' shards, {name}.",
+            f"{name}: label mix above, sizes below",
+        )
+        for run, name in zip(runs, names, strict=True)
+        if run.partition_picture is not None
+    ]

@@ -1,0 +1,172 @@
+"""A run as the report needs it: its params, tables and pictures, read from wherever it is kept."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedpipe import config as params
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import facts
+from fedpipe.tracking.past_runs import seconds_per_round
+from operations.report.sources import Source
+
+TRAINING = Path("metrics/training.json")
+EVALUATION = Path("metrics/evaluation.json")
+PARTITION = Path("metrics/partition.json")
+ROUNDS = Path("metrics/rounds.csv")
+CLASSES = Path("metrics/classes.csv")
+CLIENTS = Path("metrics/clients.csv")
+PREDICTIONS = Path("plots/predictions.csv")
+PARTITION_PICTURE = Path("plots/partition.png")
+
+# The columns that the report reads.
+_COLUMNS = {
+    ROUNDS: ("round", "loss", "accuracy", "clients", "examples", "bytes_down", "bytes_up"),
+    CLASSES: ("class", "precision", "recall", "support"),
+    CLIENTS: ("client", "samples", "accuracy"),
+    PREDICTIONS: ("actual", "predicted"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. What may lack (a picture that is in no cache, times) is None, and ``missing`` says why.
+
+    ``confusion`` counts test images, [classes, classes], rows the actual class; ``seconds`` is indexed by round.
+    """
+
+    name: str
+    title: str  # what was trained, in a few words
+    origin: dict[str, str]
+    params: dict[str, str]  # dotted name to text
+    metrics: dict[str, float]  # dotted name to value; what is measured for each class is in `classes`
+    rounds: pd.DataFrame
+    classes: pd.DataFrame
+    clients: pd.DataFrame
+    confusion: np.ndarray | None
+    partition_picture: bytes | None
+    seconds: pd.Series | None
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def read(source: Source) -> Run:
+    """Reads a run.
+
+    Raises:
+      PipelineError: Params, metrics or tables are not there or are not what the pipeline writes.
+    """
+    tree = _params(source)
+    training, evaluation = _json(source, TRAINING), _json(source, EVALUATION)
+    classes = _table(source, CLASSES)
+    missing: dict[str, str] = {}
+    return Run(
+        name=source.name,
+        title=_title(tree, source),
+        origin=source.origin | {"weights": str(training.get("weights_sha256", "unknown"))},
+        params=facts.flatten(tree),
+        metrics=_numbers({"test": evaluation, "training": training, "partition": _partition_figures(source)}),
+        rounds=_table(source, ROUNDS),
+        classes=classes,
+        clients=_table(source, CLIENTS),
+        confusion=_confusion(source, len(classes), missing),
+        partition_picture=_partition_picture(source, missing),
+        seconds=_seconds(str(training.get("weights_sha256", "")), missing),
+        missing=missing,
+    )
+
+
+def _params(source: Source) -> dict[str, Any]:
+    try:
+        return params.parse_yaml(source.read(params.PARAMS_FILE), params.PARAMS_FILE)
+    except PipelineError as error:
+        raise PipelineError(f"{source.name}: {error}") from None
+
+
+def _title(tree: Mapping[str, Any], source: Source) -> str:
+    try:
+        return facts.run_name(tree)
+    except (KeyError, TypeError):
+        raise PipelineError(
+            f"{params.PARAMS_FILE} of {source.name} has no params of partition and train: it is no run of this pipeline"
+        ) from None
+
+
+def _json(source: Source, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(source.read(path))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} of {source.name} is not the JSON that the pipeline writes: run 'dvc repro' again")
+    return content
+
+
+def _partition_figures(source: Source) -> dict[str, Any]:
+    """How skewed the partition is; nothing for a run of before there were such figures."""
+    try:
+        source.read(PARTITION)
+    except PipelineError:
+        return {}
+    return _json(source, PARTITION)
+
+
+def _table(source: Source, path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(io.BytesIO(source.read(path)))
+    except ValueError:  # pandas' parser errors are such
+        table = pd.DataFrame()
+    lacking = [column for column in _COLUMNS[path] if column not in table.columns]
+    if lacking or table.empty:
+        raise PipelineError(
+            f"{path} of {source.name} has no {f'column {lacking[0]}' if lacking else 'rows'}: run 'dvc repro' again"
+        )
+    return table
+
+
+def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested metrics by dotted name; precision and recall, which are one a class, are in a table."""
+    found: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= {} if key in ("precision", "recall") else _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _confusion(source: Source, classes: int, missing: dict[str, str]) -> np.ndarray | None:
+    try:
+        table = _table(source, PREDICTIONS)
+    except PipelineError as error:
+        missing["confusion"] = str(error)
+        return None
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (table["actual"].to_numpy(), table["predicted"].to_numpy()), 1)
+    return counts
+
+
+def _partition_picture(source: Source, missing: dict[str, str]) -> bytes | None:
+    try:
+        return source.read(PARTITION_PICTURE)
+    except PipelineError as error:
+        missing["partition"] = str(error)
+        return None
+
+
+def _seconds(weights_sha256: str, missing: dict[str, str]) -> pd.Series | None:
+    """Times are no output of the pipeline, since they differ from run to run; MLflow has them."""
+    try:
+        seconds = seconds_per_round(weights_sha256)
+    except PipelineError as error:
+        missing["seconds"] = str(error)
+        return None
+    if not seconds:
+        missing["seconds"] = "this MLflow store has no run that trained these weights, so their time is not known"
+        return None
+    return pd.Series(seconds, name="seconds").rename_axis("round")

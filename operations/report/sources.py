@@ -1,0 +1,113 @@
+"""Where a run's outputs are read from: the workspace, a git revision through DVC, or MLflow."""
+
+from pathlib import Path
+from typing import Protocol
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking.past_runs import PastRun
+
+WORKSPACE = "workspace"
+_MLFLOW = "mlflow:"
+
+
+class Source(Protocol):
+    """A place that has params.yaml and the pipeline's outputs under the names that dvc.yaml gives them."""
+
+    @property
+    def name(self) -> str:
+        """What the page calls it."""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What identifies it beyond doubt, such as a commit."""
+
+    def read(self, path: Path) -> bytes:
+        """The content of an output.
+
+        Raises:
+          PipelineError: It is not there; the message says how to get it.
+        """
+
+
+def find(run: str) -> Source:
+    """The source that ``run`` names: ``workspace``, ``mlflow:<run id>``, a git revision or a DVC experiment.
+
+    Raises:
+      PipelineError: There is no such run or revision.
+    """
+    if run == WORKSPACE:
+        return Workspace()
+    if run.startswith(_MLFLOW):
+        return MlflowRun(run.removeprefix(_MLFLOW))
+    return Revision(run)
+
+
+class Workspace:
+    """The files as they lie in the project's folder."""
+
+    name = WORKSPACE
+    origin: dict[str, str] = {}  # noqa: RUF012  (the protocol's attribute; nobody writes to it)
+
+    def read(self, path: Path) -> bytes:
+        """As `Source.read`."""
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise PipelineError(
+                f"{path} is missing: 'dvc repro' makes it (or 'dvc pull' fetches it), in the project's top folder"
+            ) from None
+
+
+class Revision:
+    """A git revision or DVC experiment; outputs that are not in git come from DVC's cache, else its remote."""
+
+    def __init__(self, revision: str) -> None:
+        """Resolves ``revision``.
+
+        Raises:
+          PipelineError: There is none of this name, or the folder is no DVC project.
+        """
+        # Here, because importing DVC takes a second.
+        from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
+        from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+
+        self.name = revision
+        try:
+            self._files = DVCFileSystem(rev=revision)
+            commit = self._files.repo.get_rev()
+        except DvcException as error:
+            raise PipelineError(
+                f"'{revision}' is neither 'workspace', a git revision or DVC experiment of this project, nor "
+                f"'mlflow:<run id>' ({error}); 'git log' and 'dvc exp list' name what there is"
+            ) from None
+        self.origin = {"commit": commit}
+
+    def read(self, path: Path) -> bytes:
+        """As `Source.read`."""
+        from dvc.exceptions import DvcException
+
+        try:
+            return self._files.read_bytes(path.as_posix())
+        except (OSError, DvcException):
+            raise PipelineError(
+                f"{path} of {self.name} is in neither git, DVC's cache nor its remote: 'dvc fetch' where a remote "
+                f"has it, or check out {self.name} and run 'dvc repro'"
+            ) from None
+
+
+class MlflowRun:
+    """A run in MLflow, by its artifacts."""
+
+    def __init__(self, run_id: str) -> None:
+        """Asks MLflow for the run.
+
+        Raises:
+          PipelineError: There is none of this id, or MLflow cannot be reached.
+        """
+        self._run = PastRun(run_id)
+        self.name = f"{_MLFLOW}{run_id[:8]}"
+        self.origin = {"MLflow run": run_id, "run name": self._run.name}
+
+    def read(self, path: Path) -> bytes:
+        """As `Source.read`."""
+        return self._run.artifact(path)

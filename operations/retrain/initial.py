@@ -1,0 +1,79 @@
+"""Which weights `train.init: champion` starts from; ``python -m operations.retrain.initial`` takes them anew.
+
+They are chosen once for each state of the pool. If they followed the champion, a retraining that made a new champion
+would have something to train on by that alone, for ever.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedpipe import config as params
+from fedpipe.atomic import atomic_file, write_text
+from fedpipe.datasets import pool
+from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.runtime.initial import POINTER, WEIGHTS, Pointer, check_fit
+from fedpipe.tracking import facts
+from operations import commands
+from operations.retrain.lock import alone
+
+RAW = Path("data/raw")
+
+
+def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]) -> str | None:
+    """Makes the champion's weights those to start from.
+
+    Nothing is chosen where that was done for this data set and this pool, or ``init`` is fresh.
+
+    Returns:
+      What was chosen; None if nothing was.
+
+    Raises:
+      PipelineError: There is no champion, or it is another model.
+    """
+    if settings.init == "fresh":
+        return None
+    pointer = Pointer.read()
+    chosen_for = (pointer.model, pointer.pool)
+    present = (facts.experiment(dataset.name), pool.digest(pool.of_dataset(entries, dataset)))
+    if pointer.sha256 and chosen_for == present:
+        return None
+    return _take_champion(settings, dataset, entries)
+
+
+def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]) -> str:
+    from fedpipe.tracking import registry  # MLflow, which takes seconds to load
+
+    champion = registry.champion(dataset.name)
+    if champion is None:
+        raise PipelineError(
+            "params.yaml: 'train.init' is champion, but the model registry has no champion for "
+            f"{dataset.name}: train once with 'train.init' fresh; the first model that is promoted is one"
+        )
+    weights = registry.kept_weights(champion)
+    check_fit(weights, settings.model, dataset.image_shape, dataset.classes)
+    with atomic_file(WEIGHTS) as partial:
+        shutil.copyfile(weights, partial)
+    commands.dvc("add", str(WEIGHTS))
+    pointer = Pointer(
+        sha256=champion.weights_sha256,
+        model=champion.name,
+        version=champion.number,
+        pool=pool.digest(pool.of_dataset(entries, dataset)),
+    )
+    # Last: it is what the train stage depends on.
+    write_text(POINTER, pointer.model_dump_json(indent=2) + "\n")
+    return str(champion)
+
+
+def _main() -> None:
+    with alone():
+        chosen = _take_champion(params.load(params.Train), RawDataset.read(RAW), pool.read_ledger())
+    print(f"training with 'train.init: champion' starts from {chosen}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_stage(_main)

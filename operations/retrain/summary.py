@@ -1,0 +1,94 @@
+"""What a retraining did, for a pull request and a job's summary: reports/summary.md."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedpipe.atomic import write_text
+from fedpipe.datasets.pool import LEDGER, Entry
+from operations.incoming.ingest import REASON_SUFFIX, REJECTED
+
+SUMMARY = Path("reports/summary.md")
+DECISION = Path("reports/promotion.json")
+DRIFT = Path("reports/drift.md")
+REPORT = Path("reports/report.html")
+COMPARISON = Path("reports/report.md")
+# GitHub refuses the text of a pull request above 65,536 characters, and three parts grow with the batches.
+_LONGEST_PART = 15_000
+_LONGEST_REASON = 300
+_STARTS = {"fresh": "fresh weights", "champion": "the champion's weights (`models/initial.json`)"}
+
+
+def write(dataset: str, init: str, new: Sequence[Entry], promoted: bool) -> None:
+    """Writes reports/summary.md, and hands it to GitHub where a workflow runs this.
+
+    Args:
+      dataset: The data set's name.
+      init: `train.init`.
+      new: The batches that the committed results were not trained on.
+      promoted: Whether a promotion was asked for.
+    """
+    training = json.loads(Path("metrics/training.json").read_text(encoding="utf-8"))
+    parts = [
+        f"# Retraining on {dataset}",
+        f"Trained {training['rounds']} rounds from {_STARTS[init]}; the weights' SHA-256 is "
+        f"`{training['weights_sha256']}`.",
+        "## Promotion",
+        _decision(json.loads(DECISION.read_text(encoding="utf-8"))) if promoted else "Not asked for.",
+        "## New data",
+        _cut(_batches(new), str(LEDGER)),
+        *rejected(),
+        *([_cut(DRIFT.read_text(encoding="utf-8").strip(), str(DRIFT))] if new else []),
+        _cut(COMPARISON.read_text(encoding="utf-8").strip(), str(COMPARISON)),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    write_text(SUMMARY, text)
+    tell_github(text)
+
+
+def tell_github(text: str) -> None:
+    """Adds ``text`` to the summary of the GitHub job that runs this, if one does."""
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(text)
+
+
+def rejected() -> list[str]:
+    """The batches that were put aside, with the reasons: a paragraph, or none."""
+    reasons = sorted(REJECTED.glob(f"*{REASON_SUFFIX}"))
+    if not reasons:
+        return []
+    lines = [
+        f"- {_code(path.name.removesuffix(REASON_SUFFIX))}: {_code(path.read_text(encoding='utf-8'))}"
+        for path in reasons
+    ]
+    return [f"Put aside in `{REJECTED}`:", _cut("\n".join(lines), str(REJECTED))]
+
+
+def _code(text: str) -> str:
+    """What a client wrote, in backticks: GitHub shows it as it is, without links, pictures or mentions."""
+    line = " ".join(text.encode(errors="backslashreplace").decode().split()).replace("`", "'")
+    return f"`{line[:_LONGEST_REASON] + '…' if len(line) > _LONGEST_REASON else line}`"
+
+
+def _cut(text: str, place: str) -> str:
+    """The lines of ``text`` that fit; ``place`` has the rest."""
+    if len(text) <= _LONGEST_PART:
+        return text
+    return f"{text[: text.rindex(chr(10), 0, _LONGEST_PART)]}\n\n… and more, in `{place}`."
+
+
+def _batches(new: Sequence[Entry]) -> str:
+    if not new:
+        return "No new batch."
+    rows = [f"| {entry.batch} | {entry.version} | {entry.samples:,} | `{entry.sha256[:12]}` |" for entry in new]
+    return "\n".join(["| batch | pool version | samples | SHA-256 |", "| --- | --- | --- | --- |", *rows])
+
+
+def _decision(decision: dict[str, Any]) -> str:
+    """A decision as `python -m operations.promote --json` writes it."""
+    rules = [f"- {'✓' if rule['holds'] else '✗'} {rule['name']}: {rule['sentence']}" for rule in decision["rules"]]
+    notes = [f"- {note}" for note in decision["notes"]]
+    return "\n".join([f"**{decision['outcome'].replace('_', ' ')}**: {decision['reason']}", "", *rules, *notes]).strip()

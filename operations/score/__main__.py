@@ -1,0 +1,94 @@
+"""``python -m operations.score FOLDER``: label a folder's PNG files with the champion.
+
+Writes a table with a row a file, in the order of their names: file, label, probability, problem. A file that cannot be
+scored has neither label nor probability, but the problem: one damaged file among many does not stop the others.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fedpipe import pinning
+from fedpipe.atomic import atomic_file
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.tracking import registry
+from operations.score.images import Unusable, list_images, read_image
+
+RAW = Path("data/raw")
+_BATCH = 256
+_COLUMNS = ("file", "label", "probability", "problem")
+
+Row = tuple[str, str, str, str]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fetches the champion's weights, then reads, labels and writes a batch of images at a time."""
+    given = _parse(arguments)
+    files = list_images(given.folder)
+    pinning.require_avx2()
+    champion = registry.require_champion(given.dataset or RawDataset.read(RAW).name)
+    weights = registry.kept_weights(champion)
+
+    problems = 0
+    with (
+        atomic_file(given.output) as partial,
+        # A file's name may be any bytes, and is written as it is.
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as table,
+    ):
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in tqdm(_label(files, weights), "score", len(files), unit="image", disable=None):
+            problems += bool(row[-1])
+            writer.writerow(row)
+        if problems == len(files):
+            raise PipelineError(
+                f"none of the {len(files)} PNG files in {given.folder} can be scored: {files[-1]} {row[-1]}"
+            )
+    print(f"score: {len(files) - problems} images labelled by {champion} in {given.output}", file=sys.stderr)
+    if problems:
+        print(f"score: {problems} files could not be: the column problem says why", file=sys.stderr)
+
+
+def _label(files: list[Path], weights: Path) -> Iterator[Row]:
+    """Rows of the table, in the order of ``files``; a batch of images is in memory at a time."""
+    from fedpipe.models.zoo import load_weights, predictor
+
+    spec, tensors = load_weights(weights)
+    predict = predictor(spec, tensors)
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        found = [_read(path, spec.image_shape) for path in batch]
+        images = [image for image, _ in found if image is not None]
+        probabilities = iter(predict(np.stack(images)) if images else ())
+        for path, (image, problem) in zip(batch, found, strict=True):
+            if image is None:
+                yield path.name, "", "", problem
+            else:
+                row = next(probabilities)
+                yield path.name, str(row.argmax()), f"{row.max():.6f}", ""
+
+
+def _read(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray | None, str]:
+    """The image, or None and the problem with it."""
+    try:
+        return read_image(path, shape), ""
+    except Unusable as problem:
+        return None, str(problem)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the folder with the PNG files")
+    parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="the table (predictions.csv)")
+    parser.add_argument("--dataset", help="the data set whose champion to use; else the one in data/raw")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    run_stage(main)

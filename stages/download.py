@@ -1,0 +1,51 @@
+"""``python -m stages.download``: puts the data set that params.yaml names into data/raw, checked and described."""
+
+import os
+from pathlib import Path
+
+from fedpipe.atomic import staged_files
+from fedpipe.config import Download, OwnDataset, load
+from fedpipe.datasets.raw import DATASET_FILE, describe
+from fedpipe.datasets.sources.addresses import sources
+from fedpipe.datasets.sources.checksums import is_whole
+from fedpipe.datasets.sources.fetch import fetch, say
+from fedpipe.datasets.sources.published import PUBLISHED, TEST, TRAIN, Dataset
+from fedpipe.datasets.sources.user_dataset import write_own
+from fedpipe.errors import run_stage
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    """Reads params; fetches a published data set's missing files, or reads the user's own."""
+    params = load(Download)
+    # DVC keeps this folder between runs and hashes all that is in it, also what a killed run left.
+    for leftover in RAW.glob("*.partial"):
+        leftover.unlink()
+    if params.idx is not None and params.dataset == "idx":
+        _own(params.idx, params)
+    else:
+        _published(PUBLISHED[params.dataset], params)
+
+
+def _published(dataset: Dataset, params: Download) -> None:
+    """Fetches what is not there with the pinned bytes."""
+    in_order = sources(dataset, params, os.environ)
+    missing = [file for file in dataset.files if not is_whole(RAW / file.name, file)]
+    if not missing:
+        say(f"all {len(dataset.files)} {dataset.title} files are in {RAW} with the pinned SHA-256")
+    else:
+        with staged_files(RAW, DATASET_FILE) as folder:
+            fetch(dataset, missing, in_order, folder)
+    describe(RAW, dataset.name, TRAIN, TEST)
+
+
+def _own(own: OwnDataset, params: Download) -> None:
+    """Reads all four parts anew: they are the user's, and may have changed in their place."""
+    with staged_files(RAW, DATASET_FILE) as folder:
+        write_own(own, params, folder)
+    say(f"{own.name}: four files in {RAW}, made from files with the SHA-256 of params.yaml")
+
+
+if __name__ == "__main__":
+    run_stage(main)

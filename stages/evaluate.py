@@ -1,0 +1,120 @@
+"""``python -m stages.evaluate``: measure the trained model globally and for each client."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedpipe import config as params
+from fedpipe import pinning
+from fedpipe.atomic import atomic_file, write_text
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.evaluation.clients import accuracy_per_client
+from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
+from fedpipe.evaluation.pictures import draw_clients, draw_confusion
+from fedpipe.models.zoo import classifier, load_weights
+from fedpipe.tracking import journal
+
+RAW = Path("data/raw")
+CLIENTS = Path("data/clients")
+CLIENT_TESTS = Path("data/client_tests")
+WEIGHTS = Path("models/weights.safetensors")
+METRICS = Path("metrics/evaluation.json")
+CLASS_TABLE = Path("metrics/classes.csv")
+CLIENT_TABLE = Path("metrics/clients.csv")
+PREDICTIONS = Path("plots/predictions.csv")
+CONFUSION_PICTURE = Path("plots/confusion.png")
+CLIENT_PICTURE = Path("plots/clients.png")
+
+
+def main() -> None:
+    """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
+    settings = params.load(params.Evaluate)
+    pinning.require_avx2()
+    manifest = Manifest.read(CLIENTS)
+    spec, weights = load_weights(WEIGHTS)
+    if (spec.image_shape, spec.classes) != (manifest.image_shape, manifest.classes):
+        raise PipelineError(
+            f"{WEIGHTS} takes images {spec.image_shape} of {spec.classes} classes, but {CLIENTS} holds "
+            f"{manifest.image_shape} of {manifest.classes}: run the train stage again"
+        )
+    dataset = RawDataset.read(RAW)
+    _check_same_data_set(dataset, manifest)
+    images, labels = dataset.read_test(RAW)
+    verify_shards(CLIENTS, manifest)
+    tests = read_client_tests(CLIENT_TESTS, manifest)
+    verify_shards(CLIENT_TESTS, tests)
+
+    classify = classifier(spec, weights)
+    logits = logits_in_batches(classify, images, settings.batch_size)
+    predicted = logits.argmax(axis=1)
+    counts = confusion(labels, predicted, spec.classes)
+    classes = per_class(counts)
+    clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size)
+    summary = client_summary(clients["accuracy"])
+    test_summary = None
+    if tests.clients:
+        tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
+        clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
+        test_summary = client_summary(clients["test_accuracy"])
+    metrics: dict[str, Any] = {
+        "loss": mean_loss(logits, labels),
+        "accuracy": float((predicted == labels).mean()),
+        "clients": summary,
+        **({"clients_test": {"samples": tests.samples, **test_summary}} if test_summary else {}),
+        "precision": {str(row["class"]): row["precision"] for row in classes.to_dict("records")},
+        "recall": {str(row["class"]): row["recall"] for row in classes.to_dict("records")},
+    }
+
+    if not math.isfinite(metrics["loss"]):
+        raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
+
+    write_text(METRICS, json.dumps(metrics, indent=2) + "\n")
+    _write_table(classes, CLASS_TABLE)
+    _write_table(clients, CLIENT_TABLE)
+    _write_table(pd.DataFrame({"actual": labels, "predicted": predicted}), PREDICTIONS)
+    title = f"{spec.model} on the {len(labels):,} test images: accuracy {metrics['accuracy']:.4f}"
+    draw_confusion(counts, title, CONFUSION_PICTURE)
+    title = f"{spec.model} on each of {manifest.clients} clients' shards"
+    draw_clients(clients, summary, title, CLIENT_PICTURE, test_summary)
+    on_tests = f"; on their test samples: {_said(test_summary)}" if test_summary else ""
+    print(
+        f"evaluate: loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f} on {len(labels):,} test images; "
+        f"clients: {_said(summary)}{on_tests}",
+        file=sys.stderr,
+    )
+    journal.record_evaluation(
+        weights=WEIGHTS,
+        metrics={"test": metrics},  # beside the training's own loss and accuracy in the same run
+        tables=[METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
+        pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
+    )
+
+
+def _check_same_data_set(dataset: RawDataset, manifest: Manifest) -> None:
+    """Raises PipelineError if the test images are not of the data set that the clients, and so the model, have."""
+    of_tests = (dataset.name, dataset.image_shape, dataset.classes)
+    of_clients = (manifest.dataset, manifest.image_shape, manifest.classes)
+    if of_tests != of_clients:
+        raise PipelineError(
+            "{} holds {}, images {} of {} classes, but {} is made from {}, {} of {} classes: run the partition and "
+            "train stages again (dvc repro)".format(RAW, *of_tests, CLIENTS, *of_clients)
+        )
+
+
+def _said(summary: dict[str, float]) -> str:
+    return f"mean {summary['mean']:.4f}, 10th percentile {summary['percentile_10']:.4f}, worst {summary['worst']:.4f}"
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with atomic_file(path) as partial:
+        table.to_csv(partial, index=False)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,1 +1,0 @@
-"""Stage partition: data/raw/ -> data/clients/, one shard a client, with tables and a picture."""

@@ -1,0 +1,201 @@
+"""params.yaml is refused by name: the key, what is wrong, and what would be right."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from fedpipe import config as params
+from fedpipe.errors import PipelineError
+from tests import ROOT
+
+DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def refusal(tmp_path: Path, section: type, old: str, new: str) -> str:
+    assert old in DEFAULTS
+    path = tmp_path / "params.yaml"
+    path.write_text(DEFAULTS.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(PipelineError) as caught:
+        params.load(section, path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("section", params.SECTIONS)
+def test_defaults_are_valid(section: type) -> None:
+    assert isinstance(params.load(section, ROOT / "params.yaml"), section)
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new", "said"),
+    [
+        (params.Train, "rounds: 10", "rouns: 10", "unknown key 'train.rouns'; allowed: model, rounds, "),
+        (params.Train, "rounds: 10", "rouns: 10", "key 'train.rounds' is missing"),
+        (params.Train, "batch_size: 20", "batch_size: 0", "'train.batch_size' is 0: should be greater than or equal"),
+        (params.Train, "rounds: 10", "rounds: ten", "'train.rounds' is 'ten': should be a valid integer"),
+        (params.Train, "rounds: 10", "rounds: 1.5", "'train.rounds' is 1.5: should be a valid integer"),
+        (params.Train, "rounds: 10", "rounds: true", "'train.rounds' is True"),
+        (params.Train, "per_round: all", "per_round: some", "should be 'all', or should be a valid integer"),
+        (params.Train, "model: seed_cnn", "model: resnet", "should be 'seed_cnn', 'mcmahan_2nn' or 'mcmahan_cnn'"),
+        (params.Train, "init: fresh", "init: warm", "'train.init' is 'warm': should be 'fresh' or 'champion'"),
+        (
+            params.Train,
+            "learning_rate: 1.0\n    momentum: 0.0",
+            "learning_rate: 1.0\n    momentum: 1.0",
+            "'train.server_optimizer.momentum' is 1.0: should be less than 1",
+        ),
+        (params.Train, "local_epochs: 1", "local_epochs: 10001", "'train.local_epochs' is 10001: should be less than"),
+        (params.Train, "rate: 0.02", "rate: 0", "'train.client_optimizer.learning_rate' is 0"),
+        (params.Train, "rate: 0.02", "rate: .nan", "'train.client_optimizer.learning_rate' is nan"),
+        (
+            params.Train,
+            "\n    name: sgd",
+            "\n    nam: sgd",
+            "unknown key 'train.client_optimizer.nam'; allowed: name, ",
+        ),
+        (params.Train, "seed: 2024\n\neval", "seed: -1\n\neval", "'train.seed' is -1"),
+        (
+            params.Partition,
+            "alpha: 0.5",
+            "alpha: 0",
+            "'partition.dirichlet.alpha' is 0: should be greater than or equal to 0.001",
+        ),
+        (params.Partition, "alpha: 0.5", "alpha: -1", "'partition.dirichlet.alpha' is -1: should be greater"),
+        (
+            params.Partition,
+            "rotation: 0.0",
+            "rotation: 181",
+            "'partition.features.rotation' is 181: should be less than",
+        ),
+        (params.Partition, "noise: 0.0", "noise: -0.1", "'partition.features.noise' is -0.1: should be greater than"),
+        (params.Partition, "noise: 0.0", "niose: 0.0", "unknown key 'partition.features.niose'; allowed: values, "),
+        (params.Partition, "values: drawn", "values: random", "should be 'drawn' or 'by_client'"),
+        (params.Partition, "share: 0.0", "share: 1.1", "'partition.concept.share' is 1.1: should be less than or"),
+        (params.Partition, "test: none", "test: some", "should be 'none', 'same_distribution' or 'fraction'"),
+        (params.Partition, "fraction: 0.2", "fraction: 0", "'partition.client_test_fraction' is 0: should be greater"),
+        (
+            params.Partition,
+            "client_test: none # test samples of each client's own: none | same_distribution | fraction\n"
+            "  client_test_fraction: 0.2",
+            "client_test: fraction\n  client_test_fraction: 1.0",
+            "with client_test fraction, client_test_fraction must be below 1, not 1.0",
+        ),
+        (params.Partition, "clients: 600", "clients: 0", "'partition.clients' is 0"),
+        (params.Partition, "scheme: contiguous", "scheme: even", "'contiguous', 'iid', 'shards', 'dirichlet', "),
+        (params.Partition, "choice: first", "choice: last", "'random', 'deterministic' or 'first_deterministic'"),
+        (params.Partition, "labels: iid", "labels: dirichlet", "'inner_dirichlet', 'pathological' or 'distribution'"),
+        (
+            params.Partition,
+            "values: [] # a",
+            "values: [3, -1] # a",
+            "'partition.sizes.values.1' is -1: should be greater",
+        ),
+        (
+            params.Partition,
+            "values: [] # r",
+            "values: [[.nan]] # r",
+            "'partition.distribution.values.0' is nan: should",
+        ),
+        (
+            params.Partition,
+            "values: [] # r",
+            "values: [[1, -1]] # r",
+            "'partition.distribution.values.0' is -1: should",
+        ),
+        (
+            params.Partition,
+            "scheme: contiguous",
+            "scheme: by_column",
+            "'partition': scheme by_column reads a CSV file: set 'partition.by_column.table' and its 'sha256'",
+        ),
+        (
+            params.Partition,
+            'table: ""',
+            "table: a.csv",
+            "'partition.distribution': the table needs its SHA-256 in 'sha256'; `sha256sum a.csv` prints it",
+        ),
+        (params.Partition, 'sha256: ""', "sha256: 0a", "'partition.distribution.sha256' is '0a': string should match"),
+        (
+            params.Partition,
+            "scheme: contiguous",
+            "scheme: sizes",
+            "either 'partition.sizes.values' or 'partition.sizes.",
+        ),
+        (params.Partition, "scheme: contiguous", "scheme: distribution", "either 'partition.distribution.values' or "),
+        (params.Download, "connect_timeout: 10", "connect_timeout: soon", "'download.connect_timeout' is 'soon'"),
+        (params.Evaluate, "batch_size: 1000", "batch_size: 0", "'evaluate.batch_size' is 0"),
+        (params.Promote, "accuracy_margin: 0.0", "accuracy_margin: 1.0", "'promote.accuracy_margin' is 1.0: should be"),
+        (params.Promote, "level: 0.05", "level: 0", "'promote.mcnemar.level' is 0: should be greater than 0"),
+        (params.Promote, "require: not_worse", "require: no", "should be 'not_worse' or 'better'"),
+        (params.Evaluate, "\ntrain:", "\ntrian:", "unknown section 'trian'; allowed: download, partition"),
+        (params.Train, "\ntrain:", "\ntrain: [", "is not valid YAML"),
+    ],
+)
+def test_bad_values_are_named(tmp_path: Path, section: type, old: str, new: str, said: str) -> None:
+    assert said in refusal(tmp_path, section, old, new)
+
+
+def test_missing_file_and_section(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="is missing; run from the project's top folder"):
+        params.load(params.Train, tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("download: {}\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match="section 'train' is missing"):
+        params.load(params.Train, tmp_path / "params.yaml")
+
+
+def test_momentum_is_for_sgd(tmp_path: Path) -> None:
+    """Taken in silence, it would look like a comparison and be none."""
+    said = refusal(
+        tmp_path,
+        params.Train,
+        "name: sgd\n    learning_rate: 0.02\n    momentum: 0.0",
+        "name: adam\n    learning_rate: 0.02\n    momentum: 0.5",
+    )
+    assert "adam takes no momentum: set it to 0.0, or the name to sgd" in said
+
+
+def test_a_mistake_is_said_before_the_first_stage(tmp_path: Path) -> None:
+    assert "'train.batch_size' is 0" in refusal(tmp_path, params.Download, "batch_size: 20", "batch_size: 0")
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    """DVC writes such numbers, and reads them as YAML 1.2 does."""
+    (tmp_path / "params.yaml").write_text(DEFAULTS.replace("rate: 0.02", "rate: 1e-3"), encoding="utf-8")
+    assert params.load(params.Train, tmp_path / "params.yaml").client_optimizer.learning_rate == 1e-3
+
+
+words = st.text("abcxyz", max_size=5)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(key=st.sampled_from(sorted(params.Train.model_fields)), value=values)
+def test_any_value_is_taken_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
+    content = YAML(typ="safe").load(DEFAULTS)
+    content["train"][key] = value
+    path = tmp_path_factory.mktemp("any") / "params.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(content, file)
+    try:
+        params.load(params.Train, path)
+    except PipelineError as error:
+        assert f"train.{key}" in str(error)
+
+
+def test_two_cannot_decide_the_sizes() -> None:
+    partition = YAML(typ="safe").load(DEFAULTS)["partition"]
+    partition |= {"scheme": "linear", "quantity": {"labels": "distribution", "min_size": 1}}
+    partition["distribution"] |= {"values": [[1.0]], "proportions_of": "labels"}
+    with pytest.raises(
+        ValueError, match=r"linear and .* both decide the sizes of the clients: take 'proportions_of: cli"
+    ):
+        params.Partition.model_validate(partition)

@@ -1,0 +1,97 @@
+"""The weights to start from: the champion's if they are there, whole and fit, else a sentence before anything runs."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpipe import config as params
+from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import PipelineError
+from fedpipe.models import zoo as models
+from fedpipe.runtime import initial
+from fedpipe.seeds import Purpose, generator
+from tests import ROOT
+
+SPEC = models.ModelSpec("seed_cnn", (28, 28, 1), 10)
+MANIFEST = Manifest(dataset="mnist", image_shape=(28, 28, 1), classes=10, clients=1, samples=1, digest="")
+
+
+@pytest.fixture
+def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: params.Train) -> params.Train:
+    """Weights to start from, and params that ask for them."""
+    monkeypatch.chdir(tmp_path)
+    models.save_weights(initial.WEIGHTS, SPEC, models.initial_weights(SPEC, np.random.default_rng(9)))
+    point(hashlib.sha256(initial.WEIGHTS.read_bytes()).hexdigest())
+    return settings.model_copy(update={"init": "champion"})
+
+
+def point(sha256: str | None) -> None:
+    content = {"sha256": sha256, "model": "fedpipe-mnist", "version": 3, "pool": None}
+    initial.POINTER.write_text(json.dumps(content))
+
+
+def test_training_starts_from_them(champion: params.Train) -> None:
+    assert initial.check(champion, MANIFEST) == "fedpipe-mnist version 3"
+    expected = models.initial_weights(SPEC, np.random.default_rng(9))
+    for found, wanted in zip(initial.first_weights(SPEC, champion), expected, strict=True):
+        assert (found == wanted).all()
+
+
+def test_fresh_ones_are_drawn_from_the_seed(champion: params.Train, settings: params.Train) -> None:
+    assert initial.check(settings, MANIFEST) == "fresh"
+    expected = models.initial_weights(SPEC, generator(settings.seed, Purpose.INITIAL_WEIGHTS))
+    assert (initial.first_weights(SPEC, settings)[0] == expected[0]).all()
+
+
+def test_the_committed_pointer_names_none_or_weights_that_dvc_knows() -> None:
+    committed = initial.Pointer.model_validate_json((ROOT / initial.POINTER).read_text())
+    assert committed.sha256 is None or (ROOT / "models/initial.safetensors.dvc").is_file()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda: point(None), "'train.init' is champion, but models/initial.json names no weights yet: `make retrain`"),
+        (
+            lambda: point("ab" * 32),
+            "models/initial.safetensors is not the file that models/initial.json names: restore",
+        ),
+        (initial.WEIGHTS.unlink, "models/initial.safetensors is missing, which models/initial.json names"),
+        (initial.POINTER.unlink, "models/initial.json is missing: restore it with `git checkout"),
+        (lambda: initial.POINTER.write_text("{}"), "models/initial.json does not say which weights"),
+    ],
+)
+def test_what_is_wrong_is_said(champion: params.Train, spoil, said: str) -> None:
+    spoil()
+    with pytest.raises(PipelineError) as caught:
+        initial.check(champion, MANIFEST)
+    assert said in str(caught.value)
+
+
+def test_held_out_samples_that_the_champion_may_know_are_refused(
+    champion: params.Train, settings: params.Train
+) -> None:
+    held_out = MANIFEST.model_copy(update={"held_out": "fraction"})
+    with pytest.raises(PipelineError, match=r"'train.init' is champion, but with 'partition.client_test' fraction"):
+        initial.check(champion, held_out)
+    assert initial.check(settings, held_out) == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("settings_change", "manifest_change", "said"),
+    [
+        ({}, {"dataset": "fashion_mnist"}, "names weights of fedpipe-mnist, and the data set is fashion_mnist"),
+        ({"model": "mcmahan_2nn"}, {}, "the champion is seed_cnn for 28x28x1 images of 10 classes, and this training"),
+        ({}, {"classes": 11}, "is of seed_cnn for 28x28x1 images of 11 classes"),
+        ({}, {"image_shape": (32, 32, 3)}, "is of seed_cnn for 32x32x3 images of 10 classes"),
+    ],
+)
+def test_another_model_is_refused(
+    champion: params.Train, settings_change: dict, manifest_change: dict, said: str
+) -> None:
+    with pytest.raises(PipelineError, match=r"'train\.init' is champion") as caught:
+        initial.check(champion.model_copy(update=settings_change), MANIFEST.model_copy(update=manifest_change))
+    assert said in str(caught.value)

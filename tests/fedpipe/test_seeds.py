@@ -1,0 +1,106 @@
+"""Golden digests: a change of a stream changes every result made from it, and must not come unnoticed."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpipe import config as params
+from fedpipe.config import Concept, Features
+from fedpipe.config.schemes import DirichletScheme
+from fedpipe.models import zoo as models
+from fedpipe.partitioning.held_out import split
+from fedpipe.partitioning.schemes import assign
+from fedpipe.partitioning.skew import Skew
+from fedpipe.runtime.cohort import cohort
+from fedpipe.seeds import Purpose, generator
+from tests import ROOT
+from tests.fedpipe.partitioning.asked import partition
+
+
+def digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def test_streams_differ_by_every_part() -> None:
+    keys = [(1, Purpose.PARTITION, 0, 0), (2, Purpose.PARTITION, 0, 0), (1, Purpose.COHORT, 0, 0)]
+    keys += [(1, Purpose.PARTITION, 1, 0), (1, Purpose.PARTITION, 0, 1)]
+    assert len({generator(*key).integers(2**62) for key in keys}) == len(keys)
+
+
+def test_generator() -> None:
+    assert digest(generator(2024, Purpose.COHORT, 3, 4).integers(0, 2**32, 100)) == "8b8b40dc280d410e"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [("iid", "b7e48492297706ba"), ("shards", "f93b241759403745"), ("dirichlet", "8a40c372af8e9fae")],
+)
+def test_partition(scheme: str, expected: str) -> None:
+    settings = params.load(params.Partition, ROOT / "params.yaml").model_copy(
+        update={
+            "scheme": scheme,
+            "clients": 20,
+            "dirichlet": DirichletScheme(alpha=0.3, min_size=5, self_balancing=False),
+        }
+    )
+    assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "labels", "expected"),
+    [
+        ("dirichlet", "iid", "6ac24b01cb3f75c8"),
+        ("inner_dirichlet", "iid", "c5ad3b5724e45355"),
+        ("pathological", "iid", "7687c6904e5d49c4"),
+        ("distribution", "iid", "9d14634658270755"),
+        ("exponential", "shards", "8f2705a03204ff0e"),
+        ("lognormal", "iid", "fac9cf2e39454689"),
+        ("dirichlet_quantity", "inner_dirichlet", "af30581c9ff9857d"),
+        ("exponential", "pathological", "3af5a7e3f0ff190c"),
+    ],
+)
+def test_partition_with_more_params(scheme: str, labels: str, expected: str) -> None:
+    """Self-balancing, a random choice of classes, samples left out, and equal fractions to round."""
+    settings = partition(
+        scheme=scheme,
+        clients=20,
+        leave_out=100,
+        seed=2024,
+        quantity={"labels": labels, "min_size": 2},
+        dirichlet={"alpha": 0.3, "min_size": 0, "self_balancing": True},
+        pathological={"classes_per_client": 3, "choice": "random"},
+        distribution={"values": [[0.1] * 10] * 20},
+    )
+    assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
+
+
+def test_skew_and_client_tests() -> None:
+    settings = params.load(params.Partition, ROOT / "params.yaml").model_copy(
+        update={
+            "clients": 20,
+            "features": Features(values="drawn", rotation=45, contrast=0.5, background=0.5, noise=0.3),
+            "concept": Concept(share=0.5),
+            "client_test": "same_distribution",
+        }
+    )
+    skew = Skew.draw(settings, 10)
+    assert hashlib.sha256(skew.table(20).to_csv(index=False).encode()).hexdigest()[:16] == "39146767017a1439"
+    transform = skew.transform(Purpose.TRAIN_NOISE)
+    assert transform is not None
+    assert (
+        digest(transform(3, (np.arange(980) % 256).astype(np.uint8).reshape(5, 14, 14, 1), np.arange(5))[0])
+        == "ee16d66d5aac38e8"
+    )
+    labels = np.arange(5_000) * 7 % 10
+    tested = split(np.arange(5_000) % 20, labels, labels[:1_000], settings)[1]
+    assert digest(np.concatenate(tested)) == "1d48c0cd73a4dbb5"
+
+
+def test_cohort_and_initial_weights() -> None:
+    settings = params.load(params.Train, Path(ROOT / "params.yaml")).model_copy(update={"clients_per_round": 10})
+    assert digest(np.array(cohort(settings, 600, 5), np.int64)) == "d76c6533f0dc151f"
+    spec = models.ModelSpec("seed_cnn", (28, 28, 1), 10)
+    weights = models.initial_weights(spec, generator(2024, Purpose.INITIAL_WEIGHTS))
+    assert digest(np.concatenate([w.ravel() for w in weights])) == "7c5094c497c4bc9f"

@@ -1,0 +1,69 @@
+"""What a run is told about the params and the code."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedpipe.tracking import facts
+from tests import ROOT
+
+STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
+
+keys = st.text("abc_", min_size=1, max_size=3)
+leaves = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False), st.lists(st.integers(), max_size=3))
+trees = st.recursive(
+    st.dictionaries(keys, leaves, max_size=3), lambda t: st.dictionaries(keys, leaves | t, max_size=3), max_leaves=8
+)
+
+
+@given(trees)
+def test_flattening_loses_nothing(tree):
+    back: dict = {}
+    for name, value in facts.flatten(tree).items():
+        *folders, key = name.split(".")
+        place = back
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[key] = json.loads(value)
+    assert back == tree
+
+
+def test_params_have_dotted_names(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = facts.start(STARTED, {})["params"]
+    assert params["train.client_optimizer.learning_rate"] == "0.02"
+    assert params["partition.scheme"] == "contiguous"
+    assert json.loads(params["download.sources.mnist"])[0].startswith("https://")
+
+
+def test_git_facts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unknown = {"mlflow.source.git.commit": "unknown", "fedpipe.git_dirty": "unknown"}
+    assert facts.git_facts() == unknown
+    for name in ("params.yaml", "dvc.lock", "metrics/rounds.csv"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("1")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "1"]):
+        subprocess.run([*git, *command], check=True)
+    assert facts.git_facts()["fedpipe.git_dirty"] == "false"
+    assert len(facts.git_facts()["mlflow.source.git.commit"]) == 40
+    Path("metrics/rounds.csv").unlink()  # as DVC does before the stage runs
+    assert facts.git_facts()["fedpipe.git_dirty"] == "false"
+    Path("params.yaml").write_text("2")
+    assert facts.git_facts()["fedpipe.git_dirty"] == "true"
+
+
+def test_a_rebuilt_run_has_the_partitions_figures(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    without = facts.rebuilt({}, {"path": "w", "sha256": "ab" * 32})[-2]
+    assert not any(name.startswith("partition") for name in without["metrics"])
+    Path("metrics").mkdir()
+    facts.PARTITION.write_text('{"entropy": {"mean": 1.5}, "sizes": {"gini": 0.25}}')
+    metrics = facts.rebuilt({}, {"path": "w", "sha256": "ab" * 32})[-2]["metrics"]
+    assert metrics == without["metrics"] | {"partition.entropy.mean": 1.5, "partition.sizes.gini": 0.25}

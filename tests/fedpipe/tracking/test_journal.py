@@ -1,0 +1,293 @@
+"""The journal and its delivery to a store that is not MLflow; tests/test_tracking.py has the real one."""
+
+import fcntl
+import json
+import math
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import delivery, facts, journal, outbox
+from fedpipe.tracking.delivery import Unreachable, deliver_finished, ship
+from fedpipe.tracking.outbox import Journal, pending
+from tests import ROOT
+
+STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
+
+
+class NoFollower:
+    """A follower that is gone at once."""
+
+    def wait(self, seconds: float | None = None) -> int:
+        return 0
+
+
+class FakeStore:
+    """Keeps what it is told; raises the next of ``troubles`` (None: no trouble) before it logs."""
+
+    def __init__(self, troubles: list[Exception | None] = (), trained: str | None = None) -> None:
+        self.logged: list[tuple[str, dict]] = []
+        self.made: dict[str, str] = {}
+        self.count = 0
+        self.troubles = list(troubles)
+        self.trained = trained
+
+    def run_of_journal(self, journal, experiment):
+        return self.made.get(journal)
+
+    def run_of_weights(self, sha256, experiment, dvc_experiment):
+        return self.trained
+
+    def create_run(self, journal, start):
+        self.made[journal] = f"run {self.count}"
+        self.count += 1
+        return self.made[journal]
+
+    def run_name(self, run_id):
+        return run_id
+
+    def machine_metrics(self):
+        return {}
+
+    def log(self, run_id, event, folder):
+        time.sleep(0.001)
+        trouble = self.troubles.pop(0) if self.troubles else None
+        if trouble:
+            raise trouble
+        self.logged.append((run_id, event))
+
+    def kinds(self):
+        return [event["event"] for _, event in self.logged]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml and a training's outputs; nothing is delivered by itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEDPIPE_TRACKING", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(journal, "_start_follower", lambda _: NoFollower())
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    Path("weights").write_bytes(b"some weights")
+    for path, text in {
+        facts.ROUNDS: "round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
+        facts.SUMMARY: json.dumps({"loss": 1.5, "rounds": 2, "weights_sha256": "abc"}),
+        facts.MANIFEST: json.dumps({"dataset": "mnist", "digest": "cd" * 32, "clients": 600, "more": [1]}),
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def record(rounds: int = 2) -> Journal:
+    """Records a training that nobody delivers."""
+    with journal.record_training(STARTED) as run:
+        for number in range(1, rounds + 1):
+            run.log_round(number, {"loss": 1 / number})
+        run.log_results(Path("weights"), tables=[facts.ROUNDS], facts={"seconds": 1, "note": "x"})
+    return pending()[-1]
+
+
+keys = st.text("abc_", min_size=1, max_size=3)
+
+
+@given(st.data())
+def test_a_journal_cut_anywhere_gives_its_whole_events(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("cut")
+    events = data.draw(st.lists(st.dictionaries(keys, st.text(max_size=5)), max_size=5))
+    lines = [json.dumps(event).encode() + b"\n" for event in events]
+    whole = b"".join(lines)
+    cut = data.draw(st.integers(0, len(whole)))
+    (folder / "events.jsonl").write_bytes(whole[:cut])
+    read = list(Journal(folder).events())
+    assert [event for event, _ in read] == events[: whole[:cut].count(b"\n")]
+    # What comes later continues where the reader stopped.
+    (folder / "events.jsonl").write_bytes(whole)
+    rest = Journal(folder).events(read[-1][1] if read else 0)
+    assert [event for event, _ in [*read, *rest]] == events
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "events.jsonl").write_bytes(b'{"event": "start"}\n\0\0\0\n')
+    with pytest.raises(PipelineError, match=r"events\.jsonl is damaged before byte 23"):
+        list(Journal(tmp_path).events())
+
+
+def test_stages_do_not_import_mlflow():
+    absent = ("mlflow", "tensorflow", "pandas")
+    code = f"import sys, fedpipe.tracking.journal; sys.exit(any(m in sys.modules for m in {absent}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_off_writes_nothing(project, monkeypatch):
+    monkeypatch.setenv("FEDPIPE_TRACKING", "off")
+    with journal.record_training(STARTED) as run:
+        run.log_round(1, {"loss": 1.0})
+        run.log_results(weights=Path("weights"), tables=[], pictures=[], facts={})
+    journal.record_evaluation(Path("weights"), {"accuracy": 1.0})
+    assert not Path("logs").exists()
+
+
+def test_an_error_in_the_block_is_the_runs_end_and_goes_on(project):
+    for error, status in ((ValueError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")):
+        with pytest.raises(type(error)), journal.record_training(STARTED):
+            raise error
+        *_, (last, _) = pending()[-1].events()
+        assert (last["event"], last["status"]) == ("end", status)
+    assert last["tags"] == {"fedpipe.failure": "stopped by Ctrl-C"}
+
+
+def test_a_diverged_loss_is_recorded(project):
+    with journal.record_training(STARTED) as run:
+        run.log_round(1, {"loss": math.nan, "norm": math.inf})
+    metrics = [event for event, _ in pending()[0].events()][1]["metrics"]
+    assert math.isnan(metrics["loss"]) and metrics["norm"] == math.inf
+
+
+def test_what_is_to_be_uploaded_is_a_copy(project):
+    recorded = record()
+    Path("weights").write_bytes(b"other weights")
+    event = next(event for event, _ in recorded.events() if event["event"] == "results")
+    assert (recorded.path / event["weights"]).read_bytes() == b"some weights"
+    assert event["tags"][facts.WEIGHTS_TAG] == facts.sha256(recorded.path / event["weights"])
+    assert event["metrics"] == {"seconds": 1.0} and event["tags"]["note"] == "x"
+
+
+def test_the_end_says_what_is_kept_and_where(project, capsys):
+    recorded = record()
+    said = capsys.readouterr().err
+    assert "its 5 events are kept in logs/tracking/pending" in said and "make sync" in said
+    assert said.count("\n") == 1
+    assert recorded.is_ended()
+
+
+def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000")
+    with journal.record_training(STARTED) as run:
+        run.log_round(1, {"loss": 1.0})
+        assert capsys.readouterr().err == ""
+        pending()[0].save(outbox.Delivery(trouble="cannot be reached (Connection refused)"))
+        for number in (2, 3):
+            run.log_round(number, {"loss": 1.0})
+        said = capsys.readouterr().err
+    assert said.count("MLflow: http://server:5000 cannot be reached (Connection refused); the run goes on") == 1
+    assert "secret" not in said
+
+
+@given(st.lists(st.booleans(), max_size=20))
+def test_delivery_resumes_wherever_it_was_interrupted(tmp_path_factory, interruptions):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("resume"))
+        patch.setattr(journal, "_start_follower", lambda _: NoFollower())
+        Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+        Path("weights").write_bytes(b"w")
+        facts.ROUNDS.parent.mkdir()
+        facts.ROUNDS.write_text("round\n")
+        recorded = record(rounds=3)
+        store = FakeStore([Unreachable("down") if stop else None for stop in interruptions])
+        for _ in [*interruptions, None]:
+            try:
+                if ship(recorded, store).done:
+                    break
+            except Unreachable:
+                continue
+        assert store.kinds() == ["start", "metrics", "metrics", "metrics", "results", "end"]
+        assert store.count == 1
+
+
+def test_a_follower_killed_before_it_remembered_makes_no_second_run(project):
+    recorded, store = record(), FakeStore()
+    ship(recorded, store)
+    (recorded.path / "delivery.json").unlink()
+    ship(recorded, store)
+    assert {run for run, _ in store.logged} == {"run 0"}
+
+
+def test_a_killed_writer_ends_its_run_at_its_last_sign_of_life(project):
+    with journal.record_training(STARTED) as run:
+        run.log_round(1, {"loss": 1.0})
+        alive = pending()[0]
+        store = FakeStore()
+        assert not ship(alive, store).done and store.kinds() == ["start", "metrics"]
+        fcntl.flock(run._writer._events, fcntl.LOCK_UN)  # as the kernel does when the process is killed
+        assert ship(alive, store).done
+    end, last = store.logged[-1][1], store.logged[-2][1]
+    assert end["status"] == "KILLED" and end["time"] == last["time"]
+
+
+def test_an_evaluation_belongs_to_the_run_of_its_weights(project):
+    journal.record_evaluation(Path("weights"), {"test": {"accuracy": 0.9}})
+    store = FakeStore(trained="the trained")
+    deliver_finished(pending()[0], store)
+    assert {run for run, _ in store.logged} == {"the trained"} and not store.made
+    assert store.logged[1][1]["metrics"] == {"test.accuracy": 0.9}
+    assert not store.logged[-1][1]["status"]  # the run's own stays
+
+
+def test_an_evaluation_without_a_run_brings_the_training_along(project):
+    journal.record_evaluation(Path("weights"), {"accuracy": 0.9})
+    store = FakeStore()
+    deliver_finished(pending()[0], store)
+    assert store.kinds() == ["start", "metrics", "metrics", "results", "end", "evaluation", "results", "end"]
+    events = [event for _, event in store.logged]
+    assert events[0]["name"] == "seed_cnn contiguous 600 clients 10 rounds"
+    assert events[0]["tags"]["fedpipe.restored"] == "true" and events[0]["dataset"]["digest"] == "cd" * 32
+    assert [(e["step"], e["metrics"]) for e in events[1:3]] == [
+        (1, {"loss": 2.0, "accuracy": 0.5}),
+        (2, {"loss": 1.5, "accuracy": 0.7}),
+    ]
+    assert events[3]["metrics"] == {"loss": 1.5, "rounds": 2.0} and "weights" in events[3]
+
+
+def test_a_rebuilding_that_was_cut_short_is_done_again(project):
+    journal.record_evaluation(Path("weights"), {"accuracy": 0.9})
+    store = FakeStore([None, None, None, Unreachable("down")])
+    with pytest.raises(Unreachable):
+        ship(pending()[0], store)
+    store.trained = "run 0"  # found by its weights by now, though not complete
+    assert ship(pending()[0], store).done
+    assert store.count == 1 and store.kinds()[-4:] == ["end", "evaluation", "results", "end"]
+
+
+def test_two_deliverers_at_once_log_everything_once(project):
+    recorded, store = record(rounds=20), FakeStore()
+    threads = [threading.Thread(target=deliver_finished, args=(recorded, store)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.kinds()) == 23 and not recorded.path.exists()
+
+
+def test_a_refused_journal_does_not_hold_up_the_others(project, capsys):
+    refused, good, store = record(), record(), FakeStore([PipelineError("a tag is too long")])
+    with pytest.raises(PipelineError, match="a tag is too long"):
+        delivery.sync(lambda: store)
+    assert refused.path.exists() and not good.path.exists()
+
+
+def test_a_follower_delivers_what_is_older_first(project):
+    old, new, store = record(rounds=1), record(rounds=2), FakeStore()
+    delivery._deliver_older(new, store)
+    assert not old.path.exists() and new.path.exists()
+
+
+def test_unreachable_store_at_sync_is_one_sentence(project):
+    record()
+    with pytest.raises(PipelineError, match=r"cannot be reached \(down\); 1 of 1 journals stay"):
+        delivery.sync(lambda: FakeStore([Unreachable("down")]))
+    assert len(pending()) == 1
+
+
+def test_a_journal_without_a_whole_event_goes_away(project):
+    recorded, store = record(), FakeStore()
+    (recorded.path / "events.jsonl").write_bytes(b'{"eve')
+    deliver_finished(recorded, store)
+    assert not store.logged and not pending()

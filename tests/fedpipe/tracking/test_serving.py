@@ -1,0 +1,87 @@
+"""The champion over HTTP: a tracking server, MLflow's scoring server, real test images."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.errors import PipelineError
+from fedpipe.models.zoo import classifier
+from fedpipe.tracking import registry
+from fedpipe.tracking.http_scoring import serve
+from operations.promote.__main__ import main as promote
+from tests.fedpipe.tracking.mlflow_project import Project, answers, eventually, free_port, running
+from tests.registry_workspace import SPEC, Workspace
+
+
+def test_the_champion_answers_with_the_digits(
+    workspace: Workspace, empty_database: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory
+) -> None:
+    """Through a tracking server all along: registered, promoted, fetched and served."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_database, folder)
+    server_port, port = free_port(), free_port()
+    uri = f"http://127.0.0.1:{server_port}"
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(server_port), "--workers", "1"]
+    environment = Project(workspace.path, uri).environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with running(subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)):
+        eventually(lambda: answers(f"{uri}/health"), 60)
+        accuracy = workspace.register("strong")
+        promote([])
+        assert registry.champion("mnist").number == 1
+        images, labels = RawDataset.read(Path("data/raw")).read_test(Path("data/raw"))
+        expected = classifier(SPEC, workspace.models["strong"])(images[:200]).argmax(axis=1)
+
+        server = Project(workspace.path, uri).start("-m", "fedpipe.tracking", "serve", "--port", str(port))
+        with running(server):
+            eventually(lambda: answers(f"http://127.0.0.1:{port}/ping"), 100)
+            predictions = ask(port, images[:200])
+            assert predictions.shape == (200, 10)
+            assert (predictions.argmax(axis=1) == expected).all() and (expected == labels[:200]).mean() > 0.8
+            assert accuracy > 0.8
+            family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+            listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN"}
+            assert listening == {"127.0.0.1"}
+
+            with pytest.raises(PipelineError, match=f"port {port} of 127.0.0.1 cannot be had .*--port"):
+                serve("mnist", port)
+
+            server.send_signal(signal.SIGTERM)
+            assert not psutil.wait_procs(family, timeout=15)[1]
+            assert (
+                f"fedpipe-mnist version 1: POST images to http://127.0.0.1:{port}/invocations" in server.stdout.read()
+            )
+
+
+def ask(port: int, images: np.ndarray) -> np.ndarray:
+    """Probabilities [n, classes] of uint8 images [n, h, w, c], by HTTP."""
+    body = json.dumps({"inputs": images.tolist()}).encode()
+    address = f"http://127.0.0.1:{port}/invocations"
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return np.array(json.load(response)["predictions"])
+
+
+def test_no_champion_is_a_sentence(workspace: Workspace) -> None:
+    with pytest.raises(PipelineError, match=r"fedpipe-mnist has no champion in sqlite.*`make register promote`"):
+        serve("mnist", free_port())
+
+
+def test_a_port_of_another_process_is_a_sentence(workspace: Workspace) -> None:
+    workspace.register("weak")
+    promote([])
+    with socket.socket() as taken, pytest.raises(PipelineError, match="cannot be had"):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        serve("mnist", taken.getsockname()[1])

@@ -1,0 +1,139 @@
+"""Registering for real: MLflow's registry on SQLite, runs that are there, missing, or half there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedpipe.config import read_yaml
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import journal, registry
+from operations.register.__main__ import main
+from operations.register.checks import _hashes, require_evaluated
+from tests import ROOT
+from tests.registry_workspace import Workspace
+
+WEIGHTS, EVALUATION = Path("models/weights.safetensors"), Path("metrics/evaluation.json")
+TRAINING = Path("metrics/training.json")
+
+
+def test_a_version_says_where_it_comes_from(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert registry.challenger("mnist") is None
+    accuracy = workspace.register("strong")
+    said = (
+        f"register: fedpipe-mnist version 1 is the challenger in sqlite:///{Path.cwd()}/mlflow.db: run the strong one"
+    )
+    assert f"{said}, test accuracy {accuracy:.4f}" in capsys.readouterr().err
+    version = registry.challenger("mnist")
+    assert (version.name, version.number) == ("fedpipe-mnist", 1) and registry.champion("mnist") is None
+    run = registry.client().get_run(version.run_id)
+    assert run.data.tags["fedpipe.weights_sha256"] == version.weights_sha256 == registry.sha256(WEIGHTS)
+    assert version.tags["fedpipe.data_sha256"] == run.data.tags["fedpipe.data_sha256"]
+    assert version.tags["fedpipe.test_set_sha256"] == RawDataset.read(Path("data/raw")).test_sha256(Path("data/raw"))
+    assert version.tags["fedpipe.commit"] == run.data.tags["mlflow.source.git.commit"]
+    assert version.tags["fedpipe.model"] == "seed_cnn"
+
+    registry.fetch_weights(version, Path("fetched/weights.safetensors"))
+    assert Path("fetched/weights.safetensors").read_bytes() == WEIGHTS.read_bytes()
+
+
+def test_the_same_weights_are_the_same_version(workspace: Workspace) -> None:
+    workspace.register("strong")
+    main([])
+    workspace.register("weak")
+    assert registry.challenger("mnist").number == 2
+    workspace.register("strong")  # trained again: another run, the same bits
+    assert registry.challenger("mnist").number == 1
+    assert len(registry.client().search_model_versions("name = 'fedpipe-mnist'")) == 2
+
+
+def test_fetching_twice_downloads_once(workspace: Workspace) -> None:
+    workspace.register("weak")
+    version = registry.challenger("mnist")
+    path = registry.kept_weights(version)
+    Path("mlartifacts").rename("away")
+    assert registry.kept_weights(version) == path  # nothing was asked for
+    path.write_bytes(b"damaged")
+    with pytest.raises(PipelineError, match="the weights of fedpipe-mnist version 1 cannot be fetched from file:"):
+        registry.kept_weights(version)
+
+
+def test_a_store_without_the_run_gets_it_from_the_outputs(workspace: Workspace) -> None:
+    """Results restored from the DVC cache, a new store: by the real command, with its follower."""
+    accuracy = workspace.evaluated("weak", track=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FEDPIPE_TRACKING_WAIT": "60"}
+    command = [sys.executable, "-m", "operations.register"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = registry.client().get_run(registry.challenger("mnist").run_id)
+    assert run.data.tags["fedpipe.restored"] == "true" and run.data.metrics["test.accuracy"] == accuracy
+
+
+def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None:
+    workspace.evaluated("weak", track=False)
+    require_evaluated(WEIGHTS, EVALUATION, TRAINING)
+
+    def refused(said: str) -> None:
+        with pytest.raises(PipelineError, match=said) as caught:
+            main([])
+        assert "run `dvc repro`, then register" in str(caught.value)
+
+    evaluation = EVALUATION.read_bytes()
+    EVALUATION.write_bytes(evaluation.replace(b"0.5", b"0.4"))
+    refused(r"metrics/evaluation\.json is not what dvc\.lock has of the last evaluation")
+    EVALUATION.write_bytes(evaluation)
+
+    lock = Path("dvc.lock").read_text()
+    training = TRAINING.read_bytes()
+    workspace.evaluated("strong", track=False)
+    TRAINING.write_bytes(training)
+    refused(r"models/weights\.safetensors is not the model that metrics/training\.json tells of")
+    workspace.evaluated("strong", track=False)
+    Path("dvc.lock").write_text(lock)  # trained again, not evaluated
+    refused(r"models/weights\.safetensors is not what dvc\.lock has of the last evaluation")
+
+    workspace.evaluated("strong", track=False)
+    made = next(entry["md5"] for entry in read_yaml(Path("dvc.lock"))["stages"]["partition"]["outs"])
+    text = Path("dvc.lock").read_text().split("partition:")
+    assert text[1].count(made) == 1
+    Path("dvc.lock").write_text(text[0] + "partition:" + text[1].replace(made, "0" * 32))
+    refused("stage partition made another data/clients after the evaluation")
+
+    Path("dvc.lock").unlink()
+    refused(r"dvc\.lock is missing")
+    EVALUATION.unlink()
+    refused(r"metrics/evaluation\.json is missing")
+
+
+def test_dvc_lock_names_files_as_register_looks_them_up() -> None:
+    """The lock that DVC itself wrote, committed in this project."""
+    stages = read_yaml(ROOT / "dvc.lock")["stages"]
+    assert {str(WEIGHTS), "data/raw", "data/clients"} <= dict(_hashes(stages, "evaluate", "deps")).keys()
+    assert str(EVALUATION) in dict(_hashes(stages, "evaluate", "outs"))
+
+
+def test_tracking_off_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.evaluated("weak", track=False)
+    monkeypatch.setenv("FEDPIPE_TRACKING", "off")
+    with pytest.raises(PipelineError, match="FEDPIPE_TRACKING=off: the model registry is MLflow's; unset it"):
+        main([])
+
+
+def test_a_version_that_others_made_is_named(workspace: Workspace) -> None:
+    client = registry.client()
+    client.create_registered_model("fedpipe-mnist")
+    client.create_model_version("fedpipe-mnist", "file:///nowhere")
+    client.set_registered_model_alias("fedpipe-mnist", "champion", "1")
+    with pytest.raises(PipelineError, match="fedpipe-mnist version 1 was not registered by `make register`"):
+        registry.champion("mnist")
+
+
+def test_a_run_whose_delivery_failed_is_said(workspace: Workspace) -> None:
+    """The follower (here: none) could not deliver: nothing is registered."""
+    workspace.evaluated("weak", track=False)
+    with pytest.raises(PipelineError, match=rf"did not take the run of {WEIGHTS} \({journal.LOG} says why\)"):
+        main([])
+    assert registry.challenger("mnist") is None

@@ -1,0 +1,127 @@
+"""The report of one run and of two: the right figures, from every kind of source, and clear refusals."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from operations.report import comparison
+from tests.operations.report.conftest import report, run
+
+
+def test_markdown_of_two_runs_has_what_differs(project: Path, tmp_path: Path):
+    code, output = report(
+        project, "HEAD", "workspace", "--output", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md")
+    )
+    assert code == 0, output
+    text = (tmp_path / "r.md").read_text()
+    assert "| partition.scheme | contiguous | dirichlet |" in text and "| train.rounds | 10 | 6 |" in text
+    assert "train.model" not in text
+    before = json.loads(run(project, "git", "show", "HEAD:metrics/evaluation.json").stdout)["accuracy"]
+    after = json.loads((project / "metrics/evaluation.json").read_text())["accuracy"]
+    change, word = abs(after - before), "better" if after > before else "worse"
+    assert re.search(rf"\| test.accuracy \| {before:.4f} \| {after:.4f} \| .{change:.4f} {word} \|", text)
+    assert "| rounds | 4 | 6 | +2 |" in text and "| bytes down to clients | 2.4 MB | 3.6 MB | +1.2 MB |" in text
+
+
+def test_partition_and_held_out_samples_are_compared(project: Path, tmp_path: Path):
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    assert report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))[0] == 0
+    entropy = json.loads((project / "metrics/partition.json").read_text())["entropy"]["mean"]
+    row = next(line for line in text.read_text().splitlines() if "partition.entropy.mean" in line)
+    assert f" {entropy:.4f} " in row and "better" not in row and "worse" not in row
+    clients = pd.read_csv(project / "metrics/clients.csv").dropna().sort_values(["test_accuracy", "client"])
+    section = page.read_text().partition("on test samples of each client&#39;s own")[2]
+    assert f"{clients['test_accuracy'].iloc[0]:.4f}" in section
+
+
+def test_same_input_same_bytes_and_nothing_of_this_machine(project: Path, tmp_path: Path):
+    pages = []
+    for name in ("one.html", "two.html"):
+        assert report(project, "HEAD", "workspace", "--output", str(tmp_path / name))[0] == 0
+        pages.append((tmp_path / name).read_bytes())
+    assert pages[0] == pages[1]
+    assert str(project).encode() not in pages[0]
+    assert not re.search(rb"(?<![a-z])(src|href)=\"(?!data:)", pages[0]) and b"<script" not in pages[0]
+
+
+def test_the_default_is_the_workspace_in_reports(project: Path):
+    code, output = report(project)
+    assert code == 0 and output.splitlines()[-1] == "report: workspace in reports/report.html"
+    assert (project / "reports/report.html").stat().st_size > 50_000
+    assert "this MLflow store has no run that trained these weights" in output
+    assert not (project / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nonsense",), "error: 'nonsense' is neither 'workspace', a git revision or DVC experiment of this project"),
+        (("mlflow:abc",), "holds no runs yet: 'dvc repro' makes one"),
+    ],
+)
+def test_an_unknown_run_is_refused(project: Path, arguments: tuple[str, ...], said: str, tmp_path: Path):
+    code, output = report(project, *arguments, "--output", str(tmp_path / "r.html"))
+    assert code == 1 and said in output and output.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("metrics/rounds.csv", None, "error: metrics/rounds.csv is missing: 'dvc repro' makes it"),
+        ("metrics/rounds.csv", b"round,loss\n1,2.0\n", "error: metrics/rounds.csv of workspace has no column accuracy"),
+        ("metrics/clients.csv", b"", "error: metrics/clients.csv of workspace has no column client"),
+        ("metrics/evaluation.json", b"{", "error: metrics/evaluation.json of workspace is not the JSON"),
+        ("params.yaml", b"a: 1\n", "error: params.yaml of workspace has no params of partition and train"),
+        ("params.yaml", b"a: [\n", "error: workspace: params.yaml, line 2 is not valid YAML"),
+    ],
+)
+def test_an_output_that_is_missing_or_wrong_is_named(
+    project: Path, altered: Callable[..., None], tmp_path: Path, name: str, content: bytes | None, said: str
+):
+    altered(name, content)
+    code, output = report(project, "--output", str(tmp_path / "r.html"))
+    assert code == 1 and output.startswith(said) and output.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_that_no_cache_has_are_left_out_and_said(project: Path, tmp_path: Path):
+    clone = tmp_path / "clone"
+    assert run(tmp_path, "git", "clone", "-q", str(project), str(clone)).returncode == 0
+    code, output = report(clone, "HEAD", "--output", str(tmp_path / "r.html"))
+    assert code == 0, output
+    sentence = "plots/predictions.csv of HEAD is in neither git, DVC's cache nor its remote"
+    assert sentence in output and sentence.replace("'", "&#39;") in (tmp_path / "r.html").read_text()
+
+
+def test_sizes_and_verdicts():
+    assert [comparison.size(n) for n in (0, 999, 1000, 1_305_840_000)] == ["0 B", "999 B", "1 kB", "1.31 GB"]
+    assert comparison.size(5e15) == "5e+03 TB"
+    table = pd.DataFrame({"class": [0, 1], "recall": [0.5, 0.9]})
+    other = pd.DataFrame({"class": [0, 2], "recall": [0.75, 0.1]})
+    runs = [type("R", (), {"classes": classes})() for classes in (table, other)]
+    rows = comparison.classes(runs, "recall")
+    assert [(row.name, row.values, row.verdict) for row in rows] == [
+        ("0", ("0.5000", "0.7500"), "better"),
+        ("1", ("0.9000", comparison.ABSENT), ""),
+        ("2", (comparison.ABSENT, "0.1000"), ""),
+    ]
+
+
+def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path, tmp_path: Path):
+    for command in (("show",), ("diff", "HEAD", "workspace")):
+        done = run(project, "dvc", "plots", *command, "--out", str(tmp_path / command[0]))
+        assert done.returncode == 0, done.stderr
+        page = (tmp_path / command[0] / "index.html").read_text()
+        points = [json.loads(point) for point in re.findall(r"\{[^{}]*\"round\"[^{}]*\"rev\"[^{}]*\}", page)]
+        measured = {(point["rev"], key) for point in points for key in ("loss", "accuracy") if key in point}
+        revisions = {"workspace"} if command == ("show",) else {"HEAD", "workspace"}
+        assert "workspace_plots_partition.png" in page  # pictures too, of the revisions whose cache has them
+        assert measured >= {(rev, key) for rev in revisions for key in ("loss", "accuracy")}
+        for rev, rounds in {"HEAD": 4, "workspace": 6}.items():
+            numbers = {int(point["round"]) for point in points if point["rev"] == rev}
+            assert numbers == (set(range(1, rounds + 1)) if rev in revisions else set())

@@ -1,0 +1,38 @@
+"""The stage refuses what does not belong together, before it predicts anything."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpipe.datasets.shards import Manifest, write_shards
+from fedpipe.errors import PipelineError
+from fedpipe.models import zoo as models
+from stages import evaluate as stage
+from tests import ROOT
+
+
+@pytest.fixture
+def project(
+    make_shards: Callable[[list[int]], Path], raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A project whose clients have 3 and 4 samples, with weights of a model, but without tests of the clients."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(make_shards([3, 4]), stage.CLIENTS)
+    stage.RAW.symlink_to(raw)
+    spec = models.ModelSpec("seed_cnn", (28, 28, 1), 10)
+    models.save_weights(stage.WEIGHTS, spec, models.initial_weights(spec, np.random.default_rng(1)))
+    return tmp_path
+
+
+def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
+    stage.CLIENT_TESTS.mkdir()
+    members = [np.arange(2), np.arange(2)]
+    write_shards(stage.CLIENT_TESTS, "mnist", *training_set, members, 10, of="0" * 64)
+    assert Manifest.read(stage.CLIENT_TESTS).clients == Manifest.read(stage.CLIENTS).clients
+    with pytest.raises(PipelineError, match="client_tests holds tests for the clients of another partition"):
+        stage.main()
+    assert not stage.METRICS.exists()

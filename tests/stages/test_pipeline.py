@@ -1,0 +1,275 @@
+"""The pipeline as DVC runs it, small: the same bits everywhere, nothing twice, and clear refusals.
+
+The clones train on 1,000 real images over 250 clients for two rounds, so that a round has two whole chunks of
+clients and a part of one, and evaluate on the whole test set.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+from fedpipe.datasets.shards import Shards
+
+SMALL = {
+    "  scheme: contiguous": "  scheme: iid",
+    "  clients: 600": "  clients: 250",
+    "  leave_out: 0": "  leave_out: 59000",
+    "  rounds: 10": "  rounds: 2",
+    "  clients_per_round: all": "  clients_per_round: 230",
+    "  local_epochs: 1": "  local_epochs: 2",
+    "    learning_rate: 0.02": "    learning_rate: 0.1",
+    "  client_test: none": "  client_test: same_distribution",
+}
+
+
+def edit(folder: Path, changes: dict[str, str]) -> None:
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+
+def environment(raw: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
+    return inherited | {"PATH": path, "FEDPIPE_MNIST_SOURCE": str(raw)}
+
+
+def repro(folder: Path, raw: Path, cpus: set[int] | None = None, pipe: bool = False) -> str:
+    """Runs ``dvc repro`` and returns what it said; through ``cat``, which ends only when no child is left, if asked."""
+    command = "dvc repro 2>&1 | cat" if pipe else "dvc repro 2>&1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment(raw),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=240,
+        preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return done.stdout
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+@pytest.fixture(scope="module")
+def first(clone: Callable[[str], Path], raw: Path) -> Path:
+    """A clone in which the small pipeline has run once."""
+    folder = clone("first")
+    edit(folder, SMALL)
+    assert stages_run(repro(folder, raw, pipe=True)) == ["download", "partition", "train", "evaluate"]
+    return folder
+
+
+@pytest.mark.parametrize("cpus", [pytest.param(None, marks=pytest.mark.slow), 1])
+def test_another_clone_gives_the_same_bits(
+    clone: Callable[[str], Path], first: Path, raw: Path, cpus: int | None
+) -> None:
+    folder = clone("again-with-a-longer-path")
+    edit(folder, SMALL)
+    repro(folder, raw, cpus={min(os.sched_getaffinity(0))} if cpus else None)
+    assert (folder / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
+
+
+def test_outputs(first: Path) -> None:
+    rounds = pd.read_csv(first / "metrics/rounds.csv")
+    assert rounds["round"].tolist() == [1, 2] and (rounds["clients"] == 230).all() and (rounds["examples"] == 920).all()
+    assert rounds["loss"][1] < rounds["loss"][0]
+    assert (rounds["bytes_down"] == 230 * 4 * 54_410).all()
+    weights = load_file(first / "models/weights.safetensors")
+    assert sum(w.size for w in weights.values()) == 54_410 and all(np.isfinite(w).all() for w in weights.values())
+    evaluation = json.loads((first / "metrics/evaluation.json").read_text())
+    predictions = pd.read_csv(first / "plots/predictions.csv")
+    assert len(predictions) == 10_000
+    assert evaluation["accuracy"] == (predictions["actual"] == predictions["predicted"]).mean() > 0.15
+    clients = pd.read_csv(first / "metrics/clients.csv")
+    assert evaluation["clients"]["mean"] == pytest.approx(clients["accuracy"].mean())
+    assert evaluation["clients"]["worst"] == clients["accuracy"].min()
+    assert (clients["test_samples"] == 1).all() and set(clients["test_accuracy"]) == {0, 1}
+    assert evaluation["clients_test"]["mean"] == pytest.approx(clients["test_accuracy"].mean())
+    assert evaluation["clients_test"]["samples"] == 250
+    partition = json.loads((first / "metrics/partition.json").read_text())
+    assert (partition["clients"], partition["samples"]) == (250, 1_000)
+    for name in ("partition", "training", "confusion", "clients"):
+        assert (first / f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert len((first / "logs/train/rounds.log").read_text().splitlines()) == 2
+
+
+def test_one_mlflow_run_with_training_and_evaluation(first: Path) -> None:
+    with sqlite3.connect(first / "mlflow.db") as store:
+        runs = store.execute("select run_uuid, name, status from runs").fetchall()
+        assert [(name, status) for _, name, status in runs] == [("seed_cnn iid 250 clients 2 rounds", "FINISHED")]
+        metrics = dict(store.execute("select key, value from latest_metrics").fetchall())
+    evaluation = json.loads((first / "metrics/evaluation.json").read_text())
+    assert metrics["test.accuracy"] == evaluation["accuracy"]
+    assert metrics["test.clients.worst"] == evaluation["clients"]["worst"]
+    assert metrics["test.clients_test.mean"] == evaluation["clients_test"]["mean"]
+    partition = json.loads((first / "metrics/partition.json").read_text())
+    assert metrics["partition.entropy.mean"] == partition["entropy"]["mean"]
+    assert metrics["partition.sizes.gini"] == partition["sizes"]["gini"]
+    assert metrics["accuracy"] == pytest.approx(pd.read_csv(first / "metrics/rounds.csv")["accuracy"].iloc[-1])
+
+
+def test_nothing_changed_runs_nothing(first: Path, raw: Path) -> None:
+    before = (first / "dvc.lock").read_bytes()
+    output = repro(first, raw)
+    assert stages_run(output) == [] and "Data and pipelines are up to date" in output
+    assert (first / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "changed"),
+    [
+        ({"batch_size: 1000": "batch_size: 500"}, "evaluate"),
+        ({"momentum: 0.0": "momentum: 0.9"}, "train"),
+        ({"leave_out: 59000": "leave_out: 58000"}, "partition"),
+        ({"read_timeout: 30": "read_timeout: 40"}, "download"),
+    ],
+)
+def test_a_changed_param_concerns_one_stage(first: Path, raw: Path, changes: dict[str, str], changed: str) -> None:
+    original = (first / "params.yaml").read_text()
+    edit(first, changes)
+    try:
+        done = subprocess.run(
+            ["dvc", "status", "--json"], cwd=first, env=environment(raw), capture_output=True, text=True, check=True
+        )
+    finally:
+        (first / "params.yaml").write_text(original)
+    assert list(json.loads(done.stdout)) == [changed]
+
+
+def test_changed_rounds_train_again_but_do_not_partition(first: Path, raw: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(first, other, symlinks=True)
+    edit(other, {"rounds: 2": "rounds: 3"})
+    assert stages_run(repro(other, raw)) == ["train", "evaluate"]
+    assert len(pd.read_csv(other / "metrics/rounds.csv")) == 3
+
+
+def test_a_refusal_under_dvc_keeps_the_old_outputs(first: Path, raw: Path) -> None:
+    original, before = (first / "params.yaml").read_text(), outputs(first)
+    edit(first, {"rate: 0.1\n": "rate: 1.0e+30\n"})
+    try:
+        done = subprocess.run(["dvc", "repro"], cwd=first, env=environment(raw), capture_output=True, text=True)
+    finally:
+        (first / "params.yaml").write_text(original)
+    assert done.returncode != 0 and "error: round 1: the updates of all 230 clients were not finite" in done.stderr
+    assert outputs(first) == before
+
+
+def stage(folder: Path, name: str, raw: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{name}"],
+        cwd=folder,
+        env=environment(raw) | {"FEDPIPE_TRACKING": "off"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes()
+        for name in ("models", "metrics", "plots")
+        for path in sorted((folder / name).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"  rounds: 2": "  rouns: 2"}, "error: params.yaml: "),
+        ({"batch_size: 20": "batch_size: 0"}, "error: params.yaml: 'train.batch_size' is 0: should be greater than"),
+        (
+            {"per_round: 230": "per_round: 251"},
+            "error: params.yaml: 'train.clients_per_round' is 251, but there are 250 clients",
+        ),
+        ({"rate: 0.1\n": "rate: 1.0e+30\n"}, "error: round 1: the updates of all 230 clients were not finite"),
+    ],
+)
+def test_bad_params_end_training_with_a_sentence(first: Path, raw: Path, changes: dict[str, str], said: str) -> None:
+    original, before = (first / "params.yaml").read_text(), outputs(first)
+    edit(first, changes)
+    try:
+        done = stage(first, "train", raw)
+    finally:
+        (first / "params.yaml").write_text(original)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith(said), done.stderr
+    assert "Traceback" not in done.stderr and outputs(first) == before
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_a_flipped_byte_in_a_shard_is_named(first: Path, raw: Path, name: str) -> None:
+    path, before = first / "data/clients/shards.safetensors", outputs(first)
+    content = path.read_bytes()
+    path.chmod(0o644)
+    shards = Shards.open(path.parent)
+    place = shards.images_start + shards.offsets[3] * shards.pixels
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    try:
+        done = stage(first, name, raw)
+    finally:
+        path.write_bytes(content)
+    assert done.returncode == 1 and "shards.safetensors: the shard of client 3 is changed" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and outputs(first) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_training_leaves_no_worker_and_no_output(first: Path, raw: Path, number: signal.Signals) -> None:
+    original, before = (first / "params.yaml").read_text(), outputs(first)
+    edit(first, {"rounds: 2": "rounds: 100000"})
+    log = first / "logs/train/rounds.log"
+    log.unlink(missing_ok=True)
+    try:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "stages.train"],
+            cwd=first,
+            env=environment(raw) | {"FEDPIPE_TRACKING": "off"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while not (log.is_file() and log.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        workers = [child for child in psutil.Process(driver.pid).children() if "worker_binary" in child.name()]
+        assert len(workers) == 1
+        os.kill(driver.pid, number)
+        said, _ = driver.communicate(timeout=20)  # ends only when nobody holds the pipe any more
+        assert driver.returncode == (130 if number == signal.SIGINT else -number)
+        psutil.wait_procs(workers, timeout=5)
+        assert not any(worker.is_running() for worker in workers)
+        assert "Traceback" not in said
+    finally:
+        (first / "params.yaml").write_text(original)
+    assert outputs(first) == before
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_of_the_defaults_writes_the_committed_lock(clone: Callable[[str], Path], raw: Path) -> None:
+    folder = clone("defaults")
+    committed = (folder / "dvc.lock").read_bytes()
+    (folder / "dvc.lock").unlink()
+    repro(folder, raw)
+    assert (folder / "dvc.lock").read_bytes() == committed
