@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from fedpipe.config.choices import ChoosingSection
 from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate, Promote
 from fedpipe.config.partition import Partition
@@ -74,10 +75,11 @@ def load(section: type[S], path: Path = PARAMS_FILE) -> S:
         if key not in content:
             problems.append(f"section '{key}' is missing")
             continue
+        fitting = kind.fitting(content[key]) if issubclass(kind, ChoosingSection) else kind
         try:
-            sections[kind] = kind.model_validate(content[key])
+            sections[kind] = fitting.model_validate(content[key])
         except ValidationError as error:
-            problems += _problems(kind, key, error)
+            problems += _problems(fitting, key, error)
     if problems:
         raise PipelineError(f"{path}: {'; '.join(problems)}")
     return cast(S, sections[section])
@@ -97,7 +99,8 @@ def _problems(section: type[Section], name: str, error: ValidationError) -> list
         elif item["type"] == "missing":
             problems[key] = f"key '{key}' is missing"
         else:
-            said = item["msg"][0].lower() + item["msg"][1:]
+            said = item["msg"].removeprefix("Value error, ")
+            said = said[0].lower() + said[1:]
             if isinstance(item["input"], dict) and item["type"] == "value_error":
                 problems[key] = f"'{key}': {item['ctx']['error']}"  # about several keys of a section, and says which
                 continue
