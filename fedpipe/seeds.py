@@ -14,6 +14,10 @@ class Purpose(IntEnum):
     PARTITION = 1
     INITIAL_WEIGHTS = 2
     COHORT = 3
+    SHUFFLE = 4
+    DROPOUT = 5
+    CLIENT = 6  # what an algorithm or an aggregator draws at a client
+    SERVER = 7  # and at the server
     FEATURES = 21
     TRAIN_NOISE = 22
     TEST_NOISE = 23

@@ -7,10 +7,9 @@ from fedpipe.config.download import DatasetName, Download, IdxFiles, OwnDataset,
 from fedpipe.config.judge import Evaluate, McNemar, Promote
 from fedpipe.config.loading import PARAMS_FILE, SECTIONS, load, parse_yaml, read_yaml
 from fedpipe.config.partition import QUANTITY_NAMES, SCHEME_NAMES, Concept, Features, Partition
-from fedpipe.config.train import MODEL_NAMES, Optimizer, Train
+from fedpipe.config.train import Optimizer, Train
 
 __all__ = [
-    "MODEL_NAMES",
     "PARAMS_FILE",
     "QUANTITY_NAMES",
     "SCHEME_NAMES",

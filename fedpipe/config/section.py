@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 # 2**32 - 1: every library that takes a seed takes one of this size.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 # What TensorFlow counts with int32 must stay below 2**31, also multiplied.
 Count = Annotated[int, Field(ge=1, le=10**6)]
 

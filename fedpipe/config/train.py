@@ -1,10 +1,35 @@
-"""Section ``train``: model, cohort, client work and server step."""
+"""Section ``train``: model, algorithm, cohort, client work and server step."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fedpipe.config.section import Count, Positive, Section, Seed
+from fedpipe.config.choices import ChoosingSection, chosen_from
+from fedpipe.config.registry import Registry
+from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
+
+ALGORITHMS = Registry("fedpipe.algorithms")
+AGGREGATORS = Registry("fedpipe.aggregators")
+MODELS = Registry("fedpipe.models")
+LOSSES = Registry("fedpipe.losses")
+METRICS = Registry("fedpipe.metrics")
+
+
+class Schedule(Section):
+    """How a learning rate changes over the rounds (fedpipe/learning/schedules.py has the formulas)."""
+
+    name: Literal["constant", "step", "exponential", "cosine"] = "constant"
+    warm_up: Annotated[int, Field(ge=0, le=10**6)] = 0
+    every: Count = 1
+    factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    rounds: Count = 1
+    end: Rate = 0.0
+
+    @model_validator(mode="after")
+    def _cosine_comes_after_the_warm_up(self) -> "Schedule":
+        if self.name == "cosine" and self.rounds <= self.warm_up:
+            raise ValueError(f"cosine needs 'rounds' above 'warm_up' ({self.warm_up}), not {self.rounds}")
+        return self
 
 
 class Optimizer(Section):
@@ -12,7 +37,8 @@ class Optimizer(Section):
 
     name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"]
     learning_rate: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)]
+    momentum: Rate
+    schedule: Schedule = Schedule()
 
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> "Optimizer":
@@ -21,20 +47,61 @@ class Optimizer(Section):
         return self
 
 
-ModelName = Literal["seed_cnn", "mcmahan_2nn", "mcmahan_cnn"]
-MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
+class ClientOptimizer(Optimizer):
+    """The clients' optimizer, and what is done to a gradient before its step."""
+
+    weight_decay: NotNegative = 0.0
+    clip_norm: NotNegative = 0.0
 
 
-class Train(Section):
-    """Federated averaging: model, rounds, cohort, client work and server step."""
+class StopAt(Section):
+    """When training ends before its last round; null is never."""
 
-    model: ModelName
+    accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class Train(ChoosingSection):
+    """How the global model is trained."""
+
+    CHOICES: ClassVar[dict[str, Registry]] = {
+        "algorithm": ALGORITHMS,
+        "aggregator": AGGREGATORS,
+        "model": MODELS,
+        "loss": LOSSES,
+    }
+
+    algorithm: chosen_from(ALGORITHMS)  # type: ignore[valid-type]
+    aggregator: chosen_from(AGGREGATORS)  # type: ignore[valid-type]
+    model: chosen_from(MODELS)  # type: ignore[valid-type]
+    loss: chosen_from(LOSSES)  # type: ignore[valid-type]
+    metrics: list[chosen_from(METRICS)] = []  # type: ignore[valid-type]
     rounds: Count
     clients_per_round: Literal["all"] | Count
     local_epochs: Annotated[int, Field(ge=1, le=10**4)]
     batch_size: Count
-    client_optimizer: Optimizer
+    shuffle: bool
+    last_batch: Literal["keep", "drop"]
+    client_optimizer: ClientOptimizer
     server_optimizer: Optimizer
     client_weighting: Literal["examples", "uniform"]
     init: Literal["fresh", "champion"]
+    evaluate_every: Annotated[int, Field(ge=0, le=10**6)]
+    stop_at: StopAt = StopAt()
+    keep_best: bool
     seed: Seed
+
+    @model_validator(mode="after")
+    def _stopping_and_keeping_need_evaluation(self) -> "Train":
+        if not self.evaluate_every and self.stop_at.accuracy is not None:
+            raise ValueError("'train.stop_at.accuracy' needs the test accuracy of rounds: set 'train.evaluate_every' to 1")
+        if not self.evaluate_every and self.keep_best:
+            raise ValueError("'train.keep_best' needs the test accuracy of rounds: set 'train.evaluate_every' to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> "Train":
+        for key, registry in self.CHOICES.items():
+            check: Any = getattr(registry.module(getattr(self, key)), "check", None)
+            if check is not None:
+                check(self)
+        return self

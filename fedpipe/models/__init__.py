@@ -1,1 +1,1 @@
-"""The models, their layers and the files of their weights."""
+"""The models, one per file; the file's name is the value of ``train.model`` (docs/extending.md)."""

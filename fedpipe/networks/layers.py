@@ -1,17 +1,21 @@
 """Layers as functions of weights, where TensorFlow's own are not fast or not certain enough.
 
-TensorFlow's kernel for the gradient of max pooling takes half of an SGD step of the seed recipe's CNN;
+TensorFlow's kernel for the gradient of max pooling takes half of an SGD step of `baseline_cnn`;
 oneDNN's takes a fraction. TensorFlow swaps the one for the other in a graph pass, but only where it
 meets the forward op first, and inside a loop that is a matter of chance, so that one program has two speeds.
 Here the graph names oneDNN's kernels itself: fast in every process, and the same bits.
 """
 
-import tensorflow as tf
+from typing import Any
+
+from fedpipe.lazy import tf
+
+Tensor = Any  # tf.Tensor, which is not imported here
 
 _POOL = 2  # every model of the zoo pools 2x2 with stride 2
 
 
-def convolve_relu_pool(images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, padding: str) -> tf.Tensor:
+def convolve_relu_pool(images: Tensor, kernel: Tensor, bias: Tensor, padding: str) -> Tensor:
     """Convolution, bias, relu, 2x2 max pooling: float32 [n, h, w, c] -> [n, h', w', filters].
 
     The gradient is that of the textbook order, with less work: a pooled value is positive exactly where the
@@ -47,7 +51,7 @@ def convolve_relu_pool(images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, pa
     return block(images, kernel, bias)
 
 
-def _max_pool(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _max_pool(z: Tensor) -> tuple[Tensor, Tensor]:
     """oneDNN's max pooling: the pooled values and the workspace that its gradient wants."""
     pooled, workspace = _onednn("MaxPool", [z], [tf.float32, tf.uint8], explicit_paddings=_int_list([]))
     height, width = (None if side is None else side // _POOL for side in z.shape[1:3])
@@ -55,20 +59,20 @@ def _max_pool(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return pooled, workspace
 
 
-def _max_pool_gradient(z: tf.Tensor, pooled: tf.Tensor, upstream: tf.Tensor, workspace: tf.Tensor) -> tf.Tensor:
+def _max_pool_gradient(z: Tensor, pooled: Tensor, upstream: Tensor, workspace: Tensor) -> Tensor:
     """oneDNN's gradient of max pooling with respect to ``z``."""
     (dz,) = _onednn("MaxPoolGrad", [z, pooled, upstream, workspace], [tf.float32])
     dz.set_shape(z.shape)
     return dz
 
 
-def _int_list(values: list[int]) -> tf.compat.v1.AttrValue:
+def _int_list(values: list[int]) -> Any:
     return tf.compat.v1.AttrValue(list=tf.compat.v1.AttrValue.ListValue(i=values))
 
 
 def _onednn(
-    name: str, inputs: list[tf.Tensor], dtypes: list[tf.DType], **attributes: tf.compat.v1.AttrValue
-) -> list[tf.Tensor]:
+    name: str, inputs: list[Tensor], dtypes: list[Any], **attributes: Any
+) -> list[Tensor]:
     """Adds oneDNN's op ``name`` to the graph being built, in the form that TensorFlow's own pass gives it."""
     value = tf.compat.v1.AttrValue
     window = _int_list([1, _POOL, _POOL, 1])
@@ -84,3 +88,18 @@ def _onednn(
     graph = tf.compat.v1.get_default_graph()
     op = graph.create_op(f"_MklNative{name}", inputs, dtypes, name=f"OneDnn{name}", attrs=attributes)
     return list(op.outputs)
+
+
+def dense(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """A dense layer: float32 [n, inputs] -> [n, outputs]."""
+    return tf.matmul(x, kernel) + bias
+
+
+def dense_shapes(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of `dense`."""
+    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
+
+
+def convolution_shapes(name: str, side: int, channels: int, filters: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of a convolution with square kernels."""
+    return {f"{name}/kernel": (side, side, channels, filters), f"{name}/bias": (filters,)}

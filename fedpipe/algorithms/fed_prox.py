@@ -1,0 +1,32 @@
+"""FedProx: a client is pulled back to the global weights while it trains.
+
+Client k minimises F_k(w) + mu / 2 ||w - w_t||^2 instead of its own loss F_k, so each step's gradient gets
+mu (w - w_t) added, where w_t are the global weights. ``mu: 0`` is FedAvg.
+
+Source: Li et al. 2020, "Federated Optimization in Heterogeneous Networks", algorithm 2,
+https://arxiv.org/abs/1812.06127.
+"""
+
+from typing import Any
+
+from fedpipe.algorithms.fed_avg import server_update as server_update
+from fedpipe.config.section import NotNegative, Section
+from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.task import Task
+
+
+class Params(Section):
+    """``mu``: how strong the pull is."""
+
+    mu: NotNegative = 0.01
+
+
+def client_update(task: Task, server: Server, client: Client) -> Contribution:
+    """Trains on the client's samples with the proximal term."""
+    mu = task.algorithm.mu
+
+    def pull(gradients: list[Any], weights: list[Any]) -> list[Any]:
+        return [g + mu * (w - first) for g, w, first in zip(gradients, weights, server.weights, strict=True)]
+
+    local = task.train(server.weights, client, pull)
+    return Contribution(local.update, task.weight(client), local.measurements)

@@ -1,0 +1,76 @@
+"""How a client's graph gets at the client's data on the worker: its shard, and what an algorithm left with it.
+
+What a client keeps from round to round never leaves the worker's disk: a file per client and round, which the client's
+graph reads and writes. The driver says which round's file is the client's last one, so a round that is run again reads
+and writes the same.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from fedpipe.datasets.shards import Shards, read_shard_in_graph
+from fedpipe.learning.interface import Client, Tensors
+
+# (kept, finite) -> operations to wait for
+Keep = Callable[[Tensors, Any], list[Any]]
+
+
+class ClientReader:
+    """Reads clients on the worker, and writes what they keep."""
+
+    def __init__(self, shards: Path, kept: Path | None = None) -> None:
+        """Opens the shards.
+
+        Args:
+          shards: The folder of the shards, as the worker sees it.
+          kept: The folder for what clients keep, as the worker sees it; None for an algorithm that keeps nothing.
+
+        Raises:
+          PipelineError: There are no shards in the folder.
+        """
+        self._shards = Shards.open(shards)
+        self._kept = kept
+
+    @property
+    def who(self) -> tf.TensorSpec:
+        """What says which client it is: its id, or [id, round of its last file or -1] where something is kept."""
+        return tf.TensorSpec([] if self._kept is None else [2], tf.int32)
+
+    def read(self, who: Any, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
+        """A client's data, and how it keeps something.
+
+        Args:
+          who: As the property says.
+          round_number: int32 scalar.
+          first: What the client has kept before its first round, in the structure of what it keeps.
+        """
+        if self._kept is None:
+            images, labels = read_shard_in_graph(self._shards, who)
+            return Client(images, labels, who, round_number), lambda kept, finite: []
+        client, last = who[0], who[1]
+        images, labels = read_shard_in_graph(self._shards, client)
+        before = tf.nest.flatten(first)
+        sizes = [leaf.shape.num_elements() for leaf in before]
+
+        def together(leaves: Any) -> Any:
+            return tf.concat([tf.reshape(leaf, [-1]) for leaf in leaves], 0)
+
+        def stored() -> Any:
+            content = tf.io.read_file(self._path(client, last))
+            return tf.ensure_shape(tf.io.parse_tensor(content, tf.float32), [sum(sizes)])
+
+        values = tf.cond(last < 0, lambda: together(before), stored)
+        mine = [tf.reshape(part, leaf.shape) for part, leaf in zip(tf.split(values, sizes), before, strict=True)]
+
+        def keep(kept: Tensors, finite: Any) -> list[Any]:
+            content = tf.where(finite, together(tf.nest.flatten(kept)), values)
+            return [tf.io.write_file(self._path(client, round_number), tf.io.serialize_tensor(content))]
+
+        return Client(images, labels, client, round_number, tf.nest.pack_sequence_as(first, mine)), keep
+
+    def _path(self, client: Any, round_number: Any) -> Any:
+        name = tf.strings.join([tf.strings.as_string(client), tf.strings.as_string(round_number)], ".")
+        return tf.strings.join([f"{self._kept}/", name])

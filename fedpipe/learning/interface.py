@@ -1,0 +1,51 @@
+"""What an algorithm and an aggregator exchange with the process that runs them (docs/extending.md shows both whole)."""
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+Tensors = Any  # a tensor, or lists, tuples and dicts of tensors
+Nothing: tuple[()] = ()
+
+
+class Server(NamedTuple):
+    """What the server knows between two rounds."""
+
+    weights: list[Any]  # of the global model, float32
+    optimizer: Tensors  # state of the server optimizer
+    state: Tensors  # the algorithm's own
+    aggregator: Tensors  # the aggregator's own
+    round: Any  # int32: 1 in the first round
+
+
+class Client(NamedTuple):
+    """A client's data in a round. Randomness comes from `fedpipe.learning.randomness` with its ``id`` and ``round``."""
+
+    images: Any  # uint8 [n, height, width, channels]
+    labels: Any  # uint8 [n]
+    id: Any  # int32
+    round: Any  # int32
+    kept: Tensors = Nothing  # what the algorithm's client left in its last round, or its `client_init`
+
+
+class Contribution(NamedTuple):
+    """What a client sends, and what it keeps.
+
+    The server gets ``update`` through the aggregator, the weighted mean of ``means`` and the sums of ``sums``.
+    """
+
+    update: Tensors  # float32
+    weight: Any  # float32 scalar; 0 for a client without samples
+    measurements: "OrderedDict[str, Any]"  # sums for the record of the round: loss, correct, seen, and others
+    means: Tensors = Nothing  # float32, averaged with ``weight``
+    sums: Tensors = Nothing  # float32, summed
+    kept: Tensors = Nothing  # stays with the client
+
+
+class Total(NamedTuple):
+    """What the server gets from a cohort."""
+
+    update: Tensors  # what the aggregator made of the updates
+    means: Tensors
+    sums: Tensors
+    weight: Any  # the sum of the weights, float32
+    clients: Any  # how many clients contributed, int32

@@ -1,0 +1,158 @@
+"""A client's training on its own samples: a plain while loop over the shard in memory.
+
+A tf.data iterator per batch and a serialized data set per client, as in TFF's stock simulation, cost several times the
+arithmetic.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fedpipe.config.train import METRICS, Train
+from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client
+from fedpipe.learning.optimizers import RoundOptimizer
+from fedpipe.learning.randomness import seed_in_graph
+from fedpipe.networks.dropout import Dropout
+from fedpipe.networks.network import Network, scale
+from fedpipe.seeds import Purpose
+
+# (gradients, weights, batch's images, batch's labels) -> gradients
+GradientHook = Callable[[list[Any], list[Any]], list[Any]]
+
+
+class Local(NamedTuple):
+    """What local training leaves."""
+
+    weights: list[Any]  # after the last step
+    update: list[Any]  # first weights less last ones
+    steps: Any  # how many were taken, float32
+    measurements: "OrderedDict[str, Any]"  # sums over the examples seen, each under the weights before its step
+
+
+def train(
+    network: Network,
+    settings: Train,
+    optimizer: RoundOptimizer,
+    weights: list[Any],
+    client: Client,
+    hook: GradientHook | None = None,
+    steps: Any = None,
+) -> Local:
+    """Trains ``local_epochs`` over the client's samples (McMahan et al. 2017, algorithm 1, ClientUpdate).
+
+    Args:
+      network: The model.
+      settings: Section train of params.yaml: epochs, batches, order, weight decay, clipping.
+      optimizer: The clients' optimizer.
+      weights: What training starts from.
+      client: The samples.
+      hook: ``(gradients, weights) -> gradients``, applied to each step's mean gradient.
+      steps: At most so many steps (int32 scalar); None for all.
+    """
+    samples, size = tf.size(client.labels), settings.batch_size
+    batches = samples // size if settings.last_batch == "drop" else -(-samples // size)
+    total = batches * settings.local_epochs
+    if steps is not None:
+        total = tf.minimum(total, steps)
+    order = _order(settings, client, samples) if settings.shuffle else None
+    dropout_seed = seed_in_graph(settings.seed, Purpose.DROPOUT, client.round, client.id)
+    decay, clip_norm = settings.client_optimizer.weight_decay, settings.client_optimizer.clip_norm
+
+    def step(index: Any, now: Any, state: Any, sums: Any) -> tuple[Any, ...]:
+        start = (index % batches) * size
+        batch = slice(start, start + size)
+        if order is None:
+            images, labels = client.images[batch], tf.cast(client.labels[batch], tf.int32)
+        else:
+            chosen = order[index // batches, batch]
+            images, labels = tf.gather(client.images, chosen), tf.cast(tf.gather(client.labels, chosen), tf.int32)
+        dropout = Dropout(tf.random.experimental.stateless_fold_in(dropout_seed, index, alg="philox"))
+        with tf.GradientTape() as tape:
+            tape.watch(now)
+            logits = network.forward(now, scale(images), dropout)
+            losses = network.losses(labels, logits)
+            loss = tf.reduce_mean(losses)
+        gradients = tape.gradient(loss, now)
+        if hook is not None:
+            gradients = hook(gradients, now)
+        if decay:
+            gradients = [g + decay * w for g, w in zip(gradients, now, strict=True)]
+        if clip_norm:
+            gradients = clip(gradients, clip_norm)
+        state, now = optimizer.step(state, now, gradients)
+        return index + 1, now, state, _add(sums, settings, labels, losses, logits)
+
+    state = optimizer.at_round(optimizer.start(weights), client.round)
+    loop = (tf.constant(0), list(weights), state, _zero_sums(settings))
+    _, last, _, sums = tf.while_loop(lambda index, *_: index < total, step, loop)
+    update = [before - after for before, after in zip(weights, last, strict=True)]
+    return Local(last, update, tf.cast(total, tf.float32), sums)
+
+
+def full_gradient(network: Network, settings: Train, weights: list[Any], client: Client) -> tuple[list[Any], Any]:
+    """Mean gradient and mean loss over all of the client's samples under ``weights``, a batch at a time."""
+    samples, size = tf.size(client.labels), settings.batch_size
+
+    def step(start: Any, total: Any, gradients: Any) -> tuple[Any, ...]:
+        batch = slice(start, start + size)
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            logits = network.forward(weights, scale(client.images[batch]), Dropout())
+            loss = tf.reduce_sum(network.losses(tf.cast(client.labels[batch], tf.int32), logits))
+        more = tape.gradient(loss, weights)
+        return start + size, total + loss, [a + b for a, b in zip(gradients, more, strict=True)]
+
+    loop = (tf.constant(0), tf.constant(0.0), [tf.zeros_like(w) for w in weights])
+    _, loss, gradients = tf.while_loop(lambda start, *_: start < samples, step, loop)
+    count = tf.maximum(tf.cast(samples, tf.float32), 1.0)
+    return [g / count for g in gradients], loss / count
+
+
+def mean_loss(network: Network, weights: list[Any], client: Client, batch_size: int = 100) -> Any:
+    """Mean loss of the client's samples under ``weights``; 0 without samples."""
+    samples = tf.size(client.labels)
+
+    def step(start: Any, total: Any) -> tuple[Any, Any]:
+        batch = slice(start, start + batch_size)
+        logits = network.forward(weights, scale(client.images[batch]), Dropout())
+        return start + batch_size, total + tf.reduce_sum(
+            network.losses(tf.cast(client.labels[batch], tf.int32), logits)
+        )
+
+    _, loss = tf.while_loop(lambda start, _: start < samples, step, (tf.constant(0), tf.constant(0.0)))
+    return loss / tf.maximum(tf.cast(samples, tf.float32), 1.0)
+
+
+def clip(tensors: list[Any], norm: Any) -> list[Any]:
+    """``tensors`` scaled down to the L2 norm ``norm`` over all of them, if theirs is above it."""
+    found = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(t)) for t in tensors]))
+    factor = tf.minimum(1.0, tf.math.divide_no_nan(norm, found))
+    factor = tf.where(found > 0, factor, 1.0)
+    return [t * factor for t in tensors]
+
+
+def _order(settings: Train, client: Client, samples: Any) -> Any:
+    """A new order of the samples for each epoch: int32 [epochs, n]."""
+    seed = seed_in_graph(settings.seed, Purpose.SHUFFLE, client.round, client.id)
+    shape = tf.stack([settings.local_epochs, samples])
+    drawn = tf.random.stateless_uniform(shape, seed, None, None, tf.int32, alg="philox")
+    return tf.argsort(drawn, axis=1, stable=True)
+
+
+def _zero_sums(settings: Train) -> "OrderedDict[str, Any]":
+    sums = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(0, tf.int64))
+    return OrderedDict(sums, **{name: tf.constant(0.0) for name in settings.metrics})
+
+
+def _add(sums: Any, settings: Train, labels: Any, losses: Any, logits: Any) -> "OrderedDict[str, Any]":
+    hits = METRICS.module("accuracy").per_example(labels, logits)
+    added = OrderedDict(
+        loss=sums["loss"] + tf.reduce_sum(losses),
+        correct=sums["correct"] + tf.reduce_sum(hits),
+        seen=sums["seen"] + tf.size(labels, out_type=tf.int64),
+    )
+    for name in settings.metrics:
+        measured = tf.cast(METRICS.module(name).per_example(labels, logits), tf.float32)
+        added[name] = sums[name] + tf.reduce_sum(measured)
+    return added

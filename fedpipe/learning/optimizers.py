@@ -1,0 +1,46 @@
+"""TFF's optimizers by name, with a learning rate that may change from round to round."""
+
+from collections import OrderedDict
+from typing import Any
+
+from fedpipe.config.train import Optimizer
+from fedpipe.learning.schedules import rates
+from fedpipe.lazy import tf, tff
+
+
+class RoundOptimizer:
+    """An optimizer of ``tff.learning.optimizers`` whose rate is that of the round."""
+
+    def __init__(self, settings: Optimizer, rounds: int) -> None:
+        """``rounds``: how many rounds there are, for the rates of a schedule."""
+        self._optimizer = _build(settings)
+        self._rates = rates(settings, rounds)
+
+    def start(self, weights: Any) -> Any:
+        """The state before the first step; ``weights`` are tensors or specs."""
+        return self._optimizer.initialize(tuple(tf.TensorSpec(w.shape, w.dtype) for w in weights))
+
+    def at_round(self, state: Any, round_number: Any) -> Any:
+        """``state`` with the rate of a round (int32 scalar, 1 for the first)."""
+        if self._rates is None:
+            return state
+        rate = tf.gather(tf.constant(self._rates), tf.minimum(round_number, len(self._rates)) - 1)
+        return self._optimizer.set_hparams(state, OrderedDict(learning_rate=rate))
+
+    def step(self, state: Any, weights: Any, gradients: Any) -> tuple[Any, list[Any]]:
+        """The state and the weights after one step."""
+        state, weights = self._optimizer.next(state, tuple(weights), tuple(gradients))
+        return state, list(weights)
+
+
+def _build(settings: Optimizer) -> Any:
+    optimizers = tff.learning.optimizers
+    if settings.name == "sgd":
+        return optimizers.build_sgdm(settings.learning_rate, settings.momentum or None)
+    build = {
+        "adam": optimizers.build_adam,
+        "adagrad": optimizers.build_adagrad,
+        "rmsprop": optimizers.build_rmsprop,
+        "yogi": optimizers.build_yogi,
+    }[settings.name]
+    return build(settings.learning_rate)

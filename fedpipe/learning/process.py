@@ -1,0 +1,284 @@
+"""From an algorithm, an aggregator and a model to computations of TFF, and to a `tff.learning` process made of them.
+
+A client of TFF is here a group of clients: their ids go in, one accumulator comes out. Inside, a while loop takes the
+clients one after the other, so that TFF's own cost of a client (about 1 ms) is paid once per group; algorithms and
+aggregators still see single clients. Structures are flattened to tuples of tensors at the border to TFF.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors, Total
+from fedpipe.learning.task import Task
+from fedpipe.networks.network import Weights
+
+ClientUpdate = Callable[[Task, Server, Client], Contribution]
+ServerUpdate = Callable[[Task, Server, Total], Server]
+
+
+class Accumulator(NamedTuple):
+    """What is carried from client to client: sums, but for ``update``, which the aggregator merges."""
+
+    update: Tensors
+    weight: Any
+    means: Tensors
+    sums: Tensors
+    measurements: "OrderedDict[str, Any]"
+
+
+class Layout:
+    """A structure of tensors, and the tuple of its leaves that TFF gets in its place."""
+
+    def __init__(self, structure: Any) -> None:
+        """``structure``: tensors or specs in any nesting of tuples, lists and dicts."""
+        self.specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), structure)
+        leaves = tf.nest.flatten(self.specs)
+        types = [tff.TensorType(leaf.dtype.as_numpy_dtype, leaf.shape) for leaf in leaves]
+        self.type = tff.StructWithPythonType(types, tuple)
+
+    def pack(self, leaves: Sequence[Any]) -> Any:
+        """The structure with ``leaves``."""
+        return tf.nest.pack_sequence_as(self.specs, list(leaves))
+
+    @property
+    def signature(self) -> list[tf.TensorSpec]:
+        """The leaves' specs."""
+        return tf.nest.flatten(self.specs)
+
+
+def flat(structure: Any) -> tuple[Any, ...]:
+    """The leaves of a structure."""
+    return tuple(tf.nest.flatten(structure))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One way down to the clients and up again, as TFF computations. A round has one, or several in turn."""
+
+    prepare: tff.Computation  # server -> message
+    work: tff.Computation  # (message, ids int32 [group, ...]) -> accumulator
+    zero: tff.Computation  # -> accumulator
+    merge: tff.Computation  # (accumulator, accumulator) -> accumulator
+    update: tff.Computation  # (server, accumulator) -> (server, measurements)
+    ids_type: tff.Type
+
+
+@dataclass(frozen=True)
+class Process:
+    """A whole training: its start, its passes, and how to look into the state."""
+
+    initialize: tff.Computation  # -> server
+    passes: tuple[Pass, ...]
+    get_weights: tff.Computation  # server -> weights
+    server: Layout
+    measurements: tuple[str, ...]  # names, in the order of the last pass's measurements
+    bytes_down: int  # to one client in one round
+    bytes_up: int  # from one client in one round
+
+
+def build_process(
+    task: Task, algorithm: ModuleType, aggregator: ModuleType, first: Weights, clients: ClientReader
+) -> Process:
+    """Composes a training.
+
+    Args:
+      task: Model and params.
+      algorithm: A file of fedpipe/algorithms.
+      aggregator: A file of fedpipe/aggregators.
+      first: The weights before the first round.
+      clients: How a client's data is read on the worker.
+    """
+
+    def start() -> Server:
+        weights = [tf.constant(w) for w in first]
+        return Server(
+            weights=weights,
+            optimizer=task.server_optimizer.start(weights),
+            state=_optional(algorithm, "server_init", task),
+            aggregator=_optional(aggregator, "server_init", task),
+            round=tf.constant(1),
+        )
+
+    with tf.Graph().as_default():
+        server = Layout(tf.nest.map_structure(tf.convert_to_tensor, start()))
+    steps = algorithm.passes(task) if hasattr(algorithm, "passes") else ((algorithm.client_update, algorithm.server_update),)
+    built = [
+        _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=step is steps[-1])
+        for step in steps
+    ]
+
+    @tff.tensorflow.computation
+    def initialize():  # type: ignore[no-untyped-def]
+        return flat(tf.nest.map_structure(tf.convert_to_tensor, start()))
+
+    @tff.tensorflow.computation(server.type)
+    def get_weights(state):  # type: ignore[no-untyped-def]
+        return tuple(tf.identity(w) for w in server.pack(state).weights)
+
+    return Process(
+        initialize=initialize,
+        passes=tuple(one for one, *_ in built),
+        get_weights=get_weights,
+        server=server,
+        measurements=built[-1][1],
+        bytes_down=sum(down for _, _, down, _ in built),
+        bytes_up=sum(up for _, _, _, up in built),
+    )
+
+
+def _build_pass(
+    task: Task,
+    aggregator: ModuleType,
+    clients: ClientReader,
+    server: Layout,
+    client_update: ClientUpdate,
+    server_update: ServerUpdate,
+    *,
+    algorithm: ModuleType,
+    last: bool,
+) -> tuple[Pass, tuple[str, ...], int, int]:
+    """A pass, the names of its measurements, and its bytes to and from a client."""
+
+    def shown(state: Server) -> Server:
+        """What clients see of the server."""
+        own = _optional(algorithm, "broadcast", task, state, otherwise=state.state)
+        of_aggregator = _optional(aggregator, "broadcast", task, state.aggregator, otherwise=state.aggregator)
+        return state._replace(optimizer=Nothing, state=own, aggregator=of_aggregator)
+
+    with tf.Graph().as_default():
+        message = Layout(shown(server.pack([tf.zeros(s.shape, s.dtype) for s in server.signature])))
+    @tf.function(autograph=False)
+    def contribute(who: Any, *leaves: Any) -> Any:
+        seen: Server = message.pack(leaves)
+        client, keep = clients.read(who, seen.round, _optional(algorithm, "client_init", task))
+        sent = client_update(task, seen, client)
+        finite = _finite(sent)
+        with tf.control_dependencies(keep(sent.kept, finite) if last else []):
+            sent = _leave_out(sent, finite)
+        return Accumulator(
+            update=aggregator.encode(task, seen.aggregator, sent.update, sent.weight, client),
+            weight=sent.weight,
+            means=tf.nest.map_structure(lambda t: t * sent.weight, sent.means),
+            sums=sent.sums,
+            measurements=_measurements(sent, client, finite),
+        )
+
+    traced = contribute.get_concrete_function(clients.who, *message.signature)
+    one: Accumulator = traced.structured_outputs
+    sent_bytes = _size([one.update, one.means, one.sums])
+    if getattr(aggregator, "COLLECTS", False):
+        stacked = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), one.update)
+        one = one._replace(update=stacked)
+    accumulator = Layout(one)
+    group_type = tff.TensorType(np.int32, [None, *clients.who.shape])
+
+    def none() -> Accumulator:
+        zeros = [tf.zeros([side or 0 for side in s.shape], s.dtype) for s in accumulator.signature]
+        return accumulator.pack(zeros)
+
+    def merged(a: Accumulator, b: Accumulator) -> Accumulator:
+        def stack(x: Any, y: Any) -> Any:
+            return tf.concat([x, y], 0)
+
+        join = stack if getattr(aggregator, "COLLECTS", False) else getattr(aggregator, "merge", tf.add)
+        added = tf.nest.map_structure(tf.add, a[1:], b[1:])
+        return Accumulator(tf.nest.map_structure(join, a.update, b.update), *added)
+
+    @tff.tensorflow.computation(server.type)
+    def prepare(state):  # type: ignore[no-untyped-def]
+        return flat(tf.nest.map_structure(tf.identity, shown(server.pack(state))))
+
+    @tff.tensorflow.computation
+    def zero():  # type: ignore[no-untyped-def]
+        return flat(none())
+
+    @tff.tensorflow.computation(message.type, group_type)
+    def work(leaves, group):  # type: ignore[no-untyped-def]
+        leaves = [tf.identity(leaf) for leaf in leaves]
+
+        def body(index: Any, *so_far: Any) -> tuple[Any, ...]:
+            added = flat(merged(accumulator.pack(so_far), accumulator.pack(flat(traced(group[index], *leaves)))))
+            return index + 1, *(tf.ensure_shape(t, s.shape) for t, s in zip(added, accumulator.signature, strict=True))
+
+        _, *total = tf.while_loop(
+            lambda index, *_: index < tf.shape(group)[0],
+            body,
+            (tf.constant(0), *flat(none())),
+            shape_invariants=(tf.TensorShape([]), *(s.shape for s in accumulator.signature)),
+            parallel_iterations=1,
+        )
+        return tuple(total)
+
+    @tff.tensorflow.computation(accumulator.type, accumulator.type)
+    def merge(a, b):  # type: ignore[no-untyped-def]
+        return flat(merged(accumulator.pack(a), accumulator.pack(b)))
+
+    @tff.tensorflow.computation(server.type, accumulator.type)
+    def update(state, total):  # type: ignore[no-untyped-def]
+        before: Server = server.pack(state)
+        sums: Accumulator = accumulator.pack(total)
+        made, kept_by_aggregator = aggregator.finish(task, before.aggregator, sums.update, sums.weight, before.round)
+        cohort = Total(
+            update=made,
+            means=tf.nest.map_structure(lambda t: tf.math.divide_no_nan(t, sums.weight), sums.means),
+            sums=sums.sums,
+            weight=sums.weight,
+            clients=sums.measurements["clients"],
+        )
+        after = server_update(task, before._replace(aggregator=kept_by_aggregator), cohort)
+        after = after._replace(round=before.round + (1 if last else 0))
+        return flat(tf.nest.map_structure(tf.identity, after)), flat(sums.measurements)
+
+    names = tuple(sorted(one.measurements))  # the order in which tf.nest flattens
+    told: Server = message.specs
+    sent_down = _size([told.weights, told.state, told.aggregator])
+    return Pass(prepare, work, zero, merge, update, group_type), names, sent_down, sent_bytes
+
+
+def _optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = Nothing) -> Any:
+    """What the function ``name`` of a file returns, or ``otherwise`` if the file has none."""
+    function = getattr(module, name, None)
+    return otherwise if function is None else function(*arguments)
+
+
+def _size(structure: Any) -> int:
+    """Bytes of the tensors of a structure; a side that is not known is one row."""
+    leaves = tf.nest.flatten(structure)
+    return sum(int(np.prod([side or 1 for side in leaf.shape])) * leaf.dtype.size for leaf in leaves)
+
+
+def _finite(sent: Contribution) -> Any:
+    """Whether all that a client sends is finite, as a bool scalar."""
+    # One reduction per tensor: a sum is finite only if no term is NaN or infinite, and clients' updates are far from
+    # the sizes at which finite terms overflow.
+    parts = [*flat(sent.update), *flat(sent.means), *flat(sent.sums), sent.weight]
+    parts += [value for value in sent.measurements.values() if value.dtype.is_floating]
+    return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
+
+
+def _leave_out(sent: Contribution, finite: Any) -> Contribution:
+    """Zeroes everything a client sends if a part of it is not finite."""
+
+    def zeroed(value: Any) -> Any:
+        return tf.where(finite, value, tf.zeros_like(value))
+
+    return tf.nest.map_structure(zeroed, sent._replace(kept=Nothing))
+
+
+def _measurements(sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Any]":
+    """What the client measured, and the counts that every round has."""
+    counted = tf.cast(finite, tf.int64)
+    return OrderedDict(
+        sent.measurements,
+        clients=tf.cast(finite, tf.int32),
+        examples=tf.size(client.labels, out_type=tf.int64) * counted,
+        non_finite=1 - tf.cast(finite, tf.int32),
+    )

@@ -1,0 +1,86 @@
+"""What algorithms and aggregators are given: the model, the params, and the steps that all of them share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fedpipe.config.train import Train
+from fedpipe.lazy import tf
+from fedpipe.learning import local_training
+from fedpipe.learning.interface import Client, Server
+from fedpipe.learning.local_training import GradientHook, Local
+from fedpipe.learning.optimizers import RoundOptimizer
+from fedpipe.learning.randomness import seed_in_graph
+from fedpipe.networks.network import Network
+from fedpipe.seeds import Purpose
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training that is described but not started."""
+
+    network: Network
+    settings: Train
+    clients: int  # how many there are altogether
+
+    @property
+    def algorithm(self) -> Any:
+        """The params of the algorithm: the section of its name."""
+        return self.settings.params_of("algorithm")
+
+    @property
+    def aggregator(self) -> Any:
+        """The params of the aggregator: the section of its name."""
+        return self.settings.params_of("aggregator")
+
+    @cached_property
+    def client_optimizer(self) -> RoundOptimizer:
+        """The clients' optimizer."""
+        return RoundOptimizer(self.settings.client_optimizer, self.settings.rounds)
+
+    @cached_property
+    def server_optimizer(self) -> RoundOptimizer:
+        """The server's optimizer."""
+        return RoundOptimizer(self.settings.server_optimizer, self.settings.rounds)
+
+    def zeros(self) -> list[Any]:
+        """Zeros in the shapes of the model's weights."""
+        return [tf.zeros(shape) for shape in self.network.shapes.values()]
+
+    def train(
+        self, weights: list[Any], client: Client, hook: GradientHook | None = None, steps: Any = None
+    ) -> Local:
+        """Local training from ``weights`` (`local_training.train`)."""
+        return local_training.train(
+            self.network, self.settings, self.client_optimizer, weights, client, hook, steps
+        )
+
+    def full_gradient(self, weights: list[Any], client: Client) -> tuple[list[Any], Any]:
+        """Mean gradient and mean loss of the client's samples (`local_training.full_gradient`)."""
+        return local_training.full_gradient(self.network, self.settings, weights, client)
+
+    def loss(self, weights: list[Any], client: Client) -> Any:
+        """Mean loss of the client's samples (`local_training.mean_loss`)."""
+        return local_training.mean_loss(self.network, weights, client)
+
+    def weight(self, client: Client) -> Any:
+        """The client's weight in a mean as ``train.client_weighting`` says, float32; 0 without samples."""
+        examples = tf.cast(tf.size(client.labels), tf.float32)
+        return examples if self.settings.client_weighting == "examples" else tf.cast(examples > 0, tf.float32)
+
+    def client_seed(self, client: Client) -> Any:
+        """A seed int32 [2] for what an algorithm or an aggregator draws at a client in this round."""
+        return seed_in_graph(self.settings.seed, Purpose.CLIENT, client.round, client.id)
+
+    def server_seed(self, round_number: Any) -> Any:
+        """A seed int32 [2] for what an algorithm or an aggregator draws at the server in this round."""
+        return seed_in_graph(self.settings.seed, Purpose.SERVER, round_number)
+
+    def server_step(self, server: Server, update: list[Any]) -> Server:
+        """A step of the server optimizer, with ``update`` in the place of the gradient.
+
+        Source: Reddi et al. 2021, "Adaptive Federated Optimization", algorithm 1; SGD at rate 1 is plain averaging.
+        """
+        state = self.server_optimizer.at_round(server.optimizer, server.round)
+        state, weights = self.server_optimizer.step(state, server.weights, update)
+        return server._replace(weights=weights, optimizer=state)

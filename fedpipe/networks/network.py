@@ -1,0 +1,108 @@
+"""A model, built from its file: shapes, first weights, forward pass, loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedpipe.config.train import LOSSES, MODELS
+from fedpipe.errors import PipelineError
+from fedpipe.lazy import tf
+from fedpipe.networks.dropout import Dropout
+from fedpipe.networks.spec import ModelSpec, Shapes
+
+Weights = list[np.ndarray]
+Forward = Callable[[Any, Any, Dropout], Any]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model for one image shape and number of classes."""
+
+    spec: ModelSpec
+    shapes: Shapes
+    # (weights, images float32 [n, h, w, c] in [0, 1], dropout) -> logits float32 [n, classes]
+    forward: Forward
+
+    @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    def losses(self, labels: Any, logits: Any) -> Any:
+        """The loss float32 [n] of each example, from labels int32 [n] and logits float32 [n, classes]."""
+        return LOSSES.module(self.spec.loss).losses(self.spec.loss_params, labels, logits)
+
+    def first_weights(self, rng: np.random.Generator) -> Weights:
+        """Weights drawn from ``rng``: Glorot-uniform kernels and zero biases, float32.
+
+        Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural
+        networks", equation 16: U(-limit, limit) with limit = sqrt(6 / (fan in + fan out)).
+        """
+        return [_glorot_uniform(shape, rng) for shape in self.shapes.values()]
+
+    def classifier(self, weights: Weights) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from uint8 images [n, h, w, c] to logits float32 [n, classes]."""
+        constants = [tf.constant(w) for w in weights]
+        forward = self.forward
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *self.spec.image_shape], tf.uint8)])
+        def logits(images: Any) -> Any:
+            return forward(constants, scale(images), Dropout())
+
+        def classify(images: np.ndarray) -> np.ndarray:
+            if not len(images):  # oneDNN's kernels refuse an empty batch
+                return np.empty((0, self.spec.classes), np.float32)
+            return logits(images).numpy()
+
+        return classify
+
+    def predictor(self, weights: Weights) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from uint8 images [n, h, w, c] to class probabilities float32 [n, classes]."""
+        classify = self.classifier(weights)
+        return lambda images: tf.nn.softmax(classify(images)).numpy()
+
+
+def network(spec: ModelSpec) -> Network:
+    """The model that ``spec`` names.
+
+    Raises:
+      PipelineError: The images are too small for it.
+    """
+    check_image_size(spec.model, spec.image_shape)
+    module = MODELS.module(spec.model)
+    if hasattr(module, "keras_model"):
+        from fedpipe.networks.keras_model import keras_network
+
+        shapes, forward = keras_network(spec, module.keras_model)
+        return Network(spec, shapes, forward)
+    return Network(spec, module.shapes(spec), lambda weights, images, dropout: _run(module, spec, weights, images, dropout))
+
+
+def _run(module: Any, spec: ModelSpec, weights: Any, images: Any, dropout: Dropout) -> Any:
+    return module.forward(spec, list(weights), images, dropout)
+
+
+def check_image_size(model: str, image_shape: tuple[int, int, int]) -> None:
+    """Raises PipelineError if images [h, w, c] are so small that a pooling of ``model`` would leave nothing of them."""
+    height, width, _ = image_shape
+    smallest = getattr(MODELS.module(model), "SMALLEST_SIDE", 1)
+    if min(height, width) < smallest:
+        raise PipelineError(
+            f"params.yaml: 'train.model' is {model}, which takes images of at least {smallest} x {smallest} pixels, "
+            f"but the data set's are {height} x {width}; mcmahan_2nn takes any size"
+        )
+
+
+def scale(images: Any) -> Any:
+    """uint8 pixels to float32 in [0, 1]."""
+    return tf.cast(images, tf.float32) / 255.0
+
+
+def _glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if len(shape) == 1:
+        return np.zeros(shape, np.float32)
+    receptive_field = int(np.prod(shape[:-2]))
+    limit = np.sqrt(6 / (receptive_field * (shape[-2] + shape[-1])))
+    return rng.uniform(-limit, limit, shape).astype(np.float32)

@@ -1,0 +1,56 @@
+"""What it takes to build a model and to use its weights, as their file says it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from fedpipe.config.registry import NoParams
+from fedpipe.config.section import Section
+from fedpipe.config.train import LOSSES, MODELS
+
+Shapes = dict[str, tuple[int, ...]]  # names and shapes of the weights, in order
+
+DEFAULT_LOSS = "cross_entropy"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by its file's name, for images [height, width, channels] of some classes, and the loss it is trained on."""
+
+    model: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    params: Any = field(default_factory=NoParams)  # of the model's file: its Params
+    loss: str = DEFAULT_LOSS
+    loss_params: Any = field(default_factory=NoParams)  # of the loss's file: its Params
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping that JSON can hold; what is as usual is left out."""
+        told: dict[str, Any] = {"model": self.model, "image_shape": list(self.image_shape), "classes": self.classes}
+        if params := _said(self.params):
+            told["params"] = params
+        if self.loss != DEFAULT_LOSS or _said(self.loss_params):
+            told |= {"loss": self.loss, "loss_params": _said(self.loss_params)}
+        return told
+
+    @staticmethod
+    def from_json(told: dict[str, Any]) -> "ModelSpec":
+        """What `to_json` gave.
+
+        Raises:
+          KeyError, TypeError, ValueError: It is something else, or there is no such model or loss any more.
+        """
+        loss = told.get("loss", DEFAULT_LOSS)
+        try:
+            params = MODELS.params(told["model"]).model_validate(told.get("params", {}))
+            loss_params = LOSSES.params(loss).model_validate(told.get("loss_params", {}))
+        except ValidationError as error:
+            raise ValueError(str(error)) from None
+        height, width, channels = told["image_shape"]
+        return ModelSpec(told["model"], (height, width, channels), told["classes"], params, loss, loss_params)
+
+
+def _said(params: Section) -> dict[str, Any]:
+    """The params that are not as by default."""
+    return params.model_dump(exclude_defaults=True)
