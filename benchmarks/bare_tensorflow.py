@@ -19,9 +19,9 @@ def main() -> None:
     kind, clients, first, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     import numpy as np
     import tensorflow as tf
+    from fedpipe.models.zoo import ModelSpec, architecture, initial_weights, scale
 
     from fedpipe.models import layers
-    from fedpipe.models.zoo import ModelSpec, architecture, initial_weights, scale
 
     @tf.custom_gradient
     def fast_max_pool(z):
@@ -32,7 +32,7 @@ def main() -> None:
         hidden = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w[0], 1, "VALID"), w[1]))
         return tf.matmul(tf.reshape(fast_max_pool(hidden), [-1, 5408]), w[2]) + w[3]
 
-    spec = ModelSpec("seed_cnn", (28, 28, 1), 10)
+    spec = ModelSpec("baseline_cnn", (28, 28, 1), 10)
     forward = textbook if kind == "textbook" else architecture(spec).forward
 
     @tf.function

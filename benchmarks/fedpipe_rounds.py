@@ -23,7 +23,7 @@ def main() -> None:
     clients, rounds, shards = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     begin = time.perf_counter()
     settings = params.Train(
-        model="seed_cnn",
+        model="baseline_cnn",
         rounds=rounds,
         clients_per_round="all",
         local_epochs=1,

@@ -17,7 +17,7 @@ from fedpipe.errors import PipelineError, run_stage
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
-from fedpipe.models.zoo import classifier, load_weights
+from fedpipe.networks.weights import load_weights
 from fedpipe.tracking import journal
 
 RAW = Path("data/raw")
@@ -37,20 +37,21 @@ def main() -> None:
     settings = params.load(params.Evaluate)
     pinning.require_avx2()
     manifest = Manifest.read(CLIENTS)
-    spec, weights = load_weights(WEIGHTS)
+    model, weights = load_weights(WEIGHTS)
+    spec = model.spec
     if (spec.image_shape, spec.classes) != (manifest.image_shape, manifest.classes):
         raise PipelineError(
             f"{WEIGHTS} takes images {spec.image_shape} of {spec.classes} classes, but {CLIENTS} holds "
             f"{manifest.image_shape} of {manifest.classes}: run the train stage again"
         )
     dataset = RawDataset.read(RAW)
-    _check_same_data_set(dataset, manifest)
+    dataset.check_same_as(manifest, RAW, CLIENTS)
     images, labels = dataset.read_test(RAW)
     verify_shards(CLIENTS, manifest)
     tests = read_client_tests(CLIENT_TESTS, manifest)
     verify_shards(CLIENT_TESTS, tests)
 
-    classify = classifier(spec, weights)
+    classify = model.classifier(weights)
     logits = logits_in_batches(classify, images, settings.batch_size)
     predicted = logits.argmax(axis=1)
     counts = confusion(labels, predicted, spec.classes)
@@ -63,7 +64,7 @@ def main() -> None:
         clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
         test_summary = client_summary(clients["test_accuracy"])
     metrics: dict[str, Any] = {
-        "loss": mean_loss(logits, labels),
+        "loss": mean_loss(model, logits, labels),
         "accuracy": float((predicted == labels).mean()),
         "clients": summary,
         **({"clients_test": {"samples": tests.samples, **test_summary}} if test_summary else {}),
@@ -94,17 +95,6 @@ def main() -> None:
         tables=[METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )
-
-
-def _check_same_data_set(dataset: RawDataset, manifest: Manifest) -> None:
-    """Raises PipelineError if the test images are not of the data set that the clients, and so the model, have."""
-    of_tests = (dataset.name, dataset.image_shape, dataset.classes)
-    of_clients = (manifest.dataset, manifest.image_shape, manifest.classes)
-    if of_tests != of_clients:
-        raise PipelineError(
-            "{} holds {}, images {} of {} classes, but {} is made from {}, {} of {} classes: run the partition and "
-            "train stages again (dvc repro)".format(RAW, *of_tests, CLIENTS, *of_clients)
-        )
 
 
 def _said(summary: dict[str, float]) -> str:

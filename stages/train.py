@@ -1,23 +1,36 @@
-"""``python -m stages.train``: federated averaging over the client shards."""
+"""``python -m stages.train``: trains the global model over the clients' shards."""
 
 import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fedpipe import config as params
 from fedpipe import pinning, provenance
 from fedpipe.atomic import write_text
-from fedpipe.datasets.shards import Manifest, verify_shards
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.errors import run_stage
+from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.networks.weights import save_weights
 from fedpipe.runtime import cohort, initial
 from fedpipe.runtime.worker import Worker
 from fedpipe.tracking import facts, journal
 
+if TYPE_CHECKING:
+    from fedpipe.runtime.training import Trained
+
 CLIENTS = Path("data/clients")
+CLIENT_TESTS = Path("data/client_tests")
+RAW = Path("data/raw")
+LOGS = Path("logs/train")
 WEIGHTS = Path("models/weights.safetensors")
+BEST = Path("models/best.safetensors")  # of the round with the highest test accuracy, with 'train.keep_best'
 ROUNDS = Path("metrics/rounds.csv")
 SUMMARY = Path("metrics/training.json")
 PICTURE = Path("plots/training.png")
@@ -30,28 +43,40 @@ def main() -> None:
     settings = params.load(params.Train)
     manifest = Manifest.read(CLIENTS)
     cohort.check(settings, manifest.clients)
-    start = initial.check(settings, manifest)
+    model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+    start = initial.check(settings, manifest, model.spec)
+    test = _test_samples(settings, manifest)
     pinning.require_avx2()
 
     with Worker() as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
-        from fedpipe.models.zoo import check_image_size, save_weights
-        from fedpipe.runtime.loop import train
         from fedpipe.runtime.records import RoundRecord, draw, write_table
+        from fedpipe.runtime.training import train
 
-        check_image_size(settings.model, manifest.image_shape)
         verify_shards(CLIENTS, manifest)
         title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
         with journal.record_training(_started(manifest, start)) as run:
 
             def on_round(record: RoundRecord, seconds: float) -> None:
-                figures = asdict(record)
+                figures = {name: value for name, value in record.row().items() if value is not None}
                 run.log_round(figures.pop("round"), figures | {"seconds": seconds})
 
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-            spec, weights, records = train(settings, manifest, CLIENTS, worker, on_round)
+            trained = train(
+                model,
+                settings,
+                manifest,
+                initial.first_weights(model, settings),
+                CLIENTS,
+                worker,
+                on_round,
+                evaluate=None if test is None else partial(test.measure, model, metrics=settings.metrics),
+                folder=LOGS,
+            )
+            records = trained.records
 
-            save_weights(WEIGHTS, spec, weights)
+            save_weights(WEIGHTS, model, trained.weights)
+            save_weights(BEST, model, trained.best)
             write_table(records, ROUNDS)
             summary = {
                 "loss": records[-1].loss,
@@ -60,7 +85,8 @@ def main() -> None:
                 "non_finite": sum(record.non_finite for record in records),
                 "bytes_down": sum(record.bytes_down for record in records),
                 "bytes_up": sum(record.bytes_up for record in records),
-                "weights": sum(w.size for w in weights),
+                "weights": model.parameters,
+                **_tested(settings, trained),
                 "weights_sha256": hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(),
             }
             write_text(SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -71,6 +97,34 @@ def main() -> None:
                 pictures=[path for path in (PICTURE, PARTITION_PICTURE) if path.exists()],
                 facts={"total_seconds": time.perf_counter() - begin, **facts.partition_figures()},
             )
+
+
+def _test_samples(settings: params.Train, manifest: Manifest) -> TestSamples | None:
+    """What rounds are evaluated on; None if none is."""
+    if not settings.evaluate_every:
+        return None
+    dataset = RawDataset.read(RAW)
+    dataset.check_same_as(manifest, RAW, CLIENTS)
+    tests = read_client_tests(CLIENT_TESTS, manifest)
+    verify_shards(CLIENT_TESTS, tests)
+    return TestSamples(
+        *dataset.read_test(RAW),
+        client_tests=CLIENT_TESTS if tests.clients else None,
+        clients=tests.clients,
+        batch_size=params.load(params.Evaluate).batch_size,
+    )
+
+
+def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
+    """What the summary says of the evaluated rounds; nothing if there are none."""
+    tested = [record for record in trained.records if record.test_accuracy is not None]
+    if not tested:
+        return {}
+    best = max(tested, key=lambda record: (record.test_accuracy or 0.0, -record.round))
+    figures: dict[str, Any] = {"best_round": best.round, "best_test_accuracy": best.test_accuracy}
+    if settings.stop_at.accuracy is not None:
+        figures["rounds_to_target"] = trained.reached
+    return figures
 
 
 def _started(manifest: Manifest, start: str) -> dict[str, object]:

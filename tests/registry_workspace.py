@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from fedpipe.models.zoo import ModelSpec, architecture, classifier, initial_weights, save_weights, scale
 from ruamel.yaml import YAML
 
 from fedpipe.datasets import raw as raw_data
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
-from fedpipe.models.zoo import ModelSpec, architecture, classifier, initial_weights, save_weights, scale
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import journal
 from operations.register import __main__ as register
 from tests import ROOT
 
 TEST_IMAGES = 1000
-SPEC = ModelSpec("seed_cnn", (28, 28, 1), 10)
+SPEC = ModelSpec("baseline_cnn", (28, 28, 1), 10)
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:

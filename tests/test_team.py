@@ -23,7 +23,7 @@ SMALL = {
     "train": {"rounds": 1},
 }
 RATE, BATCH = "train.client_optimizer.learning_rate", "evaluate.batch_size"
-NAME = "seed_cnn iid 20 clients 1 rounds"
+NAME = "baseline_cnn iid 20 clients 1 rounds"
 
 
 def run(folder: Path, command: str, **more: str) -> str:

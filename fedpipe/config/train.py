@@ -74,7 +74,7 @@ class Train(ChoosingSection):
     aggregator: chosen_from(AGGREGATORS)  # type: ignore[valid-type]
     model: chosen_from(MODELS)  # type: ignore[valid-type]
     loss: chosen_from(LOSSES)  # type: ignore[valid-type]
-    metrics: list[chosen_from(METRICS)] = []  # type: ignore[valid-type]
+    metrics: list[chosen_from(METRICS)]  # type: ignore[valid-type]
     rounds: Count
     clients_per_round: Literal["all"] | Count
     local_epochs: Annotated[int, Field(ge=1, le=10**4)]
@@ -93,9 +93,11 @@ class Train(ChoosingSection):
     @model_validator(mode="after")
     def _stopping_and_keeping_need_evaluation(self) -> "Train":
         if not self.evaluate_every and self.stop_at.accuracy is not None:
-            raise ValueError("'train.stop_at.accuracy' needs the test accuracy of rounds: set 'train.evaluate_every' to 1")
+            raise ValueError(
+                "'train.stop_at.accuracy' needs rounds with a test accuracy: set 'train.evaluate_every' to 1"
+            )
         if not self.evaluate_every and self.keep_best:
-            raise ValueError("'train.keep_best' needs the test accuracy of rounds: set 'train.evaluate_every' to 1")
+            raise ValueError("'train.keep_best' needs rounds with a test accuracy: set 'train.evaluate_every' to 1")
         return self
 
     @model_validator(mode="after")

@@ -1,17 +1,24 @@
 """What is measured, as functions of predictions: nothing here knows a model or a file."""
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
+
+from fedpipe.lazy import tf
+from fedpipe.networks.network import Network
 
 Classify = Callable[[np.ndarray], np.ndarray]
 
 
 def logits_in_batches(classify: Classify, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Logits float32 [n, classes] of uint8 images [n, h, w, c]."""
-    return np.concatenate([classify(batch) for batch in _batches(images, batch_size)])
+    # Threads go to batches; inside an op there is one (fedpipe/pinning.py).
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return np.concatenate(list(pool.map(classify, _batches(images, batch_size))))
 
 
 def _batches(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
@@ -19,10 +26,15 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         yield images[start : start + batch_size]
 
 
-def mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cross-entropy in nats. By TensorFlow's kernel: that of NumPy's exp depends on the CPU."""
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels.astype(np.int32), logits)
-    return float(np.mean(losses.numpy(), dtype=np.float64))
+def mean_loss(network: Network, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of the loss that the model was trained on, by TensorFlow's kernels: NumPy's exp depends on the CPU."""
+    return mean_of(network.losses, logits, labels)
+
+
+def mean_of(per_example: Callable[[Any, Any], Any], logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of ``per_example(labels int32 [n], logits float32 [n, classes])`` over the examples."""
+    values = per_example(tf.constant(labels.astype(np.int32)), tf.constant(logits))
+    return float(np.mean(values.numpy(), dtype=np.float64))
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

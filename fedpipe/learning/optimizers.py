@@ -4,8 +4,8 @@ from collections import OrderedDict
 from typing import Any
 
 from fedpipe.config.train import Optimizer
-from fedpipe.learning.schedules import rates
 from fedpipe.lazy import tf, tff
+from fedpipe.learning.schedules import rate_in_graph
 
 
 class RoundOptimizer:
@@ -14,7 +14,7 @@ class RoundOptimizer:
     def __init__(self, settings: Optimizer, rounds: int) -> None:
         """``rounds``: how many rounds there are, for the rates of a schedule."""
         self._optimizer = _build(settings)
-        self._rates = rates(settings, rounds)
+        self._settings, self._rounds = settings, rounds
 
     def start(self, weights: Any) -> Any:
         """The state before the first step; ``weights`` are tensors or specs."""
@@ -22,9 +22,9 @@ class RoundOptimizer:
 
     def at_round(self, state: Any, round_number: Any) -> Any:
         """``state`` with the rate of a round (int32 scalar, 1 for the first)."""
-        if self._rates is None:
+        rate = rate_in_graph(self._settings, self._rounds, round_number)
+        if isinstance(rate, float):
             return state
-        rate = tf.gather(tf.constant(self._rates), tf.minimum(round_number, len(self._rates)) - 1)
         return self._optimizer.set_hparams(state, OrderedDict(learning_rate=rate))
 
     def step(self, state: Any, weights: Any, gradients: Any) -> tuple[Any, list[Any]]:

@@ -109,7 +109,11 @@ def build_process(
 
     with tf.Graph().as_default():
         server = Layout(tf.nest.map_structure(tf.convert_to_tensor, start()))
-    steps = algorithm.passes(task) if hasattr(algorithm, "passes") else ((algorithm.client_update, algorithm.server_update),)
+    steps = (
+        algorithm.passes(task)
+        if hasattr(algorithm, "passes")
+        else ((algorithm.client_update, algorithm.server_update),)
+    )
     built = [
         _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=step is steps[-1])
         for step in steps
@@ -155,6 +159,7 @@ def _build_pass(
 
     with tf.Graph().as_default():
         message = Layout(shown(server.pack([tf.zeros(s.shape, s.dtype) for s in server.signature])))
+
     @tf.function(autograph=False)
     def contribute(who: Any, *leaves: Any) -> Any:
         seen: Server = message.pack(leaves)

@@ -13,10 +13,12 @@ without restarts, https://arxiv.org/abs/1608.03983. Warm-up: Goyal et al. 2017, 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from fedpipe.config.train import Optimizer
+from fedpipe.lazy import tf
 
 
 def rate(settings: Optimizer, round_number: int) -> float:
@@ -40,3 +42,11 @@ def rates(settings: Optimizer, rounds: int) -> np.ndarray | None:
     if settings.schedule.name == "constant" and not settings.schedule.warm_up:
         return None
     return np.array([rate(settings, number) for number in range(1, rounds + 1)], np.float32)
+
+
+def rate_in_graph(settings: Optimizer, rounds: int, round_number: Any) -> Any:
+    """The rate of a round (int32 scalar tensor, 1 for the first): a float32 scalar, or a number if it never changes."""
+    table = rates(settings, rounds)
+    if table is None:
+        return settings.learning_rate
+    return tf.gather(tf.constant(table), tf.minimum(round_number, rounds) - 1)

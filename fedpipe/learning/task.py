@@ -47,13 +47,9 @@ class Task:
         """Zeros in the shapes of the model's weights."""
         return [tf.zeros(shape) for shape in self.network.shapes.values()]
 
-    def train(
-        self, weights: list[Any], client: Client, hook: GradientHook | None = None, steps: Any = None
-    ) -> Local:
+    def train(self, weights: list[Any], client: Client, hook: GradientHook | None = None, steps: Any = None) -> Local:
         """Local training from ``weights`` (`local_training.train`)."""
-        return local_training.train(
-            self.network, self.settings, self.client_optimizer, weights, client, hook, steps
-        )
+        return local_training.train(self.network, self.settings, self.client_optimizer, weights, client, hook, steps)
 
     def full_gradient(self, weights: list[Any], client: Client) -> tuple[list[Any], Any]:
         """Mean gradient and mean loss of the client's samples (`local_training.full_gradient`)."""

@@ -3,10 +3,10 @@
 It has 54,410 weights for 28x28 gray images of ten classes.
 """
 
+from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import Tensor, convolution_shapes, convolve_relu_pool, dense, dense_shapes
 from fedpipe.networks.spec import ModelSpec, Shapes
-from fedpipe.lazy import tf
 
 SMALLEST_SIDE = 4  # pixels: a 3x3 convolution without padding and one pooling must leave something
 _FILTERS = 32

@@ -5,10 +5,10 @@ It has 7,850 weights for 28x28 gray images of ten classes. Its loss is convex.
 
 from math import prod
 
+from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import Tensor, dense, dense_shapes
 from fedpipe.networks.spec import ModelSpec, Shapes
-from fedpipe.lazy import tf
 
 
 def shapes(spec: ModelSpec) -> Shapes:

@@ -8,10 +8,10 @@ https://arxiv.org/abs/1602.05629.
 
 from math import prod
 
+from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import Tensor, dense, dense_shapes
 from fedpipe.networks.spec import ModelSpec, Shapes
-from fedpipe.lazy import tf
 
 
 def shapes(spec: ModelSpec) -> Shapes:

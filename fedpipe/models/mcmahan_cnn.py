@@ -7,10 +7,10 @@ https://arxiv.org/abs/1602.05629.
 """
 
 from fedpipe.config.section import Rate, Section
+from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import Tensor, convolution_shapes, convolve_relu_pool, dense, dense_shapes
 from fedpipe.networks.spec import ModelSpec, Shapes
-from fedpipe.lazy import tf
 
 SMALLEST_SIDE = 4  # pixels: two poolings must leave something
 

@@ -6,10 +6,10 @@ Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos: An Experiment
 https://arxiv.org/abs/2102.02079.
 """
 
+from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import Tensor, convolution_shapes, convolve_relu_pool, dense, dense_shapes
 from fedpipe.networks.spec import ModelSpec, Shapes
-from fedpipe.lazy import tf
 
 SMALLEST_SIDE = 16  # pixels: two convolutions without padding, each with a pooling, must leave something
 

@@ -70,9 +70,7 @@ def _int_list(values: list[int]) -> Any:
     return tf.compat.v1.AttrValue(list=tf.compat.v1.AttrValue.ListValue(i=values))
 
 
-def _onednn(
-    name: str, inputs: list[Tensor], dtypes: list[Any], **attributes: Any
-) -> list[Tensor]:
+def _onednn(name: str, inputs: list[Tensor], dtypes: list[Any], **attributes: Any) -> list[Tensor]:
     """Adds oneDNN's op ``name`` to the graph being built, in the form that TensorFlow's own pass gives it."""
     value = tf.compat.v1.AttrValue
     window = _int_list([1, _POOL, _POOL, 1])

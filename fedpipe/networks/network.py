@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,19 +43,23 @@ class Network:
         """
         return [_glorot_uniform(shape, rng) for shape in self.shapes.values()]
 
+    @cached_property
+    def _logits(self) -> Any:
+        """The forward pass as one graph, for any weights: (weights, images uint8) -> logits."""
+        weights = [tf.TensorSpec(shape, tf.float32) for shape in self.shapes.values()]
+        images = tf.TensorSpec([None, *self.spec.image_shape], tf.uint8)
+        return tf.function(
+            lambda weights, images: self.forward(weights, scale(images), Dropout()), input_signature=[weights, images]
+        )
+
     def classifier(self, weights: Weights) -> Callable[[np.ndarray], np.ndarray]:
         """A function from uint8 images [n, h, w, c] to logits float32 [n, classes]."""
-        constants = [tf.constant(w) for w in weights]
-        forward = self.forward
-
-        @tf.function(input_signature=[tf.TensorSpec([None, *self.spec.image_shape], tf.uint8)])
-        def logits(images: Any) -> Any:
-            return forward(constants, scale(images), Dropout())
+        tensors = [tf.constant(w) for w in weights]
 
         def classify(images: np.ndarray) -> np.ndarray:
             if not len(images):  # oneDNN's kernels refuse an empty batch
                 return np.empty((0, self.spec.classes), np.float32)
-            return logits(images).numpy()
+            return self._logits(tensors, images).numpy()
 
         return classify
 
@@ -77,7 +82,9 @@ def network(spec: ModelSpec) -> Network:
 
         shapes, forward = keras_network(spec, module.keras_model)
         return Network(spec, shapes, forward)
-    return Network(spec, module.shapes(spec), lambda weights, images, dropout: _run(module, spec, weights, images, dropout))
+    return Network(
+        spec, module.shapes(spec), lambda weights, images, dropout: _run(module, spec, weights, images, dropout)
+    )
 
 
 def _run(module: Any, spec: ModelSpec, weights: Any, images: Any, dropout: Dropout) -> Any:

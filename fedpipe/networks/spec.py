@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from fedpipe.config.registry import NoParams
 from fedpipe.config.section import Section
-from fedpipe.config.train import LOSSES, MODELS
+from fedpipe.config.train import LOSSES, MODELS, Train
 
 Shapes = dict[str, tuple[int, ...]]  # names and shapes of the weights, in order
 
@@ -24,6 +24,12 @@ class ModelSpec:
     params: Any = field(default_factory=NoParams)  # of the model's file: its Params
     loss: str = DEFAULT_LOSS
     loss_params: Any = field(default_factory=NoParams)  # of the loss's file: its Params
+
+    @staticmethod
+    def of(settings: Train, image_shape: tuple[int, int, int], classes: int) -> "ModelSpec":
+        """The model that section train of params.yaml asks for, for these images [height, width, channels]."""
+        params, loss_params = settings.params_of("model"), settings.params_of("loss")
+        return ModelSpec(settings.model, image_shape, classes, params, settings.loss, loss_params)
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping that JSON can hold; what is as usual is left out."""

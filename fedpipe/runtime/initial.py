@@ -6,21 +6,20 @@ which names their SHA-256 and so stands for them. Until then its ``sha256`` is n
 """
 
 import hashlib
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-from safetensors import SafetensorError, safe_open
 
 from fedpipe.config import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
+from fedpipe.networks.network import Network, Weights
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.networks.weights import load_weights, read_spec
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import facts
-
-if TYPE_CHECKING:
-    from fedpipe.models.zoo import ModelSpec, Weights
 
 POINTER = Path("models/initial.json")
 WEIGHTS = Path("models/initial.safetensors")
@@ -54,7 +53,7 @@ class Pointer(BaseModel):
             raise PipelineError(f"{POINTER} does not say which weights to start from: {_SET_IT}") from None
 
 
-def check(settings: Train, manifest: Manifest) -> str:
+def check(settings: Train, manifest: Manifest, wanted: ModelSpec) -> str:
     """Checks that the weights to start from are there and fit, before anything expensive happens.
 
     Returns:
@@ -89,42 +88,31 @@ def check(settings: Train, manifest: Manifest) -> str:
             f"{WEIGHTS} {'is not the file that' if found else 'is missing, which'} {POINTER} names: restore it with "
             f"`dvc checkout {WEIGHTS}.dvc`, or with `dvc pull {WEIGHTS}.dvc` from a remote"
         )
-    check_fit(WEIGHTS, settings.model, manifest.image_shape, manifest.classes)
+    check_fit(WEIGHTS, wanted)
     return f"{pointer.model} version {pointer.version}"
 
 
-def check_fit(weights: Path, model: str, image_shape: tuple[int, int, int], classes: int) -> None:
+def check_fit(weights: Path, wanted: ModelSpec) -> None:
     """Compares the champion's weights with the model that is to be trained; without TensorFlow.
 
     Raises:
       PipelineError: The weights are another model's, or for other images or classes.
     """
-    wanted = {"model": model, "image_shape": list(image_shape), "classes": classes}
-    found = _spec(weights)
-    if found != wanted:
+    found = read_spec(weights)
+    if replace(found, loss=wanted.loss, loss_params=wanted.loss_params) != wanted:
         raise PipelineError(
             f"params.yaml: 'train.init' is champion, but the champion is {_words(found)}, and this training is of "
             f"{_words(wanted)}: set 'train.init' to fresh, or 'train.model' and the data set to the champion's"
         )
 
 
-def _spec(weights: Path) -> dict[str, Any]:
-    try:
-        with safe_open(str(weights), framework="numpy") as file:
-            return json.loads(file.metadata()["fedpipe"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise PipelineError(f"{weights} is not a file of weights ({error}): {_SET_IT}") from None
+def _words(spec: ModelSpec) -> str:
+    height, width, channels = spec.image_shape
+    return f"{spec.model} for {height}x{width}x{channels} images of {spec.classes} classes"
 
 
-def _words(spec: dict[str, Any]) -> str:
-    height, width, channels = spec["image_shape"]
-    return f"{spec['model']} for {height}x{width}x{channels} images of {spec['classes']} classes"
-
-
-def first_weights(spec: "ModelSpec", settings: Train) -> "Weights":
+def first_weights(model: Network, settings: Train) -> Weights:
     """The weights before the first round, as ``settings.init`` says; `check` comes before."""
-    from fedpipe.models.zoo import initial_weights, load_weights
-
     if settings.init == "champion":
         return load_weights(WEIGHTS)[1]
-    return initial_weights(spec, generator(settings.seed, Purpose.INITIAL_WEIGHTS))
+    return model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))

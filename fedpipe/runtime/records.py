@@ -1,8 +1,9 @@
 """What a round leaves behind: a record, a row of metrics/rounds.csv, a line of the log."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -11,13 +12,16 @@ from fedpipe.atomic import atomic_file
 from fedpipe.errors import PipelineError
 from fedpipe.figures import picture
 
+_KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite"}
+
 
 @dataclass(frozen=True)
 class RoundRecord:
     """The figures of one round; nothing in it changes from run to run.
 
     Loss and accuracy are means over the examples as the clients trained on them, each with its client's weights
-    before that step. Bytes are those of the weights, sent down to and back up from each client of the cohort.
+    before that step. Bytes are those of what is sent down to and back up from each client of the cohort. The figures on
+    test samples are those of the global model after the round, in rounds that are evaluated.
     """
 
     round: int
@@ -28,16 +32,28 @@ class RoundRecord:
     examples: int
     bytes_down: int
     bytes_up: int
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    others: dict[str, float] = field(default_factory=dict)  # further columns: what else was measured, by name
 
     @staticmethod
-    def of(round_number: int, cohort: int, sums: Mapping[str, float], model_bytes: int) -> "RoundRecord":
+    def of(
+        round_number: int,
+        cohort: int,
+        sums: Mapping[str, float],
+        bytes_down: int,
+        bytes_up: int,
+        test: Mapping[str, float],
+    ) -> "RoundRecord":
         """Makes the record from the clients' summed measurements.
 
         Args:
           round_number: 1 for the first.
           cohort: How many clients were asked.
-          sums: loss, correct, seen, examples, clients and non_finite, summed over the clients.
-          model_bytes: The size of the weights.
+          sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients.
+          bytes_down: What is sent to one client.
+          bytes_up: What one client sends.
+          test: Figures of the global model on test samples, by column; empty in a round without evaluation.
 
         Raises:
           PipelineError: No client contributed, so there is no model to go on with.
@@ -61,23 +77,33 @@ class RoundRecord:
             clients=int(sums["clients"]),
             non_finite=non_finite,
             examples=int(sums["examples"]),
-            bytes_down=cohort * model_bytes,
-            bytes_up=cohort * model_bytes,
+            bytes_down=cohort * bytes_down,
+            bytes_up=cohort * bytes_up,
+            test_loss=test.get("test_loss"),
+            test_accuracy=test.get("test_accuracy"),
+            others={name: float(sums[name]) / seen for name in sorted(set(sums) - _KNOWN)}
+            | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
         )
+
+    def row(self) -> dict[str, float | int | None]:
+        """The figures by the name of their column."""
+        figures = asdict(self)
+        return figures | figures.pop("others")
 
     def line(self, rounds: int, seconds: float) -> str:
         """One line for a person."""
+        tested = "" if self.test_accuracy is None else f"test accuracy {self.test_accuracy:.4f}, "
         left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
         return (
             f"round {self.round}/{rounds}: loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, "
-            f"{self.clients} clients{left_out}, {seconds:.2f} s"
+            f"{tested}{self.clients} clients{left_out}, {seconds:.2f} s"
         )
 
 
 def write_table(records: Sequence[RoundRecord], path: Path) -> None:
-    """Writes the records to ``path`` as CSV, a row a round."""
+    """Writes the records to ``path`` as CSV, one row per round."""
     with atomic_file(path) as partial:
-        pd.DataFrame(map(asdict, records)).to_csv(partial, index=False)
+        pd.DataFrame([record.row() for record in records]).to_csv(partial, index=False)
 
 
 def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
@@ -85,10 +111,17 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
     rounds = [record.round for record in records]
     with picture(path, 9, 3.6) as figure:
         loss, accuracy = figure.subplots(1, 2)
-        loss.plot(rounds, [record.loss for record in records], "o-", color="C3", markersize=3)
-        loss.set(ylabel="training loss", ylim=(0, None))
-        accuracy.plot(rounds, [record.accuracy for record in records], "o-", color="C0", markersize=3)
-        accuracy.set(ylabel="training accuracy", ylim=(0, 1))
+        loss.plot(rounds, [record.loss for record in records], "o-", color="C3", markersize=3, label="training")
+        accuracy.plot(rounds, [record.accuracy for record in records], "o-", color="C0", markersize=3, label="training")
+        tested = [record for record in records if record.test_accuracy is not None]
+        if tested:
+            at = [record.round for record in tested]
+            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": "0.3", "label": "test"}
+            loss.plot(at, [record.test_loss for record in tested], **style)
+            accuracy.plot(at, [record.test_accuracy for record in tested], **style)
+            accuracy.legend(loc="lower right")
+        loss.set(ylabel="loss", ylim=(0, None))
+        accuracy.set(ylabel="accuracy", ylim=(0, 1))
         for axes in (loss, accuracy):
             axes.set(xlabel="round")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

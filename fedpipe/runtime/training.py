@@ -1,101 +1,117 @@
-"""The training loop: rounds on a runtime, each reported as it ends."""
+"""The training loop: rounds on an engine, each evaluated if asked for, and reported as it ends."""
 
-import logging
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from fedpipe.config import Train
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
-from fedpipe.models.zoo import ModelSpec, Weights
-from fedpipe.runtime.algorithm import build_process
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.process import build_process
+from fedpipe.learning.task import Task
+from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.cohort import cohort
-from fedpipe.runtime.initial import first_weights
+from fedpipe.runtime.engine import Engine
+from fedpipe.runtime.kept_state import KeptState
+from fedpipe.runtime.progress import reporting
 from fedpipe.runtime.records import RoundRecord
-from fedpipe.runtime.runtime import Runtime
 from fedpipe.runtime.worker import Worker
 
-LOG = Path("logs/train/rounds.log")
+# (weights) -> figures of the global model on test samples, by the name of their column
+Evaluate = Callable[[Weights], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ends with."""
+
+    weights: Weights  # of the last round
+    best: Weights  # of the round with the highest test accuracy, if `keep_best`; else those of the last round
+    best_round: int
+    records: list[RoundRecord]
+    reached: int | None  # the first round at which the test accuracy was at least that of ``stop_at``
 
 
 def train(
+    network: Network,
     settings: Train,
     manifest: Manifest,
+    first: Weights,
     shards: Path,
     worker: Worker,
     on_round: Callable[[RoundRecord, float], None],
-) -> tuple[ModelSpec, Weights, list[RoundRecord]]:
-    """Trains from the weights that ``settings.init`` names.
+    *,
+    evaluate: Evaluate | None = None,
+    folder: Path,
+) -> Trained:
+    """Trains from the weights ``first``.
 
     Args:
+      network: The model.
       settings: Section train of params.yaml.
       manifest: What the shards hold.
-      shards: Their folder.
+      first: The weights before the first round.
+      shards: The folder of the shards.
       worker: Where clients run.
       on_round: Called after each round with its record and its seconds.
-
-    Returns:
-      The model, its trained weights, and a record a round.
+      evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
+      folder: Where the log goes, and what clients keep from round to round while training runs.
 
     Raises:
       PipelineError: A round could not be run, or the weights are not finite any more.
     """
-    spec = ModelSpec(settings.model, manifest.image_shape, manifest.classes)
-    initial = first_weights(spec, settings)
-    model_bytes = sum(w.nbytes for w in initial)
-    records = []
+    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    task = Task(network, settings, manifest.clients)
+    kept = KeptState(folder / "clients", manifest.clients) if hasattr(algorithm, "client_init") else None
+    reader = ClientReader(shards, kept.folder if kept else None)
+    process = build_process(task, algorithm, aggregator, first, reader)
     worker.wait_until_ready()
-    process = build_process(spec, settings, initial, shards)
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
-    with _reporting(settings.rounds) as report, Runtime(process, worker, size) as runtime:
+    every = settings.evaluate_every if evaluate is not None else 0
+    records: list[RoundRecord] = []
+    best: tuple[float, int, Weights] | None = None
+    reached = None
+    with reporting(folder / "rounds.log", settings.rounds) as report, Engine(process, worker, size) as engine:
         for number in range(1, settings.rounds + 1):
             start = time.perf_counter()
-            clients = cohort(settings, manifest.clients, number)
-            measurements = runtime.run_round(clients)
-            record = RoundRecord.of(number, len(clients), measurements["client_work"], model_bytes)
+            clients = np.asarray(cohort(settings, manifest.clients, number), np.int32)
+            measured = engine.run_round(kept.ask(clients) if kept else clients)
+            if kept:
+                kept.advance(clients, number)
+            figures: dict[str, Any] = {}
+            if evaluate is not None and every and (number % every == 0 or number == settings.rounds):
+                weights = _finite(engine.weights())
+                figures = evaluate(weights)
+                if best is None or figures["test_accuracy"] > best[0]:
+                    best = (figures["test_accuracy"], number, weights)
+            record = RoundRecord.of(number, len(clients), measured, process.bytes_down, process.bytes_up, figures)
             seconds = time.perf_counter() - start
             records.append(record)
             report(record, seconds)
             on_round(record, seconds)
-        weights = runtime.weights()
+            target = settings.stop_at.accuracy
+            if target is not None and record.test_accuracy is not None and record.test_accuracy >= target:
+                reached = number
+                break
+        last = _finite(engine.weights())
+    if best is None or not settings.keep_best:
+        best = (0.0, len(records), last)
+    return Trained(last, best[2], best[1], records, reached)
+
+
+def _finite(weights: Weights) -> Weights:
+    """``weights``, if they are numbers.
+
+    Raises:
+      PipelineError: They are not.
+    """
     if not all(np.isfinite(w).all() for w in weights):
         raise PipelineError(
             "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
         )
-    return spec, weights, records
-
-
-@contextmanager
-def _reporting(rounds: int) -> Iterator[Callable[[RoundRecord, float], None]]:
-    """A progress bar on a terminal, a line a round elsewhere, and a line a round in the log file."""
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(LOG, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log = logging.getLogger("fedpipe.train")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.addHandler(handler)
-    bar = tqdm(total=rounds, desc="train", unit="round", disable=not sys.stderr.isatty())
-    begin = time.perf_counter()
-
-    def report(record: RoundRecord, seconds: float) -> None:
-        line = record.line(rounds, seconds)
-        log.info(line)
-        bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
-        bar.update()
-        if bar.disable:
-            left = (time.perf_counter() - begin) / record.round * (rounds - record.round)
-            print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
-
-    try:
-        yield report
-    finally:
-        bar.close()
-        log.removeHandler(handler)
-        handler.close()
+    return weights

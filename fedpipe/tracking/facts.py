@@ -52,7 +52,7 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
 
 
 def run_name(params: Mapping[str, Any]) -> str:
-    """A run's name after what it trains: ``seed_cnn contiguous 600 clients 10 rounds``.
+    """A run's name after what it trains: ``baseline_cnn contiguous 600 clients 10 rounds``.
 
     Args:
       params: The content of params.yaml.

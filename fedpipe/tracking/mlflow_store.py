@@ -31,12 +31,14 @@ _MODEL_CODE = (
     "__init__.py",
     "atomic.py",
     "errors.py",
+    "lazy.py",
     "pinning.py",
-    "models/__init__.py",
-    "models/layers.py",
-    "models/zoo.py",
+    "config",
+    "losses",
+    "models",
+    "networks",
 )
-_MODEL_PACKAGES = ("numpy", "safetensors", "tensorflow")
+_MODEL_PACKAGES = ("numpy", "pydantic", "ruamel.yaml", "safetensors", "tensorflow")
 
 
 class MlflowStore:
@@ -194,9 +196,13 @@ def _save_model(folder: Path, weights: Path, description: "Model") -> None:
     import mlflow.pyfunc
 
     code = folder / "fedpipe"
+    code.mkdir()
     for name in _MODEL_CODE:
-        (code / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(__file__).resolve().parents[1] / name, code / name)
+        source = Path(__file__).resolve().parents[1] / name
+        if source.is_dir():
+            shutil.copytree(source, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, code)
     mlflow.pyfunc.save_model(
         folder / "model",
         python_model=Path(__file__).with_name("serving.py"),

@@ -20,9 +20,10 @@ class Classifier(PythonModel):
         from fedpipe import pinning
 
         pinning.pin()  # before TensorFlow loads
-        from fedpipe.models import zoo as models
+        from fedpipe.networks.weights import load_weights
 
-        self._probabilities = models.predictor(*models.load_weights(Path(context.artifacts["weights"])))
+        model, weights = load_weights(Path(context.artifacts["weights"]))
+        self._probabilities = model.predictor(weights)
 
     def predict(
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None

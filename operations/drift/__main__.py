@@ -83,12 +83,13 @@ def _champion(dataset: RawDataset, test: Labelled) -> Champion | None:
         return None
     # TensorFlow takes seconds to load: only where there is something to classify with.
     from fedpipe.evaluation.measures import logits_in_batches
-    from fedpipe.models.zoo import classifier, load_weights
+    from fedpipe.networks.weights import load_weights
 
-    spec, weights = load_weights(registry.kept_weights(version))
+    model, weights = load_weights(registry.kept_weights(version))
+    spec = model.spec
     if (spec.image_shape, spec.classes) != (dataset.image_shape, dataset.classes):
         return None
-    classify = classifier(spec, weights)
+    classify = model.classifier(weights)
 
     def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
         return float((logits_in_batches(classify, images, _AT_ONCE).argmax(axis=1) == labels).mean())

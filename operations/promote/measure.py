@@ -10,7 +10,7 @@ from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.measures import Classify, client_summary, logits_in_batches
-from fedpipe.models.zoo import classifier, load_weights
+from fedpipe.networks.weights import load_weights
 from fedpipe.tracking.registry import Version, kept_weights
 from operations.promote.rules import Measured
 
@@ -64,14 +64,15 @@ class Yardstick:
         Raises:
           PipelineError: It takes other images or has other classes, or MLflow does not give its weights.
         """
-        spec, weights = load_weights(kept_weights(version))
+        model, weights = load_weights(kept_weights(version))
+        spec = model.spec
         if (spec.image_shape, spec.classes) != (self.raw.image_shape, self.raw.classes):
             raise PipelineError(
                 f"{version} takes images {spec.image_shape} of {spec.classes} classes, but {RAW} holds "
                 f"{self.raw.image_shape} of {self.raw.classes}, so it cannot be measured: give the data set another "
                 "name, or take the version's alias away in the MLflow UI"
             )
-        classify = classifier(spec, weights)
+        classify = model.classifier(weights)
         right = logits_in_batches(classify, self.images, self.batch_size).argmax(axis=1) == self.labels
         return Measured(right, self._worst_client(classify))
 

@@ -15,6 +15,7 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime.initial import POINTER, WEIGHTS, Pointer, check_fit
 from fedpipe.tracking import facts
 from operations import commands
@@ -54,7 +55,7 @@ def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequenc
             f"{dataset.name}: train once with 'train.init' fresh; the first model that is promoted is one"
         )
     weights = registry.kept_weights(champion)
-    check_fit(weights, settings.model, dataset.image_shape, dataset.classes)
+    check_fit(weights, ModelSpec.of(settings, dataset.image_shape, dataset.classes))
     with atomic_file(WEIGHTS) as partial:
         shutil.copyfile(weights, partial)
     commands.dvc("add", str(WEIGHTS))

@@ -57,10 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _label(files: list[Path], weights: Path) -> Iterator[Row]:
     """Rows of the table, in the order of ``files``; a batch of images is in memory at a time."""
-    from fedpipe.models.zoo import load_weights, predictor
+    from fedpipe.networks.weights import load_weights
 
-    spec, tensors = load_weights(weights)
-    predict = predictor(spec, tensors)
+    model, tensors = load_weights(weights)
+    spec, predict = model.spec, model.predictor(tensors)
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         found = [_read(path, spec.image_shape) for path in batch]

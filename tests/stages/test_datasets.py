@@ -127,7 +127,7 @@ def test_train_refuses_images_too_small_for_the_model(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     download.main()
     partition.main()
-    said = "'train.model' is seed_cnn, which takes images of at least 4 x 4 pixels, but the data set's are 3 x 9"
+    said = "'train.model' is baseline_cnn, which takes images of at least 4 x 4 pixels, but the data set's are 3 x 9"
     with pytest.raises(PipelineError, match=said):
         train.main()
     assert not Path("models").exists() and not Path("mlflow.db").exists()

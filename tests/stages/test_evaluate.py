@@ -23,7 +23,7 @@ def project(
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(make_shards([3, 4]), stage.CLIENTS)
     stage.RAW.symlink_to(raw)
-    spec = models.ModelSpec("seed_cnn", (28, 28, 1), 10)
+    spec = models.ModelSpec("baseline_cnn", (28, 28, 1), 10)
     models.save_weights(stage.WEIGHTS, spec, models.initial_weights(spec, np.random.default_rng(1)))
     return tmp_path
 

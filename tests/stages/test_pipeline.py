@@ -116,7 +116,7 @@ def test_outputs(first: Path) -> None:
 def test_one_mlflow_run_with_training_and_evaluation(first: Path) -> None:
     with sqlite3.connect(first / "mlflow.db") as store:
         runs = store.execute("select run_uuid, name, status from runs").fetchall()
-        assert [(name, status) for _, name, status in runs] == [("seed_cnn iid 250 clients 2 rounds", "FINISHED")]
+        assert [(name, status) for _, name, status in runs] == [("baseline_cnn iid 250 clients 2 rounds", "FINISHED")]
         metrics = dict(store.execute("select key, value from latest_metrics").fetchall())
     evaluation = json.loads((first / "metrics/evaluation.json").read_text())
     assert metrics["test.accuracy"] == evaluation["accuracy"]

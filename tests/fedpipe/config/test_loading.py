@@ -40,7 +40,12 @@ def test_defaults_are_valid(section: type) -> None:
         (params.Train, "rounds: 10", "rounds: 1.5", "'train.rounds' is 1.5: should be a valid integer"),
         (params.Train, "rounds: 10", "rounds: true", "'train.rounds' is True"),
         (params.Train, "per_round: all", "per_round: some", "should be 'all', or should be a valid integer"),
-        (params.Train, "model: seed_cnn", "model: resnet", "should be 'seed_cnn', 'mcmahan_2nn' or 'mcmahan_cnn'"),
+        (
+            params.Train,
+            "model: baseline_cnn",
+            "model: resnet",
+            "should be 'baseline_cnn', 'mcmahan_2nn' or 'mcmahan_cnn'",
+        ),
         (params.Train, "init: fresh", "init: warm", "'train.init' is 'warm': should be 'fresh' or 'champion'"),
         (
             params.Train,

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from fedpipe.models.layers import convolve_relu_pool
 
 from fedpipe.config import MODEL_NAMES
 from fedpipe.errors import PipelineError
 from fedpipe.models import zoo as models
-from fedpipe.models.layers import convolve_relu_pool
 
-SIZES = {"seed_cnn": 54_410, "mcmahan_2nn": 199_210, "mcmahan_cnn": 1_663_370}
+SIZES = {"baseline_cnn": 54_410, "mcmahan_2nn": 199_210, "mcmahan_cnn": 1_663_370}
 
 
 def spec_of(name: str) -> models.ModelSpec:
@@ -72,7 +72,7 @@ def test_layer_is_the_textbook_one(padding: str, size: tuple[int, int], ties: bo
 
 
 def test_weights_file_round_trip(tmp_path: Path) -> None:
-    spec, weights = spec_of("seed_cnn"), weights_of("seed_cnn")
+    spec, weights = spec_of("baseline_cnn"), weights_of("baseline_cnn")
     models.save_weights(tmp_path / "a", spec, weights)
     models.save_weights(tmp_path / "b", spec, weights)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -83,7 +83,7 @@ def test_weights_file_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:5], lambda c: b"nonsense" + c, lambda _: b""])
 def test_damaged_weights_file_is_named(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "weights.safetensors"
-    models.save_weights(path, spec_of("seed_cnn"), weights_of("seed_cnn"))
+    models.save_weights(path, spec_of("baseline_cnn"), weights_of("baseline_cnn"))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(PipelineError, match=r"weights.safetensors is not a file of weights"):
         models.load_weights(path)
@@ -126,7 +126,7 @@ def test_any_image_size_and_number_of_classes(name: str, shape: tuple[int, int, 
     assert models.classifier(spec, weights)(images).shape == (3, 62)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("seed_cnn", (3, 28, 1)), ("mcmahan_cnn", (28, 3, 3))])
+@pytest.mark.parametrize(("name", "shape"), [("baseline_cnn", (3, 28, 1)), ("mcmahan_cnn", (28, 3, 3))])
 def test_images_that_are_too_small_are_refused(name: str, shape: tuple[int, int, int]) -> None:
     with pytest.raises(PipelineError, match=f"'train.model' is {name}, which takes images of at least 4 x 4 pixels"):
         models.architecture(models.ModelSpec(name, shape, 10))

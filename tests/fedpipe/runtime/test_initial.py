@@ -15,7 +15,7 @@ from fedpipe.runtime import initial
 from fedpipe.seeds import Purpose, generator
 from tests import ROOT
 
-SPEC = models.ModelSpec("seed_cnn", (28, 28, 1), 10)
+SPEC = models.ModelSpec("baseline_cnn", (28, 28, 1), 10)
 MANIFEST = Manifest(dataset="mnist", image_shape=(28, 28, 1), classes=10, clients=1, samples=1, digest="")
 
 
@@ -84,9 +84,13 @@ def test_held_out_samples_that_the_champion_may_know_are_refused(
     ("settings_change", "manifest_change", "said"),
     [
         ({}, {"dataset": "fashion_mnist"}, "names weights of fedpipe-mnist, and the data set is fashion_mnist"),
-        ({"model": "mcmahan_2nn"}, {}, "the champion is seed_cnn for 28x28x1 images of 10 classes, and this training"),
-        ({}, {"classes": 11}, "is of seed_cnn for 28x28x1 images of 11 classes"),
-        ({}, {"image_shape": (32, 32, 3)}, "is of seed_cnn for 32x32x3 images of 10 classes"),
+        (
+            {"model": "mcmahan_2nn"},
+            {},
+            "the champion is baseline_cnn for 28x28x1 images of 10 classes, and this training",
+        ),
+        ({}, {"classes": 11}, "is of baseline_cnn for 28x28x1 images of 11 classes"),
+        ({}, {"image_shape": (32, 32, 3)}, "is of baseline_cnn for 32x32x3 images of 10 classes"),
     ],
 )
 def test_another_model_is_refused(

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
+from fedpipe.runtime.algorithm import build_process
+from fedpipe.runtime.runtime import Runtime
 
 from fedpipe import config as params
 from fedpipe.datasets.shards import Shards, read_shard, shards_path, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.models import zoo as models
 from fedpipe.runtime import runtime as runtime_module
-from fedpipe.runtime.algorithm import build_process
 from fedpipe.runtime.records import RoundRecord
-from fedpipe.runtime.runtime import Runtime
 from fedpipe.runtime.worker import Worker
 
 Make = Callable[[list[int]], Path]
-SPEC = models.ModelSpec("seed_cnn", (28, 28, 1), 10)
+SPEC = models.ModelSpec("baseline_cnn", (28, 28, 1), 10)
 
 
 def changed(settings: params.Train, **update: object) -> params.Train:

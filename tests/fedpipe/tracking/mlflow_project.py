@@ -18,13 +18,13 @@ from safetensors.numpy import save
 
 from tests import ROOT
 
-SPEC = {"model": "seed_cnn", "image_shape": [28, 28, 1], "classes": 10}
+SPEC = {"model": "baseline_cnn", "image_shape": [28, 28, 1], "classes": 10}
 # A training without TensorFlow: argument "rounds seconds ending".
 DRIVER = """
 import os, sys, time
 from pathlib import Path
 from fedpipe.tracking import journal
-started = {"name": "seed_cnn contiguous 600 clients 3 rounds", "environment": {"cpu": {"model": "a CPU"}},
+started = {"name": "baseline_cnn contiguous 600 clients 3 rounds", "environment": {"cpu": {"model": "a CPU"}},
            "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 rounds, seconds, ending = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 weights = Path("models/weights.safetensors")

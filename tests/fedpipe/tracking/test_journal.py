@@ -237,7 +237,7 @@ def test_an_evaluation_without_a_run_brings_the_training_along(project):
     deliver_finished(pending()[0], store)
     assert store.kinds() == ["start", "metrics", "metrics", "results", "end", "evaluation", "results", "end"]
     events = [event for _, event in store.logged]
-    assert events[0]["name"] == "seed_cnn contiguous 600 clients 10 rounds"
+    assert events[0]["name"] == "baseline_cnn contiguous 600 clients 10 rounds"
     assert events[0]["tags"]["fedpipe.restored"] == "true" and events[0]["dataset"]["digest"] == "cd" * 32
     assert [(e["step"], e["metrics"]) for e in events[1:3]] == [
         (1, {"loss": 2.0, "accuracy": 0.5}),

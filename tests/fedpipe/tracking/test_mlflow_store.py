@@ -42,7 +42,7 @@ def test_a_training_is_seen_while_it_runs_and_its_evaluation_joins_it(project: P
     eventually(lambda: project.runs() and len(project.history(project.runs()[0], "loss")) >= 2, 20)
     assert driver.poll() is None and project.runs()[0].info.status == "RUNNING"
     _, said = driver.communicate(timeout=60)
-    assert said == f"MLflow: run seed_cnn contiguous 600 clients 3 rounds in {project.uri}\n"
+    assert said == f"MLflow: run baseline_cnn contiguous 600 clients 3 rounds in {project.uri}\n"
     assert project.run("-c", EVALUATE)[2] == said
 
     (run,) = project.runs()
@@ -86,7 +86,7 @@ def test_failure_and_ctrl_c_are_the_runs_status(project: Project):
     os.killpg(stopped.pid, signal.SIGINT)
     said = [process.communicate(timeout=60)[1] for process in (failing, stopped)]
     assert "ValueError: diverged" in said[0] and "KeyboardInterrupt" in said[1]
-    assert all("MLflow: run seed_cnn" in text for text in said)  # each by its own follower
+    assert all("MLflow: run baseline_cnn" in text for text in said)  # each by its own follower
     runs = {run.info.status: run for run in project.runs()}
     assert set(runs) == {"FAILED", "KILLED"}, said
     assert runs["FAILED"].data.tags["fedpipe.failure"] == "ValueError: diverged"
@@ -97,7 +97,7 @@ def test_an_evaluation_without_a_run_makes_one_from_the_outputs(project: Project
         assert project.run("-c", EVALUATE)[0] == 0
     (run,) = project.runs()
     assert run.data.tags["fedpipe.restored"] == "true" and run.info.status == "FINISHED"
-    assert run.info.run_name == "seed_cnn contiguous 600 clients 10 rounds"
+    assert run.info.run_name == "baseline_cnn contiguous 600 clients 10 rounds"
     assert project.history(run, "loss") == [(0, 1.5), (1, 2.0), (2, 1.5)]
     assert project.artifacts(run, "tables") == ["tables/rounds.csv", "tables/training.json"]
     assert len(run.outputs.model_outputs) == 1 and run.data.metrics["test.accuracy"] == 0.79

@@ -110,7 +110,7 @@ def trained(server: Server, raw: Path, tmp_path_factory: pytest.TempPathFactory)
     for training in trainings:
         _, error = training.communicate(timeout=400)
         assert training.returncode == 0, error
-        assert f"MLflow: run seed_cnn contiguous 4 clients 2 rounds in {server.uri}" in error, error
+        assert f"MLflow: run baseline_cnn contiguous 4 clients 2 rounds in {server.uri}" in error, error
     return projects
 
 

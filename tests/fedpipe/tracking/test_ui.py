@@ -56,7 +56,7 @@ def test_the_runs_table_has_params_and_metrics(browser: Browser, address: str, p
     assert {"accuracy", "loss", "test.accuracy", "partition.scheme", "train.model", "train.rounds"} <= heads
     eventually(lambda: "0.79" in texts(browser, ".ag-cell"), 10)
     cells = texts(browser, ".ag-cell")
-    assert cells.count("contiguous") == 2 and cells.count("seed_cnn") == 2
+    assert cells.count("contiguous") == 2 and cells.count("baseline_cnn") == 2
     elsewhere = [asked for asked in browser.requests() if not asked.startswith((address, "chrome"))]
     assert elsewhere == []
 

@@ -34,7 +34,7 @@ def test_a_version_says_where_it_comes_from(workspace: Workspace, capsys: pytest
     assert version.tags["fedpipe.data_sha256"] == run.data.tags["fedpipe.data_sha256"]
     assert version.tags["fedpipe.test_set_sha256"] == RawDataset.read(Path("data/raw")).test_sha256(Path("data/raw"))
     assert version.tags["fedpipe.commit"] == run.data.tags["mlflow.source.git.commit"]
-    assert version.tags["fedpipe.model"] == "seed_cnn"
+    assert version.tags["fedpipe.model"] == "baseline_cnn"
 
     registry.fetch_weights(version, Path("fetched/weights.safetensors"))
     assert Path("fetched/weights.safetensors").read_bytes() == WEIGHTS.read_bytes()

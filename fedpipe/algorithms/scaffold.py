@@ -1,0 +1,72 @@
+"""SCAFFOLD: control variates take the drift of each client out of its steps.
+
+Server and clients keep c and c_k, zeros at first. Client k steps with gradient g + c - c_k, sends w - w_k, and sets
+
+    option 1   c_k' = mean gradient of its samples at the global weights w
+    option 2   c_k' = c_k - c + (w - w_k) / (steps x client rate)
+
+The server moves along the mean of w - w_k, and adds to c the sum of c_k' - c_k over the cohort, divided by the number
+of all clients. The paper averages clients without weights: set ``train.client_weighting`` to uniform for that.
+
+Source: Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", algorithm 1,
+https://arxiv.org/abs/1910.06378.
+"""
+
+from typing import Any, Literal
+
+from fedpipe.config.section import Section
+from fedpipe.config.train import Train
+from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.schedules import rate_in_graph
+from fedpipe.learning.task import Task
+
+
+class Params(Section):
+    """``option``: how a client's control variate is computed, as numbered in the paper."""
+
+    option: Literal[1, 2] = 2
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError for client optimizers whose steps are not the rate times the gradient."""
+    optimizer = settings.client_optimizer
+    if optimizer.name != "sgd" or optimizer.momentum:
+        raise ValueError(
+            "'train.algorithm' scaffold takes plain SGD steps at the clients: set 'train.client_optimizer.name' to sgd "
+            "and 'train.client_optimizer.momentum' to 0.0"
+        )
+
+
+def server_init(task: Task) -> list[Any]:
+    """c: the server's control variate."""
+    return task.zeros()
+
+
+def client_init(task: Task) -> list[Any]:
+    """c_k: a client's control variate before its first round."""
+    return task.zeros()
+
+
+def client_update(task: Task, server: Server, client: Client) -> Contribution:
+    """Trains with corrected gradients and renews the client's control variate."""
+    shift = [c - mine for c, mine in zip(server.state, client.kept, strict=True)]
+
+    def corrected(gradients: list[Any], weights: list[Any]) -> list[Any]:
+        return [g + s for g, s in zip(gradients, shift, strict=True)]
+
+    local = task.train(server.weights, client, corrected)
+    if task.algorithm.option == 1:
+        renewed, _ = task.full_gradient(server.weights, client)
+    else:
+        way = local.steps * rate_in_graph(task.settings.client_optimizer, task.settings.rounds, client.round)
+        renewed = [tf.math.divide_no_nan(u, way) - s for u, s in zip(local.update, shift, strict=True)]
+    renewed = [tf.where(local.steps > 0, new, old) for new, old in zip(renewed, client.kept, strict=True)]
+    change = [new - old for new, old in zip(renewed, client.kept, strict=True)]
+    return Contribution(local.update, task.weight(client), local.measurements, sums=change, kept=renewed)
+
+
+def server_update(task: Task, server: Server, total: Total) -> Server:
+    """Moves the weights and the server's control variate."""
+    state = [c + change / task.clients for c, change in zip(server.state, total.sums, strict=True)]
+    return task.server_step(server._replace(state=state), total.update)

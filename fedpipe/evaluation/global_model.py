@@ -1,0 +1,40 @@
+"""The global model on test samples: what `evaluate` reports, and `train` after a round."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedpipe.config.train import METRICS
+from fedpipe.evaluation.clients import accuracy_per_client
+from fedpipe.evaluation.measures import client_summary, logits_in_batches, mean_loss, mean_of
+from fedpipe.networks.network import Network, Weights
+
+
+@dataclass(frozen=True)
+class TestSamples:
+    """What the global model is measured on after a round."""
+
+    images: np.ndarray  # uint8 [n, height, width, channels]
+    labels: np.ndarray  # uint8 [n]
+    client_tests: Path | None  # the folder of the clients' own test samples, if there are any
+    clients: int
+    batch_size: int  # images per forward pass
+
+    def measure(self, network: Network, weights: Weights, metrics: list[str]) -> dict[str, float]:
+        """Columns test_loss, test_accuracy, one ``test_`` column per metric, and client_test_accuracy.
+
+        The last one is the mean over the clients that have test samples of their own, if there are any.
+        """
+        classify = network.classifier(weights)
+        logits = logits_in_batches(classify, self.images, self.batch_size)
+        figures = {
+            "test_loss": mean_loss(network, logits, self.labels),
+            "test_accuracy": float((logits.argmax(axis=1) == self.labels).mean()),
+        }
+        for name in metrics:
+            figures[f"test_{name}"] = mean_of(METRICS.module(name).per_example, logits, self.labels)
+        if self.client_tests is not None:
+            each = accuracy_per_client(classify, self.client_tests, self.clients, self.batch_size)
+            figures["client_test_accuracy"] = client_summary(each["accuracy"])["mean"]
+        return figures
