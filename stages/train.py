@@ -58,8 +58,8 @@ def main() -> None:
         with journal.record_training(_started(manifest, start)) as run:
 
             def on_round(record: RoundRecord, seconds: float) -> None:
-                figures = {name: value for name, value in record.row().items() if value is not None}
-                run.log_round(figures.pop("round"), figures | {"seconds": seconds})
+                figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
+                run.log_round(record.round, figures | {"seconds": seconds})
 
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             trained = train(

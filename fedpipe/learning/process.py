@@ -109,11 +109,8 @@ def build_process(
 
     with tf.Graph().as_default():
         server = Layout(tf.nest.map_structure(tf.convert_to_tensor, start()))
-    steps = (
-        algorithm.passes(task)
-        if hasattr(algorithm, "passes")
-        else ((algorithm.client_update, algorithm.server_update),)
-    )
+    only = getattr(algorithm, "client_update", None), getattr(algorithm, "server_update", None)
+    steps = _optional(algorithm, "passes", task, otherwise=(only,))
     built = [
         _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=step is steps[-1])
         for step in steps
@@ -186,8 +183,12 @@ def _build_pass(
     group_type = tff.TensorType(np.int32, [None, *clients.who.shape])
 
     def none() -> Accumulator:
-        zeros = [tf.zeros([side or 0 for side in s.shape], s.dtype) for s in accumulator.signature]
-        return accumulator.pack(zeros)
+        def zeros(spec: tf.TensorSpec) -> tf.Tensor:
+            made = tf.zeros([side or 0 for side in spec.shape], spec.dtype)
+            # No rows yet, of an unknown number: TFF compares static shapes.
+            return made if spec.shape.is_fully_defined() else tf.compat.v1.placeholder_with_default(made, spec.shape)
+
+        return accumulator.pack([zeros(spec) for spec in accumulator.signature])
 
     def merged(a: Accumulator, b: Accumulator) -> Accumulator:
         def stack(x: Any, y: Any) -> Any:

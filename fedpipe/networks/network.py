@@ -82,13 +82,7 @@ def network(spec: ModelSpec) -> Network:
 
         shapes, forward = keras_network(spec, module.keras_model)
         return Network(spec, shapes, forward)
-    return Network(
-        spec, module.shapes(spec), lambda weights, images, dropout: _run(module, spec, weights, images, dropout)
-    )
-
-
-def _run(module: Any, spec: ModelSpec, weights: Any, images: Any, dropout: Dropout) -> Any:
-    return module.forward(spec, list(weights), images, dropout)
+    return Network(spec, module.shapes(spec), lambda weights, *others: module.forward(spec, list(weights), *others))
 
 
 def check_image_size(model: str, image_shape: tuple[int, int, int]) -> None:

@@ -16,7 +16,7 @@ DEFAULT_LOSS = "cross_entropy"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model by its file's name, for images [height, width, channels] of some classes, and the loss it is trained on."""
+    """A model by its file's name, for images [height, width, channels] of some classes, and its loss."""
 
     model: str
     image_shape: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""What clients keep from round to round: which file is whose last one (fedpipe/learning/clients.py says what is in it)."""
+"""What clients keep from round to round, a file per client and round, which fedpipe/learning/clients.py writes."""
 
 import shutil
 from pathlib import Path
