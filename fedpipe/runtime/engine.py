@@ -1,12 +1,13 @@
 """Runs a training's process on a TFF worker, a cohort in chunks: fast, in one order, in memory that does not grow.
 
 TFF's own context sends the weights and every graph anew each round, and holds all clients' updates at once. Here graphs
-and server state stay on the worker; the cohort goes through in chunks of groups; and all sums are merged in the order
-of the cohort. So results depend on `GROUP` and `CHUNK`, not on the number of cores, and so does the memory, not on the
-number of clients.
+and server state stay on the worker; the cohort goes through in groups of clients, some groups at a time; and all sums
+are merged in the order of the cohort. So results depend on `group_sizes` and `CHUNK`, not on the number of cores, and
+so does the memory, not on the number of clients.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,10 +20,12 @@ from fedpipe.errors import PipelineError
 from fedpipe.learning.process import Pass, Process
 from fedpipe.runtime.worker import Worker
 
-# Clients that one call of a graph takes, one after the other. Another value adds in another order: other bits.
-GROUP = 10
-# Clients whose sums are on the worker at once, as one accumulator per group. Another value gives other bits, too.
-CHUNK = 200
+# The largest and smallest number of clients that one call of a graph takes, one after the other; and into how many
+# parts the clients that are left are cut, so that groups become smaller and all cores end a round at the same time.
+# Another value of these or of `CHUNK` adds in another order: other bits.
+LARGEST_GROUP, SMALLEST_GROUP, PARTS = 10, 2, 6
+# Groups that go to the worker at once; a second chunk waits there, so that no core idles. Each holds one accumulator.
+CHUNK = 20
 
 _MAX_MESSAGE = 2**31 - 1
 _CHANNEL_OPTIONS = [
@@ -42,6 +45,15 @@ class _NoContext(tff.framework.SyncContext):
 tff.framework.set_default_context(_NoContext())
 
 
+def group_sizes(clients: int) -> list[int]:
+    """How many clients of a cohort each group has, in order: large groups first, small ones at the end."""
+    sizes = []
+    while clients:
+        sizes.append(min(max(SMALLEST_GROUP, min(LARGEST_GROUP, clients // PARTS)), clients))
+        clients -= sizes[-1]
+    return sizes
+
+
 class Engine:
     """A training's process and its state on a worker."""
 
@@ -52,7 +64,7 @@ class Engine:
         self._passes = [_Compiled(one) for one in process.passes]
         self._get_weights = _at_server(process.get_weights)
         self._executors: dict[int, _Executor] = {}
-        self._server = self._executor(-(-min(CHUNK, max(cohort, 1)) // GROUP))
+        self._server = self._executor(min(CHUNK, max(len(group_sizes(cohort)), 1)))
         self._state = self._server.call(_at_server(process.initialize))
 
     def run_round(self, clients: np.ndarray) -> dict[str, Any]:
@@ -101,22 +113,33 @@ class Engine:
         """The accumulator over all ``clients``, as a value of the executor that has the state."""
         server = self._server
         message = server.call(one.prepare, self._state)
+        groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1]) if len(clients) else []
         total: Any = None
-        for start in range(0, len(clients), CHUNK):
-            partial = self._run_chunk(one, message, clients[start : start + CHUNK])
-            total = partial if total is None else server.call(one.merge, server.struct(total, partial))
+        started: deque[tuple[_Executor, Any]] = deque()
+        for start in range(0, len(groups), CHUNK):
+            started.append(self._start(one, message, groups[start : start + CHUNK]))
+            if len(started) > 1:
+                total = self._merge(one, total, *started.popleft())
+        while started:
+            total = self._merge(one, total, *started.popleft())
         return server.call(one.zero) if total is None else total
 
-    def _run_chunk(self, one: "_Compiled", message: Any, chunk: np.ndarray) -> Any:
-        groups = [chunk[start : start + GROUP] for start in range(0, len(chunk), GROUP)]
-        server, executor = self._server, self._executor(len(groups))
-        if executor is not server:
+    def _start(self, one: "_Compiled", message: Any, groups: list[np.ndarray]) -> "tuple[_Executor, Any]":
+        """Hands ``groups`` to the worker; what comes back is the executor, and its value of their sum."""
+        executor = self._executor(len(groups))
+        if executor is not self._server:
             message = executor.copy(message)
-        partial = executor.call(one.work, executor.struct(message, executor.value(groups, one.groups_type)))
-        if executor is not server:
-            return server.copy(partial)
-        server.wait(partial)  # or all chunks would be in memory at once
-        return partial
+        ids = executor.value(groups, one.groups_type)
+        return executor, executor.call(one.work, executor.struct(message, ids))
+
+    def _merge(self, one: "_Compiled", total: Any, executor: "_Executor", partial: Any) -> Any:
+        """Waits for ``partial``, or all chunks would be in memory at once, and adds it to ``total``."""
+        server = self._server
+        if executor is server:
+            server.wait(partial)
+        else:
+            partial = server.copy(partial)
+        return partial if total is None else server.call(one.merge, server.struct(total, partial))
 
     def _executor(self, cardinality: int) -> "_Executor":
         if cardinality not in self._executors:
