@@ -33,9 +33,10 @@ from tests.train.test_worker import gone
 
 # Starts a worker, prints how, and does what the test asks for.
 DRIVER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from stages.train.worker import Worker
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
 ways = sys.argv[2].split(",") if sys.argv[2] else None
 with Worker(Path(sys.argv[1], "worker.log"), ways) as worker:
     worker.wait_until_ready()
