@@ -26,6 +26,16 @@ def ending_with_us(command: Sequence[str], last: signal.Signals = signal.SIGKILL
     return [sys.executable, "-S", __file__, str(os.getpid()), str(int(last)), user, *command]
 
 
+def end_with_parent(parent: int, last: signal.Signals = signal.SIGKILL) -> None:
+    """Makes the kernel send ``last`` to this process when its parent, ``parent``, ends; exits if that is gone already.
+
+    Call it after the last change of user, which would undo it.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(last))
+    if os.getppid() != parent:  # it was gone before the line above
+        sys.exit(1)
+
+
 def _main() -> None:
     parent, last, user, *command = sys.argv[1:]
     if user:
@@ -33,9 +43,7 @@ def _main() -> None:
         os.initgroups(user, entry.pw_gid)
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(last))  # after setuid, which would forget it
-    if os.getppid() != int(parent):  # the parent was gone before the line above
-        sys.exit(1)
+    end_with_parent(int(parent), signal.Signals(int(last)))
     os.execv(command[0], command)
 
 

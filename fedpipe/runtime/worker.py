@@ -2,9 +2,7 @@
 
 TFF's own context starts ``worker_binary`` with the driver's stdout and leaves it behind when the driver is killed. Here
 it writes to a log file of its own, and the kernel ends it with the driver (PR_SET_PDEATHSIG), however that ends.
-
-The worker listens on every network interface, without credentials, and executes any graph sent to it; its port is a
-random free one. That is TFF's binary and cannot be changed from outside: on a shared machine use a firewall.
+Nobody else gets in: `fedpipe.enclosure.enclosure`.
 """
 
 import os
@@ -12,46 +10,62 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
+from fedpipe.enclosure.enclosure import Enclosure, ways_allowed
 from fedpipe.errors import PipelineError
-from fedpipe.launch import ending_with_us
 
 LOG = Path("logs/train/worker.log")
 
 _START_SECONDS = 60
+_END_SECONDS = 2.0  # the forwarder ends with the worker, and may be gone first
 
 
 class Worker:
-    """A running TFF worker; use as a context manager. ``address`` is where it listens.
+    """A running TFF worker; use as a context manager.
 
     Start it before TensorFlow is imported: then both load at the same time. It ends with the thread that started it.
+
+    Attributes:
+      address: Where gRPC reaches it.
+      way: How it is shut in: ``namespace``, ``filter``, or ``open`` if it is not.
     """
 
-    def __init__(self, log: Path = LOG) -> None:
+    def __init__(self, log: Path = LOG, ways: Sequence[str] | None = None) -> None:
+        """Starts it.
+
+        Args:
+          log: The file for what it says.
+          ways: The ways to shut it in, in the order to try them; by default all that the environment allows.
+
+        Raises:
+          PipelineError: TFF is not installed, or the system forbids every way.
+        """
         self._log = log
-        self.port = _free_port()
+        port = _free_port()  # in the worker's network if it has its own
+        self._enclosure = Enclosure(port, ways_allowed() if ways is None else ways)
+        self.address = self._enclosure.address
         log.parent.mkdir(parents=True, exist_ok=True)
         # One call more than the cores keeps them busy while a result is on its way, and bounds the memory.
         calls = len(os.sched_getaffinity(0)) + 1
-        command = [str(_binary()), f"--port={self.port}", f"--max_concurrent_computation_calls={calls}"]
+        command = [str(_binary()), f"--port={port}", f"--max_concurrent_computation_calls={calls}"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                ending_with_us(command),
+                self._enclosure.around(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=self._enclosure.descriptors,
                 process_group=0,  # Ctrl-C is for the driver, which then ends the worker
             )
-
-    @property
-    def address(self) -> str:
-        """Host and port for gRPC."""
-        return f"127.0.0.1:{self.port}"
+        try:
+            self.way = self._enclosure.wait_until_chosen(_START_SECONDS, log)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def pid(self) -> int:
@@ -65,20 +79,19 @@ class Worker:
           PipelineError: It ended, or did not listen within a minute.
         """
         deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
+        while not self._enclosure.is_ready(0.05):
             self.check_alive()
-            # The worker's own socket, and not whatever else may have taken the port meanwhile.
-            listening = psutil.Process(self.pid).net_connections("tcp")
-            if any(socket.laddr.port == self.port and socket.status == psutil.CONN_LISTEN for socket in listening):
-                return
-            time.sleep(0.05)
-        raise PipelineError(f"the TFF worker did not listen within {_START_SECONDS} s; its log is {self._log}")
+            if time.monotonic() > deadline:
+                raise PipelineError(f"the TFF worker did not listen within {_START_SECONDS} s; its log is {self._log}")
 
     def check_alive(self, grace: float = 0.0) -> None:
-        """Raises PipelineError if the worker has ended, or ends within ``grace`` seconds."""
+        """Raises PipelineError if the worker or its forwarder has ended, or ends within ``grace`` seconds."""
+        broken = self._enclosure.is_broken()
         try:
-            code = self._process.wait(grace)
+            code = self._process.wait(max(grace, _END_SECONDS) if broken else grace)
         except subprocess.TimeoutExpired:
+            if broken or self._enclosure.is_broken():
+                raise PipelineError(f"the TFF worker's forwarder has ended; the log of both is {self._log}") from None
             return
         if code == -signal.SIGKILL:
             reason = "was killed (signal 9, often for want of memory)"
@@ -92,6 +105,7 @@ class Worker:
         """Ends the worker and waits for it; harmless when it has ended."""
         self._process.kill()
         self._process.wait()
+        self._enclosure.close()
 
     def __enter__(self) -> "Worker":
         return self
