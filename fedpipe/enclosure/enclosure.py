@@ -1,7 +1,7 @@
 """Nobody but us reaches the TFF worker: a Unix socket in place of its port.
 
 The worker listens on every network interface, without credentials, executes any graph that is sent to it, and has no
-switch for that. `fedpipe.enclosure.shut_in` starts it in a network of its own, or makes its ``bind`` give it our socket.
+switch for that. `fedpipe.enclosure.shut_in` starts it in a network of its own, or has its ``bind`` give it our socket.
 Here is the driver's side: the socket, and the report of which way worked.
 
 The socket's file is removed as soon as it is open, so nothing is left of it, however the driver ends. From then on it
