@@ -8,11 +8,10 @@ import pytest
 
 from fedpipe import config as params
 from fedpipe.config import Concept, Features
-from fedpipe.config.schemes import DirichletScheme
 from fedpipe.models import zoo as models
-from fedpipe.partitioning.held_out import split
-from fedpipe.partitioning.schemes import assign
-from fedpipe.partitioning.skew import Skew
+from fedpipe.partitioning.assignment import assign
+from fedpipe.partitioning.client_skew import Skew
+from fedpipe.partitioning.held_out_samples import split
 from fedpipe.runtime.cohort import cohort
 from fedpipe.seeds import Purpose, generator
 from tests import ROOT
@@ -38,40 +37,35 @@ def test_generator() -> None:
     [("iid", "b7e48492297706ba"), ("shards", "f93b241759403745"), ("dirichlet", "8a40c372af8e9fae")],
 )
 def test_partition(scheme: str, expected: str) -> None:
-    settings = params.load(params.Partition, ROOT / "params.yaml").model_copy(
-        update={
-            "scheme": scheme,
-            "clients": 20,
-            "dirichlet": DirichletScheme(alpha=0.3, min_size=5, self_balancing=False),
-        }
-    )
+    settings = partition(scheme=scheme, clients=20, seed=2024, dirichlet={"alpha": 0.3, "min_size": 5})
     assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
 
 
 @pytest.mark.parametrize(
-    ("scheme", "labels", "expected"),
+    ("scheme", "quantity", "expected"),
     [
-        ("dirichlet", "iid", "6ac24b01cb3f75c8"),
-        ("inner_dirichlet", "iid", "c5ad3b5724e45355"),
-        ("pathological", "iid", "7687c6904e5d49c4"),
-        ("distribution", "iid", "9d14634658270755"),
-        ("exponential", "shards", "8f2705a03204ff0e"),
-        ("lognormal", "iid", "fac9cf2e39454689"),
-        ("dirichlet_quantity", "inner_dirichlet", "af30581c9ff9857d"),
-        ("exponential", "pathological", "3af5a7e3f0ff190c"),
+        ("dirichlet", "even", "6ac24b01cb3f75c8"),
+        ("inner_dirichlet", "even", "c5ad3b5724e45355"),
+        ("pathological", "even", "7687c6904e5d49c4"),
+        ("distribution", "even", "9d14634658270755"),
+        ("shards", "exponential", "8f2705a03204ff0e"),
+        ("iid", "lognormal", "fac9cf2e39454689"),
+        ("inner_dirichlet", "dirichlet_quantity", "af30581c9ff9857d"),
+        ("pathological", "exponential", "3af5a7e3f0ff190c"),
     ],
 )
-def test_partition_with_more_params(scheme: str, labels: str, expected: str) -> None:
+def test_partition_with_more_params(scheme: str, quantity: str, expected: str) -> None:
     """Self-balancing, a random choice of classes, samples left out, and equal fractions to round."""
     settings = partition(
         scheme=scheme,
+        quantity=quantity,
         clients=20,
         leave_out=100,
         seed=2024,
-        quantity={"labels": labels, "min_size": 2},
         dirichlet={"alpha": 0.3, "min_size": 0, "self_balancing": True},
-        pathological={"classes_per_client": 3, "choice": "random"},
+        pathological={"classes_per_client": 3, "choice": "random", "keep_sizes": quantity != "even"},
         distribution={"values": [[0.1] * 10] * 20},
+        **({} if quantity == "even" else {quantity: {"min_size": 2}}),
     )
     assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
 

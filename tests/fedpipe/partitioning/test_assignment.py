@@ -1,39 +1,42 @@
 """What holds for every scheme and every combination of two, over many sizes and seeds."""
 
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fedpipe.config import QUANTITY_NAMES, SCHEME_NAMES, Partition
-from fedpipe.config.schemes import Quantity
+from fedpipe.allocation.counts import LEFT_OUT
+from fedpipe.config import PARTITIONERS, QUANTITIES, Partition
+from fedpipe.config.registry import Registry
 from fedpipe.errors import PipelineError
-from fedpipe.partitioning.schemes import LABELS, LEFT_OUT, NATURAL, QUANTITY, assign, client_names
-from fedpipe.partitioning.tables import assignment_table, label_table, samples_by_client
+from fedpipe.partitioning.assignment import assign, client_names
+from fedpipe.partitioning.partition_tables import assignment_table, label_table, samples_by_client
 from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
 
-DEALERS: tuple[str, ...] = get_args(Quantity.model_fields["labels"].annotation)
-COMBINATIONS = [(scheme, "iid") for scheme in SCHEME_NAMES if scheme not in QUANTITY_NAMES] + [
-    (scheme, dealer) for scheme in QUANTITY_NAMES for dealer in DEALERS
+DECIDE_SIZES = ("dirichlet", "by_column")  # whatever their params
+COMBINATIONS = [
+    (scheme, quantity)
+    for scheme in PARTITIONERS.names
+    for quantity in QUANTITIES.names
+    if quantity == "even" or scheme not in DECIDE_SIZES
 ]
+DRAWN = ("lognormal", "dirichlet_quantity")
 RANDOM = [
-    (scheme, dealer)
-    for scheme, dealer in COMBINATIONS
-    if scheme not in ("contiguous", NATURAL)
-    and (dealer != "contiguous" or scheme in ("lognormal", "dirichlet_quantity"))
+    (scheme, quantity)
+    for scheme, quantity in COMBINATIONS
+    if scheme != "by_column" and (scheme != "contiguous" or quantity in DRAWN)
 ]
 
 
-def test_every_scheme_of_the_params_is_here() -> None:
-    assert {*LABELS, *QUANTITY, NATURAL} == set(SCHEME_NAMES)
-    assert tuple(QUANTITY) == QUANTITY_NAMES
-    assert set(DEALERS) <= set(LABELS)
-
-
-def request(scheme: str, dealer: str, labels: np.ndarray, folder: Path, **changed: Any) -> Partition:
+def request(scheme: str, quantity: str, labels: np.ndarray, folder: Path, **changed: Any) -> Partition:
     """A request that ``labels`` can meet, whatever else is changed: what a scheme needs to be given is made up here."""
     clients, leave_out, seed = changed["clients"], changed["leave_out"], changed["seed"]
     rng = np.random.default_rng(seed)
@@ -41,18 +44,23 @@ def request(scheme: str, dealer: str, labels: np.ndarray, folder: Path, **change
     who = np.concatenate([np.repeat(np.arange(clients), sizes), np.full(leave_out, LEFT_OUT)])
     rows = [f"{sample},{'' if client == LEFT_OUT else client}" for sample, client in enumerate(rng.permutation(who))]
     mix = np.bincount(labels) / len(labels)  # what the samples can always make
+    if quantity != "even":
+        changed[quantity] = changed.pop(quantity, {}) | {"min_size": changed.pop("min_size", 2)}
+    if quantity == "sizes":
+        changed["sizes"] |= {"values": sizes.tolist()}
+    if scheme == "by_column":
+        changed["by_column"] = csv(folder / "clients.csv", "\n".join(["sample,client", *rows, ""]))
+    changed["pathological"] = changed.pop("pathological", {}) | {"keep_sizes": quantity != "even"}
     return partition(
         scheme=scheme,
-        quantity=changed.pop("quantity", {"labels": dealer, "min_size": 2}),
+        quantity=quantity,
         dirichlet={
             "alpha": changed.pop("alpha", 0.5),
             "min_size": 0,
             "self_balancing": changed.pop("balancing", False),
         },
-        sizes={"values": sizes.tolist()},
         distribution={"values": [mix.tolist()] * clients},
-        by_column=csv(folder / "clients.csv", "\n".join(["sample,client", *rows, ""])) if scheme == NATURAL else {},
-        **changed,
+        **{name: value for name, value in changed.items() if name != "min_size"},
     )
 
 
@@ -80,12 +88,12 @@ def test_every_sample_has_one_client_unless_left_out(
     balancing: bool,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    scheme, dealer = combination
+    scheme, quantity = combination
     assume(clients * 2 <= samples - leave_out)
     labels = balanced_labels(samples)
     params = request(
         scheme,
-        dealer,
+        quantity,
         labels,
         tmp_path_factory.getbasetemp(),
         clients=clients,
@@ -113,29 +121,30 @@ def test_every_sample_has_one_client_unless_left_out(
     assert all((np.diff(mine) > 0).all() for mine in members)
     assert assign(labels, params).tobytes() == assignment.tobytes()
     sizes = [len(mine) for mine in members]
-    if scheme in QUANTITY_NAMES:
+    if quantity != "even":
         assert min(sizes) >= 2
-        if scheme not in ("lognormal", "dirichlet_quantity"):  # sizes that are no draw are exact, whoever deals
-            assert sizes == QUANTITY[scheme](len(given_out), params, np.random.default_rng()).tolist()
-    elif scheme in ("contiguous", "iid", "shards", "inner_dirichlet", "distribution"):
+        if quantity not in DRAWN:  # sizes that are no draw are exact, whoever deals
+            made = QUANTITIES.function(quantity, "sizes")
+            assert sizes == made(len(given_out), clients, params.params_of("quantity"), None).tolist()
+    elif not params.scheme_decides_sizes:
         assert max(sizes) - min(sizes) <= 1
     assert min(sizes) > 0 or scheme == "dirichlet"  # whose min_size of 0 allows it
 
 
-@pytest.mark.parametrize(("scheme", "dealer"), RANDOM)
-def test_another_seed_gives_another_partition(scheme: str, dealer: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scheme", "quantity"), RANDOM)
+def test_another_seed_gives_another_partition(scheme: str, quantity: str, tmp_path: Path) -> None:
     labels = balanced_labels(500)
     many = {"classes_per_client": 8, "choice": "random"}  # so that unequal sizes can be made of them
     params = request(
         scheme,
-        dealer,
+        quantity,
         labels,
         tmp_path,
         clients=10,
         leave_out=0,
         seed=1,
         pathological=many,
-        quantity={"labels": dealer, "min_size": 8},
+        min_size=8,
     )
     other = params.model_copy(update={"seed": 2})
     assert (assign(labels, params) != assign(labels, other)).any()
@@ -146,9 +155,9 @@ def test_contiguous_is_the_seed_recipe() -> None:
     np.testing.assert_array_equal(assignment, np.arange(60_000) // 100)
 
 
-@pytest.mark.parametrize("scheme", ["contiguous", "linear"])
-def test_contiguous_leaves_out_the_last(scheme: str) -> None:
-    params = partition(scheme=scheme, leave_out=10, quantity={"labels": "contiguous"})
+@pytest.mark.parametrize("quantity", ["even", "linear"])
+def test_contiguous_leaves_out_the_last(quantity: str) -> None:
+    params = partition(scheme="contiguous", quantity=quantity, leave_out=10)
     assignment = assign(balanced_labels(100), params)
     assert (assignment[90:] == LEFT_OUT).all() and (np.diff(assignment[:90]) >= 0).all()
 
@@ -161,18 +170,22 @@ def test_contiguous_leaves_out_the_last(scheme: str) -> None:
         ({"leave_out": 1000}, "there are only 0 samples"),
     ],
 )
-@pytest.mark.parametrize("scheme", ["iid", "linear", "dirichlet"])
-def test_fewer_samples_than_clients(scheme: str, changed: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("scheme", "quantity"), [("iid", "even"), ("iid", "linear"), ("dirichlet", "even")])
+def test_fewer_samples_than_clients(scheme: str, quantity: str, changed: dict[str, Any], said: str) -> None:
     with pytest.raises(PipelineError, match=said):
-        assign(balanced_labels(100), partition(scheme=scheme, **changed))
+        assign(balanced_labels(100), partition(scheme=scheme, quantity=quantity, **changed))
 
 
 def test_a_hundred_thousand_clients(tmp_path: Path) -> None:
     """No scheme walks over clients x samples: that would be 60 billion steps."""
     labels = np.tile(balanced_labels(60_000), 10)
-    for scheme, dealer in (("iid", ""), ("shards", ""), ("pathological", ""), ("lognormal", "inner_dirichlet")):
-        quantity = {"labels": dealer} if dealer else {}
-        counts = counts_of(labels, partition(scheme=scheme, clients=100_000, quantity=quantity))
+    for scheme, quantity in (
+        ("iid", "even"),
+        ("shards", "even"),
+        ("pathological", "even"),
+        ("inner_dirichlet", "lognormal"),
+    ):
+        counts = counts_of(labels, partition(scheme=scheme, quantity=quantity, clients=100_000))
         assert counts.sum() == 600_000 and counts.sum(axis=1).min() > 0
 
 
@@ -189,3 +202,63 @@ def test_tables_agree() -> None:
     wide = label_table(labels, assignment, 10, 10)
     assert wide.to_numpy().sum() == 180
     assert all(wide.loc[client, label] == count for (client, label), count in counted.items())
+
+
+@pytest.fixture
+def dropped(tmp_path: Path) -> Iterator[Callable[[Registry, str], None]]:
+    """Drops a file ``mine.py`` of the given code into a folder of choices, as far as Python can see."""
+    ended = ExitStack()
+
+    def drop(registry: Registry, code: str) -> None:
+        (tmp_path / "mine.py").write_text(f"import numpy as np\n{code}\n", encoding="utf-8")
+        places = importlib.import_module(registry.package).__path__
+        places.append(str(tmp_path))
+        ended.callback(registry.__dict__.pop, "names", None)
+        ended.callback(sys.modules.pop, f"{registry.package}.mine", None)
+        ended.callback(places.remove, str(tmp_path))
+        registry.__dict__.pop("names", None)
+        importlib.invalidate_caches()
+
+    with ended:
+        yield drop
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("x = 1", "fedpipe/partitioners/mine.py has no function 'assign'"),
+        (
+            "def assign(l, s, p, r): return np.zeros(len(l))",
+            "must return for each of the 90 samples a client from 0 to",
+        ),
+        ("def assign(l, s, p, r): return np.zeros(3, int)", "must return for each of the 90 samples"),
+        ("def assign(l, s, p, r): return np.full(len(l), len(s))", "a client from 0 to 9, or -1 for one that is left"),
+        ("def assign(l, s, p, r): return np.full(len(l), -1)", "leaves out 100 samples, not the 10 of 'partition.leav"),
+        ("def assign(l, s, p, r): return np.zeros(len(l), int)", "gives client 0 90 samples, not the 9 of its 'sizes'"),
+    ],
+)
+def test_a_scheme_that_does_not_keep_to_its_word(
+    dropped: Callable[[Registry, str], None], code: str, said: str
+) -> None:
+    dropped(PARTITIONERS, code)
+    with pytest.raises(PipelineError, match=re.escape(said)):
+        assign(balanced_labels(100), partition(scheme="mine", mine={}, leave_out=10))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("x = 1", "fedpipe/quantities/mine.py has no function 'sizes'"),
+        (
+            "def sizes(n, c, p, r): return np.full(c, n / c)",
+            "must return whole numbers from 0 on, one for each of the 10",
+        ),
+        ("def sizes(n, c, p, r): return np.ones(c, int)", "must return numbers that sum to the 100 samples, not to 10"),
+    ],
+)
+def test_a_quantity_that_does_not_keep_to_its_word(
+    dropped: Callable[[Registry, str], None], code: str, said: str
+) -> None:
+    dropped(QUANTITIES, code)
+    with pytest.raises(PipelineError, match=re.escape(said)):
+        assign(balanced_labels(100), partition(quantity="mine", mine={}))
