@@ -1,6 +1,7 @@
 """Golden digests: a change of a stream changes every result made from it, and must not come unnoticed."""
 
 import hashlib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,40 @@ def test_partition_with_more_params(scheme: str, quantity: str, expected: str) -
         **({} if quantity == "even" else {quantity: {"min_size": 2}}),
     )
     assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        ("contiguous", "fa34d97b7183cb57"),
+        ("iid", "382f888fa2ebeebe"),
+        ("shards", "41cc105fa12e9d6d"),
+        ("inner_dirichlet", "de836fb3193781ba"),
+        ("pathological", "ba607153bcb63d0d"),
+        ("distribution", "57f04257247a59c4"),
+    ],
+)
+def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
+    """The digest of all assignments together; those of before quantity was a key of its own."""
+    labels = np.arange(5_000) * 7 % 10
+    found = []
+    for quantity, seed, leave_out in product(params.QUANTITIES.names, (1, 2024), (0, 100)):
+        given = {
+            "even": {},
+            "sizes": {"values": [200] * 10 + [300] * 10 if not leave_out else [190] * 10 + [300] * 10},
+        }
+        settings = partition(
+            scheme=scheme,
+            quantity=quantity,
+            clients=20,
+            leave_out=leave_out,
+            seed=seed,
+            pathological={"classes_per_client": 8, "choice": "random", "keep_sizes": quantity != "even"},
+            distribution={"values": [[0.1] * 10] * 20},
+            **{quantity: given.get(quantity, {"min_size": 8})},
+        )
+        found.append(assign(labels, settings))
+    assert digest(np.concatenate(found)) == expected
 
 
 def test_skew_and_client_tests() -> None:

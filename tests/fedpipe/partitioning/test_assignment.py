@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from fedpipe.config.registry import Registry
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign, client_names
 from fedpipe.partitioning.partition_tables import assignment_table, label_table, samples_by_client
+from tests import ROOT
 from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
 
 DECIDE_SIZES = ("dirichlet", "by_column")  # whatever their params
@@ -262,3 +264,16 @@ def test_a_quantity_that_does_not_keep_to_its_word(
     dropped(QUANTITIES, code)
     with pytest.raises(PipelineError, match=re.escape(said)):
         assign(balanced_labels(100), partition(quantity="mine", mine={}))
+
+
+def test_no_file_imports_what_takes_seconds() -> None:
+    """The check of params.yaml imports each file that has a section there, in every stage."""
+    modules = [f"{registry.package}.{name}" for registry in (PARTITIONERS, QUANTITIES) for name in registry.names]
+    code = f"import sys, {', '.join(modules)}; print({{'tensorflow', 'mlflow', 'pandas', 'scipy'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_every_file_says_where_it_is_from() -> None:
+    for name in PARTITIONERS.names:
+        assert "\nSource: " in (PARTITIONERS.module(name).__doc__ or ""), name
