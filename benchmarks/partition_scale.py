@@ -106,7 +106,8 @@ def _project(case: Case) -> Iterator[Path]:
     """A DVC project in a temporary folder: this code, the repeated images as data/raw, and the case's params."""
     with tempfile.TemporaryDirectory(prefix="fedpipe-bench-") as name:
         folder = Path(name)
-        shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+        for code in ("stages", "fedpipe"):
+            shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
         for file in ("dvc.yaml", "requirements.lock", ".dvcignore"):
             shutil.copy(ROOT / file, folder)
         settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -11,12 +11,12 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import run_stage
-from fedpipe.partitioning import held_out, measures
-from fedpipe.partitioning.examples import examples
-from fedpipe.partitioning.picture import draw
-from fedpipe.partitioning.schemes import assign, client_names, scheme_name
-from fedpipe.partitioning.skew import Skew
-from fedpipe.partitioning.tables import assignment_table, client_test_table, label_table, samples_by_client
+from fedpipe.partitioning import held_out_samples, skew_measures
+from fedpipe.partitioning.assignment import assign, client_names
+from fedpipe.partitioning.client_skew import Skew
+from fedpipe.partitioning.example_images import examples
+from fedpipe.partitioning.partition_picture import draw
+from fedpipe.partitioning.partition_tables import assignment_table, client_test_table, label_table, samples_by_client
 from fedpipe.seeds import Purpose
 
 RAW = Path("data/raw")
@@ -35,13 +35,14 @@ def main() -> None:
     images, labels = pool.with_batches(dataset, dataset.read_train(RAW))
     test_images, test_labels = dataset.read_test(RAW)
 
-    assignment, tested = held_out.split(assign(labels, settings), labels, test_labels, settings)
+    assignment, tested = held_out_samples.split(assign(labels, settings), labels, test_labels, settings)
     members = samples_by_client(assignment, settings.clients)
     counts = label_table(labels, assignment, settings.clients, dataset.classes)
     names = client_names(settings)
     skew = Skew.draw(settings, dataset.classes)
-    per_client = measures.client_measures(counts)
-    figures = measures.summary(counts, per_client) | {"permuted_clients": len(skew.permutations)}
+    per_client = skew_measures.client_measures(counts)
+    figures = skew_measures.summary(counts, per_client) | {"permuted_clients": len(skew.permutations)}
+    chosen = settings.scheme if settings.quantity == "even" else f"{settings.scheme}, quantity {settings.quantity}"
     # Nothing takes its place before everything is there.
     with (
         atomic_folder(CLIENTS) as clients,
@@ -78,12 +79,12 @@ def main() -> None:
 
         metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         per_client.to_csv(client_table, index=False)
-        title = f"{manifest.dataset}, scheme {scheme_name(settings)}, {manifest.clients:,} clients"
+        title = f"{manifest.dataset}, scheme {chosen}, {manifest.clients:,} clients"
         draw(counts, figures, title, picture, examples(clients, skew, per_client["samples"].to_numpy()))
 
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""
     print(
-        f"partition: {manifest.samples:,} samples over {manifest.clients} clients (scheme {settings.scheme}) "
+        f"partition: {manifest.samples:,} samples over {manifest.clients} clients (scheme {chosen}) "
         f"in {CLIENTS}{tests_said}",
         file=sys.stderr,
     )

@@ -1,8 +1,6 @@
 """Rounding a table to whole numbers that keep to the sums of its rows, and to bounds on those of its columns."""
 
 import numpy as np
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import maximum_flow  # type: ignore[import-untyped]
 
 from fedpipe.allocation.counts import whole_part
 
@@ -59,6 +57,10 @@ def _exchange(taken: np.ndarray, possible: np.ndarray, lacking: np.ndarray, left
     The nodes are a source, the clients, the classes and a sink. A client may take one more of a possible class, and may
     give back one that it took.
     """
+    # Here only: every stage imports the schemes that have a section, and few partitions need it.
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+    from scipy.sparse.csgraph import maximum_flow  # type: ignore[import-untyped]
+
     clients, classes = taken.shape
     client, label = np.nonzero(possible)
     forward = ~taken[client, label]

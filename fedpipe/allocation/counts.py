@@ -12,6 +12,11 @@ def even_sizes(samples: int, clients: int) -> np.ndarray:
     return sizes
 
 
+def draw_samples(samples: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` of ``samples`` numbered from 0, ascending: all of them without a draw, or a random choice."""
+    return np.arange(samples) if count == samples else np.sort(rng.choice(samples, count, replace=False))
+
+
 def apportion(total: int, shares: np.ndarray) -> np.ndarray:
     """Whole numbers that sum to ``total`` and are nearest to ``total * shares``, by the method of largest remainders.
 

@@ -6,13 +6,13 @@ Each stage asks for its own section with `load`; nothing after that checks a par
 from fedpipe.config.download import DatasetName, Download, IdxFiles, OwnDataset, PinnedFile, Sources
 from fedpipe.config.judge import Evaluate, McNemar, Promote
 from fedpipe.config.loading import PARAMS_FILE, SECTIONS, load, parse_yaml, read_yaml
-from fedpipe.config.partition import QUANTITY_NAMES, SCHEME_NAMES, Concept, Features, Partition
+from fedpipe.config.partition import PARTITIONERS, QUANTITIES, Concept, Features, Partition
 from fedpipe.config.train import Optimizer, Train
 
 __all__ = [
     "PARAMS_FILE",
-    "QUANTITY_NAMES",
-    "SCHEME_NAMES",
+    "PARTITIONERS",
+    "QUANTITIES",
     "SECTIONS",
     "Concept",
     "DatasetName",

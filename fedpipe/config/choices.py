@@ -5,7 +5,8 @@
       fed_prox:               # what its class Params asks for
         mu: 0.01
 
-A section that belongs to no chosen file may be there, and is checked, or be absent.
+A section that belongs to no chosen file may be there, and is checked, or be absent. What must hold only once the file
+is chosen is checked by the section's `Section.check_chosen`.
 """
 
 from typing import Annotated, Any, ClassVar, Self
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, create_model, model_validator
 
 from fedpipe.config.registry import Registry
 from fedpipe.config.section import Section
+from fedpipe.errors import PipelineError
 
 
 def chosen_from(registry: Registry) -> Any:
@@ -35,6 +37,9 @@ class ChoosingSection(Section):
 
         Args:
           content: The section as params.yaml has it; anything that is no mapping gives this class itself.
+
+        Raises:
+          PipelineError: A file has the name of a key that the section has anyway, or of a file of another folder.
         """
         if not isinstance(content, dict):
             return cls
@@ -42,7 +47,13 @@ class ChoosingSection(Section):
         for key, registry in cls.CHOICES.items():
             # DVC watches the section of what is chosen, so it must be there.
             wanted = [name for name in registry.names if name == content.get(key) or name in content]
-            fields |= {name: (registry.params(name), ...) for name in wanted}
+            for name in wanted:
+                if name in cls.model_fields or name in fields:
+                    raise PipelineError(
+                        f"{registry.folder}/{name}.py: '{name}' is another key of the same section of params.yaml; "
+                        "give the file another name"
+                    )
+                fields[name] = (registry.params(name), ...)
         return create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **fields) if fields else cls
 
     @model_validator(mode="before")
@@ -53,6 +64,12 @@ class ChoosingSection(Section):
             return content
         names = {name for registry in cls.CHOICES.values() for name in registry.names}
         return {key: {} if value is None and key in names else value for key, value in content.items()}
+
+    @model_validator(mode="after")
+    def _chosen_sections_are_complete(self) -> Self:
+        for key in self.CHOICES:
+            self.params_of(key).check_chosen()
+        return self
 
     def params_of(self, key: str) -> Any:
         """The params of the file that ``key`` names: an instance of its class ``Params``."""

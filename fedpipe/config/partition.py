@@ -1,23 +1,20 @@
-"""Section ``partition``: how the training images become clients' shards."""
+"""Section ``partition``: how the training images become clients' shards.
 
-from typing import Annotated, Literal, get_args
+Two keys name files, and each file has a section of its name for its own params: ``scheme`` names one of
+fedpipe/partitioners (which samples a client gets), ``quantity`` one of fedpipe/quantities (how many).
+"""
 
-from pydantic import Field, model_validator
+from typing import Annotated, Any, ClassVar, Literal
 
-from fedpipe.config.schemes import (
-    ByColumnScheme,
-    DirichletQuantityScheme,
-    DirichletScheme,
-    DistributionScheme,
-    ExponentialScheme,
-    InnerDirichletScheme,
-    LognormalScheme,
-    PathologicalScheme,
-    Quantity,
-    ShardsScheme,
-    SizesScheme,
-)
-from fedpipe.config.section import Count, Positive, Section, Seed
+from pydantic import AfterValidator, Field, model_validator
+
+from fedpipe.config.choices import ChoosingSection
+from fedpipe.config.registry import Registry
+from fedpipe.config.section import Count, Positive, Section, Seed, Size
+
+PARTITIONERS = Registry("fedpipe.partitioners")
+QUANTITIES = Registry("fedpipe.quantities")
+NO_QUANTITY_SKEW = "even"  # what `quantity` must be where the scheme decides the sizes
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,63 +35,57 @@ class Concept(Section):
     share: Share
 
 
-QuantityName = Literal["linear", "square", "exponential", "lognormal", "dirichlet_quantity", "sizes"]
-SchemeName = Literal[
-    "contiguous",
-    "iid",
-    "shards",
-    "dirichlet",
-    "inner_dirichlet",
-    "pathological",
-    "distribution",
-    QuantityName,
-    "by_column",
-]
-SCHEME_NAMES: tuple[str, ...] = get_args(SchemeName)
-QUANTITY_NAMES: tuple[str, ...] = get_args(QuantityName)
-
-
-class Partition(Section):
+class Partition(ChoosingSection):
     """How the training images are split into client shards."""
 
-    scheme: SchemeName
+    CHOICES: ClassVar[dict[str, Registry]] = {"scheme": PARTITIONERS, "quantity": QUANTITIES}
+
+    scheme: Annotated[str, AfterValidator(PARTITIONERS.require)]
+    quantity: Annotated[str, AfterValidator(QUANTITIES.require)]
     clients: Count
-    leave_out: Annotated[int, Field(ge=0)]
+    leave_out: Size
     seed: Seed
-    shards: ShardsScheme
-    dirichlet: DirichletScheme
-    inner_dirichlet: InnerDirichletScheme
-    pathological: PathologicalScheme
-    distribution: DistributionScheme
-    quantity: Quantity
-    exponential: ExponentialScheme
-    lognormal: LognormalScheme
-    dirichlet_quantity: DirichletQuantityScheme
-    sizes: SizesScheme
-    by_column: ByColumnScheme
     features: Features
     concept: Concept
     client_test: Literal["none", "same_distribution", "fraction"]
     client_test_fraction: Positive
 
+    @property
+    def scheme_decides_sizes(self) -> bool:
+        """Whether the scheme, with its params, decides how many samples a client gets."""
+        decides = getattr(PARTITIONERS.module(self.scheme), "decides_sizes", None)
+        return bool(decides and decides(self.params_of("scheme")))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _two_keys(cls, content: Any) -> Any:
+        """Before there was ``quantity``, the scheme named either, and the section ``quantity`` held the rest."""
+        if not isinstance(content, dict):
+            return content
+        scheme, quantity = content.get("scheme"), content.get("quantity")
+        if scheme in QUANTITIES.names and scheme not in PARTITIONERS.names:
+            old = quantity if isinstance(quantity, dict) else {}
+            labels = old.get("labels", "iid")
+            raise ValueError(
+                f"scheme {scheme} says how many samples a client gets, which is a key of its own now: write 'scheme: "
+                f"{labels}' and 'quantity: {scheme}', with 'min_size: {old.get('min_size', 1)}' in the section "
+                f"'{scheme}'" + (" and 'keep_sizes: true' in the section 'pathological'" * (labels == "pathological"))
+            )
+        if isinstance(quantity, dict):
+            raise ValueError(
+                f"'partition.quantity' is not a section any more but names one of {', '.join(QUANTITIES.names)}: "
+                f"write 'quantity: {NO_QUANTITY_SKEW}'"
+            )
+        return content
+
     @model_validator(mode="after")
-    def _scheme_has_what_it_needs(self) -> "Partition":
-        is_quantity = self.scheme in QUANTITY_NAMES
-        label_scheme = self.quantity.labels if is_quantity else self.scheme
-        if self.scheme == "by_column" and not self.by_column.table:
-            raise ValueError("scheme by_column reads a CSV file: set 'partition.by_column.table' and its 'sha256'")
-        if self.scheme == "sizes" and bool(self.sizes.values) == bool(self.sizes.table):
-            raise ValueError("scheme sizes needs either 'partition.sizes.values' or 'partition.sizes.table'")
-        if label_scheme == "distribution":
-            if bool(self.distribution.values) == bool(self.distribution.table):
-                raise ValueError(
-                    "scheme distribution needs either 'partition.distribution.values' or 'partition.distribution.table'"
-                )
-            if is_quantity and self.distribution.proportions_of == "labels":
-                raise ValueError(
-                    f"scheme {self.scheme} and 'partition.distribution.proportions_of: labels' both decide the sizes "
-                    "of the clients: take 'proportions_of: clients', or scheme distribution without it"
-                )
+    def _one_decides_the_sizes(self) -> "Partition":
+        if self.quantity != NO_QUANTITY_SKEW and self.scheme_decides_sizes:
+            hint = getattr(PARTITIONERS.module(self.scheme), "FOR_GIVEN_SIZES", "take another scheme")
+            raise ValueError(
+                f"'scheme: {self.scheme}' and 'quantity: {self.quantity}' both decide the sizes of the clients: "
+                f"set quantity to {NO_QUANTITY_SKEW}, or {hint}"
+            )
         return self
 
     @model_validator(mode="after")

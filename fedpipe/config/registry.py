@@ -4,14 +4,17 @@ A file holds its own params as a class ``Params``, a `Section`; a file without o
 start with ``_`` are no choices. Nothing else lists them, so adding a file is all it takes to add a choice.
 """
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from fedpipe.config.section import Section
+from fedpipe.errors import PipelineError
 
 
 class NoParams(Section):
@@ -59,6 +62,21 @@ class Registry:
           ValueError: There is no such file.
         """
         return import_module(f"{self.package}.{self.require(name)}")
+
+    def function(self, name: str, function: str) -> Callable[..., Any]:
+        """The function that every file of the folder has, of the choice ``name``.
+
+        Raises:
+          ValueError: There is no such file.
+          PipelineError: The file has no such function.
+        """
+        found = getattr(self.module(name), function, None)
+        if not callable(found):
+            raise PipelineError(
+                f"{self.folder}/{name}.py has no function '{function}', which every file of this folder must have "
+                "(docs/extending.md)"
+            )
+        return found
 
     def params(self, name: str) -> type[Section]:
         """The class of the params that the choice ``name`` takes.

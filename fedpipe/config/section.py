@@ -11,9 +11,20 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 # What TensorFlow counts with int32 must stay below 2**31, also multiplied.
 Count = Annotated[int, Field(ge=1, le=10**6)]
+# A number of samples, which may be none.
+Size = Annotated[int, Field(ge=0)]
+# The alpha of a Dirichlet draw. Below 0.001 NumPy's draw does not end: nearly every share underflows to 0.
+Concentration = Annotated[float, Field(ge=1e-3, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
     """A part of params.yaml; a key that is not declared is an error, and so is a number written as text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def check_chosen(self) -> None:
+        """Checks what must hold only if this is the section of a chosen file (choices.py).
+
+        Raises:
+          ValueError: Something is missing that may be missing while another file is chosen.
+        """

@@ -1,1 +1,1 @@
-"""The schemes that split samples among clients, as pure functions."""
+"""Partition schemes, one per file: who gets which samples. ``partition.scheme`` names the file (docs/extending.md)."""

@@ -58,7 +58,8 @@ def run_name(params: Mapping[str, Any]) -> str:
       params: The content of params.yaml.
     """
     train, partition = params["train"], params["partition"]
-    return f"{train['model']} {partition['scheme']} {partition['clients']} clients {train['rounds']} rounds"
+    quantity = "" if partition["quantity"] == "even" else f" {partition['quantity']}"
+    return f"{train['model']} {partition['scheme']}{quantity} {partition['clients']} clients {train['rounds']} rounds"
 
 
 def sha256(path: Path) -> str:

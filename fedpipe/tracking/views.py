@@ -11,6 +11,7 @@ _KEY = "fedpipe"
 _METRICS = ("test.accuracy", "test.loss", "test.clients.worst", "test.clients.percentile_10", "accuracy", "loss")
 _PARAMS = (
     "partition.scheme",
+    "partition.quantity",
     "partition.clients",
     "train.model",
     "train.rounds",

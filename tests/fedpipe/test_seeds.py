@@ -1,6 +1,7 @@
 """Golden digests: a change of a stream changes every result made from it, and must not come unnoticed."""
 
 import hashlib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,10 @@ import pytest
 
 from fedpipe import config as params
 from fedpipe.config import Concept, Features
-from fedpipe.config.schemes import DirichletScheme
 from fedpipe.models import zoo as models
-from fedpipe.partitioning.held_out import split
-from fedpipe.partitioning.schemes import assign
-from fedpipe.partitioning.skew import Skew
+from fedpipe.partitioning.assignment import assign
+from fedpipe.partitioning.client_skew import Skew
+from fedpipe.partitioning.held_out_samples import split
 from fedpipe.runtime.cohort import cohort
 from fedpipe.seeds import Purpose, generator
 from tests import ROOT
@@ -38,42 +38,71 @@ def test_generator() -> None:
     [("iid", "b7e48492297706ba"), ("shards", "f93b241759403745"), ("dirichlet", "8a40c372af8e9fae")],
 )
 def test_partition(scheme: str, expected: str) -> None:
-    settings = params.load(params.Partition, ROOT / "params.yaml").model_copy(
-        update={
-            "scheme": scheme,
-            "clients": 20,
-            "dirichlet": DirichletScheme(alpha=0.3, min_size=5, self_balancing=False),
-        }
+    settings = partition(scheme=scheme, clients=20, seed=2024, dirichlet={"alpha": 0.3, "min_size": 5})
+    assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "quantity", "expected"),
+    [
+        ("dirichlet", "even", "6ac24b01cb3f75c8"),
+        ("inner_dirichlet", "even", "c5ad3b5724e45355"),
+        ("pathological", "even", "7687c6904e5d49c4"),
+        ("distribution", "even", "9d14634658270755"),
+        ("shards", "exponential", "8f2705a03204ff0e"),
+        ("iid", "lognormal", "fac9cf2e39454689"),
+        ("inner_dirichlet", "dirichlet_quantity", "af30581c9ff9857d"),
+        ("pathological", "exponential", "3af5a7e3f0ff190c"),
+    ],
+)
+def test_partition_with_more_params(scheme: str, quantity: str, expected: str) -> None:
+    """Self-balancing, a random choice of classes, samples left out, and equal fractions to round."""
+    settings = partition(
+        scheme=scheme,
+        quantity=quantity,
+        clients=20,
+        leave_out=100,
+        seed=2024,
+        dirichlet={"alpha": 0.3, "min_size": 0, "self_balancing": True},
+        pathological={"classes_per_client": 3, "choice": "random", "keep_sizes": quantity != "even"},
+        distribution={"values": [[0.1] * 10] * 20},
+        **({} if quantity == "even" else {quantity: {"min_size": 2}}),
     )
     assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
 
 
 @pytest.mark.parametrize(
-    ("scheme", "labels", "expected"),
+    ("scheme", "expected"),
     [
-        ("dirichlet", "iid", "6ac24b01cb3f75c8"),
-        ("inner_dirichlet", "iid", "c5ad3b5724e45355"),
-        ("pathological", "iid", "7687c6904e5d49c4"),
-        ("distribution", "iid", "9d14634658270755"),
-        ("exponential", "shards", "8f2705a03204ff0e"),
-        ("lognormal", "iid", "fac9cf2e39454689"),
-        ("dirichlet_quantity", "inner_dirichlet", "af30581c9ff9857d"),
-        ("exponential", "pathological", "3af5a7e3f0ff190c"),
+        ("contiguous", "fa34d97b7183cb57"),
+        ("iid", "382f888fa2ebeebe"),
+        ("shards", "41cc105fa12e9d6d"),
+        ("inner_dirichlet", "de836fb3193781ba"),
+        ("pathological", "ba607153bcb63d0d"),
+        ("distribution", "57f04257247a59c4"),
     ],
 )
-def test_partition_with_more_params(scheme: str, labels: str, expected: str) -> None:
-    """Self-balancing, a random choice of classes, samples left out, and equal fractions to round."""
-    settings = partition(
-        scheme=scheme,
-        clients=20,
-        leave_out=100,
-        seed=2024,
-        quantity={"labels": labels, "min_size": 2},
-        dirichlet={"alpha": 0.3, "min_size": 0, "self_balancing": True},
-        pathological={"classes_per_client": 3, "choice": "random"},
-        distribution={"values": [[0.1] * 10] * 20},
-    )
-    assert digest(assign(np.arange(5_000) * 7 % 10, settings)) == expected
+def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
+    """The digest of all assignments together; those of before quantity was a key of its own."""
+    labels = np.arange(5_000) * 7 % 10
+    found = []
+    for quantity, seed, leave_out in product(params.QUANTITIES.names, (1, 2024), (0, 100)):
+        given = {
+            "even": {},
+            "sizes": {"values": [200] * 10 + [300] * 10 if not leave_out else [190] * 10 + [300] * 10},
+        }
+        settings = partition(
+            scheme=scheme,
+            quantity=quantity,
+            clients=20,
+            leave_out=leave_out,
+            seed=seed,
+            pathological={"classes_per_client": 8, "choice": "random", "keep_sizes": quantity != "even"},
+            distribution={"values": [[0.1] * 10] * 20},
+            **{quantity: given.get(quantity, {"min_size": 8})},
+        )
+        found.append(assign(labels, settings))
+    assert digest(np.concatenate(found)) == expected
 
 
 def test_skew_and_client_tests() -> None:

@@ -1,11 +1,13 @@
 """What a stage imports is what DVC watches for it: a change of code that decides bits makes the stage run again."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
+from fedpipe.config import Partition
 from tests import ROOT
 
 # Modules that decide no bits of what a stage writes to its outputs, by the name of the module or its package.
@@ -50,21 +52,58 @@ def reached(module: str, found: set[str]) -> set[str]:
     return found
 
 
+def chosen_files(dep: str) -> list[Path]:
+    """The files that a dep such as ``fedpipe/partitioners/${partition.scheme}.py`` stands for."""
+    files = [file.relative_to(ROOT) for file in sorted(ROOT.glob(re.sub(r"\$\{[^}]*\}", "*", dep)))]
+    return [file for file in files if not file.name.startswith("_")]
+
+
+def choices(stage: str) -> list[tuple[str, Path]]:
+    """Each dep of a stage that depends on the params, with each of the files that it may stand for."""
+    return [(dep, file) for dep in STAGES[stage]["deps"] if "${" in dep for file in chosen_files(dep)]
+
+
+def files_of(modules: set[str]) -> set[Path]:
+    return {file for module in modules if (file := source(module))}
+
+
+def watched(stage: str, file: Path) -> bool:
+    """Whether the stage runs again for a change of ``file``, whatever the params."""
+    return bool({Path(dep) for dep in STAGES[stage]["deps"]} & {file, *file.parents})
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_hold_what_the_stage_imports(stage: str) -> None:
-    deps = {Path(dep) for dep in STAGES[stage]["deps"]}
-    files = {file for module in reached(f"stages.{stage}", set()) if (file := source(module))}
-    unwatched = {str(file) for file in files if not deps & {file, *file.parents}}
+    unwatched = {str(file) for file in files_of(reached(f"stages.{stage}", set())) if not watched(stage, file)}
+    assert not unwatched
+
+
+@pytest.mark.parametrize(("stage", "dep", "file"), [(stage, *choice) for stage in STAGES for choice in choices(stage)])
+def test_deps_hold_what_a_choice_imports(stage: str, dep: str, file: Path) -> None:
+    """The chosen file is a dep; so is all that it imports, which cannot be another choice."""
+    module = ".".join(file.with_suffix("").parts)
+    unwatched = {str(found) for found in files_of(reached(module, set())) - {file} if not watched(stage, found)}
     assert not unwatched
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_hold_no_code_that_is_not_imported(stage: str) -> None:
     """Else a stage runs again for nothing."""
-    files = {file for module in reached(f"stages.{stage}", set()) if (file := source(module))}
+    modules = reached(f"stages.{stage}", set())
+    for _, file in choices(stage):
+        reached(".".join(file.with_suffix("").parts), modules)
+    files = files_of(modules)
     started = {Path("stages/__init__.py"), Path("fedpipe/pinning.py")}  # whatever is imported
     code = {
-        Path(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py") or (ROOT / dep / "__init__.py").is_file()
+        Path(dep)
+        for dep in STAGES[stage]["deps"]
+        if "${" not in dep and (dep.endswith(".py") or (ROOT / dep / "__init__.py").is_file())
     } - started
-    unused = {str(dep) for dep in code if not any(dep in {file, *file.parents} for file in files)}
-    assert unused <= {"fedpipe/config/partition.py", "fedpipe/config/schemes.py"}
+    assert not {str(dep) for dep in code if not any(dep in {file, *file.parents} for file in files)}
+
+
+def test_params_hold_every_key_of_the_partition_but_sections_of_schemes() -> None:
+    """They are listed one by one there, so that a scheme's section is watched only if the scheme is used."""
+    listed = STAGES["partition"]["params"]
+    keys = {f"partition.{key}" for key in Partition.model_fields}
+    assert set(listed) == keys | {"partition.${partition.scheme}", "partition.${partition.quantity}"}

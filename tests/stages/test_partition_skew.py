@@ -152,12 +152,12 @@ def test_empty_clients_are_not_shown(raw: Path, tmp_path_factory: pytest.TempPat
     project = partitioned(
         raw,
         tmp_path_factory,
-        ("scheme: contiguous", "scheme: dirichlet_quantity"),
+        ("quantity: even", "quantity: dirichlet_quantity"),
         ("leave_out: 0", "leave_out: 59000"),
-        ("min_size: 1 ", "min_size: 0 "),
         (
-            "  dirichlet_quantity: # sizes ~ Dir(alpha), the smaller alpha the more unequal\n    alpha: 0.5",
-            "  dirichlet_quantity:\n    alpha: 0.001",
+            "  dirichlet_quantity: # sizes ~ Dir(alpha), the smaller alpha the more unequal\n"
+            "    alpha: 0.5\n    min_size: 1",
+            "  dirichlet_quantity:\n    alpha: 0.001\n    min_size: 0",
         ),
         ("rotation: 0.0", "rotation: 30"),
     )

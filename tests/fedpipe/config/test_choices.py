@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fedpipe.config.choices import ChoosingSection, chosen_from
 from fedpipe.config.registry import Registry
+from fedpipe.errors import PipelineError
 
 
 @pytest.fixture
@@ -62,3 +63,25 @@ def test_an_unknown_name_gets_the_list_and_the_nearest(section: type[ChoosingSec
 def test_a_section_of_no_file_is_unknown(section: type[ChoosingSection]) -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         made(section, {"water": "plain", "litres": 1.0, "plain": {}, "hot": {}})
+
+
+def test_a_file_cannot_have_the_name_of_another_key(section: type[ChoosingSection], tmp_path: Path) -> None:
+    next(tmp_path.glob("choices_of_*")).joinpath("litres.py").touch()
+    with pytest.raises(PipelineError, match=r"litres.py: 'litres' is another key of the same section of params.yaml"):
+        made(section, {"water": "plain", "litres": 1.0, "plain": {}})
+
+
+def test_a_section_may_be_incomplete_until_its_file_is_chosen(section: type[ChoosingSection], tmp_path: Path) -> None:
+    next(tmp_path.glob("choices_of_*")).joinpath("spring.py").write_text(
+        "from fedpipe.config.section import Section\n"
+        "class Params(Section):\n    name: str\n"
+        "    def check_chosen(self):\n        if not self.name:\n            raise ValueError('which spring?')\n"
+    )
+    assert made(section, {"water": "plain", "litres": 1.0, "plain": {}, "spring": {"name": ""}})
+    with pytest.raises(ValidationError, match="which spring"):
+        made(section, {"water": "spring", "litres": 1.0, "spring": {"name": ""}})
+
+
+def test_a_file_without_its_function_is_named(section: type[ChoosingSection]) -> None:
+    with pytest.raises(PipelineError, match=r"/plain.py has no function 'pour', which every file of this folder must"):
+        section.CHOICES["water"].function("plain", "pour")

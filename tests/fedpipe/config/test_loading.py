@@ -90,13 +90,46 @@ def test_defaults_are_valid(section: type) -> None:
             "with client_test fraction, client_test_fraction must be below 1, not 1.0",
         ),
         (params.Partition, "clients: 600", "clients: 0", "'partition.clients' is 0"),
-        (params.Partition, "scheme: contiguous", "scheme: even", "'contiguous', 'iid', 'shards', 'dirichlet', "),
-        (params.Partition, "choice: first", "choice: last", "'random', 'deterministic' or 'first_deterministic'"),
-        (params.Partition, "labels: iid", "labels: dirichlet", "'inner_dirichlet', 'pathological' or 'distribution'"),
         (
             params.Partition,
-            "values: [] # a",
-            "values: [3, -1] # a",
+            "scheme: contiguous",
+            "scheme: dirichlets",
+            "'partition.scheme' is 'dirichlets': there is no such file in fedpipe/partitioners; choose one of "
+            "by_column, contiguous, dirichlet, distribution, iid, inner_dirichlet, pathological, shards "
+            "(did you mean dirichlet?)",
+        ),
+        (
+            params.Partition,
+            "quantity: even",
+            "quantity: log_normal",
+            "'partition.quantity' is 'log_normal': there is no such file in fedpipe/quantities; choose one of "
+            "dirichlet_quantity, even, exponential, linear, lognormal, sizes, square (did you mean lognormal?)",
+        ),
+        (params.Partition, "  even: {}\n", "", "key 'partition.even' is missing"),
+        (
+            params.Partition,
+            "    shards_per_client: 2",
+            "    shards: 2",
+            "unknown key 'partition.shards.shards'; allowed: sha",
+        ),
+        (
+            params.Partition,
+            "scheme: contiguous",
+            "scheme: linear",
+            "'partition': scheme linear says how many samples a client gets, which is a key of its own now: write "
+            "'scheme: iid' and 'quantity: linear', with 'min_size: 1' in the section 'linear'",
+        ),
+        (
+            params.Partition,
+            "quantity: even",
+            "quantity: {labels: iid, min_size: 1}",
+            "'partition.quantity' is not a section any more but names one of dirichlet_quantity, even, ",
+        ),
+        (params.Partition, "choice: first", "choice: last", "'random', 'deterministic' or 'first_deterministic'"),
+        (
+            params.Partition,
+            "values: [] # one",
+            "values: [3, -1] # one",
             "'partition.sizes.values.1' is -1: should be greater",
         ),
         (
@@ -126,8 +159,8 @@ def test_defaults_are_valid(section: type) -> None:
         (params.Partition, 'sha256: ""', "sha256: 0a", "'partition.distribution.sha256' is '0a': string should match"),
         (
             params.Partition,
-            "scheme: contiguous",
-            "scheme: sizes",
+            "quantity: even",
+            "quantity: sizes",
             "either 'partition.sizes.values' or 'partition.sizes.",
         ),
         (params.Partition, "scheme: contiguous", "scheme: distribution", "either 'partition.distribution.values' or "),
@@ -196,11 +229,50 @@ def test_any_value_is_taken_or_refused_by_name(
         assert f"train.{key}" in str(error)
 
 
-def test_two_cannot_decide_the_sizes() -> None:
-    partition = YAML(typ="safe").load(DEFAULTS)["partition"]
-    partition |= {"scheme": "linear", "quantity": {"labels": "distribution", "min_size": 1}}
-    partition["distribution"] |= {"values": [[1.0]], "proportions_of": "labels"}
-    with pytest.raises(
-        ValueError, match=r"linear and .* both decide the sizes of the clients: take 'proportions_of: cli"
-    ):
-        params.Partition.model_validate(partition)
+@pytest.mark.parametrize(
+    ("scheme", "section", "hint"),
+    [
+        ("dirichlet", {}, "or scheme to inner_dirichlet, the Dirichlet label skew for given sizes"),
+        ("by_column", {"table": "a.csv", "sha256": "0" * 64}, "or take another scheme"),
+        ("pathological", {}, "or 'pathological.keep_sizes' to true"),
+        (
+            "distribution",
+            {"values": [[1.0]], "proportions_of": "labels"},
+            "or 'distribution.proportions_of' to clients",
+        ),
+    ],
+)
+def test_two_cannot_decide_the_sizes(tmp_path: Path, scheme: str, section: dict[str, object], hint: str) -> None:
+    content = YAML(typ="safe").load(DEFAULTS)
+    content["partition"] |= {"scheme": scheme, "quantity": "linear"}
+    content["partition"][scheme] |= section
+    path = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(content, path)
+    with pytest.raises(PipelineError) as refused:
+        params.load(params.Train, path)  # in the check of the whole file
+    assert str(refused.value) == (
+        f"{path}: 'partition': 'scheme: {scheme}' and 'quantity: linear' both decide the sizes of the clients: set "
+        f"quantity to even, {hint}"
+    )
+
+
+def test_the_old_way_to_write_quantity_skew_is_translated(tmp_path: Path) -> None:
+    content = YAML(typ="safe").load(DEFAULTS)
+    content["partition"] |= {"scheme": "lognormal", "quantity": {"labels": "pathological", "min_size": 20}}
+    path = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(content, path)
+    with pytest.raises(PipelineError) as refused:
+        params.load(params.Partition, path)
+    assert str(refused.value).endswith(
+        "write 'scheme: pathological' and 'quantity: lognormal', with 'min_size: 20' in the section 'lognormal' and "
+        "'keep_sizes: true' in the section 'pathological'"
+    )
+
+
+def test_sections_of_unused_schemes_may_be_absent(tmp_path: Path) -> None:
+    content = YAML(typ="safe").load(DEFAULTS)
+    unused = {*params.PARTITIONERS.names, *params.QUANTITIES.names} - {"contiguous", "even"}
+    content["partition"] = {key: value for key, value in content["partition"].items() if key not in unused}
+    path = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(content, path)
+    assert params.load(params.Partition, path).scheme == "contiguous"

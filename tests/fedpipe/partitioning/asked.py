@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config import Partition, read_yaml
-from fedpipe.partitioning.schemes import assign
-from fedpipe.partitioning.tables import label_table
+from fedpipe.partitioning.assignment import assign
+from fedpipe.partitioning.partition_tables import label_table
 from tests import ROOT
 
 DEFAULTS = read_yaml(ROOT / "params.yaml")["partition"] | {"scheme": "iid", "clients": 10, "seed": 1}
@@ -17,11 +17,12 @@ DEFAULTS = read_yaml(ROOT / "params.yaml")["partition"] | {"scheme": "iid", "cli
 
 def partition(**changed: object) -> Partition:
     """The defaults with ``changed`` keys; a mapping changes some keys of a section."""
-    return Partition.model_validate(_changed(DEFAULTS, changed))
+    content = _changed(DEFAULTS, changed)
+    return Partition.fitting(content).model_validate(content)
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    deeper = {key: _changed(old[key], value) for key, value in new.items() if isinstance(value, Mapping)}
+    deeper = {key: _changed(old.get(key, {}), value) for key, value in new.items() if isinstance(value, Mapping)}
     return {**old, **new, **deeper}
 
 

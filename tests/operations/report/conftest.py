@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from fedpipe.errors import run_stage
-from fedpipe.partitioning import measures
-from fedpipe.partitioning.picture import draw
+from fedpipe.partitioning import skew_measures
+from fedpipe.partitioning.partition_picture import draw
 from operations.report.__main__ import main
 from tests import ROOT
 
@@ -63,7 +63,7 @@ def write_run(folder: Path, seed: int, clients: int = 600, classes: int = 10, ro
     training |= {"weights_sha256": hashlib.sha256(str(seed).encode()).hexdigest()}
     (folder / "metrics/training.json").write_text(json.dumps(training))
     labels = pd.DataFrame(rng.integers(0, 20, (clients, classes)), index=pd.RangeIndex(clients, name="client"))
-    figures = measures.summary(labels, measures.client_measures(labels))
+    figures = skew_measures.summary(labels, skew_measures.client_measures(labels))
     (folder / "metrics/partition.json").write_text(json.dumps(figures))
     draw(labels, figures, "a partition", folder / "plots/partition.png")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from fedpipe.partitioning.measures import client_measures, gini, global_mix, summary
+from fedpipe.partitioning.skew_measures import client_measures, gini, global_mix, summary
 
 tables = arrays.arrays(np.int64, st.tuples(st.integers(1, 12), st.integers(2, 30)), elements=st.integers(0, 50)).filter(
     lambda counts: counts.sum() > 0

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from fedpipe.datasets.shards import read_shard
+from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.feature_skew import Look
-from fedpipe.partitioning.picture import Example
-from fedpipe.partitioning.skew import Skew
+from fedpipe.partitioning.partition_picture import Example
 
 _CLIENTS = 10
 _IMAGES = 3

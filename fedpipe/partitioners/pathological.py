@@ -1,64 +1,93 @@
-"""Scheme ``pathological``: each client has samples of exactly k classes."""
+"""Scheme ``pathological``: each client has samples of exactly k classes.
+
+With C classes, client i has by ``choice``
+
+    deterministic:        the classes i, i + 1, ..., i + k - 1 (mod C);
+    first_deterministic:  the class i mod C, and k - 1 others at random;
+    random:               k at random.
+
+A random choice is drawn anew, `TRIES` times at the most, until every class has a client (else its samples would go to
+nobody) and no class has more clients than samples.
+
+Each class is split evenly among the clients that have it, and the sizes of the clients follow from that. With
+``keep_sizes`` client i has exactly the n_i samples that ``partition.quantity`` gives it instead. The shares of its
+classes are then a_i b_c, with factors a and b such that the sizes of clients and classes are met (iterative
+proportional fitting), rounded. A choice of classes for which there are no such factors counts as one that did not
+work out.
+
+Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos: An Experimental Study", section "Quantity-based
+label imbalance", where the choice is first_deterministic (https://arxiv.org/abs/2102.02079); the three choices are
+those of flwr-datasets' ``PathologicalPartitioner`` (https://flower.ai/docs/datasets/). The fitting is Deming and
+Stephan 1940, "On a Least Squares Adjustment of a Sampled Frequency Table When the Expected Marginal Totals are Known"
+(https://doi.org/10.1214/aoms/1177731829).
+"""
+
+from typing import Literal
 
 import numpy as np
 
 from fedpipe.allocation.controlled_rounding import controlled_rounding
 from fedpipe.allocation.counts import deal, even_sizes
-from fedpipe.config import QUANTITY_NAMES, Partition
+from fedpipe.config.section import Count, Section
 from fedpipe.errors import PipelineError
 
-CHOICE_TRIES = 100
+TRIES = 100
 _FITTING_STEPS = 1000  # at the most; a choice that works takes some tens
 _STEPS_TO_IMPROVE = 20
 
+FOR_GIVEN_SIZES = "'pathological.keep_sizes' to true"
 
-def pathological(labels: np.ndarray, sizes: np.ndarray, params: Partition, rng: np.random.Generator) -> np.ndarray:
-    """Each client has k classes; each class is split evenly among the clients that have it, unless sizes are given.
 
-    With C classes, client i has by ``choice``
+class Params(Section):
+    """How many classes a client has, how they are chosen, and whether the clients keep to given sizes."""
 
-        deterministic:        the classes i, i + 1, ..., i + k - 1 (mod C);
-        first_deterministic:  the class i mod C, and k - 1 others at random;
-        random:               k at random.
+    classes_per_client: Count
+    choice: Literal["random", "deterministic", "first_deterministic"]
+    keep_sizes: bool
 
-    A random choice is drawn anew, `CHOICE_TRIES` times at the most, until every class has a client (else its samples
-    would go to nobody) and no class has more clients than samples. The sizes of the clients follow from the split.
 
-    Under a quantity scheme client i has exactly n_i samples. The shares of its classes are a_i b_c, with factors a and
-    b such that the sizes of clients and classes are met (iterative proportional fitting: Deming and Stephan 1940, "On a
-    Least Squares Adjustment of a Sampled Frequency Table When the Expected Marginal Totals are Known"), rounded. A
-    choice of classes for which there are no such factors counts as one that did not work out.
+def decides_sizes(params: Params) -> bool:
+    """Unless it keeps to the given ones."""
+    return not params.keep_sizes
 
-    Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos: An Experimental Study", section "Quantity-based
-    label imbalance", where the choice is first_deterministic; the three choices are those of flwr-datasets'
-    ``PathologicalPartitioner``.
+
+def assign(labels: np.ndarray, sizes: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+    """The client of each sample: int [samples].
+
+    Args:
+      labels: int [samples].
+      sizes: How many samples each client gets, int [clients]; without ``keep_sizes`` only their number counts.
+      params: The classes of a client.
+      rng: Chooses classes, rounds and deals.
 
     Raises:
       PipelineError: There are fewer than k classes, or the clients are too few to have all classes, or too many for
-        the samples of a class.
+        the samples of a class, or the sizes cannot be made of the classes.
     """
-    clients, k, choice = params.clients, params.pathological.classes_per_client, params.pathological.choice
+    clients, k, choice = len(sizes), params.classes_per_client, params.choice
     class_sizes = np.unique(labels, return_counts=True)[1]
     if k > len(class_sizes):
         raise PipelineError(
             f"params.yaml: 'partition.pathological.classes_per_client' is {k}, but the samples have {len(class_sizes)} "
             f"classes; at most {len(class_sizes)} are possible"
         )
-    given = params.scheme in QUANTITY_NAMES
-    if given and sizes.min() < k:
+    if params.keep_sizes and sizes.min() < k:
         raise PipelineError(
-            f"params.yaml: scheme {params.scheme} gives a client {sizes.min()} samples, which cannot be of {k} classes "
-            f"('partition.pathological.classes_per_client'); set 'partition.quantity.min_size' to {k} or more, or give "
-            "larger sizes"
+            f"params.yaml: 'partition.quantity' gives a client {sizes.min()} samples, which cannot be of {k} classes "
+            f"('partition.pathological.classes_per_client'); set the 'min_size' of that quantity to {k} or more, give "
+            "larger sizes, or take fewer clients"
         )
-    for _try in range(1 if choice == "deterministic" else CHOICE_TRIES):
+    for _try in range(1 if choice == "deterministic" else TRIES):
         has = _choose(clients, len(class_sizes), k, choice, rng)
         users = has.sum(axis=0)
         if (users > 0).all() and (users <= class_sizes).all():
-            counts = _split_within(class_sizes, sizes, has, rng) if given else _split_evenly(class_sizes, has)
+            if params.keep_sizes:
+                counts = _split_within(class_sizes, sizes, has, rng)
+            else:
+                counts = _split_evenly(class_sizes, has)
             if counts is not None:
                 return deal(labels, counts, rng)
-    raise _impossible(class_sizes, users, params)
+    raise _impossible(class_sizes, users, clients, params)
 
 
 def _choose(clients: int, classes: int, k: int, choice: str, rng: np.random.Generator) -> np.ndarray:
@@ -112,12 +141,11 @@ def _split_within(
     return (has + counts).T if counts.sum() == rest.sum() else None
 
 
-def _impossible(class_sizes: np.ndarray, users: np.ndarray, params: Partition) -> PipelineError:
+def _impossible(class_sizes: np.ndarray, users: np.ndarray, clients: int, params: Params) -> PipelineError:
     """What was wrong with the last choice, and what would be possible."""
-    clients, k, choice = params.clients, params.pathological.classes_per_client, params.pathological.choice
-    classes = len(class_sizes)
+    k, choice, classes = params.classes_per_client, params.choice, len(class_sizes)
     asked = f"params.yaml: scheme pathological with {clients} clients of {k} classes, chosen {choice}"
-    tries = "" if choice == "deterministic" else f" in any of {CHOICE_TRIES} draws"
+    tries = "" if choice == "deterministic" else f" in any of {TRIES} draws"
     if (users == 0).any():
         return PipelineError(
             f"{asked}, leaves some of the {classes} classes to no client{tries}, so that their samples would go to "
@@ -126,9 +154,9 @@ def _impossible(class_sizes: np.ndarray, users: np.ndarray, params: Partition) -
         )
     if (users <= class_sizes).all():
         return PipelineError(
-            f"{asked}, did not work out{tries}: the sizes that scheme {params.scheme} gives cannot be made of these "
+            f"{asked}, did not work out{tries}: the sizes that 'partition.quantity' gives cannot be made of these "
             f"classes; raise 'partition.pathological.classes_per_client' (with {classes} all sizes work), or set "
-            "'partition.quantity.labels' to shards or inner_dirichlet"
+            "'partition.scheme' to shards or inner_dirichlet"
         )
     scarce = int(np.argmax(users - class_sizes))
     return PipelineError(

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from fedpipe.partitioning.schemes import LEFT_OUT
+from fedpipe.allocation.counts import LEFT_OUT
 
 
 def assignment_table(labels: np.ndarray, assignment: np.ndarray) -> pd.DataFrame:

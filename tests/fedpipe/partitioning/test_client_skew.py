@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from fedpipe.config import Features
 from fedpipe.partitioning import concept_skew, feature_skew
+from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.feature_skew import Look, apply, looks, noisy, rotated, with_contrast
-from fedpipe.partitioning.skew import Skew
 from fedpipe.seeds import Purpose
-from tests.fedpipe.partitioning.test_schemes import partition
+from tests.fedpipe.partitioning.asked import partition
 
 OFF = {"values": "drawn", "rotation": 0.0, "contrast": 0.0, "background": 0.0, "noise": 0.0}
 shapes = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]))

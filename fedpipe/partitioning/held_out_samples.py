@@ -9,7 +9,7 @@ import numpy as np
 from fedpipe.allocation.counts import LEFT_OUT, whole_part
 from fedpipe.config import Partition
 from fedpipe.errors import PipelineError
-from fedpipe.partitioning.tables import samples_by_client
+from fedpipe.partitioning.partition_tables import samples_by_client
 from fedpipe.seeds import Purpose, generator
 
 Members = list[np.ndarray]  # for each client the indices of its samples, ascending
@@ -21,7 +21,7 @@ def split(
     """Who trains on which sample, and what each client is tested on (of no client where there are no tests).
 
     Args:
-      assignment: The client of each training sample, int [n] (`schemes.assign`); in what is returned, samples that a
+      assignment: The client of each training sample, int [n] (`assignment.assign`); in what is returned, samples that a
         client is tested on are left out.
       labels: The labels of the data set's training samples, uint8 [n].
       test_labels: Those of its test samples.

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fedpipe.allocation.counts import LEFT_OUT
 from fedpipe.errors import PipelineError
-from fedpipe.partitioning.schemes import LEFT_OUT, assign, client_names
+from fedpipe.partitioning.assignment import assign, client_names
 from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
 
 LABELS = np.array([0, 1, 2, 0, 1, 2], np.uint8)
@@ -50,8 +51,8 @@ def test_by_column_leaves_out_whom_it_does_not_name(tmp_path: Path) -> None:
             {"leave_out": 1},
             r"names no client for 2 of the 6 .*first is sample 2\), but 'partition.leave_out' .* is 1; .* set it to 2",
         ),
-        ("0,a\n1,b\n2,c\n3,a\n4,a\n5,a\n", {"leave_out": 4}, "names no client for 0 of the 6 .* set it to 0"),
-        ("0,a\n1,b\n2,c\n3,a\n4,a\n5,a\n", {"clients": 600}, "is 600, but column 'writer' .* names 3 .* set it to 3"),
+        ("0,a\n1,b\n2,c\n3,a\n4,a\n5,a\n", {"leave_out": 3}, "names no client for 0 of the 6 .* set it to 0"),
+        ("0,a\n1,b\n2,c\n3,a\n4,a\n5,a\n", {"clients": 5}, "is 5, but column 'writer' .* names 3 .* set it to 3"),
         ("0,a\nx,b\n", {}, "row 2: column 'sample' is 'x', which is not a whole number from 0 on"),
         ("-1,a\n", {}, "column 'sample' is '-1', which is not a whole number"),
     ],

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fedpipe.allocation.counts import LEFT_OUT
 from fedpipe.config import Partition
 from fedpipe.errors import PipelineError
-from fedpipe.partitioning.held_out import split
-from fedpipe.partitioning.schemes import LEFT_OUT, assign
-from fedpipe.partitioning.tables import client_test_table, samples_by_client
+from fedpipe.partitioning.assignment import assign
+from fedpipe.partitioning.held_out_samples import split
+from fedpipe.partitioning.partition_tables import client_test_table, samples_by_client
 from tests.fedpipe.partitioning.asked import balanced_labels
 from tests.fedpipe.partitioning.asked import partition as asked
 

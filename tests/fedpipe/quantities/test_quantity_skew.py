@@ -9,30 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpipe.config import QUANTITY_NAMES
+from fedpipe.config import QUANTITIES
 from fedpipe.errors import PipelineError
-from fedpipe.partitioning.schemes import QUANTITY, assign
+from fedpipe.partitioning.assignment import assign
 from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
 
-WEIGHTED = [name for name in QUANTITY_NAMES if name != "sizes"]
+WEIGHTED = [name for name in QUANTITIES.names if name not in ("even", "sizes")]
 
 
-def sizes_of(scheme: str, samples: int, min_size: int = 1, **changed: Any) -> np.ndarray:
-    params = partition(scheme=scheme, quantity={"min_size": min_size}, **changed)
-    return QUANTITY[scheme](samples, params, np.random.default_rng(params.seed))
+def sizes_of(quantity: str, samples: int, min_size: int = 1, **changed: Any) -> np.ndarray:
+    changed[quantity] = changed.get(quantity, {}) | {"min_size": min_size}
+    params = partition(quantity=quantity, **changed)
+    made = QUANTITIES.function(quantity, "sizes")
+    return made(samples, params.clients, params.params_of("quantity"), np.random.default_rng(params.seed))
 
 
 @pytest.mark.parametrize(
-    ("scheme", "weight"),
+    ("quantity", "weight"),
     [("linear", lambda i: i + 1), ("square", lambda i: (i + 1) ** 2), ("exponential", lambda i: np.exp(0.3 * i))],
 )
 @given(samples=st.integers(1, 10**6), clients=st.integers(1, 50), min_size=st.integers(0, 30))
 def test_sizes_are_proportional_to_the_weights(
-    scheme: str, weight: Any, samples: int, clients: int, min_size: int
+    quantity: str, weight: Any, samples: int, clients: int, min_size: int
 ) -> None:
     """Within rounding, for all above the minimum; flwr-datasets defines these weights."""
     min_size = min(min_size, samples // clients)
-    sizes = sizes_of(scheme, samples, min_size, clients=clients, exponential={"rate": 0.3})
+    sizes = sizes_of(quantity, samples, min_size, clients=clients, exponential={"rate": 0.3})
     weights = weight(np.arange(clients, dtype=float))
     assert sizes.sum() == samples and sizes.min() >= min_size and (np.diff(sizes) >= 0).all()
     above = sizes > min_size + 1
@@ -65,47 +67,51 @@ def test_dirichlet_quantity_spreads_by_alpha() -> None:
         assert (sizes / 10**6).var() == pytest.approx(499 / (500**2 * (500 * alpha + 1)), rel=0.25)
 
 
-@pytest.mark.parametrize("scheme", WEIGHTED)
+@pytest.mark.parametrize("quantity", WEIGHTED)
 @pytest.mark.parametrize("extreme", [1e-3, 1e6])
-def test_extreme_params_are_still_sizes(scheme: str, extreme: float) -> None:
+def test_extreme_params_are_still_sizes(quantity: str, extreme: float) -> None:
     given = {"exponential": "rate", "lognormal": "sigma", "dirichlet_quantity": "alpha"}
-    changed: Mapping[str, Any] = {scheme: {given[scheme]: extreme}} if scheme in given else {}
-    sizes = sizes_of(scheme, 60_000, clients=600, **changed)
+    changed: Mapping[str, Any] = {quantity: {given[quantity]: extreme}} if quantity in given else {}
+    sizes = sizes_of(quantity, 60_000, clients=600, **changed)
     assert sizes.sum() == 60_000 and sizes.min() >= 1
 
 
 def test_given_sizes(tmp_path: Path) -> None:
     sizes = [30, 0, 60]
-    inline = partition(scheme="sizes", clients=3, quantity={"min_size": 0}, sizes={"values": sizes}, leave_out=10)
+    inline = partition(quantity="sizes", clients=3, sizes={"values": sizes, "min_size": 0}, leave_out=10)
     table = csv(tmp_path / "sizes.csv", "samples,client,note\n60,2,x\n30,0,y\n0,1,z\n")
-    read = partition(scheme="sizes", clients=3, quantity={"min_size": 0}, sizes=table, leave_out=10)
+    read = partition(quantity="sizes", clients=3, sizes=table | {"min_size": 0}, leave_out=10)
     labels = balanced_labels(100)
     assert counts_of(labels, inline).sum(axis=1).tolist() == sizes
     assert assign(labels, inline).tobytes() == assign(labels, read).tobytes()
 
 
-@pytest.mark.parametrize("scheme", WEIGHTED)
-def test_a_minimum_that_cannot_be_met(scheme: str) -> None:
-    with pytest.raises(PipelineError, match=r"'partition.quantity.min_size' is 11: .* at most 10 is possible"):
-        assign(balanced_labels(100), partition(scheme=scheme, quantity={"min_size": 11}))
+@pytest.mark.parametrize("quantity", WEIGHTED)
+def test_a_minimum_that_cannot_be_met(quantity: str) -> None:
+    with pytest.raises(PipelineError, match=rf"'partition.{quantity}.min_size' is 11: .* at most 10 is possible"):
+        assign(balanced_labels(100), partition(quantity=quantity, **{quantity: {"min_size": 11}}))
 
 
 @pytest.mark.parametrize(
     ("values", "leave_out", "said"),
     [
         ([50, 50], 0, "'partition.sizes.values' has 2 numbers, but 'partition.clients' is 3; there must be one for"),
-        ([50, 50, 0], 0, "gives client 2 0 samples, less than the 1 of 'partition.quantity.min_size'"),
+        ([50, 50, 0], 0, "gives client 2 0 samples, less than the 1 of 'partition.sizes.min_size'"),
         (
             [50, 30, 10],
             0,
-            r"sums to 90 samples, but 100 are to be dealt out .*; set 'partition.leave_out' .* to 10, or",
+            "sums to 90 samples, but 100 are to be dealt out; .* or raise 'partition.leave_out' in params.yaml by 10",
         ),
-        ([50, 50, 10], 0, r"sums to 110 samples, but 100 are to be dealt out .*; let them sum to 100"),
-        ([50, 30, 20], 5, r"sums to 100 samples, but 95 are .*; set 'partition.leave_out' in params.yaml to 0"),
+        (
+            [50, 50, 10],
+            0,
+            "sums to 110 samples, but 100 are to be dealt out; let them sum to 100, or lower .* by 10 if it is that",
+        ),
+        ([50, 30, 20], 5, "sums to 100 samples, but 95 are .*, or lower 'partition.leave_out' in params.yaml by 5"),
     ],
 )
 def test_sizes_that_do_not_fit(values: list[int], leave_out: int, said: str) -> None:
     with pytest.raises(PipelineError, match=said):
         assign(
-            balanced_labels(100), partition(scheme="sizes", clients=3, sizes={"values": values}, leave_out=leave_out)
+            balanced_labels(100), partition(quantity="sizes", clients=3, sizes={"values": values}, leave_out=leave_out)
         )

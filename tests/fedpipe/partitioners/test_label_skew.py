@@ -9,8 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedpipe.allocation.controlled_rounding import controlled_rounding
+from fedpipe.config import QUANTITIES
 from fedpipe.errors import PipelineError
-from fedpipe.partitioning.schemes import QUANTITY, assign
+from fedpipe.partitioning.assignment import assign
 from fedpipe.seeds import Purpose, generator
 from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, partition
 
@@ -31,7 +32,7 @@ def test_shards_gives_few_labels() -> None:
 def test_shards_of_given_sizes() -> None:
     """A piece is a run of the sorted labels, so two pieces of one label each, or across one border."""
     counts = counts_of(
-        balanced_labels(60_000), partition(scheme="linear", clients=100, quantity={"labels": "shards", "min_size": 2})
+        balanced_labels(60_000), partition(scheme="shards", quantity="linear", clients=100, linear={"min_size": 2})
     )
     assert ((counts > 0).sum(axis=1) <= 4).all() and np.median((counts > 0).sum(axis=1)) == 2
 
@@ -123,20 +124,21 @@ def test_pathological_gives_exactly_k_classes(clients: int, k: int, seed: int, c
 
 
 @given(
-    scheme=st.sampled_from(["linear", "lognormal", "dirichlet_quantity"]),
+    quantity=st.sampled_from(["linear", "lognormal", "dirichlet_quantity"]),
     clients=st.integers(10, 60),
     k=st.integers(2, 10),
     seed=st.integers(0, 2**32 - 1),
     choice=st.sampled_from(["random", "first_deterministic"]),
 )
-def test_pathological_keeps_to_given_sizes(scheme: str, clients: int, k: int, seed: int, choice: str) -> None:
+def test_pathological_keeps_to_given_sizes(quantity: str, clients: int, k: int, seed: int, choice: str) -> None:
     labels = balanced_labels(3_000)
     params = partition(
-        scheme=scheme,
+        scheme="pathological",
+        quantity=quantity,
         clients=clients,
         seed=seed,
-        quantity={"labels": "pathological", "min_size": k},
-        pathological={"classes_per_client": k, "choice": choice},
+        pathological={"classes_per_client": k, "choice": choice, "keep_sizes": True},
+        **{quantity: {"min_size": k}},
     )
     try:
         counts = counts_of(labels, params)
@@ -145,17 +147,30 @@ def test_pathological_keeps_to_given_sizes(scheme: str, clients: int, k: int, se
         assert k < 10 and ("did not work out" in str(refused) or "leaves some" in str(refused))
         return
     assert ((counts > 0).sum(axis=1) == k).all() and (counts.sum(axis=0) == 300).all()
-    sizes = QUANTITY[scheme](3_000, params, generator(seed, Purpose.PARTITION))
+    made = QUANTITIES.function(quantity, "sizes")
+    sizes = made(3_000, clients, params.params_of("quantity"), generator(seed, Purpose.PARTITION))
     np.testing.assert_array_equal(counts.sum(axis=1), sizes)
+
+
+def test_pathological_keeps_to_even_sizes() -> None:
+    """Which the even split of each class does not give, because classes have more and fewer owners."""
+    request = {"classes_per_client": 4, "choice": "random"}
+    labels = balanced_labels(600)
+    split, kept = (
+        counts_of(labels, partition(scheme="pathological", clients=12, pathological=request | {"keep_sizes": keep}))
+        for keep in (False, True)
+    )
+    assert (kept.sum(axis=1) == 50).all() and ((kept > 0).sum(axis=1) == 4).all() and np.ptp(split.sum(axis=1)) > 1
 
 
 def test_pathological_with_linear_sizes_works() -> None:
     """600 clients of MNIST's size, sizes in the ratio of 1 to 600, two classes each: the fit, not the refusal."""
     params = partition(
-        scheme="linear",
+        scheme="pathological",
+        quantity="linear",
         clients=600,
-        quantity={"labels": "pathological", "min_size": 2},
-        pathological={"classes_per_client": 2, "choice": "first_deterministic"},
+        linear={"min_size": 2},
+        pathological={"classes_per_client": 2, "choice": "first_deterministic", "keep_sizes": True},
     )
     counts = counts_of(balanced_labels(60_000), params)
     assert ((counts > 0).sum(axis=1) == 2).all() and (np.diff(counts.sum(axis=1)) >= 0).all()
@@ -198,7 +213,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "'partition.shards.shards_per_client' is 3, .*; at most 2 are possible",
     ),
     (
-        {"scheme": "linear", "clients": 20, "quantity": {"labels": "shards"}},
+        {"scheme": "shards", "quantity": "linear", "clients": 20},
         "is 2, but the smallest of 20 clients has 1 of the 100 samples",
     ),
     ({"scheme": "dirichlet", "dirichlet": {"min_size": 11}}, "'partition.dirichlet.min_size' is 11: .*at most 10 is"),

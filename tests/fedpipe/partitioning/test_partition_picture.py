@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fedpipe.partitioning import picture as module
-from fedpipe.partitioning.measures import client_measures, summary
-from fedpipe.partitioning.picture import Example, draw, label_colours
+from fedpipe.partitioning import partition_picture as module
+from fedpipe.partitioning.partition_picture import Example, draw, label_colours
+from fedpipe.partitioning.skew_measures import client_measures, summary
 
 
 def counts_of(clients: int, classes: int) -> pd.DataFrame:

@@ -1,0 +1,97 @@
+"""From the params to the client of each sample: the chosen quantity, then the chosen scheme.
+
+``partition.quantity`` names a file of fedpipe/quantities, whose ``sizes`` says how many samples each client gets;
+``partition.scheme`` one of fedpipe/partitioners, whose ``assign`` says which. docs/extending.md has what such a file
+declares.
+"""
+
+import numpy as np
+import pandas as pd
+
+from fedpipe.allocation.counts import LEFT_OUT, draw_samples
+from fedpipe.config import PARTITIONERS, QUANTITIES, Partition
+from fedpipe.errors import PipelineError
+from fedpipe.seeds import Purpose, generator
+
+
+def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
+    """The client of each sample, or `LEFT_OUT`: int [samples]; exactly ``params.leave_out`` samples are left out.
+
+    No client gets none, unless a ``min_size`` of 0 in the params allows it. Which samples are left out is a seeded
+    draw, unless the scheme declares ``SEES_ALL_SAMPLES`` and so leaves them out itself.
+
+    Args:
+      labels: int [samples].
+      params: The section ``partition``.
+
+    Raises:
+      PipelineError: The request cannot be met, and the message says what would be possible; or a file of a folder does
+        not keep to what it must return.
+    """
+    count = len(labels) - params.leave_out
+    if count < params.clients:
+        raise PipelineError(
+            f"params.yaml: 'partition.clients' is {params.clients}, but there are only {max(count, 0)} samples "
+            f"({len(labels)} less the {params.leave_out} of 'partition.leave_out'); a client needs at least one"
+        )
+    rng = generator(params.seed, Purpose.PARTITION)
+    scheme = PARTITIONERS.module(params.scheme)
+    sees_all = getattr(scheme, "SEES_ALL_SAMPLES", False)
+    kept = np.arange(len(labels)) if sees_all else draw_samples(len(labels), count, rng)
+    sizes = QUANTITIES.function(params.quantity, "sizes")(count, params.clients, params.params_of("quantity"), rng)
+    _check_sizes(sizes, count, params)
+    assignment = np.full(len(labels), LEFT_OUT, np.int64)
+    dealt = PARTITIONERS.function(params.scheme, "assign")(labels[kept], sizes, params.params_of("scheme"), rng)
+    _check_dealt(dealt, kept, params)
+    assignment[kept] = dealt
+    _check_assignment(assignment, sizes, params)
+    return assignment
+
+
+def client_names(params: Partition) -> pd.DataFrame | None:
+    """Columns client and name: who the clients are, if the scheme's file has a function ``client_names``, else None.
+
+    Raises:
+      PipelineError: The scheme cannot read them.
+    """
+    if not hasattr(PARTITIONERS.module(params.scheme), "client_names"):
+        return None
+    names = PARTITIONERS.function(params.scheme, "client_names")(params.params_of("scheme"))
+    return pd.DataFrame({"client": np.arange(len(names)), "name": names})
+
+
+def _check_sizes(sizes: np.ndarray, count: int, params: Partition) -> None:
+    """Without this check, a mistake in a file would be another partition than the params say."""
+    file = f"{QUANTITIES.folder}/{params.quantity}.py: 'sizes'"
+    if not _is_whole(sizes) or sizes.shape != (params.clients,) or sizes.min() < 0:
+        raise PipelineError(f"{file} must return whole numbers from 0 on, one for each of the {params.clients} clients")
+    if sizes.sum() != count:
+        raise PipelineError(f"{file} must return numbers that sum to the {count} samples, not to {sizes.sum()}")
+
+
+def _check_dealt(dealt: np.ndarray, kept: np.ndarray, params: Partition) -> None:
+    if not _is_whole(dealt) or dealt.shape != kept.shape or dealt.min() < LEFT_OUT or dealt.max() >= params.clients:
+        raise PipelineError(
+            f"{PARTITIONERS.folder}/{params.scheme}.py: 'assign' must return for each of the {len(kept)} samples a "
+            f"client from 0 to {params.clients - 1}, or {LEFT_OUT} for one that is left out"
+        )
+
+
+def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partition) -> None:
+    file = f"{PARTITIONERS.folder}/{params.scheme}.py: 'assign'"
+    left_out = int((assignment == LEFT_OUT).sum())
+    if left_out != params.leave_out:
+        raise PipelineError(
+            f"{file} leaves out {left_out} samples, not the {params.leave_out} of 'partition.leave_out'"
+        )
+    found = np.bincount(assignment[assignment != LEFT_OUT], minlength=params.clients)
+    if (found != sizes).any() and not params.scheme_decides_sizes:
+        client = int(np.argmax(found != sizes))
+        raise PipelineError(
+            f"{file} gives client {client} {found[client]} samples, not the {sizes[client]} of its 'sizes'; a scheme "
+            "that decides the sizes itself declares it by a function 'decides_sizes' (docs/extending.md)"
+        )
+
+
+def _is_whole(numbers: object) -> bool:
+    return isinstance(numbers, np.ndarray) and np.issubdtype(numbers.dtype, np.integer)

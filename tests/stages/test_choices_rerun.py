@@ -1,0 +1,99 @@
+"""What DVC runs again when files and params of schemes change: nothing for those that a run does not use."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stages.test_pipeline import edit, environment
+
+
+@pytest.fixture(scope="module")
+def partitioned(clone: Callable[[str], Path], raw: Path) -> Path:
+    """A clone in which DVC has downloaded and partitioned."""
+    folder = clone("reruns")
+    done = subprocess.run(
+        ["dvc", "repro", "partition"], cwd=folder, env=environment(raw), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def changed(partitioned: Path, raw: Path) -> Iterator[Callable[[dict[str, str | None]], list[object]]]:
+    """Appends text to files, and says what DVC then finds changed for the stage; the files are as before afterwards."""
+    before: dict[Path, bytes | None] = {}
+
+    def change(texts: dict[str, str]) -> object:
+        for name, text in texts.items():
+            path = partitioned / name
+            before.setdefault(path, path.read_bytes() if path.exists() else None)
+            path.write_text((before[path] or b"").decode() + text, encoding="utf-8")
+        return status(partitioned, raw)
+
+    yield change
+    for path, content in before.items():
+        path.unlink() if content is None else path.write_bytes(content)
+
+
+def status(folder: Path, raw: Path) -> object:
+    done = subprocess.run(
+        ["dvc", "status", "--json", "partition"], cwd=folder, env=environment(raw), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "fedpipe/partitioners/dirichlet.py",
+        "fedpipe/partitioners/of_mine.py",
+        "fedpipe/quantities/linear.py",
+        "fedpipe/quantities/of_mine.py",
+    ],
+)
+def test_a_file_that_is_not_used_reruns_nothing(changed: Callable[..., object], file: str) -> None:
+    assert changed({file: "\n# changed or added\n"}) == {}
+
+
+@pytest.mark.parametrize("file", ["fedpipe/partitioners/contiguous.py", "fedpipe/quantities/even.py"])
+def test_the_file_that_is_used_reruns_the_stage(changed: Callable[..., object], file: str) -> None:
+    assert changed({file: "\n# changed\n"}) == {"partition": [{"changed deps": {file: "modified"}}]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("shards_per_client: 2", "shards_per_client: 3", None),
+        ("rate: 0.01\n    min_size: 1", "rate: 0.02\n    min_size: 2", None),
+        ("  iid: {}\n", "", None),  # a section that is not used may go
+        ("seed: 2024", "seed: 2025", {"partition.seed": "modified"}),
+        ("rotation: 0.0", "rotation: 1.0", {"partition.features": "modified"}),
+    ],
+)
+def test_only_params_that_are_used_rerun_the_stage(
+    partitioned: Path, raw: Path, old: str, new: str, found: dict[str, str] | None
+) -> None:
+    original = (partitioned / "params.yaml").read_text(encoding="utf-8")
+    edit(partitioned, {old: new})
+    try:
+        said = status(partitioned, raw)
+    finally:
+        (partitioned / "params.yaml").write_text(original, encoding="utf-8")
+    assert said == ({"partition": [{"changed deps": {"params.yaml": found}}]} if found else {})
+
+
+def test_another_scheme_reruns_the_stage(partitioned: Path, raw: Path) -> None:
+    """And another quantity, whose file is a dep then and whose section is watched."""
+    original = (partitioned / "params.yaml").read_text(encoding="utf-8")
+    edit(partitioned, {"scheme: contiguous": "scheme: iid", "quantity: even": "quantity: linear"})
+    try:
+        ((_, reasons),) = status(partitioned, raw).items()  # type: ignore[attr-defined]
+    finally:
+        (partitioned / "params.yaml").write_text(original, encoding="utf-8")
+    deps = next(reason["changed deps"] for reason in reasons if "changed deps" in reason)
+    assert {"partition.scheme", "partition.quantity", "partition.linear"} <= set(deps["params.yaml"])
+    assert "fedpipe/quantities/linear.py" in deps
