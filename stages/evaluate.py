@@ -33,7 +33,8 @@ CLIENT_TABLE = Path("metrics/clients.csv")
 PREDICTIONS = Path("plots/predictions.csv")
 CONFUSION_PICTURE = Path("plots/confusion.png")
 CLIENT_PICTURE = Path("plots/clients.png")
-OUTPUTS = (METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS, CONFUSION_PICTURE, CLIENT_PICTURE)
+COPIES = Path("metrics/copies/evaluate")
+OUTPUTS = (METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS, CONFUSION_PICTURE, CLIENT_PICTURE, COPIES)
 
 
 def main() -> None:
@@ -96,6 +97,7 @@ def _measure(outputs: StagedOutputs) -> None:
     title = f"{spec.model} on each of {manifest.clients} clients' shards"
     with outputs.writing(CLIENT_PICTURE) as path:
         draw_clients(clients, summary, title, path, test_summary)
+    outputs.copy([METRICS, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
     on_tests = f"; on their test samples: {_said(test_summary)}" if test_summary else ""
     print(

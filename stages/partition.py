@@ -27,7 +27,8 @@ CLIENT_TESTS = Path("data/client_tests")
 METRICS = Path("metrics/partition.json")
 CLIENT_TABLE = Path("plots/partition.csv")
 PICTURE = Path("plots/partition.png")
-OUTPUTS = (CLIENTS, CLIENT_TESTS, METRICS, CLIENT_TABLE, PICTURE)
+COPIES = Path("metrics/copies/partition")
+OUTPUTS = (CLIENTS, CLIENT_TESTS, METRICS, CLIENT_TABLE, PICTURE, COPIES)
 
 
 def main() -> None:
@@ -85,6 +86,7 @@ def _split(outputs: StagedOutputs) -> None:
     with outputs.writing(PICTURE) as path:
         title = f"{manifest.dataset}, scheme {scheme_name(settings)}, {manifest.clients:,} clients"
         draw(counts, figures, title, path, examples(clients, skew, per_client["samples"].to_numpy()))
+    outputs.copy([METRICS], COPIES)
     outputs.place()
 
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""

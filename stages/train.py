@@ -24,6 +24,7 @@ WEIGHTS = Path("models/weights.safetensors")
 ROUNDS = Path("metrics/rounds.csv")
 SUMMARY = Path("metrics/training.json")
 PICTURE = Path("plots/training.png")
+COPIES = Path("metrics/copies/train")
 PARTITION_PICTURE = Path("plots/partition.png")  # shown in MLflow if it is there; no input
 
 # Bytes of disk that are reserved before the first round, so that the results have room after the last.
@@ -56,6 +57,7 @@ def main() -> None:
             ROUNDS: settings.rounds * _A_ROUND,
             SUMMARY: _SMALL,
             PICTURE: _SMALL,
+            COPIES: settings.rounds * _A_ROUND,
         }
         with StagedOutputs("train", sizes) as outputs, journal.record_training(_started(manifest, start)) as run:
 
@@ -85,6 +87,7 @@ def main() -> None:
                 write_text(path, json.dumps(summary, indent=2) + "\n")
             with outputs.writing(PICTURE) as path:
                 draw(records, title, path)
+            outputs.copy([SUMMARY, ROUNDS], COPIES)
             outputs.place()
             run.log_results(
                 weights=WEIGHTS,

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +53,17 @@ class StagedOutputs:
         with _naming(output, staged):
             _beside(staged, _RESERVED).unlink(missing_ok=True)
             yield staged
+
+    def copy(self, tables: Sequence[Path], folder: Path) -> None:
+        """Fills the output ``folder`` with copies of the outputs ``tables``, which are written by now.
+
+        Raises:
+          PipelineError: The folder cannot be written.
+        """
+        with self.writing(folder) as staged:
+            staged.mkdir()
+            for table in tables:
+                shutil.copyfile(self._staged(table), staged / table.name)
 
     def place(self) -> None:
         """Moves all outputs to their places.
