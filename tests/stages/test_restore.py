@@ -1,7 +1,10 @@
 """DVC restores what was computed once, and a stage that does not succeed leaves the old outputs."""
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,23 +143,27 @@ def test_a_remote_serves_another_machine(first: Path, project: Path, tmp_path: P
     assert stages_run(done.stdout) == [] and outputs(clone) == other
 
 
-def test_a_stage_that_is_killed_gives_its_outputs_back(project: Path) -> None:
-    """With ``make repro``, which calls our command; the stage itself cannot."""
-    before = outputs(project)
-    edit(project, {"rounds: 2": "rounds: 100000"})
-    log = project / "logs/train/rounds.log"
-    log.unlink(missing_ok=True)
-    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "dvc repro ||" in line)
-    command = line.strip().removeprefix("@").replace("$$", "$").replace(".venv/bin/", "")
-    making = subprocess.Popen(
-        ["sh", "-c", command],
-        cwd=project,
+def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+    """Starts ``command`` with a training ahead of it that does not end."""
+    edit(folder, {"rounds: 2": "rounds: 100000"})
+    (folder / "logs/train/rounds.log").unlink(missing_ok=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
         env=environment(NOTHING) | {"FEDPIPE_TRACKING": "off"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        process_group=0,
     )
-    train = wait_for_training(making, log)
+
+
+def test_a_stage_that_is_killed_gives_its_outputs_back(project: Path) -> None:
+    """With ``make repro``, which calls our command; the stage itself cannot."""
+    before = outputs(project)
+    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "dvc repro ||" in line)
+    making = start(project, "sh", "-c", line.strip().removeprefix("@").replace("$$", "$").replace(".venv/bin/", ""))
+    train = wait_for_training(making, project)
     assert not (project / "models/weights.safetensors").exists()
     train.kill()
     said, _ = making.communicate(timeout=30)
@@ -165,18 +172,85 @@ def test_a_stage_that_is_killed_gives_its_outputs_back(project: Path) -> None:
     assert outputs(project) == before
 
 
-def wait_for_training(started: subprocess.Popen[str], log: Path) -> psutil.Process:
+def test_ctrl_c_gives_the_outputs_back(project: Path) -> None:
+    before = outputs(project)
+    dvc = start(project, "dvc", "repro")
+    wait_for_training(dvc, project)
+    os.killpg(dvc.pid, signal.SIGINT)  # as a terminal does
+    said, _ = dvc.communicate(timeout=30)
+    assert "stopped by Ctrl-C; nothing half-written was left" in said and "Traceback" not in said
+    assert outputs(project) == before
+
+
+def test_a_killed_dvc_leaves_no_training_that_overwrites_results(project: Path) -> None:
+    before = outputs(project)
+    dvc = start(project, "dvc", "repro")
+    train = wait_for_training(dvc, project)
+    dvc.kill()
+    gone, _ = psutil.wait_procs([train], timeout=5)
+    assert gone == [train]
+    dvc.communicate(timeout=10)
+    edit(project, {"rounds: 100000": "rounds: 2"})
+    assert restored(project) == before
+
+
+def test_a_second_training_is_refused(project: Path) -> None:
+    before = outputs(project)
+    training = start(project, sys.executable, "-m", "stages.train")
+    try:
+        wait_for_training(training, project)
+        edit(project, {"rounds: 100000": "rounds: 3"})
+        done = run(project, "dvc", "repro")
+    finally:
+        training.kill()
+        training.communicate()
+    assert done.returncode != 0
+    assert f"error: another process (pid {training.pid}) runs the train stage in this folder" in done.stderr
+    assert outputs(project) == before
+
+
+@pytest.mark.parametrize("module", ["tensorflow.python.ops", "tensorflow_federated.python.core.impl.types"])
+def test_ctrl_c_while_training_loads_is_one_sentence(project: Path, module: str) -> None:
+    before = outputs(project)
+    training = start(project, sys.executable, "-X", "importtime", "-m", "stages.train")
+    assert training.stdout
+    for line in training.stdout:
+        if line.split("|")[-1].strip().startswith(module):
+            training.send_signal(signal.SIGINT)
+            break
+    said = [line for line in training.communicate(timeout=30)[0].splitlines() if not line.startswith("import time:")]
+    assert training.returncode == 130 and said[-1] == "stopped by Ctrl-C; nothing half-written was left"
+    assert "Traceback" not in "".join(said)
+    assert outputs(project) == before
+
+
+@pytest.mark.parametrize("way", ["folder", "disk"])
+def test_results_that_cannot_be_written_are_said_before_the_first_round(project: Path, way: str) -> None:
+    before = outputs(project)
+    (project / "logs/train/rounds.log").unlink()
+    command = [sys.executable, "-m", "stages.train"]
+    if way == "folder":
+        (project / "models").rename(project / "elsewhere")
+        (project / "models").write_text("a file in the folder's place")
+    else:  # a limit on the size of files is refused as a full disk is
+        command = ["prlimit", "--fsize=600000", *command]
+    done = run(project, *command)
+    if way == "folder":
+        (project / "models").unlink()
+        (project / "elsewhere").rename(project / "models")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: models/weights.safetensors cannot be written: ")
+    assert not (project / "logs/train/rounds.log").exists() and outputs(project) == before
+
+
+def wait_for_training(started: subprocess.Popen[str], project: Path) -> psutil.Process:
     """The process of the train stage below ``started``, once it has done a round."""
-    deadline = time.monotonic() + 60
+    log, deadline = project / "logs/train/rounds.log", time.monotonic() + 60
     while not (log.is_file() and log.read_text()):
         assert started.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    return stage_below(started)
-
-
-def stage_below(started: subprocess.Popen[str]) -> psutil.Process:
     below = psutil.Process(started.pid).children(recursive=True)
-    return next(child for child in reversed(below) if child.cmdline()[-2:-1] == ["-m"])
+    return next((child for child in reversed(below) if child.cmdline()[-2:-1] == ["-m"]), psutil.Process(started.pid))
 
 
 def test_a_refusal_of_a_clone_without_cache_leaves_the_tables_that_git_has(first: Path, tmp_path: Path) -> None:
