@@ -29,7 +29,7 @@ lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRAD
 
 repro: env ## run what changed of the pipeline: download, partition, train, evaluate
 	@echo "repro: running the stages whose code, params or inputs changed"
-	@.venv/bin/dvc repro
+	@.venv/bin/dvc repro || { code=$$?; .venv/bin/python -m fedpipe.outputs.restore; exit $$code; }
 	@.venv/bin/python -m operations.provenance verify || echo "repro: done, but these are not the committed bits"
 
 # Two test files at a time; the tests of one file share what they set up.

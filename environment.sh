@@ -103,6 +103,7 @@ lock() {
         --python .venv-lock/bin/python --no-python-downloads --python-version 3.11 \
         --python-platform x86_64-manylinux_2_31 ${UPGRADE:+--upgrade}
     echo "lock: requirements.lock has $(grep -c '^[^ #]' requirements.lock) packages; \`make env\` installs them"
+    .venv-lock/bin/python operations/libraries.py
 }
 
 case ${1:-} in

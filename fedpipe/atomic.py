@@ -78,6 +78,16 @@ def staged_files(folder: Path, index: str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets an error of the operating system that names no file name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        _name(error, path)
+        raise
+
+
 def _name(error: BaseException, path: Path) -> None:
     """A failed write says "no space left on device" but not where; this does."""
     if isinstance(error, OSError) and not error.filename:

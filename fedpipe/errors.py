@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+STOPPED = 130  # the exit code after Ctrl-C
+
 
 class PipelineError(Exception):
     """Something the user can put right; its text is the whole message, without a traceback."""
@@ -19,8 +21,14 @@ def run_stage(main: Callable[[], None]) -> None:
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}")
+        # Of two names, such as those of a copy, the second is the file that was written.
+        name = error.filename2 or error.filename
+        sys.exit(f"error: {error.strerror or error}" + (f" ({name})" if name else ""))
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C; nothing half-written was left", file=sys.stderr)
-        sys.exit(130)
+        say_stopped()
+        sys.exit(STOPPED)
+
+
+def say_stopped() -> None:
+    """Says what a person who pressed Ctrl-C wants to know."""
+    print("\nstopped by Ctrl-C; nothing half-written was left", file=sys.stderr, flush=True)

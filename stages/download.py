@@ -11,7 +11,9 @@ from fedpipe.datasets.sources.checksums import is_whole
 from fedpipe.datasets.sources.fetch import fetch, say
 from fedpipe.datasets.sources.published import PUBLISHED, TEST, TRAIN, Dataset
 from fedpipe.datasets.sources.user_dataset import write_own
-from fedpipe.errors import run_stage
+from fedpipe.outputs.restore import restore_for_dvc
+from fedpipe.outputs.writer import only_writer
+from fedpipe.stage_process import run_stage
 
 RAW = Path("data/raw")
 
@@ -19,7 +21,14 @@ RAW = Path("data/raw")
 def main() -> None:
     """Reads params; fetches a published data set's missing files, or reads the user's own."""
     params = load(Download)
-    # DVC keeps this folder between runs and hashes all that is in it, also what a killed run left.
+    with only_writer("download"):
+        # DVC has deleted the folder; files of it that are still right need not be fetched.
+        restore_for_dvc()
+        _download(params)
+
+
+def _download(params: Download) -> None:
+    # DVC hashes all that is in this folder, also what a killed run left.
     for leftover in RAW.glob("*.partial"):
         leftover.unlink()
     if params.idx is not None and params.dataset == "idx":

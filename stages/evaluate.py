@@ -10,14 +10,17 @@ import pandas as pd
 
 from fedpipe import config as params
 from fedpipe import pinning
-from fedpipe.atomic import atomic_file, write_text
+from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
-from fedpipe.errors import PipelineError, run_stage
+from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
 from fedpipe.networks.weights import load_weights
+from fedpipe.outputs.staging import StagedOutputs
+from fedpipe.outputs.writer import only_writer
+from fedpipe.stage_process import run_stage
 from fedpipe.tracking import journal
 
 RAW = Path("data/raw")
@@ -30,9 +33,17 @@ CLIENT_TABLE = Path("metrics/clients.csv")
 PREDICTIONS = Path("plots/predictions.csv")
 CONFUSION_PICTURE = Path("plots/confusion.png")
 CLIENT_PICTURE = Path("plots/clients.png")
+COPIES = Path("metrics/copies/evaluate")
+OUTPUTS = (METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS, CONFUSION_PICTURE, CLIENT_PICTURE, COPIES)
 
 
 def main() -> None:
+    """Measures the model, with the folder's outputs to itself."""
+    with only_writer("evaluate"), StagedOutputs("evaluate", dict.fromkeys(OUTPUTS, 0)) as outputs:
+        _measure(outputs)
+
+
+def _measure(outputs: StagedOutputs) -> None:
     """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
     settings = params.load(params.Evaluate)
     pinning.require_avx2()
@@ -75,14 +86,20 @@ def main() -> None:
     if not math.isfinite(metrics["loss"]):
         raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
 
-    write_text(METRICS, json.dumps(metrics, indent=2) + "\n")
-    _write_table(classes, CLASS_TABLE)
-    _write_table(clients, CLIENT_TABLE)
-    _write_table(pd.DataFrame({"actual": labels, "predicted": predicted}), PREDICTIONS)
+    with outputs.writing(METRICS) as path:
+        write_text(path, json.dumps(metrics, indent=2) + "\n")
+    predictions = pd.DataFrame({"actual": labels, "predicted": predicted})
+    for output, table in ((CLASS_TABLE, classes), (CLIENT_TABLE, clients), (PREDICTIONS, predictions)):
+        with outputs.writing(output) as path:
+            table.to_csv(path, index=False)
     title = f"{spec.model} on the {len(labels):,} test images: accuracy {metrics['accuracy']:.4f}"
-    draw_confusion(counts, title, CONFUSION_PICTURE)
+    with outputs.writing(CONFUSION_PICTURE) as path:
+        draw_confusion(counts, title, path)
     title = f"{spec.model} on each of {manifest.clients} clients' shards"
-    draw_clients(clients, summary, title, CLIENT_PICTURE, test_summary)
+    with outputs.writing(CLIENT_PICTURE) as path:
+        draw_clients(clients, summary, title, path, test_summary)
+    outputs.copy([METRICS, CLASS_TABLE, CLIENT_TABLE], COPIES)
+    outputs.place()
     on_tests = f"; on their test samples: {_said(test_summary)}" if test_summary else ""
     print(
         f"evaluate: loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f} on {len(labels):,} test images; "
@@ -99,11 +116,6 @@ def main() -> None:
 
 def _said(summary: dict[str, float]) -> str:
     return f"mean {summary['mean']:.4f}, 10th percentile {summary['percentile_10']:.4f}, worst {summary['worst']:.4f}"
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with atomic_file(path) as partial:
-        table.to_csv(partial, index=False)
 
 
 if __name__ == "__main__":

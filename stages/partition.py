@@ -6,11 +6,12 @@ from pathlib import Path
 
 from fedpipe import config as params
 from fedpipe import pinning
-from fedpipe.atomic import atomic_file, atomic_folder
+from fedpipe.atomic import write_text
 from fedpipe.datasets import pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
-from fedpipe.errors import run_stage
+from fedpipe.outputs.staging import StagedOutputs
+from fedpipe.outputs.writer import only_writer
 from fedpipe.partitioning import held_out_samples, skew_measures
 from fedpipe.partitioning.assignment import assign, client_names
 from fedpipe.partitioning.client_skew import Skew
@@ -18,6 +19,7 @@ from fedpipe.partitioning.example_images import examples
 from fedpipe.partitioning.partition_picture import draw
 from fedpipe.partitioning.partition_tables import assignment_table, client_test_table, label_table, samples_by_client
 from fedpipe.seeds import Purpose
+from fedpipe.stage_process import run_stage
 
 RAW = Path("data/raw")
 CLIENTS = Path("data/clients")
@@ -25,9 +27,17 @@ CLIENT_TESTS = Path("data/client_tests")
 METRICS = Path("metrics/partition.json")
 CLIENT_TABLE = Path("plots/partition.csv")
 PICTURE = Path("plots/partition.png")
+COPIES = Path("metrics/copies/partition")
+OUTPUTS = (CLIENTS, CLIENT_TESTS, METRICS, CLIENT_TABLE, PICTURE, COPIES)
 
 
 def main() -> None:
+    """Splits the training images, with the folder's outputs to itself."""
+    with only_writer("partition"), StagedOutputs("partition", dict.fromkeys(OUTPUTS, 0)) as outputs:
+        _split(outputs)
+
+
+def _split(outputs: StagedOutputs) -> None:
     """Reads params and images, assigns samples to clients, writes shards, tables, figures and the picture."""
     settings = params.load(params.Partition)
     pinning.require_avx2()
@@ -43,16 +53,9 @@ def main() -> None:
     per_client = skew_measures.client_measures(counts)
     figures = skew_measures.summary(counts, per_client) | {"permuted_clients": len(skew.permutations)}
     chosen = settings.scheme if settings.quantity == "even" else f"{settings.scheme}, quantity {settings.quantity}"
-    # Nothing takes its place before everything is there.
-    with (
-        atomic_folder(CLIENTS) as clients,
-        atomic_folder(CLIENT_TESTS) as tests,
-        atomic_file(METRICS) as metrics,
-        atomic_file(CLIENT_TABLE) as client_table,
-        atomic_file(PICTURE) as picture,
-    ):
-        own = settings.client_test == "fraction"
-        transform = skew.transform(Purpose.TRAIN_NOISE)
+    own = settings.client_test == "fraction"
+    with outputs.writing(CLIENTS) as clients:
+        clients.mkdir()
         manifest = write_shards(
             clients,
             dataset.name,
@@ -60,7 +63,7 @@ def main() -> None:
             labels,
             members,
             dataset.classes,
-            transform,
+            skew.transform(Purpose.TRAIN_NOISE),
             held_out="fraction" if own else None,
         )
         assignment_table(labels, assignment).to_csv(clients / "assignment.csv", index=False)
@@ -69,18 +72,23 @@ def main() -> None:
             names.to_csv(clients / "names.csv", index=False)
         if skew:
             skew.table(settings.clients).to_csv(clients / "skew.csv", index=False)
-
+    with outputs.writing(CLIENT_TESTS) as tests:
+        tests.mkdir()
         source = (images, labels) if own else (test_images, test_labels)
         transform = skew.transform(Purpose.TEST_NOISE)
         of = manifest.digest if tested else None
         client_tests = write_shards(tests, dataset.name, *source, tested, dataset.classes, transform, of=of)
         drawn_from = "training_sample" if own else "test_sample"
         client_test_table(source[1], tested, drawn_from).to_csv(tests / "assignment.csv", index=False)
-
-        metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        per_client.to_csv(client_table, index=False)
+    with outputs.writing(METRICS) as path:
+        write_text(path, json.dumps(figures, indent=2) + "\n")
+    with outputs.writing(CLIENT_TABLE) as path:
+        per_client.to_csv(path, index=False)
+    with outputs.writing(PICTURE) as path:
         title = f"{manifest.dataset}, scheme {chosen}, {manifest.clients:,} clients"
-        draw(counts, figures, title, picture, examples(clients, skew, per_client["samples"].to_numpy()))
+        draw(counts, figures, title, path, examples(clients, skew, per_client["samples"].to_numpy()))
+    outputs.copy([METRICS], COPIES)
+    outputs.place()
 
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""
     print(

@@ -13,13 +13,15 @@ from fedpipe import pinning, provenance
 from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
-from fedpipe.errors import run_stage
 from fedpipe.evaluation.global_model import TestSamples
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
+from fedpipe.outputs.staging import StagedOutputs
+from fedpipe.outputs.writer import only_writer
 from fedpipe.runtime import cohort, initial
 from fedpipe.runtime.worker import Worker
+from fedpipe.stage_process import run_stage
 from fedpipe.tracking import facts, journal
 
 if TYPE_CHECKING:
@@ -34,7 +36,13 @@ BEST = Path("models/best.safetensors")  # of the round with the highest test acc
 ROUNDS = Path("metrics/rounds.csv")
 SUMMARY = Path("metrics/training.json")
 PICTURE = Path("plots/training.png")
+COPIES = Path("metrics/copies/train")
 PARTITION_PICTURE = Path("plots/partition.png")  # shown in MLflow if it is there; no input
+
+# Bytes of disk that are reserved before the first round, so that the results have room after the last.
+_COPIES = 3  # of the weights: here, in DVC's cache, and for MLflow
+_A_ROUND = 200  # a row of metrics/rounds.csv
+_SMALL = 500_000  # any other output
 
 
 def main() -> None:
@@ -48,14 +56,22 @@ def main() -> None:
     test = _test_samples(settings, manifest)
     pinning.require_avx2()
 
-    with Worker() as worker:
+    with only_writer("train"), Worker() as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
         from fedpipe.runtime.records import RoundRecord, draw, write_table
         from fedpipe.runtime.training import train
 
         verify_shards(CLIENTS, manifest)
         title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
-        with journal.record_training(_started(manifest, start)) as run:
+        sizes = {
+            WEIGHTS: _COPIES * 4 * model.parameters,
+            BEST: 2 * 4 * model.parameters,
+            ROUNDS: settings.rounds * _A_ROUND,
+            SUMMARY: _SMALL,
+            PICTURE: _SMALL,
+            COPIES: settings.rounds * _A_ROUND,
+        }
+        with StagedOutputs("train", sizes) as outputs, journal.record_training(_started(manifest, start)) as run:
 
             def on_round(record: RoundRecord, seconds: float) -> None:
                 figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
@@ -75,9 +91,13 @@ def main() -> None:
             )
             records = trained.records
 
-            save_weights(WEIGHTS, model, trained.weights)
-            save_weights(BEST, model, trained.best)
-            write_table(records, ROUNDS)
+            with outputs.writing(WEIGHTS) as path:
+                save_weights(path, model, trained.weights)
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            with outputs.writing(BEST) as path:
+                save_weights(path, model, trained.best)
+            with outputs.writing(ROUNDS) as path:
+                write_table(records, path)
             summary = {
                 "loss": records[-1].loss,
                 "accuracy": records[-1].accuracy,
@@ -87,10 +107,14 @@ def main() -> None:
                 "bytes_up": sum(record.bytes_up for record in records),
                 "weights": model.parameters,
                 **_tested(settings, trained),
-                "weights_sha256": hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(),
+                "weights_sha256": digest,
             }
-            write_text(SUMMARY, json.dumps(summary, indent=2) + "\n")
-            draw(records, title, PICTURE)
+            with outputs.writing(SUMMARY) as path:
+                write_text(path, json.dumps(summary, indent=2) + "\n")
+            with outputs.writing(PICTURE) as path:
+                draw(records, title, path)
+            outputs.copy([SUMMARY, ROUNDS], COPIES)
+            outputs.place()
             run.log_results(
                 weights=WEIGHTS,
                 tables=[path for path in (ROUNDS, SUMMARY, facts.PARTITION, CLIENTS / "labels.csv") if path.exists()],

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from tests import ROOT
 from tests.browser import Browser, chromium
+
+# Under nohup or in the background, SIGINT is ignored, and every process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No time limit an example (the first pays for imports), and the same examples on every run.
 settings.register_profile("fedpipe", deadline=None, derandomize=True)

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from tests import ROOT
 from tests.batches import add_npz
 from tests.operations.retrain.test_publish import GH
-from tests.stages.test_pipeline import SMALL, edit, environment
+from tests.small_pipeline import SMALL, edit, environment
 
 FOLDER = ROOT / ".github/workflows"
 NAMES = ["ci.yml", "retrain.yml"]

@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from fedpipe.atomic import naming
 from fedpipe.tracking import facts
 from fedpipe.tracking.facts import Event, results
 from fedpipe.tracking.outbox import Journal, locked, outbox, project, shown_uri
@@ -63,8 +64,9 @@ class Writer:
 
     def add(self, event: Event) -> None:
         """Appends ``event``, so that it survives the end of this process."""
-        self._events.write(json.dumps(event) + "\n")
-        self._events.flush()
+        with naming(self.journal.path):
+            self._events.write(json.dumps(event) + "\n")
+            self._events.flush()
 
     def add_rebuilding(self, events: Sequence[Event]) -> None:
         """Puts the events of a training beside, for the case that MLflow does not know of it."""

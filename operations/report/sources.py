@@ -68,8 +68,8 @@ class Revision:
           PipelineError: There is none of this name, or the folder is no DVC project.
         """
         # Here, because importing DVC takes a second.
-        from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
-        from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+        from dvc.api import DVCFileSystem
+        from dvc.exceptions import DvcException
 
         self.name = revision
         try:

@@ -1,27 +1,17 @@
 """Params set from the command line: written into params.yaml, comments and all, if the whole file is valid then."""
 
-import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from fedpipe import config as params
 from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
-
-
-class _Representer(RoundTripRepresenter):
-    """ruamel's, but ``null`` stays ``null`` and does not become nothing."""
-
-
-_Representer.add_representer(
-    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-)
 
 
 def apply(settings: Sequence[str], path: Path = params.PARAMS_FILE) -> list[str]:
@@ -36,18 +26,13 @@ def apply(settings: Sequence[str], path: Path = params.PARAMS_FILE) -> list[str]
     if not settings:
         return []
     plain = params.read_yaml(path)  # says what is wrong with the file as it is
-    yaml = YAML()  # keeps comments and order
-    yaml.Representer = _Representer
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    content = yaml.load(path.read_text(encoding="utf-8"))
+    # DVC's reader and writer, which keep comments and order: `dvc exp run -S` leaves the same file.
+    content = parse_yaml_for_update(path.read_text(encoding="utf-8"), path)
     changed = [setting for setting in settings if _set(content, plain, setting)]
-    text = io.StringIO()
-    yaml.dump(content, text)
-    _check(text.getvalue(), path, settings)
+    text = dumps_yaml(content)
+    _check(text, path, settings)
     if changed:
-        write_text(path, text.getvalue())
+        write_text(path, text)
     return changed
 
 

@@ -121,7 +121,7 @@ def test_natural_partition_is_recorded(project: Path, training_set: tuple) -> No
     old = (
         "  by_column: # a natural partition: a CSV file with the column sample and one that names the sample's client\n"
     )
-    rest = '    table: ""\n    sha256: "" # of the file\n    column: client'
+    rest = "    table: ''\n    sha256: '' # of the file\n    column: client"
     done = run(
         project,
         ("scheme: contiguous", "scheme: by_column"),

@@ -6,7 +6,6 @@ clients and a part of one, and evaluate on the whole test set.
 
 import json
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -23,51 +22,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpipe.datasets.shards import Shards
-
-SMALL = {
-    "  scheme: contiguous": "  scheme: iid",
-    "  clients: 600": "  clients: 250",
-    "  leave_out: 0": "  leave_out: 59000",
-    "  rounds: 10": "  rounds: 2",
-    "  clients_per_round: all": "  clients_per_round: 230",
-    "  local_epochs: 1": "  local_epochs: 2",
-    "    learning_rate: 0.02": "    learning_rate: 0.1",
-    "  client_test: none": "  client_test: same_distribution",
-}
-
-
-def edit(folder: Path, changes: dict[str, str]) -> None:
-    text = (folder / "params.yaml").read_text(encoding="utf-8")
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new, 1)
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
-
-
-def environment(raw: Path) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
-    return inherited | {"PATH": path, "FEDPIPE_MNIST_SOURCE": str(raw)}
-
-
-def repro(folder: Path, raw: Path, cpus: set[int] | None = None, pipe: bool = False) -> str:
-    """Runs ``dvc repro`` and returns what it said; through ``cat``, which ends only when no child is left, if asked."""
-    command = "dvc repro 2>&1 | cat" if pipe else "dvc repro 2>&1"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
-        cwd=folder,
-        env=environment(raw),
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=240,
-        preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    return done.stdout
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", output)
+from tests.small_pipeline import SMALL, edit, environment, outputs, repro, stages_run
 
 
 @pytest.fixture(scope="module")
@@ -184,15 +139,6 @@ def stage(folder: Path, name: str, raw: Path) -> subprocess.CompletedProcess[str
         text=True,
         timeout=120,
     )
-
-
-def outputs(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path): path.read_bytes()
-        for name in ("models", "metrics", "plots")
-        for path in sorted((folder / name).rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.mark.parametrize(

@@ -152,11 +152,11 @@ def test_defaults_are_valid(section: type) -> None:
         ),
         (
             params.Partition,
-            'table: ""',
+            "table: ''",
             "table: a.csv",
             "'partition.distribution': the table needs its SHA-256 in 'sha256'; `sha256sum a.csv` prints it",
         ),
-        (params.Partition, 'sha256: ""', "sha256: 0a", "'partition.distribution.sha256' is '0a': string should match"),
+        (params.Partition, "sha256: ''", "sha256: 0a", "'partition.distribution.sha256' is '0a': string should match"),
         (
             params.Partition,
             "quantity: even",

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.batches import add_idx, add_npz
-from tests.stages.test_pipeline import SMALL, edit, environment, stages_run
+from tests.small_pipeline import SMALL, edit, environment, stages_run
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
 

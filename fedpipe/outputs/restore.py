@@ -1,0 +1,98 @@
+"""``python -m fedpipe.outputs.restore [STAGE ...]``: puts back what DVC deleted before a stage that then failed.
+
+DVC deletes a stage's outputs and then runs it. If the stage does not succeed, dvc.lock still names the old outputs, and
+they are in DVC's cache. Tables that git keeps are in the cache too, or in the last commit.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedpipe.errors import run_stage
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+
+
+def restore(names: Sequence[str] = ()) -> list[str]:
+    """Restores the missing outputs of stages, as dvc.lock names them; takes no lock of DVC.
+
+    A stage is left alone where one of its outputs is there with other bytes, so that no two results are mixed.
+
+    Args:
+      names: The stages; none for all.
+
+    Returns:
+      The paths that are back.
+    """
+    from dvc.repo import Repo  # half a second
+
+    back = []
+    with Repo() as repo:
+        for stage in repo.index.stages:
+            if getattr(stage, "name", None) is None or (names and stage.name not in names):
+                continue
+            missing = [out for out in stage.outs if out.hash_info and not out.exists]
+            there = [out for out in stage.outs if out not in missing and out.exists]
+            if not missing or any(out.changed_checksum() for out in there):
+                continue
+            back += [out.def_path for out in missing if _from_cache(out) or _from_git(out)]
+    return back
+
+
+def restore_for_dvc() -> None:
+    """Restores the outputs of the stage as which DVC runs this process, in another process; without DVC, nothing."""
+    stage = os.environ.get("DVC_STAGE")
+    if not stage:
+        return
+    top = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
+    ours = {name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "DVC_ROOT")}
+    subprocess.run(
+        [sys.executable, "-m", "fedpipe.outputs.restore", stage],
+        env=ours | {"PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def _from_cache(out: "Output") -> bool:
+    out.use_cache = True  # also a table that git keeps: DVC's run cache has it
+    if out.changed_cache():
+        return False
+    out.checkout()
+    return True
+
+
+def _from_git(out: "Output") -> bool:
+    path = Path(out.fs_path)
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:./{path.name}"], cwd=_existing(path.parent), capture_output=True, check=False
+    )
+    if shown.returncode or hashlib.md5(shown.stdout, usedforsecurity=False).hexdigest() != _md5(out.hash_info):
+        return False
+    path.write_bytes(shown.stdout)
+    return True
+
+
+def _existing(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _md5(hash_info: Any) -> str:
+    return str(hash_info.value)
+
+
+def _main() -> None:
+    back = restore(sys.argv[1:])
+    if back:
+        print(f"restored the outputs that DVC had deleted: {', '.join(back)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_stage(_main)

@@ -1,0 +1,106 @@
+"""The process of a stage: how it starts, what Ctrl-C does to it, and that it ends with the DVC that started it."""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fedpipe import errors
+from fedpipe.outputs.restore import restore_for_dvc
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_interrupted = False
+
+
+def begin() -> None:
+    """Call it first in the process, before the imports that take seconds.
+
+    From here on, Ctrl-C ends the process with a sentence, and the kernel ends it with the DVC that started it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us wants it ignored
+        signal.signal(signal.SIGINT, _end_while_loading)
+    if "DVC_STAGE" in os.environ:
+        _end_with_dvc()
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """As `fedpipe.errors.run_stage`; if the stage does not succeed, the outputs that DVC deleted come back."""
+    if signal.getsignal(signal.SIGINT) is _end_while_loading:
+        signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _not_lost
+
+    def interruptible() -> None:
+        try:
+            main()
+        except BaseException:
+            if _interrupted:  # whatever a library made of it
+                raise KeyboardInterrupt from None
+            raise
+
+    try:
+        errors.run_stage(interruptible)
+    except BaseException:
+        restore_for_dvc()
+        raise
+
+
+def _end_while_loading(*_: object) -> None:
+    """Ends at once: an exception in the middle of an import can become any other one, or none."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    errors.say_stopped()
+    restore_for_dvc()
+    os._exit(errors.STOPPED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    signal.default_int_handler(number, frame)
+
+
+def _not_lost(unraisable: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that comes while Python clears up an object would be dropped: it is sent again."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _end_with_dvc() -> None:
+    """Lets the kernel kill this process when its parent ends, and a thread when DVC does, if that is not the parent.
+
+    A shell between them (fish, or a wrapper script) would go on waiting for us when DVC is gone.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    parent = os.getppid()
+    dvc = _dvc(parent)
+    # Whoever adopts orphans is in another process group; a stage is in DVC's.
+    if os.getpgid(dvc) != os.getpgrp():
+        sys.exit("error: the DVC process that started this stage has ended, so the stage does not begin")
+    if dvc != parent:
+        threading.Thread(target=_end_with, args=(os.pidfd_open(dvc),), daemon=True).start()
+
+
+def _dvc(parent: int) -> int:
+    """The nearest ancestor that was not started with our DVC_STAGE: DVC, which sets it for what it starts."""
+    ours, pid = f"DVC_STAGE={os.environ['DVC_STAGE']}".encode(), parent
+    try:
+        while ours in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            # The name before it may hold spaces and brackets.
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # another user's process, or one that just ended
+        return parent
+    return pid
+
+
+def _end_with(process: int) -> None:
+    poll: Any = select.poll()
+    poll.register(process, select.POLLIN)
+    poll.poll()
+    os.kill(os.getpid(), signal.SIGKILL)
