@@ -9,7 +9,6 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable
 
 # linux/seccomp.h; an ioctl's number holds the size of its struct.
 _NOTIFICATION_SIZE, _ANSWER, _ADDFD = 80, "=QqiI", "=QIIII"
@@ -34,15 +33,13 @@ def check(notifications: int) -> None:
             raise
 
 
-def answer(notifications: int, listener: socket.socket, on_first: Callable[[], None]) -> None:
+def answer(notifications: int, listener: socket.socket) -> None:
     """Answers each ``bind`` until the process behind the filter has ended.
 
     Args:
       notifications: File descriptor of its filter.
       listener: The listening Unix socket that it gets.
-      on_first: Called after the first one.
     """
-    told = False
     ready = select.poll()
     ready.register(notifications, select.POLLIN)
     while not any(events & select.POLLHUP for _, events in ready.poll()):
@@ -56,10 +53,6 @@ def answer(notifications: int, listener: socket.socket, on_first: Callable[[], N
         except OSError as error:
             if error.errno != errno.ENOENT:  # the caller is gone
                 raise
-        else:
-            if not told:
-                on_first()
-            told = True
 
 
 def _put(notifications: int, identity: int, descriptor: int, replaced: int) -> None:

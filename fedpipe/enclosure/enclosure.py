@@ -25,6 +25,8 @@ SWITCH = "FEDPIPE_OPEN_WORKER"
 
 _NAMES = {"namespace": "a network namespace", "filter": "a seccomp filter that answers bind"}
 _CLIENTS_WAITING = 128
+# What an HTTP/2 client says first, with empty settings; the server answers with its own.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 def ways_allowed() -> tuple[str, ...]:
@@ -50,7 +52,6 @@ class Enclosure:
         self.address = f"unix:/proc/{os.getpid()}/fd/{descriptor}"
         self._channel, self._childs_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.descriptors = (self._listener.fileno(), self._childs_channel.fileno())
-        self._ready = False
 
     def around(self, command: Sequence[str]) -> list[str]:
         """The command line that runs the worker's ``command`` shut in; start it with `descriptors` passed on."""
@@ -66,9 +67,14 @@ class Enclosure:
         """
         self._listener.close()
         self._childs_channel.close()
-        report = self._receive(seconds)
-        if report is None:
+        self._channel.settimeout(seconds)
+        try:
+            message = self._channel.recv(2**16)
+        except TimeoutError:
+            message = b""
+        if not message:
             raise PipelineError(f"the TFF worker could not be started; its log is {log}")
+        report = json.loads(message)
         if report["way"] is None:
             raise PipelineError(_refusal(report["reasons"]))
         if report["way"] == OPEN and self._ways != (OPEN,):
@@ -79,9 +85,15 @@ class Enclosure:
         return str(report["way"])
 
     def is_ready(self, seconds: float) -> bool:
-        """Whether the worker listens, now or within ``seconds``."""
-        self._ready = self._ready or self._receive(seconds) is not None
-        return self._ready
+        """Whether a gRPC server answers at our socket, within ``seconds``."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(seconds)
+            try:
+                client.connect(self.address.removeprefix("unix:"))
+                client.sendall(_HELLO)
+                return bool(client.recv(1))
+            except OSError:  # nobody listens yet, or nobody answers
+                return False
 
     def is_broken(self) -> bool:
         """Whether the second process, between us and the worker, has ended or we closed the connection."""
@@ -97,15 +109,6 @@ class Enclosure:
         """Ends the connection to the other side, when the worker has ended."""
         for ours in (self._listener, self._childs_channel, self._channel):
             ours.close()
-
-    def _receive(self, seconds: float) -> dict | None:
-        """The next message, or None if none comes: it is late, or there is nobody to send one."""
-        self._channel.settimeout(seconds)
-        try:
-            message = self._channel.recv(2**16)
-        except TimeoutError:
-            return None
-        return dict(json.loads(message)) if message else None
 
 
 def _private_socket() -> tuple[socket.socket, int]:

@@ -2,21 +2,9 @@
 
 import socket
 import threading
-import time
 from contextlib import suppress
 
 _BUFFER = 2**20
-
-
-def wait_until_open(port: int) -> None:
-    """Returns as soon as something listens on ``port`` of 127.0.0.1; waits for ever if nothing does."""
-    while True:
-        try:
-            _connect(port).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
 
 
 def forward(listener: socket.socket, port: int) -> None:

@@ -9,8 +9,8 @@ WAYS are tried in their order, joined by commas; the first one that the system a
 - ``filter``: the filter also asks a second process to answer the worker's ``bind``, which gives it LISTENER.
 - ``open``: nothing is shut. The second process forwards LISTENER to PORT, which all network interfaces have.
 
-The second process ends with the worker. CHANNEL, a socket that keeps messages apart, tells the driver JSON: first
-which way was taken or why each could not be, then that the worker listens. It ends with the second process.
+The second process ends with the worker. CHANNEL, a socket, tells the driver as JSON which way is taken, or why none
+could be. It ends with the second process.
 """
 
 import json
@@ -45,13 +45,11 @@ def _main() -> None:
     if way is None:
         sys.exit(1)
     if way == "filter":
-        _shut_by_filter(listener, channel)
+        _shut_by_filter(listener)
     else:
         if way == "namespace":
             namespace.enter()
         if _is_second_process():
-            forwarder.wait_until_open(int(port))
-            channel.sendall(b"{}")
             forwarder.forward(listener, int(port))
         if way == "namespace":
             syscall_filter.install(ask_for_bind=False)
@@ -59,13 +57,13 @@ def _main() -> None:
     os.execv(command[0], command)
 
 
-def _shut_by_filter(listener: socket.socket, channel: socket.socket) -> None:
+def _shut_by_filter(listener: socket.socket) -> None:
     give, take = socket.socketpair()
     if _is_second_process():
         give.close()
         _, (notifications,), _, _ = socket.recv_fds(take, 1, 1)
         listener.setblocking(False)  # as gRPC expects its sockets
-        bind_answers.answer(notifications, listener, lambda: channel.sendall(b"{}"))
+        bind_answers.answer(notifications, listener)
         sys.exit()
     notifications = syscall_filter.install(ask_for_bind=True)
     socket.send_fds(give, [b"."], [notifications])

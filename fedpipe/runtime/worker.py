@@ -90,7 +90,7 @@ class Worker:
         try:
             code = self._process.wait(max(grace, _END_SECONDS) if broken else grace)
         except subprocess.TimeoutExpired:
-            if broken or self._enclosure.is_broken():
+            if broken:
                 raise PipelineError(f"the TFF worker's forwarder has ended; the log of both is {self._log}") from None
             return
         if code == -signal.SIGKILL:

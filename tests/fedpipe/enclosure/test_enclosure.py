@@ -223,14 +223,17 @@ def test_a_killed_driver_leaves_nothing(folder: Path, way: str, user: str, numbe
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert process.stdout is not None
-    pid = int(process.stdout.readline().split()[1])
-    family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    assert len(family) == 2
-    # Ctrl-C is sent to the group of the driver.
-    assert not {os.getpgid(member) for member in family} & {os.getpgid(process.pid)}
-    process.send_signal(number)
-    process.communicate(timeout=20)
+    try:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline().split()[1])
+        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        assert len(family) == 2
+        # Ctrl-C is sent to the group of the driver.
+        assert not {os.getpgid(member) for member in family} & {os.getpgid(process.pid)}
+        process.send_signal(number)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert all(gone(member) for member in family)
     assert not list((folder / "temporary").iterdir())
 
