@@ -27,14 +27,14 @@ def train_settings(**changes: Any) -> Train:
     return Train.fitting(content).model_validate(content)
 
 
-def model_of(settings: Train) -> Network:
-    """The model for MNIST."""
-    return network(ModelSpec.of(settings, MNIST, 10))
+def model_of(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Network:
+    """The model for images of ten classes."""
+    return network(ModelSpec.of(settings, image_shape, 10))
 
 
-def first_weights(settings: Train, seed: int = 5) -> Weights:
+def first_weights(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Weights:
     """Weights to start from."""
-    return model_of(settings).first_weights(np.random.default_rng(seed))
+    return model_of(settings, image_shape).first_weights(np.random.default_rng(5))
 
 
 class Ended(NamedTuple):
@@ -71,12 +71,12 @@ def run(
 
     algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
     aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
-    clients = Manifest.read(shards).clients
-    model = model_of(settings)
+    manifest = Manifest.read(shards)
+    clients, model = manifest.clients, model_of(settings, manifest.image_shape)
     with tempfile.TemporaryDirectory() as folder:
         kept = KeptState(Path(folder), clients) if hasattr(algorithm, "client_init") else None
         reader = ClientReader(shards, kept.folder if kept else None)
-        start = first_weights(settings) if first is None else first
+        start = first_weights(settings, manifest.image_shape) if first is None else first
         process = build_process(Task(model, settings, clients), algorithm, aggregator, start, reader)
         rounds = []
         with Engine(process, worker, len(cohorts[0])) as engine:
