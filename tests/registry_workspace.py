@@ -10,19 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from fedpipe.models.zoo import ModelSpec, architecture, classifier, initial_weights, save_weights, scale
 from ruamel.yaml import YAML
 
 from fedpipe.datasets import raw as raw_data
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
+from fedpipe.networks.dropout import Dropout
+from fedpipe.networks.network import network, scale
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.networks.weights import save_weights
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import journal
 from operations.register import __main__ as register
 from tests import ROOT
 
 TEST_IMAGES = 1000
-SPEC = ModelSpec("baseline_cnn", (28, 28, 1), 10)
+MODEL = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -42,15 +45,14 @@ def write_raw(folder: Path, train: tuple, test: tuple, name: str = "mnist") -> R
 
 @functools.cache
 def train_models(folder: Path) -> dict[str, list[np.ndarray]]:
-    """Weights of the seed CNN after 30 and 700 steps of plain SGD on MNIST in ``folder``."""
+    """Weights of the baseline CNN after 30 and 700 steps of plain SGD on MNIST in ``folder``."""
     images, labels = RawDataset.read(folder).read_train(folder)
-    forward = architecture(SPEC).forward
-    variables = [tf.Variable(w) for w in initial_weights(SPEC, generator(1, Purpose.INITIAL_WEIGHTS))]
+    variables = [tf.Variable(w) for w in MODEL.first_weights(generator(1, Purpose.INITIAL_WEIGHTS))]
 
     @tf.function
     def step(batch: tf.Tensor, expected: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            logits = forward([tf.convert_to_tensor(v) for v in variables], scale(batch))
+            logits = MODEL.forward([tf.convert_to_tensor(v) for v in variables], scale(batch), Dropout())
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(expected, logits))
         for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
             variable.assign_sub(0.1 * gradient)
@@ -76,10 +78,10 @@ class Workspace:
     def evaluated(self, model: str, track: bool = True) -> float:
         """As if `dvc repro` had trained and evaluated ``model``; returns its accuracy."""
         weights, evaluation = Path("models/weights.safetensors"), Path("metrics/evaluation.json")
-        save_weights(weights, SPEC, self.models[model])
+        save_weights(weights, MODEL, self.models[model])
         raw = RawDataset.read(Path("data/raw"))
         images, labels = raw.read_test(Path("data/raw"))
-        accuracy = float((classifier(SPEC, self.models[model])(images).argmax(axis=1) == labels).mean())
+        accuracy = float((MODEL.classifier(self.models[model])(images).argmax(axis=1) == labels).mean())
         sha = hashlib.sha256(weights.read_bytes()).hexdigest()
         Path("metrics").mkdir(exist_ok=True)
         Path("metrics/training.json").write_text(json.dumps({"loss": 1.0, "weights_sha256": sha}))

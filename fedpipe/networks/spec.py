@@ -1,11 +1,10 @@
 """What it takes to build a model and to use its weights, as their file says it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from fedpipe.config.registry import NoParams
 from fedpipe.config.section import Section
 from fedpipe.config.train import LOSSES, MODELS, Train
 
@@ -21,9 +20,16 @@ class ModelSpec:
     model: str
     image_shape: tuple[int, int, int]
     classes: int
-    params: Any = field(default_factory=NoParams)  # of the model's file: its Params
+    params: Any = None  # of the model's file: its Params; None for the defaults
     loss: str = DEFAULT_LOSS
-    loss_params: Any = field(default_factory=NoParams)  # of the loss's file: its Params
+    loss_params: Any = None  # of the loss's file: its Params; None for the defaults
+
+    def __post_init__(self) -> None:
+        # Frozen, so that a spec can be a key; the defaults are those of the files, which the names above say.
+        if self.params is None:
+            object.__setattr__(self, "params", MODELS.params(self.model)())
+        if self.loss_params is None:
+            object.__setattr__(self, "loss_params", LOSSES.params(self.loss)())
 
     @staticmethod
     def of(settings: Train, image_shape: tuple[int, int, int], classes: int) -> "ModelSpec":

@@ -9,7 +9,8 @@ import pytest
 
 from fedpipe import config as params
 from fedpipe.config import Concept, Features
-from fedpipe.models import zoo as models
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
 from fedpipe.partitioning.assignment import assign
 from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.held_out_samples import split
@@ -130,6 +131,6 @@ def test_skew_and_client_tests() -> None:
 def test_cohort_and_initial_weights() -> None:
     settings = params.load(params.Train, Path(ROOT / "params.yaml")).model_copy(update={"clients_per_round": 10})
     assert digest(np.array(cohort(settings, 600, 5), np.int64)) == "d76c6533f0dc151f"
-    spec = models.ModelSpec("baseline_cnn", (28, 28, 1), 10)
-    weights = models.initial_weights(spec, generator(2024, Purpose.INITIAL_WEIGHTS))
+    model = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
+    weights = model.first_weights(generator(2024, Purpose.INITIAL_WEIGHTS))
     assert digest(np.concatenate([w.ravel() for w in weights])) == "7c5094c497c4bc9f"

@@ -9,7 +9,9 @@ import pytest
 
 from fedpipe.datasets.shards import Manifest, write_shards
 from fedpipe.errors import PipelineError
-from fedpipe.models import zoo as models
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.networks.weights import save_weights
 from stages import evaluate as stage
 from tests import ROOT
 
@@ -23,8 +25,8 @@ def project(
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(make_shards([3, 4]), stage.CLIENTS)
     stage.RAW.symlink_to(raw)
-    spec = models.ModelSpec("baseline_cnn", (28, 28, 1), 10)
-    models.save_weights(stage.WEIGHTS, spec, models.initial_weights(spec, np.random.default_rng(1)))
+    model = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
+    save_weights(stage.WEIGHTS, model, model.first_weights(np.random.default_rng(1)))
     return tmp_path
 
 

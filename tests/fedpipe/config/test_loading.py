@@ -33,7 +33,12 @@ def test_defaults_are_valid(section: type) -> None:
 @pytest.mark.parametrize(
     ("section", "old", "new", "said"),
     [
-        (params.Train, "rounds: 10", "rouns: 10", "unknown key 'train.rouns'; allowed: model, rounds, "),
+        (
+            params.Train,
+            "rounds: 10",
+            "rouns: 10",
+            "unknown key 'train.rouns'; allowed: algorithm, aggregator, ",
+        ),
         (params.Train, "rounds: 10", "rouns: 10", "key 'train.rounds' is missing"),
         (params.Train, "batch_size: 20", "batch_size: 0", "'train.batch_size' is 0: should be greater than or equal"),
         (params.Train, "rounds: 10", "rounds: ten", "'train.rounds' is 'ten': should be a valid integer"),
@@ -43,8 +48,33 @@ def test_defaults_are_valid(section: type) -> None:
         (
             params.Train,
             "model: baseline_cnn",
-            "model: resnet",
-            "should be 'baseline_cnn', 'mcmahan_2nn' or 'mcmahan_cnn'",
+            "model: basline_cnn",
+            "'train.model' is 'basline_cnn': there is no such file in fedpipe/models; choose one of baseline_cnn, ",
+        ),
+        (params.Train, "model: baseline_cnn", "model: basline_cnn", " (did you mean baseline_cnn?)"),
+        (params.Train, "m: fed_avg", "m: fedavg", "in fedpipe/algorithms; choose one of fed_avg, fed_nova, "),
+        (params.Train, "\n  fed_avg: {}", "", "key 'train.fed_avg' is missing"),
+        (
+            params.Train,
+            "metrics: []",
+            "metrics: [f1]",
+            "'train.metrics.0' is 'f1': there is no such file in ",
+        ),
+        (params.Train, "mu: 0.01", "mu: -1.0", "'train.fed_prox.mu' is -1.0: should be greater than or equal to 0"),
+        (params.Train, "option: 2", "option: 3", "'train.scaffold.option' is 3: should be 1 or 2"),
+        (params.Train, "accuracy: null", "accuracy: 0.0", "'train.stop_at.accuracy' is 0.0: should be greater than 0"),
+        (
+            params.Train,
+            "constant\n      warm_up: 0 #",
+            "cosine\n      rounds: 5\n      warm_up: 5 #",
+            "'train.client_optimizer.schedule': cosine needs 'rounds' above 'warm_up' (5), not 5",
+        ),
+        (
+            params.Train,
+            "evaluate_every: 1 # rounds from one evaluation on the test images to the next; 0: none\n"
+            "  stop_at:\n    accuracy: null",
+            "evaluate_every: 0\n  stop_at:\n    accuracy: 0.9",
+            "'train': 'train.stop_at.accuracy' needs rounds with a test accuracy: set 'train.evaluate_every' to 1",
         ),
         (params.Train, "init: fresh", "init: warm", "'train.init' is 'warm': should be 'fresh' or 'champion'"),
         (
@@ -62,7 +92,7 @@ def test_defaults_are_valid(section: type) -> None:
             "\n    nam: sgd",
             "unknown key 'train.client_optimizer.nam'; allowed: name, ",
         ),
-        (params.Train, "seed: 2024\n\neval", "seed: -1\n\neval", "'train.seed' is -1"),
+        (params.Train, "seed: 2024\n  # Algo", "seed: -1\n  # Algo", "'train.seed' is -1"),
         (
             params.Partition,
             "alpha: 0.5",

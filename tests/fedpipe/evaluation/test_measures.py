@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
 
 
 def test_by_hand() -> None:
@@ -30,7 +32,8 @@ def test_confusion_counts_everything_once(pairs: list[tuple[int, int]]) -> None:
 
 def test_mean_loss() -> None:
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], np.float32))
-    assert mean_loss(logits, np.array([0, 2])) == pytest.approx(-(np.log(0.5) + np.log(0.8)) / 2, rel=1e-6)
+    model = network(ModelSpec("logistic_regression", (28, 28, 1), 3))
+    assert mean_loss(model, logits, np.array([0, 2])) == pytest.approx(-(np.log(0.5) + np.log(0.8)) / 2, rel=1e-6)
 
 
 def test_client_summary_leaves_out_empty_clients() -> None:

@@ -10,12 +10,14 @@ import pytest
 from fedpipe import config as params
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
-from fedpipe.models import zoo as models
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.networks.weights import save_weights
 from fedpipe.runtime import initial
 from fedpipe.seeds import Purpose, generator
 from tests import ROOT
 
-SPEC = models.ModelSpec("baseline_cnn", (28, 28, 1), 10)
+MODEL = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
 MANIFEST = Manifest(dataset="mnist", image_shape=(28, 28, 1), classes=10, clients=1, samples=1, digest="")
 
 
@@ -23,9 +25,13 @@ MANIFEST = Manifest(dataset="mnist", image_shape=(28, 28, 1), classes=10, client
 def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: params.Train) -> params.Train:
     """Weights to start from, and params that ask for them."""
     monkeypatch.chdir(tmp_path)
-    models.save_weights(initial.WEIGHTS, SPEC, models.initial_weights(SPEC, np.random.default_rng(9)))
+    save_weights(initial.WEIGHTS, MODEL, MODEL.first_weights(np.random.default_rng(9)))
     point(hashlib.sha256(initial.WEIGHTS.read_bytes()).hexdigest())
     return settings.model_copy(update={"init": "champion"})
+
+
+def checked(settings: params.Train, manifest: Manifest) -> str:
+    return initial.check(settings, manifest, ModelSpec.of(settings, manifest.image_shape, manifest.classes))
 
 
 def point(sha256: str | None) -> None:
@@ -34,16 +40,16 @@ def point(sha256: str | None) -> None:
 
 
 def test_training_starts_from_them(champion: params.Train) -> None:
-    assert initial.check(champion, MANIFEST) == "fedpipe-mnist version 3"
-    expected = models.initial_weights(SPEC, np.random.default_rng(9))
-    for found, wanted in zip(initial.first_weights(SPEC, champion), expected, strict=True):
+    assert checked(champion, MANIFEST) == "fedpipe-mnist version 3"
+    expected = MODEL.first_weights(np.random.default_rng(9))
+    for found, wanted in zip(initial.first_weights(MODEL, champion), expected, strict=True):
         assert (found == wanted).all()
 
 
 def test_fresh_ones_are_drawn_from_the_seed(champion: params.Train, settings: params.Train) -> None:
-    assert initial.check(settings, MANIFEST) == "fresh"
-    expected = models.initial_weights(SPEC, generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-    assert (initial.first_weights(SPEC, settings)[0] == expected[0]).all()
+    assert checked(settings, MANIFEST) == "fresh"
+    expected = MODEL.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
+    assert (initial.first_weights(MODEL, settings)[0] == expected[0]).all()
 
 
 def test_the_committed_pointer_names_none_or_weights_that_dvc_knows() -> None:
@@ -67,7 +73,7 @@ def test_the_committed_pointer_names_none_or_weights_that_dvc_knows() -> None:
 def test_what_is_wrong_is_said(champion: params.Train, spoil, said: str) -> None:
     spoil()
     with pytest.raises(PipelineError) as caught:
-        initial.check(champion, MANIFEST)
+        checked(champion, MANIFEST)
     assert said in str(caught.value)
 
 
@@ -76,8 +82,8 @@ def test_held_out_samples_that_the_champion_may_know_are_refused(
 ) -> None:
     held_out = MANIFEST.model_copy(update={"held_out": "fraction"})
     with pytest.raises(PipelineError, match=r"'train.init' is champion, but with 'partition.client_test' fraction"):
-        initial.check(champion, held_out)
-    assert initial.check(settings, held_out) == "fresh"
+        checked(champion, held_out)
+    assert checked(settings, held_out) == "fresh"
 
 
 @pytest.mark.parametrize(
@@ -97,5 +103,5 @@ def test_another_model_is_refused(
     champion: params.Train, settings_change: dict, manifest_change: dict, said: str
 ) -> None:
     with pytest.raises(PipelineError, match=r"'train\.init' is champion") as caught:
-        initial.check(champion.model_copy(update=settings_change), MANIFEST.model_copy(update=manifest_change))
+        checked(champion.model_copy(update=settings_change), MANIFEST.model_copy(update=manifest_change))
     assert said in str(caught.value)

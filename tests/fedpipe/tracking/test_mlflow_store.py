@@ -206,9 +206,10 @@ except mlflow.MlflowException:
     assert "float images refused" in done.stdout
     probabilities = np.load(tmp_path / "probabilities.npy")
 
-    from fedpipe.models import zoo as models
+    from fedpipe.networks.weights import load_weights
 
-    expected = models.predictor(*models.load_weights(project.path / "models/weights.safetensors"))(images)
+    model, weights = load_weights(project.path / "models/weights.safetensors")
+    expected = model.predictor(weights)(images)
     assert probabilities.dtype == np.float32 and np.array_equal(probabilities, expected)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 

@@ -15,12 +15,11 @@ import pytest
 
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from fedpipe.models.zoo import classifier
 from fedpipe.tracking import registry
 from fedpipe.tracking.http_scoring import serve
 from operations.promote.__main__ import main as promote
 from tests.fedpipe.tracking.mlflow_project import Project, answers, eventually, free_port, running
-from tests.registry_workspace import SPEC, Workspace
+from tests.registry_workspace import MODEL, Workspace
 
 
 def test_the_champion_answers_with_the_digits(
@@ -41,7 +40,7 @@ def test_the_champion_answers_with_the_digits(
         promote([])
         assert registry.champion("mnist").number == 1
         images, labels = RawDataset.read(Path("data/raw")).read_test(Path("data/raw"))
-        expected = classifier(SPEC, workspace.models["strong"])(images[:200]).argmax(axis=1)
+        expected = MODEL.classifier(workspace.models["strong"])(images[:200]).argmax(axis=1)
 
         server = Project(workspace.path, uri).start("-m", "fedpipe.tracking", "serve", "--port", str(port))
         with running(server):

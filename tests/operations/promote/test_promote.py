@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedpipe.models.zoo import ModelSpec, initial_weights, save_weights
 
 from fedpipe import config as params
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import PipelineError
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.networks.weights import save_weights
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import champions, registry
 from fedpipe.tracking.lock import registry_lock
@@ -157,9 +159,9 @@ def test_other_test_images_are_said(workspace: Workspace, capsys: pytest.Capture
 def test_another_kind_of_image_is_refused(workspace: Workspace) -> None:
     """A champion of colour images under the same name: its weights are put into the registry by hand."""
     workspace.register("weak")
-    spec = ModelSpec("baseline_cnn", (32, 32, 3), 10)
+    model = network(ModelSpec("baseline_cnn", (32, 32, 3), 10))
     stranger = Path("stranger.safetensors")
-    save_weights(stranger, spec, initial_weights(spec, generator(1, Purpose.INITIAL_WEIGHTS)))
+    save_weights(stranger, model, model.first_weights(generator(1, Purpose.INITIAL_WEIGHTS)))
     kept = registry.kept_weights(registry.challenger("mnist"))
     stranger.replace(kept)
     sha = registry.sha256(kept)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from fedpipe.models.zoo import load_weights, predictor
+from fedpipe.networks.weights import load_weights
 from fedpipe.tracking import registry
 from operations.promote.__main__ import main as promote
 from operations.score.__main__ import main
@@ -52,8 +52,8 @@ def test_a_folder_of_digits(digits: tuple[np.ndarray, np.ndarray], capsys: pytes
     table = read_table()
     assert list(table.columns) == ["file", "label", "probability", "problem"]
     assert table["file"].tolist() == [f"{number:03d}.png" for number in range(300)]
-    spec, weights = load_weights(registry.kept_weights(registry.champion("mnist")))
-    expected = predictor(spec, weights)(images)
+    model, weights = load_weights(registry.kept_weights(registry.champion("mnist")))
+    expected = model.predictor(weights)(images)
     assert (table["label"] == expected.argmax(axis=1)).all() and (table["label"] == labels).mean() > 0.8
     assert np.allclose(table["probability"], expected.max(axis=1), atol=1e-6) and (table["problem"] == "").all()
     assert "300 images labelled by fedpipe-mnist version 1 in predictions.csv" in capsys.readouterr().err

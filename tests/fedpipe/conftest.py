@@ -1,4 +1,4 @@
-"""A real TFF worker, one for all tests of a module."""
+"""A real TFF worker, one for all tests of a process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from fedpipe import config as params
 from fedpipe.runtime.worker import Worker
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     with Worker(tmp_path_factory.mktemp("worker") / "worker.log") as running:
         running.wait_until_ready()
@@ -18,5 +18,5 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 @pytest.fixture
 def settings() -> params.Train:
-    """The seed recipe's."""
-    return params.load(params.Train, Path(__file__).parents[3] / "params.yaml")
+    """The baseline recipe's."""
+    return params.load(params.Train, Path(__file__).parents[2] / "params.yaml")

@@ -1,0 +1,49 @@
+"""Seeds inside graphs: another one for every (seed, purpose, round, client), and the same in every process."""
+
+import hashlib
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from fedpipe.learning.randomness import seed_in_graph
+from fedpipe.seeds import Purpose
+from tests import ROOT
+
+
+def seeds() -> np.ndarray:
+    """int32 [number, 2], drawn in one graph."""
+
+    @tf.function
+    def drawn() -> tf.Tensor:
+        keys = itertools.product((0, 1, 2024), Purpose, (1, 2, 1000), (0, 1, 99_999))
+        return tf.stack([seed_in_graph(seed, purpose, number, client) for seed, purpose, number, client in keys])
+
+    return drawn().numpy()
+
+
+def test_all_differ() -> None:
+    found = seeds()
+    assert found.dtype == np.int32 and len(found) == 27 * len(Purpose)
+    assert len({tuple(seed) for seed in found.tolist()}) == len(found)
+
+
+def test_round_and_client_cannot_be_mixed_up() -> None:
+    pairs = itertools.product(range(12), range(12))
+    found = {tuple(seed_in_graph(1, Purpose.CLIENT, a, b).numpy().tolist()) for a, b in pairs}
+    assert len(found) == 144
+
+
+def test_golden() -> None:
+    """A change of the streams changes every result made from them, and must not come unnoticed."""
+    assert seed_in_graph(2024, Purpose.CLIENT, tf.constant(3), tf.constant(4)).numpy().tolist() == [-1978900697, 4]
+
+
+CODE = "from tests.fedpipe.learning.test_randomness import *; print(hashlib.sha256(seeds().tobytes()).hexdigest())"
+
+
+def test_another_process_has_the_same() -> None:
+    said = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert said.strip() == hashlib.sha256(seeds().tobytes()).hexdigest()

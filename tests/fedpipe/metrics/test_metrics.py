@@ -1,0 +1,27 @@
+"""Every metric of the folder against NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fedpipe.config.train import METRICS
+
+RNG = np.random.default_rng(7)
+LABELS = RNG.integers(0, 10, 200).astype(np.int32)
+LOGITS = RNG.normal(size=(200, 10)).astype(np.float32)
+
+EXPECTED = {
+    "accuracy": LOGITS.argmax(axis=1) == LABELS,
+    "top_3_accuracy": (np.argsort(-LOGITS, axis=1)[:, :3] == LABELS[:, None]).any(axis=1),
+}
+
+
+def test_every_metric_is_here() -> None:
+    assert set(EXPECTED) == set(METRICS.names)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_values(name: str) -> None:
+    found = METRICS.module(name).per_example(tf.constant(LABELS), tf.constant(LOGITS))
+    np.testing.assert_array_equal(found.numpy().astype(bool), EXPECTED[name])
+    assert 0.05 < EXPECTED[name].mean() < 0.6

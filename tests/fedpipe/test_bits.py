@@ -1,0 +1,37 @@
+"""Every algorithm and aggregator gives the same bits in two processes, whatever the number of cores."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+from fedpipe.datasets.shards import write_shards
+from tests import ROOT
+
+
+@pytest.fixture(scope="module")
+def shards(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """13 clients with 0 to 12 real images each, of 8 x 8 pixels: several groups."""
+    folder = tmp_path_factory.mktemp("small_images")
+    images, labels = training_set
+    members = np.split(np.arange(78), np.cumsum(range(12)))
+    write_shards(folder, "mnist", images[:78, 2:26:3, 2:26:3].copy(), labels[:78], members, 10)
+    return folder
+
+
+def test_two_processes(shards: Path, tmp_path: Path) -> None:
+    """One of them has one core, so that clients end in another order there."""
+    cores = os.sched_getaffinity(0)
+    running = []
+    for name, mine in (("all", cores), ("one", {min(cores)})):
+        command = [sys.executable, "-m", "tests.fedpipe.bits", str(shards), str(tmp_path / name)]
+        running.append(subprocess.Popen(command, cwd=ROOT, preexec_fn=lambda mine=mine: os.sched_setaffinity(0, mine)))
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    one, other = (json.loads((tmp_path / name).read_text()) for name in ("all", "one"))
+    assert one == other
+    assert len(one) == len(ALGORITHMS.names) + len(AGGREGATORS.names) - 1

@@ -1,0 +1,97 @@
+"""Trainings for tests: params as a person would write them, and a few rounds on a worker."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.networks.network import Network, Weights, network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.runtime.worker import Worker
+from tests import ROOT
+
+MNIST = (28, 28, 1)
+
+
+def train_settings(**changes: Any) -> Train:
+    """Section train of params.yaml with ``changes``; of a nested section, those of some keys."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(content.get(key), dict)
+        content[key] = content[key] | value if both else value
+    return Train.fitting(content).model_validate(content)
+
+
+def model_of(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Network:
+    """The model for images of ten classes."""
+    return network(ModelSpec.of(settings, image_shape, 10))
+
+
+def first_weights(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Weights:
+    """Weights to start from."""
+    return model_of(settings, image_shape).first_weights(np.random.default_rng(5))
+
+
+class Ended(NamedTuple):
+    """What a training ends with."""
+
+    weights: Weights
+    rounds: list[dict[str, Any]]  # what each round measured
+    state: list[np.ndarray]  # all leaves of the server's state
+    kept: dict[str, np.ndarray]  # what clients keep, flat, by the name of the file
+    bytes: tuple[int, int]  # down to and up from a client in a round
+
+
+def run(
+    worker: Worker,
+    settings: Train,
+    shards: Path,
+    cohorts: Sequence[Sequence[int]],
+    *,
+    algorithm: Any = None,
+    aggregator: Any = None,
+    first: Weights | None = None,
+) -> Ended:
+    """Runs one round per cohort.
+
+    ``algorithm`` and ``aggregator`` stand in the place of the files that ``settings`` names.
+    """
+    import tensorflow as tf
+
+    from fedpipe.learning.clients import ClientReader
+    from fedpipe.learning.process import build_process
+    from fedpipe.learning.task import Task
+    from fedpipe.runtime.engine import Engine
+    from fedpipe.runtime.kept_state import KeptState
+
+    algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
+    aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
+    manifest = Manifest.read(shards)
+    clients, model = manifest.clients, model_of(settings, manifest.image_shape)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = KeptState(Path(folder), clients) if hasattr(algorithm, "client_init") else None
+        reader = ClientReader(shards, kept.folder if kept else None)
+        start = first_weights(settings, manifest.image_shape) if first is None else first
+        process = build_process(Task(model, settings, clients), algorithm, aggregator, start, reader)
+        rounds = []
+        with Engine(process, worker, len(cohorts[0])) as engine:
+            for number, cohort in enumerate(cohorts, 1):
+                ids = np.array(cohort, np.int32)
+                rounds.append(engine.run_round(kept.ask(ids) if kept else ids))
+                if kept:
+                    kept.advance(ids, number)
+            left = {
+                path.name: tf.io.parse_tensor(path.read_bytes(), tf.float32).numpy()
+                for path in sorted(Path(folder).iterdir())
+            }
+            return Ended(engine.weights(), rounds, engine.state(), left, (process.bytes_down, process.bytes_up))
+
+
+def same_bits(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
+    """Whether two lists of arrays hold the same bytes."""
+    return [array.tobytes() for array in one] == [array.tobytes() for array in other]
