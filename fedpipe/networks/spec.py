@@ -24,6 +24,9 @@ class ModelSpec:
     params: Any = field(default_factory=NoParams)  # of the model's file: its Params
     loss: str = DEFAULT_LOSS
     loss_params: Any = field(default_factory=NoParams)  # of the loss's file: its Params
+    # Of a model that is imported from a file: its layers as JSON, so that weights can be used without that file. It
+    # follows from the params, which name the file's SHA-256.
+    architecture: str = field(default="", compare=False, repr=False)
 
     @staticmethod
     def of(settings: Train, image_shape: tuple[int, int, int], classes: int) -> "ModelSpec":
@@ -38,6 +41,8 @@ class ModelSpec:
             told["params"] = params
         if self.loss != DEFAULT_LOSS or _said(self.loss_params):
             told |= {"loss": self.loss, "loss_params": _said(self.loss_params)}
+        if self.architecture:
+            told["architecture"] = self.architecture
         return told
 
     @staticmethod
@@ -54,7 +59,8 @@ class ModelSpec:
         except ValidationError as error:
             raise ValueError(str(error)) from None
         height, width, channels = told["image_shape"]
-        return ModelSpec(told["model"], (height, width, channels), told["classes"], params, loss, loss_params)
+        shape, architecture = (height, width, channels), told.get("architecture", "")
+        return ModelSpec(told["model"], shape, told["classes"], params, loss, loss_params, architecture)
 
 
 def _said(params: Section) -> dict[str, Any]:
