@@ -11,6 +11,7 @@ pooling is oneDNN's (`fedpipe.networks.layers`), and a softmax at the end is tak
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class KerasNetwork:
           PipelineError: It cannot be built, or has a part that cannot be trained here; the message says what to do.
         """
         self._name = f"params.yaml: 'train.model' is {spec.model}, and its Keras model"
+        self._running = Lock()  # two threads that trace would take each other's tensors
         self._model = self._build(spec, build)
         self._nodes = {id(model): _in_order(model) for model in self._models(self._model)}
         self._fused = dict(pair for nodes in self._nodes.values() for pair in _fused(nodes))
@@ -49,7 +51,8 @@ class KerasNetwork:
     def forward(self, weights: list[Any], images: Any, dropout: Dropout) -> Any:
         """Float32 images [n, h, w, c] in [0, 1] to logits float32 [n, classes], under ``weights``."""
         given = {id(variable): w for (_, variable), w in zip(self._slots, weights, strict=True)}
-        return self._run(self._model, images, given, dropout)
+        with self._running:
+            return self._run(self._model, images, given, dropout)
 
     def first_weights(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Constants (zeros for biases, ones for scales) as Keras has them; all others Glorot-uniform from ``rng``."""
