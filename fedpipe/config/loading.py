@@ -85,6 +85,19 @@ def load(section: type[S], path: Path = PARAMS_FILE) -> S:
     return cast(S, sections[section])
 
 
+def parse(section: type[S], content: Any) -> S:
+    """One section from ``content``, a mapping, in place of a file.
+
+    Raises:
+      PipelineError: As `load` does.
+    """
+    fitting = section.fitting(content) if issubclass(section, ChoosingSection) else section
+    try:
+        return fitting.model_validate(content)
+    except ValidationError as error:
+        raise PipelineError("; ".join(_problems(fitting, SECTIONS[section], error))) from None
+
+
 def _problems(section: type[Section], name: str, error: ValidationError) -> list[str]:
     """One phrase a problem: the dotted key, what is wrong, and what is allowed."""
     problems: dict[str, str] = {}

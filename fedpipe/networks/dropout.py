@@ -12,13 +12,18 @@ class Dropout:
         """``seed``: int32 [2], another one for each step of each client."""
         self._seed, self._calls = seed, 0
 
+    @property
+    def training(self) -> bool:
+        """Whether it leaves units out."""
+        return self._seed is not None
+
     def __call__(self, units: Any, rate: float) -> Any:
         """Sets each of ``units`` (float32, any shape) to 0 with probability ``rate``, and scales the others up.
 
         Source: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", scaled in
         training (by 1 / (1 - rate)) and not in evaluation.
         """
-        if self._seed is None or not rate:
+        if not self.training or not rate:
             return units
         self._calls += 1
         seed = tf.random.experimental.stateless_fold_in(self._seed, self._calls, alg="philox")

@@ -51,6 +51,17 @@ def convolve_relu_pool(images: Tensor, kernel: Tensor, bias: Tensor, padding: st
     return block(images, kernel, bias)
 
 
+def max_pool(images: Tensor) -> Tensor:
+    """2x2 max pooling: float32 [n, h, w, c] -> [n, h // 2, w // 2, c]; of equal maxima the first takes the gradient."""
+
+    @tf.custom_gradient
+    def pool(z):  # type: ignore[no-untyped-def]
+        pooled, workspace = _max_pool(z)
+        return pooled, lambda upstream: _max_pool_gradient(z, pooled, upstream, workspace)
+
+    return pool(images)
+
+
 def _max_pool(z: Tensor) -> tuple[Tensor, Tensor]:
     """oneDNN's max pooling: the pooled values and the workspace that its gradient wants."""
     pooled, workspace = _onednn("MaxPool", [z], [tf.float32, tf.uint8], explicit_paddings=_int_list([]))

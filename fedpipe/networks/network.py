@@ -1,8 +1,8 @@
 """A model, built from its file: shapes, first weights, forward pass, loss."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ from fedpipe.config.train import LOSSES, MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
+from fedpipe.networks.initialisation import glorot_uniform
 from fedpipe.networks.spec import ModelSpec, Shapes
 
 Weights = list[np.ndarray]
 Forward = Callable[[Any, Any, Dropout], Any]
+Start = Callable[[np.random.Generator], Weights]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Network:
     shapes: Shapes
     # (weights, images float32 [n, h, w, c] in [0, 1], dropout) -> logits float32 [n, classes]
     forward: Forward
+    start: Start | None = None  # first weights, where they are not drawn as usual
 
     @property
     def parameters(self) -> int:
@@ -36,12 +39,16 @@ class Network:
         return LOSSES.module(self.spec.loss).losses(self.spec.loss_params, labels, logits)
 
     def first_weights(self, rng: np.random.Generator) -> Weights:
-        """Weights drawn from ``rng``: Glorot-uniform kernels and zero biases, float32.
+        """What training starts from, float32, drawn from ``rng``: Glorot-uniform kernels and zero biases.
 
-        Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural
-        networks", equation 16: U(-limit, limit) with limit = sqrt(6 / (fan in + fan out)).
+        A model file with a function ``first_weights(spec, rng)`` decides for itself.
         """
-        return [_glorot_uniform(shape, rng) for shape in self.shapes.values()]
+        if self.start is not None:
+            return self.start(rng)
+        return [
+            np.zeros(shape, np.float32) if len(shape) == 1 else glorot_uniform(shape, rng)
+            for shape in self.shapes.values()
+        ]
 
     @cached_property
     def _logits(self) -> Any:
@@ -73,16 +80,19 @@ def network(spec: ModelSpec) -> Network:
     """The model that ``spec`` names.
 
     Raises:
-      PipelineError: The images are too small for it.
+      PipelineError: The images are too small for it, or it is a Keras model that cannot be trained here.
     """
     check_image_size(spec.model, spec.image_shape)
     module = MODELS.module(spec.model)
+    if hasattr(module, "architecture") and not spec.architecture:
+        spec = replace(spec, architecture=module.architecture(spec))
+    own_start = partial(module.first_weights, spec) if hasattr(module, "first_weights") else None
     if hasattr(module, "keras_model"):
-        from fedpipe.networks.keras_model import keras_network
+        from fedpipe.networks.keras_model import KerasNetwork
 
-        shapes, forward = keras_network(spec, module.keras_model)
-        return Network(spec, shapes, forward)
-    return Network(spec, module.shapes(spec), lambda weights, *others: module.forward(spec, list(weights), *others))
+        keras = KerasNetwork(spec, module.keras_model)
+        return Network(spec, keras.shapes, keras.forward, own_start or keras.first_weights)
+    return Network(spec, module.shapes(spec), lambda w, *others: module.forward(spec, list(w), *others), own_start)
 
 
 def check_image_size(model: str, image_shape: tuple[int, int, int]) -> None:
@@ -99,11 +109,3 @@ def check_image_size(model: str, image_shape: tuple[int, int, int]) -> None:
 def scale(images: Any) -> Any:
     """uint8 pixels to float32 in [0, 1]."""
     return tf.cast(images, tf.float32) / 255.0
-
-
-def _glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    if len(shape) == 1:
-        return np.zeros(shape, np.float32)
-    receptive_field = int(np.prod(shape[:-2]))
-    limit = np.sqrt(6 / (receptive_field * (shape[-2] + shape[-1])))
-    return rng.uniform(-limit, limit, shape).astype(np.float32)

@@ -23,6 +23,9 @@ class ModelSpec:
     params: Any = None  # of the model's file: its Params; None for the defaults
     loss: str = DEFAULT_LOSS
     loss_params: Any = None  # of the loss's file: its Params; None for the defaults
+    # Of a model that is imported from a file: its layers as JSON, so that weights can be used without that file. It
+    # follows from the params, which name the file's SHA-256.
+    architecture: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # Frozen, so that a spec can be a key; the defaults are those of the files, which the names above say.
@@ -44,6 +47,8 @@ class ModelSpec:
             told["params"] = params
         if self.loss != DEFAULT_LOSS or _said(self.loss_params):
             told |= {"loss": self.loss, "loss_params": _said(self.loss_params)}
+        if self.architecture:
+            told["architecture"] = self.architecture
         return told
 
     @staticmethod
@@ -60,7 +65,8 @@ class ModelSpec:
         except ValidationError as error:
             raise ValueError(str(error)) from None
         height, width, channels = told["image_shape"]
-        return ModelSpec(told["model"], (height, width, channels), told["classes"], params, loss, loss_params)
+        shape, architecture = (height, width, channels), told.get("architecture", "")
+        return ModelSpec(told["model"], shape, told["classes"], params, loss, loss_params, architecture)
 
 
 def _said(params: Section) -> dict[str, Any]:

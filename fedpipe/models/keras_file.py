@@ -1,0 +1,105 @@
+"""A model from a `.keras` file: its layers, and the weights that training starts from.
+
+    train:
+      model: keras_file
+      keras_file:
+        path: data/start.keras   # a file of Keras 2.12 to 2.15, saved with model.save("start.keras")
+        sha256: ...              # of the file: sha256sum data/start.keras
+
+The network gets images scaled to [0, 1]; a softmax at its end is taken off. The file of trained weights holds the
+layers too, so only training reads the `.keras` file.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, StringConstraints
+
+from fedpipe.config.section import Section
+from fedpipe.errors import PipelineError
+from fedpipe.lazy import tf
+from fedpipe.networks.spec import ModelSpec
+
+_KEYS = "params.yaml: 'train.keras_file"
+
+
+class Params(Section):
+    """``path``: the file, relative to the project; ``sha256``: its SHA-256 in hexadecimal."""
+
+    path: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def architecture(spec: ModelSpec) -> str:
+    """The layers as JSON.
+
+    Raises:
+      PipelineError: The file is missing, is another one than the SHA-256 says, or is no `.keras` file.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(_content(spec.params))) as file:
+            config = json.loads(file.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        raise PipelineError(
+            f"{_KEYS}.path' is {spec.params.path}, which is no .keras file: save the model with "
+            "model.save('name.keras') in Keras 2.12 to 2.15"
+        ) from None
+    # How the model was compiled and trained elsewhere is no part of the network.
+    kept = {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
+    return json.dumps(kept, separators=(",", ":"))
+
+
+def keras_model(spec: ModelSpec) -> Any:
+    """The layers of ``spec.architecture``, with weights that Keras draws."""
+    try:
+        return tf.keras.utils.deserialize_keras_object(json.loads(spec.architecture), safe_mode=True)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise _unreadable(spec, error) from error
+
+
+def first_weights(spec: ModelSpec, rng: np.random.Generator) -> list[np.ndarray]:
+    """The weights that the file holds; nothing is drawn.
+
+    Raises:
+      PipelineError: The file is missing, is another one than the SHA-256 says, or cannot be read.
+    """
+    from fedpipe.networks.keras_model import KerasNetwork
+
+    def saved(spec: ModelSpec) -> Any:
+        _content(spec.params)
+        try:
+            return tf.keras.models.load_model(spec.params.path, compile=False, safe_mode=True)
+        except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+            raise _unreadable(spec, error) from error
+
+    return KerasNetwork(spec, saved).values()
+
+
+def _content(params: Params) -> bytes:
+    path = Path(params.path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PipelineError(
+            f"{_KEYS}.path' is {path}, which cannot be read ({error.strerror}): put the file there"
+        ) from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != params.sha256:
+        raise PipelineError(
+            f"{path} has the SHA-256 {found}, and {_KEYS}.sha256' is {params.sha256}: put the right file there, or set "
+            "the sum to that of the file"
+        )
+    return content
+
+
+def _unreadable(spec: ModelSpec, error: Exception) -> PipelineError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return PipelineError(
+        f"{_KEYS}.path' is {spec.params.path}, which Keras {tf.keras.__version__} cannot read ({reason}): save it with "
+        "Keras 2.12 to 2.15, and put layers of your own into a file in fedpipe/models with a function keras_model"
+    )

@@ -1,0 +1,308 @@
+"""A Keras model as a network: a pure function of weights that are given, with our dropout and our max pooling.
+
+The Keras model describes the layers. Its graph of layers is run one layer at a time; while a layer runs, the given
+tensors stand in the place of its variables. So nothing is read from Keras's variables, and the same function works in
+training, in evaluation and on any worker. What would not be a pure function is refused in one sentence.
+
+Three things are not left to Keras: dropout layers draw from stateless seeds (`fedpipe.networks.dropout`), 2x2 max
+pooling is oneDNN's (`fedpipe.networks.layers`), and a softmax at the end is taken off, since losses take logits.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from fedpipe.errors import PipelineError
+from fedpipe.lazy import tf
+from fedpipe.networks import layers
+from fedpipe.networks.dropout import Dropout
+from fedpipe.networks.initialisation import glorot_uniform
+from fedpipe.networks.spec import ModelSpec, Shapes
+
+Build = Callable[[ModelSpec], Any]  # spec -> tf.keras.Model
+
+
+class KerasNetwork:
+    """A Keras model of one input and one output, checked, as shapes, first weights and forward pass."""
+
+    def __init__(self, spec: ModelSpec, build: Build) -> None:
+        """Builds the model for the images and classes of ``spec``.
+
+        Raises:
+          PipelineError: It cannot be built, or has a part that cannot be trained here; the message says what to do.
+        """
+        self._name = f"params.yaml: 'train.model' is {spec.model}, and its Keras model"
+        self._running = Lock()  # two threads that trace would take each other's tensors
+        self._model = self._build(spec, build)
+        self._nodes = {id(model): _in_order(model) for model in self._models(self._model)}
+        self._fused = dict(pair for nodes in self._nodes.values() for pair in _fused(nodes))
+        self._layers = list(_distinct(self._model, self._nodes))
+        for layer in self._layers:
+            self._check_layer(layer)
+        self._take_softmax_off()
+        self._slots = [(layer, variable) for layer in self._layers for variable in layer.trainable_weights]
+        self.shapes: Shapes = self._named_shapes()
+        self._check_pure(spec)
+
+    def forward(self, weights: list[Any], images: Any, dropout: Dropout) -> Any:
+        """Float32 images [n, h, w, c] in [0, 1] to logits float32 [n, classes], under ``weights``."""
+        given = {id(variable): w for (_, variable), w in zip(self._slots, weights, strict=True)}
+        with self._running:
+            return self._run(self._model, images, given, dropout)
+
+    def first_weights(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Constants (zeros for biases, ones for scales) as Keras has them; all others Glorot-uniform from ``rng``."""
+        found = []
+        for _, variable in self._slots:
+            value = variable.numpy()
+            constant = value.size == 0 or (value == value.flat[0]).all()
+            found.append(value if constant and value.ndim == 1 else glorot_uniform(value.shape, rng))
+        return found
+
+    def values(self) -> list[np.ndarray]:
+        """What Keras's variables hold now."""
+        return [variable.numpy() for _, variable in self._slots]
+
+    def _build(self, spec: ModelSpec, build: Build) -> Any:
+        height, width, channels = spec.image_shape
+        try:
+            model = build(spec)
+            if not isinstance(model, tf.keras.Model):
+                raise PipelineError(f"{self._name} is a {type(model).__name__}: return a tf.keras.Model")
+            if isinstance(model, tf.keras.Sequential) and not model.built:
+                model.build((None, height, width, channels))
+        except (ValueError, TypeError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise PipelineError(
+                f"{self._name} cannot be built for {height}x{width}x{channels} images and {spec.classes} classes: "
+                f"{reason}"
+            ) from error
+        if not model.inputs or not model.outputs or not all(layer.inbound_nodes for layer in model.layers):
+            raise PipelineError(
+                f"{self._name} is a subclass: write it as tf.keras.Sequential or with the functional API"
+            )
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise PipelineError(
+                f"{self._name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs: it must have one of "
+                "each"
+            )
+        for what, tensor, wanted in (
+            ("takes", model.inputs[0], (height, width, channels)),
+            ("gives", model.outputs[0], (spec.classes,)),
+        ):
+            if not tensor.shape[1:].is_compatible_with(wanted):
+                raise PipelineError(
+                    f"{self._name} {what} {tuple(tensor.shape)}, but the data set needs {(None, *wanted)}: let "
+                    "keras_model(spec) take both from spec.image_shape and spec.classes"
+                )
+        return model
+
+    def _models(self, model: Any) -> Iterator[Any]:
+        """``model`` and the models that are layers in it."""
+        yield model
+        for layer in model.layers:
+            if isinstance(layer, tf.keras.Model):
+                if not layer.inputs or not layer.outputs:
+                    raise PipelineError(
+                        f"{self._name} has the subclass '{layer.name}' in it: write its layers one by one"
+                    )
+                yield from self._models(layer)
+
+    def _check_layer(self, layer: Any) -> None:
+        kinds, told = tf.keras.layers, f"{self._name} has the layer '{layer.name}' ({type(layer).__name__})"
+        if isinstance(layer, kinds.BatchNormalization):
+            raise PipelineError(
+                f"{told}, whose statistics would not be averaged over clients: use GroupNormalization or "
+                "LayerNormalization"
+            )
+        if isinstance(layer, kinds.Dropout) and layer.noise_shape is not None:
+            raise PipelineError(f"{told} with a noise_shape, which is not supported: leave it out")
+        if layer.non_trainable_weights:
+            raise PipelineError(
+                f"{told} with weights that are not trained: take the layer out, or set its trainable to True"
+            )
+        if layer.losses:
+            raise PipelineError(
+                f"{told} with a loss of its own, which training would leave out: remove its regularizers and set "
+                "'train.client_optimizer.weight_decay'"
+            )
+        if layer.compute_dtype not in (None, "float32"):
+            raise PipelineError(f"{told} that computes with {layer.compute_dtype}: use float32 throughout")
+        for variable in layer.trainable_weights:
+            if variable.constraint is not None:
+                raise PipelineError(f"{told} with a constraint, which averaging would not keep: leave it out")
+
+    def _take_softmax_off(self) -> None:
+        last = self._nodes[id(self._model)][-1].layer
+        while isinstance(last, tf.keras.Model):
+            last = self._nodes[id(last)][-1].layer
+        activation = getattr(last, "activation", None)
+        if isinstance(last, tf.keras.layers.Softmax):
+            self._left_out = last
+            return
+        self._left_out = None
+        if activation in (tf.keras.activations.softmax, tf.nn.softmax):
+            last.activation = tf.keras.activations.linear
+        elif activation not in (None, tf.keras.activations.linear):
+            name = getattr(activation, "__name__", str(activation))
+            raise PipelineError(
+                f"{self._name} ends with the activation {name}: losses take logits, so end it with no activation or "
+                "with softmax"
+            )
+
+    def _named_shapes(self) -> Shapes:
+        """By place and kind of layer: Keras's own names count all layers of a process."""
+        shapes: Shapes = {}
+        place = {id(layer): number for number, layer in enumerate(self._layers, 1)}
+        for layer, variable in self._slots:
+            short = variable.name.rsplit("/", 1)[-1].split(":")[0]
+            name = first = f"{place[id(layer)]}_{type(layer).__name__.lower()}/{short}"
+            again = 1
+            while name in shapes:
+                again += 1
+                name = f"{first}_{again}"
+            shapes[name] = tuple(variable.shape)
+        return shapes
+
+    def _check_pure(self, spec: ModelSpec) -> None:
+        """Traces a training pass and looks for ops that depend on more than their inputs."""
+        weights = [tf.TensorSpec(shape, tf.float32) for shape in self.shapes.values()]
+        images, seed = tf.TensorSpec([None, *spec.image_shape], tf.float32), tf.TensorSpec([2], tf.int32)
+        traced = tf.function(lambda w, x, s: self.forward(w, x, Dropout(s)), autograph=False)
+        graph = traced.get_concrete_function(weights, images, seed).graph
+        for operation in graph.get_operations():
+            captured = operation.type == "Placeholder" and operation.outputs[0].dtype == tf.resource
+            if not captured and not operation.op_def.is_stateful:
+                continue
+            # A function with a stateful op in it is called by a stateful op, so this level is enough.
+            found = operation.outputs[0].consumers()[0] if captured else operation
+            layer = found.name.split("/")[0]
+            raise PipelineError(
+                f"{self._name} has the layer '{layer}', which draws, or keeps something where fedpipe does not find it "
+                f"(TensorFlow's op {found.type}), so two runs would differ: use Dropout for randomness, and keep each "
+                "weight in an attribute of its layer"
+            )
+
+    def _run(self, model: Any, inputs: Any, given: dict[int, Any], dropout: Dropout) -> Any:
+        values = {str(id(model.inputs[0])): inputs}
+        done: set[int] = set()
+        for node in self._nodes[id(model)]:
+            if id(node) in done:
+                continue
+            # `map_arguments` takes each tensor out of a list as often as the layer uses it.
+            arguments, options = node.map_arguments(_Everywhere(values))
+            layer, pool = node.layer, self._fused.get(id(node))
+            with tf.name_scope(layer.name):
+                if pool is not None:
+                    kernel, bias = given[id(layer.kernel)], given[id(layer.bias)]
+                    output = layers.convolve_relu_pool(arguments[0], kernel, bias, layer.padding.upper())
+                    done.add(id(pool))
+                    node = pool
+                elif isinstance(layer, tf.keras.Model):
+                    output = self._run(layer, arguments[0], given, dropout)
+                else:
+                    output = self._apply(layer, arguments, options, given, dropout)
+            for key, tensor in zip(node.flat_output_ids, tf.nest.flatten(output), strict=True):
+                values[key] = tensor
+        return values[str(id(model.outputs[0]))]
+
+    def _apply(
+        self, layer: Any, arguments: tuple[Any, ...], options: dict[str, Any], given: dict[int, Any], dropout: Dropout
+    ) -> Any:
+        if layer is self._left_out:
+            return arguments[0]
+        if type(layer) is tf.keras.layers.Dropout:
+            return dropout(arguments[0], float(layer.rate))
+        if _pools_two_by_two(layer):
+            return layers.max_pool(arguments[0])
+        options.pop("training", None)
+        if "training" in inspect.signature(layer.call).parameters:
+            options["training"] = dropout.training
+        with _in_place_of_variables(layer, given):
+            return layer(*arguments, **options)
+
+
+class _Everywhere(dict[str, Any]):
+    """Gives each tensor as a list from which it can be popped."""
+
+    def __getitem__(self, key: str) -> Any:
+        return [super().__getitem__(key)]
+
+
+def _in_order(model: Any) -> list[Any]:
+    """The calls of layers between the model's input and its output, each after those it needs."""
+    nodes = [node for layer in model.layers for node in layer.inbound_nodes if not node.is_input]
+    by_output = {key: node for node in nodes for key in node.flat_output_ids}
+    ordered: list[Any] = []
+
+    def visit(key: str) -> None:
+        node = by_output.get(key)
+        if node is None or node in ordered:
+            return
+        for needed in node.flat_input_ids:
+            visit(needed)
+        ordered.append(node)
+
+    visit(str(id(model.outputs[0])))
+    return ordered
+
+
+def _distinct(model: Any, nodes: dict[int, list[Any]]) -> Iterator[Any]:
+    """Every layer that is no model itself, once, in the order in which they run."""
+    seen: set[int] = set()
+    for node in nodes[id(model)]:
+        inner = _distinct(node.layer, nodes) if isinstance(node.layer, tf.keras.Model) else [node.layer]
+        for layer in inner:
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+
+
+def _fused(nodes: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Convolutions with relu whose only reader is a 2x2 max pooling: the id of the one call, and the other call."""
+    for node in nodes:
+        if not _convolves_with_relu(node.layer):
+            continue
+        readers = [other for other in nodes if node.flat_output_ids[0] in other.flat_input_ids]
+        if len(readers) == 1 and _pools_two_by_two(readers[0].layer):
+            yield id(node), readers[0]
+
+
+def _convolves_with_relu(layer: Any) -> bool:
+    return (
+        type(layer) is tf.keras.layers.Conv2D
+        and layer.activation in (tf.keras.activations.relu, tf.nn.relu)
+        and layer.strides == (1, 1)
+        and layer.dilation_rate == (1, 1)
+        and layer.groups == 1
+        and layer.use_bias
+        and layer.data_format == "channels_last"
+        and layer.padding in ("valid", "same")
+    )
+
+
+def _pools_two_by_two(layer: Any) -> bool:
+    if type(layer) is not tf.keras.layers.MaxPooling2D:
+        return False
+    square = tuple(layer.pool_size) == (2, 2) and tuple(layer.strides) == (2, 2)
+    return square and layer.padding == "valid" and layer.data_format == "channels_last"
+
+
+@contextmanager
+def _in_place_of_variables(layer: Any, given: dict[int, Any]) -> Iterator[None]:
+    """While it is open, the attributes of ``layer`` and of layers in it that are variables are the given tensors."""
+    replaced = []
+    for part in (layer, *layer.submodules):
+        for name, value in list(vars(part).items()):
+            if isinstance(value, tf.Variable) and id(value) in given:
+                replaced.append((part, name, value))
+                vars(part)[name] = given[id(value)]
+    try:
+        yield
+    finally:
+        for part, name, value in replaced:
+            vars(part)[name] = value

@@ -1,0 +1,109 @@
+"""A whole training on arrays in memory: no params.yaml, no DVC, no MLflow (docs/library.md)."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fedpipe import pinning
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import write_shards
+from fedpipe.errors import PipelineError
+from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.networks.network import Network, Weights, network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.runtime import cohort
+from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.worker import Worker
+from fedpipe.seeds import Purpose, generator
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What `simulate` returns."""
+
+    network: Network
+    weights: Weights  # of the last round, or with keep_best the best; in the order of network.shapes
+    rounds: list[RoundRecord]
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Class probabilities float32 [n, classes] of uint8 images [n, height, width, channels]."""
+        return self.network.predictor(self.weights)(images)
+
+
+def simulate(
+    images: np.ndarray,
+    labels: np.ndarray,
+    clients: Sequence[np.ndarray],
+    settings: Train,
+    *,
+    test: tuple[np.ndarray, np.ndarray] | None = None,
+    classes: int | None = None,
+    folder: Path | None = None,
+    on_round: Callable[[RoundRecord, float], None] | None = None,
+) -> Simulation:
+    """Trains a model over clients that share a data set, on a TFF worker of its own.
+
+    Args:
+      images: uint8 [samples, height, width, channels].
+      labels: uint8 [samples], from 0 to classes - 1.
+      clients: For each client the indices of its samples, in the order in which it trains on them.
+      settings: What `train_settings` gives.
+      test: Images and labels on which the global model is measured, every ``evaluate_every`` rounds.
+      classes: The number of classes; by default one more than the largest label.
+      folder: Where shards and logs go; by default a temporary folder, which is removed.
+      on_round: Called after each round with its record and its seconds.
+
+    Raises:
+      PipelineError: Arrays or settings do not fit together, `fedpipe.pin` has not been called, or a round failed.
+    """
+    _check(images, labels, clients)
+    cohort.check(settings, len(clients))
+    if any(os.environ.get(name) != value for name, value in pinning.PINNED.items()):
+        raise PipelineError("call fedpipe.pin() before NumPy and TensorFlow are imported: results depend on it")
+    pinning.require_avx2()
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory())) if folder is None else folder
+        shards = place / "shards"
+        shards.mkdir(parents=True, exist_ok=True)
+        count = int(labels.max()) + 1 if classes is None else classes
+        manifest = write_shards(shards, "arrays", images, labels, list(clients), count)
+        model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+        measure = None
+        if test is not None:
+            samples = TestSamples(*test, client_tests=None, clients=0, batch_size=1000)
+            measure = partial(samples.measure, model, metrics=settings.metrics)
+        worker = stack.enter_context(Worker(place / "worker.log"))
+        from fedpipe.runtime.training import train  # TensorFlow and TFF load while the worker starts
+
+        trained = train(
+            model,
+            settings,
+            manifest,
+            model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS)),
+            shards,
+            worker,
+            on_round or (lambda record, seconds: None),
+            evaluate=measure,
+            folder=place,
+        )
+    return Simulation(model, trained.best if settings.keep_best else trained.weights, trained.records)
+
+
+def _check(images: np.ndarray, labels: np.ndarray, clients: Sequence[np.ndarray]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise PipelineError(f"images must be uint8 [n, height, width, channels], not {images.dtype} {images.shape}")
+    if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        raise PipelineError(f"labels must be uint8 [{len(images)}], one per image, not {labels.dtype} {labels.shape}")
+    for client, indices in enumerate(clients):
+        indices = np.asarray(indices)
+        if indices.size and (indices.min() < 0 or indices.max() >= len(images)):
+            raise PipelineError(
+                f"clients[{client}] has indices from {indices.min()} to {indices.max()}; there are samples 0 to "
+                f"{len(images) - 1}"
+            )
