@@ -6,8 +6,8 @@ section 4.2, https://arxiv.org/abs/1911.07963).
 
 from typing import Any
 
-from fedpipe.aggregators import mean
 from fedpipe.config.section import Positive, Section
+from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.local_training import clip
 from fedpipe.learning.task import Task
@@ -19,9 +19,11 @@ class Params(Section):
     norm: Positive = 1.0
 
 
-finish = mean.finish
-
-
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
     """What is summed over the clients."""
-    return mean.encode(task, state, clip(update, task.aggregator.norm), weight, client)
+    return [part * weight for part in clip(update, task.aggregator.norm)]
+
+
+def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
+    """The mean, from the sums over the cohort; and the state of the next round."""
+    return [tf.math.divide_no_nan(part, weight) for part in total], state

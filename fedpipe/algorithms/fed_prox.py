@@ -9,9 +9,8 @@ https://arxiv.org/abs/1812.06127.
 
 from typing import Any
 
-from fedpipe.algorithms.fed_avg import server_update as server_update
 from fedpipe.config.section import NotNegative, Section
-from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task
 
 
@@ -30,3 +29,8 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
 
     local = task.train(server.weights, client, pull)
     return Contribution(local.update, task.weight(client), local.measurements)
+
+
+def server_update(task: Task, server: Server, total: Total) -> Server:
+    """Moves along the mean update."""
+    return task.server_step(server, total.update)

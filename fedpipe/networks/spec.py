@@ -1,6 +1,6 @@
 """What it takes to build a model and to use its weights, as their file says it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
