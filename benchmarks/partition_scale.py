@@ -107,7 +107,7 @@ def _project(case: Case) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fedpipe-bench-") as name:
         folder = Path(name)
         shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("dvc.yaml", "requirements.lock", ".dvcignore"):
+        for file in ("dvc.yaml", "libraries.lock", ".dvcignore"):
             shutil.copy(ROOT / file, folder)
         settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         settings["partition"] |= {"clients": case.clients, "scheme": case.scheme}
