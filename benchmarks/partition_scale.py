@@ -108,7 +108,7 @@ def _project(case: Case) -> Iterator[Path]:
         folder = Path(name)
         for code in ("stages", "fedpipe"):
             shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("dvc.yaml", "requirements.lock", ".dvcignore"):
+        for file in ("dvc.yaml", "libraries.lock", ".dvcignore"):
             shutil.copy(ROOT / file, folder)
         settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         settings["partition"] |= {"clients": case.clients, "scheme": case.scheme}

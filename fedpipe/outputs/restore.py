@@ -10,8 +10,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fedpipe.atomic import atomic_file
 from fedpipe.errors import run_stage
 
 if TYPE_CHECKING:
@@ -70,22 +71,19 @@ def _from_cache(out: "Output") -> bool:
 
 def _from_git(out: "Output") -> bool:
     path = Path(out.fs_path)
-    shown = subprocess.run(
-        ["git", "show", f"HEAD:./{path.name}"], cwd=_existing(path.parent), capture_output=True, check=False
-    )
-    if shown.returncode or hashlib.md5(shown.stdout, usedforsecurity=False).hexdigest() != _md5(out.hash_info):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shown = subprocess.run(
+            ["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True, check=False
+        )
+    except FileNotFoundError:  # no git here
         return False
-    path.write_bytes(shown.stdout)
+    content = shown.stdout
+    if shown.returncode or hashlib.md5(content, usedforsecurity=False).hexdigest() != out.hash_info.value:
+        return False
+    with atomic_file(path) as partial:
+        partial.write_bytes(content)
     return True
-
-
-def _existing(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _md5(hash_info: Any) -> str:
-    return str(hash_info.value)
 
 
 def _main() -> None:

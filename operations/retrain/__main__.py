@@ -130,7 +130,7 @@ class Retraining:
             _say("no default DVC remote (`dvc remote add --default`), so nothing is pushed")
             return
         _say(f"dvc push to {remote}")
-        commands.dvc("push")
+        commands.dvc("push", "--run-cache")
 
     def _module(self, *arguments: str) -> None:
         self._command("python", "-m", *arguments)

@@ -20,6 +20,10 @@ from fedpipe.datasets.sources.checksums import is_whole
 from fedpipe.datasets.sources.published import MNIST
 from fedpipe.errors import PipelineError
 from stages.download import RAW, main
+from tests.fedpipe.datasets.sources import conftest as sources
+
+_loopback_without_proxy, mirror, project = sources._loopback_without_proxy, sources.mirror, sources.project
+mnist_source, mnist_gz = sources.mnist_source, sources.mnist_gz
 
 REPO = Path(__file__).parents[2]
 NAMES = sorted(["dataset.json", *(file.name for file in MNIST.files)])
