@@ -17,6 +17,7 @@ from fedpipe.partitioning.picture import draw
 from fedpipe.partitioning.schemes import assign, client_names, scheme_name
 from fedpipe.partitioning.skew import Skew
 from fedpipe.partitioning.tables import assignment_table, client_test_table, label_table, samples_by_client
+from fedpipe.partitioning.untrained_classes import UntrainedClasses
 from fedpipe.seeds import Purpose
 
 RAW = Path("data/raw")
@@ -41,7 +42,8 @@ def main() -> None:
     names = client_names(settings)
     skew = Skew.draw(settings, dataset.classes)
     per_client = measures.client_measures(counts)
-    figures = measures.summary(counts, per_client) | {"permuted_clients": len(skew.permutations)}
+    untrained = UntrainedClasses(counts, test_labels)
+    figures = measures.summary(counts, per_client) | {"permuted_clients": len(skew.permutations)} | untrained.figures()
     # Nothing takes its place before everything is there.
     with (
         atomic_folder(CLIENTS) as clients,
@@ -84,7 +86,7 @@ def main() -> None:
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""
     print(
         f"partition: {manifest.samples:,} samples over {manifest.clients} clients (scheme {settings.scheme}) "
-        f"in {CLIENTS}{tests_said}",
+        f"in {CLIENTS}{tests_said}{f'; {untrained}' if untrained.classes else ''}",
         file=sys.stderr,
     )
 
