@@ -30,7 +30,7 @@ lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRAD
 repro: env ## run what changed of the pipeline: download, partition, train, evaluate
 	@echo "repro: running the stages whose code, params or inputs changed"
 	@.venv/bin/dvc repro
-	@.venv/bin/python -m operations.provenance verify || echo "repro: done, but these are not the committed bits"
+	@.venv/bin/python -m operations.provenance verify || echo "repro: done; the line above says why these results do not count as the committed ones"
 
 # Two test files at a time; the tests of one file share what they set up.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder

@@ -192,10 +192,15 @@ class Shards:
         """
         path = shards_path(folder)
         try:
+            path.open("rb").close()  # safetensors would call every file that it cannot open missing
             with safe_open(path, "numpy") as file:
                 offsets, (samples, *image_shape) = file.get_tensor("offsets"), file.get_slice("images").get_shape()
         except FileNotFoundError:
             raise PipelineError(f"{path} is missing: {_RESTORE}") from None
+        except OSError as error:
+            raise PipelineError(
+                f"{path} is there but cannot be read ({error.strerror}): put its permissions or its disk right"
+            ) from None
         except SafetensorError as error:
             raise PipelineError(f"{path} is cut short or changed ({error}): {_RESTORE}") from None
         if offsets[0] != 0 or offsets[-1] != samples or (np.diff(offsets) < 0).any():

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Protocol
@@ -25,7 +26,18 @@ _OUTLIVES_SECONDS = 15.0  # a follower is gone this long after its stage, whatev
 
 
 class Unreachable(Exception):
-    """The store does not answer now and may later; the text is the reason."""
+    """The store does not work now and may later; the text is the reason.
+
+    Attributes:
+      said: A predicate for messages that begin with the store's address, such as "cannot be reached (timeout)".
+      remedy: What a person can do about it.
+    """
+
+    def __init__(
+        self, reason: str, said: str = "", remedy: str = "start it, or set MLFLOW_TRACKING_URI to where it is"
+    ) -> None:
+        super().__init__(reason)
+        self.said, self.remedy = said or f"cannot be reached ({reason})", remedy
 
 
 class Store(Protocol):
@@ -149,7 +161,7 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
                 delivery = ship(journal, store)
                 samples.log(delivery, store)
             except Unreachable as error:
-                if not retry.pause_after(f"cannot be reached ({error})"):
+                if not retry.pause_after(error.said):
                     return
             except PipelineError as error:
                 _note(journal, f"did not take the run ({error})")
@@ -159,7 +171,8 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
                     break
                 retry.reset()
                 time.sleep(_POLL_SECONDS)
-            samples.take(store)
+            with suppress(Unreachable):  # noted above
+                samples.take(store)
     if not journal.is_written():  # else the writer removes it, once it has read what became of it
         journal.remove()
 
@@ -261,8 +274,8 @@ def sync(connect: Callable[[], Store]) -> None:
             delivery = deliver_finished(journal, store)
         except Unreachable as error:
             raise PipelineError(
-                f"{shown_uri()} cannot be reached ({error}); {len(journals) - position} of {len(journals)} journals "
-                f"stay in {outbox()}; start it, or set MLFLOW_TRACKING_URI to where it is"
+                f"{shown_uri()} {error.said}; {len(journals) - position} of {len(journals)} journals stay in "
+                f"{outbox()}; {error.remedy}"
             ) from None
         except PipelineError as error:
             refused.append(f"{journal.path} was not taken: {error}")

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
-from fedpipe.tracking.connection import configure, connect, local_database, translated
+from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.facts import EXPERIMENT_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.outbox import store_uri
+from fedpipe.tracking.sqlite_store import file_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,7 +110,8 @@ class MlflowStore:
 
     def machine_metrics(self) -> dict[str, float]:
         """What the machine is doing now, under the names of MLflow's own system metrics."""
-        self._system.collect_metrics()
+        with translated():  # the monitor opens the store when it is made
+            self._system.collect_metrics()
         found: dict[str, float] = {}
         for monitor in self._system.monitors:
             found |= monitor.aggregate_metrics()
@@ -233,5 +235,5 @@ def _interface(image_shape: Sequence[int], classes: int) -> dict[str, Any]:
 
 def _artifact_location(uri: str) -> str | None:
     """Beside a local database; a server decides for itself."""
-    path = local_database(uri)
+    path = file_of(uri)
     return path.with_name("mlartifacts").as_uri() if path else None
