@@ -101,8 +101,8 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         return Chart(address, alt, what)
 
     return [
-        chart(charts.curves(tables, names, "loss", "training loss"), "Training loss a round", "loss"),
-        chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy a round", "accuracy"),
+        chart(charts.curves(tables, names, "loss", "training loss"), "Training loss per round", "loss"),
+        chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy per round", "accuracy"),
         chart(charts.accuracy_by_bytes(tables, names), "Training accuracy by bytes sent", "accuracy"),
     ]
 
