@@ -1,7 +1,7 @@
 """``python -m operations.provenance``: compares this checkout's results with the committed ones.
 
 python -m operations.provenance verify   compares dvc.lock with the committed one, and explains a difference
-python -m operations.provenance record   writes provenance.json, which lies beside dvc.lock
+python -m operations.provenance record   writes provenance.json, beside dvc.lock
 """
 
 import json

@@ -52,7 +52,7 @@ def main() -> None:
         atomic_file(CLIENT_TABLE) as client_table,
         atomic_file(PICTURE) as picture,
     ):
-        own = settings.client_test == "fraction"
+        from_training = settings.client_test == "fraction"
         transform = skew.transform(Purpose.TRAIN_NOISE)
         manifest = write_shards(
             clients,
@@ -62,7 +62,7 @@ def main() -> None:
             members,
             dataset.classes,
             transform,
-            held_out="fraction" if own else None,
+            held_out="fraction" if from_training else None,
         )
         assignment_table(labels, assignment).to_csv(clients / "assignment.csv", index=False)
         counts.to_csv(clients / "labels.csv")
@@ -71,11 +71,13 @@ def main() -> None:
         if skew:
             skew.table(settings.clients).to_csv(clients / "skew.csv", index=False)
 
-        source = (images, labels) if own else (test_images, test_labels)
+        source = (images, labels) if from_training else (test_images, test_labels)
         transform = skew.transform(Purpose.TEST_NOISE)
-        of = manifest.digest if tested else None
-        client_tests = write_shards(tests, dataset.name, *source, tested, dataset.classes, transform, of=of)
-        drawn_from = "training_sample" if own else "test_sample"
+        digest = manifest.digest if tested else None
+        client_tests = write_shards(
+            tests, dataset.name, *source, tested, dataset.classes, transform, clients_digest=digest
+        )
+        drawn_from = "training_sample" if from_training else "test_sample"
         client_test_table(source[1], tested, drawn_from).to_csv(tests / "assignment.csv", index=False)
 
         metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The way to MLflow, for everything here that asks it: its switches, a client, and its errors in our words.
+"""The connection to MLflow: its settings, a client, and its errors as sentences.
 
 MLflow is imported where it is needed, and never in a process that trains.
 """

@@ -1,7 +1,7 @@
-"""Delivery: takes journals from the outbox to a store, each event once, whatever is killed or down meanwhile.
+"""Delivery of journals from the outbox to a store: each event once, even if processes are killed or the store is down.
 
-What MLflow is, mlflow_store.py knows; here it is a `Store`. An event may be logged twice (a follower killed
-between logging and remembering), so a store's operations must be such that twice is the same as once.
+mlflow_store.py implements the `Store` of this module for MLflow. An event may be logged twice (a follower killed
+between logging and remembering), so a store's operations must be idempotent.
 """
 
 import os
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.3
 _SAMPLE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0
 _PATIENCE_SECONDS = 3.0  # how long to go on trying when the run has ended and the store cannot be reached
-_OUTLIVES_SECONDS = 15.0  # a follower is gone this long after its stage, whatever it does
+_OUTLIVES_SECONDS = 15.0  # a follower ends at the latest this long after its stage
 
 
 class Unreachable(Exception):

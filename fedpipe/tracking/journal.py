@@ -1,8 +1,8 @@
 """What a run has to tell MLflow, written down at once and delivered by another process.
 
-Training neither waits for a tracking server nor dies of one, and does not import MLflow (three seconds of one core).
-It appends events to a journal (outbox.py), and a follower ships them to MLflow as they appear. A journal that
-could not be delivered stays, and the next follower or ``make sync`` ships it.
+Training neither waits for a tracking server nor fails because of one. It does not import MLflow (three seconds of CPU).
+It appends events to a journal (outbox.py), and a follower delivers them to MLflow as they appear. A journal that
+could not be delivered stays, and the next follower or ``make sync`` delivers it.
 
 In the environment, ``FEDPIPE_TRACKING=off`` turns all of it off, ``MLFLOW_TRACKING_URI`` names a server, and
 ``FEDPIPE_TRACKING_WAIT`` is how many seconds a stage waits for delivery at its end.
@@ -68,7 +68,7 @@ class Writer:
         self._events.flush()
 
     def add_rebuilding(self, events: Sequence[Event]) -> None:
-        """Puts the events of a training beside, for the case that MLflow does not know of it."""
+        """Stores the training's events in case MLflow has no run for them."""
         lines = "".join(json.dumps(event) + "\n" for event in events)
         (self.journal.path / "rebuild.jsonl").write_text(lines, encoding="utf-8")
 

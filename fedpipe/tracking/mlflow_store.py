@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _JOURNAL_TAG = "fedpipe.journal"
 _PER_BATCH = 100  # params or tags that MLflow takes in one call
-_DIGEST_LENGTH = 36  # that MLflow has room for; the whole digest is in a tag
+_DIGEST_LENGTH = 36  # characters that MLflow stores; the whole digest is in a tag
 # What serving.py imports of this project, and what these import in turn.
 _MODEL_CODE = (
     "__init__.py",
@@ -85,7 +85,7 @@ class MlflowStore:
             return self._client.get_run(run_id).info.run_name
 
     def log(self, run_id: str, event: Event, folder: Path) -> None:
-        """Logs all that ``event`` holds; twice is the same as once."""
+        """Logs all that ``event`` holds; idempotent."""
         with translated():
             self._log_values(run_id, event)
             if dataset := event.get("dataset"):

@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
 
-def test_seed_recipe(project: Path, training_set: tuple) -> None:
+def test_baseline_recipe(project: Path, training_set: tuple) -> None:
     done = run(project)
     assert done.returncode == 0, done.stderr
     manifest = Manifest.read(project / "data/clients")

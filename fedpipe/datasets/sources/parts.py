@@ -1,4 +1,4 @@
-"""The four arrays of a data set of the user's own, and what they must be before anything is written."""
+"""The four arrays of a user data set, and what they must be before anything is written."""
 
 from dataclasses import dataclass
 from typing import Any
