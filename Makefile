@@ -30,7 +30,7 @@ lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRAD
 repro: env ## run what changed of the pipeline: download, partition, train, evaluate
 	@echo "repro: running the stages whose code, params or inputs changed"
 	@.venv/bin/dvc repro || { code=$$?; .venv/bin/python -m fedpipe.outputs.restore; exit $$code; }
-	@.venv/bin/python -m operations.provenance verify || echo "repro: done, but these are not the committed bits"
+	@.venv/bin/python -m operations.provenance verify || echo "repro: done; the line above says why these results do not count as the committed ones"
 
 # Two test files at a time; the tests of one file share what they set up.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
@@ -53,15 +53,15 @@ bench: env ## measure a training round and a partition into 100,000 clients; ARG
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)
 
-ui: env ## open the MLflow UI with this project's runs, on loopback
-	@.venv/bin/python -m fedpipe.tracking ui
+ui: env ## open the MLflow UI with this project's runs, on loopback; ARGS="--port 5002"
+	@.venv/bin/python -m operations.ui $(ARGS)
 
 sync: env ## log what a tracking server missed while it was down
-	@.venv/bin/python -m fedpipe.tracking sync
+	@.venv/bin/python -m operations.sync
 
 # ARGS are the server's options: --port, --host, --folder, --database (docs/team.md).
 server: env ## run a tracking server for a team, MLflow on PostgreSQL, on loopback
-	@.venv/bin/python -m fedpipe.tracking server $(ARGS)
+	@.venv/bin/python -m operations.server $(ARGS)
 
 register: env ## put the evaluated model into the model registry, as challenger
 	@.venv/bin/python -m operations.register
@@ -70,10 +70,15 @@ promote: env ## make the challenger champion if the rules in params.yaml hold; A
 	@.venv/bin/python -m operations.promote $(ARGS)
 
 serve: env ## serve the champion over HTTP on loopback; ARGS="--port 5001"
-	@.venv/bin/python -m fedpipe.tracking serve $(ARGS)
+	@.venv/bin/python -m operations.serve $(ARGS)
 
+# FOLDER reaches Python through the environment, past make and the shell.
+ifdef FOLDER
+override FOLDER := $(value FOLDER)
+export FOLDER
+endif
 score: env ## label the PNG files of a folder with the champion: FOLDER=... ARGS="--output predictions.csv"
-	@.venv/bin/python -m operations.score $(if $(FOLDER),'$(FOLDER)') $(ARGS)
+	@.venv/bin/python -m operations.score $(ARGS) $(if $(value FOLDER),-- "$$FOLDER")
 
 # SET reaches Python through the environment, past the shell. FEDPIPE_INCOMING names where clients leave batches.
 retrain: env ## take new batches, run what changed, judge the model, write reports/; SET="train.rounds=5", ARGS=--no-promote

@@ -1,4 +1,4 @@
-"""The seed recipe's workload, as every subject of the benchmark gets it; imports nothing but NumPy."""
+"""The baseline recipe's workload, the same for every subject of the benchmark; imports nothing but NumPy."""
 
 import json
 from collections.abc import Iterator

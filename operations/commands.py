@@ -1,8 +1,10 @@
 """DVC and git, as commands of this project call them: with an error in one sentence, and this environment's DVC."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from fedpipe.errors import PipelineError
 
@@ -19,12 +21,36 @@ def dvc(*arguments: str) -> str:
 
 
 def git(*arguments: str, environment: Mapping[str, str] | None = None, stdin: str | None = None) -> str:
-    """Runs ``git``, as `dvc`."""
-    return _run("git", ["git", *arguments], environment, stdin)
+    """Runs ``git``, as `dvc`.
+
+    Raises:
+      PipelineError: As `dvc`; also that git is not installed, or that the folder is not in a git repository.
+    """
+    english = dict(os.environ if environment is None else environment) | {"LC_ALL": "C"}
+    return _run("git", ["git", *arguments], english, stdin)
+
+
+def require_repository() -> None:
+    """Asks git for the repository, since some of its commands do something else outside of one.
+
+    Raises:
+      PipelineError: git is not installed, or the folder is not in a git repository.
+    """
+    git("rev-parse", "--git-dir")
 
 
 def _run(name: str, command: list[str], environment: Mapping[str, str] | None = None, stdin: str | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, input=stdin, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, input=stdin, check=False)
+    except FileNotFoundError:
+        raise PipelineError(
+            f"{name} is not installed, or not on the PATH: install it (Debian, Ubuntu: apt-get install {name})"
+        ) from None
+    if name == "git" and "not a git repository" in done.stderr:
+        raise PipelineError(
+            f"{Path.cwd()} is not in a git repository: use a `git clone` of the project, since an unpacked archive has "
+            "no commits"
+        )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         # Below its error, DVC says where to find help.

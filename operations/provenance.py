@@ -1,11 +1,10 @@
 """``python -m operations.provenance``: compares this checkout's results with the committed ones.
 
 python -m operations.provenance verify   compares dvc.lock with the committed one, and explains a difference
-python -m operations.provenance record   writes provenance.json, which lies beside dvc.lock
+python -m operations.provenance record   writes provenance.json, beside dvc.lock
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ruamel.yaml import YAML
 from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.provenance import collect, differences
+from operations import commands
 
 RECORD = Path("provenance.json")
 LOCK = Path("dvc.lock")
@@ -53,10 +53,10 @@ def _explanation() -> str:
 
 
 def _committed_lock() -> str:
-    result = subprocess.run(["git", "show", f"HEAD:{LOCK}"], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise PipelineError(f"there is no committed {LOCK} to compare with: {result.stderr.strip()}")
-    return result.stdout
+    try:
+        return commands.git("show", f"HEAD:{LOCK}")
+    except PipelineError as error:
+        raise PipelineError(f"there is no committed {LOCK} to compare with: {error}") from None
 
 
 def _outputs(lock: str) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 from fedpipe.atomic import staged_files
-from fedpipe.config import Download, OwnDataset, load
+from fedpipe.config import Download, UserDataset, load
 from fedpipe.datasets.raw import DATASET_FILE, describe
 from fedpipe.datasets.sources.addresses import sources
 from fedpipe.datasets.sources.checksums import is_whole
 from fedpipe.datasets.sources.fetch import fetch, say
 from fedpipe.datasets.sources.published import PUBLISHED, TEST, TRAIN, Dataset
-from fedpipe.datasets.sources.user_dataset import write_own
+from fedpipe.datasets.sources.user_dataset import write_user_dataset
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.outputs.writer import only_writer
 from fedpipe.stage_process import run_stage
@@ -19,7 +19,7 @@ RAW = Path("data/raw")
 
 
 def main() -> None:
-    """Reads params; fetches a published data set's missing files, or reads the user's own."""
+    """Reads params; fetches a published data set's missing files, or reads a user data set."""
     params = load(Download)
     with only_writer("download"):
         # DVC has deleted the folder; files of it that are still right need not be fetched.
@@ -32,7 +32,7 @@ def _download(params: Download) -> None:
     for leftover in RAW.glob("*.partial"):
         leftover.unlink()
     if params.idx is not None and params.dataset == "idx":
-        _own(params.idx, params)
+        _user_dataset(params.idx, params)
     else:
         _published(PUBLISHED[params.dataset], params)
 
@@ -49,11 +49,11 @@ def _published(dataset: Dataset, params: Download) -> None:
     describe(RAW, dataset.name, TRAIN, TEST)
 
 
-def _own(own: OwnDataset, params: Download) -> None:
+def _user_dataset(dataset: UserDataset, params: Download) -> None:
     """Reads all four parts anew: they are the user's, and may have changed in their place."""
     with staged_files(RAW, DATASET_FILE) as folder:
-        write_own(own, params, folder)
-    say(f"{own.name}: four files in {RAW}, made from files with the SHA-256 of params.yaml")
+        write_user_dataset(dataset, params, folder)
+    say(f"{dataset.name}: four files in {RAW}, made from files with the SHA-256 of params.yaml")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.example_images import examples
 from fedpipe.partitioning.partition_picture import draw
 from fedpipe.partitioning.partition_tables import assignment_table, client_test_table, label_table, samples_by_client
+from fedpipe.partitioning.untrained_classes import UntrainedClasses
 from fedpipe.seeds import Purpose
 from fedpipe.stage_process import run_stage
 
@@ -51,9 +52,11 @@ def _split(outputs: StagedOutputs) -> None:
     names = client_names(settings)
     skew = Skew.draw(settings, dataset.classes)
     per_client = skew_measures.client_measures(counts)
-    figures = skew_measures.summary(counts, per_client) | {"permuted_clients": len(skew.permutations)}
+    untrained = UntrainedClasses(counts, test_labels)
+    figures = skew_measures.summary(counts, per_client)
+    figures |= {"permuted_clients": len(skew.permutations)} | untrained.figures()
     chosen = settings.scheme if settings.quantity == "even" else f"{settings.scheme}, quantity {settings.quantity}"
-    own = settings.client_test == "fraction"
+    from_training = settings.client_test == "fraction"
     with outputs.writing(CLIENTS) as clients:
         clients.mkdir()
         manifest = write_shards(
@@ -64,7 +67,7 @@ def _split(outputs: StagedOutputs) -> None:
             members,
             dataset.classes,
             skew.transform(Purpose.TRAIN_NOISE),
-            held_out="fraction" if own else None,
+            held_out="fraction" if from_training else None,
         )
         assignment_table(labels, assignment).to_csv(clients / "assignment.csv", index=False)
         counts.to_csv(clients / "labels.csv")
@@ -74,11 +77,13 @@ def _split(outputs: StagedOutputs) -> None:
             skew.table(settings.clients).to_csv(clients / "skew.csv", index=False)
     with outputs.writing(CLIENT_TESTS) as tests:
         tests.mkdir()
-        source = (images, labels) if own else (test_images, test_labels)
+        source = (images, labels) if from_training else (test_images, test_labels)
         transform = skew.transform(Purpose.TEST_NOISE)
-        of = manifest.digest if tested else None
-        client_tests = write_shards(tests, dataset.name, *source, tested, dataset.classes, transform, of=of)
-        drawn_from = "training_sample" if own else "test_sample"
+        digest = manifest.digest if tested else None
+        client_tests = write_shards(
+            tests, dataset.name, *source, tested, dataset.classes, transform, clients_digest=digest
+        )
+        drawn_from = "training_sample" if from_training else "test_sample"
         client_test_table(source[1], tested, drawn_from).to_csv(tests / "assignment.csv", index=False)
     with outputs.writing(METRICS) as path:
         write_text(path, json.dumps(figures, indent=2) + "\n")
@@ -93,7 +98,7 @@ def _split(outputs: StagedOutputs) -> None:
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""
     print(
         f"partition: {manifest.samples:,} samples over {manifest.clients} clients (scheme {chosen}) "
-        f"in {CLIENTS}{tests_said}",
+        f"in {CLIENTS}{tests_said}{f'; {untrained}' if untrained.classes else ''}",
         file=sys.stderr,
     )
 

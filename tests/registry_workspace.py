@@ -121,6 +121,9 @@ class Workspace:
 class _NoFollower:
     """Journals stay until the command under test delivers them."""
 
+    def poll(self) -> int | None:
+        return None
+
     def wait(self, seconds: float | None = None) -> int:
         return 0
 

@@ -55,7 +55,7 @@ def take_mlflow(browser: Browser, project: Path) -> None:
     """Runs table, chart and model page."""
     name = register(project)
     port = free_port()
-    with running(start(project, "fedpipe.tracking", "ui", "--port", str(port))):
+    with running(start(project, "operations.ui", "--port", str(port))):
         address = f"http://127.0.0.1:{port}"
         eventually(lambda: answers(f"{address}/health"), 120)
         pages = {

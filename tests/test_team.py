@@ -194,5 +194,5 @@ def test_an_unreachable_server_keeps_an_experiments_journal_in_the_project(queue
     said = run(queued, f"dvc exp run --temp -n lonely -S {BATCH}=250", **more)
     assert f"are kept in {queued / 'logs/tracking/pending'}" in said
     assert len(list((queued / "logs/tracking/pending").iterdir())) == 1
-    assert f"half: {NAME}" not in run(queued, "python -m fedpipe.tracking sync")
+    assert f"half: {NAME}" not in run(queued, "python -m operations.sync")
     assert runs(queued)[f"lonely: {NAME}"]["status"] == "FINISHED"

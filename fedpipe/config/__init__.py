@@ -3,7 +3,7 @@
 Each stage asks for its own section with `load`; nothing after that checks a parameter again.
 """
 
-from fedpipe.config.download import DatasetName, Download, IdxFiles, OwnDataset, PinnedFile, Sources
+from fedpipe.config.download import DatasetName, Download, IdxFiles, PinnedFile, Sources, UserDataset
 from fedpipe.config.judge import Evaluate, McNemar, Promote
 from fedpipe.config.loading import PARAMS_FILE, SECTIONS, load, parse_yaml, read_yaml
 from fedpipe.config.partition import PARTITIONERS, QUANTITIES, Concept, Features, Partition
@@ -22,12 +22,12 @@ __all__ = [
     "IdxFiles",
     "McNemar",
     "Optimizer",
-    "OwnDataset",
     "Partition",
     "PinnedFile",
     "Promote",
     "Sources",
     "Train",
+    "UserDataset",
     "load",
     "parse_yaml",
     "read_yaml",

@@ -20,7 +20,7 @@ class Sources(Section):
 
 
 class PinnedFile(Section):
-    """A file of the user's own: a path or an address, and the SHA-256 that ``sha256sum`` prints for it."""
+    """A file of a user data set: a path or an address, and the SHA-256 that ``sha256sum`` prints for it."""
 
     source: Address
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -35,15 +35,15 @@ class IdxFiles(Section):
     test_labels: PinnedFile
 
 
-class OwnDataset(Section):
-    """Dataset ``idx``: a data set of the user's own, as four IDX files or as one ``.npz``."""
+class UserDataset(Section):
+    """Dataset ``idx``: a user data set, as four IDX files or as one ``.npz``."""
 
     name: DatasetName
     files: IdxFiles | None = None
     npz: PinnedFile | None = None
 
     @model_validator(mode="after")
-    def _one_form(self) -> "OwnDataset":
+    def _one_form(self) -> "UserDataset":
         if (self.files is None) == (self.npz is None):
             raise ValueError("give either files (four IDX files) or npz (one file)")
         if self.name in Sources.model_fields:
@@ -56,13 +56,13 @@ class Download(Section):
 
     dataset: Literal["mnist", "fashion_mnist", "idx"]
     sources: Sources
-    idx: OwnDataset | None
+    idx: UserDataset | None
     connect_timeout: Positive
     read_timeout: Positive
 
     @field_validator("idx")
     @classmethod
-    def _idx_is_described(cls, idx: OwnDataset | None, others: ValidationInfo) -> OwnDataset | None:
+    def _idx_is_described(cls, idx: UserDataset | None, others: ValidationInfo) -> UserDataset | None:
         if others.data.get("dataset") == "idx" and idx is None:
             raise ValueError("dataset idx needs a name, and files or npz (docs/datasets.md)")
         return idx

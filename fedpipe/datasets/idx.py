@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fedpipe.errors import PipelineError
 
 _UNSIGNED_BYTE = 0x08
+_OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 _MOST_DIMENSIONS = 4  # samples, rows, columns, channels
 
 
@@ -59,6 +60,11 @@ def _read_shape(name: str, file: BinaryIO) -> tuple[int, ...]:
     magic = file.read(4)
     if magic[:2] == b"\x1f\x8b":
         raise PipelineError(f"{name} is gzipped; an uncompressed IDX file is expected")
+    if len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _OTHER_TYPES:
+        raise PipelineError(
+            f"{name} is no IDX file of unsigned bytes: it holds {_OTHER_TYPES[magic[2]]}; store pixels as integers "
+            "from 0 to 255, and labels as integers from 0 to classes - 1, both as unsigned bytes"
+        )
     if len(magic) < 4 or magic[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
         raise PipelineError(f"{name} is no IDX file of unsigned bytes: it starts with {_hex(magic)}, not 00 00 08")
     dimensions = magic[3]

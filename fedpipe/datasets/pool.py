@@ -1,13 +1,13 @@
 """The pool: batches that clients gained after the data set was published, and the ledger that names them in order.
 
 data/pool/
-  ledger.csv               version, dataset, batch, samples, SHA-256; a row a batch, only ever added to; in git
+  ledger.csv               version, dataset, batch, samples, SHA-256; one row per batch, append-only; in git
   week-12.safetensors      the batch's images uint8 [n, height, width, channels] and labels uint8 [n]; in DVC
   week-12.safetensors.dvc  what DVC knows it by; in git
 
 The version counts the ingests: pool version v is all rows whose version is v or less. The partition stage depends on
-the ledger alone: with the SHA-256 of every batch in it, it stands for their content, and a clone without batches needs
-no remote. A batch is stored as safetensors, whatever it came as: equal samples are equal bytes.
+the ledger only: it holds the SHA-256 of every batch, so a change to any batch changes this file, and a clone without
+batches needs no remote. A batch is stored as safetensors in any case: equal samples give equal bytes.
 """
 
 import csv
@@ -92,7 +92,7 @@ def write_ledger(entries: Sequence[Entry]) -> None:
 
 
 def digest(entries: Sequence[Entry]) -> str:
-    """SHA-256 of the ledger of ``entries``: it stands for the whole content of the pool."""
+    """SHA-256 of the ledger of ``entries``: a change to any batch changes it."""
     return hashlib.sha256(ledger_text(entries).encode()).hexdigest()
 
 

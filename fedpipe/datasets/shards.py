@@ -51,7 +51,7 @@ class Manifest(BaseModel):
     digest: str  # SHA-256 over the shards' SHA-256, in the order of the clients
     # In the file only where they say something, so that tests from elsewhere leave the clients' bytes as they are.
     held_out: Literal["fraction"] | None = None  # of clients: what their tests took away from their samples
-    of: str | None = None  # of clients' tests: the digest of the clients that they were made for
+    clients_digest: str | None = None  # of clients' tests: the digest of the clients that they were made for
 
     @staticmethod
     def read(folder: Path) -> "Manifest":
@@ -76,7 +76,7 @@ def read_client_tests(folder: Path, clients: Manifest) -> Manifest:
       PipelineError: It is missing, is not a manifest, or the tests were made for other clients than ``clients``.
     """
     tests = Manifest.read(folder)
-    if tests.clients and tests.of != clients.digest:
+    if tests.clients and tests.clients_digest != clients.digest:
         raise PipelineError(
             f"{folder} holds tests for the clients of another partition than the one that is there (it may have been "
             "stopped half-way): run the partition stage again (dvc repro --force partition)"
@@ -99,7 +99,7 @@ def write_shards(
     transform: Transform | None = None,
     *,
     held_out: Literal["fraction"] | None = None,
-    of: str | None = None,
+    clients_digest: str | None = None,
 ) -> Manifest:
     """Writes the shards, their index and the manifest into ``folder``, a client at a time.
 
@@ -113,7 +113,7 @@ def write_shards(
       transform: ``(client, images, labels) -> (images, labels)`` of the same shapes and types, what a client sees in
         place of its samples.
       held_out: For the manifest.
-      of: For the manifest.
+      clients_digest: For the manifest.
     """
     offsets = np.cumsum([0, *map(len, clients)], dtype=np.int64)
     samples, image_shape = int(offsets[-1]), images.shape[1:]
@@ -140,7 +140,7 @@ def write_shards(
         samples=samples,
         digest=_digest(sums),
         held_out=held_out,
-        of=of,
+        clients_digest=clients_digest,
     )
     (folder / _MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
     return manifest
@@ -192,10 +192,15 @@ class Shards:
         """
         path = shards_path(folder)
         try:
+            path.open("rb").close()  # safetensors would call every file that it cannot open missing
             with safe_open(path, "numpy") as file:
                 offsets, (samples, *image_shape) = file.get_tensor("offsets"), file.get_slice("images").get_shape()
         except FileNotFoundError:
             raise PipelineError(f"{path} is missing: {_RESTORE}") from None
+        except OSError as error:
+            raise PipelineError(
+                f"{path} is there but cannot be read ({error.strerror}): put its permissions or its disk right"
+            ) from None
         except SafetensorError as error:
             raise PipelineError(f"{path} is cut short or changed ({error}): {_RESTORE}") from None
         if offsets[0] != 0 or offsets[-1] != samples or (np.diff(offsets) < 0).any():
@@ -275,7 +280,7 @@ def read_shard_in_graph(shards: Shards, client: "tf.Tensor") -> "tuple[tf.Tensor
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """The index of the shards: columns client, samples, sha256; one row a client, in order.
+    """The index of the shards: columns client, samples, sha256; one row per client, in order.
 
     Raises:
       PipelineError: It is missing or has other columns.

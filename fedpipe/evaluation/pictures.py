@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 
 from fedpipe.figures import picture
 
-_NUMBERED_CLASSES = 20  # up to here each field has room for its count, and each class for its tick
+_NUMBERED_CLASSES = 20  # up to here, counts fit into the fields, and each class has a tick
 
 
 def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
     """Draws confusion counts [classes, classes] to ``path``, coloured by the share of the actual class.
 
-    The counts stand in the fields up to 20 classes; beyond, colours alone are readable.
+    The counts stand in the fields up to 20 classes; beyond, only colours are readable.
     """
     few = len(counts) <= _NUMBERED_CLASSES
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -51,7 +51,7 @@ def judgement(champion: int | None, rules: Mapping[str, Any], test_set_sha256: s
     return json.dumps({"champion": champion, "rules": dict(rules), "test_set_sha256": test_set_sha256}, sort_keys=True)
 
 
-def crown(dataset: str, number: int, expected: int | None) -> None:
+def promote(dataset: str, number: int, expected: int | None) -> None:
     """Makes version ``number`` the champion in place of ``expected`` (None: of none), and remembers that one.
 
     Raises:

@@ -1,19 +1,18 @@
-"""The way to MLflow, for everything here that asks it: its switches, a client, and its errors in our words.
+"""The connection to MLflow: its settings, a client, and its errors as sentences.
 
 MLflow is imported where it is needed, and never in a process that trains.
 """
 
-import fcntl
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.delivery import Unreachable
 from fedpipe.tracking.outbox import store_uri, without_password
+from fedpipe.tracking.sqlite_store import explained, file_of, opened_exclusively
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,26 +27,12 @@ def connect() -> "MlflowClient":
     configure()
     from mlflow import MlflowClient
 
+    # It would print pages of tracebacks for what `translated` says in a sentence.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = store_uri()
-    with _opened_alone(uri):
+    path = file_of(uri)
+    with opened_exclusively(path) if path else nullcontext():
         return MlflowClient(uri, registry_uri=uri)
-
-
-@contextmanager
-def _opened_alone(uri: str) -> Iterator[None]:
-    """Lets one process at a time open a local database: the first makes its tables, which two at once do wrong."""
-    path = local_database(uri)
-    if path is None:
-        yield
-        return
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def local_database(uri: str) -> Path | None:
-    """The file of a SQLite store; None for a server."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if urlsplit(uri).scheme == "sqlite" else None
 
 
 def configure() -> None:
@@ -70,10 +55,14 @@ def translated() -> Iterator[None]:
         yield
     except MlflowException as error:
         if error.error_code in _TRANSIENT or any(collision in str(error) for collision in _COLLISIONS):
-            raise Unreachable(_reason(error)) from error
+            raise _unreachable(error) from error
         raise PipelineError(_reason(error)) from error
     except (RequestException, SQLAlchemyError, OSError) as error:
-        raise Unreachable(_reason(error)) from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: BaseException) -> Unreachable:
+    return explained(str(error)) or Unreachable(_reason(error))
 
 
 def _reason(error: BaseException) -> str:

@@ -1,13 +1,14 @@
-"""Delivery: takes journals from the outbox to a store, each event once, whatever is killed or down meanwhile.
+"""Delivery of journals from the outbox to a store: each event once, even if processes are killed or the store is down.
 
-What MLflow is, mlflow_store.py knows; here it is a `Store`. An event may be logged twice (a follower killed
-between logging and remembering), so a store's operations must be such that twice is the same as once.
+mlflow_store.py implements the `Store` of this module for MLflow. An event may be logged twice (a follower killed
+between logging and remembering), so a store's operations must be idempotent.
 """
 
 import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Protocol
@@ -21,11 +22,22 @@ _POLL_SECONDS = 0.3
 _SAMPLE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0
 _PATIENCE_SECONDS = 3.0  # how long to go on trying when the run has ended and the store cannot be reached
-_OUTLIVES_SECONDS = 15.0  # a follower is gone this long after its stage, whatever it does
+_OUTLIVES_SECONDS = 15.0  # a follower ends at the latest this long after its stage
 
 
 class Unreachable(Exception):
-    """The store does not answer now and may later; the text is the reason."""
+    """The store does not work now and may later; the text is the reason.
+
+    Attributes:
+      said: A predicate for messages that begin with the store's address, such as "cannot be reached (timeout)".
+      remedy: What a person can do about it.
+    """
+
+    def __init__(
+        self, reason: str, said: str = "", remedy: str = "start it, or set MLFLOW_TRACKING_URI to where it is"
+    ) -> None:
+        super().__init__(reason)
+        self.said, self.remedy = said or f"cannot be reached ({reason})", remedy
 
 
 class Store(Protocol):
@@ -149,7 +161,7 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
                 delivery = ship(journal, store)
                 samples.log(delivery, store)
             except Unreachable as error:
-                if not retry.pause_after(f"cannot be reached ({error})"):
+                if not retry.pause_after(error.said):
                     return
             except PipelineError as error:
                 _note(journal, f"did not take the run ({error})")
@@ -159,7 +171,8 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
                     break
                 retry.reset()
                 time.sleep(_POLL_SECONDS)
-            samples.take(store)
+            with suppress(Unreachable):  # noted above
+                samples.take(store)
     if not journal.is_written():  # else the writer removes it, once it has read what became of it
         journal.remove()
 
@@ -261,8 +274,8 @@ def sync(connect: Callable[[], Store]) -> None:
             delivery = deliver_finished(journal, store)
         except Unreachable as error:
             raise PipelineError(
-                f"{shown_uri()} cannot be reached ({error}); {len(journals) - position} of {len(journals)} journals "
-                f"stay in {outbox()}; start it, or set MLFLOW_TRACKING_URI to where it is"
+                f"{shown_uri()} {error.said}; {len(journals) - position} of {len(journals)} journals stay in "
+                f"{outbox()}; {error.remedy}"
             ) from None
         except PipelineError as error:
             refused.append(f"{journal.path} was not taken: {error}")

@@ -1,8 +1,8 @@
 """What a run has to tell MLflow, written down at once and delivered by another process.
 
-Training neither waits for a tracking server nor dies of one, and does not import MLflow (three seconds of one core).
-It appends events to a journal (outbox.py), and a follower ships them to MLflow as they appear. A journal that
-could not be delivered stays, and the next follower or ``make sync`` ships it.
+Training neither waits for a tracking server nor fails because of one. It does not import MLflow (three seconds of CPU).
+It appends events to a journal (outbox.py), and a follower delivers them to MLflow as they appear. A journal that
+could not be delivered stays, and the next follower or ``make sync`` delivers it.
 
 In the environment, ``FEDPIPE_TRACKING=off`` turns all of it off, ``MLFLOW_TRACKING_URI`` names a server, and
 ``FEDPIPE_TRACKING_WAIT`` is how many seconds a stage waits for delivery at its end.
@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ class Writer:
             self._events.flush()
 
     def add_rebuilding(self, events: Sequence[Event]) -> None:
-        """Puts the events of a training beside, for the case that MLflow does not know of it."""
+        """Stores the training's events in case MLflow has no run for them."""
         lines = "".join(json.dumps(event) + "\n" for event in events)
         (self.journal.path / "rebuild.jsonl").write_text(lines, encoding="utf-8")
 
@@ -80,17 +81,21 @@ class Writer:
         self._follower = _start_follower(self.journal)
 
     def say_trouble(self) -> None:
-        """Says once that MLflow cannot be reached, if so; costs one look for a file."""
-        if not self._said and (trouble := self.journal.delivery().trouble):
+        """Says once that MLflow does not get the run, if so; costs one look for a file and one for a process."""
+        if self._said:
+            return
+        code = self._follower.poll() if self._follower else None
+        if trouble := _ended(code) or self.journal.delivery().trouble:
             self._said = True
             _say(f"MLflow: {shown_uri()} {trouble}; the run goes on, and its events are kept in {outbox()}")
 
     def close(self) -> None:
         """Waits, for a bounded time, until all is delivered, and says in one line what became of it."""
         seconds = float(os.environ.get("FEDPIPE_TRACKING_WAIT", _WAIT_SECONDS))
+        ended = ""
         if self._follower:
             try:
-                self._follower.wait(seconds)
+                ended = _ended(self._follower.wait(seconds))
             except subprocess.TimeoutExpired:
                 self._follower.terminate()
                 self._follower.wait()
@@ -100,12 +105,20 @@ class Writer:
             _say(f"MLflow: run {delivery.run_name} in {shown_uri()}")
         else:
             count = sum(1 for _ in self.journal.events())
-            trouble = delivery.trouble or f"did not take the run within {seconds:g} s (see {project() / LOG})"
+            trouble = ended or delivery.trouble or f"did not take the run within {seconds:g} s (see {project() / LOG})"
             _say(
                 f"MLflow: {shown_uri()} {trouble}; the run went on, and its {count} events are kept in "
                 f"{outbox()}; they are logged by the next run or by 'make sync'"
             )
         self._events.close()
+
+
+def _ended(code: int | None) -> str:
+    """What an exit code of a follower says of the store; empty if it is none or the follower has had its say."""
+    if code is None or code == 0:
+        return ""
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"does not get the run, since the process that delivers it {how} (see {project() / LOG})"
 
 
 def _start_follower(journal: Journal) -> subprocess.Popen[bytes]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
-from fedpipe.tracking.connection import configure, connect, local_database, translated
+from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.facts import EXPERIMENT_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.outbox import store_uri
+from fedpipe.tracking.sqlite_store import file_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _JOURNAL_TAG = "fedpipe.journal"
 _PER_BATCH = 100  # params or tags that MLflow takes in one call
-_DIGEST_LENGTH = 36  # that MLflow has room for; the whole digest is in a tag
+_DIGEST_LENGTH = 36  # characters that MLflow stores; the whole digest is in a tag
 # What serving.py imports of this project, and what these import in turn.
 _MODEL_CODE = (
     "__init__.py",
@@ -86,7 +87,7 @@ class MlflowStore:
             return self._client.get_run(run_id).info.run_name
 
     def log(self, run_id: str, event: Event, folder: Path) -> None:
-        """Logs all that ``event`` holds; twice is the same as once."""
+        """Logs all that ``event`` holds; idempotent."""
         with translated():
             self._log_values(run_id, event)
             if dataset := event.get("dataset"):
@@ -111,7 +112,8 @@ class MlflowStore:
 
     def machine_metrics(self) -> dict[str, float]:
         """What the machine is doing now, under the names of MLflow's own system metrics."""
-        self._system.collect_metrics()
+        with translated():  # the monitor opens the store when it is made
+            self._system.collect_metrics()
         found: dict[str, float] = {}
         for monitor in self._system.monitors:
             found |= monitor.aggregate_metrics()
@@ -239,5 +241,5 @@ def _interface(image_shape: Sequence[int], classes: int) -> dict[str, Any]:
 
 def _artifact_location(uri: str) -> str | None:
     """Beside a local database; a server decides for itself."""
-    path = local_database(uri)
+    path = file_of(uri)
     return path.with_name("mlartifacts").as_uri() if path else None

@@ -3,8 +3,8 @@
 A journal is a folder in ``logs/tracking/pending``. A stage writes it (journal.py), another process delivers
 it (delivery.py), and either may be killed at any time:
 
-    events.jsonl    one event a line; its writer holds a lock on it for as long as it lives
-    rebuild.jsonl   evaluations only: the events of the training, should MLflow not know of it
+    events.jsonl    one event per line; its writer holds a lock on it while it runs
+    rebuild.jsonl   evaluations only: the events of the training, in case MLflow has no run for it
     files/          copies of what is to be uploaded, so that a later run cannot change them
     delivery.json   how far delivery has come
     follower.lock   held by the process that delivers

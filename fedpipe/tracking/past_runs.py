@@ -94,6 +94,4 @@ def _has_store() -> bool:
 
 
 def _unreachable(error: Unreachable) -> PipelineError:
-    return PipelineError(
-        f"MLflow ({shown_uri()}) cannot be reached: {error}; start it, or set MLFLOW_TRACKING_URI to where it is"
-    )
+    return PipelineError(f"MLflow ({shown_uri()}) {error.said}; {error.remedy}")

@@ -185,9 +185,7 @@ def asked() -> Iterator[None]:
         with translated():
             yield
     except Unreachable as error:
-        raise PipelineError(
-            f"MLflow at {shown_uri()} cannot be reached ({error}): start it, or set MLFLOW_TRACKING_URI to where it is"
-        ) from None
+        raise PipelineError(f"MLflow at {shown_uri()} {error.said}: {error.remedy}") from None
 
 
 def _with_alias(dataset: str, alias: str) -> Version | None:

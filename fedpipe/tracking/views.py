@@ -28,6 +28,6 @@ TAGS = {
 
 
 def runs_table(experiment_id: str, chart: bool = False) -> str:
-    """The address of an experiment's runs below the UI's own, as a table or as charts of the metrics a round."""
+    """The address of an experiment's runs below the UI's own, as a table or as charts of the metrics per round."""
     query = {"workflowType": "machine_learning", "viewStateShareKey": _KEY}
     return f"/#/experiments/{experiment_id}/runs?{urlencode(query | ({'compareRunsMode': 'CHART'} if chart else {}))}"

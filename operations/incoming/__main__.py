@@ -1,6 +1,6 @@
 """``python -m operations.incoming``: take new batches into the pool.
 
-python -m operations.incoming             checks what lies in data/incoming/, takes it into the pool or puts it aside
+python -m operations.incoming             checks the batches in data/incoming/; moves them into the pool or aside
 python -m operations.incoming fetch URL   copies the batches that the pool does not have from a folder or bucket first
 """
 
@@ -12,13 +12,13 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import run_stage
 from operations.incoming.fetch import fetch
 from operations.incoming.ingest import INCOMING, REJECTED, Ingested, ingest
-from operations.retrain.lock import alone
+from operations.retrain.lock import exclusive_lock
 
 RAW = Path("data/raw")
 
 
 def take_in(url: str | None = None) -> Ingested:
-    """Fetches from ``url``, if one is given, ingests, and says a line a batch.
+    """Fetches from ``url``, if one is given, ingests, and prints one line per batch.
 
     Raises:
       PipelineError: As `fetch` and `ingest`, or the data set is not there to check batches against.
@@ -51,7 +51,7 @@ def _main() -> None:
     fetching = parser.add_subparsers(dest="command").add_parser("fetch")
     fetching.add_argument("url")
     given = parser.parse_args()
-    with alone():
+    with exclusive_lock():
         take_in(given.url if given.command else None)
 
 

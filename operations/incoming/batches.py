@@ -23,6 +23,7 @@ import numpy as np
 from fedpipe.datasets.idx import read_labelled_images
 from fedpipe.datasets.pool import BATCH_NAME
 from fedpipe.datasets.raw import Labelled, RawDataset
+from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.errors import PipelineError
 
 HASH_SUFFIX = ".sha256"
@@ -160,7 +161,7 @@ def _read_npz(path: Path, dataset: RawDataset) -> Labelled:
     try:
         with zipfile.ZipFile(path) as archive:
             image_key, label_key = _keys(path, archive.namelist())
-            _check_shapes(path, _shape(path, archive, image_key), _shape(path, archive, label_key), dataset)
+            _check_shapes(path, _shape(path, archive, image_key), _shape(path, archive, label_key, True), dataset)
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[image_key], arrays[label_key]
     except (*_BAD_ARCHIVE, *_BAD_HEADER, EOFError, OSError) as error:
@@ -168,7 +169,7 @@ def _read_npz(path: Path, dataset: RawDataset) -> Labelled:
     return images.reshape(*images.shape[:3], -1), labels
 
 
-def _shape(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+def _shape(path: Path, archive: zipfile.ZipFile, key: str, is_labels: bool = False) -> tuple[int, ...]:
     """The shape of an array of an npz, by its header; none but uint8 are allowed."""
     info = archive.getinfo(f"{key}.npy")
     _check_size(f"{path.name}: {info.filename}", info.file_size)
@@ -182,6 +183,8 @@ def _shape(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
             raise PipelineError(f"{path.name}: {info.filename} has npy format {magic}; 1.0 and 2.0 are read")
         shape, _, dtype = read_header(member)
         start = member.tell()
+    if is_labels:
+        check_label_form(f"{path.name}: {info.filename}", dtype, shape)
     if dtype.hasobject:
         raise PipelineError(f"{path.name}: {info.filename} holds Python objects (a pickle), which is refused")
     if dtype != np.uint8:

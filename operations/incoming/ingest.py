@@ -1,4 +1,4 @@
-"""Takes what lies in data/incoming/ into the pool, or puts it aside with the reason.
+"""Moves the batches of data/incoming/ into the pool, or aside with the reason.
 
 The ledger is written in one go after all files are in their place, and the incoming files go last: an ingest that was
 killed is simply done again.

@@ -72,13 +72,13 @@ def decide(dataset: str, settings: params.Promote, again: bool, weights: str | N
 
 def _compare(settings: params.Promote, challenger: Version, champion: Version | None) -> Decision:
     # TensorFlow takes seconds to import, and what is decided without measuring need not wait.
-    from operations.promote.measure import Yardstick
+    from operations.promote.measure import Benchmark
     from operations.promote.rules import judge
 
     pinning.require_avx2()
-    yardstick = Yardstick.read(params.load(params.Evaluate).batch_size)
-    ours = yardstick.measure(challenger)
-    theirs = yardstick.measure(champion) if champion else None
+    benchmark = Benchmark.read(params.load(params.Evaluate).batch_size)
+    ours = benchmark.measure(challenger)
+    theirs = benchmark.measure(champion) if champion else None
     rules = judge(settings, ours, theirs) if theirs else []
     failed = [rule.name for rule in rules if not rule.holds]
 
@@ -97,8 +97,8 @@ def _compare(settings: params.Promote, challenger: Version, champion: Version | 
         champion=Contender.of(champion, theirs) if champion else None,
         champion_now=champion.number if champion and failed else challenger.number,
         rules=rules,
-        notes=_notes(champion, yardstick.test_set_sha256),
-        test_set_sha256=yardstick.test_set_sha256,
+        notes=_notes(champion, benchmark.test_set_sha256),
+        test_set_sha256=benchmark.test_set_sha256,
     )
 
 
@@ -129,7 +129,7 @@ def carry_out(dataset: RawDataset, settings: params.Promote, decision: Decision)
       PipelineError: Another machine moved the champion in the meantime, or MLflow cannot be reached or refuses.
     """
     if decision.outcome == "promoted":
-        champions.crown(dataset.name, decision.subject, decision.champion.version if decision.champion else None)
+        champions.promote(dataset.name, decision.subject, decision.champion.version if decision.champion else None)
     if decision.outcome == "promoted" or decision.rules:
         # Else nothing was compared, and what the version says of its last comparison stays.
         champions.record(dataset.name, decision.subject, decision.json(), decision.markdown())

@@ -20,7 +20,7 @@ CLIENT_TESTS = Path("data/client_tests")
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class Benchmark:
     """What every version is measured with.
 
     Attributes:
@@ -30,7 +30,7 @@ class Yardstick:
       test_set_sha256: Tells these test images from others.
       clients: The folder of the clients' samples: those held out from training where there are such, else the shards.
       manifest: What is in it.
-      batch_size: Images a forward pass.
+      batch_size: Images per forward pass.
     """
 
     raw: RawDataset
@@ -42,7 +42,7 @@ class Yardstick:
     batch_size: int
 
     @staticmethod
-    def read(batch_size: int) -> "Yardstick":
+    def read(batch_size: int) -> "Benchmark":
         """Reads the test images, and checks the clients' samples.
 
         Raises:
@@ -56,7 +56,7 @@ class Yardstick:
             raise PipelineError(f"{clients} was not made from the {raw.name} images in {RAW}: run `dvc repro`")
         images, labels = raw.read_test(RAW)
         verify_shards(clients, manifest)
-        return Yardstick(raw, images, labels, raw.test_sha256(RAW), clients, manifest, batch_size)
+        return Benchmark(raw, images, labels, raw.test_sha256(RAW), clients, manifest, batch_size)
 
     def measure(self, version: Version) -> Measured:
         """What ``version`` does on the test images and for its worst client.

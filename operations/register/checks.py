@@ -29,7 +29,7 @@ def require_evaluated(weights: Path, evaluation: Path, training: Path) -> None:
             raise PipelineError(f"{path} is missing: {_AGAIN}")
     trained = json.loads(training.read_text(encoding="utf-8")).get("weights_sha256")
     if trained != sha256(weights):
-        raise PipelineError(f"{weights} is not the model that {training} tells of: {_AGAIN}")
+        raise PipelineError(f"{weights} is not the model that {training} names: {_AGAIN}")
     stages = _stages()
     evaluated_from = dict(_hashes(stages, "evaluate", "deps"))
     for path, recorded in (

@@ -79,7 +79,7 @@ def _address(svg: str) -> str:
 
 
 def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, label: str) -> str:
-    """A column of metrics/rounds.csv over the rounds, a line a run."""
+    """A column of metrics/rounds.csv over the rounds, one line per run."""
     with _chart(5.2, 3.2) as chart:
         for table, name, colour, line in zip(tables, names, _COLOURS, _LINES, strict=False):
             _line(chart.axes, table["round"], table[column], name, colour, line)

@@ -1,4 +1,4 @@
-"""What the report says in figures: rows with a value a run, and the difference where there are two.
+"""The report's figures: rows with one value per run, and the difference between two runs.
 
 A value that a run does not have is NaN on the way and a dash in a row.
 """
@@ -58,11 +58,11 @@ def costs(runs: Sequence[Run]) -> list[Row]:
     seconds = [pd.Series(dtype=float) if run.seconds is None else run.seconds for run in runs]
     return [
         _row("rounds", [len(table) for table in rounds], count),
-        _row("clients a round, mean", [float(table["clients"].mean()) for table in rounds], hundredths),
+        _row("clients per round, mean", [float(table["clients"].mean()) for table in rounds], hundredths),
         _row("examples that clients trained on", [table["examples"].sum() for table in rounds], count),
         _row("bytes down to clients", [table["bytes_down"].sum() for table in rounds], size),
         _row("bytes up from clients", [table["bytes_up"].sum() for table in rounds], size),
-        _row("seconds a round, median", [times.median() for times in seconds], hundredths),
+        _row("seconds per round, median", [times.median() for times in seconds], hundredths),
         _row("seconds of all rounds", [times.sum(min_count=1) for times in seconds], hundredths),
     ]
 

@@ -12,7 +12,7 @@ from operations.report.comparison import Row
 from operations.report.runs import Run
 
 LETTERS = "AB"
-_SHORT = 28  # characters of a run's name that a legend has room for
+_SHORT = 28  # characters of a run's name that fit into a legend
 # What a person wants to see first, where the metrics have it.
 _HEADLINES = {
     "test.accuracy": "test accuracy",
@@ -33,7 +33,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class ClientSection:
-    """One accuracy a client: heading, charts, figures, and for each run the clients served worst."""
+    """One accuracy per client: heading, charts, figures, and for each run the clients served worst."""
 
     heading: str
     charts: list[Chart]
@@ -101,8 +101,8 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         return Chart(address, alt, what)
 
     return [
-        chart(charts.curves(tables, names, "loss", "training loss"), "Training loss a round", "loss"),
-        chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy a round", "accuracy"),
+        chart(charts.curves(tables, names, "loss", "training loss"), "Training loss per round", "loss"),
+        chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy per round", "accuracy"),
         chart(charts.accuracy_by_bytes(tables, names), "Training accuracy by bytes sent", "accuracy"),
     ]
 
@@ -140,7 +140,7 @@ def _recall(runs: Sequence[Run], names: Sequence[str]) -> Chart:
 
 
 def _confusion(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
-    """A matrix a run, and how they differ where both have the same classes."""
+    """One matrix per run, and their difference where both have the same classes."""
     found = [
         Chart(
             charts.confusion(run.confusion),

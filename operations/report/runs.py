@@ -130,7 +130,7 @@ def _table(source: Source, path: Path) -> pd.DataFrame:
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of nested metrics by dotted name; precision and recall, which are one a class, are in a table."""
+    """The numbers of nested metrics by dotted name; precision and recall, one per class, are in a table."""
     found: dict[str, float] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

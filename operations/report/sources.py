@@ -5,6 +5,7 @@ from typing import Protocol
 
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.past_runs import PastRun
+from operations import commands
 
 WORKSPACE = "workspace"
 _MLFLOW = "mlflow:"
@@ -65,12 +66,14 @@ class Revision:
         """Resolves ``revision``.
 
         Raises:
-          PipelineError: There is none of this name, or the folder is no DVC project.
+          PipelineError: There is none of this name, git is not installed, or the folder is in no repository of git or
+            is no DVC project.
         """
         # Here, because importing DVC takes a second.
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
 
+        commands.require_repository()
         self.name = revision
         try:
             self._files = DVCFileSystem(rev=revision)

@@ -22,13 +22,13 @@ from operations import commands
 from operations.drift.new import new_batches
 from operations.incoming.__main__ import take_in
 from operations.retrain import initial, overrides, state, summary
-from operations.retrain.lock import alone
+from operations.retrain.lock import exclusive_lock
 
 RAW = Path("data/raw")
 
 
 class Retraining:
-    """The steps; each says a line, and may be done again."""
+    """The steps. Each prints one line, and each is idempotent."""
 
     def __init__(self, promote: bool, lock: int) -> None:
         self._promote = promote
@@ -88,7 +88,7 @@ class Retraining:
         _say(f"nothing new and nothing changed: the weights are {version}")
 
     def _repro(self) -> None:
-        """Runs the pipeline; where a stage really runs, its machine is recorded beside the results.
+        """Runs the pipeline; if a stage really runs, records the machine beside the results.
 
         Recorded at once: stopped later, the next retraining would not see that the stage ran here.
         """
@@ -116,12 +116,12 @@ class Retraining:
             self._module("operations.promote", *ours, "--json", str(summary.DECISION))
 
     def _report(self) -> None:
-        """The workspace beside the last commit, or alone where the commit's results are not to be had."""
+        """Compares the workspace with the last commit; without that commit's results, reports the workspace only."""
         files = ("--output", str(summary.REPORT), "--markdown", str(summary.COMPARISON))
         try:
             self._module("operations.report", "HEAD", "workspace", *files)
         except PipelineError:
-            _say("no results of the last commit to compare with: a report of these alone")
+            _say("no results of the last commit to compare with: a report of this workspace only")
             self._module("operations.report", "workspace", *files)
 
     def _push(self) -> None:
@@ -166,7 +166,7 @@ def _main() -> None:
         raise PipelineError("FEDPIPE_TRACKING is off, but a retraining registers its model in MLflow: unset it")
     # From the environment, so that a workflow need not put what somebody typed into a shell's command.
     settings = [*given.set, *_words(os.environ.get("FEDPIPE_SET", ""))]
-    with alone() as lock:
+    with exclusive_lock() as lock:
         Retraining(not given.no_promote, lock).run(settings)
 
 

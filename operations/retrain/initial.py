@@ -1,4 +1,4 @@
-"""Which weights `train.init: champion` starts from; ``python -m operations.retrain.initial`` takes them anew.
+"""Which weights `train.init: champion` starts from; ``python -m operations.retrain.initial`` chooses them again.
 
 They are chosen once for each state of the pool. If they followed the champion, a retraining that made a new champion
 would have something to train on by that alone, for ever.
@@ -19,7 +19,7 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime.initial import POINTER, WEIGHTS, Pointer, check_fit
 from fedpipe.tracking import facts
 from operations import commands
-from operations.retrain.lock import alone
+from operations.retrain.lock import exclusive_lock
 
 RAW = Path("data/raw")
 
@@ -71,7 +71,7 @@ def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequenc
 
 
 def _main() -> None:
-    with alone():
+    with exclusive_lock():
         chosen = _take_champion(params.load(params.Train), RawDataset.read(RAW), pool.read_ledger())
     print(f"training with 'train.init: champion' starts from {chosen}", file=sys.stderr)
 

@@ -21,7 +21,7 @@ def main() -> None:
     Also of a run that failed: what it took in, trained and promoted before that is in there.
 
     Raises:
-      PipelineError: There is one that cannot be downloaded. (To start from nothing then would crown any model.)
+      PipelineError: There is one that cannot be downloaded. (To start from nothing then would promote any model.)
     """
     branch = os.environ.get("GITHUB_REF_NAME", "main")
     # Runs of this workflow on this branch only, and none for a pull request: anybody's could upload such an artifact.

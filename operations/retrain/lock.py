@@ -12,11 +12,11 @@ LOCK = Path("logs/retrain/lock")
 
 
 @contextmanager
-def alone() -> Iterator[int]:
+def exclusive_lock() -> Iterator[int]:
     """Keeps other retrainings out until the block ends, and yields the lock's descriptor.
 
-    Commands that are started with the descriptor hold the lock too: where a retraining was killed but the training that
-    it had started goes on, the next one has to wait for it.
+    Commands that inherit the descriptor hold the lock too. So if a retraining was killed and its training goes on, the
+    next retraining has to wait for that training.
 
     Raises:
       PipelineError: Another retraining runs.

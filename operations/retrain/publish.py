@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands
+from operations.retrain.state import default_remote
 from operations.retrain.summary import SUMMARY
 
 PUBLISHED = ("params.yaml", "dvc.lock", "provenance.json", "metrics", "plots", "data/pool", "models")
@@ -46,6 +47,11 @@ def main() -> None:
         lease = f"--force-with-lease=refs/heads/{branch}:{tip}"
         commands.git("push", "--quiet", lease, remote, f"{commit}:refs/heads/{branch}", environment=credentials())
         _say(f"pushed {commit[:12]} to {branch} of {remote}")
+    if default_remote() is None:
+        _say(
+            f"there is no DVC remote, so nobody else can pull the batches, data and models that {branch} names: add "
+            "one with `dvc remote add --default NAME ADDRESS`, then `dvc push` (docs/team.md)"
+        )
     _pull_request(base, branch)
 
 
@@ -56,6 +62,7 @@ def _require_committed_code() -> None:
       PipelineError: Files that git knows, other than what a retraining writes, differ from the last commit, or there is
         code that git does not know.
     """
+    commands.require_repository()
     others = [f":(exclude){path}" for path in PUBLISHED]
     changed = commands.git("diff", "--name-only", "HEAD", "--", ".", *others).splitlines()
     changed += commands.git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()

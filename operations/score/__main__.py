@@ -1,7 +1,7 @@
 """``python -m operations.score FOLDER``: label a folder's PNG files with the champion.
 
-Writes a table with a row a file, in the order of their names: file, label, probability, problem. A file that cannot be
-scored has neither label nor probability, but the problem: one damaged file among many does not stop the others.
+Writes a table with one row per file, in the order of their names: file, label, probability, problem. A file that cannot
+be scored has a problem instead of label and probability, so one damaged file does not stop the others.
 """
 
 import argparse

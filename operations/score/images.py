@@ -8,7 +8,7 @@ from PIL import Image
 
 from fedpipe.errors import PipelineError
 
-# PNG specification (W3C, third edition), section 11.2.1: the header's colour types, and how many samples a pixel has.
+# PNG specification (W3C, third edition), section 11.2.1: the header's colour types, and samples per pixel.
 _COLOUR_TYPES = {0: "gray", 2: "RGB", 3: "a palette", 4: "gray with alpha", 6: "RGB with alpha"}
 _COLOUR_TYPE_OF_CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
 _BIT_DEPTH = 8
@@ -35,7 +35,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Reads a PNG file with 8 bits a sample as uint8 [height, width, channels].
+    """Reads a PNG file with 8 bits per sample as uint8 [height, width, channels].
 
     Args:
       path: The file.
@@ -48,7 +48,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         with path.open("rb") as file:
             _check_header(file.read(_HEADER.size), shape)
-        # Pillow decodes a damaged image without a word; `verify` compares the checksums, and ends the object's use.
+        # Pillow decodes a damaged image without an error; `verify` compares the checksums, and ends the object's use.
         with Image.open(path, formats=["PNG"]) as image:
             image.verify()
         with Image.open(path, formats=["PNG"]) as image:
@@ -78,4 +78,4 @@ def _check_header(header: bytes, shape: tuple[int, int, int]) -> None:
     if _COLOUR_TYPES[colour] != expected:
         raise Unusable(f"has pixels of {_COLOUR_TYPES[colour]}; the model takes {expected}")
     if depth != _BIT_DEPTH:
-        raise Unusable(f"has {depth} bits a sample; the model takes {_BIT_DEPTH}")
+        raise Unusable(f"has {depth} bits per sample; the model takes {_BIT_DEPTH}")

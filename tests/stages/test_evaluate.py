@@ -33,7 +33,7 @@ def project(
 def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
     stage.CLIENT_TESTS.mkdir()
     members = [np.arange(2), np.arange(2)]
-    write_shards(stage.CLIENT_TESTS, "mnist", *training_set, members, 10, of="0" * 64)
+    write_shards(stage.CLIENT_TESTS, "mnist", *training_set, members, 10, clients_digest="0" * 64)
     assert Manifest.read(stage.CLIENT_TESTS).clients == Manifest.read(stage.CLIENTS).clients
     with pytest.raises(PipelineError, match="client_tests holds tests for the clients of another partition"):
         stage.main()

@@ -1,17 +1,21 @@
 """The stage as a command: outputs, their bytes, its speed of start, and what it refuses."""
 
 import hashlib
+import json
 import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_shard
 from tests import ROOT
+from tests.registry_workspace import write_raw
 
 
 def run(folder: Path, *edits: tuple[str, str], **limits: int) -> subprocess.CompletedProcess[str]:
@@ -53,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
 
-def test_seed_recipe(project: Path, training_set: tuple) -> None:
+def test_baseline_recipe(project: Path, training_set: tuple) -> None:
     done = run(project)
     assert done.returncode == 0, done.stderr
     manifest = Manifest.read(project / "data/clients")
@@ -132,3 +136,26 @@ def test_natural_partition_is_recorded(project: Path, training_set: tuple) -> No
     assert (project / "data/clients/names.csv").read_text(encoding="utf-8") == "client,name\n0,ann\n1,bob\n2,cy\n"
     counts = pd.read_csv(project / "data/clients/labels.csv", index_col="client")
     assert (counts.loc[1, ["1", "4", "7"]] > 0).all() and counts.loc[1].sum() == counts.loc[1, ["1", "4", "7"]].sum()
+
+
+def test_classes_without_a_training_sample_are_said(tmp_path: Path, raw: Path) -> None:
+    """The first 200 training images less two digits, and all test images of the first 500."""
+    whole = RawDataset.read(raw)
+    images, labels = (part[:200] for part in whole.read_train(raw))
+    kept = ~np.isin(labels, (3, 7))
+    test = tuple(part[:500] for part in whole.read_test(raw))
+    missing = int(np.isin(test[1], (3, 7)).sum())
+    write_raw(tmp_path / "data/raw", (images[kept], labels[kept]), test)
+    done = run(tmp_path, ("clients: 600", "clients: 4"))
+    assert done.returncode == 0, done.stderr
+    said = f"; no client has a training sample of classes 3, 7, but {missing} of 500 test samples are of them\n"
+    assert done.stderr.endswith(said) and done.stderr.count("\n") == 1, done.stderr
+    figures = json.loads((tmp_path / "metrics/partition.json").read_text(encoding="utf-8"))
+    assert figures["untrained_classes"] == {"classes": 2, "test_samples": missing} and missing > 0
+
+
+def test_nothing_is_said_where_every_class_is_trained(project: Path) -> None:
+    done = run(project, ("clients: 600", "clients: 4"))
+    assert done.returncode == 0 and "no client has a training sample" not in done.stderr
+    figures = json.loads((project / "metrics/partition.json").read_text(encoding="utf-8"))
+    assert figures["untrained_classes"] == {"classes": 0, "test_samples": 0}

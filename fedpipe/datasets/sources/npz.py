@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.datasets.sources.parts import LARGEST, Part
 from fedpipe.errors import PipelineError
 
@@ -48,6 +49,8 @@ def _read(archive: zipfile.ZipFile, name: str, called: str) -> npt.NDArray[Any]:
         with archive.open(stored) as file:
             shape, dtype = _header(file)
             length = file.tell() + math.prod(shape) * dtype.itemsize
+            if dtype.hasobject and name.startswith("y"):
+                check_label_form(f"{name} of {called}", dtype, shape)
             if dtype.hasobject:
                 raise PipelineError(f"{name} of {called} holds Python objects; allowed: numbers")
             if length != stored.file_size or length > LARGEST:

@@ -1,4 +1,4 @@
-"""The four arrays of a data set of the user's own, and what they must be before anything is written."""
+"""The four arrays of a user data set, and what they must be before anything is written."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.errors import PipelineError
 
 LARGEST = 1 << 33  # bytes, uncompressed: the stages hold a split in memory
@@ -33,8 +34,9 @@ def check(parts: list[Part]) -> list[npt.NDArray[np.uint8]]:
     train_images, train_labels, test_images, test_labels = parts
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
         _check_images(images)
+        check_label_form(labels.called, labels.array.dtype, labels.array.shape)
         if labels.array.ndim != 1:
-            raise PipelineError(f"{labels.called} has shape {labels.array.shape}; labels must be one number a sample")
+            raise PipelineError(f"{labels.called} has shape {labels.array.shape}; labels must be one number per sample")
         if len(images.array) != len(labels.array):
             raise PipelineError(
                 f"{labels.called} has {len(labels.array)} labels, but {images.called} {len(images.array)} images"

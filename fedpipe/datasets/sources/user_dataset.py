@@ -1,4 +1,4 @@
-"""Dataset ``idx``: files of the user's own, each by path or address and with its SHA-256."""
+"""Dataset ``idx``: a user data set, each file by path or address and with its SHA-256."""
 
 import gzip
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from fedpipe.config import Download, IdxFiles, OwnDataset, PinnedFile
+from fedpipe.config import Download, IdxFiles, PinnedFile, UserDataset
 from fedpipe.datasets.idx import read_idx, write_idx
 from fedpipe.datasets.raw import describe
 from fedpipe.datasets.sources.addresses import web_or_path, without_password
@@ -23,11 +23,11 @@ _BLOCK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def write_own(own: OwnDataset, limits: Download, folder: Path) -> None:
+def write_user_dataset(dataset: UserDataset, limits: Download, folder: Path) -> None:
     """Writes the data set's four IDX files and its description into ``folder``.
 
     Args:
-      own: The files.
+      dataset: Its files.
       limits: Seconds to wait for a connection, and for the next byte.
       folder: An empty folder.
 
@@ -35,20 +35,20 @@ def write_own(own: OwnDataset, limits: Download, folder: Path) -> None:
       PipelineError: A file cannot be had, has another SHA-256, or does not hold what it should; the message
         names its key in params.yaml and its source.
     """
-    arrays = check(list(_parts(own, limits, folder)))
+    arrays = check(list(_parts(dataset, limits, folder)))
     for name, array in zip((TRAIN.images, TRAIN.labels, TEST.images, TEST.labels), arrays, strict=True):
         write_idx(folder / name, array)
-    describe(folder, own.name, TRAIN, TEST)
+    describe(folder, dataset.name, TRAIN, TEST)
 
 
-def _parts(own: OwnDataset, limits: Download, folder: Path) -> Iterator[Part]:
+def _parts(dataset: UserDataset, limits: Download, folder: Path) -> Iterator[Part]:
     """Training images and labels, test images and labels; params made sure that there is one form of them."""
-    if own.npz is not None:
-        with _pinned(own.npz, "npz", limits, folder) as path:
-            yield from read_npz(path, _called("npz", own.npz))
-    if own.files is not None:
+    if dataset.npz is not None:
+        with _pinned(dataset.npz, "npz", limits, folder) as path:
+            yield from read_npz(path, _called("npz", dataset.npz))
+    if dataset.files is not None:
         for name in IdxFiles.model_fields:
-            yield _read(name, getattr(own.files, name), limits, folder)
+            yield _read(name, getattr(dataset.files, name), limits, folder)
 
 
 def _called(name: str, file: PinnedFile) -> str:

@@ -142,3 +142,19 @@ def test_an_index_of_another_partition_is_named(make_shards: Make, edit: Callabl
     (folder / "shards.csv").write_text("".join(edit(lines)))
     with pytest.raises(PipelineError, match=r"shards.csv and manifest.json do not belong together"):
         shards.verify_shards(folder, shards.Manifest.read(folder))
+
+
+def test_shards_that_cannot_be_read_are_not_called_missing(make_shards: Make) -> None:
+    folder = make_shards([3, 4])
+    path = shards.shards_path(folder)
+    path.unlink()
+    path.symlink_to(path.name)  # a circle, which holds root back as permissions do others
+    with pytest.raises(PipelineError, match=r"is there but cannot be read \(Too many levels"):
+        shards.verify_shards(folder, shards.Manifest.read(folder))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(PipelineError, match=r"is there but cannot be read \(Is a directory"):
+        shards.read_shard(folder, 0)
+    path.rmdir()
+    with pytest.raises(PipelineError, match="is missing"):
+        shards.read_shard(folder, 0)

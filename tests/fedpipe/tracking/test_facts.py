@@ -42,8 +42,11 @@ def test_params_have_dotted_names(monkeypatch):
 
 def test_git_facts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    unknown = {"mlflow.source.git.commit": "unknown", "fedpipe.git_dirty": "unknown"}
-    assert facts.git_facts() == unknown
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert set(facts.git_facts().values()) == {"unknown: no git repository"}
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        assert set(facts.git_facts().values()) == {"unknown: git is not installed"}
     for name in ("params.yaml", "dvc.lock", "metrics/rounds.csv"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("1")

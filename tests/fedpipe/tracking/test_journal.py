@@ -25,6 +25,9 @@ STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "s
 class NoFollower:
     """A follower that is gone at once."""
 
+    def poll(self):
+        return None
+
     def wait(self, seconds: float | None = None) -> int:
         return 0
 
@@ -166,6 +169,23 @@ def test_the_end_says_what_is_kept_and_where(project, capsys):
     assert "its 5 events are kept in logs/tracking/pending" in said and "make sync" in said
     assert said.count("\n") == 1
     assert recorded.is_ended()
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [("kill -KILL $$", "was killed by SIGKILL"), ("exit 3", "ended with exit code 3")]
+)
+def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, ending, said):
+    follower = subprocess.Popen(["sh", "-c", ending])
+    follower.wait()
+    monkeypatch.setattr(journal, "_start_follower", lambda _: follower)
+    with journal.record_training(STARTED) as run:
+        for number in (1, 2):
+            run.log_round(number, {"loss": 1.0})
+        during = capsys.readouterr().err
+    after = capsys.readouterr().err
+    said = f"does not get the run, since the process that delivers it {said} (see logs/tracking.log); the run"
+    assert f"{said} goes on, and its events are kept in logs/tracking/pending" in during and during.count("\n") == 1
+    assert f"{said} went on, and its 4 events are kept" in after and "within" not in after
 
 
 def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch):

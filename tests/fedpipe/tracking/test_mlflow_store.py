@@ -115,7 +115,7 @@ def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Pat
     kept = f"MLflow: {project.uri} cannot be reached (Connection refused); the run"
     assert f"{kept} goes on" in error and f"{kept} went on, and its 8 events are kept" in error
     assert project.run("-c", EVALUATE)[0] == 0
-    code, _, error = project.run("-m", "fedpipe.tracking", "sync")
+    code, _, error = project.run("-m", "operations.sync")
     assert code == 1 and "cannot be reached (Connection refused); 2 of 2 journals stay" in error
     assert error.count("\n") == 1
 
@@ -127,7 +127,7 @@ def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Pat
     )
     with running(server):
         eventually(lambda: answers(f"{project.uri}/health"), 60)
-        syncs = [project.start("-m", "fedpipe.tracking", "sync") for _ in range(2)]
+        syncs = [project.start("-m", "operations.sync") for _ in range(2)]
         outcomes = [sync.communicate(timeout=60) for sync in syncs]
         assert [sync.returncode for sync in syncs] == [0, 0], outcomes
         assert "".join(out for out, _ in outcomes).count("logged ") == 2
@@ -232,7 +232,7 @@ def test_mlflow_models_predict(logged_model: tuple[Project, str], tmp_path: Path
 
 def test_the_ui_listens_on_loopback_only(project: Project):
     port = free_port()
-    with running(project.start("-m", "fedpipe.tracking", "ui", "--port", str(port))) as ui:
+    with running(project.start("-m", "operations.ui", "--port", str(port))) as ui:
         eventually(lambda: answers(f"http://127.0.0.1:{port}/health"), 60)
         family = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
         listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN"}

@@ -255,11 +255,11 @@ def test_a_store_that_is_away_is_a_sentence(workspace: Workspace, monkeypatch: p
 
 
 def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) -> None:
-    from operations.promote.measure import Yardstick
+    from operations.promote.measure import Benchmark
 
     accuracy = workspace.register("strong")
-    yardstick = Yardstick.read(300)
-    measured = yardstick.measure(registry.challenger("mnist"))
+    benchmark = Benchmark.read(300)
+    measured = benchmark.measure(registry.challenger("mnist"))
     assert measured.right.shape == (1000,) and measured.accuracy == accuracy > 0.8
     assert 0 < measured.worst_client <= 1 and np.isclose(measured.worst_client * 50 % 1, 0)
 
@@ -269,4 +269,4 @@ def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) 
     shutil.rmtree("data/client_tests")
     Path("data/client_tests").mkdir()
     write_shards(Path("data/client_tests"), "mnist", images, labels, [right, wrong], 10)
-    assert Yardstick.read(300).measure(registry.challenger("mnist")).worst_client == 0
+    assert Benchmark.read(300).measure(registry.challenger("mnist")).worst_client == 0

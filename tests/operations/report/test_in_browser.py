@@ -48,7 +48,7 @@ def test_figures_of_one_run(browser: Browser, pages: dict[int, Path], project: P
     assert table["worst"] == [f"{clients['accuracy'].min():.4f}"]
     assert table["percentile_10"] == [f"{clients['accuracy'].quantile(0.1):.4f}"]
     assert browser.script(_TABLE, "params")["partition.scheme"] == ["dirichlet"]
-    assert browser.script(_TABLE, "costs")["seconds a round, median"] == ["\N{EN DASH}"]
+    assert browser.script(_TABLE, "costs")["seconds per round, median"] == ["\N{EN DASH}"]
     recall = pd.read_csv(project / "metrics/classes.csv")["recall"]
     assert list(browser.script(_TABLE, "recall").values()) == [[f"{value:.4f}"] for value in recall]
 

@@ -127,11 +127,26 @@ def test_changed_code_and_a_missing_remote_are_refused(project: Path, gh: Path) 
     assert "error: code.py changed since the last commit, and the results rest on it" in publish(project, gh)[1]
     git(project, "checkout", "-q", "code.py")
     (project / "stages").mkdir()
-    (project / "stages/new room.py").touch()
-    assert "error: stages/new room.py changed since the last commit" in publish(project, gh)[1]
-    (project / "stages/new room.py").unlink()
+    (project / "stages/new stage.py").touch()
+    assert "error: stages/new stage.py changed since the last commit" in publish(project, gh)[1]
+    (project / "stages/new stage.py").unlink()
     git(project, "remote", "remove", "origin")
     assert "error: there is no git remote 'origin': add one with" in publish(project, gh)[1]
+
+
+NO_REMOTE = "there is no DVC remote, so nobody else can pull the batches, data and models that retrain/main names"
+
+
+def test_without_a_dvc_remote_it_says_that_nobody_can_pull(project: Path, gh: Path, tmp_path: Path) -> None:
+    change(project, "new\n")
+    for _ in range(2):  # also where the branch is there already
+        code, said = publish(project, gh)
+        assert code == 0 and NO_REMOTE in said and "`dvc push`" in said, said
+    for command in (["init", "-q"], ["remote", "add", "-d", "-q", "shared", str(tmp_path / "dvc")]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=project, env=environment(gh), check=True)
+    git(project, "-c", "user.name=a", "-c", "user.email=a@a.a", "commit", "-qm", "DVC", "--", ".dvc", ".dvcignore")
+    code, said = publish(project, gh)
+    assert code == 0 and "pushed" in said and "no DVC remote" not in said, said
 
 
 def test_the_pull_request_is_opened_and_then_renewed(project: Path, gh: Path) -> None:

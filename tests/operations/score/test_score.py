@@ -133,8 +133,8 @@ def test_anything_else_is_refused_with_what_would_be_right(tmp_path: Path) -> No
     gray = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28)
     colour = np.zeros((28, 28, 3), np.uint8)
     path = tmp_path / "a.png"
-    assert refusal(save(path, gray)) == "has 16 bits a sample; the model takes 8"
-    assert refusal(save(path, gray > 100)) == "has 1 bits a sample; the model takes 8"
+    assert refusal(save(path, gray)) == "has 16 bits per sample; the model takes 8"
+    assert refusal(save(path, gray > 100)) == "has 1 bits per sample; the model takes 8"
     assert refusal(save(path, colour)) == "has pixels of RGB; the model takes gray"
     assert refusal(save(path, gray.astype(np.uint8)), (28, 28, 3)) == "has pixels of gray; the model takes RGB"
     assert refusal(save(path, np.zeros((28, 28, 4), np.uint8)), (28, 28, 3)).startswith("has pixels of RGB with alpha")

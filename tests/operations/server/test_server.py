@@ -16,8 +16,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import postgres
-from fedpipe.tracking.postgres import find_installed, running_cluster
+from operations.server import postgres
+from operations.server.postgres import find_installed, running_cluster
 from tests import ROOT
 from tests.fedpipe.tracking.mlflow_project import Project, answers, free_port
 
@@ -27,7 +27,7 @@ needs_postgres = pytest.mark.skipif(
 
 
 class Server:
-    """``python -m fedpipe.tracking server``, in a folder that lasts from one start to the next."""
+    """``python -m operations.server``, in a folder that lasts from one start to the next."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -55,7 +55,7 @@ class Server:
 def serve(*options: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
-        [sys.executable, "-m", "fedpipe.tracking", "server", *options],
+        [sys.executable, "-m", "operations.server", *options],
         env=environment | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,12 +1,15 @@
 """The champion over HTTP: a tracking server, MLflow's scoring server, real test images."""
 
+import copy
 import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,8 @@ import pytest
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import registry
-from fedpipe.tracking.http_scoring import serve
 from operations.promote.__main__ import main as promote
+from operations.serve.__main__ import serve
 from tests.fedpipe.tracking.mlflow_project import Project, answers, eventually, free_port, running
 from tests.registry_workspace import MODEL, Workspace
 
@@ -42,7 +45,7 @@ def test_the_champion_answers_with_the_digits(
         images, labels = RawDataset.read(Path("data/raw")).read_test(Path("data/raw"))
         expected = MODEL.classifier(workspace.models["strong"])(images[:200]).argmax(axis=1)
 
-        server = Project(workspace.path, uri).start("-m", "fedpipe.tracking", "serve", "--port", str(port))
+        server = Project(workspace.path, uri).start("-m", "operations.serve", "--port", str(port))
         with running(server):
             eventually(lambda: answers(f"http://127.0.0.1:{port}/ping"), 100)
             predictions = ask(port, images[:200])
@@ -53,7 +56,13 @@ def test_the_champion_answers_with_the_digits(
             listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN"}
             assert listening == {"127.0.0.1"}
 
-            with pytest.raises(PipelineError, match=f"port {port} of 127.0.0.1 cannot be had .*--port"):
+            good = images[0].tolist()
+            for bad, said in bad_requests(good):
+                status, answer = post(port, bad)
+                assert status == 400 and said in json.loads(answer)["message"], (said, status, answer)
+            assert post(port, json.dumps({"instances": [good]}).encode())[0] == 200
+
+            with pytest.raises(PipelineError, match=f"cannot listen on 127.0.0.1:{port} .*--port"):
                 serve("mnist", port)
 
             server.send_signal(signal.SIGTERM)
@@ -63,13 +72,41 @@ def test_the_champion_answers_with_the_digits(
             )
 
 
+def bad_requests(image: list) -> Iterator[tuple[bytes, str]]:
+    """Bodies that have to be refused, made from a good image, and what the answer has to say."""
+    for value, shown in ((0.5, "0.5"), (300, "300"), (-1, "-1"), (255.0, "255.0"), (True, "true"), ("7", '"7"')):
+        changed = copy.deepcopy(image)
+        changed[3][4][0] = value
+        yield encode([image, changed]), f"image 1 has the pixel {shown}; pixels must be integers from 0 to 255"
+    yield encode([image[:27]]), "image 0 is 27 x 28 x 1; the model takes images of 28 x 28 x 1"
+    yield encode([[[pixel[0] for pixel in row] for row in image]]), "image 0 is 28 x 28; the model takes"
+    yield encode([[*image[:27], image[27][:5]]]), "the model takes images of 28 x 28 x 1"
+    yield encode(image), "image 0 is 28 x 1; the model takes"
+    yield encode([]), "the request has no list of images"
+    yield b'{"dataframe_split": {"data": [[0.5]]}}', "the request has no list of images"
+    yield b"{", "the request is not JSON"
+
+
+def encode(images: list) -> bytes:
+    return json.dumps({"inputs": images}).encode()
+
+
 def ask(port: int, images: np.ndarray) -> np.ndarray:
     """Probabilities [n, classes] of uint8 images [n, h, w, c], by HTTP."""
-    body = json.dumps({"inputs": images.tolist()}).encode()
+    status, answer = post(port, encode(images.tolist()))
+    assert status == 200, answer
+    return np.array(json.loads(answer)["predictions"])
+
+
+def post(port: int, body: bytes) -> tuple[int, bytes]:
+    """Status and body of the answer."""
     address = f"http://127.0.0.1:{port}/invocations"
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return np.array(json.load(response)["predictions"])
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read()
 
 
 def test_no_champion_is_a_sentence(workspace: Workspace) -> None:
@@ -80,7 +117,7 @@ def test_no_champion_is_a_sentence(workspace: Workspace) -> None:
 def test_a_port_of_another_process_is_a_sentence(workspace: Workspace) -> None:
     workspace.register("weak")
     promote([])
-    with socket.socket() as taken, pytest.raises(PipelineError, match="cannot be had"):
+    with socket.socket() as taken, pytest.raises(PipelineError, match=r"cannot listen on 127\.0\.0\.1:"):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         serve("mnist", taken.getsockname()[1])

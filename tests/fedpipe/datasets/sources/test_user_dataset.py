@@ -124,8 +124,18 @@ BAD_IDX = {
     "lying header, gzipped": ("train_images", lambda c: gzip.compress(header_that_lies(c)), "has 112 bytes, but its"),
     "cut": ("test_images", lambda c: c[:-1], "has 63 bytes, but its header (3, 4, 4) asks for 64"),
     "cut gzip": ("test_images", lambda c: gzip.compress(c)[:-9], "is gzip data that is cut short or damaged"),
-    "floats": ("train_images", lambda c: c[:2] + b"\x0d" + c[3:], "is no IDX file of unsigned bytes"),
-    "labels with rows": ("train_labels", lambda _: idx_bytes(np.zeros((6, 1), np.uint8)), "labels must be one number"),
+    "floats": ("train_images", lambda c: c[:2] + b"\x0d" + c[3:], "is no IDX file of unsigned bytes: it holds float32"),
+    "float labels": ("test_labels", lambda c: c[:2] + b"\x0e" + c[3:], "it holds float64; store pixels as integers"),
+    "one-hot labels": (
+        "train_labels",
+        lambda _: idx_bytes(np.eye(6, dtype=np.uint8)),
+        "like one-hot labels of 6",
+    ),
+    "labels with rows": (
+        "train_labels",
+        lambda _: idx_bytes(np.zeros((6, 1), np.uint8)),
+        "must be one number per",
+    ),
     "too few labels": ("test_labels", lambda _: idx_bytes(np.zeros(2, np.uint8)), "has 2 labels, but params.yaml"),
     "other images": ("test_images", lambda _: idx_bytes(np.zeros((3, 5, 4), np.uint8)), "has images of (5, 4), but"),
     "one image": ("test_images", lambda _: idx_bytes(np.zeros((4, 4), np.uint8)), "images must be samples x height"),
@@ -152,14 +162,38 @@ BAD_NPZ = {
         lambda a: {"x_train": a["x_train"], "y": a["y_test"]},
         "has no array y_train and no x_test and no y_test",
     ),
-    "objects": (objects, "y_train of params.yaml: 'download.idx.npz' (", "holds Python objects; allowed: numbers"),
+    "objects": (
+        objects,
+        "y_train of params.yaml: 'download.idx.npz' (",
+        "holds text or other objects (object)",
+    ),
+    "text labels": (
+        lambda a: a | {"y_train": np.array(["cat", "dog"] * 3)},
+        "y_train of params.yaml: 'download.idx.npz' (",
+        "holds text or other objects (<U3); labels must be one integer per sample, 0 to classes - 1: number",
+    ),
+    "float labels": (
+        lambda a: a | {"y_test": a["y_test"].astype(np.float32)},
+        "has numbers of type float32; labels must be one integer per sample",
+        "store y.astype(np.uint8)",
+    ),
+    "objects as images": (
+        lambda a: a | {"x_train": np.array([None] * 6, object)},
+        "holds Python objects; allowed: numbers",
+    ),
     "floats": (
         lambda a: a | {"x_train": a["x_train"] / 255},
         "has numbers of type float64; allowed: uint8, or integers",
     ),
     "large label": (lambda a: a | {"y_test": np.array([0, 1, 256])}, "has values from 0 to 256; allowed: 0 to 255"),
     "negative label": (lambda a: a | {"y_test": np.array([0, 1, -1])}, "has values from -1 to 1; allowed: 0 to 255"),
-    "one-hot labels": (lambda a: a | {"y_test": np.eye(3, dtype=np.uint8)}, "labels must be one number a sample"),
+    "one-hot labels": (
+        lambda a: a | {"y_test": np.eye(3, dtype=np.uint8)},
+        "has shape (3, 3), which looks like one-hot labels of 3 classes",
+        "store y.argmax(axis=1)",
+    ),
+    "one-hot floats": (lambda a: a | {"y_test": np.eye(3)}, "which looks like one-hot labels of 3 classes"),
+    "labels of three dimensions": (lambda a: a | {"y_test": np.zeros((3, 1, 1), int)}, "must be one number per sample"),
     "channels first": (lambda a: a | {"x_train": np.zeros((6, 3, 32, 32), np.uint8)}, "which are 32 channels"),
     "no images": (lambda a: a | {"x_test": np.zeros((0, 4, 4), np.uint8), "y_test": a["y_test"][:0]}, "is empty"),
 }
@@ -258,7 +292,7 @@ FOUR = dict.fromkeys(PARTS, ONE)
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        (None, "'download.idx' is None: value error, dataset idx needs a name, and files or npz"),
+        (None, "'download.idx' is None: dataset idx needs a name, and files or npz"),
         ({"name": "mine"}, "give either files (four IDX files) or npz (one file)"),
         ({"name": "mine", "files": FOUR, "npz": ONE}, "give either files (four IDX files) or npz (one file)"),
         ({"name": "mnist", "npz": ONE}, "the name mnist is that of a published data set: choose another"),

@@ -1,4 +1,4 @@
-"""``python -m fedpipe.tracking server``: MLflow's tracking server on PostgreSQL, with an artifact store of its own.
+"""``python -m operations.server``: MLflow's tracking server on PostgreSQL, with an artifact store of its own.
 
     server/
       postgres/      the database (postgres.py), unless --database names another
@@ -14,7 +14,6 @@ import fcntl
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,22 +23,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, run_stage
 from fedpipe.launch import ending_with_us
 from fedpipe.tracking.connection import configure
 from fedpipe.tracking.outbox import locked
-from fedpipe.tracking.postgres import DRIVER, running_cluster
+from operations.ports import LOOPBACK, SERVER_PORT, port_number, require_free
+from operations.server.postgres import DRIVER, running_cluster
 
 _START_SECONDS = 120.0  # the first start makes the tables
 _STOP_SECONDS = 10.0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    parser.add_argument("--port", type=int, default=5000)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; the server has no passwords")
+def main() -> None:
+    """Runs the server until it is told to end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=port_number, default=SERVER_PORT, help=f"port to listen on ({SERVER_PORT})")
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on; the server has no passwords")
     parser.add_argument("--folder", type=Path, default=Path("server"), help="where database and artifacts are kept")
-    parser.add_argument("--database", help="an existing database, postgresql://user@host/name, for the cluster's place")
+    parser.add_argument(
+        "--database", help="an existing database, postgresql://user@host/name, to use instead of a cluster in --folder"
+    )
+    given = parser.parse_args()
+    serve(given.host, given.port, given.folder, given.database)
 
 
 def serve(host: str, port: int, folder: Path, database: str | None) -> None:
@@ -52,10 +57,10 @@ def serve(host: str, port: int, folder: Path, database: str | None) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     os.umask(0o077)
     with _held(folder):
-        _refuse_if_taken(host, port)
+        require_free(host, port)
         store = _existing(database) if database else running_cluster(folder / "postgres", folder / "postgres.log")
         with store as address, _running_mlflow(host, port, folder, address) as server:
-            shown = "127.0.0.1" if host == "0.0.0.0" else host
+            shown = LOOPBACK if host == "0.0.0.0" else host
             print(f"server: MLflow on PostgreSQL at http://{shown}:{port}, kept in {folder} (Ctrl-C ends it)")
             print(f"server: clients say `export MLFLOW_TRACKING_URI=http://{shown}:{port}`", flush=True)
             code = server.wait()
@@ -78,15 +83,6 @@ def _held(folder: Path) -> Iterator[None]:
         if not locked(lock, fcntl.LOCK_EX):
             raise PipelineError(f"another server runs in {folder}: use that, or choose another folder with --folder")
         yield
-
-
-def _refuse_if_taken(host: str, port: int) -> None:
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except (OSError, OverflowError) as error:
-        raise PipelineError(f"cannot listen on {host}:{port} ({error}): choose another port with --port") from None
 
 
 @contextmanager
@@ -142,7 +138,7 @@ def _running_mlflow(host: str, port: int, folder: Path, database: str) -> Iterat
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/health"
+    address = f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/health"
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
@@ -152,3 +148,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, port: in
             if process.poll() is not None or time.monotonic() > deadline:
                 raise PipelineError(f"MLflow's server did not start; its log is {log}") from None
             time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -33,7 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> P
 def address(project: Project) -> Iterator[str]:
     """The UI's address, without the /."""
     port = free_port()
-    with running(project.start("-m", "fedpipe.tracking", "ui", "--port", str(port))) as ui:
+    with running(project.start("-m", "operations.ui", "--port", str(port))) as ui:
         opened = [ui.stdout.readline() for _ in range(2)]
         assert opened[1].endswith(f"http://127.0.0.1:{port}{views.runs_table('1')}\n"), opened
         eventually(lambda: answers(f"http://127.0.0.1:{port}/health"), 60)

@@ -1,0 +1,83 @@
+"""The SQLite file that is MLflow's store without a server: opened by one process at a time, and its errors explained.
+
+MLflow tries for 100 seconds to open a file that it cannot open. A short look before it says at once what is wrong.
+"""
+
+import fcntl
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from fedpipe.tracking.delivery import Unreachable
+
+_PATIENCE_SECONDS = 5.0  # how long to wait for another program to release the file; SQLite's own default
+_POLL_SECONDS = 0.1
+_LOCKED = ("is locked by another program", "end that program, or try again when it is done")
+_PERMISSIONS = "make the file and its folder readable and writable for this user, or set MLFLOW_TRACKING_URI"
+# SQLite's words (sqlite.org/rescode.html): what to say of the store instead, and what to do.
+_EXPLAINED = {
+    "database is locked": _LOCKED,
+    "database table is locked": _LOCKED,
+    "readonly database": ("cannot be written: it is read-only", _PERMISSIONS),
+    "unable to open database file": ("cannot be opened", _PERMISSIONS),
+    "file is not a database": ("is no SQLite database", "move it away, or set MLFLOW_TRACKING_URI to another store"),
+    "malformed": ("is damaged", "restore it from a backup, or move it away: the next run starts a new store"),
+    "database or disk is full": ("cannot be written: the disk is full", "free some space"),
+}
+
+
+def file_of(uri: str) -> Path | None:
+    """The file of a SQLite store; None for a server."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if urlsplit(uri).scheme == "sqlite" else None
+
+
+def explained(text: str) -> Unreachable | None:
+    """What an error's text means, if it is one of SQLite's about the whole file."""
+    for words, (state, remedy) in _EXPLAINED.items():
+        if words in text:
+            return Unreachable(words, state, remedy)
+    return None
+
+
+@contextmanager
+def opened_exclusively(path: Path) -> Iterator[None]:
+    """Lets one process at a time open the store: the first makes its tables, which two at once do wrong.
+
+    Raises:
+      Unreachable: The file cannot be opened, or another program holds it.
+    """
+    lock_path = path.with_name(f"{path.name}.lock")
+    try:
+        lock = lock_path.open("w")
+    except OSError as error:
+        state = f"cannot be written: {lock_path} cannot be opened ({error.strerror})"
+        raise Unreachable(str(error.strerror), state, _PERMISSIONS) from error
+    with lock:
+        _wait_for(lock, lock_path)
+        if path.exists():
+            _require_readable(path)
+        yield
+
+
+def _wait_for(lock: IO[str], path: Path) -> None:
+    deadline = time.monotonic() + 10 * _PATIENCE_SECONDS  # another process may be making the tables
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Unreachable(f"{path} is held", *_LOCKED) from None
+            time.sleep(_POLL_SECONDS)
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(path, timeout=_PATIENCE_SECONDS)) as connection:
+            connection.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise explained(str(error)) or Unreachable(str(error)) from error

@@ -1,0 +1,1 @@
+"""A tracking server for a team: MLflow on PostgreSQL."""

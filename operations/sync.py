@@ -1,0 +1,17 @@
+"""``python -m operations.sync``: log to MLflow what a tracking server missed while it was down."""
+
+import argparse
+
+from fedpipe.errors import run_stage
+from fedpipe.tracking.delivery import sync
+from fedpipe.tracking.mlflow_store import MlflowStore
+
+
+def main() -> None:
+    """Delivers every pending journal, and prints what it did."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    sync(MlflowStore)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,118 @@
+"""A SQLite store that is read-only, locked or no store: every command says which, at once and in one line."""
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import registry, sqlite_store
+from fedpipe.tracking.delivery import Unreachable
+from fedpipe.tracking.past_runs import seconds_per_round
+from tests.fedpipe.tracking.mlflow_project import EVALUATE, Project, fill
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty_database: Path) -> Project:
+    shutil.copy(empty_database, tmp_path)
+    return fill(tmp_path)
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """By the file's header (sqlite.org/fileformat.html, 1.3.3), since permissions do not hold root back."""
+    content = bytearray(path.read_bytes())
+    content[18] = 3
+    path.write_bytes(content)
+    yield
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program is in the middle of a write."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("begin exclusive")
+    yield
+    connection.close()
+
+
+@contextmanager
+def no_database(path: Path) -> Iterator[None]:
+    path.write_text("not a database, " * 100)
+    yield
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[None]:
+    path.unlink()
+    path.mkdir()
+    yield
+
+
+CONDITIONS: dict[str, tuple[Callable, str, str]] = {
+    "read-only": (
+        read_only,
+        "cannot be written: it is read-only",
+        "make the file and its folder readable",
+    ),
+    "locked": (locked, "is locked by another program", "end that program, or try again when it is done"),
+    "no database": (no_database, "is no SQLite database", "move it away, or set MLFLOW_TRACKING_URI"),
+    "a folder": (folder, "cannot be opened", "make the file and its folder readable"),
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_run_is_kept_and_the_store_said_as_what_it_is(project: Project, condition: str) -> None:
+    make, state, remedy = CONDITIONS[condition]
+    project.environment["FEDPIPE_TRACKING_WAIT"] = "40"
+    with make(project.path / "mlflow.db"):
+        begin = time.monotonic()
+        code, _, error = project.run("-c", EVALUATE)
+        assert code == 0 and f"MLflow: {project.uri} {state}; the run went on, and its" in error, error
+        assert len(project.pending()) == 1
+        code, _, error = project.run("-m", "operations.sync")
+        assert (code, error.count("\n")) == (1, 1), error
+        assert f"{project.uri} {state}; 1 of 1 journals stay in" in error and remedy in error
+        assert "cannot be reached" not in error and time.monotonic() - begin < 80
+
+
+@pytest.mark.parametrize("condition", [name for name in CONDITIONS if name != "read-only"])
+def test_what_only_reads_says_it_too(project: Project, condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, state, remedy = CONDITIONS[condition]
+    monkeypatch.chdir(project.path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(sqlite_store, "_PATIENCE_SECONDS", 0.2)
+    with make(project.path / "mlflow.db"):
+        for ask in (lambda: registry.champion("mnist"), lambda: seconds_per_round("ab" * 32)):
+            with pytest.raises(PipelineError) as refused:
+                ask()
+            assert state in str(refused.value) and remedy in str(refused.value)
+
+
+def test_the_ui_says_it(project: Project) -> None:
+    with no_database(project.path / "mlflow.db"):
+        code, out, error = project.run("-m", "operations.ui")
+    assert (code, out, error.count("\n")) == (1, "", 1) and "is no SQLite database" in error
+
+
+def test_a_store_that_another_process_opens_for_ever_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_store, "_PATIENCE_SECONDS", 0.02)
+    with (tmp_path / "mlflow.db.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Unreachable) as refused, sqlite_store.opened_exclusively(tmp_path / "mlflow.db"):
+            pass
+    assert refused.value.said == "is locked by another program"
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db.lock").symlink_to("mlflow.db.lock")  # a circle, which holds root back, too
+    with pytest.raises(Unreachable) as refused, sqlite_store.opened_exclusively(tmp_path / "mlflow.db"):
+        pass
+    assert refused.value.said.startswith(f"cannot be written: {tmp_path}/mlflow.db.lock cannot be opened (")
+    assert os.strerror(40) in refused.value.said

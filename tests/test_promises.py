@@ -1,0 +1,51 @@
+"""docs/promises.md and the README: every test and path that they name exists, and the figures are the true ones."""
+
+import ast
+import re
+from typing import get_args
+
+import pytest
+
+from fedpipe.config import Partition
+from tests import ROOT
+
+PROMISES = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_named_test_exists() -> None:
+    missing = []
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PROMISES):
+        file = ROOT / path
+        tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.parse("")
+        if name not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}:
+            missing.append(f"{path}::{name}")
+    assert not missing
+
+
+def test_every_promise_has_a_test() -> None:
+    rows = [line for line in PROMISES.splitlines() if line.startswith("| ") and "---" not in line]
+    promises = [line for line in rows if line != "| promise | test |"]
+    assert len(promises) > 40 and all("`tests/" in line.split(" | ")[-1] for line in promises)
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_every_path_in_backticks_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:stages|fedpipe|operations|tests|benchmarks|docs)/[\w./-]*)`", text)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    folder = (ROOT / page).parent
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert not missing + [path for path in links if not (folder / path).exists()]
+
+
+def test_the_readme_says_how_many_schemes_there_are() -> None:
+    schemes = get_args(Partition.model_fields["scheme"].annotation)
+    assert f"{len(schemes)} schemes" in README and all(f"`{scheme}`" in README for scheme in schemes)
+    assert f"{len(schemes)} schemes" in PROMISES
+
+
+def test_the_readme_says_how_to_begin_and_how_to_go_back() -> None:
+    begin = README.partition("## What comes out")[0]
+    assert "git clone " in begin and "3.6 GB" in begin and "without credentials" in begin
+    assert "`dvc checkout` computes nothing" in README
