@@ -28,6 +28,7 @@ lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRAD
 	@./environment.sh lock
 
 repro: env ## run what changed of the pipeline: download, partition, train, evaluate
+	@.venv/bin/python -m operations.check_params
 	@echo "repro: running the stages whose code, params or inputs changed"
 	@.venv/bin/dvc repro || { code=$$?; .venv/bin/python -m fedpipe.outputs.restore; exit $$code; }
 	@.venv/bin/python -m operations.provenance verify || echo "repro: done; the line above says why these results do not count as the committed ones"
