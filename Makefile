@@ -48,8 +48,8 @@ test-slow: env ## run the proofs that take minutes
 check: env ## check format, lint and types (the same hooks as pre-commit)
 	@.venv/bin/pre-commit run --all-files
 
-bench: env ## measure a training round and a partition into 100,000 clients; ARGS=rounds or ARGS=partition_scale for one
-	@set -e; for each in $(or $(ARGS),rounds partition_scale); do .venv/bin/python -m benchmarks.$$each; done
+bench: env ## measure rounds, models and a partition into 100,000 clients; ARGS=rounds, ARGS=models or ARGS=partition_scale for one
+	@set -e; for each in $(or $(ARGS),rounds models partition_scale); do .venv/bin/python -m benchmarks.$$each; done
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)

@@ -1,10 +1,11 @@
 """One process of bare TensorFlow: the clients' SGD steps and nothing else, no federation. The bound of the machine is
-one such process a core, each with its share of the clients.
+one such process per core, each with its share of the clients.
 
-python -m benchmarks.bare_tensorflow {textbook,fedpipe} CLIENTS FIRST ROUNDS   (prints one JSON line)
+python -m benchmarks.bare_tensorflow KIND CLIENTS FIRST ROUNDS [KERAS_FILE]   (prints one JSON line)
 
-``textbook`` is the model as one writes it down, with oneDNN's gradient of max pooling (what TensorFlow runs in its fast
-mode; left to itself it does so in about half of the processes). ``fedpipe`` is this project's step.
+KIND is the step: a name of fedpipe/models or of benchmarks/keras_twins.py, as this project runs it; or ``textbook``,
+`baseline_cnn` as one writes it down, with oneDNN's gradient of max pooling (what TensorFlow runs in its fast mode; left
+to itself it does so in about half of the processes).
 """
 
 import json
@@ -12,36 +13,33 @@ import sys
 import time
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from benchmarks.workload import BATCH, LEARNING_RATE, client_data
+from benchmarks.workload import BATCH, LEARNING_RATE, client_data, network_of
+from fedpipe.networks import layers
+from fedpipe.networks.dropout import Dropout
+from fedpipe.networks.network import scale
 
 
 def main() -> None:
     kind, clients, first, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     import numpy as np
     import tensorflow as tf
-    from fedpipe.models.zoo import ModelSpec, architecture, initial_weights, scale
 
-    from fedpipe.models import layers
+    network = network_of("baseline_cnn" if kind == "textbook" else kind, sys.argv[5] if len(sys.argv) > 5 else "")
 
-    @tf.custom_gradient
-    def fast_max_pool(z):
-        pooled, workspace = layers._max_pool(z)
-        return pooled, lambda upstream: layers._max_pool_gradient(z, pooled, upstream, workspace)
-
-    def textbook(w, x):
+    def textbook(w, x, dropout):
         hidden = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w[0], 1, "VALID"), w[1]))
-        return tf.matmul(tf.reshape(fast_max_pool(hidden), [-1, 5408]), w[2]) + w[3]
+        return tf.matmul(tf.reshape(layers.max_pool(hidden), [-1, 5408]), w[2]) + w[3]
 
-    spec = ModelSpec("baseline_cnn", (28, 28, 1), 10)
-    forward = textbook if kind == "textbook" else architecture(spec).forward
+    forward = textbook if kind == "textbook" else network.forward
 
     @tf.function
     def epoch(w, x, y):
         def step(i, w):
             batch = slice(i, i + BATCH)
+            dropout = Dropout(tf.stack([i, 0]))
             with tf.GradientTape() as tape:
                 tape.watch(w)
-                logits = forward(w, scale(x[batch]))
+                logits = forward(w, scale(x[batch]), dropout)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(y[batch], tf.int32), logits)
                 loss = tf.reduce_mean(losses)
             return i + BATCH, [a - LEARNING_RATE * g for a, g in zip(w, tape.gradient(loss, w), strict=True)]
@@ -49,19 +47,20 @@ def main() -> None:
         return tf.while_loop(lambda i, _: i < tf.size(y), step, (tf.constant(0), w))[1]
 
     data = [(tf.constant(x), tf.constant(y)) for x, y in client_data(clients, first)]
-    initial = [tf.constant(w) for w in initial_weights(spec, np.random.default_rng(0))]
+    initial = [tf.constant(w) for w in network.first_weights(np.random.default_rng(0))]
     for x, y in data[:5]:
         epoch(initial, x, y)
     print("ready", flush=True)
     input()  # the caller starts all processes at once
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         for x, y in data:
             weights = epoch(initial, x, y)
         weights[0].numpy()
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds}), flush=True)
+        cpu_seconds.append(time.process_time() - cpu_start)
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds}), flush=True)
 
 
 if __name__ == "__main__":

@@ -56,33 +56,37 @@ def stock(clients: int, rounds: int, threads: dict[str, str]) -> dict[str, Any]:
     return run(["benchmarks.stock_tff", str(clients), str(rounds)], env)
 
 
-def fedpipe(clients: int, rounds: int, shards: Path) -> dict[str, Any]:
-    return run(["benchmarks.fedpipe_rounds", str(clients), str(rounds), str(shards)], dict(os.environ))
+def fedpipe(clients: int, rounds: int, shards: Path, *model: str) -> dict[str, Any]:
+    return run(["benchmarks.fedpipe_rounds", str(clients), str(rounds), str(shards), *model], dict(os.environ))
 
 
-def bound(kind: str, clients: int, rounds: int) -> dict[str, Any]:
-    """One process a core, started together; a round takes as long as its slowest process."""
-    shares = [len(part) for part in np.array_split(np.arange(clients), min(CORES, clients))]
+def bound(kind: str, clients: int, rounds: int, *keras_file: str, processes: int = CORES) -> dict[str, Any]:
+    """Processes of bare TensorFlow, started together; a round takes as long as its slowest process."""
+    shares = [len(part) for part in np.array_split(np.arange(clients), min(processes, clients))]
     firsts = np.cumsum([0, *shares[:-1]])
     with contextlib.ExitStack() as stack:
-        processes = []
+        started = []
         for share, first in zip(shares, firsts, strict=True):
-            command = [sys.executable, "-m", "benchmarks.bare_tensorflow", kind, str(share), str(first), str(rounds)]
+            asked = [kind, str(share), str(first), str(rounds), *keras_file]
+            command = [sys.executable, "-m", "benchmarks.bare_tensorflow", *asked]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             stack.callback(process.kill)
-            processes.append(process)
-        for process in processes:
+            started.append(process)
+        for process in started:
             process.stdout.readline()  # it has warmed up; none starts before all have
-        for process in processes:
+        for process in started:
             process.stdin.write("\n")
             process.stdin.flush()
-        each = [json.loads(process.communicate()[0].strip().splitlines()[-1])["seconds"] for process in processes]
-    return {"seconds": [max(parts) for parts in zip(*each, strict=True)]}
+        each = [json.loads(process.communicate()[0].strip().splitlines()[-1]) for process in started]
+    return {
+        "seconds": [max(parts) for parts in zip(*(one["seconds"] for one in each), strict=True)],
+        "cpu_seconds": [sum(parts) for parts in zip(*(one["cpu_seconds"] for one in each), strict=True)],
+    }
 
 
-def round_seconds(result: dict[str, Any]) -> float:
+def round_seconds(result: dict[str, Any], which: str = "seconds") -> float:
     """The median round after the first, which compiles."""
-    return statistics.median(result["seconds"][1:])
+    return statistics.median(result[which][1:])
 
 
 def main() -> None:
@@ -90,9 +94,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=3, help="processes of each kind")
     parser.add_argument("--clients", type=int, nargs="+", default=[100, 600])
     arguments = parser.parse_args()
-    if not RAW.exists():
-        subprocess.run([sys.executable, "-m", "stages.download"], check=True)
-    images, labels = training_set()
+    images, labels = downloaded_training_set()
     report: dict[str, Any] = {"machine": provenance.collect() | {"cores": CORES}, "rounds": {}, "memory": {}}
     with tempfile.TemporaryDirectory() as folder:
         shards = {}
@@ -106,6 +108,13 @@ def main() -> None:
     store(**report)
 
 
+def downloaded_training_set() -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's training images and labels, downloaded if they are not there."""
+    if not RAW.exists():
+        subprocess.run([sys.executable, "-m", "stages.download"], check=True)
+    return training_set()
+
+
 def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
     """Seconds a round of each subject, ``processes`` turns, and the ratios within each turn."""
     rounds, stock_rounds = (12, 5) if clients <= 100 else (5, 3)
@@ -114,7 +123,7 @@ def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
         STOCK_ONE_THREAD: lambda: stock(clients, stock_rounds, {"TF_NUM_INTRAOP_THREADS": "1"}),
         FEDPIPE: lambda: fedpipe(clients, rounds, shards),
         BOUND: lambda: bound("textbook", clients, rounds),
-        OWN_BOUND: lambda: bound("fedpipe", clients, rounds),
+        OWN_BOUND: lambda: bound("baseline_cnn", clients, rounds),
     }
     turns: list[dict[str, float]] = []
     startup = []

@@ -1,10 +1,14 @@
-"""The baseline recipe's workload, the same for every subject of the benchmark; imports nothing but NumPy."""
+"""The baseline recipe's workload, the same for every subject of the benchmark; importing it loads nothing but NumPy."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fedpipe.networks.network import Network
 
 BATCH, LEARNING_RATE, SAMPLES_PER_CLIENT = 20, 0.02, 100
 RAW = Path("data/raw")
@@ -24,3 +28,25 @@ def client_data(clients: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.n
     for client in range(first, first + clients):
         mine = slice(client * SAMPLES_PER_CLIENT, (client + 1) * SAMPLES_PER_CLIENT)
         yield images[mine], labels[mine]
+
+
+def network_of(model: str, keras_file: str = "") -> "Network":
+    """A network for MNIST: of a file of fedpipe/models, ``keras:NAME`` of keras_twins.py, or ``keras_file``."""
+    import hashlib
+
+    from benchmarks import keras_twins
+    from fedpipe.config.train import LOSSES, MODELS
+    from fedpipe.networks.keras_model import KerasNetwork
+    from fedpipe.networks.network import Network, network
+    from fedpipe.networks.spec import ModelSpec
+
+    name = model.removeprefix("keras:")
+    params = {}
+    if name == "keras_file":
+        params = {"path": keras_file, "sha256": hashlib.sha256(Path(keras_file).read_bytes()).hexdigest()}
+    loss_params = LOSSES.params("cross_entropy")()
+    spec = ModelSpec(name, (28, 28, 1), 10, MODELS.params(name)(**params), loss_params=loss_params)
+    if name == model:
+        return network(spec)
+    keras = KerasNetwork(spec, lambda spec: keras_twins.keras_model(name, spec))
+    return Network(spec, keras.shapes, keras.forward, keras.first_weights)

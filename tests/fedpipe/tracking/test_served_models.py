@@ -1,0 +1,56 @@
+"""A model in MLflow's format works where this project is not: a stack of Keras layers, and one from a `.keras` file."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpipe.config.train import LOSSES, MODELS
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.networks.weights import save_weights
+from fedpipe.tracking.mlflow_store import _save_model
+
+PREDICT = """
+import sys
+import numpy as np
+import mlflow.pyfunc
+model = mlflow.pyfunc.load_model(sys.argv[1])
+np.save("probabilities.npy", model.predict(np.load("images.npy")))
+assert sys.modules["fedpipe"].__file__.startswith(sys.argv[1]), sys.modules["fedpipe"].__file__
+"""
+
+
+def keras_file_params(folder: Path) -> dict[str, str]:
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    path = folder / "start.keras"
+    tf.keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10, "softmax")]).save(path)
+    return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+@pytest.mark.parametrize("name", ["keras_cnn", "keras_file"])
+def test_a_keras_model_is_served_without_the_project(name: str, raw: Path, tmp_path: Path) -> None:
+    from mlflow.models import Model
+
+    params = MODELS.params(name)(**(keras_file_params(tmp_path) if name == "keras_file" else {}))
+    loss_params = LOSSES.params("cross_entropy")()
+    model = network(ModelSpec(name, (28, 28, 1), 10, params, loss_params=loss_params))
+    weights = model.first_weights(np.random.default_rng(0))
+    save_weights(tmp_path / "weights.safetensors", model, weights)
+    (tmp_path / "start.keras").unlink(missing_ok=True)
+    _save_model(tmp_path, tmp_path / "weights.safetensors", Model())
+    images = RawDataset.read(raw).read_test(raw)[0][:20]
+    np.save(tmp_path / "images.npy", images)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", PREDICT, str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = np.load(tmp_path / "probabilities.npy")
+    np.testing.assert_array_equal(found, model.predictor(weights)(images))
