@@ -19,10 +19,14 @@ from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
 from fedpipe.runtime import cohort, initial
+from fedpipe.runtime.stopping import stop_with_dvc, stoppable
+from fedpipe.runtime.training_key import training_key
 from fedpipe.runtime.worker import Worker
 from fedpipe.tracking import facts, journal
 
 if TYPE_CHECKING:
+    from fedpipe.runtime.checkpoints import Checkpoint
+    from fedpipe.runtime.records import RoundRecord
     from fedpipe.runtime.training import Trained
 
 CLIENTS = Path("data/clients")
@@ -46,32 +50,39 @@ def main() -> None:
     model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
     start = initial.check(settings, manifest, model.spec)
     test = _test_samples(settings, manifest)
+    first = initial.first_weights(model, settings)
+    key = training_key(settings, manifest, first, test)
     pinning.require_avx2()
 
-    with Worker() as worker:
+    with stoppable(), Worker() as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
+        from fedpipe.runtime.checkpoints import Checkpoints
         from fedpipe.runtime.records import RoundRecord, draw, write_table
         from fedpipe.runtime.training import train
 
         verify_shards(CLIENTS, manifest)
         title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
-        with journal.record_training(_started(manifest, start)) as run:
+        with (
+            Checkpoints(LOGS, key, settings) as checkpoints,
+            journal.record_training(_started(manifest, start), _earlier(checkpoints.found)) as run,
+        ):
+            checkpoints.tracking = run.identity
 
             def on_round(record: RoundRecord, seconds: float) -> None:
-                figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
-                run.log_round(record.round, figures | {"seconds": seconds})
+                run.log_round(record.round, _figures(record, seconds))
 
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             trained = train(
                 model,
                 settings,
                 manifest,
-                initial.first_weights(model, settings),
+                first,
                 CLIENTS,
                 worker,
                 on_round,
                 evaluate=None if test is None else partial(test.measure, model, metrics=settings.metrics),
                 folder=LOGS,
+                checkpoints=checkpoints,
             )
             records = trained.records
 
@@ -95,8 +106,25 @@ def main() -> None:
                 weights=WEIGHTS,
                 tables=[path for path in (ROUNDS, SUMMARY, facts.PARTITION, CLIENTS / "labels.csv") if path.exists()],
                 pictures=[path for path in (PICTURE, PARTITION_PICTURE) if path.exists()],
-                facts={"total_seconds": time.perf_counter() - begin, **facts.partition_figures()},
+                facts={
+                    "total_seconds": time.perf_counter() - begin + checkpoints.seconds_before,
+                    **facts.partition_figures(),
+                },
             )
+
+
+def _figures(record: "RoundRecord", seconds: float) -> dict[str, float]:
+    """What MLflow is told of a round."""
+    figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
+    return figures | {"seconds": seconds}
+
+
+def _earlier(resumed: "Checkpoint | None") -> journal.Earlier | None:
+    """What MLflow is told of the rounds before a checkpoint."""
+    if resumed is None:
+        return None
+    rounds = [_figures(*each) for each in zip(resumed.records, resumed.seconds, strict=True)]
+    return journal.Earlier(resumed.tracking, rounds)
 
 
 def _test_samples(settings: params.Train, manifest: Manifest) -> TestSamples | None:
@@ -138,4 +166,5 @@ def _started(manifest: Manifest, start: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    stop_with_dvc()
     run_stage(main)
