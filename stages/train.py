@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import time
 from functools import partial
@@ -21,6 +22,7 @@ from fedpipe.networks.weights import save_weights
 from fedpipe.runtime import cohort, initial
 from fedpipe.runtime.stopping import stop_with_dvc, stoppable
 from fedpipe.runtime.training_key import training_key
+from fedpipe.runtime.unrecorded import Note
 from fedpipe.runtime.worker import Worker
 from fedpipe.tracking import facts, journal
 
@@ -53,6 +55,10 @@ def main() -> None:
     first = initial.first_weights(model, settings)
     key = training_key(settings, manifest, first, test)
     pinning.require_avx2()
+    note = Note(LOGS, key, settings.rounds, (WEIGHTS, BEST, ROUNDS, SUMMARY, PICTURE))
+    if "DVC_STAGE" in os.environ and note.holds():
+        print("train: ended before, and DVC did not come to record it; the outputs are those", file=sys.stderr)
+        return
 
     with stoppable(), Worker() as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
@@ -64,6 +70,7 @@ def main() -> None:
         title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
         with (
             Checkpoints(LOGS, key, settings) as checkpoints,
+            note,
             journal.record_training(_started(manifest, start), _earlier(checkpoints.found)) as run,
         ):
             checkpoints.tracking = run.identity

@@ -96,7 +96,7 @@ class Checkpoints:
         """How long the rounds took that earlier processes did."""
         return sum(self.found.seconds) if self.found else 0.0
 
-    def _latest(self) -> Checkpoint | None:
+    def latest(self) -> Checkpoint | None:
         """The last whole checkpoint of this training; says which one that is, or why an existing one is not used."""
         found: Checkpoint | None = None
         if not self.enabled:
@@ -161,7 +161,7 @@ class Checkpoints:
         except BlockingIOError:
             say(f"waits for another training that writes to {self._folder.parent}")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.found = self._latest()
+        self.found = self.latest()
         return self
 
     def __exit__(
@@ -206,7 +206,7 @@ def _to_bytes(checkpoint: Checkpoint, key: Key) -> bytes:
         "tracking": dict(checkpoint.tracking),
     }
     said["digest"] = _digest(tensors, said)
-    return save(tensors, {_METADATA_KEY: json.dumps(said)})
+    return save({name: np.asarray(tensor) for name, tensor in tensors.items()}, {_METADATA_KEY: json.dumps(said)})
 
 
 def _from_file(path: Path) -> tuple[Checkpoint, Key]:
@@ -237,7 +237,7 @@ def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
     """A SHA-256 over tensors and metadata."""
     found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = tensors[name]
+        tensor = np.asarray(tensors[name])
         found.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
         found.update(tensor.tobytes())
     return found.hexdigest()

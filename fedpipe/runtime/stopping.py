@@ -25,11 +25,15 @@ def stoppable() -> Iterator[None]:
     """While the block runs, SIGINT, SIGTERM and SIGHUP raise `Stopped`, each unless it is ignored (as by ``nohup``).
 
     SIGINT is among them because asyncio puts a handler of its own in the place of Python's, which then waits for a call
-    to the worker to end.
+    to the worker to end. Only Ctrl-C counts more than once: the kernel may send what `stop_with_dvc` asks for several
+    times, once per thread of the parent, and the later ones must not disturb what the first one brings about.
     """
+    came: set[int] = set()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
+        if number == signal.SIGINT or number not in came:
+            came.add(number)
+            raise Stopped(number)
 
     before = {number: signal.signal(number, stop) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
     try:
