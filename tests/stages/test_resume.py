@@ -196,7 +196,7 @@ def test_dvc_killed_before_it_records_the_training(prepare: Callable[[int], Path
 
 @pytest.mark.slow
 def test_twenty_kills(prepare: Callable[[int], Path], raw: Path, tmp_path: Path) -> None:
-    rounds, wanted = 60, 24
+    rounds, wanted = 150, 24
     whole = undisturbed(prepare(rounds), raw, tmp_path)
     folder = prepare(rounds)
     draw = random.Random(2024)
@@ -208,14 +208,16 @@ def test_twenty_kills(prepare: Callable[[int], Path], raw: Path, tmp_path: Path)
                 break
             who = ("driver", "worker", "follower", "dvc")[len(kills) % 4]
             moment = draw.choice(["start", "round", "round", "save"])
-            more = run.rounds() + draw.randint(0, 2)
+            more, delay = run.rounds() + draw.randint(1, 3), {"start": 6.0, "round": 0.3, "save": 0.0}[moment]
             if moment == "start":
                 run.wait_for(lambda run=run, who=who: run.find(who))
-            elif moment == "round":
-                run.wait_for(lambda run=run, more=more: run.rounds() > more)
             else:
-                run.wait_for(lambda: any((folder / CHECKPOINTS).glob("*.partial")))
-            time.sleep({"start": draw.uniform(0, 8), "round": draw.uniform(0, 0.7), "save": 0.0}[moment])
+                run.wait_for(lambda run=run, more=more: run.rounds() >= more)
+            if moment == "save":  # the next one, of which there are several a second
+                until = time.monotonic() + 2
+                while not any((folder / CHECKPOINTS).glob("*.partial")) and time.monotonic() < until:
+                    pass
+            time.sleep(draw.uniform(0, delay))
             number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
             if run.kill(who, signal.SIGKILL if who in ("worker", "follower", "dvc") else number):
                 kills.append(f"{who} {moment}")
