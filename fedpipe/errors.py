@@ -1,5 +1,6 @@
 """How a stage refuses: one sentence that says what is wrong, where, and what would be right."""
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ class PipelineError(Exception):
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs a stage's ``main`` and ends the process: 0, or 1 with one sentence, or 130 after Ctrl-C.
+    """Runs a stage's ``main`` and ends the process: 0, or 1 with one sentence, or 130 after Ctrl-C (143 after SIGTERM).
 
     Anything that is not a `PipelineError` or an error of the operating system is a defect of ours
     and keeps its traceback.
@@ -24,11 +25,17 @@ def run_stage(main: Callable[[], None]) -> None:
         # Of two names, such as those of a copy, the second is the file that was written.
         name = error.filename2 or error.filename
         sys.exit(f"error: {error.strerror or error}" + (f" ({name})" if name else ""))
-    except KeyboardInterrupt:
-        say_stopped()
-        sys.exit(STOPPED)
+    except KeyboardInterrupt as stop:
+        say_stopped(stop)
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
 
 
-def say_stopped() -> None:
+def say_stopped(stop: KeyboardInterrupt) -> None:
     """Says what a person who pressed Ctrl-C wants to know."""
-    print("\nstopped by Ctrl-C; nothing half-written was left", file=sys.stderr, flush=True)
+    print(f"\n{stopped_by(stop)}; nothing half-written was left", file=sys.stderr, flush=True)
+
+
+def stopped_by(stop: KeyboardInterrupt) -> str:
+    """``stopped by Ctrl-C``, or by the signal that is the exception's ``number``, if it has one."""
+    number = getattr(stop, "number", signal.SIGINT)
+    return f"stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}"

@@ -22,9 +22,14 @@ def collect() -> dict[str, Any]:
         "cpu": _cpu(),
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": library_versions(),
         "pinned": PINNED,
     }
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that compute the bits or draw the random numbers."""
+    return {name: _version(name) for name in _LIBRARIES}
 
 
 def differences(recorded: dict[str, Any], here: dict[str, Any]) -> list[str]:

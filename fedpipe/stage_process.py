@@ -53,7 +53,7 @@ def run_stage(main: Callable[[], None]) -> None:
 def _end_while_loading(*_: object) -> None:
     """Ends at once: an exception in the middle of an import can become any other one, or none."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    errors.say_stopped()
+    errors.say_stopped(KeyboardInterrupt())
     restore_for_dvc()
     os._exit(errors.STOPPED)
 

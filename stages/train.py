@@ -20,11 +20,15 @@ from fedpipe.networks.weights import save_weights
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
 from fedpipe.runtime import cohort, initial
+from fedpipe.runtime.stopping import stoppable
+from fedpipe.runtime.training_key import training_key
 from fedpipe.runtime.worker import Worker
 from fedpipe.stage_process import run_stage
 from fedpipe.tracking import facts, journal
 
 if TYPE_CHECKING:
+    from fedpipe.runtime.checkpoints import Checkpoint
+    from fedpipe.runtime.records import RoundRecord
     from fedpipe.runtime.training import Trained
 
 CLIENTS = Path("data/clients")
@@ -54,10 +58,13 @@ def main() -> None:
     model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
     start = initial.check(settings, manifest, model.spec)
     test = _test_samples(settings, manifest)
+    first = initial.first_weights(model, settings)
+    key = training_key(settings, manifest, first, test)
     pinning.require_avx2()
 
-    with only_writer("train"), Worker() as worker:
+    with only_writer("train"), stoppable(), Worker() as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
+        from fedpipe.runtime.checkpoints import Checkpoints
         from fedpipe.runtime.records import RoundRecord, draw, write_table
         from fedpipe.runtime.training import train
 
@@ -71,23 +78,28 @@ def main() -> None:
             PICTURE: _SMALL,
             COPIES: settings.rounds * _A_ROUND,
         }
-        with StagedOutputs("train", sizes) as outputs, journal.record_training(_started(manifest, start)) as run:
+        with (
+            StagedOutputs("train", sizes) as outputs,
+            Checkpoints(LOGS, key, settings) as checkpoints,
+            journal.record_training(_started(manifest, start), _earlier(checkpoints.found)) as run,
+        ):
+            checkpoints.tracking = run.identity
 
             def on_round(record: RoundRecord, seconds: float) -> None:
-                figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
-                run.log_round(record.round, figures | {"seconds": seconds})
+                run.log_round(record.round, _figures(record, seconds))
 
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             trained = train(
                 model,
                 settings,
                 manifest,
-                initial.first_weights(model, settings),
+                first,
                 CLIENTS,
                 worker,
                 on_round,
                 evaluate=None if test is None else partial(test.measure, model, metrics=settings.metrics),
                 folder=LOGS,
+                checkpoints=checkpoints,
             )
             records = trained.records
 
@@ -119,8 +131,25 @@ def main() -> None:
                 weights=WEIGHTS,
                 tables=[path for path in (ROUNDS, SUMMARY, facts.PARTITION, CLIENTS / "labels.csv") if path.exists()],
                 pictures=[path for path in (PICTURE, PARTITION_PICTURE) if path.exists()],
-                facts={"total_seconds": time.perf_counter() - begin, **facts.partition_figures()},
+                facts={
+                    "total_seconds": time.perf_counter() - begin + checkpoints.seconds_before,
+                    **facts.partition_figures(),
+                },
             )
+
+
+def _figures(record: "RoundRecord", seconds: float) -> dict[str, float]:
+    """What MLflow is told of a round."""
+    figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
+    return figures | {"seconds": seconds}
+
+
+def _earlier(resumed: "Checkpoint | None") -> journal.Earlier | None:
+    """What MLflow is told of the rounds before a checkpoint."""
+    if resumed is None:
+        return None
+    rounds = [_figures(*each) for each in zip(resumed.records, resumed.seconds, strict=True)]
+    return journal.Earlier(resumed.tracking, rounds)
 
 
 def _test_samples(settings: params.Train, manifest: Manifest) -> TestSamples | None:

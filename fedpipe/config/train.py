@@ -60,6 +60,13 @@ class StopAt(Section):
     accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
+class Checkpoint(Section):
+    """How often a training is saved, so that it goes on where it was stopped. No result depends on it."""
+
+    enabled: bool = True
+    seconds: NotNegative = 10.0
+
+
 class Train(ChoosingSection):
     """How the global model is trained."""
 
@@ -87,6 +94,7 @@ class Train(ChoosingSection):
     init: Literal["fresh", "champion"]
     evaluate_every: Annotated[int, Field(ge=0, le=10**6)]
     stop_at: StopAt = StopAt()
+    checkpoint: Checkpoint = Checkpoint()
     keep_best: bool
     seed: Seed
 

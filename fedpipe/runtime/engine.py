@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 
 from fedpipe.errors import PipelineError
 from fedpipe.learning.process import Pass, Process
+from fedpipe.runtime.stopping import held
 from fedpipe.runtime.worker import Worker
 
 # The largest and smallest number of clients that one call of a graph takes, one after the other; and into how many
@@ -65,7 +66,8 @@ class Engine:
         self._get_weights = _at_server(process.get_weights)
         self._executors: dict[int, _Executor] = {}
         self._server = self._executor(min(CHUNK, max(len(group_sizes(cohort)), 1)))
-        self._state = self._server.call(_at_server(process.initialize))
+        self._state = self._before = self._server.call(_at_server(process.initialize))
+        self.rounds = 0  # that ended here
 
     def run_round(self, clients: np.ndarray) -> dict[str, Any]:
         """Runs one round over ``clients`` and returns what its last pass measured, by name.
@@ -76,25 +78,33 @@ class Engine:
         Raises:
           PipelineError: The worker ended, or a client failed (its shard is unreadable, for instance).
         """
-        server, measured = self._server, None
+        server, state, measured = self._server, self._state, None
         for one in self._passes:
-            total = self._sum(one, np.asarray(clients, np.int32))
-            result = server.call(one.update, server.struct(self._state, total))
-            self._state, measured = server.select(result, 0), server.select(result, 1)
+            total = self._sum(one, state, np.asarray(clients, np.int32))
+            result = server.call(one.update, server.struct(state, total))
+            state, measured = server.select(result, 0), server.select(result, 1)
         values = server.fetch(measured)
+        with held():
+            self._before, self._state, self.rounds = self._state, state, self.rounds + 1
         return dict(zip(self._process.measurements, values, strict=True))
 
     def weights(self) -> list[np.ndarray]:
         """The global model's weights, float32 arrays in the model's order."""
         return list(self._server.fetch(self._server.call(self._get_weights, self._state)))
 
-    def state(self) -> list[np.ndarray]:
-        """Every leaf of the server's state, in an order that depends on the process only."""
-        return list(self._server.fetch(self._state))
+    def state(self, before_last: bool = False) -> list[np.ndarray]:
+        """Every leaf of the server's state, in an order that depends on the process only.
+
+        Args:
+          before_last: The state before the last round instead of the one after it.
+        """
+        leaves = self._server.fetch(self._before if before_last else self._state)
+        return [np.asarray(leaf) for leaf in leaves]
 
     def restore(self, state: Sequence[np.ndarray]) -> None:
         """Goes on from what `state` gave."""
         self._state = self._server.value(tuple(state), tff.FederatedType(self._process.server.type, tff.SERVER))
+        self._before = self._state
 
     def close(self) -> None:
         """Lets go of everything on the worker; call it before the worker ends, or after."""
@@ -109,10 +119,10 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _sum(self, one: "_Compiled", clients: np.ndarray) -> Any:
+    def _sum(self, one: "_Compiled", state: Any, clients: np.ndarray) -> Any:
         """The accumulator over all ``clients``, as a value of the executor that has the state."""
         server = self._server
-        message = server.call(one.prepare, self._state)
+        message = server.call(one.prepare, state)
         groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1]) if len(clients) else []
         total: Any = None
         started: deque[tuple[_Executor, Any]] = deque()

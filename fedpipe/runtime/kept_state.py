@@ -1,27 +1,90 @@
 """What clients keep from round to round, a file per client and round, which fedpipe/learning/clients.py writes."""
 
+import hashlib
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 
+_DIGEST_BYTES = 32  # of a SHA-256
+
 
 class KeptState:
-    """The folder of what clients keep, a file per client and round."""
+    """The folder of what clients keep, and which of its files is each client's last one."""
 
-    def __init__(self, folder: Path, clients: int) -> None:
-        """Starts with an empty folder: no client has kept anything yet."""
+    def __init__(self, folder: Path, clients: int, guarded: bool = False) -> None:
+        """Starts with an empty folder: no client has kept anything yet.
+
+        Args:
+          folder: Is cleared.
+          clients: How many clients there are.
+          guarded: Whether files that no round will read again stay until `release`, for the sake of checkpoints.
+        """
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        self._start(folder, np.full(clients, -1, np.int32), np.zeros((clients, _DIGEST_BYTES), np.uint8), guarded)
+
+    def _start(self, folder: Path, last: np.ndarray, digests: np.ndarray, guarded: bool) -> None:
         self.folder = folder.resolve()
-        self.last = np.full(clients, -1, np.int32)  # the round of each client's last file; -1 for none
+        self.last = last  # int32 [clients]: the round of each client's last file; -1 for none
+        self._digests, self._digested = digests, last.copy()  # and the round of the file that each digest is of
+        self._guarded = guarded
+        self._superseded: list[tuple[int, Path]] = []  # the round that made a file superfluous, and the file
+
+    @classmethod
+    def restored(cls, folder: Path, last: np.ndarray, digests: np.ndarray, round_number: int) -> "KeptState":
+        """Goes on after ``round_number`` with ``last`` and `digests` as they were then; `is_whole` comes before."""
+        kept = cls.__new__(cls)
+        kept._start(folder, last.copy(), digests.copy(), guarded=True)
+        for file in folder.iterdir():
+            client, written = map(int, file.name.split("."))
+            if written > round_number:
+                file.unlink()  # of a round that is run again
+            elif written != last[client]:
+                kept._superseded.append((round_number, file))
+        return kept
 
     def ask(self, clients: np.ndarray) -> np.ndarray:
         """What the engine is told of the ``clients`` (ids int32 [n]) of a round: int32 [n, 2], id and last round."""
         return np.stack([clients, self.last[clients]], axis=1)
 
     def advance(self, clients: np.ndarray, round_number: int) -> None:
-        """Notes that ``clients`` have ended a round, and removes the files that no round will read again."""
-        for client in clients[self.last[clients] >= 0]:
-            (self.folder / f"{client}.{self.last[client]}").unlink(missing_ok=True)
+        """Notes that ``clients`` have ended a round, which supersedes their files of earlier rounds."""
+        earlier = clients[self.last[clients] >= 0]
+        self._superseded += [(round_number, self.folder / f"{client}.{self.last[client]}") for client in earlier]
         self.last[clients] = round_number
+        if not self._guarded:
+            self.release(round_number)
+
+    def release(self, round_number: int) -> None:
+        """Removes the files that were superseded in a round up to ``round_number``."""
+        for _, file in [each for each in self._superseded if each[0] <= round_number]:
+            file.unlink(missing_ok=True)
+        self._superseded = [each for each in self._superseded if each[0] > round_number]
+
+    def digests(self) -> np.ndarray:
+        """The SHA-256 of each client's last file, uint8 [clients, 32], zeros for none; the files are on disk then."""
+        for client in np.flatnonzero(self._digested != self.last):
+            self._digests[client] = _digest(self.folder / f"{client}.{self.last[client]}", sync=True)
+        self._digested = self.last.copy()
+        return self._digests
+
+
+def is_whole(folder: Path, last: np.ndarray, digests: np.ndarray) -> bool:
+    """Whether ``folder`` holds the file of each client in ``last``, with the SHA-256 that `digests` gave."""
+    try:
+        return all(
+            (_digest(folder / f"{client}.{last[client]}") == digests[client]).all()
+            for client in np.flatnonzero(last >= 0)
+        )
+    except FileNotFoundError:
+        return False
+
+
+def _digest(file: Path, sync: bool = False) -> np.ndarray:
+    """The SHA-256 of a file, uint8 [32]; with ``sync`` the file is on the disk, too."""
+    with file.open("rb") as opened:
+        if sync:
+            os.fsync(opened.fileno())
+        return np.frombuffer(hashlib.file_digest(opened, "sha256").digest(), np.uint8)

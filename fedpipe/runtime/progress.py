@@ -13,16 +13,22 @@ from fedpipe.runtime.records import RoundRecord
 
 
 @contextmanager
-def reporting(log_file: Path, rounds: int) -> Iterator[Callable[[RoundRecord, float], None]]:
-    """Yields a function that reports a round's record and seconds; ``log_file`` gets one line per round, too."""
+def reporting(log_file: Path, rounds: int, done: int = 0) -> Iterator[Callable[[RoundRecord, float], None]]:
+    """Yields a function that reports a round's record and seconds; ``log_file`` gets one line per round, too.
+
+    Args:
+      log_file: Is written anew, or gets further lines if there are rounds ``done``.
+      rounds: How many there are.
+      done: How many of them an earlier process did.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    handler = logging.FileHandler(log_file, mode="a" if done else "w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("fedpipe.train")
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(handler)
-    bar = tqdm(total=rounds, desc="train", unit="round", disable=not sys.stderr.isatty())
+    bar = tqdm(total=rounds, initial=done, desc="train", unit="round", disable=not sys.stderr.isatty())
     begin = time.perf_counter()
 
     def report(record: RoundRecord, seconds: float) -> None:
@@ -31,7 +37,7 @@ def reporting(log_file: Path, rounds: int) -> Iterator[Callable[[RoundRecord, fl
         bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
         bar.update()
         if bar.disable:
-            left = (time.perf_counter() - begin) / record.round * (rounds - record.round)
+            left = (time.perf_counter() - begin) / (record.round - done) * (rounds - record.round)
             print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
 
     try:
@@ -40,3 +46,8 @@ def reporting(log_file: Path, rounds: int) -> Iterator[Callable[[RoundRecord, fl
         bar.close()
         log.removeHandler(handler)
         handler.close()
+
+
+def say(line: str) -> None:
+    """One line to standard error, above the progress bar if there is one."""
+    tqdm.write(f"train: {line}", file=sys.stderr)

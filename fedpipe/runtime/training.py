@@ -1,7 +1,8 @@
 """The training loop: rounds on an engine, each evaluated if asked for, and reported as it ends."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
+from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
-from fedpipe.runtime.progress import reporting
+from fedpipe.runtime.progress import reporting, say
 from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.stopping import held
 from fedpipe.runtime.worker import Worker
 
 # (weights) -> figures of the global model on test samples, by the name of their column
@@ -48,8 +51,9 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     folder: Path,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Trains from the weights ``first``.
+    """Trains from the weights ``first``, or on from a checkpoint.
 
     Args:
       network: The model.
@@ -61,47 +65,117 @@ def train(
       on_round: Called after each round with its record and its seconds.
       evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
       folder: Where the log goes, and what clients keep from round to round while training runs.
+      checkpoints: Where the training is saved, now and then and when it is stopped, and found; None for nowhere.
 
     Raises:
       PipelineError: A round could not be run, or the weights are not finite any more.
     """
     algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
     task = Task(network, settings, manifest.clients)
-    kept = KeptState(folder / "clients", manifest.clients) if hasattr(algorithm, "client_init") else None
+    kept, resumed = None, checkpoints.found if checkpoints else None
+    if hasattr(algorithm, "client_init"):
+        there = checkpoints.kept_state(manifest.clients) if checkpoints else None
+        kept = there or KeptState(folder / "clients", manifest.clients)
     reader = ClientReader(shards, kept.folder if kept else None)
     process = build_process(task, algorithm, aggregator, first, reader)
     worker.wait_until_ready()
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
     every = settings.evaluate_every if evaluate is not None else 0
-    records: list[RoundRecord] = []
-    best: tuple[float, int, Weights] | None = None
-    reached = None
-    with reporting(folder / "rounds.log", settings.rounds) as report, Engine(process, worker, size) as engine:
-        for number in range(1, settings.rounds + 1):
-            start = time.perf_counter()
+    so_far = _SoFar(resumed)
+    with (
+        reporting(folder / "rounds.log", settings.rounds, len(so_far.records)) as report,
+        Engine(process, worker, size) as engine,
+        _saved_when_stopped(engine, so_far, checkpoints, kept) as save,
+    ):
+        if resumed is not None:
+            engine.restore(resumed.state)
+        while len(so_far.records) < settings.rounds and not _reached(settings, so_far.records):
+            start, number = time.perf_counter(), len(so_far.records) + 1
             clients = np.asarray(cohort(settings, manifest.clients, number), np.int32)
             measured = engine.run_round(kept.ask(clients) if kept else clients)
-            if kept:
-                kept.advance(clients, number)
             figures: dict[str, Any] = {}
+            best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == settings.rounds):
                 weights = _finite(engine.weights())
                 figures = evaluate(weights)
-                if best is None or figures["test_accuracy"] > best[0]:
+                if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
                     best = (figures["test_accuracy"], number, weights)
             record = RoundRecord.of(number, len(clients), measured, process.bytes_down, process.bytes_up, figures)
             seconds = time.perf_counter() - start
-            records.append(record)
+            with held():
+                so_far.add(record, seconds, best)
+                if kept:
+                    kept.advance(clients, number)
             report(record, seconds)
             on_round(record, seconds)
-            target = settings.stop_at.accuracy
-            if target is not None and record.test_accuracy is not None and record.test_accuracy >= target:
-                reached = number
-                break
+            if checkpoints and checkpoints.due():
+                save()
         last = _finite(engine.weights())
-    if best is None or not settings.keep_best:
-        best = (0.0, len(records), last)
+    records = so_far.records
+    reached = len(records) if _reached(settings, records) else None
+    best = so_far.best or (0.0, len(records), last)
     return Trained(last, best[2], best[1], records, reached)
+
+
+class _SoFar:
+    """What a training has come to; it changes only when a round is whole."""
+
+    def __init__(self, resumed: Checkpoint | None) -> None:
+        self.records = list(resumed.records) if resumed else []
+        self.seconds = list(resumed.seconds) if resumed else []
+        self.best = resumed.best if resumed else None
+        self._resumed = len(self.records)
+
+    def add(self, record: RoundRecord, seconds: float, best: tuple[float, int, Weights] | None) -> None:
+        """Adds a round."""
+        self.records.append(record)
+        self.seconds.append(seconds)
+        self.best = best
+
+    def checkpoint(self, engine: Engine) -> Checkpoint:
+        """The training after the last whole round; the engine may be one round further."""
+        ahead = self._resumed + engine.rounds - len(self.records)
+        return Checkpoint(list(self.records), list(self.seconds), engine.state(before_last=ahead == 1), self.best)
+
+
+@contextmanager
+def _saved_when_stopped(
+    engine: Engine, so_far: _SoFar, checkpoints: Checkpoints | None, kept: KeptState | None
+) -> Iterator[Callable[[], None]]:
+    """Yields a function that saves the training; saves it also when the block is stopped by a signal.
+
+    A save that fails is said and does not end the training, which can do without.
+    """
+    saved = len(so_far.records)
+
+    def save() -> None:
+        nonlocal saved
+        if checkpoints is None or not checkpoints.enabled or len(so_far.records) == saved:
+            return
+        try:
+            with checkpoints.timed():
+                checkpoints.save(so_far.checkpoint(engine), kept)
+            saved = len(so_far.records)
+        except OSError as error:
+            say(f"the checkpoint after round {len(so_far.records)} could not be written: {error.strerror or error}")
+
+    try:
+        yield save
+    except KeyboardInterrupt:
+        try:
+            save()
+        except PipelineError as error:
+            say(f"the last rounds could not be saved: {error}")
+        if saved and checkpoints is not None and checkpoints.enabled:
+            say(f"stopped; run it again to go on after round {saved}")
+        raise
+
+
+def _reached(settings: Train, records: Sequence[RoundRecord]) -> bool:
+    """Whether the last round has the test accuracy at which training ends."""
+    target = settings.stop_at.accuracy
+    accuracy = records[-1].test_accuracy if records else None
+    return target is not None and accuracy is not None and accuracy >= target
 
 
 def _finite(weights: Weights) -> Weights:

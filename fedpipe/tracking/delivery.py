@@ -61,6 +61,9 @@ class Store(Protocol):
     def log(self, run_id: str, event: Event, folder: Path) -> None:
         """Logs all that ``event`` holds; paths in it are below ``folder``."""
 
+    def last_step(self, run_id: str, metric: str) -> int:
+        """The highest step for which the run has a metric; -1 if there is none."""
+
     def machine_metrics(self) -> dict[str, float]:
         """What the machine is doing now: CPU, memory, disk, network."""
 
@@ -81,7 +84,10 @@ def ship(journal: Journal, store: Store) -> Delivery:
         if not delivery.run_id:
             delivery.run_id = _find_run(journal, event, store)
             delivery.run_name = store.run_name(delivery.run_id)
-        store.log(delivery.run_id, event, journal.path)
+            # Rounds are logged in their order, so a run that has n of them has the first n.
+            delivery.rounds_before = store.last_step(delivery.run_id, facts.ROUND_METRIC) if "run" in event else 0
+        if event["event"] != "metrics" or event["step"] > delivery.rounds_before:
+            store.log(delivery.run_id, event, journal.path)
         delivery.offset, delivery.done, delivery.trouble = offset, event["event"] == "end", ""
         journal.save(delivery)
     if is_complete and not delivery.done:
@@ -94,9 +100,10 @@ def ship(journal: Journal, store: Store) -> Delivery:
 
 def _find_run(journal: Journal, first: Event, store: Store) -> str:
     """The run that ``journal`` is about, made if need be."""
-    own = store.run_of_journal(journal.name, first["experiment"])
+    name = first.get("run", journal.name)
+    own = store.run_of_journal(name, first["experiment"])
     if first["event"] == "start":
-        return own or store.create_run(journal.name, first)
+        return own or store.create_run(name, first)
     # A run of the evaluation's own is one whose rebuilding was cut short: do it again.
     trained = (
         None if own else store.run_of_weights(first["sha256"], first["experiment"], first.get("dvc_experiment", ""))
@@ -209,21 +216,23 @@ class _Samples:
 
     def __init__(self) -> None:
         self._due = 0.0
-        self._taken = 0
+        self._step = -1  # not known
         self._waiting: list[Event] = []
 
     def take(self, store: Store) -> None:
         """Takes a sample if it is time."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _SAMPLE_SECONDS
-            self._waiting.append(facts.round_metrics(self._taken, store.machine_metrics()))
-            self._taken += 1
+            self._waiting.append(facts.round_metrics(0, store.machine_metrics()))
 
     def log(self, delivery: Delivery, store: Store) -> None:
-        """Logs the samples to the run."""
+        """Logs the samples to the run, after those that earlier processes took."""
+        if self._waiting and self._step < 0:
+            self._step = store.last_step(delivery.run_id, next(iter(self._waiting[0]["metrics"]))) + 1
         while self._waiting:
-            store.log(delivery.run_id, self._waiting[0], Path())
+            store.log(delivery.run_id, self._waiting[0] | {"step": self._step}, Path())
             self._waiting.pop(0)
+            self._step += 1
 
 
 def _deliver_older(journal: Journal, store: Store) -> None:

@@ -26,7 +26,11 @@ SUMMARY = Path("metrics/training.json")
 PARTITION = Path("metrics/partition.json")
 
 WEIGHTS_TAG = "fedpipe.weights_sha256"
+FAILURE_TAG = "fedpipe.failure"
+RESUMED_TAG = "fedpipe.resumed"
 EXPERIMENT_TAG = "fedpipe.experiment"
+ROUND_METRIC = "loss"  # that every round has
+_DECIDE_NOTHING = "train.checkpoint."  # params that may change from one process of a training to the next
 # What the pipeline itself writes is no change of the code: DVC deletes outputs before it makes them again.
 _OUTPUTS = ("dvc.lock", "metrics", "plots", "models", "data", "logs")
 
@@ -121,7 +125,7 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     tags |= git_facts() | {"fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
     tags["fedpipe.pool_version"] = str(pool.version(pool.read_ledger()))
     tags |= flatten(started.get("environment", {}), "environment.")
-    name = started["name"]
+    params, name = flatten(read_yaml(PARAMS_FILE)), started["name"]
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial
         name = f"{trial}: {name}"
@@ -131,7 +135,7 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
         "experiment": experiment(dataset["name"]),
         "name": name,
         "dataset": {key: str(dataset[key]) for key in ("name", "digest", "source")},
-        "params": flatten(read_yaml(PARAMS_FILE)),
+        "params": {key: value for key, value in params.items() if not key.startswith(_DECIDE_NOTHING)},
         "tags": tags,
         "files": dict(files),
     }
@@ -178,6 +182,23 @@ def results(
     return event
 
 
+def resumed(event: Event, journal: str, after: int) -> Event:
+    """A `start` as that of a run that MLflow may know already, and whose first rounds were measured before.
+
+    Args:
+      event: What `start` gave.
+      journal: The name of the journal that opened the run.
+      after: The last round that was done before.
+    """
+    return event | {"run": journal, "tags": event["tags"] | {RESUMED_TAG: f"after round {after}"}}
+
+
+def same_run(event: Event) -> str:
+    """A SHA-256 of what a run cannot change once it is opened: of its params and its experiment."""
+    fixed = [event["experiment"], event["params"], event["tags"].get(EXPERIMENT_TAG, "")]
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
 def end(status: str, reason: str = "") -> Event:
     """The event that closes a run.
 
@@ -185,7 +206,7 @@ def end(status: str, reason: str = "") -> Event:
       status: MLflow's: ``FINISHED``, ``FAILED`` or ``KILLED``; empty leaves the run's as it is.
       reason: What went wrong, in a sentence.
     """
-    return {"event": "end", "time": now(), "status": status, "tags": {"fedpipe.failure": reason} if reason else {}}
+    return {"event": "end", "time": now(), "status": status, "tags": {FAILURE_TAG: reason} if reason else {}}
 
 
 def find(sha256: str) -> Event:

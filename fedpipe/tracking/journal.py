@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fedpipe.atomic import naming
+from fedpipe.errors import stopped_by
 from fedpipe.tracking import facts
 from fedpipe.tracking.facts import Event, results
 from fedpipe.tracking.outbox import Journal, locked, outbox, project, shown_uri
@@ -37,7 +39,7 @@ class Writer:
     """A journal in the making, and the follower that delivers it."""
 
     def __init__(self, kind: str) -> None:
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{kind}-{os.getpid()}"
+        name = self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{kind}-{os.getpid()}"
         # Hidden until `publish`, so that nobody delivers a journal without its beginning.
         self._hidden = outbox() / f".{name}"
         self._hidden.mkdir(parents=True)
@@ -140,12 +142,34 @@ def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-class TrainingRecord:
-    """A training in MLflow, from the start of the with block to its end."""
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier process did of a training that goes on now."""
 
-    def __init__(self, started: Mapping[str, Any]) -> None:
+    identity: Mapping[str, str]  # as `TrainingRecord.identity` was then
+    rounds: Sequence[Mapping[str, float]]  # what `TrainingRecord.log_round` was told of rounds 1, 2, ...
+
+
+class TrainingRecord:
+    """A training in MLflow, from the start of the with block to its end.
+
+    One that goes on continues its run, unless params were changed, which a run cannot: then it is another run. The
+    rounds before are told once more; delivery leaves out what the run has.
+    """
+
+    identity: Mapping[str, str]  # says which run this is, for a process that goes on with the training
+
+    def __init__(self, started: Mapping[str, Any], earlier: Earlier | None) -> None:
         self._writer = Writer("training")
-        self._writer.add(facts.start(started, self._writer.keep({"": [facts.PARAMS_FILE]})))
+        event = facts.start(started, self._writer.keep({"": [facts.PARAMS_FILE]}))
+        self.identity = {"journal": self._writer.name, "params": facts.same_run(event)}
+        if earlier is not None:
+            if earlier.identity.get("params") == self.identity["params"]:
+                self.identity = earlier.identity
+            event = facts.resumed(event, self.identity["journal"], len(earlier.rounds))
+        self._writer.add(event)
+        for number, metrics in enumerate(earlier.rounds if earlier else (), start=1):
+            self._writer.add(facts.round_metrics(number, metrics))
 
     def __enter__(self) -> "TrainingRecord":
         self._writer.publish()
@@ -180,7 +204,7 @@ class TrainingRecord:
         if error is None:
             self._writer.add(facts.end("FINISHED"))
         elif isinstance(error, KeyboardInterrupt):
-            self._writer.add(facts.end("KILLED", "stopped by Ctrl-C"))
+            self._writer.add(facts.end("KILLED", stopped_by(error)))
         else:
             self._writer.add(facts.end("FAILED", f"{type(error).__name__}: {error}"))
         self._writer.close()
@@ -190,7 +214,7 @@ class _Untracked(TrainingRecord):
     """The same with ``FEDPIPE_TRACKING=off``: nothing is written, nothing is started."""
 
     def __init__(self) -> None:
-        pass
+        self.identity = {}
 
     def __enter__(self) -> "_Untracked":
         return self
@@ -205,15 +229,19 @@ class _Untracked(TrainingRecord):
         pass
 
 
-def record_training(started: Mapping[str, Any]) -> TrainingRecord:
-    """A context manager that records one training; see `fedpipe.tracking.facts.start` for ``started``.
+def record_training(started: Mapping[str, Any], earlier: Earlier | None = None) -> TrainingRecord:
+    """A context manager that records one training.
 
     The run ends as FINISHED; as FAILED when the block raises, as KILLED after Ctrl-C or ``kill -9``.
+
+    Args:
+      started: As for `fedpipe.tracking.facts.start`.
+      earlier: What was done of it before, if it goes on from a checkpoint.
 
     Raises:
       PipelineError: params.yaml cannot be read.
     """
-    return TrainingRecord(started) if _is_on() else _Untracked()
+    return TrainingRecord(started, earlier) if _is_on() else _Untracked()
 
 
 def record_evaluation(

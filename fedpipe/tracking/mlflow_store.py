@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
-from fedpipe.tracking.facts import EXPERIMENT_TAG, WEIGHTS_TAG, Event
+from fedpipe.tracking.facts import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.outbox import store_uri
 from fedpipe.tracking.sqlite_store import file_of
 
@@ -86,9 +86,16 @@ class MlflowStore:
         with translated():
             return self._client.get_run(run_id).info.run_name
 
+    def last_step(self, run_id: str, metric: str) -> int:
+        """The highest step for which the run has a metric; -1 if there is none."""
+        with translated():
+            return max((one.step for one in self._client.get_metric_history(run_id, metric)), default=-1)
+
     def log(self, run_id: str, event: Event, folder: Path) -> None:
         """Logs all that ``event`` holds; idempotent."""
         with translated():
+            if "run" in event:
+                self._reopen(run_id)
             self._log_values(run_id, event)
             if dataset := event.get("dataset"):
                 self._log_dataset(run_id, dataset)
@@ -126,6 +133,12 @@ class MlflowStore:
 
         # Not started: its thread would give up the first time that the server is down.
         return SystemMetricsMonitor(run_id=None, tracking_uri=self._uri)
+
+    def _reopen(self, run_id: str) -> None:
+        """Makes a run that has ended one that goes on."""
+        self._client.update_run(run_id, status="RUNNING")
+        if FAILURE_TAG in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, FAILURE_TAG)
 
     def _log_values(self, run_id: str, event: Event) -> None:
         """Metrics, params and tags, in one call where they fit into one."""

@@ -68,6 +68,7 @@ class Delivery:
     """How far a journal has been delivered: bytes of events.jsonl, and what became of it."""
 
     offset: int = 0
+    rounds_before: int = 0  # that the run had when this journal was begun with
     run_id: str = ""
     run_name: str = ""
     done: bool = False

@@ -59,6 +59,10 @@ class FakeStore:
     def machine_metrics(self):
         return {}
 
+    def last_step(self, run_id, metric):
+        logged = [event for run, event in self.logged if run == run_id]
+        return max((event["step"] for event in logged if metric in event.get("metrics", {})), default=-1)
+
     def log(self, run_id, event, folder):
         time.sleep(0.001)
         trouble = self.troubles.pop(0) if self.troubles else None
@@ -96,6 +100,61 @@ def record(rounds: int = 2) -> Journal:
             run.log_round(number, {"loss": 1 / number})
         run.log_results(Path("weights"), tables=[facts.ROUNDS], facts={"seconds": 1, "note": "x"})
     return pending()[-1]
+
+
+def killed(rounds: int, earlier: journal.Earlier | None = None) -> dict[str, str]:
+    """Records a training that is killed after ``rounds`` rounds; returns its run's identity."""
+    run = journal.record_training(STARTED, earlier)
+    run.__enter__()
+    for number in range(len(earlier.rounds) + 1 if earlier else 1, rounds + 1):
+        run.log_round(number, {"loss": 1 / number})
+    run._writer._events.close()  # as the kernel does
+    return dict(run.identity)
+
+
+def resume(identity: dict[str, str], after: int) -> journal.Earlier:
+    return journal.Earlier(identity, [{"loss": 1 / number} for number in range(1, after + 1)])
+
+
+def test_a_resumed_training_goes_on_in_its_run_with_each_round_once(project):
+    store = FakeStore()
+    identity = killed(5)
+    identity = killed(7, resume(identity, 3))
+    with journal.record_training(STARTED, resume(identity, 6)) as run:
+        for number in (7, 8):
+            run.log_round(number, {"loss": 1 / number})
+    for each in pending():
+        ship(each, store)
+    assert {run for run, _ in store.logged} == {"run 0"}
+    steps = [event["step"] for _, event in store.logged if event["event"] == "metrics"]
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8]
+    ends = [event["status"] for _, event in store.logged if event["event"] == "end"]
+    assert ends == ["KILLED", "KILLED", "FINISHED"]
+
+
+def test_a_resumed_training_whose_run_is_gone_gets_one_with_all_rounds(project):
+    identity = killed(5)
+    resumed = killed(6, resume(identity, 4))
+    assert resumed == identity
+    store = FakeStore()
+    ship(pending()[-1], store)
+    assert store.made == {identity["journal"]: "run 0"}
+    assert [event["step"] for _, event in store.logged if event["event"] == "metrics"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_with_other_params_a_resumed_training_is_another_run(project):
+    identity = killed(5)
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("    seconds: 10 ", "    seconds: 20 "))
+    assert killed(6, resume(identity, 4)) == identity  # 'train.checkpoint' is none of the run's params
+    params.write_text(params.read_text().replace("  rounds: 10", "  rounds: 20"))
+    assert killed(6, resume(identity, 4)) != identity
+    store = FakeStore()
+    for each in pending():
+        ship(each, store)
+    assert len(store.made) == 2
+    steps = [event["step"] for run, event in store.logged if run == "run 1" and event["event"] == "metrics"]
+    assert steps == [1, 2, 3, 4, 5, 6]
 
 
 keys = st.text("abc_", min_size=1, max_size=3)

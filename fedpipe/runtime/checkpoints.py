@@ -1,0 +1,252 @@
+"""Checkpoints: a training that is stopped or killed goes on from the last one, to the same bits.
+
+    logs/train/checkpoints/round-000012.safetensors    the last two that were saved
+
+A checkpoint holds all that a round leaves to the next one: each leaf of the server's state, the records so far, the
+best weights so far, and which files of what clients keep are theirs. Its one JSON key of metadata holds a digest of
+everything else, by which damage is noticed, and the key of the training (training_key.py). The folder is no output of
+DVC, which would delete it, and no input.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fedpipe.atomic import atomic_file
+from fedpipe.config.train import Train
+from fedpipe.networks.network import Weights
+from fedpipe.runtime.kept_state import KeptState, is_whole
+from fedpipe.runtime.progress import say
+from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.training_key import Key, differences
+
+_METADATA_KEY = "fedpipe"  # one key only: safetensors does not keep the order of several
+_KEPT = 2  # checkpoints; the older one is for the case that the newer one is damaged
+_SHARE = 0.05  # of a training's time that saving may take
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after a round."""
+
+    records: list[RoundRecord]  # of all rounds so far
+    seconds: list[float]  # that each of them took
+    state: list[np.ndarray]  # the leaves of the server's state
+    best: tuple[float, int, Weights] | None = None  # test accuracy, round and weights, with 'train.keep_best'
+    last: np.ndarray | None = None  # int32 [clients]: the round in which each client last kept something, or -1
+    digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of what it kept then
+    tracking: Mapping[str, str] = field(default_factory=dict)  # which run of MLflow it is
+
+    @property
+    def round(self) -> int:
+        """The round after which this is."""
+        return len(self.records)
+
+    def is_one_of(self, settings: Train) -> bool:
+        """Whether a training of ``settings.rounds`` rounds passes through this; others are taken to be the same.
+
+        The last round is evaluated whatever its number, so what was the last round may not be one on the way.
+        """
+        every, last = settings.evaluate_every, self.records[-1]
+        evaluated = bool(every) and (self.round % every == 0 or self.round == settings.rounds)
+        return self.round <= settings.rounds and evaluated == (last.test_accuracy is not None)
+
+
+class _Unusable(Exception):
+    """Why a file is no checkpoint to go on from, as what follows its path and ``is``."""
+
+
+class Checkpoints:
+    """The checkpoints of a training in a folder.
+
+    Use as a context manager, which keeps other trainings out of the folder, and looks for a checkpoint to go on from:
+    ``found``. When the block ends without an error, the outputs stand, and all checkpoints are removed.
+    """
+
+    def __init__(self, folder: Path, key: Key, settings: Train) -> None:
+        """Checkpoints in ``folder``/checkpoints of the training that has this key."""
+        self.kept_folder = folder / "clients"  # what clients keep
+        self._folder = folder / "checkpoints"
+        self._key, self._settings = key, settings
+        self.found: Checkpoint | None = None
+        self._rounds: list[int] = []  # of this training's checkpoints in the folder, ascending
+        self._saved_at, self._cost = time.monotonic(), 0.0
+        self.tracking: Mapping[str, str] = {}  # goes into each checkpoint
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the training is to be saved at all (``train.checkpoint.enabled``)."""
+        return self._settings.checkpoint.enabled
+
+    @property
+    def seconds_before(self) -> float:
+        """How long the rounds took that earlier processes did."""
+        return sum(self.found.seconds) if self.found else 0.0
+
+    def latest(self) -> Checkpoint | None:
+        """The last whole checkpoint of this training; says which one that is, or why an existing one is not used."""
+        found: Checkpoint | None = None
+        if not self.enabled:
+            return None
+        for path in sorted(self._folder.glob("round-*.safetensors"), reverse=True):
+            try:
+                one = self._usable(path)
+            except _Unusable as reason:
+                if found is None:
+                    say(f"{path} is {reason}")
+                continue
+            self._rounds.insert(0, one.round)
+            found = found or one
+        if found is not None:
+            say(f"goes on with round {found.round + 1} of {self._settings.rounds}, after {self._path(found.round)}")
+        elif any(self._folder.glob("round-*.safetensors")):
+            say("starts anew with round 1")
+        return found
+
+    def due(self) -> bool:
+        """Whether it is time to save: some seconds after the last time, so many that saving is a small share."""
+        pause = max(self._settings.checkpoint.seconds, self._cost / _SHARE)
+        return self.enabled and time.monotonic() - self._saved_at >= pause
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Counts what is done in the block as the cost of a save, from which `due` computes when the next one is."""
+        start = time.monotonic()
+        yield
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - start
+
+    def save(self, checkpoint: Checkpoint, kept: KeptState | None) -> None:
+        """Writes ``checkpoint``, and removes all but the last two and what only earlier ones would read.
+
+        Raises:
+          OSError: It cannot be written; those that were there are still there.
+        """
+        if kept is not None:
+            checkpoint = replace(checkpoint, last=kept.last, digests=kept.digests())
+        with atomic_file(self._path(checkpoint.round)) as partial:
+            partial.write_bytes(_to_bytes(replace(checkpoint, tracking=self.tracking), self._key))
+        _sync(self._folder)
+        self._rounds = [*(each for each in self._rounds if each != checkpoint.round), checkpoint.round][-_KEPT:]
+        for path in set(self._folder.iterdir()) - {self._path(each) for each in self._rounds}:
+            path.unlink()
+        if kept is not None:
+            kept.release(self._rounds[0])
+
+    def kept_state(self, clients: int) -> KeptState:
+        """What clients keep, as ``found`` left it or before the first round."""
+        found = self.found
+        if found is None or found.last is None or found.digests is None:
+            return KeptState(self.kept_folder, clients, guarded=self.enabled)
+        return KeptState.restored(self.kept_folder, found.last, found.digests, found.round)
+
+    def __enter__(self) -> "Checkpoints":
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._folder.with_name("training.lock"), os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waits for another training that writes to {self._folder.parent}")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.found = self.latest()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self.enabled:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.kept_folder, ignore_errors=True)
+        os.close(self._lock)
+
+    def _path(self, round_number: int) -> Path:
+        return self._folder / f"round-{round_number:06d}.safetensors"
+
+    def _usable(self, path: Path) -> Checkpoint:
+        """The checkpoint in a file. Raises `_Unusable`."""
+        try:
+            one, key = _from_file(path)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            raise _Unusable("damaged") from None
+        if other := differences(key, self._key):
+            raise _Unusable(f"of another training, which differs in {', '.join(other)}")
+        if not one.is_one_of(self._settings):
+            raise _Unusable(f"not on the way to {self._settings.rounds} rounds")
+        if one.last is not None and one.digests is not None and not is_whole(self.kept_folder, one.last, one.digests):
+            raise _Unusable(f"without the files of {self.kept_folder} that it needs")
+        return one
+
+
+def _to_bytes(checkpoint: Checkpoint, key: Key) -> bytes:
+    tensors = {f"state.{index:04d}": leaf for index, leaf in enumerate(checkpoint.state)}
+    best: list[Any] | None = None
+    if checkpoint.best is not None:
+        *best, weights = checkpoint.best
+        tensors |= {f"best.{index:04d}": weight for index, weight in enumerate(weights)}
+    if checkpoint.last is not None and checkpoint.digests is not None:
+        tensors |= {"kept.last": checkpoint.last, "kept.digests": checkpoint.digests}
+    said: dict[str, Any] = {
+        "key": key,
+        "records": [asdict(record) for record in checkpoint.records],
+        "seconds": checkpoint.seconds,
+        "best": best,
+        "tracking": dict(checkpoint.tracking),
+    }
+    said["digest"] = _digest(tensors, said)
+    return save({name: np.asarray(tensor) for name, tensor in tensors.items()}, {_METADATA_KEY: json.dumps(said)})
+
+
+def _from_file(path: Path) -> tuple[Checkpoint, Key]:
+    """A checkpoint and its training's key. Raises what comes of damage: SafetensorError, KeyError, ValueError, ..."""
+    with safe_open(str(path), framework="numpy") as file:
+        said = json.loads(file.metadata()[_METADATA_KEY])
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    digest = said.pop("digest")
+    if digest != _digest(tensors, said):
+        raise ValueError("the digest is of another content")
+
+    def named(kind: str) -> list[np.ndarray]:
+        return [tensor for name, tensor in tensors.items() if name.startswith(f"{kind}.")]
+
+    checkpoint = Checkpoint(
+        records=[RoundRecord(**record) for record in said["records"]],
+        seconds=said["seconds"],
+        state=named("state"),
+        best=None if said["best"] is None else (*said["best"], named("best")),
+        last=tensors.get("kept.last"),
+        digests=tensors.get("kept.digests"),
+        tracking=said["tracking"],
+    )
+    return checkpoint, said["key"]
+
+
+def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
+    """A SHA-256 over tensors and metadata."""
+    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = np.asarray(tensors[name])
+        found.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        found.update(tensor.tobytes())
+    return found.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Puts the names of a folder's files on the disk; the files themselves are there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM as exceptions, and blocks that they do not cut in two."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end; ``number`` is the signal that asked."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """While the block runs, SIGINT, SIGTERM and SIGHUP raise `Stopped`, each unless it is ignored (as by ``nohup``).
+
+    SIGINT is among them because asyncio puts a handler of its own in the place of Python's, which then waits for a call
+    to the worker to end. Only Ctrl-C counts more than once: a service manager may send the others several times,
+    and the later ones must not disturb what the first one brings about.
+    """
+    came: set[int] = set()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT or number not in came:
+            came.add(number)
+            raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """A signal that comes while the block runs takes effect at the block's end; keep such blocks short."""
+    if threading.current_thread() is not threading.main_thread():  # which signals do not reach
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    callables = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in callables:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in callables.items():
+            signal.signal(number, handler)
+        for each in came[:1]:
+            callables[signal.Signals(each)](each, None)

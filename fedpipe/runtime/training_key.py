@@ -1,0 +1,112 @@
+"""What a training's bits depend on, so that a checkpoint goes on only where it leads to the same bits.
+
+The number of rounds is not part of it: a training of more rounds begins as one of fewer.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.networks.network import Weights
+from fedpipe.pinning import PINNED
+from fedpipe.provenance import library_versions
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# The code that decides what a training computes, below fedpipe/; of each choice, only the chosen file is added.
+CODE = (
+    "datasets/idx.py",
+    "datasets/raw.py",
+    "datasets/shards.py",
+    "evaluation",
+    "launch.py",
+    "lazy.py",
+    "learning",
+    "metrics",
+    "networks",
+    "pinning.py",
+    "runtime",
+    "seeds.py",
+)
+
+Key = dict[str, Any]  # part -> its digest or its values, as JSON has them
+
+
+def training_key(settings: Train, manifest: Manifest, first: Weights, tests: TestSamples | None) -> Key:
+    """The key of a training.
+
+    Args:
+      settings: Section train of params.yaml.
+      manifest: What the shards hold.
+      first: The weights before the first round.
+      tests: What rounds are evaluated on; None if none is.
+    """
+    return {
+        "params": _params(settings),
+        "shards": manifest.digest,
+        "first weights": _digest(first),
+        "test samples": None if tests is None else _test_digest(tests),
+        "code": code_digest(chosen_code(settings)),
+        "libraries": {"python": platform.python_version(), **library_versions(), **PINNED},
+    }
+
+
+def differences(one: Key, other: Key) -> list[str]:
+    """The names of the parts in which two keys differ; those of single params among them."""
+    if not isinstance(one.get("params"), dict) or not isinstance(other.get("params"), dict):
+        return ["params"]
+    names = sorted({*one, *other} - {"params"})
+    params = sorted({*one["params"], *other["params"]})
+    return [f"train.{name}" for name in params if one["params"].get(name) != other["params"].get(name)] + [
+        name for name in names if one.get(name) != other.get(name)
+    ]
+
+
+def chosen_code(settings: Train) -> list[str]:
+    """`CODE`, and the file of each choice: paths below fedpipe/."""
+    chosen = [
+        f"{registry.package.split('.')[1]}/{getattr(settings, key)}.py" for key, registry in Train.CHOICES.items()
+    ]
+    return [*CODE, *chosen]
+
+
+def code_digest(paths: Sequence[str]) -> str:
+    """The SHA-256 over the Python files at ``paths`` below fedpipe/, folders with all that is in them."""
+    files = sorted(file for path in paths for file in _files(PACKAGE / path))
+    found = hashlib.sha256()
+    for file in files:
+        found.update(f"{file.relative_to(PACKAGE)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return path.rglob("*.py") if path.is_dir() else [path]
+
+
+def _params(settings: Train) -> dict[str, Any]:
+    """The values that matter: without ``rounds`` and ``checkpoint``, and without sections that are not chosen."""
+    names = {name for registry in Train.CHOICES.values() for name in registry.names}
+    unused = names - {getattr(settings, key) for key in Train.CHOICES} | {"rounds", "checkpoint"}
+    values: dict[str, Any] = json.loads(json.dumps(settings.model_dump()))
+    return {name: value for name, value in values.items() if name not in unused}
+
+
+def _test_digest(tests: TestSamples) -> str:
+    of_clients = Manifest.read(tests.client_tests).digest if tests.client_tests else ""
+    said = f"{_digest([tests.images, tests.labels])} {of_clients} {tests.clients} {tests.batch_size}"
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _digest(arrays: Iterable[np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str} {array.shape}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
