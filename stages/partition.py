@@ -7,6 +7,7 @@ from pathlib import Path
 from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import atomic_file, atomic_folder
+from fedpipe.command_line import without_arguments
 from fedpipe.datasets import pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
@@ -87,7 +88,8 @@ def main() -> None:
         f"in {CLIENTS}{tests_said}",
         file=sys.stderr,
     )
+    params.require_unchanged(settings)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(without_arguments(main))

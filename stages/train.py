@@ -10,6 +10,7 @@ from pathlib import Path
 from fedpipe import config as params
 from fedpipe import pinning, provenance
 from fedpipe.atomic import write_text
+from fedpipe.command_line import without_arguments
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import run_stage
 from fedpipe.runtime import cohort, initial
@@ -42,7 +43,7 @@ def main() -> None:
         check_image_size(settings.model, manifest.image_shape)
         verify_shards(CLIENTS, manifest)
         title = f"{settings.model}, {manifest.dataset}, {manifest.clients} clients, {settings.rounds} rounds"
-        with journal.record_training(_started(manifest, start)) as run:
+        with journal.record_training(_started(settings, manifest, start)) as run:
 
             def on_round(record: RoundRecord, seconds: float) -> None:
                 figures = asdict(record)
@@ -71,12 +72,15 @@ def main() -> None:
                 pictures=[path for path in (PICTURE, PARTITION_PICTURE) if path.exists()],
                 facts={"total_seconds": time.perf_counter() - begin, **facts.partition_figures()},
             )
+    params.require_unchanged(settings)
 
 
-def _started(manifest: Manifest, start: str) -> dict[str, object]:
+def _started(settings: params.Train, manifest: Manifest, start: str) -> dict[str, object]:
     """What MLflow is told before the first round."""
+    made_with = facts.recorded_params("download", "partition") | {"train": params.used(settings)}
     return {
-        "name": facts.run_name(params.read_yaml(params.PARAMS_FILE)),
+        "name": facts.run_name(made_with),
+        "params": made_with,
         "dataset": {"name": manifest.dataset, "digest": manifest.digest, "source": str(CLIENTS)},
         "tags": {"fedpipe.data_sha256": manifest.digest, "fedpipe.init": start},
         "environment": provenance.collect(),
@@ -84,4 +88,4 @@ def _started(manifest: Manifest, start: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(without_arguments(main))

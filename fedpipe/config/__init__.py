@@ -5,7 +5,7 @@ Each stage asks for its own section with `load`; nothing after that checks a par
 
 from fedpipe.config.download import DatasetName, Download, IdxFiles, OwnDataset, PinnedFile, Sources
 from fedpipe.config.judge import Evaluate, McNemar, Promote
-from fedpipe.config.loading import PARAMS_FILE, SECTIONS, load, parse_yaml, read_yaml
+from fedpipe.config.loading import PARAMS_FILE, SECTIONS, check, load, parse_yaml, read_yaml, require_unchanged, used
 from fedpipe.config.partition import QUANTITY_NAMES, SCHEME_NAMES, Concept, Features, Partition
 from fedpipe.config.train import MODEL_NAMES, Optimizer, Train
 
@@ -29,7 +29,10 @@ __all__ = [
     "Promote",
     "Sources",
     "Train",
+    "check",
     "load",
     "parse_yaml",
     "read_yaml",
+    "require_unchanged",
+    "used",
 ]

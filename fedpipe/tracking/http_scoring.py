@@ -8,7 +8,7 @@ from pathlib import Path
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.connection import configure
 from fedpipe.tracking.outbox import store_uri
-from fedpipe.tracking.registry import require_champion
+from fedpipe.tracking.registry import kept_model, require_champion
 
 _HOST = "127.0.0.1"
 
@@ -20,16 +20,17 @@ def serve(dataset: str, port: int) -> None:
     starts one child, which the kernel ends with it (MLflow sets PR_SET_PDEATHSIG).
 
     Raises:
-      PipelineError: There is no champion, the port is taken, or MLflow cannot be reached.
+      PipelineError: There is no champion, its weights are not those registered, the port is taken, or MLflow cannot be
+        reached.
     """
     version = require_champion(dataset)
     _require_free(port)
+    model = str(kept_model(version))  # MLflow would serve whatever the store has, without a look at its SHA-256
     configure()
     # MLflow looks its server up on the PATH; this interpreter's need not be there.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": store_uri(), "MLFLOW_REGISTRY_URI": store_uri()}
     print(f"{version}: POST images to http://{_HOST}:{port}/invocations (Ctrl-C ends it)", flush=True)
-    model = f"models:/{version.name}/{version.number}"
     where = ["--host", _HOST, "--port", str(port), "--workers", "1", "--env-manager", "local"]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, *where], environment)
 
