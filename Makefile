@@ -27,7 +27,7 @@ env: ## make .venv hold exactly what requirements.lock names; PYTHON=... says wh
 lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRADE=1 takes the newest versions
 	@./environment.sh lock
 
-repro: env ## run what changed of the pipeline: download, partition, train, evaluate
+repro: env ## check params.yaml, then run what changed of the pipeline: download, partition, train, evaluate
 	@.venv/bin/python -m operations.check_params
 	@echo "repro: running the stages whose code, params or inputs changed"
 	@.venv/bin/dvc repro || { code=$$?; .venv/bin/python -m fedpipe.outputs.restore; exit $$code; }

@@ -1,17 +1,21 @@
-"""``python -m operations.check_params``: check the whole of params.yaml, as every stage does when it starts.
+"""``python -m operations.check_params``: checks all of params.yaml, the sections that no stage reads too.
 
-`make repro` calls it before DVC. DVC looks for the files that params.yaml names, such as
-fedpipe/partitioners/<partition.scheme>.py, before any stage can say what is wrong with a name.
+A stage checks the file when it runs. With nothing to run, a mistake would pass unseen, so `make repro` checks it first.
 """
 
-from fedpipe import config as params
+from fedpipe import config
+from fedpipe.command_line import without_arguments
 from fedpipe.errors import run_stage
 
 
 def main() -> None:
-    """Ends with the sentence of `params.load` if something is wrong."""
-    params.load(params.Partition)
+    """Says nothing if the file is right.
+
+    Raises:
+      PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
+    """
+    config.check()
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(without_arguments(main))

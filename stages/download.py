@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from fedpipe.atomic import staged_files
-from fedpipe.config import Download, UserDataset, load
+from fedpipe.command_line import without_arguments
+from fedpipe.config import Download, UserDataset, load, require_unchanged
 from fedpipe.datasets.raw import DATASET_FILE, describe
 from fedpipe.datasets.sources.addresses import sources
 from fedpipe.datasets.sources.checksums import is_whole
@@ -35,6 +36,7 @@ def _download(params: Download) -> None:
         _user_dataset(params.idx, params)
     else:
         _published(PUBLISHED[params.dataset], params)
+    require_unchanged(params)
 
 
 def _published(dataset: Dataset, params: Download) -> None:
@@ -57,4 +59,4 @@ def _user_dataset(dataset: UserDataset, params: Download) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(without_arguments(main))

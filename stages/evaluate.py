@@ -11,10 +11,12 @@ import pandas as pd
 from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import write_text
+from fedpipe.command_line import without_arguments
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
+from fedpipe.evaluation.identity import require_trained
 from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
 from fedpipe.networks.weights import load_weights
@@ -27,6 +29,7 @@ RAW = Path("data/raw")
 CLIENTS = Path("data/clients")
 CLIENT_TESTS = Path("data/client_tests")
 WEIGHTS = Path("models/weights.safetensors")
+TRAINING = Path("metrics/training.json")
 METRICS = Path("metrics/evaluation.json")
 CLASS_TABLE = Path("metrics/classes.csv")
 CLIENT_TABLE = Path("metrics/clients.csv")
@@ -48,6 +51,7 @@ def _measure(outputs: StagedOutputs) -> None:
     settings = params.load(params.Evaluate)
     pinning.require_avx2()
     manifest = Manifest.read(CLIENTS)
+    require_trained(WEIGHTS, TRAINING)
     model, weights = load_weights(WEIGHTS)
     spec = model.spec
     if (spec.image_shape, spec.classes) != (manifest.image_shape, manifest.classes):
@@ -108,10 +112,12 @@ def _measure(outputs: StagedOutputs) -> None:
     )
     journal.record_evaluation(
         weights=WEIGHTS,
+        params={"evaluate": params.used(settings)},
         metrics={"test": metrics},  # beside the training's own loss and accuracy in the same run
         tables=[METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )
+    params.require_unchanged(settings)
 
 
 def _said(summary: dict[str, float]) -> str:
@@ -119,4 +125,4 @@ def _said(summary: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(without_arguments(main))

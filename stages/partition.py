@@ -7,6 +7,7 @@ from pathlib import Path
 from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import write_text
+from fedpipe.command_line import without_arguments
 from fedpipe.datasets import pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
@@ -101,7 +102,8 @@ def _split(outputs: StagedOutputs) -> None:
         f"in {CLIENTS}{tests_said}{f'; {untrained}' if untrained.classes else ''}",
         file=sys.stderr,
     )
+    params.require_unchanged(settings)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(without_arguments(main))

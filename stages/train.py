@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedpipe import config as params
 from fedpipe import pinning, provenance
 from fedpipe.atomic import write_text
+from fedpipe.command_line import without_arguments
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.evaluation.global_model import TestSamples
@@ -81,7 +82,7 @@ def main() -> None:
         with (
             StagedOutputs("train", sizes) as outputs,
             Checkpoints(LOGS, key, settings) as checkpoints,
-            journal.record_training(_started(manifest, start), _earlier(checkpoints.found)) as run,
+            journal.record_training(_started(settings, manifest, start), _earlier(checkpoints.found)) as run,
         ):
             checkpoints.tracking = run.identity
 
@@ -136,6 +137,7 @@ def main() -> None:
                     **facts.partition_figures(),
                 },
             )
+    params.require_unchanged(settings)
 
 
 def _figures(record: "RoundRecord", seconds: float) -> dict[str, float]:
@@ -180,10 +182,12 @@ def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
     return figures
 
 
-def _started(manifest: Manifest, start: str) -> dict[str, object]:
+def _started(settings: params.Train, manifest: Manifest, start: str) -> dict[str, object]:
     """What MLflow is told before the first round."""
+    made_with = facts.recorded_params("download", "partition") | {"train": params.used(settings)}
     return {
-        "name": facts.run_name(params.read_yaml(params.PARAMS_FILE)),
+        "name": facts.run_name(made_with),
+        "params": made_with,
         "dataset": {"name": manifest.dataset, "digest": manifest.digest, "source": str(CLIENTS)},
         "tags": {"fedpipe.data_sha256": manifest.digest, "fedpipe.init": start},
         "environment": provenance.collect(),
@@ -191,4 +195,4 @@ def _started(manifest: Manifest, start: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(without_arguments(main))

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from ruamel.yaml import YAML
+from dvc.repo import Repo
 
+from fedpipe.config import PARAMS_FILE, read_yaml
 from fedpipe.datasets import raw as raw_data
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
@@ -25,6 +26,22 @@ from operations.register import __main__ as register
 from tests import ROOT
 
 TEST_IMAGES = 1000
+# The stages with the inputs and outputs that the registry's commands look at.
+PIPELINE = """
+stages:
+  download: {cmd: "true", params: [download], outs: [data/raw]}
+  partition: {cmd: "true", deps: [data/raw], params: [partition], outs: [data/clients, data/client_tests]}
+  train:
+    cmd: "true"
+    deps: [data/clients]
+    params: [train]
+    outs: [models/weights.safetensors, metrics/training.json, metrics/rounds.csv]
+  evaluate:
+    cmd: "true"
+    deps: [data/raw, data/clients, data/client_tests, models/weights.safetensors, metrics/training.json]
+    params: [evaluate]
+    outs: [metrics/evaluation.json]
+"""
 MODEL = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
 
 
@@ -87,29 +104,20 @@ class Workspace:
         Path("metrics/training.json").write_text(json.dumps({"loss": 1.0, "weights_sha256": sha}))
         Path("metrics/rounds.csv").write_text("round,loss,accuracy\n1,1.0,0.5\n")
         evaluation.write_text(json.dumps({"loss": 0.5, "accuracy": accuracy}))
-        self.lock(weights, evaluation)
+        self.commit()
         if track:
             manifest = Manifest.read(Path("data/clients"))
             dataset = {"name": manifest.dataset, "digest": manifest.digest, "source": "data/clients"}
-            with journal.record_training({"name": f"the {model} one", "dataset": dataset}) as run:
+            started = {"name": f"the {model} one", "dataset": dataset, "params": read_yaml(PARAMS_FILE)}
+            with journal.record_training(started) as run:
                 run.log_results(weights)
             journal.record_evaluation(weights, {"test": {"accuracy": accuracy}})
         return accuracy
 
-    def lock(self, weights: Path, evaluation: Path) -> None:
-        """dvc.lock as DVC writes it, for what register looks at."""
-
-        def entry(path: str | Path) -> dict[str, str]:
-            content = Path(path).read_bytes() if Path(path).is_file() else b"a folder"
-            return {"path": str(path), "hash": "md5", "md5": hashlib.md5(content).hexdigest()}
-
-        stages = {
-            "partition": {"cmd": "x", "outs": [entry("data/clients")]},
-            "train": {"cmd": "x", "outs": [entry(weights)]},
-            "evaluate": {"cmd": "x", "deps": [entry("data/clients"), entry(weights)], "outs": [entry(evaluation)]},
-        }
-        with Path("dvc.lock").open("w") as file:
-            YAML(typ="safe").dump({"schema": "2.0", "stages": stages}, file)
+    def commit(self) -> None:
+        """As if `dvc repro` had made what is here: DVC itself writes dvc.lock."""
+        with Repo() as repo:
+            repo.commit(force=True)
 
     def register(self, model: str) -> float:
         """Evaluates and registers ``model``."""
@@ -150,7 +158,9 @@ def workspace(
     shutil.copy(empty_database, tmp_path)
     shutil.copytree(small_data, tmp_path / "data")
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
     monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
     for name in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(journal, "_start_follower", lambda _: _NoFollower())

@@ -5,7 +5,7 @@ Each stage asks for its own section with `load`; nothing after that checks a par
 
 from fedpipe.config.download import DatasetName, Download, IdxFiles, PinnedFile, Sources, UserDataset
 from fedpipe.config.judge import Evaluate, McNemar, Promote
-from fedpipe.config.loading import PARAMS_FILE, SECTIONS, load, parse_yaml, read_yaml
+from fedpipe.config.loading import PARAMS_FILE, SECTIONS, check, load, parse_yaml, read_yaml, require_unchanged, used
 from fedpipe.config.partition import PARTITIONERS, QUANTITIES, Concept, Features, Partition
 from fedpipe.config.train import Optimizer, Train
 
@@ -28,7 +28,10 @@ __all__ = [
     "Sources",
     "Train",
     "UserDataset",
+    "check",
     "load",
     "parse_yaml",
     "read_yaml",
+    "require_unchanged",
+    "used",
 ]

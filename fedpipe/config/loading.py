@@ -65,6 +65,55 @@ def load(section: type[S], path: Path = PARAMS_FILE) -> S:
       PipelineError: A key is unknown or missing, or a value has the wrong type or is out of range; the
         message names the key and what is allowed.
     """
+    return cast(S, _sections(path)[section])
+
+
+def check(path: Path = PARAMS_FILE) -> None:
+    """Checks the whole of params.yaml, sections that no stage reads too.
+
+    Raises:
+      PipelineError: As `load`.
+    """
+    _sections(path)
+
+
+def used(settings: Section) -> dict[str, Any]:
+    """The params that a section holds, without the sections of files that it does not choose."""
+    choices = settings.CHOICES if isinstance(settings, ChoosingSection) else {}
+    chosen = {getattr(settings, key) for key in choices}
+    others = {name for registry in choices.values() for name in registry.names if name not in chosen}
+    return settings.model_dump(exclude=others)
+
+
+def require_unchanged(settings: Section, path: Path = PARAMS_FILE) -> None:
+    """Compares what a stage was run with, once it has run, with what params.yaml says now.
+
+    DVC reads params.yaml when the stage has ended, and would record params that the results were not made with.
+
+    Args:
+      settings: What `load` returned when the stage began.
+      path: The params file.
+
+    Raises:
+      PipelineError: The section, as far as the stage uses it, is another one by now.
+    """
+    kind = next(kind for kind in SECTIONS if isinstance(settings, kind))
+    name = SECTIONS[kind]
+    content = read_yaml(path).get(name)
+    fitting = kind.fitting(content) if issubclass(kind, ChoosingSection) else kind
+    try:
+        present = used(fitting.model_validate(content))
+    except ValidationError:
+        present = {}
+    if present != used(settings):
+        raise PipelineError(
+            f"{path}: section '{name}' was edited while the stage ran, so DVC would record params that its outputs "
+            f"were not made with: run `dvc repro` for the new ones, or set them back and run `dvc commit {name}` to "
+            "keep these outputs"
+        )
+
+
+def _sections(path: Path) -> dict[type[Section], Section]:
     content = read_yaml(path)
     for key in content:
         if key not in SECTIONS.values():
@@ -82,7 +131,18 @@ def load(section: type[S], path: Path = PARAMS_FILE) -> S:
             problems += _problems(fitting, key, error)
     if problems:
         raise PipelineError(f"{path}: {'; '.join(problems)}")
-    return cast(S, sections[section])
+    _require_unseen_tests(path, cast(Partition, sections[Partition]), cast(Train, sections[Train]))
+    return sections
+
+
+def _require_unseen_tests(path: Path, partition: Partition, train: Train) -> None:
+    """Which samples are held out depends on how many a client has, so a pool that has grown holds out others."""
+    if train.init == "champion" and partition.client_test == "fraction":
+        raise PipelineError(
+            f"{path}: 'train.init' is champion, but with 'partition.client_test' fraction the champion may have been "
+            "trained on samples that are held out now: set 'partition.client_test' to same_distribution, or "
+            "'train.init' to fresh"
+        )
 
 
 def parse(section: type[S], content: Any) -> S:

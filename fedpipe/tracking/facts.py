@@ -3,6 +3,7 @@
 An event is a dict that JSON can hold, with ``event`` (its kind) and ``time`` (milliseconds since 1970).
 """
 
+import collections
 import csv
 import getpass
 import hashlib
@@ -15,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpipe.config import PARAMS_FILE, read_yaml
 from fedpipe.datasets import pool
+from fedpipe.dvc_lock import LOCK, Lock, md5
 
 Event = dict[str, Any]
 
@@ -25,6 +26,11 @@ ROUNDS = Path("metrics/rounds.csv")
 SUMMARY = Path("metrics/training.json")
 PARTITION = Path("metrics/partition.json")
 
+# The stages whose params a training is made with.
+TRAINED_BY = ("download", "partition", "train")
+
+# Of these stages, a rebuilt run does not know the params: they were run by hand.
+UNKNOWN_TAG = "fedpipe.params_unknown"
 WEIGHTS_TAG = "fedpipe.weights_sha256"
 FAILURE_TAG = "fedpipe.failure"
 RESUMED_TAG = "fedpipe.resumed"
@@ -59,11 +65,28 @@ def run_name(params: Mapping[str, Any]) -> str:
     """A run's name after what it trains: ``baseline_cnn contiguous 600 clients 10 rounds``.
 
     Args:
-      params: The content of params.yaml.
+      params: The tree of params that the run was made with; what it lacks is a question mark in the name.
     """
-    train, partition = params["train"], params["partition"]
-    quantity = "" if partition["quantity"] == "even" else f" {partition['quantity']}"
+    train, partition = (collections.defaultdict(lambda: "?", params.get(key, {})) for key in ("train", "partition"))
+    quantity = "" if partition["quantity"] in ("even", "?") else f" {partition['quantity']}"
     return f"{train['model']} {partition['scheme']}{quantity} {partition['clients']} clients {train['rounds']} rounds"
+
+
+def recorded_params(*stages: str) -> dict[str, Any]:
+    """The params that the stages' outputs in this folder were made with, as a tree.
+
+    They are dvc.lock's, since params.yaml may have been edited after the stages ran. A stage whose outputs are others
+    than dvc.lock knows was run by hand; its params are not known, and left out.
+
+    Raises:
+      PipelineError: dvc.lock is damaged.
+    """
+    lock = _lock()
+    return lock.params(stage for stage in stages if lock.is_of_the_files(stage))
+
+
+def _lock() -> Lock:
+    return Lock.read() if LOCK.is_file() else Lock({})
 
 
 def sha256(path: Path) -> str:
@@ -113,19 +136,20 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     """The event that opens a run.
 
     Args:
-      started: ``name``; ``dataset`` with ``name``, ``digest`` and ``source``; optionally ``tags``, and
-        ``environment`` (CPU and library versions, also nested), which becomes tags too.
+      started: ``name``; ``dataset`` with ``name``, ``digest`` and ``source``; optionally ``params`` (the tree of what
+        the run is made with), ``tags``, and ``environment`` (CPU and library versions, also nested), which becomes
+        tags too.
       files: Artifact folder to paths inside the journal.
 
     Raises:
-      PipelineError: params.yaml cannot be read.
+      PipelineError: The pool's ledger cannot be read.
     """
     dataset = started["dataset"]
     tags = {"mlflow.user": _user(), "mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
     tags |= git_facts() | {"fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
-    tags["fedpipe.pool_version"] = str(pool.version(pool.read_ledger()))
+    tags["fedpipe.pool_version"] = _pool_version()
     tags |= flatten(started.get("environment", {}), "environment.")
-    params, name = flatten(read_yaml(PARAMS_FILE)), started["name"]
+    params, name = flatten(started.get("params", {})), started["name"]
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial
         name = f"{trial}: {name}"
@@ -139,6 +163,13 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
         "tags": tags,
         "files": dict(files),
     }
+
+
+def _pool_version() -> str:
+    """The version of the pool that the shards were made with; unknown where the ledger has changed since."""
+    partitioned = _lock().hashes("partition", "deps").get(str(pool.LEDGER))
+    is_same = partitioned is None or (pool.LEDGER.is_file() and md5(pool.LEDGER) == partitioned)
+    return str(pool.version(pool.read_ledger())) if is_same else "unknown"
 
 
 def _user() -> str:
@@ -219,22 +250,24 @@ def find(sha256: str) -> Event:
     return {"event": "evaluation", "time": now(), "experiment": name, "sha256": sha256, "dvc_experiment": trial}
 
 
-def rebuilt(files: Mapping[str, list[str]], weights: Mapping[str, str]) -> list[Event]:
+def rebuilt(params: Mapping[str, Any], files: Mapping[str, list[str]], weights: Mapping[str, str]) -> list[Event]:
     """The events of a training that this store has not seen, from what the pipeline keeps of it.
 
     Times are not among its outputs, so all events are of now.
 
     Args:
+      params: What it was made with (`recorded_params`), as a tree.
       files: Artifact folder to paths inside the journal.
       weights: As in `results`.
 
     Raises:
-      PipelineError: params.yaml cannot be read.
+      PipelineError: The pool's ledger cannot be read.
     """
-    name = run_name(read_yaml(PARAMS_FILE))
-    restored = {"fedpipe.restored": "true"}
+    tags = {"fedpipe.restored": "true"}
+    if unknown := [stage for stage in TRAINED_BY if stage not in params]:
+        tags[UNKNOWN_TAG] = ", ".join(unknown)
     return [
-        start({"name": name, "dataset": dataset_of_shards(), "tags": restored}, {}),
+        start({"name": run_name(params), "params": params, "dataset": dataset_of_shards(), "tags": tags}, {}),
         *(round_metrics(int(row["round"]), _measured(row)) for row in _rows(ROUNDS)),
         results(_read_object(SUMMARY) | partition_figures(), files, weights),
         end("FINISHED"),

@@ -22,9 +22,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from fedpipe.atomic import naming
+from fedpipe.config import PARAMS_FILE
 from fedpipe.errors import stopped_by
 from fedpipe.tracking import facts
 from fedpipe.tracking.facts import Event, results
@@ -52,6 +54,17 @@ class Writer:
     def keep(self, files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
         """Copies files into the journal and returns where they are there, by artifact folder."""
         return {folder: [self._keep(path, folder) for path in paths] for folder, paths in files.items() if paths}
+
+    def keep_params(self, params: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Writes what a run is made with as a params.yaml; returns where it is, as `keep` does."""
+        kept = Path("files", PARAMS_FILE.name)
+        target = self.journal.path / kept
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("w", encoding="utf-8") as file:
+            yaml: Any = YAML(typ="safe", pure=True)
+            yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
+            yaml.dump(dict(params), file)
+        return {"": [str(kept)]}
 
     def keep_weights(self, path: Path) -> dict[str, str]:
         """Copies the weights into the journal; returns ``path`` there and ``sha256``."""
@@ -161,7 +174,7 @@ class TrainingRecord:
 
     def __init__(self, started: Mapping[str, Any], earlier: Earlier | None) -> None:
         self._writer = Writer("training")
-        event = facts.start(started, self._writer.keep({"": [facts.PARAMS_FILE]}))
+        event = facts.start(started, self._writer.keep_params(started.get("params", {})))
         self.identity = {"journal": self._writer.name, "params": facts.same_run(event)}
         if earlier is not None:
             if earlier.identity.get("params") == self.identity["params"]:
@@ -239,7 +252,7 @@ def record_training(started: Mapping[str, Any], earlier: Earlier | None = None) 
       earlier: What was done of it before, if it goes on from a checkpoint.
 
     Raises:
-      PipelineError: params.yaml cannot be read.
+      PipelineError: The pool's ledger or dvc.lock is damaged.
     """
     return TrainingRecord(started, earlier) if _is_on() else _Untracked()
 
@@ -249,26 +262,34 @@ def record_evaluation(
     metrics: Mapping[str, Any],
     tables: Sequence[Path] = (),
     pictures: Sequence[Path] = (),
+    params: Mapping[str, Any] | None = None,
 ) -> None:
     """Adds an evaluation to the run that trained ``weights``, and makes that run where MLflow has none.
+
+    The run that is made has the params of dvc.lock, as far as the training's outputs are those that dvc.lock knows.
 
     Args:
       weights: The file of weights; its SHA-256 finds the run.
       metrics: What was measured; also nested, then the names are joined with dots.
       tables: Files for the run's artifact folder ``tables``.
       pictures: Files for the run's artifact folder ``pictures``.
+      params: What the evaluation was made with, as a tree. They become tags: MLflow never changes a run's param, and
+        the same weights may be evaluated again in another way.
 
     Raises:
-      PipelineError: params.yaml cannot be read.
+      PipelineError: dvc.lock is damaged.
     """
     if not _is_on():
         return
+    trained = facts.recorded_params(*facts.TRAINED_BY)
     writer = Writer("evaluation")
     kept = writer.keep_weights(weights)
-    files = writer.keep({"": [facts.PARAMS_FILE], "tables": [path for path in _TRAINED if path.exists()]})
-    writer.add_rebuilding(facts.rebuilt(files, kept))
+    files = writer.keep_params(trained) | writer.keep({"tables": [path for path in _TRAINED if path.exists()]})
+    writer.add_rebuilding(facts.rebuilt(trained, files, kept))
     writer.add(facts.find(kept["sha256"]))
-    writer.add(results(metrics, writer.keep({"tables": tables, "pictures": pictures})))
+    evaluated = results(metrics, writer.keep({"tables": tables, "pictures": pictures}))
+    evaluated["tags"] |= facts.flatten(params or {})
+    writer.add(evaluated)
     writer.add(facts.end(""))
     writer.publish()
     writer.close()

@@ -30,13 +30,15 @@ class PastRun:
         self.run_id = run_id
         try:
             with translated():
-                self.name: str = self._client.get_run(run_id).info.run_name
+                run = self._client.get_run(run_id)
         except Unreachable as error:
             raise _unreachable(error) from None
         except PipelineError:
             raise PipelineError(
                 f"{shown_uri()} has no run '{run_id}': a run's page in 'make ui' shows its id"
             ) from None
+        self.name: str = run.info.run_name
+        self.tags: Mapping[str, str] = run.data.tags
 
     @cached_property
     def _client(self):  # type: ignore[no-untyped-def]  # MLflow is imported when it is needed

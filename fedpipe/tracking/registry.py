@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from fedpipe.atomic import atomic_file
+from fedpipe.atomic import atomic_file, atomic_folder
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
@@ -135,29 +135,34 @@ def fetch_weights(version: Version, path: Path) -> None:
     if path.is_file() and sha256(path) == version.weights_sha256:
         return
     with tempfile.TemporaryDirectory() as folder:
-        downloaded = _download_weights(version, folder)
-        found = sha256(downloaded)
-        if found != version.weights_sha256:
-            raise PipelineError(
-                f"the weights of {version} in {shown_uri()} were changed (SHA-256 {found[:12]}…, registered with "
-                f"{version.weights_sha256[:12]}…): if it is the champion, `make promote ARGS=--rollback` goes "
-                "back to the one before; else register another model"
-            )
+        downloaded = _download(version, _WEIGHTS_IN_MODEL, "weights", folder)
+        _require_registered(version, downloaded)
         with atomic_file(path) as partial:
             shutil.copyfile(downloaded, partial)
 
 
-def _download_weights(version: Version, folder: str) -> Path:
+def _require_registered(version: Version, weights: Path) -> None:
+    found = sha256(weights)
+    if found != version.weights_sha256:
+        raise PipelineError(
+            f"the weights of {version} in {shown_uri()} were changed (SHA-256 {found[:12]}…, registered with "
+            f"{version.weights_sha256[:12]}…): if it is the champion, `make promote ARGS=--rollback` goes "
+            "back to the one before; else register another model"
+        )
+
+
+def _download(version: Version, path: str, what: str, folder: str | Path) -> Path:
+    """Downloads a file of the version's model, or all of it if ``path`` is empty, into ``folder``."""
     with asked():
         from mlflow.artifacts import download_artifacts
 
         model = client().get_model_version_download_uri(version.name, str(version.number))
         try:
             with asked():
-                file = f"{model}/{_WEIGHTS_IN_MODEL}"
-                return Path(download_artifacts(file, dst_path=folder, tracking_uri=store_uri()))
+                source = f"{model}/{path}" if path else model
+                return Path(download_artifacts(source, dst_path=str(folder), tracking_uri=store_uri()))
         except PipelineError as error:
-            raise PipelineError(f"the weights of {version} cannot be fetched from {model}: {error}") from None
+            raise PipelineError(f"the {what} of {version} cannot be fetched from {model}: {error}") from None
 
 
 def kept_weights(version: Version) -> Path:
@@ -165,6 +170,29 @@ def kept_weights(version: Version) -> Path:
     path = _KEPT / f"{version.weights_sha256}.safetensors"
     fetch_weights(version, path)
     return path
+
+
+def kept_model(version: Version) -> Path:
+    """The folder of a version's MLflow model in this checkout, with the weights that were registered.
+
+    It is downloaded the first time, and again if the weights in it are others.
+
+    Raises:
+      PipelineError: MLflow cannot be reached or has no such model, or the SHA-256 of its weights is not the version's.
+    """
+    folder = _KEPT / version.weights_sha256
+    weights = folder / _WEIGHTS_IN_MODEL
+    if not (weights.is_file() and sha256(weights) == version.weights_sha256):
+        with tempfile.TemporaryDirectory() as download:
+            downloaded = _download(version, "", "model", download)
+            if not (downloaded / _WEIGHTS_IN_MODEL).is_file():
+                raise PipelineError(
+                    f"the model of {version} in {shown_uri()} has no {_WEIGHTS_IN_MODEL}: register another"
+                )
+            _require_registered(version, downloaded / _WEIGHTS_IN_MODEL)
+            with atomic_folder(folder) as partial:
+                shutil.copytree(downloaded, partial, dirs_exist_ok=True)
+    return folder
 
 
 def registered(dataset: str) -> "RegisteredModel | None":

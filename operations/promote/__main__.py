@@ -21,6 +21,7 @@ from fedpipe.tracking import champions, registry
 from fedpipe.tracking.lock import registry_lock
 from fedpipe.tracking.registry import Version
 from operations.promote.decision import Contender, Decision
+from operations.stale import require_fresh
 
 RAW = Path("data/raw")
 
@@ -51,12 +52,13 @@ def decide(dataset: str, settings: params.Promote, again: bool, weights: str | N
       weights: SHA-256 of the weights that are to be judged; None: of whichever is challenger.
 
     Raises:
-      PipelineError: There is no challenger, it is of other weights, one of the two cannot be measured on the present
-        data, or MLflow cannot be reached.
+      PipelineError: There is no challenger, it is of other weights, a stage is stale, one of the two cannot be measured
+        on the present data, or MLflow cannot be reached.
     """
     challenger, champion = registry.challenger(dataset), registry.champion(dataset)
     if challenger is None:
         raise PipelineError(f"{registry.registered_model(dataset)} has no challenger: `make register` makes one")
+    require_fresh("no model can be promoted")
     if weights and challenger.weights_sha256 != weights:
         raise PipelineError(
             f"the challenger {challenger} has the weights {challenger.weights_sha256[:12]}…, not {weights[:12]}…: "

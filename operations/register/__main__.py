@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpipe.datasets.raw import RawDataset
+from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.tracking import facts, journal, registry
 from fedpipe.tracking.delivery import sync
@@ -64,7 +65,7 @@ def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[s
     run = _find_run(sha256, dataset)
     if run is None or run["metrics"].get("test.accuracy") != metrics["accuracy"]:
         tables, pictures = ([path for path in paths if path.exists()] for paths in (TABLES, PICTURES))
-        journal.record_evaluation(WEIGHTS, {"test": metrics}, tables, pictures)
+        journal.record_evaluation(WEIGHTS, {"test": metrics}, tables, pictures, Lock.read().params(["evaluate"]))
         run = _find_run(sha256, dataset)
     if run is None:
         raise PipelineError(

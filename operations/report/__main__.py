@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.markdown:
         write_text(given.markdown, markdown.render(found))
     for run in found:
-        for sentence in run.missing.values():
+        for sentence in (*run.stale, *run.missing.values()):
             print(f"report: {run.name}: {sentence}", file=sys.stderr)
     print(f"report: {' and '.join(run.name for run in found)} in {given.output}", file=sys.stderr)
 

@@ -34,7 +34,7 @@ class Row:
 
 
 def params(runs: Sequence[Run]) -> list[Row]:
-    """All params by dotted name, in the order of the runs' params.yaml."""
+    """All params by dotted name, in the order in which the runs recorded them."""
     names = dict.fromkeys(name for run in runs for name in run.params)
     return [Row(name, tuple(run.params.get(name, ABSENT) for run in runs)) for name in names]
 

@@ -16,6 +16,7 @@ def render(runs: Sequence[Run]) -> str:
         params = [row for row in params if not row.is_same]
     parts = [
         f"## {' and '.join(f'`{name}`' for name in names)}",
+        *(f"`{name}`: {_escaped(sentence)}" for name, run in zip(names, runs, strict=True) for sentence in run.stale),
         f"### Params{' that differ' if len(runs) > 1 else ''}",
         _table("param", names, params) if params else "None.",
         "### Metrics",

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedpipe import config as params
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import facts
 from fedpipe.tracking.past_runs import seconds_per_round
@@ -38,6 +37,7 @@ _COLUMNS = {
 class Run:
     """One run. What may lack (a picture that is in no cache, times) is None, and ``missing`` says why.
 
+    ``params`` are those that the figures were made with; ``stale`` says in sentences what changed since.
     ``confusion`` counts test images, [classes, classes], rows the actual class; ``seconds`` is indexed by round.
     """
 
@@ -53,6 +53,7 @@ class Run:
     partition_picture: bytes | None
     seconds: pd.Series | None
     missing: dict[str, str] = field(default_factory=dict)
+    stale: tuple[str, ...] = ()
 
 
 def read(source: Source) -> Run:
@@ -78,23 +79,37 @@ def read(source: Source) -> Run:
         partition_picture=_partition_picture(source, missing),
         seconds=_seconds(str(training.get("weights_sha256", "")), missing),
         missing=missing,
+        stale=_stale(source),
     )
 
 
 def _params(source: Source) -> dict[str, Any]:
     try:
-        return params.parse_yaml(source.read(params.PARAMS_FILE), params.PARAMS_FILE)
+        return source.params()
     except PipelineError as error:
         raise PipelineError(f"{source.name}: {error}") from None
 
 
 def _title(tree: Mapping[str, Any], source: Source) -> str:
-    try:
-        return facts.run_name(tree)
-    except (KeyError, TypeError):
+    sections = [tree[name] for name in facts.TRAINED_BY if name in tree]
+    if not sections or not all(isinstance(section, Mapping) for section in sections):
         raise PipelineError(
-            f"{params.PARAMS_FILE} of {source.name} has no params of partition and train: it is no run of this pipeline"
-        ) from None
+            f"no params of partition and train are recorded for {source.name}: it is no run of this pipeline"
+        )
+    return facts.run_name(tree)
+
+
+def _stale(source: Source) -> tuple[str, ...]:
+    try:
+        found = source.stale()
+    except PipelineError as error:
+        return (f"whether its results are of the present params and code is not known: {error}",)
+    return tuple(
+        f"{stage}: what is shown is "
+        + ("not of its last recorded run, so its params are not known" if stage.outputs else "of its last run")
+        + ", and `dvc repro` runs it again"
+        for stage in found
+    )
 
 
 def _json(source: Source, path: Path) -> dict[str, Any]:

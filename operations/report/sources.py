@@ -1,18 +1,23 @@
 """Where a run's outputs are read from: the workspace, a git revision through DVC, or MLflow."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from fedpipe import config
+from fedpipe.dvc_lock import LOCK, Lock, tree
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.past_runs import PastRun
-from operations import commands
+from operations import commands, stale
+from operations.stale import Stale
 
 WORKSPACE = "workspace"
 _MLFLOW = "mlflow:"
 
 
 class Source(Protocol):
-    """A place that has params.yaml and the pipeline's outputs under the names that dvc.yaml gives them."""
+    """A place that has the pipeline's outputs under the names that dvc.yaml gives them, and knows their params."""
 
     @property
     def name(self) -> str:
@@ -21,6 +26,20 @@ class Source(Protocol):
     @property
     def origin(self) -> dict[str, str]:
         """What identifies it beyond doubt, such as a commit."""
+
+    def params(self) -> dict[str, Any]:
+        """What the outputs were made with, as a tree; not what params.yaml says now.
+
+        Raises:
+          PipelineError: That is not known.
+        """
+
+    def stale(self) -> Sequence[Stale]:
+        """The stages whose outputs are not of the params, code and data that are there.
+
+        Raises:
+          PipelineError: That is not known.
+        """
 
     def read(self, path: Path) -> bytes:
         """The content of an output.
@@ -48,6 +67,15 @@ class Workspace:
 
     name = WORKSPACE
     origin: dict[str, str] = {}  # noqa: RUF012  (the protocol's attribute; nobody writes to it)
+
+    def params(self) -> dict[str, Any]:
+        """As `Source.params`: those that dvc.lock recorded."""
+        lock = Lock.parse(self.read(LOCK))
+        return lock.params(stage for stage in lock.stages if lock.is_of_the_files(stage))
+
+    def stale(self) -> Sequence[Stale]:
+        """As `Source.stale`."""
+        return stale.in_workspace()
 
     def read(self, path: Path) -> bytes:
         """As `Source.read`."""
@@ -85,6 +113,25 @@ class Revision:
             ) from None
         self.origin = {"commit": commit}
 
+    def params(self) -> dict[str, Any]:
+        """As `Source.params`: those that the revision's dvc.lock recorded."""
+        lock = Lock.parse(self.read(LOCK))
+        changed = {found.stage for found in self.stale() if found.outputs}
+        return lock.params(stage for stage in lock.stages if stage not in changed)
+
+    def stale(self) -> Sequence[Stale]:
+        """As `Source.stale`: of the revision's own files."""
+        return self._stale
+
+    @cached_property
+    def _stale(self) -> list[Stale]:
+        from dvc.exceptions import DvcException
+
+        try:
+            return stale.in_revision(self._files.repo)
+        except DvcException as error:
+            raise PipelineError(f"DVC cannot say what of {self.name} is stale: {error}") from None
+
     def read(self, path: Path) -> bytes:
         """As `Source.read`."""
         from dvc.exceptions import DvcException
@@ -110,6 +157,16 @@ class MlflowRun:
         self._run = PastRun(run_id)
         self.name = f"{_MLFLOW}{run_id[:8]}"
         self.origin = {"MLflow run": run_id, "run name": self._run.name}
+
+    def params(self) -> dict[str, Any]:
+        """As `Source.params`: those that the run was told when it began, and those of its evaluation."""
+        trained = config.parse_yaml(self.read(config.PARAMS_FILE), config.PARAMS_FILE)
+        evaluated = [(name, value) for name, value in self._run.tags.items() if name.startswith("evaluate.")]
+        return trained | tree(evaluated)
+
+    def stale(self) -> Sequence[Stale]:
+        """As `Source.stale`: none, since a run in MLflow stays as it is."""
+        return ()
 
     def read(self, path: Path) -> bytes:
         """As `Source.read`."""

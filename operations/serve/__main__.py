@@ -9,7 +9,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import run_stage
 from fedpipe.tracking.connection import configure
 from fedpipe.tracking.outbox import store_uri
-from fedpipe.tracking.registry import require_champion
+from fedpipe.tracking.registry import kept_model, require_champion
 from operations.ports import LOOPBACK, SERVE_PORT, port_number, require_free
 from operations.serve.scoring_app import MODEL_VARIABLE
 
@@ -27,12 +27,13 @@ def serve(dataset: str, port: int) -> None:
       port: TCP port on 127.0.0.1.
 
     Raises:
-      PipelineError: The port is taken, there is no champion, or MLflow cannot be reached.
+      PipelineError: The port is taken, there is no champion, its weights are not those registered, or MLflow cannot be
+        reached.
     """
     require_free(LOOPBACK, port)
     version = require_champion(dataset)
     configure()
-    model = f"models:/{version.name}/{version.number}"
+    model = str(kept_model(version))  # MLflow would serve whatever the store has, without a look at its SHA-256
     environment = os.environ | {
         MODEL_VARIABLE: model,
         "MLFLOW_TRACKING_URI": store_uri(),

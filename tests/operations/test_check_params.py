@@ -1,30 +1,49 @@
-"""params.yaml is checked before DVC looks for the files that it names."""
+"""All of params.yaml is checked before anything runs, also where nothing would run."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import ROOT
 
 
-def test_a_wrong_name_gets_a_sentence_before_dvc_starts(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for content, code, said in (
-        (text, 0, ""),
-        (text.replace("scheme: contiguous", "scheme: dirichlets"), 1, "(did you mean dirichlet?)"),
-        (text.replace("scheme: contiguous", "scheme: linear"), 1, "write 'scheme: iid' and 'quantity: linear'"),
-    ):
-        (tmp_path / "params.yaml").write_text(content, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "operations.check_params"],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "operations.check_params", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
 
 
-def test_make_repro_checks_first() -> None:
-    done = subprocess.run(["make", "-n", "repro"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert 0 < done.stdout.index("operations.check_params") < done.stdout.index("dvc repro")
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("scheme: contiguous", "scheme: dirichlets", "(did you mean dirichlet?)"),
+        ("scheme: contiguous", "scheme: linear", "write 'scheme: iid' and 'quantity: linear'"),
+        ("evaluate:", "typo: {}\n\nevaluate:", "unknown section 'typo'; allowed: download, partition, train, evaluate"),
+        ("    level: 0.05", "    levle: 0.05", "unknown key 'promote.mcnemar.levle'; allowed: level, require"),
+        ("  accuracy_margin: 0.0", "  accuracy_margin: 2", "'promote.accuracy_margin' is 2: should be less than 1"),
+    ],
+)
+def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    (tmp_path / "params.yaml").write_text(text)
+    done = check(tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (tmp_path / "params.yaml").write_text(text.replace(old, new))
+    done = check(tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("error: params.yaml: ") and said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_make_repro_checks_before_it_runs() -> None:
+    recipe = subprocess.run(["make", "-n", "repro"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 0 < recipe.index("-m operations.check_params") < recipe.index("dvc repro")
+
+
+def test_it_takes_no_arguments(tmp_path: Path) -> None:
+    done = check(tmp_path, "other.yaml")
+    assert done.returncode == 1 and "`python -m operations.check_params` takes no arguments, but was" in done.stderr

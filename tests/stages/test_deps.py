@@ -13,6 +13,7 @@ from tests import ROOT
 # Modules that decide no bits of what a stage writes to its outputs, by the name of the module or its package.
 DECIDE_NO_BITS = {
     "fedpipe.atomic": "where files are until they are whole",
+    "fedpipe.command_line": "refuses arguments",
     "fedpipe.errors": "the text of refusals",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
     "fedpipe.outputs": "where outputs are until all of them are whole, and who may write them",

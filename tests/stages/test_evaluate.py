@@ -1,5 +1,7 @@
 """The stage refuses what does not belong together, before it predicts anything."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,8 @@ def project(
     stage.RAW.symlink_to(raw)
     model = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
     save_weights(stage.WEIGHTS, model, model.first_weights(np.random.default_rng(1)))
+    stage.TRAINING.parent.mkdir()
+    stage.TRAINING.write_text(json.dumps({"weights_sha256": hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()}))
     return tmp_path
 
 
@@ -36,5 +40,26 @@ def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
     write_shards(stage.CLIENT_TESTS, "mnist", *training_set, members, 10, clients_digest="0" * 64)
     assert Manifest.read(stage.CLIENT_TESTS).clients == Manifest.read(stage.CLIENTS).clients
     with pytest.raises(PipelineError, match="client_tests holds tests for the clients of another partition"):
+        stage.main()
+    assert not stage.METRICS.exists()
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        (
+            json.dumps({"weights_sha256": "ab" * 32}),
+            r"models/weights\.safetensors is not the model that metrics/training",
+        ),
+        ("{}", "metrics/training.json names no 'weights_sha256': run `dvc repro train`"),
+        ("{", "metrics/training.json names no 'weights_sha256'"),
+        (None, "metrics/training.json is missing: run `dvc repro`"),
+    ],
+)
+def test_weights_that_training_does_not_name(project: Path, training: str | None, said: str) -> None:
+    stage.TRAINING.unlink()
+    if training is not None:
+        stage.TRAINING.write_text(training)
+    with pytest.raises(PipelineError, match=said):
         stage.main()
     assert not stage.METRICS.exists()

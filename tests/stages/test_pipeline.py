@@ -119,6 +119,51 @@ def test_changed_rounds_train_again_but_do_not_partition(first: Path, raw: Path,
     assert len(pd.read_csv(other / "metrics/rounds.csv")) == 3
 
 
+def test_params_edited_while_a_stage_runs_are_not_recorded(first: Path, raw: Path, tmp_path: Path) -> None:
+    """DVC reads params.yaml when a stage has ended."""
+    other = tmp_path / "other"
+    shutil.copytree(first, other, symlinks=True)
+    edit(other, {"rounds: 2": "rounds: 3"})
+    before, edited = (other / "dvc.lock").read_text(), False
+    with subprocess.Popen(
+        ["dvc", "repro"], cwd=other, env=environment(raw), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        said = ""
+        for line in running.stdout or ():
+            said += line
+            if not edited and line.startswith("train: seed_cnn"):
+                edit(other, {"rounds: 3": "rounds: 4"})
+                edited = True
+    assert running.returncode != 0 and "section 'train' was edited while the stage ran" in said, said
+    assert (other / "dvc.lock").read_text() == before and len(pd.read_csv(other / "metrics/rounds.csv")) == 3
+
+    # What was trained can be kept.
+    edit(other, {"rounds: 4": "rounds: 3"})
+    for command, expected in (("commit", "train"), ("repro", "Running stage 'evaluate'")):
+        arguments = ["dvc", command, *(["train"] if command == "commit" else [])]
+        done = subprocess.run(arguments, cwd=other, env=environment(raw), capture_output=True, text=True)
+        assert done.returncode == 0 and (command == "commit" or expected in done.stdout), done.stderr
+    assert "Running stage 'train'" not in done.stdout and "rounds: 3" in (other / "dvc.lock").read_text()
+
+
+def test_an_evaluation_tells_an_empty_store_what_was_trained(first: Path, raw: Path, tmp_path: Path) -> None:
+    """The stage itself, with a param edited since, and a store that has seen nothing."""
+    other = tmp_path / "other"
+    shutil.copytree(first, other, symlinks=True)
+    (other / "mlflow.db").unlink()
+    edit(other, {"rounds: 2": "rounds: 7", "batch_size: 1000": "batch_size: 500"})
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.evaluate"], cwd=other, env=environment(raw), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with sqlite3.connect(other / "mlflow.db") as store:
+        assert store.execute("select name from runs").fetchall() == [("seed_cnn iid 250 clients 2 rounds",)]
+        params = dict(store.execute("select key, value from params").fetchall())
+        tags = dict(store.execute("select key, value from tags").fetchall())
+    assert params["train.rounds"] == "2" and tags["evaluate.batch_size"] == "500"
+    assert not any(name.startswith("evaluate.") for name in params)
+
+
 def test_a_refusal_under_dvc_keeps_the_old_outputs(first: Path, raw: Path) -> None:
     original, before = (first / "params.yaml").read_text(), outputs(first)
     edit(first, {"rate: 0.1\n": "rate: 1.0e+30\n"})

@@ -306,3 +306,32 @@ def test_sections_of_unused_schemes_may_be_absent(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     YAML(typ="safe").dump(content, path)
     assert params.load(params.Partition, path).scheme == "contiguous"
+
+
+def test_the_champion_and_held_out_samples_do_not_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    held_out = DEFAULTS.replace("client_test: none", "client_test: fraction")
+    path.write_text(held_out.replace("init: fresh", "init: champion"), encoding="utf-8")
+    for check in (params.check, lambda path: params.load(params.Download, path)):
+        with pytest.raises(
+            PipelineError, match=r"'train\.init' is champion, but with 'partition\.client_test' fraction"
+        ):
+            check(path)
+    for text in (held_out, DEFAULTS.replace("init: fresh", "init: champion")):
+        path.write_text(text, encoding="utf-8")
+        params.check(path)
+
+
+def test_an_edit_while_a_stage_ran(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(DEFAULTS, encoding="utf-8")
+    settings = params.load(params.Train, path)
+    for text in (DEFAULTS, DEFAULTS.replace("clients: 600", "clients: 5"), DEFAULTS + "mistake: 1\n"):
+        path.write_text(text, encoding="utf-8")
+        params.require_unchanged(settings, path)  # the section is as it was
+    for old, new in (("rounds: 10", "rounds: 11"), ("rounds: 10", "rouns: 10"), ("train:", "train: 1\ntrained:")):
+        path.write_text(DEFAULTS.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(
+            PipelineError, match=r"section 'train' was edited while the stage ran, .*`dvc commit train`"
+        ):
+            params.require_unchanged(settings, path)

@@ -17,14 +17,17 @@ import psutil
 from safetensors.numpy import save
 
 from tests import ROOT
+from tests.recorded import record
 
 SPEC = {"model": "baseline_cnn", "image_shape": [28, 28, 1], "classes": 10}
 # A training without TensorFlow: argument "rounds seconds ending".
 DRIVER = """
 import os, sys, time
 from pathlib import Path
-from fedpipe.tracking import journal
-started = {"name": "baseline_cnn contiguous 600 clients 3 rounds", "environment": {"cpu": {"model": "a CPU"}},
+from fedpipe.tracking import facts, journal
+params = facts.recorded_params(*facts.TRAINED_BY)
+started = {"name": "baseline_cnn contiguous 600 clients 3 rounds", "params": params,
+           "environment": {"cpu": {"model": "a CPU"}},
            "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 rounds, seconds, ending = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 weights = Path("models/weights.safetensors")
@@ -114,6 +117,8 @@ def fill(folder: Path, uri: str | None = None) -> Project:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
+    trained = [Path("models/weights.safetensors"), Path("metrics/rounds.csv"), Path("metrics/training.json")]
+    record(folder, {"download": [], "partition": [], "train": trained})
     return Project(folder, uri)
 
 

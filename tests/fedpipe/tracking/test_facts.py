@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fedpipe.tracking import facts
 from tests import ROOT
+from tests.recorded import DEFAULTS, record
 
 STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 
@@ -34,7 +35,7 @@ def test_flattening_loses_nothing(tree):
 
 def test_params_have_dotted_names(monkeypatch):
     monkeypatch.chdir(ROOT)
-    params = facts.start(STARTED, {})["params"]
+    params = facts.start(STARTED | {"params": DEFAULTS}, {})["params"]
     assert params["train.client_optimizer.learning_rate"] == "0.02"
     assert params["partition.scheme"] == "contiguous"
     assert json.loads(params["download.sources.mnist"])[0].startswith("https://")
@@ -62,11 +63,43 @@ def test_git_facts(tmp_path, monkeypatch):
 
 
 def test_a_rebuilt_run_has_the_partitions_figures(tmp_path, monkeypatch):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    without = facts.rebuilt({}, {"path": "w", "sha256": "ab" * 32})[-2]
+    without = facts.rebuilt({}, {}, {"path": "w", "sha256": "ab" * 32})[-2]
     assert not any(name.startswith("partition") for name in without["metrics"])
     Path("metrics").mkdir()
     facts.PARTITION.write_text('{"entropy": {"mean": 1.5}, "sizes": {"gini": 0.25}}')
-    metrics = facts.rebuilt({}, {"path": "w", "sha256": "ab" * 32})[-2]["metrics"]
+    metrics = facts.rebuilt({}, {}, {"path": "w", "sha256": "ab" * 32})[-2]["metrics"]
     assert metrics == without["metrics"] | {"partition.entropy.mean": 1.5, "partition.sizes.gini": 0.25}
+
+
+def test_a_rebuilt_run_has_the_params_of_the_lock(tmp_path, monkeypatch):
+    """params.yaml was edited after the training, or the training was run by hand."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    Path("metrics").mkdir()
+    facts.SUMMARY.write_text('{"loss": 1.0}')
+    record(tmp_path, {"download": [], "partition": [], "train": [facts.SUMMARY]})
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("rounds: 10", "rounds: 99").replace("clients: 600", "clients: 5"))
+
+    def rebuilt():
+        return facts.rebuilt(facts.recorded_params(*facts.TRAINED_BY), {}, {"path": "w", "sha256": "ab" * 32})[0]
+
+    start = rebuilt()
+    assert start["name"] == "seed_cnn contiguous 600 clients 10 rounds" and facts.UNKNOWN_TAG not in start["tags"]
+    assert start["params"] == facts.flatten({name: DEFAULTS[name] for name in facts.TRAINED_BY})
+    facts.SUMMARY.write_text('{"loss": 2.0}')
+    start = rebuilt()
+    assert start["name"] == "? contiguous 600 clients ? rounds" and start["tags"][facts.UNKNOWN_TAG] == "train"
+    assert not any(name.startswith("train.") for name in start["params"])
+
+
+def test_the_version_of_a_pool_that_grew_since_is_not_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    facts.pool.LEDGER.parent.mkdir(parents=True)
+    shutil.copy(ROOT / facts.pool.LEDGER, facts.pool.LEDGER)
+    shutil.copy(ROOT / "dvc.lock", tmp_path)
+    known = str(facts.pool.version(facts.pool.read_ledger()))
+    assert facts.start(STARTED, {})["tags"]["fedpipe.pool_version"] == known
+    facts.pool.LEDGER.write_text(facts.pool.LEDGER.read_text() + "\n")
+    assert facts.start(STARTED, {})["tags"]["fedpipe.pool_version"] == "unknown"

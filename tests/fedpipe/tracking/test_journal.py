@@ -18,6 +18,7 @@ from fedpipe.tracking import delivery, facts, journal, outbox
 from fedpipe.tracking.delivery import Unreachable, deliver_finished, ship
 from fedpipe.tracking.outbox import Journal, pending
 from tests import ROOT
+from tests.recorded import record as record_stages
 
 STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 
@@ -90,6 +91,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    record_stages(tmp_path, {"download": [], "partition": [], "train": [facts.ROUNDS, facts.SUMMARY]})
     return tmp_path
 
 

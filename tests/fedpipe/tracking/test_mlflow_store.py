@@ -13,11 +13,12 @@ import psutil
 import pytest
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import journal
+from fedpipe.tracking import facts, journal
 from fedpipe.tracking.connection import translated
 from fedpipe.tracking.delivery import Unreachable, ship
 from fedpipe.tracking.mlflow_store import MlflowStore
 from fedpipe.tracking.outbox import pending
+from operations.report.sources import MlflowRun
 from tests.fedpipe.tracking.mlflow_project import (
     DRIVER,
     EVALUATE,
@@ -28,6 +29,7 @@ from tests.fedpipe.tracking.mlflow_project import (
     free_port,
     running,
 )
+from tests.recorded import DEFAULTS
 
 
 @pytest.fixture
@@ -101,6 +103,21 @@ def test_an_evaluation_without_a_run_makes_one_from_the_outputs(project: Project
     assert project.history(run, "loss") == [(0, 1.5), (1, 2.0), (2, 1.5)]
     assert project.artifacts(run, "tables") == ["tables/rounds.csv", "tables/training.json"]
     assert len(run.outputs.model_outputs) == 1 and run.data.metrics["test.accuracy"] == 0.79
+
+
+def test_a_run_keeps_the_params_that_it_was_made_with(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """params.yaml was edited meanwhile; and the same weights are evaluated in two ways."""
+    params = project.path / "params.yaml"
+    params.write_text(params.read_text().replace("rounds: 10", "rounds: 99"))
+    for size in (1000, 500):
+        given = f', params={{"evaluate": {{"batch_size": {size}}}}})'
+        assert project.run("-c", EVALUATE.rstrip().removesuffix(")") + given)[0] == 0
+        (run,) = project.runs()
+        assert run.data.tags["evaluate.batch_size"] == str(size)
+        assert run.data.params == facts.flatten({name: DEFAULTS[name] for name in facts.TRAINED_BY})
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", project.uri)
+        read = MlflowRun(run.info.run_id).params()
+        assert facts.flatten(read) == run.data.params | {"evaluate.batch_size": str(size)}
 
 
 def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Path):

@@ -270,3 +270,20 @@ def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) 
     Path("data/client_tests").mkdir()
     write_shards(Path("data/client_tests"), "mnist", images, labels, [right, wrong], 10)
     assert Benchmark.read(300).measure(registry.challenger("mnist")).worst_client == 0
+
+
+def test_nothing_is_promoted_while_a_stage_is_stale(workspace: Workspace) -> None:
+    text = Path("params.yaml").read_text()
+    for model in ("weak", "strong"):
+        workspace.register(model)
+        main([])
+    workspace.register("twin")
+    Path("params.yaml").write_text(text.replace("rounds: 10", "rounds: 11"))
+    for arguments in ([], ["--dry-run"]):
+        with pytest.raises(
+            PipelineError, match=r"^no model can be promoted, since stage train is stale \(train\.rounds is"
+        ):
+            main(arguments)
+    assert champion() == 2
+    main(["--rollback"])  # needs no results of this folder
+    assert champion() == 1

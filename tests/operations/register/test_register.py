@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from fedpipe.config import read_yaml
 from fedpipe.datasets.raw import RawDataset
+from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import journal, registry
+from fedpipe.tracking.outbox import pending
 from operations.register.__main__ import main
-from operations.register.checks import _hashes, require_evaluated
+from operations.register.checks import require_evaluated
 from tests import ROOT
 from tests.registry_workspace import Workspace
 
@@ -70,6 +73,7 @@ def test_a_store_without_the_run_gets_it_from_the_outputs(workspace: Workspace) 
     assert done.returncode == 0, done.stderr
     run = registry.client().get_run(registry.challenger("mnist").run_id)
     assert run.data.tags["fedpipe.restored"] == "true" and run.data.metrics["test.accuracy"] == accuracy
+    assert run.data.params["train.rounds"] == "10" and run.data.tags["evaluate.batch_size"] == "1000"
 
 
 def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None:
@@ -79,7 +83,7 @@ def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None
     def refused(said: str) -> None:
         with pytest.raises(PipelineError, match=said) as caught:
             main([])
-        assert "run `dvc repro`, then register" in str(caught.value)
+        assert "run `dvc repro`" in str(caught.value)
 
     evaluation = EVALUATION.read_bytes()
     EVALUATION.write_bytes(evaluation.replace(b"0.5", b"0.4"))
@@ -96,10 +100,10 @@ def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None
     refused(r"models/weights\.safetensors is not what dvc\.lock has of the last evaluation")
 
     workspace.evaluated("strong", track=False)
-    made = next(entry["md5"] for entry in read_yaml(Path("dvc.lock"))["stages"]["partition"]["outs"])
-    text = Path("dvc.lock").read_text().split("partition:")
-    assert text[1].count(made) == 1
-    Path("dvc.lock").write_text(text[0] + "partition:" + text[1].replace(made, "0" * 32))
+    content = read_yaml(Path("dvc.lock"))
+    shards = next(out for out in content["stages"]["partition"]["outs"] if out["path"] == "data/clients")
+    shards["md5"] = "0" * 32
+    YAML(typ="safe").dump(content, Path("dvc.lock"))
     refused("stage partition made another data/clients after the evaluation")
 
     Path("dvc.lock").unlink()
@@ -110,9 +114,9 @@ def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None
 
 def test_dvc_lock_names_files_as_register_looks_them_up() -> None:
     """The lock that DVC itself wrote, committed in this project."""
-    stages = read_yaml(ROOT / "dvc.lock")["stages"]
-    assert {str(WEIGHTS), "data/raw", "data/clients"} <= dict(_hashes(stages, "evaluate", "deps")).keys()
-    assert str(EVALUATION) in dict(_hashes(stages, "evaluate", "outs"))
+    lock = Lock.read(ROOT / "dvc.lock")
+    assert {str(WEIGHTS), "data/raw", "data/clients"} <= lock.hashes("evaluate", "deps").keys()
+    assert str(EVALUATION) in lock.hashes("evaluate", "outs")
 
 
 def test_tracking_off_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,3 +141,33 @@ def test_a_run_whose_delivery_failed_is_said(workspace: Workspace) -> None:
     with pytest.raises(PipelineError, match=rf"did not take the run of {WEIGHTS} \({journal.LOG} says why\)"):
         main([])
     assert registry.challenger("mnist") is None
+
+
+def test_edited_params_are_not_registered(workspace: Workspace) -> None:
+    """With an empty store, a run of params that were never trained would be made."""
+    workspace.evaluated("weak", track=False)
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("rounds: 10", "rounds: 11"))
+    said = (
+        r"the model cannot be registered, since stage train is stale \(train\.rounds is 11 in params\.yaml and was 10\)"
+    )
+    with pytest.raises(PipelineError, match=said + ": run `dvc repro`, or undo the change"):
+        main([])
+    assert not pending() and registry.challenger("mnist") is None
+    Path("params.yaml").write_text(text.replace("accuracy_margin: 0.0", "accuracy_margin: 0.1"))  # of no stage
+    require_evaluated(WEIGHTS, EVALUATION, TRAINING)
+
+
+def test_other_data_under_a_model_is_named(workspace: Workspace) -> None:
+    workspace.evaluated("weak", track=False)
+    Path("data/raw/train-labels").write_bytes(b"others")
+    with pytest.raises(
+        PipelineError, match=r"stage download is stale \(data/raw is not what it made\); stage partition"
+    ):
+        main([])
+
+
+def test_what_is_only_absent_is_not_stale(workspace: Workspace) -> None:
+    workspace.evaluated("weak", track=False)
+    Path("data/clients").rename("elsewhere")
+    require_evaluated(WEIGHTS, EVALUATION, TRAINING)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from fedpipe.errors import run_stage
 from fedpipe.partitioning import skew_measures
@@ -20,7 +21,7 @@ from fedpipe.partitioning.partition_picture import draw
 from operations.report.__main__ import main
 from tests import ROOT
 
-PROJECT = ("dvc.yaml", "params.yaml", ".dvcignore")
+PROJECT = ("params.yaml", ".dvcignore")
 
 
 def write_run(folder: Path, seed: int, clients: int = 600, classes: int = 10, rounds: int = 4) -> None:
@@ -96,6 +97,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     for name in PROJECT:
         (folder / name).write_bytes((ROOT / name).read_bytes())
+    pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    del pipeline["stages"]["download"]  # it has no output in this project
+    for stage in pipeline["stages"].values():
+        stage["deps"] = []  # neither code nor data is here
+    YAML(typ="safe").dump(pipeline, folder / "dvc.yaml")
     write_run(folder, 1)
 
     def git(*arguments: str) -> None:
@@ -104,28 +110,33 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     git("init", "-q")
     assert run(folder, "dvc", "init", "-q").returncode == 0
-    # The outputs of the stages as DVC keeps them, without running the stages.
-    committed = run(folder, sys.executable, "-c", _COMMIT_OUTPUTS)
-    assert committed.returncode == 0, committed.stderr
+    commit_outputs(folder)
     git("add", "-A")
     git("commit", "-q", "-m", "run 1")
     write_run(folder, 2, rounds=6)
     text = (folder / "params.yaml").read_text()
     text = text.replace("scheme: contiguous", "scheme: dirichlet").replace("rounds: 10", "rounds: 6")
     (folder / "params.yaml").write_text(text)
+    commit_outputs(folder)
     return folder
 
 
-# Hashes the outputs that are there into the cache and into dvc.lock.
+def commit_outputs(folder: Path) -> None:
+    """Records params and outputs as DVC does, as if the stages had run."""
+    committed = run(folder, sys.executable, "-c", _COMMIT_OUTPUTS)
+    assert committed.returncode == 0, committed.stderr
+
+
+# Hashes the outputs that are there into the cache and, with the params, into dvc.lock.
 _COMMIT_OUTPUTS = """
 from pathlib import Path
 from dvc.repo import Repo
 text = Path("dvc.yaml").read_text()
 with Repo(".") as repo, repo.lock:
     for stage in repo.index.stages:
-        stage.deps.clear()
         stage.outs[:] = [out for out in stage.outs if Path(out.def_path).exists()]
         if stage.outs:
+            stage.save_deps()
             stage.save_outs()
             stage.commit()
             stage.dump(update_pipeline=False)

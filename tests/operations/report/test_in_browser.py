@@ -7,6 +7,7 @@ import pytest
 
 from tests.browser import Browser
 from tests.operations.report.conftest import report, write_run
+from tests.recorded import record
 
 # For each picture whether it is drawn, and whether it says what it shows.
 _PICTURES = (
@@ -77,9 +78,7 @@ def test_it_fits_a_phone_in_both_themes(browser: Browser, pages: dict[int, Path]
 
 @pytest.mark.parametrize(("clients", "classes", "rounds"), [(2, 2, 1), (3000, 60, 200)])
 def test_other_sizes(browser: Browser, tmp_path: Path, clients: int, classes: int, rounds: int):
-    from tests import ROOT
-
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    record(tmp_path, {"partition": [], "train": []})
     write_run(tmp_path, 3, clients, classes, rounds)
     assert report(tmp_path)[0] == 0
     browser.resize(1280, 900)

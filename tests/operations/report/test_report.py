@@ -76,8 +76,13 @@ def test_an_unknown_run_is_refused(project: Path, arguments: tuple[str, ...], sa
         ("metrics/rounds.csv", b"round,loss\n1,2.0\n", "error: metrics/rounds.csv of workspace has no column accuracy"),
         ("metrics/clients.csv", b"", "error: metrics/clients.csv of workspace has no column client"),
         ("metrics/evaluation.json", b"{", "error: metrics/evaluation.json of workspace is not the JSON"),
-        ("params.yaml", b"a: 1\n", "error: params.yaml of workspace has no params of partition and train"),
-        ("params.yaml", b"a: [\n", "error: workspace: params.yaml, line 2 is not valid YAML"),
+        (
+            "dvc.lock",
+            b"stages: {}\n",
+            "error: no params of partition and train are recorded for workspace: it is no",
+        ),
+        ("dvc.lock", b"a: [\n", "error: workspace: dvc.lock, line 2 is not valid YAML"),
+        ("dvc.lock", b"a: 1\n", "error: workspace: dvc.lock is not as DVC writes it: restore it with `git checkout"),
     ],
 )
 def test_an_output_that_is_missing_or_wrong_is_named(
@@ -125,3 +130,47 @@ def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path
         for rev, rounds in {"HEAD": 4, "workspace": 6}.items():
             numbers = {int(point["round"]) for point in points if point["rev"] == rev}
             assert numbers == (set(range(1, rounds + 1)) if rev in revisions else set())
+
+
+def test_params_are_those_of_the_run_not_of_todays_file(project: Path, altered: Callable[..., None], tmp_path: Path):
+    """`train.rounds` is edited, and nothing runs."""
+    altered("params.yaml", (project / "params.yaml").read_bytes().replace(b"rounds: 6", b"rounds: 7"))
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    code, said = report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))
+    assert code == 0, said
+    stale = "stage train is stale (train.rounds is 7 in params.yaml and was 6)"
+    assert f"report: workspace: {stale}: what is shown is of its last run, and `dvc repro` runs it again\n" in said
+    assert "| train.rounds | 10 | 6 |" in text.read_text() and f"`B: workspace`: {stale}" in text.read_text()
+    assert "clients 6 rounds" in page.read_text() and stale in page.read_text()
+    assert said.count("stale") == text.read_text().count("is stale") == 1
+
+
+def test_a_revision_whose_params_were_edited_without_a_run(project: Path, tmp_path: Path):
+    clone = tmp_path / "clone"
+    assert run(tmp_path, "git", "clone", "-q", str(project), str(clone)).returncode == 0
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(text.replace("rounds: 10", "rounds: 11").replace("seed: 2024", "seed: 1", 1))
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
+    assert run(clone, *git, "commit", "-qam", "edited").returncode == 0
+    code, said = report(clone, "HEAD", "--output", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md"))
+    assert code == 0, said
+    assert "report: HEAD: stage train is stale (train.rounds is 11 in params.yaml and was 10): what is shown" in said
+    assert "report: HEAD: stage partition is stale (partition.seed is 1 in params.yaml and was 2024)" in said
+    assert "| train.rounds | 10 |" in (tmp_path / "r.md").read_text()
+    assert report(clone, "HEAD~1", "--output", str(tmp_path / "r.html"))[1].count("stale") == 0
+
+
+def test_params_of_a_training_that_dvc_does_not_know_are_not_shown(
+    project: Path, altered: Callable[..., None], tmp_path: Path
+):
+    """As after `python -m stages.train` by hand."""
+    altered(
+        "metrics/training.json", (project / "metrics/training.json").read_bytes().replace(b'"rounds"', b'"rounds" ')
+    )
+    text = tmp_path / "r.md"
+    code, said = report(project, "workspace", "--output", str(tmp_path / "r.html"), "--markdown", str(text))
+    assert code == 0, said
+    assert (
+        "stage train is stale (metrics/training.json is not what it made): what is shown is not of its last rec" in said
+    )
+    assert "| train.rounds |" not in text.read_text() and "| partition.scheme | dirichlet |" in text.read_text()

@@ -121,3 +121,22 @@ def test_a_port_of_another_process_is_a_sentence(workspace: Workspace) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         serve("mnist", taken.getsockname()[1])
+
+
+def test_changed_weights_are_not_served(workspace: Workspace) -> None:
+    """As `make score` refuses them; MLflow by itself serves whatever the store has."""
+    workspace.register("weak")
+    promote([])
+    (stored,) = Path("mlartifacts").rglob("models/*/artifacts/**/weights.safetensors")
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(PipelineError, match=r"weights of fedpipe-mnist version 1 in .* were changed .*--rollback"):
+        serve("mnist", free_port())
+    version = registry.champion("mnist")
+    kept = Path("models/registry") / version.weights_sha256
+    assert not kept.exists()
+
+    stored.write_bytes(whole)
+    assert registry.kept_model(version) == kept and (kept / "MLmodel").is_file()
+    (kept / "artifacts/weights.safetensors").write_bytes(b"others")
+    assert registry.sha256(registry.kept_model(version) / "artifacts/weights.safetensors") == version.weights_sha256

@@ -1,0 +1,37 @@
+"""Whether a file of weights is the one that the train stage wrote."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from fedpipe.errors import PipelineError
+
+
+def require_trained(weights: Path, training: Path) -> str:
+    """Compares weights with the SHA-256 that the train stage wrote down.
+
+    Args:
+      weights: The file of weights.
+      training: metrics/training.json, whose ``weights_sha256`` names them.
+
+    Returns:
+      The SHA-256 of the weights.
+
+    Raises:
+      PipelineError: One of the two is missing, ``training`` names none, or the weights are others.
+    """
+    for path in (weights, training):
+        if not path.is_file():
+            raise PipelineError(f"{path} is missing: run `dvc repro`, which trains or restores it")
+    try:
+        named = json.loads(training.read_text(encoding="utf-8"))["weights_sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise PipelineError(f"{training} names no 'weights_sha256': run `dvc repro train`") from None
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != named:
+        raise PipelineError(
+            f"{weights} is not the model that {training} tells of (SHA-256 {found[:12]}…, not {str(named)[:12]}…): "
+            "run `dvc repro`, which trains or restores it"
+        )
+    return found

@@ -1,0 +1,27 @@
+"""A dvc.lock as DVC writes it, for folders in which a test puts outputs by hand."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from fedpipe.config import parse_yaml
+from fedpipe.dvc_lock import md5
+from tests import ROOT
+
+DEFAULTS = parse_yaml((ROOT / "params.yaml").read_bytes(), Path("params.yaml"))
+
+
+def record(folder: Path, outs: Mapping[str, Iterable[Path]], params: Mapping[str, Any] = DEFAULTS) -> None:
+    """Writes dvc.lock: for each stage its section of ``params``, and the MD5 of its outputs, paths in ``folder``."""
+    stages = {
+        stage: {
+            "cmd": f"python -m stages.{stage}",
+            "params": {"params.yaml": {stage: params[stage]}},
+            "outs": [{"path": str(path), "hash": "md5", "md5": md5(folder / path)} for path in paths],
+        }
+        for stage, paths in outs.items()
+    }
+    with (folder / "dvc.lock").open("w") as file:
+        YAML(typ="safe").dump({"schema": "2.0", "stages": stages}, file)
