@@ -16,7 +16,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
-from fedpipe.evaluation.identity import require_trained
+from fedpipe.evaluation.identity import require_same_data_set, require_trained
 from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
 from fedpipe.networks.weights import load_weights
@@ -60,7 +60,7 @@ def _measure(outputs: StagedOutputs) -> None:
             f"{manifest.image_shape} of {manifest.classes}: run the train stage again"
         )
     dataset = RawDataset.read(RAW)
-    dataset.check_same_as(manifest, RAW, CLIENTS)
+    require_same_data_set(dataset, manifest, RAW, CLIENTS)
     images, labels = dataset.read_test(RAW)
     verify_shards(CLIENTS, manifest)
     tests = read_client_tests(CLIENT_TESTS, manifest)

@@ -15,6 +15,7 @@ from fedpipe.command_line import without_arguments
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.evaluation.identity import require_same_data_set
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
@@ -48,6 +49,7 @@ PARTITION_PICTURE = Path("plots/partition.png")  # shown in MLflow if it is ther
 _COPIES = 3  # of the weights: here, in DVC's cache, and for MLflow
 _A_ROUND = 200  # a row of metrics/rounds.csv
 _SMALL = 500_000  # any other output
+_TEST_BATCH = 1000  # test images per forward pass: as 'evaluate.batch_size' by default, which has the same last bits
 
 
 def main() -> None:
@@ -159,14 +161,14 @@ def _test_samples(settings: params.Train, manifest: Manifest) -> TestSamples | N
     if not settings.evaluate_every:
         return None
     dataset = RawDataset.read(RAW)
-    dataset.check_same_as(manifest, RAW, CLIENTS)
+    require_same_data_set(dataset, manifest, RAW, CLIENTS)
     tests = read_client_tests(CLIENT_TESTS, manifest)
     verify_shards(CLIENT_TESTS, tests)
     return TestSamples(
         *dataset.read_test(RAW),
         client_tests=CLIENT_TESTS if tests.clients else None,
         clients=tests.clients,
-        batch_size=params.load(params.Evaluate).batch_size,
+        batch_size=_TEST_BATCH,
     )
 
 

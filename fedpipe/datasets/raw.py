@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedpipe.atomic import write_text
 from fedpipe.config import DatasetName
 from fedpipe.datasets.idx import read_labelled_images
-from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 
 DATASET_FILE = "dataset.json"
@@ -80,20 +79,6 @@ class RawDataset(BaseModel):
         files = (folder / self.test.images, folder / self.test.labels)
         sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
         return hashlib.sha256("".join(sums).encode()).hexdigest()
-
-    def check_same_as(self, shards: Manifest, folder: Path, shards_folder: Path) -> None:
-        """Checks that this data set is the one that the shards, and so the model, are made from.
-
-        Raises:
-          PipelineError: It is another one.
-        """
-        here = (self.name, self.image_shape, self.classes)
-        there = (shards.dataset, shards.image_shape, shards.classes)
-        if here != there:
-            raise PipelineError(
-                "{} holds {}, images {} of {} classes, but {} is made from {}, {} of {} classes: run the partition and "
-                "train stages again (dvc repro)".format(folder, *here, shards_folder, *there)
-            )
 
     def _read_split(self, folder: Path, split: Split) -> Labelled:
         images, labels = read_labelled_images(folder / split.images, folder / split.labels)

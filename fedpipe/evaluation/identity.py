@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 
 
@@ -35,3 +37,18 @@ def require_trained(weights: Path, training: Path) -> str:
             "run `dvc repro`, which trains or restores it"
         )
     return found
+
+
+def require_same_data_set(dataset: RawDataset, shards: Manifest, folder: Path, shards_folder: Path) -> None:
+    """Checks that a data set is the one that the shards, and so the model, are made from.
+
+    Raises:
+      PipelineError: It is another one.
+    """
+    here = (dataset.name, dataset.image_shape, dataset.classes)
+    there = (shards.dataset, shards.image_shape, shards.classes)
+    if here != there:
+        raise PipelineError(
+            "{} holds {}, images {} of {} classes, but {} is made from {}, {} of {} classes: run the partition and "
+            "train stages again (dvc repro)".format(folder, *here, shards_folder, *there)
+        )

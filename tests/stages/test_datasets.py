@@ -97,7 +97,7 @@ def test_its_runs_and_model_bear_its_name_and_shape(colour: Pipeline) -> None:
     assert experiment is not None and client.get_experiment_by_name("fedpipe-mnist") is None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.inputs.dataset_inputs[0].dataset.name == "colour_digits"
-    assert run.data.params["download.dataset"] == "idx" and "download.idx.npz.sha256" in run.data.params
+    assert run.data.params["train.model"] == "baseline_cnn" and not any("idx" in name for name in run.data.params)
     assert run.data.metrics["test.accuracy"] > 0.8
 
 
@@ -108,6 +108,8 @@ def test_evaluate_refuses_test_images_of_another_data_set(
     for name in ("data/clients", "models"):
         shutil.copytree(colour.folder / name, tmp_path / name)
     (tmp_path / "data/raw").symlink_to(raw)
+    (tmp_path / "metrics").mkdir()
+    shutil.copy(colour.folder / "metrics/training.json", tmp_path / "metrics")
     Pipeline(tmp_path, {}, **SMALL)
     monkeypatch.chdir(tmp_path)
     said = (
@@ -115,7 +117,7 @@ def test_evaluate_refuses_test_images_of_another_data_set(
     )
     with pytest.raises(PipelineError, match=said):
         evaluate.main()
-    assert not Path("metrics").exists()
+    assert not Path("metrics/evaluation.json").exists()
 
 
 def test_train_refuses_images_too_small_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,9 @@ def test_full_disk_leaves_the_old_shards(project: Path) -> None:
     assert run(project, ("clients: 600", "clients: 20")).returncode == 0
     before = contents(project)
     done = run(project, ("clients: 600", "clients: 10"), file_size=100_000)
-    assert done.returncode == 1 and done.stderr.startswith("error: File too large"), done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("error: data/clients cannot be written: File too large"), (
+        done.stderr
+    )
     assert contents(project) == before
     assert not list((project / "data").glob("*.partial"))
 
@@ -110,7 +112,7 @@ def test_full_disk_leaves_the_old_shards(project: Path) -> None:
 def test_figures_that_cannot_be_written_leave_no_new_shards(project: Path) -> None:
     (project / "metrics").write_text("in the way")
     done = run(project, ("clients: 600", "clients: 20"))
-    assert done.returncode == 1 and done.stderr == "error: File exists (metrics)\n"
+    assert done.returncode == 1 and done.stderr == "error: metrics/partition.json cannot be written: Not a directory\n"
     assert contents(project) == {}
     assert not [*project.rglob("*.partial")]
 

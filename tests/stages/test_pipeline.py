@@ -131,7 +131,7 @@ def test_params_edited_while_a_stage_runs_are_not_recorded(first: Path, raw: Pat
         said = ""
         for line in running.stdout or ():
             said += line
-            if not edited and line.startswith("train: seed_cnn"):
+            if not edited and line.startswith("train: baseline_cnn"):
                 edit(other, {"rounds: 3": "rounds: 4"})
                 edited = True
     assert running.returncode != 0 and "section 'train' was edited while the stage ran" in said, said
@@ -157,7 +157,7 @@ def test_an_evaluation_tells_an_empty_store_what_was_trained(first: Path, raw: P
     )
     assert done.returncode == 0, done.stderr
     with sqlite3.connect(other / "mlflow.db") as store:
-        assert store.execute("select name from runs").fetchall() == [("seed_cnn iid 250 clients 2 rounds",)]
+        assert store.execute("select name from runs").fetchall() == [("baseline_cnn iid 250 clients 2 rounds",)]
         params = dict(store.execute("select key, value from params").fetchall())
         tags = dict(store.execute("select key, value from tags").fetchall())
     assert params["train.rounds"] == "2" and tags["evaluate.batch_size"] == "500"

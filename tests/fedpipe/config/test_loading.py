@@ -62,7 +62,12 @@ def test_defaults_are_valid(section: type) -> None:
         ),
         (params.Train, "mu: 0.01", "mu: -1.0", "'train.fed_prox.mu' is -1.0: should be greater than or equal to 0"),
         (params.Train, "option: 2", "option: 3", "'train.scaffold.option' is 3: should be 1 or 2"),
-        (params.Train, "accuracy: null", "accuracy: 0.0", "'train.stop_at.accuracy' is 0.0: should be greater than 0"),
+        (
+            params.Train,
+            "accuracy:      #",
+            "accuracy: 0.0 #",
+            "'train.stop_at.accuracy' is 0.0: should be greater",
+        ),
         (
             params.Train,
             "constant\n      warm_up: 0 #",
@@ -72,8 +77,8 @@ def test_defaults_are_valid(section: type) -> None:
         (
             params.Train,
             "evaluate_every: 1 # rounds from one evaluation on the test images to the next; 0: none\n"
-            "  stop_at:\n    accuracy: null",
-            "evaluate_every: 0\n  stop_at:\n    accuracy: 0.9",
+            "  stop_at:\n    accuracy:      #",
+            "evaluate_every: 0\n  stop_at:\n    accuracy: 0.9 #",
             "'train': 'train.stop_at.accuracy' needs rounds with a test accuracy: set 'train.evaluate_every' to 1",
         ),
         (params.Train, "init: fresh", "init: warm", "'train.init' is 'warm': should be 'fresh' or 'champion'"),

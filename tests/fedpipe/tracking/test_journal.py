@@ -104,9 +104,9 @@ def record(rounds: int = 2) -> Journal:
     return pending()[-1]
 
 
-def killed(rounds: int, earlier: journal.Earlier | None = None) -> dict[str, str]:
-    """Records a training that is killed after ``rounds`` rounds; returns its run's identity."""
-    run = journal.record_training(STARTED, earlier)
+def killed(rounds: int, earlier: journal.Earlier | None = None, **train: object) -> dict[str, str]:
+    """Records a training with the params ``train``, killed after ``rounds`` rounds; returns its run's identity."""
+    run = journal.record_training(STARTED | ({"params": {"train": train}} if train else {}), earlier)
     run.__enter__()
     for number in range(len(earlier.rounds) + 1 if earlier else 1, rounds + 1):
         run.log_round(number, {"loss": 1 / number})
@@ -145,12 +145,10 @@ def test_a_resumed_training_whose_run_is_gone_gets_one_with_all_rounds(project):
 
 
 def test_with_other_params_a_resumed_training_is_another_run(project):
-    identity = killed(5)
-    params = Path("params.yaml")
-    params.write_text(params.read_text().replace("    seconds: 10 ", "    seconds: 20 "))
-    assert killed(6, resume(identity, 4)) == identity  # 'train.checkpoint' is none of the run's params
-    params.write_text(params.read_text().replace("  rounds: 10", "  rounds: 20"))
-    assert killed(6, resume(identity, 4)) != identity
+    identity = killed(5, rounds_=10, checkpoint={"seconds": 10})
+    # 'train.checkpoint' is none of the run's params.
+    assert killed(6, resume(identity, 4), rounds_=10, checkpoint={"seconds": 20}) == identity
+    assert killed(6, resume(identity, 4), rounds_=20, checkpoint={"seconds": 10}) != identity
     store = FakeStore()
     for each in pending():
         ship(each, store)

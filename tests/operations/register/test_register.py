@@ -94,7 +94,7 @@ def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None
     training = TRAINING.read_bytes()
     workspace.evaluated("strong", track=False)
     TRAINING.write_bytes(training)
-    refused(r"models/weights\.safetensors is not the model that metrics/training\.json names")
+    refused(r"models/weights\.safetensors is not the model that metrics/training\.json tells of")
     workspace.evaluated("strong", track=False)
     Path("dvc.lock").write_text(lock)  # trained again, not evaluated
     refused(r"models/weights\.safetensors is not what dvc\.lock has of the last evaluation")

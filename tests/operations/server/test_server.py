@@ -105,12 +105,14 @@ def trained(server: Server, raw: Path, tmp_path_factory: pytest.TempPathFactory)
         projects[-1].environment["FEDPIPE_TRACKING_WAIT"] = "200"  # a busy machine is not what this is about
     code, _, error = projects[0].run("-m", "stages.partition")
     assert code == 0, error
-    (projects[1].path / "data/clients").symlink_to(projects[0].path / "data/clients")
+    for name in ("data/clients", "data/client_tests", "data/raw"):
+        if not (projects[1].path / name).exists():
+            (projects[1].path / name).symlink_to((projects[0].path / name).resolve())
     trainings = [project.start("-m", "stages.train") for project in projects]
     for training in trainings:
         _, error = training.communicate(timeout=400)
         assert training.returncode == 0, error
-        assert f"MLflow: run baseline_cnn contiguous 4 clients 2 rounds in {server.uri}" in error, error
+        assert f"MLflow: run baseline_cnn ? ? clients 2 rounds in {server.uri}" in error, error
     return projects
 
 
