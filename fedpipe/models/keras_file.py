@@ -101,5 +101,6 @@ def _unreadable(spec: ModelSpec, error: Exception) -> PipelineError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return PipelineError(
         f"{_KEYS}.path' is {spec.params.path}, which the Keras of TensorFlow {tf.__version__} cannot read ({reason}): "
-        "save it with Keras 2.12 to 2.15, and put layers of your own into a file in fedpipe/models with a function keras_model"
+        "save it with Keras 2.12 to 2.15, and put layers of your own into a file in fedpipe/models with a function "
+        "keras_model"
     )
