@@ -1,0 +1,121 @@
+"""Imports go down: operations -> stages -> fedpipe; and inside fedpipe, no two packages import each other."""
+
+import ast
+import subprocess
+import sys
+from collections import defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+FILES = sorted(
+    file.relative_to(ROOT) for top in ("fedpipe", "stages", "operations") for file in (ROOT / top).rglob("*.py")
+)
+FOR_TYPES = "TYPE_CHECKING"
+
+
+def imported(file: Path) -> set[str]:
+    """The modules that a file imports when it runs, at its top or in a function, by their dotted names."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    branches = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == FOR_TYPES]
+    skipped = {id(inner) for branch in branches for statement in branch.body for inner in ast.walk(statement)}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def package(name: str) -> str | None:
+    """The part of fedpipe that a dotted name belongs to: a package, or a module beside them."""
+    parts = name.split(".")
+    if parts[0] != "fedpipe" or len(parts) < 2:
+        return None
+    here = ROOT / "fedpipe" / parts[1]
+    return parts[1] if here.is_dir() or here.with_suffix(".py").is_file() else None
+
+
+def importers(library: str) -> set[str]:
+    """The parts of the project that import ``library``: packages of fedpipe, or a top-level folder."""
+    return {
+        package(".".join(file.with_suffix("").parts)) or file.parts[0]
+        for file in FILES
+        if any(name.split(".")[0] == library for name in imported(file))
+    }
+
+
+@pytest.mark.parametrize(("lower", "higher"), [("fedpipe", {"stages", "operations"}), ("stages", {"operations"})])
+def test_lower_folders_know_nothing_of_higher_ones(lower: str, higher: set[str]) -> None:
+    for file in FILES:
+        if file.parts[0] == lower:
+            assert not {name.split(".")[0] for name in imported(file)} & higher, file
+
+
+def test_operations_reach_stages_through_files_only() -> None:
+    wrong = {
+        str(file)
+        for file in FILES
+        if file.parts[0] == "operations"
+        for name in imported(file)
+        if name.startswith("stages.")
+    }
+    assert not wrong
+
+
+def test_no_circle_inside_fedpipe() -> None:
+    edges: dict[str, set[str]] = defaultdict(set)
+    for file in FILES:
+        if file.parts[0] == "fedpipe" and (here := package(".".join(file.with_suffix("").parts))):
+            edges[here] |= {there for name in imported(file) if (there := package(name)) and there != here}
+    assert len(edges) > 20
+    list(TopologicalSorter(edges).static_order())  # raises CycleError, which names the circle
+
+
+def test_choices_of_a_folder_import_no_other() -> None:
+    """DVC watches the chosen file only."""
+    for folder in ("algorithms", "aggregators", "models", "losses", "metrics", "partitioners", "quantities"):
+        for file in FILES:
+            if file.parts[:2] == ("fedpipe", folder):
+                names = {name for name in imported(file) if name.startswith(f"fedpipe.{folder}.")}
+                assert not {name for name in names if not name.split(".")[2].startswith("_")}, file
+
+
+def test_only_learning_and_runtime_import_tff() -> None:
+    """Algorithms and optimizers get at it through fedpipe/lazy.py."""
+    assert importers("tensorflow_federated") == {"learning", "runtime"}
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    """Operations on a model registry use its errors besides."""
+    assert importers("mlflow") <= {"tracking", "operations"}
+
+
+HEAVY = {"tensorflow", "tensorflow_federated", "mlflow", "numpy", "pandas", "pydantic", "matplotlib", "scipy", "grpc"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that are loaded after ``code`` ran in a new process."""
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", code]
+    return set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_importing_fedpipe_does_no_work() -> None:
+    assert not loaded_by("import fedpipe") & HEAVY
+
+
+def test_params_are_checked_without_tensorflow() -> None:
+    """All choices of all folders are imported for it."""
+    code = (
+        "from fedpipe.config.train import *; from fedpipe import config\n"
+        "for r in (ALGORITHMS, AGGREGATORS, MODELS, LOSSES, METRICS): [r.module(name) for name in r.names]\n"
+        "config.load(config.Train)"
+    )
+    assert not loaded_by(code) & {"tensorflow", "tensorflow_federated", "mlflow", "keras", "grpc", "matplotlib"}
