@@ -1,12 +1,13 @@
-"""``python -m tests.fedpipe.bits SHARDS OUTPUT``: a few rounds with every algorithm and aggregator, as digests.
+"""``python -m tests.fedpipe.bits SHARDS OUTPUT [ONLY [EMULATOR...]]``: rounds of algorithms, as digests.
 
-Each runs on a worker of its own process's, with shuffling and dropout; OUTPUT gets the SHA-256 of weights, server state
-and kept files by the name of what ran, as JSON.
+Every algorithm and aggregator runs, or the pair ONLY, on a worker that this process starts, with shuffling and dropout.
+OUTPUT gets the SHA-256 of weights, server state, kept files and measurements by the name of what ran, as JSON.
+EMULATOR is a command that runs the worker, such as ``qemu-x86_64 -cpu Haswell``; this process runs as it was started.
 """
 
 import hashlib
 import json
-import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 
 from fedpipe.config.train import AGGREGATORS, ALGORITHMS
 from fedpipe.datasets.shards import Manifest
+from fedpipe.enclosure.enclosure import Enclosure
+from fedpipe.runtime import worker as worker_module
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import run, train_settings
 
@@ -29,7 +32,7 @@ TRAINING = {
 }
 
 
-def digests(worker: Worker, shards: Path) -> dict[str, str]:
+def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
     """By ``algorithm with aggregator``: every algorithm with the mean, and FedAvg with every aggregator."""
     clients = Manifest.read(shards).clients
     cohorts = [range(clients), range(0, clients, 2)]
@@ -37,6 +40,8 @@ def digests(worker: Worker, shards: Path) -> dict[str, str]:
     pairs += [("fed_avg", name) for name in AGGREGATORS.names if name != "mean"]
     found = {}
     for algorithm, aggregator in pairs:
+        if only not in ("", f"{algorithm} with {aggregator}"):
+            continue
         sections = {name: {} for name in (algorithm, aggregator)}  # their defaults, if params.yaml has none
         settings = train_settings(**TRAINING | sections, algorithm=algorithm, aggregator=aggregator)
         ended = run(worker, settings, shards, cohorts)
@@ -49,9 +54,22 @@ def digests(worker: Worker, shards: Path) -> dict[str, str]:
     return found
 
 
+def emulated(folder: Path, command: list[str]) -> None:
+    """Has workers of this process run below ``command``, which may take long to answer."""
+    script = folder / "emulated_worker"
+    script.write_text(f'#!/bin/sh\nexec {shlex.join([*command, str(worker_module._binary())])} "$@"\n')
+    script.chmod(0o755)
+    worker_module._binary = lambda: script
+    worker_module._START_SECONDS = 300
+    is_ready = Enclosure.is_ready
+    Enclosure.is_ready = lambda self, seconds: is_ready(self, 10.0)  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder, Worker(Path(folder) / "worker.log") as running:
-        running.wait_until_ready()
-        Path(sys.argv[2]).write_text(json.dumps(digests(running, Path(sys.argv[1]))))
-        sys.stdout.flush()
-        os._exit(0)
+    shards, output, *rest = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as name:
+        if rest[1:]:
+            emulated(Path(name), rest[1:])
+        with Worker(Path(name) / "worker.log") as running:
+            running.wait_until_ready()
+            Path(output).write_text(json.dumps(digests(running, Path(shards), *rest[:1])))

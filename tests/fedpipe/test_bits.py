@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,23 @@ def test_two_processes(shards: Path, tmp_path: Path) -> None:
     one, other = (json.loads((tmp_path / name).read_text()) for name in ("all", "one"))
     assert one == other
     assert len(one) == len(ALGORITHMS.names) + len(AGGREGATORS.names) - 1
+
+
+EMULATOR = ["qemu-x86_64", "-cpu", "Haswell"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(EMULATOR[0]) is None, reason="qemu-x86_64 is missing (Debian: qemu-user)")
+def test_another_model_of_cpu(shards: Path, tmp_path: Path) -> None:
+    """One without AVX-512, emulated: driver and worker are slow there, and have the bits of the native run."""
+    pair = "fed_avg with mean"
+    # A virtual environment's python may be a link or a script, and qemu wants the binary.
+    python = [str(Path(sys.executable).resolve()), "-m", "tests.fedpipe.bits", str(shards)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    for command in (
+        [*python, str(tmp_path / "native"), pair],
+        [*EMULATOR, *python, str(tmp_path / "other"), pair, *EMULATOR],
+    ):
+        subprocess.run(command, cwd=ROOT, check=True, timeout=1500, env=environment)
+    native, other = (json.loads((tmp_path / name).read_text()) for name in ("native", "other"))
+    assert native == other and list(native) == [pair]

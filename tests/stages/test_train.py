@@ -1,0 +1,116 @@
+"""Test accuracy per round, where training stops, the best weights: as `evaluate` would say of the same weights."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+from safetensors.numpy import load_file
+
+from fedpipe.config.train import Train
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest, write_shards
+from stages import evaluate, train
+from tests import ROOT
+from tests.fedpipe.training import train_settings
+
+SMALL = {
+    "model": "logistic_regression",
+    "rounds": 5,
+    "batch_size": 10,
+    "metrics": ["top_3_accuracy"],
+    "client_optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.0},
+}
+
+
+@pytest.fixture
+def project(
+    make_shards: Callable[[list[int]], Path], raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A project of six clients, four of which have test samples of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDPIPE_TRACKING", "off")
+    shutil.copytree(make_shards([20, 30, 10, 40, 25, 15]), train.CLIENTS)
+    (tmp_path / "models").mkdir()
+    shutil.copy(ROOT / "models/initial.json", tmp_path / "models")
+    train.RAW.symlink_to(raw)
+    tests = [np.arange(10 * size) for size in (1, 2, 0, 3, 0, 1)]
+    train.CLIENT_TESTS.mkdir()
+    images, labels = RawDataset.read(raw).read_test(raw)
+    digest = Manifest.read(train.CLIENTS).digest
+    write_shards(train.CLIENT_TESTS, "mnist", images, labels, tests, 10, clients_digest=digest)
+    return tmp_path
+
+
+def trained(**changes: object) -> tuple[pd.DataFrame, dict]:
+    """Runs the stage with params.yaml changed, and returns the table of its rounds and its summary."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["train"] |= SMALL | changes
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(content, file)
+    train.main()
+    return pd.read_csv(train.ROUNDS, float_precision="round_trip"), json.loads(train.SUMMARY.read_text())
+
+
+def test_the_last_round_says_what_evaluate_says(project: Path) -> None:
+    rounds, summary = trained(evaluate_every=1)
+    evaluate.main()
+    measured = json.loads(evaluate.METRICS.read_text())
+    last = rounds.iloc[-1]
+    assert len(rounds) == summary["rounds"] == 5 and rounds.notna().all(axis=None)
+    assert last["test_accuracy"] == measured["accuracy"] and last["test_loss"] == measured["loss"]
+    assert last["client_test_accuracy"] == measured["clients_test"]["mean"]
+    assert last["accuracy"] < last["top_3_accuracy"] <= 1 and last["test_accuracy"] < last["test_top_3_accuracy"] <= 1
+    assert summary["best_test_accuracy"] == rounds["test_accuracy"].max()
+    assert summary["best_round"] == rounds["round"][rounds["test_accuracy"].idxmax()]
+    assert "rounds_to_target" not in summary
+    same = load_file(train.BEST)  # keep_best is off: those of the last round
+    assert all((array == same[name]).all() for name, array in load_file(train.WEIGHTS).items())
+
+
+def test_evaluation_changes_no_weights_and_may_be_left_out(project: Path) -> None:
+    every, _ = trained(evaluate_every=2)
+    assert every["round"][every["test_accuracy"].notna()].tolist() == [2, 4, 5]  # and the last one
+    weights = train.WEIGHTS.read_bytes()
+    shutil.rmtree(train.LOGS)
+    none, summary = trained(evaluate_every=0)
+    assert train.WEIGHTS.read_bytes() == weights
+    assert none.filter(like="test").isna().all(axis=None) and not [name for name in summary if "test" in name]
+    pd.testing.assert_series_equal(none["loss"], every["loss"])
+
+
+def test_training_stops_at_the_first_round_that_reaches_the_target(project: Path) -> None:
+    rounds, _ = trained(evaluate_every=1)
+    accuracies = rounds["test_accuracy"]
+    target = float(accuracies[:3].max())
+    first = int(rounds["round"][(accuracies >= target).idxmax()])
+    shutil.rmtree(train.LOGS)
+    stopped, summary = trained(evaluate_every=1, stop_at={"accuracy": target}, keep_best=True)
+    assert len(stopped) == summary["rounds"] == summary["rounds_to_target"] == first <= 3
+    pd.testing.assert_frame_equal(stopped, rounds[:first])
+    _, missed = trained(evaluate_every=1, stop_at={"accuracy": 1.0})
+    assert missed["rounds"] == 5 and missed["rounds_to_target"] is None
+
+
+def test_the_best_weights_are_kept(project: Path) -> None:
+    """At a rate that is too high, the last round is not the best."""
+    wild = {"name": "sgd", "learning_rate": 3.0, "momentum": 0.0}
+    rounds, summary = trained(evaluate_every=1, keep_best=True, rounds=4, client_optimizer=wild)
+    assert summary["best_round"] < 4, rounds["test_accuracy"].tolist()
+    shutil.copy(train.BEST, train.WEIGHTS)
+    summary["weights_sha256"] = hashlib.sha256(train.WEIGHTS.read_bytes()).hexdigest()
+    train.SUMMARY.write_text(json.dumps(summary))
+    evaluate.main()
+    assert json.loads(evaluate.METRICS.read_text())["accuracy"] == summary["best_test_accuracy"]
+
+
+@pytest.mark.parametrize("changes", [{"stop_at": {"accuracy": 0.9}}, {"keep_best": True}])
+def test_what_needs_evaluation_is_refused_without(changes: dict) -> None:
+    with pytest.raises(ValueError, match=r"needs rounds with a test accuracy: set 'train.evaluate_every' to 1"):
+        train_settings(evaluate_every=0, **changes)
+    assert isinstance(train_settings(evaluate_every=1, **changes), Train)
