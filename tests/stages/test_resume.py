@@ -169,31 +169,6 @@ def test_killed_driver_and_killed_dvc(prepare: Callable[[int], Path], raw: Path,
     same(folder, whole)
 
 
-def test_dvc_killed_before_it_records_the_training(prepare: Callable[[int], Path], raw: Path, tmp_path: Path) -> None:
-    folder = prepare(2)
-    lock = (folder / "dvc.lock").read_bytes()
-    stat = (folder / "dvc.lock").stat()
-    run = Run(folder, raw, tmp_path / "first.log")
-    assert run.wait_for((folder / "logs/train/ended.json").exists)
-    run.kill("dvc", signal.SIGKILL)
-    assert run.end() != 0
-    assert (folder / "dvc.lock").read_bytes() == lock and (folder / "dvc.lock").stat().st_mtime == stat.st_mtime
-    weights = (folder / OUTPUTS[0]).read_bytes()
-    again = Run(folder, raw, tmp_path / "again.log")
-    assert again.end() == 0, again.said
-    assert "train: ended before" in again.said and "round 1/2" not in again.said
-    assert (folder / OUTPUTS[0]).read_bytes() == weights and len(mlflow_runs(folder)) == 1
-    # Asked for by force, it is trained again: DVC has written dvc.lock since.
-    forced = subprocess.run(
-        ["dvc", "repro", "--single-item", "--force", "train"],
-        cwd=folder,
-        env=environment(raw),
-        capture_output=True,
-        text=True,
-    )
-    assert forced.returncode == 0 and "round 1/2" in forced.stderr
-
-
 @pytest.mark.slow
 def test_twenty_kills(prepare: Callable[[int], Path], raw: Path, tmp_path: Path) -> None:
     rounds, wanted = 150, 24

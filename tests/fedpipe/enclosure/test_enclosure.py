@@ -49,12 +49,12 @@ import hashlib, sys
 from pathlib import Path
 from fedpipe import config as params
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.runtime.test_runtime import initial, run
+from tests.fedpipe.training import run
 folder, parameters = map(Path, sys.argv[1:3])
 for way in sys.argv[3:]:
     with Worker(folder / "worker.log", [way]) as worker:
         worker.wait_until_ready()
-        weights, _ = run(worker, params.load(params.Train, parameters), folder / "shards", [[0, 1, 2], [2, 3, 1]])
+        weights = run(worker, params.load(params.Train, parameters), folder / "shards", [[0, 1, 2], [2, 3, 1]]).weights
         print(worker.way, hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest())
 """
 
