@@ -1,12 +1,14 @@
 """Ctrl-C and SIGTERM as exceptions, and blocks that they do not cut in two."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_SECONDS = 0.1
 
 
 class Stopped(KeyboardInterrupt):
@@ -24,18 +26,34 @@ def stoppable() -> Iterator[None]:
     SIGINT is among them because asyncio puts a handler of its own in the place of Python's, which then waits for a call
     to the worker to end. Only Ctrl-C counts more than once: a service manager may send the others several times,
     and the later ones must not disturb what the first one brings about.
+
+    A signal that arrives in a destructor or in a callback of the garbage collector (JAX has one), where Python reports
+    exceptions and goes on, comes again a moment later.
     """
     came: set[int] = set()
+    main, report = threading.get_ident(), sys.unraisablehook
 
     def stop(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT or number not in came:
             came.add(number)
             raise Stopped(number)
 
+    def again(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, Stopped):
+            report(unraisable)
+            return
+        number = unraisable.exc_value.number
+        came.discard(number)
+        timer = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (main, number))
+        timer.daemon = True
+        timer.start()
+
     before = {number: signal.signal(number, stop) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = report
         for number, handler in before.items():
             signal.signal(number, handler)
 
