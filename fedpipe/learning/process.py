@@ -112,8 +112,8 @@ def build_process(
     only = getattr(algorithm, "client_update", None), getattr(algorithm, "server_update", None)
     steps = _optional(algorithm, "passes", task, otherwise=(only,))
     built = [
-        _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=step is steps[-1])
-        for step in steps
+        _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=number == len(steps))
+        for number, step in enumerate(steps, 1)
     ]
 
     @tff.tensorflow.computation

@@ -26,7 +26,6 @@ CODE = (
     "datasets/raw.py",
     "datasets/shards.py",
     "evaluation",
-    "launch.py",
     "lazy.py",
     "learning",
     "metrics",
