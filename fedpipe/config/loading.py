@@ -25,6 +25,9 @@ SECTIONS: dict[type[Section], str] = {
     Promote: "promote",
 }
 
+# Of no result, so that neither DVC nor MLflow records it: it may change while a stage runs.
+_DECIDE_NOTHING = {"checkpoint"}
+
 S = TypeVar("S", bound=Section)
 
 
@@ -78,11 +81,11 @@ def check(path: Path = PARAMS_FILE) -> None:
 
 
 def used(settings: Section) -> dict[str, Any]:
-    """The params that a section holds, without the sections of files that it does not choose."""
+    """The params that results are made with: no sections of files that are not chosen, and none that decide nothing."""
     choices = settings.CHOICES if isinstance(settings, ChoosingSection) else {}
     chosen = {getattr(settings, key) for key in choices}
     others = {name for registry in choices.values() for name in registry.names if name not in chosen}
-    return settings.model_dump(exclude=others)
+    return settings.model_dump(exclude=others | _DECIDE_NOTHING)
 
 
 def require_unchanged(settings: Section, path: Path = PARAMS_FILE) -> None:

@@ -68,7 +68,8 @@ def run_name(params: Mapping[str, Any]) -> str:
       params: The tree of params that the run was made with; what it lacks is a question mark in the name.
     """
     train, partition = (collections.defaultdict(lambda: "?", params.get(key, {})) for key in ("train", "partition"))
-    quantity = "" if partition["quantity"] in ("even", "?") else f" {partition['quantity']}"
+    quantity = partition.get("quantity", "even")  # a section in revisions of before there were quantities
+    quantity = f" {quantity}" if isinstance(quantity, str) and quantity != "even" else ""
     return f"{train['model']} {partition['scheme']}{quantity} {partition['clients']} clients {train['rounds']} rounds"
 
 

@@ -104,3 +104,12 @@ def test_the_version_of_a_pool_that_grew_since_is_not_known(tmp_path, monkeypatc
     assert facts.start(STARTED, {})["tags"]["fedpipe.pool_version"] == known
     facts.pool.LEDGER.write_text(facts.pool.LEDGER.read_text() + "\n")
     assert facts.start(STARTED, {})["tags"]["fedpipe.pool_version"] == "unknown"
+
+
+def test_a_run_of_before_the_quantities_has_a_name():
+    """Its `partition.quantity` was a section, as the dvc.lock of such a revision has it."""
+    partition = {"scheme": "linear", "clients": 5, "quantity": {"labels": "iid", "min_size": 1}}
+    params = {"train": {"model": "seed_cnn", "rounds": 2}, "partition": partition}
+    assert facts.run_name(params) == "seed_cnn linear 5 clients 2 rounds"
+    partition["quantity"] = "lognormal"
+    assert facts.run_name(params) == "seed_cnn linear lognormal 5 clients 2 rounds"
