@@ -96,7 +96,7 @@ def test_killed_after_the_promotion_it_still_reports(project: Path, raw: Path) -
 
     (there / "dvc").write_text("no folder")
     code, said = retrain(project, raw)
-    assert code == 1 and "error: `dvc push` failed: ERROR: " in said, said
+    assert code == 1 and "error: `dvc push --run-cache` failed: ERROR: " in said, said
     assert stages_run(said) == [] and "retrain: register" not in said
     assert (project / "data/pool/ledger.csv").read_text() == ledger
     summary = (project / "reports/summary.md").read_text()
