@@ -45,6 +45,12 @@ def test_the_readme_says_how_many_schemes_there_are() -> None:
     assert f"{len(PARTITIONERS.names)} schemes" in PROMISES
 
 
+@pytest.mark.parametrize("folder", ["algorithms", "aggregators", "models", "losses"])
+def test_the_readme_names_every_choice(folder: str) -> None:
+    files = [path.stem for path in (ROOT / "fedpipe" / folder).glob("*.py") if not path.name.startswith("_")]
+    assert files and not [name for name in files if f"`{name}`" not in README]
+
+
 def test_the_readme_says_how_to_begin_and_how_to_go_back() -> None:
     begin = README.partition("## What comes out")[0]
     assert "git clone " in begin and "3.6 GB" in begin and "is shut in" in begin.replace("\n", " ")
