@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedpipe.config import PARAMS_FILE
 from fedpipe.errors import PipelineError
-from fedpipe.tracking.facts import flatten
+from fedpipe.tracking.run_events import flatten
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

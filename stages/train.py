@@ -26,7 +26,7 @@ from fedpipe.runtime.stopping import stoppable
 from fedpipe.runtime.training_key import training_key
 from fedpipe.runtime.worker import Worker
 from fedpipe.stage_process import run_stage
-from fedpipe.tracking import facts, journal
+from fedpipe.tracking import journal, run_events
 
 if TYPE_CHECKING:
     from fedpipe.runtime.checkpoints import Checkpoint
@@ -132,11 +132,13 @@ def main() -> None:
             outputs.place()
             run.log_results(
                 weights=WEIGHTS,
-                tables=[path for path in (ROUNDS, SUMMARY, facts.PARTITION, CLIENTS / "labels.csv") if path.exists()],
+                tables=[
+                    path for path in (ROUNDS, SUMMARY, run_events.PARTITION, CLIENTS / "labels.csv") if path.exists()
+                ],
                 pictures=[path for path in (PICTURE, PARTITION_PICTURE) if path.exists()],
-                facts={
+                figures={
                     "total_seconds": time.perf_counter() - begin + checkpoints.seconds_before,
-                    **facts.partition_figures(),
+                    **run_events.partition_figures(),
                 },
             )
     params.require_unchanged(settings)
@@ -186,9 +188,9 @@ def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
 
 def _started(settings: params.Train, manifest: Manifest, start: str) -> dict[str, object]:
     """What MLflow is told before the first round."""
-    made_with = facts.recorded_params("download", "partition") | {"train": params.used(settings)}
+    made_with = run_events.recorded_params("download", "partition") | {"train": params.used(settings)}
     return {
-        "name": facts.run_name(made_with),
+        "name": run_events.run_name(made_with),
         "params": made_with,
         "dataset": {"name": manifest.dataset, "digest": manifest.digest, "source": str(CLIENTS)},
         "tags": {"fedpipe.data_sha256": manifest.digest, "fedpipe.init": start},

@@ -19,7 +19,7 @@ from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import load_weights, read_spec
 from fedpipe.seeds import Purpose, generator
-from fedpipe.tracking import facts
+from fedpipe.tracking import run_events
 
 POINTER = Path("models/initial.json")
 WEIGHTS = Path("models/initial.safetensors")
@@ -74,7 +74,7 @@ def check(settings: Train, manifest: Manifest, wanted: ModelSpec) -> str:
     pointer = Pointer.read()
     if pointer.sha256 is None:
         raise PipelineError(f"params.yaml: 'train.init' is champion, but {POINTER} names no weights yet: {_SET_IT}")
-    if pointer.model != facts.experiment(manifest.dataset):
+    if pointer.model != run_events.experiment(manifest.dataset):
         raise PipelineError(
             f"params.yaml: 'train.init' is champion, but {POINTER} names weights of {pointer.model}, and the data set "
             f"is {manifest.dataset}: {_SET_IT}"

@@ -14,9 +14,9 @@ from threading import Thread
 from typing import Protocol
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import facts
-from fedpipe.tracking.facts import Event
+from fedpipe.tracking import run_events
 from fedpipe.tracking.outbox import Delivery, Journal, outbox, pending, shown_uri, sweep
+from fedpipe.tracking.run_events import Event
 
 _POLL_SECONDS = 0.3
 _SAMPLE_SECONDS = 2.0
@@ -85,7 +85,7 @@ def ship(journal: Journal, store: Store) -> Delivery:
             delivery.run_id = _find_run(journal, event, store)
             delivery.run_name = store.run_name(delivery.run_id)
             # Rounds are logged in their order, so a run that has n of them has the first n.
-            delivery.rounds_before = store.last_step(delivery.run_id, facts.ROUND_METRIC) if "run" in event else 0
+            delivery.rounds_before = store.last_step(delivery.run_id, run_events.ROUND_METRIC) if "run" in event else 0
         if event["event"] != "metrics" or event["step"] > delivery.rounds_before:
             store.log(delivery.run_id, event, journal.path)
         delivery.offset, delivery.done, delivery.trouble = offset, event["event"] == "end", ""
@@ -123,7 +123,7 @@ def _rebuild(journal: Journal, run_id: str | None, store: Store) -> str:
 def _killed(journal: Journal) -> Event:
     """The end of a run whose writer could not write one, at the time of its last sign of life."""
     last = [event["time"] for event, _ in journal.events()][-1]
-    return facts.end("KILLED", "the process was killed") | {"time": last}
+    return run_events.end("KILLED", "the process was killed") | {"time": last}
 
 
 def deliver_finished(journal: Journal, store: Store) -> Delivery | None:
@@ -223,7 +223,7 @@ class _Samples:
         """Takes a sample if it is time."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _SAMPLE_SECONDS
-            self._waiting.append(facts.round_metrics(0, store.machine_metrics()))
+            self._waiting.append(run_events.round_metrics(0, store.machine_metrics()))
 
     def log(self, delivery: Delivery, store: Store) -> None:
         """Logs the samples to the run, after those that earlier processes took."""

@@ -28,13 +28,17 @@ from tqdm import tqdm
 from fedpipe.atomic import naming
 from fedpipe.config import PARAMS_FILE
 from fedpipe.errors import stopped_by
-from fedpipe.tracking import facts
-from fedpipe.tracking.facts import Event, results
+from fedpipe.tracking import run_events
 from fedpipe.tracking.outbox import Journal, locked, outbox, project, shown_uri
+from fedpipe.tracking.run_events import Event, results
 
 LOG = Path("logs/tracking.log")
 _WAIT_SECONDS = 30.0
-_TRAINED = (facts.ROUNDS, facts.SUMMARY, facts.PARTITION)  # tables of a training that an evaluation finds again
+_TRAINED = (
+    run_events.ROUNDS,
+    run_events.SUMMARY,
+    run_events.PARTITION,
+)  # tables of a training that an evaluation finds again
 
 
 class Writer:
@@ -69,7 +73,7 @@ class Writer:
     def keep_weights(self, path: Path) -> dict[str, str]:
         """Copies the weights into the journal; returns ``path`` there and ``sha256``."""
         kept = self._keep(path, "weights")
-        return {"path": kept, "sha256": facts.sha256(self.journal.path / kept)}
+        return {"path": kept, "sha256": run_events.sha256(self.journal.path / kept)}
 
     def _keep(self, path: Path, folder: str) -> str:
         kept = Path("files", folder, path.name)
@@ -174,15 +178,15 @@ class TrainingRecord:
 
     def __init__(self, started: Mapping[str, Any], earlier: Earlier | None) -> None:
         self._writer = Writer("training")
-        event = facts.start(started, self._writer.keep_params(started.get("params", {})))
-        self.identity = {"journal": self._writer.name, "params": facts.same_run(event)}
+        event = run_events.start(started, self._writer.keep_params(started.get("params", {})))
+        self.identity = {"journal": self._writer.name, "params": run_events.same_run(event)}
         if earlier is not None:
             if earlier.identity.get("params") == self.identity["params"]:
                 self.identity = earlier.identity
-            event = facts.resumed(event, self.identity["journal"], len(earlier.rounds))
+            event = run_events.resumed(event, self.identity["journal"], len(earlier.rounds))
         self._writer.add(event)
         for number, metrics in enumerate(earlier.rounds if earlier else (), start=1):
-            self._writer.add(facts.round_metrics(number, metrics))
+            self._writer.add(run_events.round_metrics(number, metrics))
 
     def __enter__(self) -> "TrainingRecord":
         self._writer.publish()
@@ -190,7 +194,7 @@ class TrainingRecord:
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records what round ``step`` measured: loss, accuracy, seconds, bytes, ..."""
-        self._writer.add(facts.round_metrics(step, metrics))
+        self._writer.add(run_events.round_metrics(step, metrics))
         self._writer.say_trouble()
 
     def log_results(
@@ -198,7 +202,7 @@ class TrainingRecord:
         weights: Path,
         tables: Sequence[Path] = (),
         pictures: Sequence[Path] = (),
-        facts: Mapping[str, Any] | None = None,
+        figures: Mapping[str, Any] | None = None,
     ) -> None:
         """Records what the training made.
 
@@ -206,20 +210,20 @@ class TrainingRecord:
           weights: The file of weights; MLflow gets it as a model, and its SHA-256 to find the run by.
           tables: Files for the run's artifact folder ``tables``.
           pictures: Files for the run's artifact folder ``pictures``.
-          facts: Numbers among them become metrics, the rest tags.
+          figures: Numbers among them become metrics, the rest tags.
         """
         files = self._writer.keep({"tables": tables, "pictures": pictures})
-        self._writer.add(results(facts or {}, files, self._writer.keep_weights(weights)))
+        self._writer.add(results(figures or {}, files, self._writer.keep_weights(weights)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self._writer.add(facts.end("FINISHED"))
+            self._writer.add(run_events.end("FINISHED"))
         elif isinstance(error, KeyboardInterrupt):
-            self._writer.add(facts.end("KILLED", stopped_by(error)))
+            self._writer.add(run_events.end("KILLED", stopped_by(error)))
         else:
-            self._writer.add(facts.end("FAILED", f"{type(error).__name__}: {error}"))
+            self._writer.add(run_events.end("FAILED", f"{type(error).__name__}: {error}"))
         self._writer.close()
 
 
@@ -248,7 +252,7 @@ def record_training(started: Mapping[str, Any], earlier: Earlier | None = None) 
     The run ends as FINISHED; as FAILED when the block raises, as KILLED after Ctrl-C or ``kill -9``.
 
     Args:
-      started: As for `fedpipe.tracking.facts.start`.
+      started: As for `fedpipe.tracking.run_events.start`.
       earlier: What was done of it before, if it goes on from a checkpoint.
 
     Raises:
@@ -281,16 +285,16 @@ def record_evaluation(
     """
     if not _is_on():
         return
-    trained = facts.recorded_params(*facts.TRAINED_BY)
+    trained = run_events.recorded_params(*run_events.TRAINED_BY)
     writer = Writer("evaluation")
     kept = writer.keep_weights(weights)
     files = writer.keep_params(trained) | writer.keep({"tables": [path for path in _TRAINED if path.exists()]})
-    writer.add_rebuilding(facts.rebuilt(trained, files, kept))
-    writer.add(facts.find(kept["sha256"]))
+    writer.add_rebuilding(run_events.rebuilt(trained, files, kept))
+    writer.add(run_events.find(kept["sha256"]))
     evaluated = results(metrics, writer.keep({"tables": tables, "pictures": pictures}))
-    evaluated["tags"] |= facts.flatten(params or {})
+    evaluated["tags"] |= run_events.flatten(params or {})
     writer.add(evaluated)
-    writer.add(facts.end(""))
+    writer.add(run_events.end(""))
     writer.publish()
     writer.close()
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
-from fedpipe.tracking.facts import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.outbox import store_uri
+from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.sqlite_store import file_of
 
 if TYPE_CHECKING:
@@ -200,8 +200,8 @@ class MlflowStore:
     def _create_model(self, run: "Run") -> "LoggedModel":
         from mlflow.entities import LoggedModelOutput
 
-        run_id, facts = run.info.run_id, {"params": run.data.params, "model_type": "classifier"}
-        model = self._client.create_logged_model(run.info.experiment_id, "model", run_id, **facts)
+        run_id, described = run.info.run_id, {"params": run.data.params, "model_type": "classifier"}
+        model = self._client.create_logged_model(run.info.experiment_id, "model", run_id, **described)
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])  # refused the second time
         return model
 

@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
-from fedpipe.tracking.facts import Event
+from fedpipe.tracking.run_events import Event
 
 PENDING = Path("logs/tracking/pending")
 _LEFT_BEHIND_SECONDS = 3600

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
-from fedpipe.tracking.facts import WEIGHTS_TAG
 from fedpipe.tracking.outbox import shown_uri, store_uri
+from fedpipe.tracking.run_events import WEIGHTS_TAG
 
 _PICTURE = ".png"
 

@@ -17,8 +17,8 @@ from fedpipe.atomic import atomic_file, atomic_folder
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
-from fedpipe.tracking.facts import WEIGHTS_TAG, experiment, sha256
 from fedpipe.tracking.outbox import shown_uri, store_uri
+from fedpipe.tracking.run_events import WEIGHTS_TAG, experiment, sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,7 +14,7 @@ from typing import Any
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.tracking import facts, journal, registry
+from fedpipe.tracking import journal, registry, run_events
 from fedpipe.tracking.delivery import sync
 from fedpipe.tracking.lock import registry_lock
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -39,13 +39,13 @@ def main(arguments: list[str] | None = None) -> None:
     raw = RawDataset.read(RAW)
     require_evaluated(WEIGHTS, EVALUATION, TRAINING)
     metrics = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    sha256 = facts.sha256(WEIGHTS)
+    sha256 = run_events.sha256(WEIGHTS)
 
     if pending():
         sync(MlflowStore)
     run = _evaluated_run(sha256, raw.name, metrics)
     tags = {
-        facts.WEIGHTS_TAG: sha256,
+        run_events.WEIGHTS_TAG: sha256,
         registry.DATA_TAG: run["tags"].get("fedpipe.data_sha256", "unknown"),
         registry.TEST_SET_TAG: raw.test_sha256(RAW),
         registry.COMMIT_TAG: run["tags"].get("mlflow.source.git.commit", "unknown"),
@@ -76,7 +76,7 @@ def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[s
 
 def _find_run(sha256: str, dataset: str) -> dict[str, Any] | None:
     with registry.asked():
-        found = MlflowStore().run_of_weights(sha256, facts.experiment(dataset))
+        found = MlflowStore().run_of_weights(sha256, run_events.experiment(dataset))
         if found is None:
             return None
         run = registry.client().get_run(found)

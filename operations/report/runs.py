@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import facts
+from fedpipe.tracking import run_events
 from fedpipe.tracking.past_runs import seconds_per_round
 from operations.report.sources import Source
 
@@ -70,7 +70,7 @@ def read(source: Source) -> Run:
         name=source.name,
         title=_title(tree, source),
         origin=source.origin | {"weights": str(training.get("weights_sha256", "unknown"))},
-        params=facts.flatten(tree),
+        params=run_events.flatten(tree),
         metrics=_numbers({"test": evaluation, "training": training, "partition": _partition_figures(source)}),
         rounds=_table(source, ROUNDS),
         classes=classes,
@@ -91,12 +91,12 @@ def _params(source: Source) -> dict[str, Any]:
 
 
 def _title(tree: Mapping[str, Any], source: Source) -> str:
-    sections = [tree[name] for name in facts.TRAINED_BY if name in tree]
+    sections = [tree[name] for name in run_events.TRAINED_BY if name in tree]
     if not sections or not all(isinstance(section, Mapping) for section in sections):
         raise PipelineError(
             f"no params of partition and train are recorded for {source.name}: it is no run of this pipeline"
         )
-    return facts.run_name(tree)
+    return run_events.run_name(tree)
 
 
 def _stale(source: Source) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime.initial import POINTER, WEIGHTS, Pointer, check_fit
-from fedpipe.tracking import facts
+from fedpipe.tracking import run_events
 from operations import commands
 from operations.retrain.lock import exclusive_lock
 
@@ -39,7 +39,7 @@ def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]
         return None
     pointer = Pointer.read()
     chosen_for = (pointer.model, pointer.pool)
-    present = (facts.experiment(dataset.name), pool.digest(pool.of_dataset(entries, dataset)))
+    present = (run_events.experiment(dataset.name), pool.digest(pool.of_dataset(entries, dataset)))
     if pointer.sha256 and chosen_for == present:
         return None
     return _take_champion(settings, dataset, entries)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedpipe.dvc_lock import Lock, tree
 from fedpipe.errors import PipelineError
-from fedpipe.tracking.facts import flatten
+from fedpipe.tracking.run_events import flatten
 from tests import ROOT
 from tests.recorded import DEFAULTS, record
 

@@ -115,7 +115,7 @@ def test_a_stage_without_dvc_does_not_end_with_its_parent(project: Path) -> None
         ("partition", "numpy"),
         ("partition", "pandas"),
         ("train", "pandas"),
-        ("train", "fedpipe.tracking.facts"),
+        ("train", "fedpipe.tracking.run_events"),
         ("evaluate", "numpy.core"),
         ("evaluate", "pandas"),
     ],

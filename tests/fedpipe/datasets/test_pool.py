@@ -13,7 +13,7 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import facts
+from fedpipe.tracking import run_events
 from tests import ROOT
 from tests.stages.test_partition import contents, run
 
@@ -50,7 +50,7 @@ def test_a_run_in_mlflow_says_which_pool_it_had(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     pool.write_ledger([entry("a"), entry("b", 4)])
-    started = facts.start({"name": "a", "dataset": {"name": "mnist", "digest": "ab", "source": "here"}}, {})
+    started = run_events.start({"name": "a", "dataset": {"name": "mnist", "digest": "ab", "source": "here"}}, {})
     assert started["tags"]["fedpipe.pool_version"] == "4"
 
 

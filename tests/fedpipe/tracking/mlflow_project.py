@@ -24,8 +24,8 @@ SPEC = {"model": "baseline_cnn", "image_shape": [28, 28, 1], "classes": 10}
 DRIVER = """
 import os, sys, time
 from pathlib import Path
-from fedpipe.tracking import facts, journal
-params = facts.recorded_params(*facts.TRAINED_BY)
+from fedpipe.tracking import run_events, journal
+params = run_events.recorded_params(*run_events.TRAINED_BY)
 started = {"name": "baseline_cnn contiguous 600 clients 3 rounds", "params": params,
            "environment": {"cpu": {"model": "a CPU"}},
            "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}

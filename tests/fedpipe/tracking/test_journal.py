@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import delivery, facts, journal, outbox
+from fedpipe.tracking import delivery, journal, outbox, run_events
 from fedpipe.tracking.delivery import Unreachable, deliver_finished, ship
 from fedpipe.tracking.outbox import Journal, pending
 from tests import ROOT
@@ -85,13 +85,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("weights").write_bytes(b"some weights")
     for path, text in {
-        facts.ROUNDS: "round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
-        facts.SUMMARY: json.dumps({"loss": 1.5, "rounds": 2, "weights_sha256": "abc"}),
-        facts.MANIFEST: json.dumps({"dataset": "mnist", "digest": "cd" * 32, "clients": 600, "more": [1]}),
+        run_events.ROUNDS: "round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
+        run_events.SUMMARY: json.dumps({"loss": 1.5, "rounds": 2, "weights_sha256": "abc"}),
+        run_events.MANIFEST: json.dumps({"dataset": "mnist", "digest": "cd" * 32, "clients": 600, "more": [1]}),
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    record_stages(tmp_path, {"download": [], "partition": [], "train": [facts.ROUNDS, facts.SUMMARY]})
+    record_stages(tmp_path, {"download": [], "partition": [], "train": [run_events.ROUNDS, run_events.SUMMARY]})
     return tmp_path
 
 
@@ -100,7 +100,7 @@ def record(rounds: int = 2) -> Journal:
     with journal.record_training(STARTED) as run:
         for number in range(1, rounds + 1):
             run.log_round(number, {"loss": 1 / number})
-        run.log_results(Path("weights"), tables=[facts.ROUNDS], facts={"seconds": 1, "note": "x"})
+        run.log_results(Path("weights"), tables=[run_events.ROUNDS], figures={"seconds": 1, "note": "x"})
     return pending()[-1]
 
 
@@ -192,7 +192,7 @@ def test_off_writes_nothing(project, monkeypatch):
     monkeypatch.setenv("FEDPIPE_TRACKING", "off")
     with journal.record_training(STARTED) as run:
         run.log_round(1, {"loss": 1.0})
-        run.log_results(weights=Path("weights"), tables=[], pictures=[], facts={})
+        run.log_results(weights=Path("weights"), tables=[], pictures=[], figures={})
     journal.record_evaluation(Path("weights"), {"accuracy": 1.0})
     assert not Path("logs").exists()
 
@@ -218,7 +218,7 @@ def test_what_is_to_be_uploaded_is_a_copy(project):
     Path("weights").write_bytes(b"other weights")
     event = next(event for event, _ in recorded.events() if event["event"] == "results")
     assert (recorded.path / event["weights"]).read_bytes() == b"some weights"
-    assert event["tags"][facts.WEIGHTS_TAG] == facts.sha256(recorded.path / event["weights"])
+    assert event["tags"][run_events.WEIGHTS_TAG] == run_events.sha256(recorded.path / event["weights"])
     assert event["metrics"] == {"seconds": 1.0} and event["tags"]["note"] == "x"
 
 
@@ -267,8 +267,8 @@ def test_delivery_resumes_wherever_it_was_interrupted(tmp_path_factory, interrup
         patch.setattr(journal, "_start_follower", lambda _: NoFollower())
         Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
         Path("weights").write_bytes(b"w")
-        facts.ROUNDS.parent.mkdir()
-        facts.ROUNDS.write_text("round\n")
+        run_events.ROUNDS.parent.mkdir()
+        run_events.ROUNDS.write_text("round\n")
         recorded = record(rounds=3)
         store = FakeStore([Unreachable("down") if stop else None for stop in interruptions])
         for _ in [*interruptions, None]:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import facts, journal
+from fedpipe.tracking import journal, run_events
 from fedpipe.tracking.connection import translated
 from fedpipe.tracking.delivery import Unreachable, ship
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -114,11 +114,11 @@ def test_a_run_keeps_the_params_that_it_was_made_with(project: Project, monkeypa
         assert project.run("-c", EVALUATE.rstrip().removesuffix(")") + given)[0] == 0
         (run,) = project.runs()
         assert run.data.tags["evaluate.batch_size"] == str(size)
-        defaults = facts.flatten({name: DEFAULTS[name] for name in facts.TRAINED_BY})
+        defaults = run_events.flatten({name: DEFAULTS[name] for name in run_events.TRAINED_BY})
         assert run.data.params == {name: value for name, value in defaults.items() if "checkpoint" not in name}
         monkeypatch.setenv("MLFLOW_TRACKING_URI", project.uri)
         read = MlflowRun(run.info.run_id).params()
-        kept = {name: value for name, value in facts.flatten(read).items() if "checkpoint" not in name}
+        kept = {name: value for name, value in run_events.flatten(read).items() if "checkpoint" not in name}
         assert kept == run.data.params | {"evaluate.batch_size": str(size)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import facts
+from fedpipe.tracking import run_events
 from fedpipe.tracking.past_runs import PastRun, seconds_per_round
 from tests.fedpipe.tracking.mlflow_project import fill
 
@@ -27,7 +27,7 @@ def test_artifacts_and_seconds(tmp_path: Path, empty_database: Path, monkeypatch
     client = project.client
     experiment = client.create_experiment("fedpipe-mnist", (tmp_path / "mlartifacts").as_uri())
     for has_seconds in (True, False):  # the newer one was restored from the pipeline's outputs
-        run = client.create_run(experiment, tags={facts.WEIGHTS_TAG: "ab"}, run_name="a run")
+        run = client.create_run(experiment, tags={run_events.WEIGHTS_TAG: "ab"}, run_name="a run")
         for number in (1, 2):
             client.log_metric(run.info.run_id, "seconds" if has_seconds else "loss", number / 4, step=number)
     client.log_artifact(run.info.run_id, "metrics/rounds.csv", "tables")

@@ -1,4 +1,4 @@
-"""What a run is told about: params, code, data and results, each as an event of the journal (journal.py).
+"""Run events: what a run says about params, code, data and results, each an event of the journal (journal.py).
 
 An event is a dict that JSON can hold, with ``event`` (its kind) and ``time`` (milliseconds since 1970).
 """
@@ -101,7 +101,7 @@ def dvc_experiment() -> str:
     return os.environ.get("DVC_EXP_NAME", "")
 
 
-def git_facts() -> dict[str, str]:
+def git_tags() -> dict[str, str]:
     """Tags for the commit and for whether the tree differs from it; ``unknown: <why>`` where git cannot say."""
     try:
         changes = _git("status", "--porcelain", "--", ".", *(f":(exclude){output}" for output in _OUTPUTS))
@@ -147,7 +147,7 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     """
     dataset = started["dataset"]
     tags = {"mlflow.user": _user(), "mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
-    tags |= git_facts() | {"fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
+    tags |= git_tags() | {"fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
     tags["fedpipe.pool_version"] = _pool_version()
     tags |= flatten(started.get("environment", {}), "environment.")
     params, name = flatten(started.get("params", {})), started["name"]
