@@ -135,7 +135,9 @@ def _commit(tree: str) -> str:
 
 
 def _has_identity() -> bool:
-    return subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], capture_output=True, check=False).returncode == 0
+    """Whether git knows author and committer; the environment may name only one of them."""
+    asked = (["git", "var", name] for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"))
+    return all(subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in asked)
 
 
 def _pull_request(base: str, branch: str) -> None:

@@ -134,6 +134,15 @@ def test_changed_code_and_a_missing_remote_are_refused(project: Path, gh: Path) 
     assert "error: there is no git remote 'origin': add one with" in publish(project, gh)[1]
 
 
+def test_a_committer_without_an_author_is_enough(project: Path, gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_COMMITTER_NAME", "c")
+    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "c@c.c")
+    change(project, "new\n")
+    assert publish(project, gh)[0] == 0
+
+
 NO_REMOTE = "there is no DVC remote, so nobody else can pull the batches, data and models that retrain/main names"
 
 
