@@ -111,8 +111,8 @@ def require_unchanged(settings: Section, path: Path = PARAMS_FILE) -> None:
     if present != used(settings):
         raise PipelineError(
             f"{path}: section '{name}' was edited while the stage ran, so DVC would record params that its outputs "
-            f"were not made with: run `dvc repro` for the new ones, or set them back and run `dvc commit {name}` to "
-            "keep these outputs"
+            "were not made with: run `dvc repro` for the new ones, or set them back and run "
+            f"`dvc commit --force {name}` to keep these outputs"
         )
 
 

@@ -140,7 +140,7 @@ def test_params_edited_while_a_stage_runs_are_not_recorded(first: Path, raw: Pat
     # What was trained can be kept.
     edit(other, {"rounds: 4": "rounds: 3"})
     for command, expected in (("commit", "train"), ("repro", "Running stage 'evaluate'")):
-        arguments = ["dvc", command, *(["train"] if command == "commit" else [])]
+        arguments = ["dvc", command, *(["--force", "train"] if command == "commit" else [])]
         done = subprocess.run(arguments, cwd=other, env=environment(raw), capture_output=True, text=True)
         assert done.returncode == 0 and (command == "commit" or expected in done.stdout), done.stderr
     assert "Running stage 'train'" not in done.stdout and "rounds: 3" in (other / "dvc.lock").read_text()

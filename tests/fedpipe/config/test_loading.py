@@ -340,6 +340,6 @@ def test_an_edit_while_a_stage_ran(tmp_path: Path) -> None:
     for old, new in (("rounds: 10", "rounds: 11"), ("rounds: 10", "rouns: 10"), ("train:", "train: 1\ntrained:")):
         path.write_text(DEFAULTS.replace(old, new, 1), encoding="utf-8")
         with pytest.raises(
-            PipelineError, match=r"section 'train' was edited while the stage ran, .*`dvc commit train`"
+            PipelineError, match=r"section 'train' was edited while the stage ran, .*`dvc commit --force train`"
         ):
             params.require_unchanged(settings, path)
