@@ -28,4 +28,4 @@ def test_arguments_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_help_says_what_it_is(tmp_path: Path) -> None:
     done = stage(tmp_path, "train", "--help")
-    assert done.returncode == 0 and "federated averaging over the client shards" in done.stdout
+    assert done.returncode == 0 and "trains the global model over the clients' shards" in done.stdout
