@@ -18,6 +18,11 @@ class Purpose(IntEnum):
     DROPOUT = 5
     CLIENT = 6  # what an algorithm or an aggregator draws at a client
     SERVER = 7  # and at the server
+    ATTACKERS = 8  # which clients are attackers
+    ATTACK = 9  # what an attacker draws
+    COMPRESSION = 10
+    AVAILABILITY = 11
+    NOISE = 12  # of differential privacy
     FEATURES = 21
     TRAIN_NOISE = 22
     TEST_NOISE = 23

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
 
 
@@ -24,7 +25,7 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     """Trains on the client's samples with the proximal term."""
     mu = task.algorithm.mu
 
-    def pull(gradients: list[Any], weights: list[Any]) -> list[Any]:
+    def pull(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
         return [g + mu * (w - first) for g, w, first in zip(gradients, weights, server.weights, strict=True)]
 
     local = task.train(server.weights, client, pull)

@@ -18,6 +18,7 @@ from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 
@@ -52,7 +53,7 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     """Trains with corrected gradients and renews the client's control variate."""
     shift = [c - mine for c, mine in zip(server.state, client.kept, strict=True)]
 
-    def corrected(gradients: list[Any], weights: list[Any]) -> list[Any]:
+    def corrected(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
         return [g + s for g, s in zip(gradients, shift, strict=True)]
 
     local = task.train(server.weights, client, corrected)

@@ -12,6 +12,9 @@ ALGORITHMS = Registry("fedpipe.algorithms")
 AGGREGATORS = Registry("fedpipe.aggregators")
 MODELS = Registry("fedpipe.models")
 LOSSES = Registry("fedpipe.losses")
+COHORTS = Registry("fedpipe.cohorts")
+ATTACKS = Registry("fedpipe.attacks")
+COMPRESSORS = Registry("fedpipe.compressors")
 METRICS = Registry("fedpipe.metrics")
 
 
@@ -75,12 +78,19 @@ class Train(ChoosingSection):
         "aggregator": AGGREGATORS,
         "model": MODELS,
         "loss": LOSSES,
+        "cohort": COHORTS,
+        "attack": ATTACKS,
+        "compressor": COMPRESSORS,
     }
 
     algorithm: chosen_from(ALGORITHMS)  # type: ignore[valid-type]
     aggregator: chosen_from(AGGREGATORS)  # type: ignore[valid-type]
     model: chosen_from(MODELS)  # type: ignore[valid-type]
     loss: chosen_from(LOSSES)  # type: ignore[valid-type]
+    cohort: chosen_from(COHORTS)  # type: ignore[valid-type]
+    attack: chosen_from(ATTACKS)  # type: ignore[valid-type]
+    attackers: Rate  # share of the clients
+    compressor: chosen_from(COMPRESSORS)  # type: ignore[valid-type]
     metrics: list[chosen_from(METRICS)]  # type: ignore[valid-type]
     rounds: Count
     clients_per_round: Literal["all"] | Count

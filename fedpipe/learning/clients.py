@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from fedpipe.datasets.shards import Shards, read_shard_in_graph
@@ -36,8 +37,15 @@ class ClientReader:
 
     @property
     def who(self) -> tf.TensorSpec:
-        """What says which client it is: its id, or [id, round of its last file or -1] where something is kept."""
-        return tf.TensorSpec([] if self._kept is None else [2], tf.int32)
+        """What says which client it is: [id, round of its last file or -1, thousandths of its work that it does]."""
+        return tf.TensorSpec([3], tf.int32)
+
+    @staticmethod
+    def asked(clients: Any, last: Any = -1, work: Any = 1000) -> np.ndarray:
+        """int32 [n, 3]: `who` for each of ``clients`` (ids [n]); ``last`` and ``work`` are [n] or the same for all."""
+        clients = np.asarray(clients, np.int32)
+        columns = [np.broadcast_to(np.asarray(column, np.int32), clients.shape) for column in (clients, last, work)]
+        return np.stack(columns, axis=1)
 
     def read(self, who: Any, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
         """A client's data, and how it keeps something.
@@ -47,11 +55,10 @@ class ClientReader:
           round_number: int32 scalar.
           first: What the client has kept before its first round, in the structure of what it keeps.
         """
-        if self._kept is None:
-            images, labels = read_shard_in_graph(self._shards, who)
-            return Client(images, labels, who, round_number), lambda kept, finite: []
-        client, last = who[0], who[1]
+        client, last, work = who[0], who[1], who[2]
         images, labels = read_shard_in_graph(self._shards, client)
+        if self._kept is None:
+            return Client(images, labels, client, round_number, work=work), lambda kept, finite: []
         before = tf.nest.flatten(first)
         sizes = [leaf.shape.num_elements() for leaf in before]
 
@@ -69,7 +76,7 @@ class ClientReader:
             content = tf.where(finite, together(tf.nest.flatten(kept)), values)
             return [tf.io.write_file(self._path(client, round_number), tf.io.serialize_tensor(content))]
 
-        return Client(images, labels, client, round_number, tf.nest.pack_sequence_as(first, mine)), keep
+        return Client(images, labels, client, round_number, tf.nest.pack_sequence_as(first, mine), work), keep
 
     def _path(self, client: Any, round_number: Any) -> Any:
         name = tf.strings.join([tf.strings.as_string(client), tf.strings.as_string(round_number)], ".")

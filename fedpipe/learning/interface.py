@@ -25,6 +25,7 @@ class Client(NamedTuple):
     id: Any  # int32
     round: Any  # int32
     kept: Tensors = Nothing  # what the algorithm's client left in its last round, or its `client_init`
+    work: Any = None  # int32: how much of its local steps it takes, in thousandths, rounded up; None for all
 
 
 class Contribution(NamedTuple):

@@ -17,8 +17,10 @@ from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import Network, scale
 from fedpipe.seeds import Purpose
 
-# (gradients, weights, batch's images, batch's labels) -> gradients
-GradientHook = Callable[[list[Any], list[Any]], list[Any]]
+# (weights) -> the same batch's mean gradient under other weights, with the same dropout
+GradientAt = Callable[[list[Any]], list[Any]]
+# (gradients, weights, gradient_at) -> gradients
+GradientHook = Callable[[list[Any], list[Any], GradientAt], list[Any]]
 
 
 class Local(NamedTuple):
@@ -47,12 +49,15 @@ def train(
       optimizer: The clients' optimizer.
       weights: What training starts from.
       client: The samples.
-      hook: ``(gradients, weights) -> gradients``, applied to each step's mean gradient.
-      steps: At most so many steps (int32 scalar); None for all.
+      hook: ``(gradients, weights, gradient_at) -> gradients``, applied to each step's mean gradient;
+        ``gradient_at(others)`` is the mean gradient of the step's batch under other weights.
+      steps: At most so many steps (int32 scalar); None for all. A client with ``work`` below 1000 takes fewer.
     """
     samples, size = tf.size(client.labels), settings.batch_size
     batches = samples // size if settings.last_batch == "drop" else -(-samples // size)
     total = batches * settings.local_epochs
+    if client.work is not None:
+        total = tf.cast(-(-tf.cast(total, tf.int64) * tf.cast(client.work, tf.int64) // 1000), tf.int32)
     if steps is not None:
         total = tf.minimum(total, steps)
     order = _order(settings, client, samples) if settings.shuffle else None
@@ -67,15 +72,19 @@ def train(
         else:
             chosen = order[index // batches, batch]
             images, labels = tf.gather(client.images, chosen), tf.cast(tf.gather(client.labels, chosen), tf.int32)
-        dropout = Dropout(tf.random.experimental.stateless_fold_in(dropout_seed, index, alg="philox"))
-        with tf.GradientTape() as tape:
-            tape.watch(now)
-            logits = network.forward(now, scale(images), dropout)
-            losses = network.losses(labels, logits)
-            loss = tf.reduce_mean(losses)
-        gradients = tape.gradient(loss, now)
+        seed = tf.random.experimental.stateless_fold_in(dropout_seed, index, alg="philox")
+
+        def gradient_at(at: list[Any]) -> tuple[list[Any], Any, Any]:
+            with tf.GradientTape() as tape:
+                tape.watch(at)
+                logits = network.forward(at, scale(images), Dropout(seed))
+                losses = network.losses(labels, logits)
+                loss = tf.reduce_mean(losses)
+            return tape.gradient(loss, at), losses, logits
+
+        gradients, losses, logits = gradient_at(now)
         if hook is not None:
-            gradients = hook(gradients, now)
+            gradients = hook(gradients, now, lambda at: gradient_at(list(at))[0])
         if decay:
             gradients = [g + decay * w for g, w in zip(gradients, now, strict=True)]
         if clip_norm:

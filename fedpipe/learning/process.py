@@ -5,33 +5,22 @@ clients one after the other, so that TFF's own cost of a client (about 1 ms) is 
 aggregators still see single clients. Structures are flattened to tuples of tensors at the border to TFF.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork, optional
 from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors, Total
+from fedpipe.learning.interface import Nothing, Server, Total
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Weights
 
-ClientUpdate = Callable[[Task, Server, Client], Contribution]
 ServerUpdate = Callable[[Task, Server, Total], Server]
-
-
-class Accumulator(NamedTuple):
-    """What is carried from client to client: sums, but for ``update``, which the aggregator merges."""
-
-    update: Tensors
-    weight: Any
-    means: Tensors
-    sums: Tensors
-    measurements: "OrderedDict[str, Any]"
 
 
 class Layout:
@@ -102,15 +91,15 @@ def build_process(
         return Server(
             weights=weights,
             optimizer=task.server_optimizer.start(weights),
-            state=_optional(algorithm, "server_init", task),
-            aggregator=_optional(aggregator, "server_init", task),
+            state=optional(algorithm, "server_init", task),
+            aggregator=optional(aggregator, "server_init", task),
             round=tf.constant(1),
         )
 
     with tf.Graph().as_default():
         server = Layout(tf.nest.map_structure(tf.convert_to_tensor, start()))
     only = getattr(algorithm, "client_update", None), getattr(algorithm, "server_update", None)
-    steps = _optional(algorithm, "passes", task, otherwise=(only,))
+    steps = optional(algorithm, "passes", task, otherwise=(only,))
     built = [
         _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=number == len(steps))
         for number, step in enumerate(steps, 1)
@@ -186,32 +175,24 @@ def _build_pass(
 
     def shown(state: Server) -> Server:
         """What clients see of the server."""
-        own = _optional(algorithm, "broadcast", task, state, otherwise=state.state)
-        of_aggregator = _optional(aggregator, "broadcast", task, state.aggregator, otherwise=state.aggregator)
+        own = optional(algorithm, "broadcast", task, state, otherwise=state.state)
+        of_aggregator = optional(aggregator, "broadcast", task, state.aggregator, otherwise=state.aggregator)
         return state._replace(optimizer=Nothing, state=own, aggregator=of_aggregator)
 
     with tf.Graph().as_default():
         message = Layout(shown(server.pack([tf.zeros(s.shape, s.dtype) for s in server.signature])))
 
+    work_of_client = ClientWork(task, algorithm, aggregator, clients)
+
     @tf.function(autograph=False)
     def contribute(who: Any, *leaves: Any) -> Any:
-        seen: Server = message.pack(leaves)
-        client, keep = clients.read(who, seen.round, _optional(algorithm, "client_init", task))
-        sent = client_update(task, seen, client)
-        finite = _finite(sent)
-        with tf.control_dependencies(keep(sent.kept, finite) if last else []):
-            sent = _leave_out(sent, finite)
-        return Accumulator(
-            update=aggregator.encode(task, seen.aggregator, sent.update, sent.weight, client),
-            weight=sent.weight,
-            means=tf.nest.map_structure(lambda t: t * sent.weight, sent.means),
-            sums=sent.sums,
-            measurements=_measurements(sent, client, finite),
-        )
+        return work_of_client.contribute(client_update, message.pack(leaves), who, last)
 
     traced = contribute.get_concrete_function(clients.who, *message.signature)
     one: Accumulator = traced.structured_outputs
-    sent_bytes = _size([one.update, one.means, one.sums])
+    # The update's bytes are measured where they are compressed.
+    compressed = "compressed_bytes" in one.measurements
+    sent_bytes = _size([one.means, one.sums, *([] if compressed else [one.update])])
     if getattr(aggregator, "COLLECTS", False):
         stacked = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), one.update)
         one = one._replace(update=stacked)
@@ -285,42 +266,7 @@ def _build_pass(
     return Pass(prepare, work, zero, merge, update, group_type), names, sent_down, sent_bytes
 
 
-def _optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = Nothing) -> Any:
-    """What the function ``name`` of a file returns, or ``otherwise`` if the file has none."""
-    function = getattr(module, name, None)
-    return otherwise if function is None else function(*arguments)
-
-
 def _size(structure: Any) -> int:
     """Bytes of the tensors of a structure; a side that is not known is one row."""
     leaves = tf.nest.flatten(structure)
     return sum(int(np.prod([side or 1 for side in leaf.shape])) * leaf.dtype.size for leaf in leaves)
-
-
-def _finite(sent: Contribution) -> Any:
-    """Whether all that a client sends is finite, as a bool scalar."""
-    # One reduction per tensor: a sum is finite only if no term is NaN or infinite, and clients' updates are far from
-    # the sizes at which finite terms overflow.
-    parts = [*flat(sent.update), *flat(sent.means), *flat(sent.sums), sent.weight]
-    parts += [value for value in sent.measurements.values() if value.dtype.is_floating]
-    return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
-
-
-def _leave_out(sent: Contribution, finite: Any) -> Contribution:
-    """Zeroes everything a client sends if a part of it is not finite."""
-
-    def zeroed(value: Any) -> Any:
-        return tf.where(finite, value, tf.zeros_like(value))
-
-    return tf.nest.map_structure(zeroed, sent._replace(kept=Nothing))
-
-
-def _measurements(sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Any]":
-    """What the client measured, and the counts that every round has."""
-    counted = tf.cast(finite, tf.int64)
-    return OrderedDict(
-        sent.measurements,
-        clients=tf.cast(finite, tf.int32),
-        examples=tf.size(client.labels, out_type=tf.int64) * counted,
-        non_finite=1 - tf.cast(finite, tf.int32),
-    )

@@ -29,6 +29,16 @@ class Task:
         return self.settings.params_of("algorithm")
 
     @property
+    def attack(self) -> Any:
+        """The params of the attack: the section of its name."""
+        return self.settings.params_of("attack")
+
+    @property
+    def compressor(self) -> Any:
+        """The params of the compressor: the section of its name."""
+        return self.settings.params_of("compressor")
+
+    @property
     def aggregator(self) -> Any:
         """The params of the aggregator: the section of its name."""
         return self.settings.params_of("aggregator")
@@ -67,6 +77,14 @@ class Task:
     def client_seed(self, client: Client) -> Any:
         """A seed int32 [2] for what an algorithm or an aggregator draws at a client in this round."""
         return seed_in_graph(self.settings.seed, Purpose.CLIENT, client.round, client.id)
+
+    def attack_seed(self, client: Client) -> Any:
+        """A seed int32 [2] for what an attacker draws in this round."""
+        return seed_in_graph(self.settings.seed, Purpose.ATTACK, client.round, client.id)
+
+    def compression_seed(self, client: Client) -> Any:
+        """A seed int32 [2] for what a compressor draws at a client in this round."""
+        return seed_in_graph(self.settings.seed, Purpose.COMPRESSION, client.round, client.id)
 
     def server_seed(self, round_number: Any) -> Any:
         """A seed int32 [2] for what an algorithm or an aggregator draws at the server in this round."""

@@ -1,8 +1,22 @@
 """Who takes part in a round: a function of (seed, round), so that a resumed run asks the same clients."""
 
-from fedpipe.config import Train
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedpipe.config.train import COHORTS, Train
 from fedpipe.errors import PipelineError
-from fedpipe.seeds import Purpose, generator
+
+WHOLE = 1000  # thousandths: all of a client's local steps
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The clients whose work counts in a round."""
+
+    clients: np.ndarray  # int32 [n], ids, ascending
+    work: np.ndarray  # int32 [n]: how much of its local steps each takes, in thousandths
+    counts: dict[str, int] = field(default_factory=dict)  # further columns of the round's record
 
 
 def check(settings: Train, clients: int) -> None:
@@ -14,9 +28,14 @@ def check(settings: Train, clients: int) -> None:
         )
 
 
-def cohort(settings: Train, clients: int, round_number: int) -> list[int]:
-    """The ids of the clients of a round (1, 2, ...), ascending: all, or a seeded draw without replacement."""
-    if settings.clients_per_round == "all":
-        return list(range(clients))
-    rng = generator(settings.seed, Purpose.COHORT, round_number)
-    return sorted(rng.choice(clients, settings.clients_per_round, replace=False).tolist())
+def cohort(settings: Train, sizes: np.ndarray, round_number: int) -> Cohort:
+    """The cohort of a round (1, 2, ...).
+
+    Args:
+      settings: Section train of params.yaml.
+      sizes: int64 [clients], the number of samples of every client.
+      round_number: 1 for the first.
+    """
+    draw = COHORTS.function(settings.cohort, "draw")
+    chosen = np.asarray(draw(settings, np.arange(len(sizes)), sizes, round_number), np.int32)
+    return Cohort(chosen, np.full(len(chosen), WHOLE, np.int32))

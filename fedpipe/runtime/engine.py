@@ -73,7 +73,7 @@ class Engine:
         """Runs one round over ``clients`` and returns what its last pass measured, by name.
 
         Args:
-          clients: int32 [cohort, ...], what `ClientReader.who` says of each; there may be none.
+          clients: int32 [cohort, 3], from `ClientReader.asked`; there may be none.
 
         Raises:
           PipelineError: The worker ended, or a client failed (its shard is unreadable, for instance).

@@ -45,10 +45,6 @@ class KeptState:
                 kept._superseded.append((round_number, file))
         return kept
 
-    def ask(self, clients: np.ndarray) -> np.ndarray:
-        """What the engine is told of the ``clients`` (ids int32 [n]) of a round: int32 [n, 2], id and last round."""
-        return np.stack([clients, self.last[clients]], axis=1)
-
     def advance(self, clients: np.ndarray, round_number: int) -> None:
         """Notes that ``clients`` have ended a round, which supersedes their files of earlier rounds."""
         earlier = clients[self.last[clients] >= 0]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
-from fedpipe.datasets.shards import Manifest
+from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
+from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process
 from fedpipe.learning.task import Task
@@ -73,9 +74,10 @@ def train(
     algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
     task = Task(network, settings, manifest.clients)
     kept, resumed = None, checkpoints.found if checkpoints else None
-    if hasattr(algorithm, "client_init"):
+    if keeps_state(task, algorithm):
         there = checkpoints.kept_state(manifest.clients) if checkpoints else None
         kept = there or KeptState(folder / "clients", manifest.clients)
+    sizes = np.diff(Shards.open(shards).offsets)
     reader = ClientReader(shards, kept.folder if kept else None)
     process = build_process(task, algorithm, aggregator, first, reader)
     worker.wait_until_ready()
@@ -91,8 +93,9 @@ def train(
             engine.restore(resumed.state)
         while len(so_far.records) < settings.rounds and not _reached(settings, so_far.records):
             start, number = time.perf_counter(), len(so_far.records) + 1
-            clients = np.asarray(cohort(settings, manifest.clients, number), np.int32)
-            measured = engine.run_round(kept.ask(clients) if kept else clients)
+            asked = cohort(settings, sizes, number)
+            clients = asked.clients
+            measured = engine.run_round(reader.asked(clients, kept.last[clients] if kept else -1, asked.work))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == settings.rounds):

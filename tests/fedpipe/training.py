@@ -63,6 +63,7 @@ def run(
     """
     import tensorflow as tf
 
+    from fedpipe.learning.client_work import keeps_state
     from fedpipe.learning.clients import ClientReader
     from fedpipe.learning.process import build_process
     from fedpipe.learning.task import Task
@@ -73,16 +74,17 @@ def run(
     aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
     manifest = Manifest.read(shards)
     clients, model = manifest.clients, model_of(settings, manifest.image_shape)
+    task = Task(model, settings, clients)
     with tempfile.TemporaryDirectory() as folder:
-        kept = KeptState(Path(folder), clients) if hasattr(algorithm, "client_init") else None
+        kept = KeptState(Path(folder), clients) if keeps_state(task, algorithm) else None
         reader = ClientReader(shards, kept.folder if kept else None)
         start = first_weights(settings, manifest.image_shape) if first is None else first
-        process = build_process(Task(model, settings, clients), algorithm, aggregator, start, reader)
+        process = build_process(task, algorithm, aggregator, start, reader)
         rounds = []
         with Engine(process, worker, len(cohorts[0])) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 ids = np.array(cohort, np.int32)
-                rounds.append(engine.run_round(kept.ask(ids) if kept else ids))
+                rounds.append(engine.run_round(reader.asked(ids, kept.last[ids] if kept else -1)))
                 if kept:
                     kept.advance(ids, number)
             left = {

@@ -33,7 +33,7 @@ def main(shards: Path, output: Path, groups: list[list[int]], changes: dict) -> 
     learning = learning_process(process)
     state = learning.initialize()
     for _ in range(2):
-        state, metrics = learning.next(state, [np.array(group, np.int32) for group in groups])
+        state, metrics = learning.next(state, [ClientReader.asked(group) for group in groups])
     told = dict(zip(process.measurements, metrics, strict=True))
     weights = learning.get_model_weights(state)
     again = learning.get_model_weights(learning.set_model_weights(state, tuple(w + 1 for w in weights)))

@@ -1,5 +1,6 @@
 """Who takes part: a function of the seed and the round alone."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,21 +14,29 @@ def sampled(settings: params.Train, size: object, seed: int = 1) -> params.Train
     return settings.model_copy(update={"clients_per_round": size, "seed": seed})
 
 
+def ids(settings: params.Train, clients: int, number: int) -> list[int]:
+    return cohort(settings, np.full(clients, 7), number).clients.tolist()
+
+
 def test_all(settings: params.Train) -> None:
-    assert cohort(sampled(settings, "all"), 5, 3) == [0, 1, 2, 3, 4]
+    assert ids(sampled(settings, "all"), 5, 3) == [0, 1, 2, 3, 4]
 
 
 @given(data=st.data(), clients=st.integers(1, 300), seed=st.integers(0, 2**32 - 1), number=st.integers(1, 1000))
 def test_sampled(data: st.DataObject, clients: int, seed: int, number: int) -> None:
     size = data.draw(st.integers(1, clients))
-    settings = params.Train.model_construct(clients_per_round=size, seed=seed)
-    chosen = cohort(settings, clients, number)
+    settings = params.Train.model_construct(clients_per_round=size, seed=seed, cohort="uniform")
+    chosen = ids(settings, clients, number)
     assert len(set(chosen)) == size and chosen == sorted(chosen) and set(chosen) <= set(range(clients))
-    assert chosen == cohort(settings, clients, number)
+    assert chosen == ids(settings, clients, number)
+
+
+def test_all_of_the_work(settings: params.Train) -> None:
+    assert cohort(sampled(settings, 3), np.full(5, 7), 1).work.tolist() == [1000, 1000, 1000]
 
 
 def test_rounds_and_seeds_differ(settings: params.Train) -> None:
-    draws = {tuple(cohort(sampled(settings, 10, seed), 600, number)) for seed in (1, 2) for number in range(1, 21)}
+    draws = {tuple(ids(sampled(settings, 10, seed), 600, number)) for seed in (1, 2) for number in range(1, 21)}
     assert len(draws) == 40
 
 

@@ -169,9 +169,9 @@ def test_unreadable_shards_end_the_round(worker: Worker, settings: params.Train,
         for damage in (path.unlink, lambda: path.write_bytes(content[:-1])):
             damage()
             with pytest.raises(PipelineError, match=r"a client failed on the TFF worker: "):
-                engine.run_round([0, 1])
+                engine.run_round(ClientReader.asked([0, 1]))
         path.write_bytes(content)
-        engine.run_round([0, 1])  # the worker lives on
+        engine.run_round(ClientReader.asked([0, 1]))  # the worker lives on
 
 
 def test_a_client_reads_its_own_shard_only(worker: Worker, settings: params.Train, make_shards: Make) -> None:
@@ -213,7 +213,7 @@ def test_worker_that_dies_ends_the_round(settings: params.Train, make_shards: Ma
         mortal.wait_until_ready()
         process = process_over(settings, make_shards([20]), 1)
         with Engine(process, mortal, 1) as engine:
-            engine.run_round([0])
+            engine.run_round(ClientReader.asked([0]))
             os.kill(mortal.pid, signal.SIGKILL)
             with pytest.raises(PipelineError, match=r"the TFF worker was killed \(signal 9.*worker.log"):
-                engine.run_round([0])
+                engine.run_round(ClientReader.asked([0]))

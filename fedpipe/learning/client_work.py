@@ -1,0 +1,152 @@
+"""What happens at one client in one pass: read, train, attack, compress, leave out what is not finite, encode.
+
+samples -> attack's samples -> algorithm's client_update -> attack's contribution -> compressor -> aggregator's encode
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from fedpipe.config.train import ATTACKS, COMPRESSORS
+from fedpipe.learning.attackers import attackers
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
+from fedpipe.learning.task import Task
+
+ClientUpdate = Callable[[Task, Server, Client], Contribution]
+
+
+class Accumulator(NamedTuple):
+    """What is carried from client to client: sums, but for ``update``, which the aggregator merges."""
+
+    update: Tensors
+    weight: Any
+    means: Tensors
+    sums: Tensors
+    measurements: "OrderedDict[str, Any]"
+
+
+class Kept(NamedTuple):
+    """What a client keeps from round to round."""
+
+    algorithm: Tensors
+    compressor: Tensors
+
+
+class ClientWork:
+    """The work of a client, composed of the files that the params choose."""
+
+    def __init__(self, task: Task, algorithm: ModuleType, aggregator: ModuleType, clients: ClientReader) -> None:
+        self._task, self._algorithm, self._aggregator, self._clients = task, algorithm, aggregator, clients
+        self._attack = ATTACKS.module(task.settings.attack)
+        self._compressor = COMPRESSORS.module(task.settings.compressor)
+        self._attacks = attackers(task.settings, task.clients)
+
+    def contribute(self, client_update: ClientUpdate, seen: Server, who: Any, last: bool) -> Accumulator:
+        """What one client adds to the accumulator.
+
+        Args:
+          client_update: The algorithm's, of this pass.
+          seen: What clients see of the server.
+          who: Which client it is, as `ClientReader.who` says.
+          last: Whether it is the round's last pass, after which clients keep what they keep.
+        """
+        task = self._task
+        first = Kept(optional(self._algorithm, "client_init", task), optional(self._compressor, "client_init", task))
+        client, keep = self._clients.read(who, seen.round, first)
+        kept = client.kept if client.kept is not Nothing else first
+        client = self._attacked_samples(client._replace(kept=kept.algorithm))
+        sent = self._attacked(seen, client, client_update(task, seen, client))
+        sent, residual, sent_bytes = self._compressed(sent, client, kept.compressor)
+        finite = _finite(sent)
+        with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
+            sent = _leave_out(sent, finite)
+        measurements = _measurements(sent, client, finite)
+        if sent_bytes is not None:
+            measurements["compressed_bytes"] = tf.cast(sent_bytes, tf.int64)
+        return Accumulator(
+            update=self._aggregator.encode(task, seen.aggregator, sent.update, sent.weight, client),
+            weight=sent.weight,
+            means=tf.nest.map_structure(lambda t: t * sent.weight, sent.means),
+            sums=sent.sums,
+            measurements=measurements,
+        )
+
+    def _is_attacker(self, client: Client) -> Any:
+        return tf.gather(tf.constant(self._attacks), client.id)
+
+    def _attacked_samples(self, client: Client) -> Client:
+        """The client with what an attacker makes of its samples."""
+        if not hasattr(self._attack, "samples") or not self._attacks.any():
+            return client
+
+        def poisoned() -> tuple[Any, Any]:
+            other = self._attack.samples(self._task, client)
+            return other.images, other.labels
+
+        images, labels = tf.cond(self._is_attacker(client), poisoned, lambda: (client.images, client.labels))
+        return client._replace(images=images, labels=labels)
+
+    def _attacked(self, seen: Server, client: Client, sent: Contribution) -> Contribution:
+        """The contribution, or what an attacker sends in its place; what it keeps and measures stays."""
+        if not hasattr(self._attack, "contribution") or not self._attacks.any():
+            return sent
+
+        def poisoned() -> tuple[Any, ...]:
+            other = self._attack.contribution(self._task, seen, client, sent)
+            return tuple(tf.nest.flatten([other.update, other.weight, other.means, other.sums]))
+
+        parts = [sent.update, sent.weight, sent.means, sent.sums]
+        leaves = tf.cond(self._is_attacker(client), poisoned, lambda: tuple(tf.nest.flatten(parts)))
+        update, weight, means, sums = tf.nest.pack_sequence_as(parts, list(leaves))
+        return sent._replace(update=update, weight=weight, means=means, sums=sums)
+
+    def _compressed(self, sent: Contribution, client: Client, residual: Tensors) -> tuple[Contribution, Tensors, Any]:
+        """The contribution as the server decodes it, the client's new residual, and its bytes; None if uncompressed."""
+        if not hasattr(self._compressor, "compress"):
+            return sent, Nothing, None
+        update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
+        return sent._replace(update=update), residual, size
+
+
+def keeps_state(task: Task, algorithm: ModuleType) -> bool:
+    """Whether clients keep something from round to round."""
+    return hasattr(algorithm, "client_init") or hasattr(COMPRESSORS.module(task.settings.compressor), "client_init")
+
+
+def optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = Nothing) -> Any:
+    """What the function ``name`` of a file returns, or ``otherwise`` if the file has none."""
+    function = getattr(module, name, None)
+    return otherwise if function is None else function(*arguments)
+
+
+def _finite(sent: Contribution) -> Any:
+    """Whether all that a client sends is finite, as a bool scalar."""
+    # One reduction per tensor: a sum is finite only if no term is NaN or infinite, and clients' updates are far from
+    # the sizes at which finite terms overflow.
+    parts = [*tf.nest.flatten(sent.update), *tf.nest.flatten(sent.means), *tf.nest.flatten(sent.sums), sent.weight]
+    parts += [value for value in sent.measurements.values() if value.dtype.is_floating]
+    return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
+
+
+def _leave_out(sent: Contribution, finite: Any) -> Contribution:
+    """Zeroes everything a client sends if a part of it is not finite."""
+
+    def zeroed(value: Any) -> Any:
+        return tf.where(finite, value, tf.zeros_like(value))
+
+    return tf.nest.map_structure(zeroed, sent._replace(kept=Nothing))
+
+
+def _measurements(sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Any]":
+    """What the client measured, and the counts that every round has."""
+    counted = tf.cast(finite, tf.int64)
+    return OrderedDict(
+        sent.measurements,
+        clients=tf.cast(finite, tf.int32),
+        examples=tf.size(client.labels, out_type=tf.int64) * counted,
+        non_finite=1 - tf.cast(finite, tf.int32),
+    )

@@ -1,0 +1,88 @@
+"""The seams of a client's work: what attackers and compressors may change, and that others stay as they are."""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedpipe.config.train import ATTACKS, COMPRESSORS
+from fedpipe.lazy import tf
+from fedpipe.learning.attackers import attackers
+from fedpipe.runtime.worker import Worker
+from tests.fedpipe.training import run, same_bits, train_settings
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, registry: Any, module: Any) -> None:
+    monkeypatch.setattr(registry, "module", lambda name: module)
+
+
+def test_attackers_are_a_share_drawn_from_the_seed() -> None:
+    settings = train_settings().model_copy(update={"attackers": 0.2})
+    mask = attackers(settings, 50)
+    assert mask.sum() == 10
+    assert (mask == attackers(settings, 50)).all()
+    assert (mask != attackers(settings.model_copy(update={"seed": 7}), 50)).any()
+
+
+def test_an_attack_reaches_attackers_only(monkeypatch: pytest.MonkeyPatch, worker: Worker, make_shards: Any) -> None:
+    """With honest clients alone it changes nothing; with an attacker that sends zeros the sum is that of the others."""
+    shards = make_shards([20, 20, 20, 20])
+    settings = train_settings().model_copy(update={"attackers": 0.25})
+    (attacker,) = np.flatnonzero(attackers(settings, 4))
+    honest = [client for client in range(4) if client != attacker]
+
+    def nothing(task: Any, server: Any, client: Any, sent: Any) -> Any:
+        return sent._replace(update=[tf.zeros_like(u) for u in sent.update], weight=tf.constant(0.0))
+
+    expected = run(worker, train_settings(), shards, [honest])
+    chosen(monkeypatch, ATTACKS, SimpleNamespace(contribution=nothing))
+    assert same_bits(run(worker, settings, shards, [honest]).weights, expected.weights)
+    attacked = run(worker, settings, shards, [range(4)])
+    for one, other in zip(attacked.weights, expected.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)
+
+
+def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker, make_shards: Any
+) -> None:
+    """Half of what is due is sent, the rest comes with the next round."""
+    shards = make_shards([20, 20])
+
+    def compress(task: Any, update: list[Any], client: Any, residual: list[Any]) -> tuple[Any, Any, Any]:
+        due = [u + r for u, r in zip(update, residual, strict=True)]
+        return [d / 2 for d in due], [d / 2 for d in due], tf.constant(100, tf.int64)
+
+    chosen(monkeypatch, COMPRESSORS, SimpleNamespace(compress=compress, client_init=lambda task: task.zeros()))
+    ended = run(worker, train_settings(), shards, [[0, 1], [0]])
+    assert [measured["compressed_bytes"] for measured in ended.rounds] == [200, 100]
+    assert sorted(ended.kept) == ["0.2", "1.1"]
+    assert all(np.abs(kept).sum() > 0 for kept in ended.kept.values())
+
+
+def test_work_in_thousandths(worker: Worker, make_shards: Any) -> None:
+    """A client with half of its work takes half of its five steps, rounded up, as one with 60 of its 100 samples."""
+    from fedpipe.learning.clients import ClientReader
+    from fedpipe.learning.local_training import train
+    from tests.fedpipe.training import first_weights, model_of
+
+    assert ClientReader.asked([3, 5], [-1, 2], [1000, 500]).tolist() == [[3, -1, 1000], [5, 2, 500]]
+    settings, first = train_settings(), first_weights(train_settings())
+    from fedpipe.learning.interface import Client
+    from fedpipe.learning.optimizers import RoundOptimizer
+
+    rng = np.random.default_rng(3)
+    images, labels = rng.integers(0, 256, (100, 28, 28, 1), np.uint8), rng.integers(0, 10, 100, np.uint8)
+
+    def trained(count: int, work: int) -> Any:
+        client = Client(tf.constant(images[:count]), tf.constant(labels[:count]), tf.constant(0), tf.constant(1))
+        client = client._replace(work=tf.constant(work))
+        optimizer = RoundOptimizer(settings.client_optimizer, 1)
+        step = tf.function(partial(train, model_of(settings), settings, optimizer), autograph=False)
+        return step([tf.constant(w) for w in first], client)
+
+    half, whole = trained(100, 500), trained(60, 1000)
+    assert half.steps == whole.steps == 3
+    for one, other in zip(half.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
