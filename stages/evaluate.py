@@ -42,11 +42,15 @@ OUTPUTS = (METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS, CONFUSION_PICTURE, C
 
 def main() -> None:
     """Measures the model, with the folder's outputs to itself."""
-    with only_writer("evaluate"), StagedOutputs("evaluate", dict.fromkeys(OUTPUTS, 0)) as outputs:
-        _measure(outputs)
+    with (
+        only_writer("evaluate"),
+        StagedOutputs("evaluate", dict.fromkeys(OUTPUTS, 0)) as outputs,
+        journal.EvaluationRecord() as record,
+    ):
+        _measure(outputs, record)
 
 
-def _measure(outputs: StagedOutputs) -> None:
+def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
     settings = params.load(params.Evaluate)
     pinning.require_avx2()
@@ -110,7 +114,7 @@ def _measure(outputs: StagedOutputs) -> None:
         f"clients: {_said(summary)}{on_tests}",
         file=sys.stderr,
     )
-    journal.record_evaluation(
+    record.log_results(
         weights=WEIGHTS,
         params={"evaluate": params.used(settings)},
         metrics={"test": metrics},  # beside the training's own loss and accuracy in the same run

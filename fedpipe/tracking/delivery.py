@@ -178,8 +178,9 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
                     break
                 retry.reset()
                 time.sleep(_POLL_SECONDS)
-            with suppress(Unreachable):  # noted above
-                samples.take(store)
+            if journal.delivery().run_id:
+                with suppress(Unreachable):  # noted above
+                    samples.take(store)
     if not journal.is_written():  # else the writer removes it, once it has read what became of it
         journal.remove()
 
@@ -289,7 +290,7 @@ def sync(connect: Callable[[], Store]) -> None:
         except PipelineError as error:
             refused.append(f"{journal.path} was not taken: {error}")
             continue
-        if delivery:
+        if delivery and delivery.run_id:  # a journal without an event is of a stage that was killed
             print(f"logged {journal.name} to run {delivery.run_name} in {shown_uri()}")
     if refused:
         raise PipelineError("; ".join(refused))

@@ -54,6 +54,7 @@ class Writer:
         locked(self._events, fcntl.LOCK_EX)
         self._follower: subprocess.Popen[bytes] | None = None
         self._said = False
+        self.has_events = False
 
     def keep(self, files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
         """Copies files into the journal and returns where they are there, by artifact folder."""
@@ -82,11 +83,12 @@ class Writer:
         shutil.copyfile(path, target)
         return str(kept)
 
-    def add(self, event: Event) -> None:
-        """Appends ``event``, so that it survives the end of this process."""
+    def add(self, *events: Event) -> None:
+        """Appends ``events`` together, so that they survive the end of this process."""
         with naming(self.journal.path):
-            self._events.write(json.dumps(event) + "\n")
+            self._events.write("".join(json.dumps(event) + "\n" for event in events))
             self._events.flush()
+        self.has_events = True
 
     def add_rebuilding(self, events: Sequence[Event]) -> None:
         """Stores the training's events in case MLflow has no run for them."""
@@ -107,6 +109,14 @@ class Writer:
         if trouble := _ended(code) or self.journal.delivery().trouble:
             self._said = True
             _say(f"MLflow: {shown_uri()} {trouble}; the run goes on, and its events are kept in {outbox()}")
+
+    def discard(self) -> None:
+        """Ends without having told anything."""
+        if self._follower:
+            self._follower.terminate()
+            self._follower.wait()
+        self._events.close()
+        self.journal.remove()
 
     def close(self) -> None:
         """Waits, for a bounded time, until all is delivered, and says in one line what became of it."""
@@ -261,42 +271,67 @@ def record_training(started: Mapping[str, Any], earlier: Earlier | None = None) 
     return TrainingRecord(started, earlier) if _is_on() else _Untracked()
 
 
-def record_evaluation(
-    weights: Path,
-    metrics: Mapping[str, Any],
-    tables: Sequence[Path] = (),
-    pictures: Sequence[Path] = (),
-    params: Mapping[str, Any] | None = None,
-) -> None:
-    """Adds an evaluation to the run that trained ``weights``, and makes that run where MLflow has none.
+class EvaluationRecord:
+    """An evaluation in MLflow. The follower starts with the block, so that its imports take no time at the end of it.
 
-    The run that is made has the params of dvc.lock, as far as the training's outputs are those that dvc.lock knows.
-
-    Args:
-      weights: The file of weights; its SHA-256 finds the run.
-      metrics: What was measured; also nested, then the names are joined with dots.
-      tables: Files for the run's artifact folder ``tables``.
-      pictures: Files for the run's artifact folder ``pictures``.
-      params: What the evaluation was made with, as a tree. They become tags: MLflow never changes a run's param, and
-        the same weights may be evaluated again in another way.
-
-    Raises:
-      PipelineError: dvc.lock is damaged.
+    Nothing is logged if the block raises, or if `log_results` is not called in it.
     """
-    if not _is_on():
-        return
-    trained = run_events.recorded_params(*run_events.TRAINED_BY)
-    writer = Writer("evaluation")
-    kept = writer.keep_weights(weights)
-    files = writer.keep_params(trained) | writer.keep({"tables": [path for path in _TRAINED if path.exists()]})
-    writer.add_rebuilding(run_events.rebuilt(trained, files, kept))
-    writer.add(run_events.find(kept["sha256"]))
-    evaluated = results(metrics, writer.keep({"tables": tables, "pictures": pictures}))
-    evaluated["tags"] |= run_events.flatten(params or {})
-    writer.add(evaluated)
-    writer.add(run_events.end(""))
-    writer.publish()
-    writer.close()
+
+    def __init__(self) -> None:
+        self._writer: Writer | None = None
+
+    def __enter__(self) -> "EvaluationRecord":
+        if _is_on():
+            self._writer = Writer("evaluation")
+            self._writer.publish()
+        return self
+
+    def log_results(
+        self,
+        weights: Path,
+        metrics: Mapping[str, Any],
+        tables: Sequence[Path] = (),
+        pictures: Sequence[Path] = (),
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Adds the evaluation to the run that trained ``weights``, and makes that run where MLflow has none.
+
+        The run that is made has the params of dvc.lock, as far as the training's outputs are those that dvc.lock knows.
+
+        Args:
+          weights: The file of weights; its SHA-256 finds the run.
+          metrics: What was measured; also nested, then the names are joined with dots.
+          tables: Files for the run's artifact folder ``tables``.
+          pictures: Files for the run's artifact folder ``pictures``.
+          params: What the evaluation was made with, as a tree. They become tags: MLflow never changes a run's param,
+            and the same weights may be evaluated again in another way.
+
+        Raises:
+          PipelineError: dvc.lock is damaged.
+        """
+        writer = self._writer
+        if writer is None:
+            return
+        trained = run_events.recorded_params(*run_events.TRAINED_BY)
+        kept = writer.keep_weights(weights)
+        files = writer.keep_params(trained) | writer.keep({"tables": [path for path in _TRAINED if path.exists()]})
+        evaluated = results(metrics, writer.keep({"tables": tables, "pictures": pictures}))
+        evaluated["tags"] |= run_events.flatten(params or {})
+        writer.add_rebuilding(run_events.rebuilt(trained, files, kept))
+        # All at once: an evaluation that is cut short is to leave no trace in the training's run.
+        writer.add(run_events.find(kept["sha256"]), evaluated, run_events.end(""))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close() if self._writer.has_events else self._writer.discard()
+
+
+def record_evaluation(*args: Any, **kwargs: Any) -> None:
+    """Logs an evaluation that is over: `EvaluationRecord.log_results`, whose arguments it takes."""
+    with EvaluationRecord() as record:
+        record.log_results(*args, **kwargs)
 
 
 def _is_on() -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "s
 
 class NoFollower:
     """A follower that is gone at once."""
+
+    def terminate(self) -> None:
+        pass
 
     def poll(self):
         return None
@@ -308,6 +312,22 @@ def test_an_evaluation_belongs_to_the_run_of_its_weights(project):
     assert {run for run, _ in store.logged} == {"the trained"} and not store.made
     assert store.logged[1][1]["metrics"] == {"test.accuracy": 0.9}
     assert not store.logged[-1][1]["status"]  # the run's own stays
+
+
+def test_an_evaluation_that_fails_leaves_no_journal(project):
+    with pytest.raises(ValueError), journal.EvaluationRecord():
+        assert len(pending()) == 1  # its follower starts early
+        raise ValueError("no")
+    assert not pending()
+
+
+def test_an_evaluation_that_is_killed_leaves_no_trace_in_the_run(project):
+    with suppress(FileNotFoundError), journal.EvaluationRecord() as record:
+        alive, store = pending()[0], FakeStore(trained="the trained")
+        assert not ship(alive, store).done
+        fcntl.flock(record._writer._events, fcntl.LOCK_UN)  # as the kernel does when the process is killed
+        assert deliver_finished(alive, store).done
+        assert not store.logged and not pending()
 
 
 def test_an_evaluation_without_a_run_brings_the_training_along(project):
