@@ -1,4 +1,4 @@
-"""Seconds a round of stock TFF, of this project and of the machine's bound, interleaved, in one go.
+"""Seconds per round of stock TFF, of this project and of the machine's bound, interleaved, in one go.
 
 Prints a table and stores it with the machine's facts in benchmarks/results.json. A process can be fast or slow as a
 whole, so each figure is the median over several processes, each giving its median round after the first; ratios are
@@ -27,7 +27,7 @@ from fedpipe.datasets.shards import write_shards
 CORES = len(os.sched_getaffinity(0))
 
 STOCK = "stock TFF, as installed"
-STOCK_ONE_THREAD = "stock TFF, one thread an op"  # what makes it faster, if one knows
+STOCK_ONE_THREAD = "stock TFF, one thread per op"  # what makes it faster, if one knows
 FEDPIPE = "fedpipe"
 BOUND = "bound, textbook step"
 OWN_BOUND = "bound, fedpipe's step"
@@ -116,7 +116,7 @@ def downloaded_training_set() -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
-    """Seconds a round of each subject, ``processes`` turns, and the ratios within each turn."""
+    """Seconds per round of each subject, ``processes`` turns, and the ratios within each turn."""
     rounds, stock_rounds = (12, 5) if clients <= 100 else (5, 3)
     subjects = {
         STOCK: lambda: stock(clients, stock_rounds, {}),
@@ -142,7 +142,7 @@ def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
     summary = {name: spread([turn[name] for turn in turns]) for name in subjects}
     pairs = [(STOCK, FEDPIPE), (STOCK_ONE_THREAD, FEDPIPE), (FEDPIPE, BOUND), (FEDPIPE, OWN_BOUND)]
     ratios = {f"{over} / {under}": spread([turn[over] / turn[under] for turn in turns]) for over, under in pairs}
-    print(f"\n{clients} clients, seconds a round over {processes} processes (minimum, median, maximum)")
+    print(f"\n{clients} clients, seconds per round over {processes} processes (minimum, median, maximum)")
     for name, values in (summary | ratios).items():
         print(f"  {name:40} {values['minimum']:8.3f} {values['median']:8.3f} {values['maximum']:8.3f}")
     print(f"  {'start-up before the first round':40} {statistics.median(startup):17.1f} s\n", flush=True)

@@ -29,8 +29,8 @@ READ_CLIENTS, READ_BYTES = 600, 100 * 785
 
 # Client to file, by name.
 LAYOUTS: dict[str, Callable[[int], str]] = {
-    "a file a client": lambda client: f"{client:06d}",
-    "a file a client, 1,000 a folder": lambda client: f"{client // 1000:03d}/{client:06d}",
+    "one file per client": lambda client: f"{client:06d}",
+    "one file per client, 1,000 per folder": lambda client: f"{client // 1000:03d}/{client:06d}",
     "a file for 100 clients": lambda client: f"{client // 100:04d}",
     "one file": lambda _: "all",
 }
@@ -83,7 +83,7 @@ def reading() -> dict[str, float]:
     found = {}
     with tempfile.TemporaryDirectory(prefix="fedpipe-bench-") as name:
         folder = Path(name)
-        _write(folder / "each", shards, LAYOUTS["a file a client"])
+        _write(folder / "each", shards, LAYOUTS["one file per client"])
         _write(folder, shards, LAYOUTS["one file"])
         with tf.io.TFRecordWriter(str(folder / "records")) as writer:
             for shard in shards:
@@ -144,7 +144,7 @@ def _readers(folder: Path) -> dict[str, Callable[[Any], Any]]:
         return file[client * READ_BYTES : (client + 1) * READ_BYTES] + tf.constant(0, tf.uint8)
 
     return {
-        "a file a client, read whole": whole_file,
+        "one file per client, read whole": whole_file,
         "one file, mapped into memory": mapped,
         "one file of TFRecords, read at an offset": record_at_offset,
         "one file, read through up to the client": fixed_length_records,

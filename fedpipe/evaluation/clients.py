@@ -13,7 +13,7 @@ from fedpipe.evaluation.measures import Classify
 
 
 def accuracy_per_client(classify: Classify, folder: Path, clients: int, batch_size: int) -> pd.DataFrame:
-    """One row a client: client, samples, accuracy (empty for a client without samples).
+    """One row per client: client, samples, accuracy (empty for a client without samples).
 
     A batch is ``batch_size`` samples as they lie in the file, of however many clients: a forward pass for each of
     100,000 small clients would take most of its time to start. Memory does not grow with the images.

@@ -171,7 +171,7 @@ def _sizes(axes: Axes, sizes: np.ndarray, edges: np.ndarray) -> None:
 
 
 def _examples(figure: Figure | SubFigure, examples: list[Example]) -> None:
-    """A column a client: its caption, and below each other its images with the labels that it has them under."""
+    """One column per client: its caption, and below it its images with the labels that it has them under."""
     figure.suptitle("images as they are in the shards, each with its label there", fontsize="medium")
     rows = max(len(example.images) for example in examples)
     grid = np.asarray(figure.subplots(rows, len(examples), squeeze=False))

@@ -61,7 +61,7 @@ class Decision:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     def lines(self) -> list[str]:
-        """The outcome and a line a rule and note, for a terminal."""
+        """The outcome, and one line per rule and note, for a terminal."""
         rules = [f"  {'holds' if rule.holds else 'fails'}  {rule.name}: {rule.sentence}" for rule in self.rules]
         return [
             f"{self.outcome.replace('_', ' ')}: {self.reason}",

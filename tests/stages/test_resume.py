@@ -27,7 +27,7 @@ OF_THIS_RUN = ("seconds", "total_seconds", "system/", "fedpipe.journal", "fedpip
 
 
 def configure(folder: Path, rounds: int) -> None:
-    """Edits params.yaml: 30 of 40 clients a round, so small that a round takes less than a second."""
+    """Edits params.yaml: 30 of 40 clients per round, so small that a round takes less than a second."""
     path = folder / "params.yaml"
     text = path.read_text(encoding="utf-8")
     server = text.index("  server_optimizer:")

@@ -152,7 +152,7 @@ def test_another_seed_gives_another_partition(scheme: str, quantity: str, tmp_pa
     assert (assign(labels, params) != assign(labels, other)).any()
 
 
-def test_contiguous_is_the_seed_recipe() -> None:
+def test_contiguous_is_the_baseline_recipe() -> None:
     assignment = assign(balanced_labels(60_000), partition(scheme="contiguous", clients=600))
     np.testing.assert_array_equal(assignment, np.arange(60_000) // 100)
 
