@@ -51,7 +51,7 @@ def main() -> None:
 
         network = network_of(model, keras_file)
 
-        def on_round(_: object, took: float) -> None:
+        def on_round(_: object, took: float, phases: object) -> None:
             if not seconds:
                 first.append(time.perf_counter() - begin - took)
             seconds.append(took)

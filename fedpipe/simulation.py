@@ -88,7 +88,7 @@ def simulate(
             model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS)),
             shards,
             worker,
-            on_round or (lambda record, seconds: None),
+            lambda record, seconds, phases: on_round(record, seconds) if on_round else None,
             evaluate=measure,
             folder=place,
         )

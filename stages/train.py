@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +89,9 @@ def main() -> None:
         ):
             checkpoints.tracking = run.identity
 
-            def on_round(record: RoundRecord, seconds: float) -> None:
-                run.log_round(record.round, _figures(record, seconds))
+            def on_round(record: RoundRecord, seconds: float, phases: Mapping[str, float]) -> None:
+                by_phase = {f"seconds.{phase}": took for phase, took in phases.items()}
+                run.log_round(record.round, _figures(record, seconds) | by_phase)
 
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             trained = train(

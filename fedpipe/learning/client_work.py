@@ -16,6 +16,8 @@ from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
 from fedpipe.learning.task import Task
 
+# Seconds, summed over the clients: the only measurements that change from run to run.
+READ, WORK = "read_seconds", "work_seconds"
 ClientUpdate = Callable[[Task, Server, Client], Contribution]
 
 
@@ -56,7 +58,13 @@ class ClientWork:
         """
         task = self._task
         first = Kept(optional(self._algorithm, "client_init", task), optional(self._compressor, "client_init", task))
-        client, keep = self._clients.read(who, seen.round, first)
+        begin = tf.timestamp()
+        with tf.control_dependencies([begin]):
+            client, keep = self._clients.read(who, seen.round, first)
+        with tf.control_dependencies([client.images, client.labels]):
+            read = tf.timestamp()
+        with tf.control_dependencies([read]):
+            client = client._replace(images=tf.identity(client.images), labels=tf.identity(client.labels))
         kept = client.kept if client.kept is not Nothing else first
         client = self._attacked_samples(client._replace(kept=kept.algorithm))
         sent = self._attacked(seen, client, client_update(task, seen, client))
@@ -67,6 +75,9 @@ class ClientWork:
         measurements = _measurements(sent, client, finite)
         if sent_bytes is not None:
             measurements["compressed_bytes"] = tf.cast(sent_bytes, tf.int64)
+        with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
+            end = tf.timestamp()
+        measurements[READ], measurements[WORK] = read - begin, end - read
         return Accumulator(
             update=self._aggregator.encode(task, seen.aggregator, sent.update, sent.weight, client),
             weight=sent.weight,

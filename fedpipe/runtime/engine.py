@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 
 from fedpipe.errors import PipelineError
 from fedpipe.learning.process import Pass, Process
+from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.stopping import held
 from fedpipe.runtime.worker import Worker
 
@@ -58,8 +59,16 @@ def group_sizes(clients: int) -> list[int]:
 class Engine:
     """A training's process and its state on a worker."""
 
-    def __init__(self, process: Process, worker: Worker, cohort: int) -> None:
-        """``cohort``: how many clients a round has; state stays with the worker's executor for chunks of that size."""
+    def __init__(self, process: Process, worker: Worker, cohort: int, phases: Phases | None = None) -> None:
+        """Sends the process to the worker.
+
+        Args:
+          process: The training.
+          worker: Where it runs.
+          cohort: How many clients a round has; state stays with the worker's executor for chunks of that size.
+          phases: Counts where a round's time goes.
+        """
+        self._phases = phases or Phases()
         self._worker = worker
         self._process = process
         self._passes = [_Compiled(one) for one in process.passes]
@@ -69,24 +78,28 @@ class Engine:
         self._state = self._before = self._server.call(_at_server(process.initialize))
         self.rounds = 0  # that ended here
 
-    def run_round(self, clients: np.ndarray) -> dict[str, Any]:
+    def run_round(self, clients: np.ndarray, done: Callable[[int], None] = lambda clients: None) -> dict[str, Any]:
         """Runs one round over ``clients`` and returns what its last pass measured, by name.
 
         Args:
           clients: int32 [cohort, 3], from `ClientReader.asked`; there may be none.
+          done: Is told how many clients of a pass have ended, as chunks come back.
 
         Raises:
           PipelineError: The worker ended, or a client failed (its shard is unreadable, for instance).
         """
         server, state, measured = self._server, self._state, None
         for one in self._passes:
-            total = self._sum(one, state, np.asarray(clients, np.int32))
+            total = self._sum(one, state, np.asarray(clients, np.int32), done)
             result = server.call(one.update, server.struct(state, total))
             state, measured = server.select(result, 0), server.select(result, 1)
-        values = server.fetch(measured)
+        with self._phases.timed("aggregate"):
+            values = server.fetch(measured)
         with held():
             self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        return dict(zip(self._process.measurements, values, strict=True))
+        found = dict(zip(self._process.measurements, values, strict=True))
+        self._phases.split_clients(found)
+        return found
 
     def weights(self) -> list[np.ndarray]:
         """The global model's weights, float32 arrays in the model's order."""
@@ -119,19 +132,21 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _sum(self, one: "_Compiled", state: Any, clients: np.ndarray) -> Any:
+    def _sum(self, one: "_Compiled", state: Any, clients: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator over all ``clients``, as a value of the executor that has the state."""
         server = self._server
         message = server.call(one.prepare, state)
         groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1]) if len(clients) else []
         total: Any = None
-        started: deque[tuple[_Executor, Any]] = deque()
+        ended = 0
+        started: deque[tuple[int, _Executor, Any]] = deque()
         for start in range(0, len(groups), CHUNK):
-            started.append(self._start(one, message, groups[start : start + CHUNK]))
-            if len(started) > 1:
-                total = self._merge(one, total, *started.popleft())
-        while started:
-            total = self._merge(one, total, *started.popleft())
+            chunk = groups[start : start + CHUNK]
+            started.append((sum(map(len, chunk)), *self._start(one, message, chunk)))
+            while len(started) > 1 or (started and start + CHUNK >= len(groups)):
+                count, executor, partial = started.popleft()
+                total, ended = self._merge(one, total, executor, partial), ended + count
+                done(ended)
         return server.call(one.zero) if total is None else total
 
     def _start(self, one: "_Compiled", message: Any, groups: list[np.ndarray]) -> "tuple[_Executor, Any]":
@@ -140,14 +155,15 @@ class Engine:
         if executor is not self._server:
             message = executor.copy(message)
         ids = executor.value(groups, one.groups_type)
-        return executor, executor.call(one.work, executor.struct(message, ids))
+        with self._phases.timed("clients"):  # TFF returns when most of the work is done
+            return executor, executor.call(one.work, executor.struct(message, ids))
 
     def _merge(self, one: "_Compiled", total: Any, executor: "_Executor", partial: Any) -> Any:
         """Waits for ``partial``, or all chunks would be in memory at once, and adds it to ``total``."""
         server = self._server
-        if executor is server:
-            server.wait(partial)
-        else:
+        with self._phases.timed("clients"):
+            executor.wait(partial)
+        if executor is not server:
             partial = server.copy(partial)
         return partial if total is None else server.call(one.merge, server.struct(total, partial))
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +11,51 @@ from tqdm import tqdm
 
 from fedpipe.runtime.records import RoundRecord
 
+_LONG_SECONDS = 30.0  # without a terminal, a round that takes longer says so often how far it is
+
+
+class Report:
+    """Tells how a training goes on; `reporting` makes it."""
+
+    def __init__(self, log: logging.Logger, rounds: int, done: int) -> None:
+        self._log, self._rounds, self._done = log, rounds, done
+        self._bar = tqdm(total=rounds, initial=done, desc="train", unit="round", disable=not sys.stderr.isatty())
+        self._begin = self._round_begin = self._said = time.perf_counter()
+
+    def round(self, record: RoundRecord, seconds: float) -> None:
+        """Reports a round that has ended."""
+        line = record.line(self._rounds, seconds)
+        self._log.info(line)
+        self._bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
+        self._bar.update()
+        now = time.perf_counter()
+        if self._bar.disable:
+            left = (now - self._begin) / (record.round - self._done) * (self._rounds - record.round)
+            print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
+        self._round_begin = self._said = now
+
+    def clients(self, number: int, asked: int, ended: int) -> None:
+        """Reports how far round ``number`` is: ``ended`` of ``asked`` clients."""
+        now = time.perf_counter()
+        rate = ended / max(now - self._round_begin, 1e-9)
+        said = f"{ended:,} of {asked:,} clients, {rate:,.1f} clients per second"
+        if not self._bar.disable:
+            self._bar.set_postfix_str(said)
+        elif now - self._said > _LONG_SECONDS and ended < asked:
+            self._said = now
+            left = (asked - ended) / rate
+            print(
+                f"round {number}/{self._rounds}: {said}, {left:.0f} s left in this round", file=sys.stderr, flush=True
+            )
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self._bar.close()
+
 
 @contextmanager
-def reporting(log_file: Path, rounds: int, done: int = 0) -> Iterator[Callable[[RoundRecord, float], None]]:
-    """Yields a function that reports a round's record and seconds; ``log_file`` gets one line per round, too.
+def reporting(log_file: Path, rounds: int, done: int = 0) -> Iterator[Report]:
+    """Yields what reports rounds; ``log_file`` gets one line per round, too.
 
     Args:
       log_file: Is written anew, or gets further lines if there are rounds ``done``.
@@ -28,22 +69,11 @@ def reporting(log_file: Path, rounds: int, done: int = 0) -> Iterator[Callable[[
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(handler)
-    bar = tqdm(total=rounds, initial=done, desc="train", unit="round", disable=not sys.stderr.isatty())
-    begin = time.perf_counter()
-
-    def report(record: RoundRecord, seconds: float) -> None:
-        line = record.line(rounds, seconds)
-        log.info(line)
-        bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
-        bar.update()
-        if bar.disable:
-            left = (time.perf_counter() - begin) / (record.round - done) * (rounds - record.round)
-            print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
-
+    report = Report(log, rounds, done)
     try:
         yield report
     finally:
-        bar.close()
+        report.close()
         log.removeHandler(handler)
         handler.close()
 

@@ -1,9 +1,10 @@
 """The training loop: rounds on an engine, each evaluated if asked for, and reported as it ends."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
+from fedpipe.runtime.phases import PhaseLog, Phases
 from fedpipe.runtime.progress import reporting, say
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.stopping import held
@@ -48,7 +50,7 @@ def train(
     first: Weights,
     shards: Path,
     worker: Worker,
-    on_round: Callable[[RoundRecord, float], None],
+    on_round: Callable[[RoundRecord, float, Mapping[str, float]], None],
     *,
     evaluate: Evaluate | None = None,
     folder: Path,
@@ -63,7 +65,7 @@ def train(
       first: The weights before the first round.
       shards: The folder of the shards.
       worker: Where clients run.
-      on_round: Called after each round with its record and its seconds.
+      on_round: Called after each round with its record, its seconds, and the seconds of each phase (phases.py).
       evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
       folder: Where the log goes, and what clients keep from round to round while training runs.
       checkpoints: Where the training is saved, now and then and when it is stopped, and found; None for nowhere.
@@ -84,9 +86,10 @@ def train(
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
     every = settings.evaluate_every if evaluate is not None else 0
     so_far = _SoFar(resumed)
+    phases, log = Phases(), PhaseLog(folder / "phases.csv", resumed is not None)
     with (
         reporting(folder / "rounds.log", settings.rounds, len(so_far.records)) as report,
-        Engine(process, worker, size) as engine,
+        Engine(process, worker, size, phases) as engine,
         _saved_when_stopped(engine, so_far, checkpoints, kept) as save,
     ):
         if resumed is not None:
@@ -95,12 +98,14 @@ def train(
             start, number = time.perf_counter(), len(so_far.records) + 1
             asked = cohort(settings, sizes, number)
             clients = asked.clients
-            measured = engine.run_round(reader.asked(clients, kept.last[clients] if kept else -1, asked.work))
+            who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work)
+            measured = engine.run_round(who, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == settings.rounds):
-                weights = _finite(engine.weights())
-                figures = evaluate(weights)
+                with phases.timed("evaluate"):
+                    weights = _finite(engine.weights())
+                    figures = evaluate(weights)
                 if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
                     best = (figures["test_accuracy"], number, weights)
             record = RoundRecord.of(number, len(clients), measured, process.bytes_down, process.bytes_up, figures)
@@ -109,10 +114,14 @@ def train(
                 so_far.add(record, seconds, best)
                 if kept:
                     kept.advance(clients, number)
-            report(record, seconds)
-            on_round(record, seconds)
+            took = phases.end_round()
+            log.add(number, len(clients), seconds, took)
+            report.round(record, seconds)
+            with phases.timed("deliver"):
+                on_round(record, seconds, took)
             if checkpoints and checkpoints.due():
-                save()
+                with phases.timed("checkpoint"):
+                    save()
         last = _finite(engine.weights())
     records = so_far.records
     reached = len(records) if _reached(settings, records) else None

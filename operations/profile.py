@@ -1,0 +1,108 @@
+"""``make profile``: where the time of a round goes, for the training of params.yaml over the shards that are there.
+
+It runs a few rounds as stage train does, in a temporary folder, without MLflow and without checkpoints, and changes
+nothing. The first round builds the graphs and is not counted.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
+from fedpipe import config, pinning
+from fedpipe.config.train import Train
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import run_stage
+from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.networks.network import network
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.runtime import cohort
+from fedpipe.runtime.worker import Worker
+from fedpipe.seeds import Purpose, generator
+
+RAW = Path("data/raw")
+CLIENTS = Path("data/clients")
+
+
+def main() -> None:
+    """Runs the rounds and prints a table, one line per phase."""
+    parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
+    parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
+    rounds = parser.parse_args().rounds
+    settings = config.load(Train).model_copy(update={"rounds": rounds})
+    manifest = Manifest.read(CLIENTS)
+    cohort.check(settings, manifest.clients)
+    pinning.require_avx2()
+    model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+    evaluate = None
+    if settings.evaluate_every:
+        tests = TestSamples(*RawDataset.read(RAW).read_test(RAW), client_tests=None, clients=0, batch_size=1000)
+        evaluate = partial(tests.measure, model, metrics=settings.metrics)
+    taken: list[dict[str, float]] = []
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:
+        from fedpipe.runtime.phases import PHASES
+        from fedpipe.runtime.training import train
+
+        start_up = time.perf_counter() - begin
+        before = _cpu_seconds(worker.pid)
+
+        def on_round(record, seconds, phases):  # type: ignore[no-untyped-def]
+            nonlocal before
+            now = _cpu_seconds(worker.pid)
+            taken.append({**phases, "seconds": seconds, "clients": record.clients, "cpu": now - before})
+            before = now
+
+        first = model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
+        train(model, settings, manifest, first, CLIENTS, worker, on_round, evaluate=evaluate, folder=Path(folder))
+        memory = _peak_bytes(worker.pid)
+    counted = taken[1:]
+
+    def mean(name: str) -> float:
+        return sum(one[name] for one in counted) / len(counted)
+
+    whole = mean("seconds")
+    print(f"{settings.algorithm} on {settings.model}, {mean('clients'):g} clients per round, {len(counted)} rounds")
+    print(f"{'phase':12} {'s per round':>12} {'share':>7}")
+    known = {phase: mean(phase) for phase in PHASES if phase not in ("checkpoint", "deliver")}
+    for phase, seconds in (known | {"other": max(whole - sum(known.values()), 0.0)}).items():
+        print(f"{phase:12} {seconds:12.3f} {seconds / whole:7.1%}")
+    print(f"{'together':12} {whole:12.3f}")
+    print(
+        f"{mean('clients') / whole:,.1f} clients per second; the worker used {mean('cpu') / whole:.2f} cores and at "
+        f"most {memory / 2**20:,.0f} MiB; libraries loaded after {start_up:.1f} s, first round "
+        f"{taken[0]['seconds']:.1f} s"
+    )
+    sys.stdout.flush()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    worker = psutil.Process(pid)
+    return [worker, *worker.children(recursive=True)]
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of the worker and what shuts it in."""
+    times = [process.cpu_times() for process in _family(pid)]
+    return sum(each.user + each.system for each in times)
+
+
+def _peak_bytes(pid: int) -> int:
+    statuses = [Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8") for process in _family(pid)]
+    return max(int(status.split("VmHWM:")[1].split()[0]) for status in statuses) * 1024
+
+
+def _more_than_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 2 on")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_stage(main)
