@@ -16,8 +16,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,11 +30,12 @@ from fedpipe.atomic import naming
 from fedpipe.config import PARAMS_FILE
 from fedpipe.errors import stopped_by
 from fedpipe.tracking import run_events
-from fedpipe.tracking.outbox import Journal, locked, outbox, project, shown_uri
+from fedpipe.tracking.outbox import Journal, locked, outbox, pending, project, shown_uri
 from fedpipe.tracking.run_events import Event, results
 
 LOG = Path("logs/tracking.log")
 _WAIT_SECONDS = 30.0
+_STAMP = "%Y%m%dT%H%M%S.%f"
 _TRAINED = (
     run_events.ROUNDS,
     run_events.SUMMARY,
@@ -45,7 +47,7 @@ class Writer:
     """A journal in the making, and the follower that delivers it."""
 
     def __init__(self, kind: str) -> None:
-        name = self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{kind}-{os.getpid()}"
+        name = self.name = f"{_later_than_all(datetime.now(UTC)):{_STAMP}}Z-{kind}-{os.getpid()}"
         # Hidden until `publish`, so that nobody delivers a journal without its beginning.
         self._hidden = outbox() / f".{name}"
         self._hidden.mkdir(parents=True)
@@ -140,6 +142,16 @@ class Writer:
                 f"{outbox()}; they are logged by the next run or by 'make sync'"
             )
         self._events.close()
+
+
+def _later_than_all(now: datetime) -> datetime:
+    """``now``, or a moment after the newest journal, whose order names say even if the clock was set back."""
+    latest = now
+    for journal in pending():
+        with suppress(ValueError):  # a folder that somebody else made
+            stamp = datetime.strptime(journal.name.split("Z-")[0], _STAMP).replace(tzinfo=UTC)
+            latest = max(latest, stamp + timedelta(microseconds=1))
+    return latest
 
 
 def _ended(code: int | None) -> str:

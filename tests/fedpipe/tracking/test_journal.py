@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -312,6 +313,20 @@ def test_an_evaluation_belongs_to_the_run_of_its_weights(project):
     assert {run for run, _ in store.logged} == {"the trained"} and not store.made
     assert store.logged[1][1]["metrics"] == {"test.accuracy": 0.9}
     assert not store.logged[-1][1]["status"]  # the run's own stays
+
+
+def test_a_clock_that_is_set_back_keeps_the_order_of_journals(project, monkeypatch):
+    with journal.record_training(STARTED):
+        pass
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(days=3)
+
+    monkeypatch.setattr(journal, "datetime", Earlier)
+    journal.record_evaluation(Path("weights"), {"accuracy": 0.9})
+    assert ["training" in pending()[0].name, "evaluation" in pending()[1].name] == [True, True]
 
 
 def test_an_evaluation_that_fails_leaves_no_journal(project):
