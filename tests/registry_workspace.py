@@ -21,7 +21,7 @@ from fedpipe.networks.network import network, scale
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
 from fedpipe.seeds import Purpose, generator
-from fedpipe.tracking import journal
+from fedpipe.tracking import journal, writer
 from operations.register import __main__ as register
 from tests import ROOT
 
@@ -163,5 +163,5 @@ def workspace(
     Repo.init(no_scm=True).close()
     for name in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(journal, "_start_follower", lambda _: _NoFollower())
+    monkeypatch.setattr(writer, "_start_follower", lambda _: _NoFollower())
     return Workspace(tmp_path, train_models(raw))

@@ -14,7 +14,7 @@ from typing import Any
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.tracking import journal, registry, run_events
+from fedpipe.tracking import journal, registry, run_events, writer
 from fedpipe.tracking.delivery import sync
 from fedpipe.tracking.lock import registry_lock
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -69,7 +69,7 @@ def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[s
         run = _find_run(sha256, dataset)
     if run is None:
         raise PipelineError(
-            f"{shown_uri()} did not take the run of {WEIGHTS} ({journal.LOG} says why): `make sync` tries again"
+            f"{shown_uri()} did not take the run of {WEIGHTS} ({writer.LOG} says why): `make sync` tries again"
         )
     return run
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import delivery, journal, outbox, run_events
+from fedpipe.tracking import delivery, journal, outbox, run_events, writer
 from fedpipe.tracking.delivery import Unreachable, deliver_finished, ship
 from fedpipe.tracking.outbox import Journal, pending
 from tests import ROOT
@@ -86,7 +86,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEDPIPE_TRACKING", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(journal, "_start_follower", lambda _: NoFollower())
+    monkeypatch.setattr(writer, "_start_follower", lambda _: NoFollower())
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("weights").write_bytes(b"some weights")
     for path, text in {
@@ -241,7 +241,7 @@ def test_the_end_says_what_is_kept_and_where(project, capsys):
 def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, ending, said):
     follower = subprocess.Popen(["sh", "-c", ending])
     follower.wait()
-    monkeypatch.setattr(journal, "_start_follower", lambda _: follower)
+    monkeypatch.setattr(writer, "_start_follower", lambda _: follower)
     with journal.record_training(STARTED) as run:
         for number in (1, 2):
             run.log_round(number, {"loss": 1.0})
@@ -269,7 +269,7 @@ def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch
 def test_delivery_resumes_wherever_it_was_interrupted(tmp_path_factory, interruptions):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("resume"))
-        patch.setattr(journal, "_start_follower", lambda _: NoFollower())
+        patch.setattr(writer, "_start_follower", lambda _: NoFollower())
         Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
         Path("weights").write_bytes(b"w")
         run_events.ROUNDS.parent.mkdir()
@@ -324,7 +324,7 @@ def test_a_clock_that_is_set_back_keeps_the_order_of_journals(project, monkeypat
         def now(cls, tz=None):
             return datetime.now(tz) - timedelta(days=3)
 
-    monkeypatch.setattr(journal, "datetime", Earlier)
+    monkeypatch.setattr(writer, "datetime", Earlier)
     journal.record_evaluation(Path("weights"), {"accuracy": 0.9})
     assert ["training" in pending()[0].name, "evaluation" in pending()[1].name] == [True, True]
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import journal, run_events
+from fedpipe.tracking import journal, run_events, writer
 from fedpipe.tracking.connection import translated
 from fedpipe.tracking.delivery import Unreachable, ship
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -170,7 +170,7 @@ def test_what_is_delivered_twice_is_logged_once(project: Project, monkeypatch: p
     monkeypatch.chdir(project.path)
     monkeypatch.delenv("FEDPIPE_TRACKING", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(journal, "_start_follower", lambda _: None)
+    monkeypatch.setattr(writer, "_start_follower", lambda _: None)
     with journal.record_training({"name": "a run", "dataset": {"name": "mnist", "digest": "ab", "source": "x"}}) as run:
         run.log_round(1, {"loss": 1.0})
         run.log_results(Path("models/weights.safetensors"), [Path("metrics/rounds.csv")])

@@ -12,7 +12,7 @@ from fedpipe.config import read_yaml
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import journal, registry
+from fedpipe.tracking import registry, writer
 from fedpipe.tracking.outbox import pending
 from operations.register.__main__ import main
 from operations.register.checks import require_evaluated
@@ -138,7 +138,7 @@ def test_a_version_that_others_made_is_named(workspace: Workspace) -> None:
 def test_a_run_whose_delivery_failed_is_said(workspace: Workspace) -> None:
     """The follower (here: none) could not deliver: nothing is registered."""
     workspace.evaluated("weak", track=False)
-    with pytest.raises(PipelineError, match=rf"did not take the run of {WEIGHTS} \({journal.LOG} says why\)"):
+    with pytest.raises(PipelineError, match=rf"did not take the run of {WEIGHTS} \({writer.LOG} says why\)"):
         main([])
     assert registry.challenger("mnist") is None
 
