@@ -214,6 +214,7 @@ def test_env_installs_the_lock_once(checkout: Path, tmp_path: Path, offline: dic
     assert_ready(checkout)
 
 
+@pytest.mark.slow
 def test_a_killed_install_starts_over(checkout: Path, offline: dict[str, str]) -> None:
     variables = shell_environment(PYTHON=str(Path(sys.executable).resolve()), **offline)
     with subprocess.Popen(

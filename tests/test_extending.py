@@ -122,6 +122,7 @@ def test_algorithm_aggregator_model_loss_and_metric(project: Path) -> None:
     assert list(weights) == ["conv/bias", "conv/kernel", "dense/bias", "dense/kernel"]
 
 
+@pytest.mark.slow
 def test_keras_layers(project: Path) -> None:
     change(project, chosen("residual_net"))
     succeed(project, "-m", "stages.train")
@@ -138,6 +139,7 @@ def test_keras_layers(project: Path) -> None:
     assert evaluation["accuracy"] == pytest.approx(rounds["test_accuracy"][1])
 
 
+@pytest.mark.slow
 def test_a_keras_file(project: Path) -> None:
     """Training goes on from the file's weights, and what it leaves does not need the file."""
     import tensorflow as tf

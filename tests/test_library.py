@@ -36,6 +36,7 @@ def test_importing_it_loads_nothing(tmp_path: Path) -> None:
     assert python("import fedpipe" + LOADED, tmp_path) == ["[]"]
 
 
+@pytest.mark.slow
 def test_the_script_of_the_document(raw: Path, tmp_path: Path) -> None:
     dataset = RawDataset.read(raw)
     arrays = [part[..., 0] if part.ndim == 4 else part for part in (*dataset.read_train(raw), *dataset.read_test(raw))]

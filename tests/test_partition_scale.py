@@ -8,6 +8,7 @@ import pytest
 from benchmarks.partition_scale import Case, measure, watch
 
 
+@pytest.mark.slow
 def test_a_small_case(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/raw").symlink_to(raw)

@@ -43,6 +43,9 @@ def run(folder: Path, command: str, **more: str) -> str:
     return done.stdout if done.returncode == 0 else pytest.fail(f"{command}: {done.stdout[-5000:]}")
 
 
+pytestmark = pytest.mark.slow  # DVC's remotes and its queue take minutes
+
+
 @pytest.fixture(scope="module")
 def ran(clone: Callable[[str], Path], raw: Path) -> Path:
     """A clone in which the small pipeline has run, all of it committed."""
@@ -184,7 +187,6 @@ def test_an_applied_experiment_has_nothing_left_to_run(queued: Path) -> None:
         run(queued, "git checkout -q -- . && dvc checkout")
 
 
-@pytest.mark.slow
 def test_an_unreachable_server_keeps_an_experiments_journal_in_the_project(queued: Path, raw: Path) -> None:
     more = {
         "FEDPIPE_MNIST_SOURCE": str(raw),

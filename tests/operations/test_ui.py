@@ -47,6 +47,7 @@ def texts(browser: Browser, selector: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_runs_table_has_params_and_metrics(browser: Browser, address: str, project: Project):
     browser.resize(2400, 700)
     browser.open(address + views.runs_table("1"))

@@ -78,6 +78,7 @@ def colour(training_set: tuple, raw: Path, tmp_path_factory: pytest.TempPathFact
     return pipeline
 
 
+@pytest.mark.slow
 def test_a_colour_data_set_through_all_stages(colour: Pipeline) -> None:
     manifest = Manifest.read(colour.folder / "data/clients")
     assert (manifest.dataset, manifest.image_shape, manifest.classes) == ("colour_digits", (20, 24, 3), CLASSES)

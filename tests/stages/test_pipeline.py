@@ -111,6 +111,7 @@ def test_a_changed_param_concerns_one_stage(first: Path, raw: Path, changes: dic
     assert list(json.loads(done.stdout)) == [changed]
 
 
+@pytest.mark.slow
 def test_changed_rounds_train_again_but_do_not_partition(first: Path, raw: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(first, other, symlinks=True)
@@ -119,6 +120,7 @@ def test_changed_rounds_train_again_but_do_not_partition(first: Path, raw: Path,
     assert len(pd.read_csv(other / "metrics/rounds.csv")) == 3
 
 
+@pytest.mark.slow
 def test_params_edited_while_a_stage_runs_are_not_recorded(first: Path, raw: Path, tmp_path: Path) -> None:
     """DVC reads params.yaml when a stage has ended."""
     other = tmp_path / "other"
@@ -146,6 +148,7 @@ def test_params_edited_while_a_stage_runs_are_not_recorded(first: Path, raw: Pat
     assert "Running stage 'train'" not in done.stdout and "rounds: 3" in (other / "dvc.lock").read_text()
 
 
+@pytest.mark.slow
 def test_an_evaluation_tells_an_empty_store_what_was_trained(first: Path, raw: Path, tmp_path: Path) -> None:
     """The stage itself, with a param edited since, and a store that has seen nothing."""
     other = tmp_path / "other"
@@ -226,7 +229,7 @@ def test_a_flipped_byte_in_a_shard_is_named(first: Path, raw: Path, name: str) -
     assert "Traceback" not in done.stderr and outputs(first) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_stopped_training_leaves_no_worker_and_no_output(first: Path, raw: Path, number: signal.Signals) -> None:
     original, before = (first / "params.yaml").read_text(), outputs(first)
     edit(first, {"rounds: 2": "rounds: 100000"})

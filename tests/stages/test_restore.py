@@ -116,6 +116,7 @@ def test_a_fresh_clone_with_a_full_cache_computes_nothing(first: Path, tmp_path:
     assert restored(clone) == outputs(first)
 
 
+@pytest.mark.slow
 def test_a_remote_serves_another_machine(first: Path, project: Path, tmp_path: Path) -> None:
     """What a commit holds, and what none does: the clone's dvc.lock never names the other params."""
     remote, clone = tmp_path / "remote", tmp_path / "clone"
@@ -172,6 +173,7 @@ def test_a_stage_that_is_killed_gives_its_outputs_back(project: Path) -> None:
     assert outputs(project) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_the_outputs_back(project: Path) -> None:
     before = outputs(project)
     dvc = start(project, "dvc", "repro")
@@ -182,6 +184,7 @@ def test_ctrl_c_gives_the_outputs_back(project: Path) -> None:
     assert outputs(project) == before
 
 
+@pytest.mark.slow
 def test_a_killed_dvc_leaves_no_training_that_overwrites_results(project: Path) -> None:
     before = outputs(project)
     dvc = start(project, "dvc", "repro")
@@ -194,6 +197,7 @@ def test_a_killed_dvc_leaves_no_training_that_overwrites_results(project: Path) 
     assert restored(project) == before
 
 
+@pytest.mark.slow
 def test_a_second_training_is_refused(project: Path) -> None:
     before = outputs(project)
     training = start(project, sys.executable, "-m", "stages.train")
@@ -253,6 +257,7 @@ def wait_for_training(started: subprocess.Popen[str], project: Path) -> psutil.P
     return next((child for child in reversed(below) if child.cmdline()[-2:-1] == ["-m"]), psutil.Process(started.pid))
 
 
+@pytest.mark.slow
 def test_a_refusal_of_a_clone_without_cache_leaves_the_tables_that_git_has(first: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(first), str(clone))
@@ -290,6 +295,7 @@ def test_params_are_written_as_dvc_writes_them(tmp_path: Path) -> None:
     assert path.read_text() == (ROOT / "params.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_an_experiment_touches_the_line_that_it_sets(project: Path) -> None:
     before = (project / "params.yaml").read_text().splitlines()
     done = run(project, "dvc", "exp", "run", "-S", "evaluate.batch_size=500", "evaluate")

@@ -155,6 +155,7 @@ def undisturbed(folder: Path, raw: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_killed_driver_and_killed_dvc(prepare: Callable[[int], Path], raw: Path, tmp_path: Path) -> None:
     whole = undisturbed(prepare(9), raw, tmp_path)
     folder = prepare(9)

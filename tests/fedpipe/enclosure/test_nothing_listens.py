@@ -80,6 +80,7 @@ def test_a_run_opens_no_port(project: Path, raw: Path) -> None:
     assert seen.interfaces == {"lo"} and seen.answers == {"Connection refused"}
 
 
+@pytest.mark.slow
 def test_a_run_opens_no_port_without_namespaces(project: Path, raw: Path) -> None:
     command = forbidding.without([forbidding.UNSHARE], ["dvc", "repro", "--force", "--single-item", "train"])
     before = (project / "dvc.lock").read_bytes()

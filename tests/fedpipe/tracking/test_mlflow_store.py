@@ -122,6 +122,7 @@ def test_a_run_keeps_the_params_that_it_was_made_with(project: Project, monkeypa
         assert kept == run.data.params | {"evaluate.batch_size": str(size)}
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Path):
     port = free_port()
     project = fill(tmp_path / "project", f"http://127.0.0.1:{port}")

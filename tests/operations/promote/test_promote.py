@@ -226,6 +226,7 @@ def test_killed_after_the_champion_moved(workspace: Workspace, monkeypatch: pyte
     assert champion() == 1 and judged() == "fedpipe-mnist version 1"
 
 
+@pytest.mark.slow
 def test_two_at_once(workspace: Workspace) -> None:
     """Two processes: the second waits, and finds the first one's champion."""
     workspace.register("weak")

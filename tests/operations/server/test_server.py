@@ -129,6 +129,7 @@ def check_runs(project: Project) -> None:
         assert project.client.get_logged_model(output.model_id).status == "READY"
 
 
+@pytest.mark.slow
 @needs_postgres
 def test_two_trainings_at_once_are_both_there(server: Server, trained: list[Project], tmp_path: Path):
     check_runs(trained[0])
@@ -178,6 +179,7 @@ def test_killed_it_leaves_nothing_and_starts_again(server: Server, trained: list
     assert server.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 @needs_postgres
 def test_an_existing_database_serves_the_same_runs(server: Server, trained: list[Project]):
     if server.process.poll() is None:
