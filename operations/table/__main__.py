@@ -137,7 +137,8 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Checks the table, runs what has no result, and renews docs/results.md."""
     given = _parse()
-    commit = commit_of(given.list)
+    # To look, the code need not be the commit's.
+    commit = "HEAD" if given.list or given.table is None else require_committed_code()
     base = base_params(commit)
     if given.table is None:
         for name in definition.names():
@@ -160,17 +161,10 @@ def main() -> None:
     results.write()
     if runner.failed:
         raise PipelineError(
-            f"{len(runner.failed)} of {len(left)} cells failed (their words are above): {', '.join(runner.failed)}; put "
-            f"that right, and `make table TABLE={table.name}` goes on"
+            f"{len(runner.failed)} of {len(left)} cells failed (their words are above): {', '.join(runner.failed)}; "
+            f"put that right, and `make table TABLE={table.name}` goes on"
         )
     _say(f"{table.name}: done; {results.PAGE} has the results")
-
-
-def commit_of(only_looking: bool) -> str:
-    """The commit that cells run on; to look, its code need not be the present one."""
-    if only_looking:
-        return "HEAD"
-    return require_committed_code()
 
 
 def _say(line: str) -> None:

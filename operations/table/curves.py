@@ -7,7 +7,7 @@ import pandas as pd
 from fedpipe.figures import picture
 from operations.table.definition import Table
 from operations.table.groups import Group
-from operations.table.records import RESULTS
+from operations.table.records import RESULTS, read_params
 
 NAME = "curves.png"
 _COLOURS = 10  # of matplotlib's default cycle
@@ -23,7 +23,7 @@ def draw(table: Table, there: Sequence[Group], rounds: pd.DataFrame) -> bool:
         return False
     with picture(RESULTS / table.name / NAME, 8, 4) as figure:
         axes = figure.subplots()
-        targets = set()
+        targets, params = set(), read_params(table.name)
         for number, group in enumerate(there):
             name = ", ".join([*group.labels, *(f"{axis} {value}" for axis, value in _grid(table, group))])
             for place, cell in enumerate(group.cells):
@@ -40,7 +40,7 @@ def draw(table: Table, there: Sequence[Group], rounds: pd.DataFrame) -> bool:
                     label=label,
                     linewidth=1.2,
                 )
-                targets.add(table.params[cell.name]["train"]["stop_at"]["accuracy"])
+                targets.add(params[cell.name]["train"]["stop_at"]["accuracy"])
         for target in sorted(target for target in targets if target is not None):
             axes.axhline(target, color="0.4", linestyle=":", linewidth=1)
         axes.set(xlabel="round", ylabel="accuracy on the test images", title=table.name)

@@ -5,9 +5,10 @@ A cell is params.yaml of the last commit, with ``base`` laid over it, then one v
 
 import itertools
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,13 +18,13 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from pydantic import Field, ValidationError, model_validator
 
 from fedpipe import config
+from fedpipe.config.loading import parse
 from fedpipe.config.section import Section, Seed
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import cohort
 
 TABLES = Path("operations/table/tables")
-# Names are parts of file names and of git refs.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.\-]*[A-Za-z0-9])?$", max_length=60)]
+_NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names are parts of file names and of git refs
 Measure = Literal["rounds_to_target", "test_accuracy", "best_test_accuracy"]
 # Other columns of the results.
 _RESERVED = {
@@ -31,13 +32,6 @@ _RESERVED = {
     *("seconds", "weights_sha256", "commit", "machine"),
 }
 Overlay = dict[str, Any]  # a part of the tree of params.yaml
-
-
-class Values(Section):
-    """An axis over one key of params.yaml: each value is a cell's."""
-
-    key: str
-    values: Annotated[list[Any], Field(min_length=1)]
 
 
 class Published(Section):
@@ -56,13 +50,13 @@ class Definition(Section):
 
     title: str
     text: str = ""
-    deviations: list[str] = []  # from what is published, and why
+    deviations: list[str] = Field(default_factory=list)  # from what is published, and why
     measure: Measure
-    base: Overlay = {}
-    axes: dict[Name, Values | dict[Name, Overlay]]
-    grid: list[str] = []  # axes of which the best value counts
+    base: Overlay = Field(default_factory=dict)
+    axes: dict[str, dict[str, Overlay]]  # axis -> value -> what it lays over params.yaml
+    grid: list[str] = Field(default_factory=list)  # axes of which the best value counts
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    published: list[Published] = []
+    published: list[Published] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Definition":
@@ -74,9 +68,14 @@ class Definition(Section):
         for name, axis in self.axes.items():
             if name in _RESERVED:
                 raise ValueError(f"'axes.{name}' has a name that the results need themselves: call it otherwise")
-            labels = _labels(axis)
-            if len(set(labels)) < len(labels):
-                raise ValueError(f"'axes.{name}' has a value twice: {', '.join(labels)}")
+            if not axis:
+                raise ValueError(f"'axes.{name}' has no value")
+            for label in (name, *axis):
+                if not _NAME.fullmatch(label) or ".." in label:
+                    raise ValueError(
+                        f"'axes.{name}' has the name {label!r}, which is part of file names: use letters, digits, '.', "
+                        "'-' and '_', with a letter or digit at both ends"
+                    )
         for published in self.published:
             for figure in published.figures:
                 self._check_figure(published.name, figure)
@@ -90,10 +89,10 @@ class Definition(Section):
                 f"{', '.join([*axes, 'value'])}"
             )
         for axis in axes:
-            if str(figure[axis]) not in _labels(self.axes[axis]):
+            if str(figure[axis]) not in self.axes[axis]:
                 raise ValueError(
                     f"a figure of 'published' {name} has {axis} {figure[axis]}, and the axis has "
-                    f"{', '.join(_labels(self.axes[axis]))}"
+                    f"{', '.join(self.axes[axis])}"
                 )
         if isinstance(figure["value"], bool) or not isinstance(figure["value"], int | float):
             raise ValueError(f"a figure of 'published' {name} has the value {figure['value']!r}, which is no number")
@@ -125,13 +124,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, its cells in order, and what each is run with."""
+    """A table, its cells in order, and, if it was checked, what each is run with."""
 
     name: str
     definition: Definition
     cells: tuple[Cell, ...]
-    texts: Mapping[str, str]  # params.yaml by cell
-    params: Mapping[str, dict[str, Any]]  # what decides its result, by cell; as JSON has it
+    texts: Mapping[str, str] = field(default_factory=dict)  # params.yaml by cell
+    params: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # what decides its result, as JSON has it
 
     def choose(self, pattern: str) -> list[Cell]:
         """The cells whose names match, as a shell would match file names.
@@ -152,16 +151,15 @@ def names(folder: Path = TABLES) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load(name: str, base: str, folder: Path = TABLES) -> Table:
-    """Reads and checks a table with all its cells.
+def read(name: str, folder: Path = TABLES) -> Table:
+    """Reads a table, without looking at the params of its cells.
 
     Args:
       name: Of its file, without ``.yaml``.
-      base: The text of the params.yaml that cells are made from.
       folder: Where tables are.
 
     Raises:
-      PipelineError: There is no such table, or something in it is not allowed; the message names the first such cell.
+      PipelineError: There is no such table, or its file is not as it should be.
     """
     path = folder / f"{name}.yaml"
     if name not in names(folder):
@@ -172,44 +170,57 @@ def load(name: str, base: str, folder: Path = TABLES) -> Table:
         )
     definition = _definition(path)
     cells = tuple(_cells(name, definition))
-    texts = {cell.name: _text(base, cell.overlay) for cell in cells}
-    return Table(name, definition, cells, texts, {cell.name: _check(path, definition, cell, texts) for cell in cells})
+    if len({cell.name for cell in cells}) < len(cells):
+        raise PipelineError(f"{path}: two cells have the same name; call the values of an axis otherwise")
+    return Table(name, definition, cells)
+
+
+def load(name: str, base: str, folder: Path = TABLES) -> Table:
+    """Reads a table and checks all its cells.
+
+    Args:
+      name: As `read`.
+      base: The text of the params.yaml that cells are made from.
+      folder: As `read`.
+
+    Raises:
+      PipelineError: As `read`, or the params of a cell are not allowed; the message names the first such cell.
+    """
+    table, path = read(name, folder), folder / f"{name}.yaml"
+    texts = {cell.name: _text(base, cell.overlay) for cell in table.cells}
+    checked = {cell.name: _check(path, table.definition, cell, texts[cell.name]) for cell in table.cells}
+    return replace(table, texts=texts, params=checked)
 
 
 def _definition(path: Path) -> Definition:
+    content = config.parse_yaml(path.read_bytes(), path)
     try:
-        content = config.parse_yaml(path.read_bytes(), path)
-        # In YAML, the labels of an axis may be numbers.
         axes = content.get("axes")
         if isinstance(axes, dict):
-            content["axes"] = {
-                str(name): axis if _is_values(axis) or not isinstance(axis, dict) else _text_keys(axis)
-                for name, axis in axes.items()
-            }
+            content["axes"] = {str(name): _axis(str(name), axis) for name, axis in axes.items()}
         return Definition.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         raise PipelineError(f"{path}: {f'{place}: ' if place else ''}{said}") from None
+    except ValueError as error:
+        raise PipelineError(f"{path}: {error}") from None
 
 
-def _is_values(axis: Any) -> bool:
-    return isinstance(axis, dict) and set(axis) == {"key", "values"}
-
-
-def _text_keys(axis: dict[Any, Any]) -> dict[str, Any]:
-    return {str(label): {} if overlay is None else overlay for label, overlay in axis.items()}
-
-
-def _labels(axis: Values | dict[str, Overlay]) -> list[str]:
-    return [str(value) for value in axis.values] if isinstance(axis, Values) else list(axis)
-
-
-def _overlays(axis: Values | dict[str, Overlay]) -> list[tuple[str, Overlay]]:
-    if not isinstance(axis, Values):
-        return list(axis.items())
-    return [(str(value), _nested(axis.key, value)) for value in axis.values]
+def _axis(name: str, content: Any) -> Any:
+    """An axis over one key of params.yaml as one that lists what each value lays over it."""
+    if not isinstance(content, dict):
+        return content
+    if not {"key", "values"} & set(content):
+        return {str(label): {} if overlay is None else overlay for label, overlay in content.items()}
+    key, values = content.get("key"), content.get("values")
+    if set(content) != {"key", "values"} or not isinstance(key, str) or not isinstance(values, list):
+        raise ValueError(f"'axes.{name}' must have 'key', such as train.batch_size, and 'values', a list")
+    labels = [str(value) for value in values]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"'axes.{name}' has a value twice: {', '.join(labels)}")
+    return {label: _nested(key, value) for label, value in zip(labels, values, strict=True)}
 
 
 def _nested(key: str, value: Any) -> Overlay:
@@ -219,7 +230,7 @@ def _nested(key: str, value: Any) -> Overlay:
 
 
 def _cells(name: str, definition: Definition) -> Iterator[Cell]:
-    for chosen in itertools.product(*(_overlays(axis) for axis in definition.axes.values())):
+    for chosen in itertools.product(*(axis.items() for axis in definition.axes.values())):
         labels = dict(zip(definition.axes, (label for label, _ in chosen), strict=True))
         for seed in definition.seeds:
             overlay = definition.base
@@ -250,7 +261,7 @@ def _lay(content: Any, changes: Mapping[str, Any]) -> None:
             content[key] = value
 
 
-def _check(path: Path, definition: Definition, cell: Cell, texts: Mapping[str, str]) -> dict[str, Any]:
+def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[str, Any]:
     """The params of a cell that decide its result.
 
     Raises:
@@ -258,10 +269,11 @@ def _check(path: Path, definition: Definition, cell: Cell, texts: Mapping[str, s
     """
     with tempfile.TemporaryDirectory() as folder:
         candidate = Path(folder, config.PARAMS_FILE.name)
-        candidate.write_text(texts[cell.name], encoding="utf-8")
+        candidate.write_text(text, encoding="utf-8")
         try:
-            config.check(candidate)
-            train, partition = config.load(config.Train, candidate), config.load(config.Partition, candidate)
+            train = config.load(config.Train, candidate)  # checks the other sections, too
+            content = config.read_yaml(candidate)
+            partition = parse(config.Partition, content["partition"])
             cohort.check(train, partition.clients)
             if train.init != "fresh":
                 raise PipelineError("'train.init' must be fresh, since a champion is known on this machine only")
@@ -269,12 +281,11 @@ def _check(path: Path, definition: Definition, cell: Cell, texts: Mapping[str, s
                 raise PipelineError("'train.stop_at.accuracy' must be the target, since 'measure' is rounds_to_target")
             if definition.measure == "best_test_accuracy" and not train.evaluate_every:
                 raise PipelineError("'train.evaluate_every' must not be 0, since 'measure' is best_test_accuracy")
-            download = config.used(config.load(config.Download, candidate))
         except PipelineError as error:
             said = str(error).replace(f"{candidate}: ", "").removeprefix("params.yaml: ")
             raise PipelineError(f"{path}, cell {cell.name}: {said}") from None
     used = {
-        "download": {key: download[key] for key in ("dataset", "idx")},
+        "download": {key: content["download"].get(key) for key in ("dataset", "idx")},
         "partition": config.used(partition),
         "train": config.used(train),
     }

@@ -16,8 +16,8 @@ _HEAD = """# Results
 This page is made by `make table` from the files in `docs/results` and from the tables' definitions in
 `operations/table/tables`; [tables](tables.md) explains both. Do not edit it.
 
-Each row sums up runs that differ in the seed only: mean and sample standard deviation. `make verify CELL=TABLE/CELL` runs
-one of them anew and compares the SHA-256 of its weights.
+Each row sums up runs that differ in the seed only: mean and sample standard deviation. `make verify CELL=TABLE/CELL`
+runs one of them anew and compares the SHA-256 of its weights.
 """
 _NAMES: dict[Measure, str] = {
     "rounds_to_target": "rounds to target",
@@ -29,10 +29,9 @@ _NAMES: dict[Measure, str] = {
 def write() -> None:
     """Writes the page and the pictures."""
     parts = [_HEAD]
-    base = Path("params.yaml").read_text(encoding="utf-8")
     for name in definition.names():
         try:
-            table = definition.load(name, base)
+            table = definition.read(name)
         except PipelineError as error:  # another table than the one that runs must not stop it
             parts.append(f"## {name}\n\nThis table cannot be read: {error}.\n")
             continue

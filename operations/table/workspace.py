@@ -1,8 +1,8 @@
 """The folder in which a cell runs: a clone of the project in .dvc/tmp, kept until the cell has ended.
 
-A workspace of ``dvc exp run --temp`` is removed when its process ends, and a training's checkpoints with it. This one is
-not, so a cell that was stopped or killed goes on. It shares the project's DVC cache, so data are fetched and partitioned
-once. Its experiment and its MLflow run are the project's.
+A workspace of ``dvc exp run --temp`` is removed when its process ends, and a training's checkpoints with it. This one
+is not, so a cell that was stopped or killed goes on. It shares the project's DVC cache, so data are fetched and
+partitioned once. Its experiment and its MLflow run are the project's.
 """
 
 import fcntl
@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +22,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.launch import ending_with_us
 from fedpipe.provenance import collect
 from operations import commands
-from operations.table.definition import Cell, Table
+from operations.table.definition import Cell
 from operations.table.records import Row, machine_key
 
 FOLDER = Path(".dvc/tmp/tables")
@@ -139,9 +138,8 @@ class Workspace:
         known["machine"] = machine_key(machine)
         curve = pd.DataFrame(columns=["round", "test_loss", "test_accuracy"])
         if self.has_diverged():
-            nothing = dict.fromkeys(
-                ("rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy", "seconds"), None
-            )
+            names = ("rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy", "seconds")
+            nothing: dict[str, Any] = dict.fromkeys(names)
             return Row(outcome="diverged", weights_sha256="", **nothing, **known), curve, machine
         training = self._json("metrics/training.json")
         rounds = pd.read_csv(self.folder / "metrics/rounds.csv")
@@ -210,9 +208,3 @@ class Workspace:
 def base_params(commit: str) -> str:
     """The params.yaml that cells are made from."""
     return commands.git("show", f"{commit}:params.yaml")
-
-
-def abandoned(table: Table, rows: Sequence[str]) -> list[Cell]:
-    """The cells without a row that an earlier process has begun with."""
-    folders = FOLDER / "cells" / table.name
-    return [cell for cell in table.cells if cell.name not in rows and (folders / cell.name).is_dir()]
