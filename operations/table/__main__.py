@@ -25,6 +25,7 @@ _CORES_PER_CELL = 2  # of which a training makes good use
 
 @dataclass
 class _Running:
+    cell: Cell
     workspace: Workspace
     process: "subprocess.Popen[bytes]"
     cpus: frozenset[int]
@@ -40,7 +41,7 @@ class Runner:
         cores = sorted(os.sched_getaffinity(0))
         # Each job has cores of its own, or all jobs share all of them; results do not depend on it.
         self._free = [frozenset(cores[job::jobs] if jobs <= len(cores) else cores) for job in range(jobs)]
-        self._running: dict[Cell, _Running] = {}
+        self._running: list[_Running] = []
         self.failed: list[str] = []
 
     def run(self, cells: Sequence[Cell]) -> None:
@@ -50,13 +51,13 @@ class Runner:
             while waiting or self._running:
                 while waiting and self._free:
                     self._start(waiting.pop(0))
-                for cell, running in list(self._running.items()):
+                for running in list(self._running):
                     if running.process.poll() is not None:
-                        del self._running[cell]
+                        self._running.remove(running)
                         self._free.append(running.cpus)
-                        self._end(cell, running)
+                        self._end(running)
                     else:
-                        _news(cell, running)
+                        _news(running)
                 time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
             _say("stopping; cells that have ended are kept, and the same command goes on with the others")
@@ -70,10 +71,10 @@ class Runner:
         _say(f"{cell.name}: {'goes on' if begun else 'begins'} ({workspace.log})")
         cpus = self._free.pop(0)
         process = workspace.start("repro", cpus=set(cpus))
-        self._running[cell] = _Running(workspace, process, cpus, said_at=time.monotonic())
+        self._running.append(_Running(cell, workspace, process, cpus, said_at=time.monotonic()))
 
-    def _end(self, cell: Cell, running: _Running) -> None:
-        workspace = running.workspace
+    def _end(self, running: _Running) -> None:
+        cell, workspace = running.cell, running.workspace
         if running.process.returncode and not workspace.has_diverged():
             self.failed.append(cell.name)
             _say(f"{cell.name}: failed: {workspace.failure()}")
@@ -90,22 +91,22 @@ class Runner:
 
     def _stop(self) -> None:
         """Ends what still runs; a training keeps its checkpoints."""
-        for running in self._running.values():
+        for running in self._running:
             if running.process.poll() is None:
                 running.process.terminate()
-        for running in self._running.values():
+        for running in self._running:
             running.process.wait()
             running.workspace.close()
 
 
-def _news(cell: Cell, running: _Running) -> None:
+def _news(running: _Running) -> None:
     now = time.monotonic()
     if now - running.said_at < _NEWS_SECONDS:
         return
     line, running.said_at = running.workspace.last_line(), now
     if line != running.said:
         running.said = line
-        _say(f"{cell.name}: {line}")
+        _say(f"{running.cell.name}: {line}")
 
 
 def _outcome(row: records.Row) -> str:
