@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -187,7 +188,8 @@ def load(name: str, base: str, folder: Path = TABLES) -> Table:
       PipelineError: As `read`, or the params of a cell are not allowed; the message names the first such cell.
     """
     table, path = read(name, folder), folder / f"{name}.yaml"
-    texts = {cell.name: _text(base, cell.overlay) for cell in table.cells}
+    content = parse_yaml_for_update(base, str(config.PARAMS_FILE))  # DVC's reader and writer, which keep comments
+    texts = {cell.name: _text(deepcopy(content), cell.overlay) for cell in table.cells}
     checked = {cell.name: _check(path, table.definition, cell, texts[cell.name]) for cell in table.cells}
     return replace(table, texts=texts, params=checked)
 
@@ -246,9 +248,8 @@ def merged(tree: Any, changes: Any) -> Any:
     return {**tree, **{key: merged(tree.get(key), value) for key, value in changes.items()}}
 
 
-def _text(base: str, overlay: Overlay) -> str:
+def _text(content: Any, overlay: Overlay) -> str:
     """params.yaml with the overlay, comments and all."""
-    content = parse_yaml_for_update(base, str(config.PARAMS_FILE))
     _lay(content, overlay)
     return str(dumps_yaml(content))
 
