@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env lock repro test test-slow check bench profile report ui sync server register promote serve score retrain publish drift last-run clean
+.PHONY: help env lock repro test test-slow check bench profile report ui sync server register promote serve score retrain publish drift last-run table verify clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -48,11 +48,18 @@ test-slow: env ## run the proofs that take minutes
 check: env ## check format, lint and types (the same hooks as pre-commit)
 	@.venv/bin/pre-commit run --all-files
 
-bench: env ## measure rounds, models and a partition into 100,000 clients; ARGS=rounds, ARGS=models or ARGS=partition_scale for one
-	@set -e; for each in $(or $(ARGS),rounds models partition_scale); do .venv/bin/python -m benchmarks.$$each; done
+bench: env ## measure rounds, models, a partition into 100,000 clients, and load; ARGS=rounds (models, partition_scale, load) for one
+	@set -e; for each in $(or $(ARGS),rounds models partition_scale load); do .venv/bin/python -m benchmarks.$$each; done
 
 profile: env ## print where a round's time goes, for the params and shards that are there; ARGS="--rounds 10"
 	@.venv/bin/python -m operations.profile $(ARGS)
+
+# ARGS="--cells 'iid*'" picks cells, ARGS=--list says what is done.
+table: env ## run the cells of a table that have no result yet, then write docs/results.md: TABLE=mcmahan_2nn JOBS=2; alone, list the tables
+	@.venv/bin/python -m operations.table $(if $(TABLE),'$(TABLE)') $(if $(JOBS),--jobs '$(JOBS)') $(ARGS)
+
+verify: env ## run one cell of a table anew and compare its weights: CELL=mcmahan_2nn/iid_0.1_seed2024
+	@.venv/bin/python -m operations.table.verify '$(CELL)'
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)
