@@ -4,8 +4,6 @@ import signal
 import sys
 from collections.abc import Callable
 
-STOPPED = 130  # the exit code after Ctrl-C
-
 
 class PipelineError(Exception):
     """Something the user can put right; its text is the whole message, without a traceback."""
@@ -26,16 +24,24 @@ def run_stage(main: Callable[[], None]) -> None:
         name = error.filename2 or error.filename
         sys.exit(f"error: {error.strerror or error}" + (f" ({name})" if name else ""))
     except KeyboardInterrupt as stop:
-        say_stopped(stop)
-        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+        number = _number(stop)
+        say_stopped(number)
+        sys.exit(128 + number)
 
 
-def say_stopped(stop: KeyboardInterrupt) -> None:
-    """Says what a person who pressed Ctrl-C wants to know."""
-    print(f"\n{stopped_by(stop)}; nothing half-written was left", file=sys.stderr, flush=True)
+def say_stopped(number: int) -> None:
+    """Says what a person who stopped the process by signal ``number`` wants to know."""
+    print(f"\n{_stopped_by(number)}; nothing half-written was left", file=sys.stderr, flush=True)
 
 
 def stopped_by(stop: KeyboardInterrupt) -> str:
     """``stopped by Ctrl-C``, or by the signal that is the exception's ``number``, if it has one."""
-    number = getattr(stop, "number", signal.SIGINT)
+    return _stopped_by(_number(stop))
+
+
+def _number(stop: KeyboardInterrupt) -> int:
+    return int(getattr(stop, "number", signal.SIGINT))
+
+
+def _stopped_by(number: int) -> str:
     return f"stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}"

@@ -15,23 +15,33 @@ from fedpipe import errors
 from fedpipe.outputs.restore import restore_for_dvc
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_DEFAULTS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 _interrupted = False
 
 
 def begin() -> None:
     """Call it first in the process, before the imports that take seconds.
 
-    From here on, Ctrl-C ends the process with a sentence, and the kernel ends it with the DVC that started it.
+    From here on, Ctrl-C, SIGTERM and SIGHUP end the process with a sentence, and the kernel ends it with the DVC that
+    started it. A signal that whoever started us wants ignored stays ignored.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us wants it ignored
-        signal.signal(signal.SIGINT, _end_while_loading)
+    for number, default in _DEFAULTS.items():
+        if signal.getsignal(number) is default:
+            signal.signal(number, _end_now)
     if "DVC_STAGE" in os.environ:
         _end_with_dvc()
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """As `fedpipe.errors.run_stage`; if the stage does not succeed, the outputs that DVC deleted come back."""
-    if signal.getsignal(signal.SIGINT) is _end_while_loading:
+    """As `fedpipe.errors.run_stage`; if the stage does not succeed, the outputs that DVC deleted come back.
+
+    Ctrl-C is an exception from here on. SIGTERM and SIGHUP end the process at once, unless the stage handles them.
+    """
+    if signal.getsignal(signal.SIGINT) is _end_now:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _not_lost
 
@@ -50,12 +60,12 @@ def run_stage(main: Callable[[], None]) -> None:
         raise
 
 
-def _end_while_loading(*_: object) -> None:
+def _end_now(number: int, _: FrameType | None) -> None:
     """Ends at once: an exception in the middle of an import can become any other one, or none."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    errors.say_stopped(KeyboardInterrupt())
+    signal.signal(number, signal.SIG_DFL)
+    errors.say_stopped(number)
     restore_for_dvc()
-    os._exit(errors.STOPPED)
+    os._exit(128 + number)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

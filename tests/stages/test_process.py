@@ -121,9 +121,18 @@ def test_a_stage_without_dvc_does_not_end_with_its_parent(project: Path) -> None
     ],
 )
 def test_ctrl_c_while_a_stage_loads_is_one_sentence(tmp_path: Path, stage: str, loading: str) -> None:
+    assert signalled(tmp_path, stage, loading, signal.SIGINT) == (130, "Ctrl-C")
+
+
+def test_sigterm_while_a_stage_loads_is_one_sentence(tmp_path: Path) -> None:
+    assert signalled(tmp_path, "partition", "pandas", signal.SIGTERM) == (143, "SIGTERM")
+
+
+def signalled(folder: Path, stage: str, loading: str, number: signal.Signals) -> tuple[int, str]:
+    """Sends a signal while ``stage`` loads a module; returns the exit code and what it says that it was stopped by."""
     process = subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", f"stages.{stage}"],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -132,8 +141,8 @@ def test_ctrl_c_while_a_stage_loads_is_one_sentence(tmp_path: Path, stage: str, 
     assert process.stderr
     for line in process.stderr:
         if line.split("|")[-1].strip() == loading:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     rest = [line for line in process.communicate(timeout=30)[1].splitlines() if not line.startswith("import time:")]
-    assert process.returncode == 130
-    assert rest == ["", "stopped by Ctrl-C; nothing half-written was left"]
+    assert len(rest) == 2 and rest[1].endswith("; nothing half-written was left")
+    return process.returncode, rest[1].removeprefix("stopped by ").split(";")[0]
