@@ -34,7 +34,8 @@ def reporting(log_file: Path, rounds: int, done: int = 0) -> Iterator[Callable[[
     def report(record: RoundRecord, seconds: float) -> None:
         line = record.line(rounds, seconds)
         log.info(line)
-        bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
+        if record.loss is not None:
+            bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
         bar.update()
         if bar.disable:
             left = (time.perf_counter() - begin) / (record.round - done) * (rounds - record.round)
