@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from fedpipe.atomic import write_text
+from fedpipe.config.train import AGGREGATORS
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.provenance import collect, differences
 from operations import commands
@@ -29,6 +30,10 @@ def verify() -> None:
     """
     committed, current = _outputs(_committed_lock()), _outputs(LOCK.read_text(encoding="utf-8"))
     same_work = [stage for stage in current if committed.get(stage, {}).get("work") == current[stage]["work"]]
+    secret = [stage for stage in same_work if _has_secret_noise(current[stage]["work"])]
+    if secret:
+        print(f"not comparable, since secret noise makes the bits of a run its own: {', '.join(secret)}")
+    same_work = [stage for stage in same_work if stage not in secret]
     changed = [
         f"{path} (stage {stage})"
         for stage in same_work
@@ -37,10 +42,17 @@ def verify() -> None:
     ]
     if changed:
         raise PipelineError(f"other bits than the committed ones in {', '.join(changed)}: {_explanation()}")
-    other = sorted(set(current) - set(same_work))
+    other = sorted(set(current) - {*same_work, *secret})
     if other:
         print(f"not comparable, since code, params or data of these stages changed: {', '.join(other)}")
     print(f"same bits as the committed dvc.lock in {len(same_work)} of {len(current)} stages")
+
+
+def _has_secret_noise(work: dict[str, Any]) -> bool:
+    """Whether a stage adds noise of the system's generator: 'train.privacy.noise' with a private aggregator."""
+    params = work.get("params", {}).get("params.yaml", {})
+    secret = params.get("train.privacy", {}).get("noise") == "secret"
+    return secret and hasattr(AGGREGATORS.module(params["train.aggregator"]), "mechanism")
 
 
 def _explanation() -> str:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,14 +117,16 @@ def main() -> None:
             with outputs.writing(ROUNDS) as path:
                 write_table(records, path)
             summary = {
-                "loss": records[-1].loss,
-                "accuracy": records[-1].accuracy,
+                "loss": _last(record.loss for record in records),
+                "accuracy": _last(record.accuracy for record in records),
                 "rounds": len(records),
                 "non_finite": sum(record.non_finite for record in records),
                 "bytes_down": sum(record.bytes_down for record in records),
                 "bytes_up": sum(record.bytes_up for record in records),
                 "weights": model.parameters,
                 **_tested(settings, trained),
+                **trained.privacy,
+                **({"noise": settings.privacy.noise} if settings.is_private else {}),
                 "weights_sha256": digest,
             }
             with outputs.writing(SUMMARY) as path:
@@ -147,9 +150,10 @@ def main() -> None:
 
 
 def _figures(record: "RoundRecord", seconds: float) -> dict[str, float]:
-    """What MLflow is told of a round."""
+    """What MLflow is told of a round. It has a loss in any case, NaN where there is none: rounds are counted by it."""
+    loss = math.nan if record.loss is None else record.loss
     figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
-    return figures | {"seconds": seconds}
+    return figures | {"loss": loss, "seconds": seconds}
 
 
 def _earlier(resumed: "Checkpoint | None") -> journal.Earlier | None:
@@ -186,6 +190,11 @@ def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
     if settings.stop_at.accuracy is not None:
         figures["rounds_to_target"] = trained.reached
     return figures
+
+
+def _last(figures: Iterable[float | None]) -> float | None:
+    """The last figure that there is; a round without clients has none."""
+    return next((figure for figure in reversed(list(figures)) if figure is not None), None)
 
 
 def _started(settings: params.Train, manifest: Manifest, start: str) -> dict[str, object]:

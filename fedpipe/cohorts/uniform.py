@@ -3,7 +3,15 @@
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.privacy.sampling import Sampling
 from fedpipe.seeds import Purpose, generator
+
+
+def sampling(settings: Train, clients: int) -> Sampling:
+    """For the privacy accountant."""
+    if settings.clients_per_round == "all" or settings.clients_per_round >= clients:
+        return Sampling("all", clients, clients)
+    return Sampling("fixed", settings.clients_per_round, clients)
 
 
 def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:

@@ -61,6 +61,14 @@ class StopAt(Section):
     """When training ends before its last round; null is never."""
 
     accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+    epsilon: Positive | None = None
+
+
+class Privacy(Section):
+    """The delta of (epsilon, delta)-differential privacy, and where its noise comes from."""
+
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    noise: Literal["seeded", "secret"] = "seeded"
 
 
 class Checkpoint(Section):
@@ -104,6 +112,7 @@ class Train(ChoosingSection):
     init: Literal["fresh", "champion"]
     evaluate_every: Annotated[int, Field(ge=0, le=10**6)]
     stop_at: StopAt = StopAt()
+    privacy: Privacy = Privacy()
     checkpoint: Checkpoint = Checkpoint()
     keep_best: bool
     seed: Seed
@@ -119,9 +128,29 @@ class Train(ChoosingSection):
         return self
 
     @model_validator(mode="after")
+    def _a_budget_needs_a_ledger(self) -> "Train":
+        if self.stop_at.epsilon is not None and not self.is_private:
+            private = [name for name in AGGREGATORS.names if hasattr(AGGREGATORS.module(name), "mechanism")]
+            raise ValueError(
+                f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
+                f"{self.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_go_together(self) -> "Train":
         for key, registry in self.CHOICES.items():
             check: Any = getattr(registry.module(getattr(self, key)), "check", None)
             if check is not None:
                 check(self)
         return self
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the aggregator adds noise of which the privacy ledger knows."""
+        return hasattr(AGGREGATORS.module(self.aggregator), "mechanism")
+
+    @property
+    def has_secret_noise(self) -> bool:
+        """Whether noise and cohorts come from the system's generator, so that no other run has the same bits."""
+        return self.is_private and self.privacy.noise == "secret"

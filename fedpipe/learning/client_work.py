@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from fedpipe.config.train import ATTACKS, COMPRESSORS
+from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
@@ -68,6 +69,7 @@ class ClientWork:
         kept = client.kept if client.kept is not Nothing else first
         client = self._attacked_samples(client._replace(kept=kept.algorithm))
         sent = self._attacked(seen, client, client_update(task, seen, client))
+        self._require_what_the_algorithm_says(sent)
         sent, residual, sent_bytes = self._compressed(sent, client, kept.compressor)
         finite = _finite(sent)
         with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
@@ -85,6 +87,14 @@ class ClientWork:
             sums=sent.sums,
             measurements=measurements,
         )
+
+    def _require_what_the_algorithm_says(self, sent: Contribution) -> None:
+        """Raises PipelineError if clients send more than an update though the algorithm's file says ONE_MESSAGE."""
+        if getattr(self._algorithm, "ONE_MESSAGE", False) and tf.nest.flatten([sent.means, sent.sums]):
+            raise PipelineError(
+                f"fedpipe/algorithms/{self._task.settings.algorithm}.py says ONE_MESSAGE, and its clients send means "
+                "or sums besides the update; remove one of the two"
+            )
 
     def _is_attacker(self, client: Client) -> Any:
         return tf.gather(tf.constant(self._attacks), client.id)

@@ -26,3 +26,22 @@ def seed_in_graph(seed: int, purpose: Purpose, round_number: Any, client: Any = 
     words = np.random.SeedSequence([seed, int(purpose)]).generate_state(2, np.uint32).view(np.int32)
     fold_in = tf.random.experimental.stateless_fold_in
     return fold_in(fold_in(tf.constant(words), round_number, alg="philox"), client, alg="philox")
+
+
+def noise_seed(seed: int, key: tuple[int, int] | None, round_number: Any, index: Any) -> Any:
+    """An int64 [2] seed for ``tf.random.stateless_*``, for the noise of differential privacy.
+
+    No two of them are alike: round and index take 32 bits each of the second word, where `seed_in_graph` hashes to 32
+    bits, so that among some ten thousand draws two are likely to be the same.
+
+    Args:
+      seed: That of params.yaml.
+      key: Two words of 64 bits instead of those that ``seed`` gives.
+      round_number: int32 scalar tensor.
+      index: int32 scalar tensor: what else tells one draw of a round from another.
+    """
+    words = np.random.SeedSequence([seed, int(Purpose.NOISE)]).generate_state(2, np.uint64) if key is None else key
+    first, second = np.array(words, np.uint64).view(np.int64)
+    place = tf.bitwise.left_shift(tf.cast(round_number, tf.int64), tf.constant(32, tf.int64))
+    place = tf.bitwise.bitwise_or(place, tf.cast(index, tf.int64))
+    return tf.stack([tf.constant(first), tf.bitwise.bitwise_xor(place, tf.constant(second))])

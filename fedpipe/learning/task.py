@@ -10,7 +10,7 @@ from fedpipe.learning import local_training
 from fedpipe.learning.interface import Client, Server
 from fedpipe.learning.local_training import GradientHook, Local
 from fedpipe.learning.optimizers import RoundOptimizer
-from fedpipe.learning.randomness import seed_in_graph
+from fedpipe.learning.randomness import noise_seed, seed_in_graph
 from fedpipe.networks.network import Network
 from fedpipe.seeds import Purpose
 
@@ -22,6 +22,7 @@ class Task:
     network: Network
     settings: Train
     clients: int  # how many there are altogether
+    noise_key: tuple[int, int] | None = None  # two words of 64 bits for the noise of DP; None for those of the seed
 
     @property
     def algorithm(self) -> Any:
@@ -89,6 +90,10 @@ class Task:
     def server_seed(self, round_number: Any) -> Any:
         """A seed int32 [2] for what an algorithm or an aggregator draws at the server in this round."""
         return seed_in_graph(self.settings.seed, Purpose.SERVER, round_number)
+
+    def noise_seed(self, round_number: Any, index: Any = 0) -> Any:
+        """A seed int64 [2] for the noise of differential privacy: another one for every round and index."""
+        return noise_seed(self.settings.seed, self.noise_key, round_number, index)
 
     def server_step(self, server: Server, update: list[Any]) -> Server:
         """A step of the server optimizer, with ``update`` in the place of the gradient.

@@ -88,8 +88,11 @@ class Checkpoints:
 
     @property
     def enabled(self) -> bool:
-        """Whether the training is to be saved at all (``train.checkpoint.enabled``)."""
-        return self._settings.checkpoint.enabled
+        """Whether the training is to be saved at all (``train.checkpoint.enabled``).
+
+        One with secret noise is not: a round that were run again would be a second release, with other noise.
+        """
+        return self._settings.checkpoint.enabled and not self._settings.has_secret_noise
 
     @property
     def seconds_before(self) -> float:

@@ -1,5 +1,6 @@
 """The training loop: rounds on an engine, each evaluated if asked for, and reported as it ends."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COHORTS, Train
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.client_work import keeps_state
@@ -18,6 +19,8 @@ from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
+from fedpipe.privacy.ledger import Ledger
+from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
@@ -41,6 +44,7 @@ class Trained:
     best_round: int
     records: list[RoundRecord]
     reached: int | None  # the first round at which the test accuracy was at least that of ``stop_at``
+    privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
 
 
 def train(
@@ -74,12 +78,20 @@ def train(
       PipelineError: A round could not be run, or the weights are not finite any more.
     """
     algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
-    task = Task(network, settings, manifest.clients)
+    drawing, key = settings, None
+    if settings.has_secret_noise:
+        # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
+        drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
+        say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
+    task = Task(network, settings, manifest.clients, key)
     kept, resumed = None, checkpoints.found if checkpoints else None
     if keeps_state(task, algorithm):
         there = checkpoints.kept_state(manifest.clients) if checkpoints else None
         kept = there or KeptState(folder / "clients", manifest.clients)
     sizes = np.diff(Shards.open(shards).offsets)
+    ledger = Ledger.of(settings, manifest.clients, lambda number: cohort(drawing, sizes, number).clients)
+    rounds = settings.rounds if ledger is None else ledger.rounds()
+    may_be_empty = getattr(COHORTS.module(settings.cohort), "MAY_BE_EMPTY", False)
     reader = ClientReader(shards, kept.folder if kept else None)
     process = build_process(task, algorithm, aggregator, first, reader)
     worker.wait_until_ready()
@@ -88,27 +100,31 @@ def train(
     so_far = _SoFar(resumed)
     phases, log = Phases(), PhaseLog(folder / "phases.csv", resumed is not None)
     with (
-        reporting(folder / "rounds.log", settings.rounds, len(so_far.records)) as report,
+        reporting(folder / "rounds.log", rounds, len(so_far.records)) as report,
         Engine(process, worker, size, phases) as engine,
         _saved_when_stopped(engine, so_far, checkpoints, kept) as save,
     ):
         if resumed is not None:
             engine.restore(resumed.state)
-        while len(so_far.records) < settings.rounds and not _reached(settings, so_far.records):
+        while len(so_far.records) < rounds and not _reached(settings, so_far.records):
             start, number = time.perf_counter(), len(so_far.records) + 1
-            asked = cohort(settings, sizes, number)
+            asked = cohort(drawing, sizes, number)
             clients = asked.clients
             who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work)
             measured = engine.run_round(who, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
-            if evaluate is not None and every and (number % every == 0 or number == settings.rounds):
+            if evaluate is not None and every and (number % every == 0 or number == rounds):
                 with phases.timed("evaluate"):
                     weights = _finite(engine.weights())
                     figures = evaluate(weights)
                 if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
                     best = (figures["test_accuracy"], number, weights)
-            record = RoundRecord.of(number, len(clients), measured, process.bytes_down, process.bytes_up, figures)
+            if ledger is not None:
+                figures = {**figures, "epsilon": ledger.epsilon(number)}
+            record = RoundRecord.of(
+                number, len(clients), measured, process.bytes_down, process.bytes_up, figures, may_be_empty
+            )
             seconds = time.perf_counter() - start
             with held():
                 so_far.add(record, seconds, best)
@@ -126,7 +142,8 @@ def train(
     records = so_far.records
     reached = len(records) if _reached(settings, records) else None
     best = so_far.best or (0.0, len(records), last)
-    return Trained(last, best[2], best[1], records, reached)
+    spent = {} if ledger is None else ledger.summary(len(records))
+    return Trained(last, best[2], best[1], records, reached, spent)
 
 
 class _SoFar:

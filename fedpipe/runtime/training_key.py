@@ -31,6 +31,7 @@ CODE = (
     "metrics",
     "networks",
     "pinning.py",
+    "privacy",
     "runtime",
     "seeds.py",
 )

@@ -43,7 +43,9 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
         if only not in ("", f"{algorithm} with {aggregator}"):
             continue
         sections = {name: {} for name in (algorithm, aggregator)}  # their defaults, if params.yaml has none
-        settings = train_settings(**TRAINING | sections, algorithm=algorithm, aggregator=aggregator)
+        settings = train_settings(
+            **TRAINING | sections, algorithm=algorithm, aggregator=aggregator, client_weighting=weighting(aggregator)
+        )
         ended = run(worker, settings, shards, cohorts)
         content = hashlib.sha256()
         for array in (*ended.weights, *ended.state, *(ended.kept[name] for name in sorted(ended.kept))):
@@ -52,6 +54,11 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
             content.update(repr({name: np.asarray(value).tolist() for name, value in measured.items()}).encode())
         found[f"{algorithm} with {aggregator}"] = content.hexdigest()
     return found
+
+
+def weighting(aggregator: str) -> str:
+    """Weights of clients that an aggregator takes: equal ones if it is choosy."""
+    return "uniform" if hasattr(AGGREGATORS.module(aggregator), "check") else "examples"
 
 
 def emulated(folder: Path, command: list[str]) -> None:

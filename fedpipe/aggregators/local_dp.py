@@ -1,0 +1,53 @@
+"""Local DP, for comparison: each client clips its update and adds Gaussian noise before it sends it.
+
+    mean = 1 / n sum_k (u_k min(1, C / ||u_k||) + N(0, (z C)^2))
+
+over the n clients that are asked. The server need not be trusted; in return the noise of the mean is sqrt(n) times
+that of `dp_gaussian` at the same ``noise_multiplier`` z.
+
+Source: Duchi et al. 2013, "Local Privacy and Statistical Minimax Rates", https://arxiv.org/abs/1302.3203, for the
+model; Dwork and Roth 2014, "The Algorithmic Foundations of Differential Privacy", appendix A, for Gaussian noise,
+https://www.cis.upenn.edu/~aaroth/Papers/privacybook.pdf.
+"""
+
+from typing import Any
+
+from fedpipe.config.section import Positive, Section
+from fedpipe.config.train import Train
+from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.local_training import clip
+from fedpipe.learning.task import Task
+from fedpipe.privacy.mechanism import LocalGaussian
+from fedpipe.privacy.noise import add_gaussian
+from fedpipe.privacy.requirements import require_one_equal_message
+
+
+class Params(Section):
+    """``norm``: C; ``noise_multiplier``: z."""
+
+    norm: Positive = 1.0
+    noise_multiplier: Positive = 1.0
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError for what the accountant does not cover."""
+    require_one_equal_message(settings)
+
+
+def mechanism(settings: Train, clients: int) -> LocalGaussian:
+    """What a client releases in a round."""
+    return LocalGaussian(settings.params_of("aggregator").noise_multiplier)
+
+
+def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
+    """The noisy update, also of a client without samples, which would stand out otherwise; and a 1 to count it."""
+    params = task.aggregator
+    seed = task.noise_seed(client.round, client.id)
+    return [*add_gaussian(clip(update, params.norm), params.noise_multiplier * params.norm, seed), tf.constant(1.0)]
+
+
+def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
+    """The mean of what was sent."""
+    *parts, count = total
+    return [tf.math.divide_no_nan(part, count) for part in parts], state

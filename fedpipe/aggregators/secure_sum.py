@@ -1,0 +1,85 @@
+"""The arithmetic of secure aggregation: clipped updates as integers, summed modulo 2^k; the server sees the sum only.
+
+    i_k = round(s u_k min(1, C / ||u_k||)) mod 2^k        sum = i_1 + i_2 + ... mod 2^k        mean = sum / (s n)
+
+Sums from 2^(k-1) on stand for negative ones. The scale s is the largest with which n clients cannot leave the range:
+s = (2^(k-1) - 1 - n) / (n C), for the largest cohort that there can be. Integers add to the same bits in any order.
+It is the arithmetic and its error that are here, not the protocol: no keys, no masks, and one process holds all
+updates.
+
+Source: Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning", section 4,
+https://eprint.iacr.org/2017/281.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fedpipe.config.section import Positive, Section
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.local_training import clip
+from fedpipe.learning.task import Task
+from fedpipe.privacy.requirements import require_one_equal_message
+
+LARGEST_BITS = 62  # two such numbers add up in an int64
+
+
+class Params(Section):
+    """``norm``: C; ``bits``: k; ``rounding`` to the nearest integer, or up and down at random with the right mean."""
+
+    norm: Positive = 1.0
+    bits: Annotated[int, Field(ge=8, le=LARGEST_BITS)] = 32
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError for what would need more than the sum of one message per client."""
+    require_one_equal_message(settings)
+    if settings.compressor != "no_compression":
+        raise ValueError(
+            f"'train.aggregator' secure_sum sums integers of a fixed size, which 'train.compressor' "
+            f"{settings.compressor} would not make smaller: set it to no_compression"
+        )
+
+
+def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
+    """Integers int64 in [0, 2^k); zeros for a client without samples."""
+    scaled = [tf.cast(part * weight, tf.float64) * _scale(task) for part in clip(update, task.aggregator.norm)]
+    if task.aggregator.rounding == "stochastic":
+        sizes = [part.shape.num_elements() for part in scaled]
+        seed = task.client_seed(client)
+        drawn = tf.split(tf.random.stateless_uniform([sum(sizes)], seed, dtype=tf.float64, alg="philox"), sizes)
+        whole = [tf.floor(part + tf.reshape(u, part.shape)) for part, u in zip(scaled, drawn, strict=True)]
+    else:
+        whole = [tf.round(part) for part in scaled]
+    return [tf.math.floormod(tf.cast(part, tf.int64), 2**task.aggregator.bits) for part in whole]
+
+
+def merge(a: Any, b: Any) -> Any:
+    """Their sum, modulo the largest modulus, of which every other one is a divisor: int64 never overflows."""
+    return tf.math.floormod(a + b, 2**LARGEST_BITS)
+
+
+def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
+    """The mean; zeros if no client has samples."""
+    modulus = 2**task.aggregator.bits
+    reduced = [tf.math.floormod(part, modulus) for part in total]
+    signed = [tf.where(part >= modulus // 2, part - modulus, part) for part in reduced]
+    sums = [tf.cast(tf.cast(part, tf.float64) / _scale(task), tf.float32) for part in signed]
+    return [tf.math.divide_no_nan(part, weight) for part in sums], state
+
+
+def _scale(task: Task) -> float:
+    """s, for the largest cohort."""
+    asked = task.settings.clients_per_round
+    largest = task.clients if asked == "all" else min(asked, task.clients)
+    room = 2 ** (task.aggregator.bits - 1) - 1 - largest
+    if room <= 0:
+        raise PipelineError(
+            f"params.yaml: 'train.secure_sum.bits' {task.aggregator.bits} has no room for the sum of {largest} "
+            f"clients; set it to {largest.bit_length() + 8} or more"
+        )
+    return float(room / (largest * task.aggregator.norm))

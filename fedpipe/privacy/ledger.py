@@ -1,0 +1,61 @@
+"""The ledger of a training: what epsilon it has spent after each round, and how many rounds a budget allows.
+
+It depends on params and cohorts only, never on data, so it is known before the first round and is the same after a
+resume.
+"""
+
+import bisect
+import math
+from typing import Any
+
+from fedpipe.config.train import AGGREGATORS, Train
+from fedpipe.errors import PipelineError
+from fedpipe.privacy.mechanism import Draw, Mechanism
+
+
+class Ledger:
+    """The privacy of a training with an aggregator whose file has a function ``mechanism``."""
+
+    def __init__(self, settings: Train, clients: int, draw: Draw) -> None:
+        """``draw``: the ids of the cohort of a round."""
+        self._settings, self._draw = settings, draw
+        self._mechanism: Mechanism = AGGREGATORS.module(settings.aggregator).mechanism(settings, clients)
+
+    @staticmethod
+    def of(settings: Train, clients: int, draw: Draw) -> "Ledger | None":
+        """The ledger of a training, or None if its aggregator says nothing of privacy."""
+        private = hasattr(AGGREGATORS.module(settings.aggregator), "mechanism")
+        return Ledger(settings, clients, draw) if private else None
+
+    def epsilon(self, rounds: int) -> float:
+        """Epsilon after ``rounds`` rounds, by Rényi DP."""
+        return self._mechanism.epsilon(rounds, self._settings.privacy.delta, self._draw)
+
+    def rounds(self) -> int:
+        """How many rounds the training has: ``train.rounds``, or as many as ``train.stop_at.epsilon`` allows.
+
+        Raises:
+          PipelineError: The first round already spends more.
+        """
+        budget = self._settings.stop_at.epsilon
+        if budget is None:
+            return self._settings.rounds
+        allowed = bisect.bisect_right(range(1, self._settings.rounds + 1), budget, key=self.epsilon)
+        if not allowed:
+            raise PipelineError(
+                f"params.yaml: 'train.stop_at.epsilon' is {budget}, and the first round already spends "
+                f"{self.epsilon(1):.3g}; raise it, or the noise_multiplier of 'train.{self._settings.aggregator}'"
+            )
+        return allowed
+
+    def summary(self, rounds: int) -> dict[str, Any]:
+        """What metrics/training.json says of ``rounds`` rounds; a figure that is not known is absent."""
+        figures = {
+            "epsilon_rdp": self.epsilon(rounds),
+            "epsilon_pld": self._mechanism.tight_epsilon(rounds, self._settings.privacy.delta, self._draw),
+        }
+        return {
+            **{name: value for name, value in figures.items() if value is not None and math.isfinite(value)},
+            "delta": self._settings.privacy.delta,
+            "neighbours": self._mechanism.neighbours,
+        }

@@ -1,0 +1,43 @@
+"""How a cohort is drawn, as the accountant needs to know it; each file of fedpipe/cohorts that it can use says so."""
+
+from typing import Literal, NamedTuple
+
+from fedpipe.config.train import COHORTS, Train
+
+
+class Sampling(NamedTuple):
+    """How clients come into a cohort.
+
+    ``all``: every client, in every round. ``fixed``: ``expected`` of ``clients``, drawn without replacement in each
+    round. ``poisson``: each client by itself with the same probability, which makes ``expected`` on average.
+    """
+
+    kind: Literal["all", "fixed", "poisson"]
+    expected: float  # clients in a round
+    clients: int  # altogether
+
+    @property
+    def probability(self) -> float:
+        """That a client is in a round."""
+        return self.expected / self.clients
+
+
+def sampling_of(settings: Train, clients: int) -> Sampling:
+    """How the cohorts of a training over ``clients`` are drawn.
+
+    Raises:
+      ValueError: The file of the cohort does not say it.
+    """
+    require_sampling(settings)
+    found: Sampling = COHORTS.module(settings.cohort).sampling(settings, clients)
+    return found
+
+
+def require_sampling(settings: Train) -> None:
+    """Raises ValueError for a cohort whose file has no function ``sampling``."""
+    if not hasattr(COHORTS.module(settings.cohort), "sampling"):
+        known = ", ".join(name for name in COHORTS.names if hasattr(COHORTS.module(name), "sampling"))
+        raise ValueError(
+            f"'train.aggregator' {settings.aggregator} needs a cohort whose sampling the privacy accountant knows, and "
+            f"'train.cohort' {settings.cohort} is none: choose one of {known}"
+        )

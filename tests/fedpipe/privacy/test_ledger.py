@@ -1,0 +1,120 @@
+"""What epsilon a training has spent, against figures computed elsewhere and against the Gaussian mechanism by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from fedpipe.errors import PipelineError
+from fedpipe.privacy.ledger import Ledger
+from fedpipe.privacy.mechanism import LocalGaussian, SampledGaussian, Tree
+from fedpipe.privacy.sampling import Sampling
+from tests.fedpipe.training import train_settings
+
+DELTA = 1e-5
+
+
+def nobody(round_number: int) -> np.ndarray:
+    raise AssertionError(f"the cohort of round {round_number} is not needed")
+
+
+def private(clients: int, draw: Any = nobody, **changes: Any) -> Ledger:
+    settings = train_settings(**{"aggregator": "dp_gaussian", "client_weighting": "uniform", **changes})
+    found = Ledger.of(settings, clients, draw)
+    assert found is not None
+    return found
+
+
+def gaussian_epsilon(noise_multiplier: float) -> float:
+    """The exact epsilon of one Gaussian mechanism (Balle and Wang 2018, theorem 8)."""
+
+    def delta(epsilon: float) -> float:
+        a, b = 1 / (2 * noise_multiplier), epsilon * noise_multiplier
+        return float(stats.norm.cdf(a - b) - math.exp(epsilon) * stats.norm.cdf(-a - b))
+
+    return float(optimize.brentq(lambda epsilon: delta(epsilon) - DELTA, 0, 200))
+
+
+@pytest.mark.parametrize(
+    ("probability", "clients", "rounds", "renyi", "tight"),
+    [(0.01, 1000, 1000, 2.101, 1.828), (1 / 6, 600, 100, 13.23, 11.98)],
+)
+def test_known_figures(probability: float, clients: int, rounds: int, renyi: float, tight: float) -> None:
+    ledger = private(clients, cohort="poisson", poisson={"probability": probability}, rounds=rounds)
+    summary = ledger.summary(rounds)
+    assert summary["epsilon_rdp"] == pytest.approx(renyi, abs=0.005)
+    assert summary["epsilon_pld"] == pytest.approx(tight, abs=0.005)
+    assert (summary["delta"], summary["neighbours"]) == (DELTA, "add or remove one client")
+
+
+def test_a_fixed_cohort_never_has_the_poisson_figure() -> None:
+    """It costs more: a client is replaced by another, and z counts half."""
+    fixed, poisson = (
+        private(600, clients_per_round=100),
+        private(600, cohort="poisson", poisson={"probability": 1 / 6}),
+    )
+    assert fixed.epsilon(100) > 5 * poisson.epsilon(100)
+    summary = fixed.summary(1)
+    assert "epsilon_pld" not in summary and summary["neighbours"] == "replace one client"
+    mechanism = SampledGaussian(1.0, Sampling("fixed", 100, 600))
+    assert mechanism.event().event.noise_multiplier == 0.5
+
+
+def test_all_clients_are_not_sampled() -> None:
+    for size in ("all", 30, 31):
+        ledger = private(30, clients_per_round=size, dp_gaussian={"noise_multiplier": 4.0})
+        assert gaussian_epsilon(4 / 3) < ledger.epsilon(9) < 1.2 * gaussian_epsilon(4 / 3)
+    assert ledger.summary(9)["epsilon_pld"] == pytest.approx(gaussian_epsilon(4 / 3), rel=1e-3)
+
+
+def test_epsilon_grows_and_a_budget_ends_in_time() -> None:
+    budget = {"stop_at": {"epsilon": 3.0}, "rounds": 1000, "cohort": "poisson", "poisson": {"probability": 0.05}}
+    ledger = private(100, **budget)
+    rounds = ledger.rounds()
+    assert 1 < rounds < 1000 and ledger.epsilon(rounds) <= 3.0 < ledger.epsilon(rounds + 1)
+    assert private(100, **budget | {"stop_at": {}}).rounds() == 1000
+    with pytest.raises(PipelineError, match=r"'train.stop_at.epsilon' is 0.01, and the first round already spends"):
+        private(100, **budget | {"stop_at": {"epsilon": 0.01}}).rounds()
+
+
+def test_local_noise_counts_half_and_every_round() -> None:
+    assert LocalGaussian(6.0).tight_epsilon(4, DELTA, nobody) == pytest.approx(gaussian_epsilon(1.5), rel=1e-3)
+    assert LocalGaussian(6.0).epsilon(4, DELTA, nobody) >= gaussian_epsilon(1.5)
+
+
+def whole_nodes(rounds: int, restart_every: int) -> list[set[int]]:
+    """The rounds of each whole node, from the definition."""
+    nodes = []
+    for begin in range(0, rounds, restart_every or rounds):
+        count = min(restart_every or rounds, rounds - begin)
+        sizes = [2**level for level in range(count.bit_length())]
+        nodes += [set(range(begin + i * s + 1, begin + (i + 1) * s + 1)) for s in sizes for i in range(count // s)]
+    return nodes
+
+
+@pytest.mark.parametrize("restart_every", [0, 4, 5])
+def test_a_tree_counts_in_which_rounds_each_client_was(restart_every: int) -> None:
+    rng = np.random.default_rng(4)
+    cohorts = [np.flatnonzero(rng.random(6) < 0.4) for _ in range(13)]
+    tree = Tree(2.0, restart_every, 6)
+    for rounds in (1, 2, 7, 8, 12, 13):
+        nodes = whole_nodes(rounds, restart_every)
+        expected = max(sum(sum(k in cohorts[number - 1] for number in node) ** 2 for node in nodes) for k in range(6))
+        assert tree.largest_sum(rounds, lambda number: cohorts[number - 1]) == expected
+    assert tree.tight_epsilon(13, DELTA, nobody) == pytest.approx(gaussian_epsilon(2 / math.sqrt(expected)), rel=1e-3)
+    assert Tree(2.0, restart_every, 6).tight_epsilon(1, DELTA, lambda number: np.array([], int)) == 0
+
+
+def test_a_client_that_takes_part_once_is_in_one_node_of_each_level() -> None:
+    tree = Tree(1.0, 0, 8)
+    assert tree.largest_sum(8, lambda number: np.array([number - 1])) == 4
+    assert tree.epsilon(8, DELTA, nobody) == pytest.approx(LocalGaussian(2.0).epsilon(4, DELTA, nobody))
+
+
+def test_only_private_aggregators_have_a_ledger() -> None:
+    for name in ("mean", "secure_sum"):
+        assert Ledger.of(train_settings(aggregator=name, client_weighting="uniform"), 5, nobody) is None
+    with pytest.raises(ValueError, match=r"'train.stop_at.epsilon' needs an aggregator .* dp_ftrl, dp_gaussian, local"):
+        train_settings(stop_at={"epsilon": 1.0})
