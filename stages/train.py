@@ -100,7 +100,7 @@ def main() -> None:
                 CLIENTS,
                 worker,
                 on_round,
-                evaluate=None if test is None else partial(test.measure, model, metrics=settings.metrics),
+                evaluate=None if test is None else partial(test.measure, model, settings=settings),
                 folder=LOGS,
                 checkpoints=checkpoints,
             )
@@ -122,6 +122,7 @@ def main() -> None:
                 "bytes_up": sum(record.bytes_up for record in records),
                 "weights": model.parameters,
                 **_tested(settings, trained),
+                **_attacked(settings),
                 "weights_sha256": digest,
             }
             with outputs.writing(SUMMARY) as path:
@@ -184,6 +185,13 @@ def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
     if settings.stop_at.accuracy is not None:
         figures["rounds_to_target"] = trained.reached
     return figures
+
+
+def _attacked(settings: params.Train) -> dict[str, Any]:
+    """The attack and its params, for evaluation; nothing without an attack."""
+    if settings.attack == "no_attack":
+        return {}
+    return {"attackers": settings.attackers, "attack": {settings.attack: settings.params_of("attack").model_dump()}}
 
 
 def _started(settings: params.Train, manifest: Manifest, start: str) -> dict[str, object]:

@@ -17,6 +17,7 @@ from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
+from fedpipe.runtime import collecting
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
@@ -69,10 +70,12 @@ def train(
       checkpoints: Where the training is saved, now and then and when it is stopped, and found; None for nowhere.
 
     Raises:
-      PipelineError: A round could not be run, or the weights are not finite any more.
+      PipelineError: The aggregator does not fit the cohort or the memory, a round could not be run, or the weights are
+        not finite any more.
     """
     algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
     task = Task(network, settings, manifest.clients)
+    collecting.check(task, aggregator)
     kept, resumed = None, checkpoints.found if checkpoints else None
     if keeps_state(task, algorithm):
         there = checkpoints.kept_state(manifest.clients) if checkpoints else None
@@ -103,7 +106,8 @@ def train(
                 figures = evaluate(weights)
                 if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
                     best = (figures["test_accuracy"], number, weights)
-            record = RoundRecord.of(number, len(clients), measured, process.bytes_down, process.bytes_up, figures)
+            sizes_sent = process.bytes_down, process.bytes_up
+            record = RoundRecord.of(number, len(clients), measured, *sizes_sent, figures, asked.counts)
             seconds = time.perf_counter() - start
             with held():
                 so_far.add(record, seconds, best)
