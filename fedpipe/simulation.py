@@ -77,7 +77,7 @@ def simulate(
         measure = None
         if test is not None:
             samples = TestSamples(*test, client_tests=None, clients=0, batch_size=1000)
-            measure = partial(samples.measure, model, metrics=settings.metrics)
+            measure = partial(samples.measure, model, settings=settings)
         worker = stack.enter_context(Worker(place / "worker.log"))
         from fedpipe.runtime.training import train  # TensorFlow and TFF load while the worker starts
 

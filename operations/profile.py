@@ -43,7 +43,7 @@ def main() -> None:
     evaluate = None
     if settings.evaluate_every:
         tests = TestSamples(*RawDataset.read(RAW).read_test(RAW), client_tests=None, clients=0, batch_size=1000)
-        evaluate = partial(tests.measure, model, metrics=settings.metrics)
+        evaluate = partial(tests.measure, model, settings=settings)
     taken: list[dict[str, float]] = []
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:

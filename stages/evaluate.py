@@ -12,10 +12,12 @@ from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
+from fedpipe.config.train import ATTACKS
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
+from fedpipe.evaluation.global_model import attack_figures
 from fedpipe.evaluation.identity import require_same_data_set, require_trained
 from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
@@ -91,6 +93,8 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         "recall": {str(row["class"]): row["recall"] for row in classes.to_dict("records")},
     }
 
+    metrics |= attack_figures(*_attack(), model, weights, images, labels, settings.batch_size)
+
     if not math.isfinite(metrics["loss"]):
         raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
 
@@ -122,6 +126,13 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )
     params.require_unchanged(settings)
+
+
+def _attack() -> tuple[str, Any]:
+    """The attack of the training, and its params."""
+    said = json.loads(TRAINING.read_text(encoding="utf-8")).get("attack", {"no_attack": {}})
+    ((name, section),) = said.items()
+    return name, ATTACKS.params(name).model_validate(section)
 
 
 def _said(summary: dict[str, float]) -> str:

@@ -103,7 +103,7 @@ def main() -> None:
                 CLIENTS,
                 worker,
                 on_round,
-                evaluate=None if test is None else partial(test.measure, model, metrics=settings.metrics),
+                evaluate=None if test is None else partial(test.measure, model, settings=settings),
                 folder=LOGS,
                 checkpoints=checkpoints,
             )
@@ -127,6 +127,7 @@ def main() -> None:
                 **_tested(settings, trained),
                 **trained.privacy,
                 **({"noise": settings.privacy.noise} if settings.is_private else {}),
+                **_attacked(settings),
                 "weights_sha256": digest,
             }
             with outputs.writing(SUMMARY) as path:
@@ -195,6 +196,13 @@ def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
 def _last(figures: Iterable[float | None]) -> float | None:
     """The last figure that there is; a round without clients has none."""
     return next((figure for figure in reversed(list(figures)) if figure is not None), None)
+
+
+def _attacked(settings: params.Train) -> dict[str, Any]:
+    """The attack and its params, for evaluation; nothing without an attack."""
+    if settings.attack == "no_attack":
+        return {}
+    return {"attackers": settings.attackers, "attack": {settings.attack: settings.params_of("attack").model_dump()}}
 
 
 def _started(settings: params.Train, manifest: Manifest, start: str) -> dict[str, object]:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import METRICS
+from fedpipe.config.train import ATTACKS, METRICS, Train
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.measures import client_summary, logits_in_batches, mean_loss, mean_of
 from fedpipe.networks.network import Network, Weights
@@ -21,10 +22,11 @@ class TestSamples:
     clients: int
     batch_size: int  # images per forward pass
 
-    def measure(self, network: Network, weights: Weights, metrics: list[str]) -> dict[str, float]:
+    def measure(self, network: Network, weights: Weights, settings: Train) -> dict[str, float]:
         """Columns test_loss, test_accuracy, one ``test_`` column per metric, and client_test_accuracy.
 
-        The last one is the mean over the clients that have test samples of their own, if there are any.
+        The last one is the mean over the clients that have test samples of their own, if there are any. An attack may
+        add columns (`attack_figures`).
         """
         classify = network.classifier(weights)
         logits = logits_in_batches(classify, self.images, self.batch_size)
@@ -32,9 +34,32 @@ class TestSamples:
             "test_loss": mean_loss(network, logits, self.labels),
             "test_accuracy": float((logits.argmax(axis=1) == self.labels).mean()),
         }
-        for name in metrics:
+        for name in settings.metrics:
             figures[f"test_{name}"] = mean_of(METRICS.module(name).per_example, logits, self.labels)
         if self.client_tests is not None:
             each = accuracy_per_client(classify, self.client_tests, self.clients, self.batch_size)
             figures["client_test_accuracy"] = client_summary(each["accuracy"])["mean"]
-        return figures
+        attack = settings.attack, settings.params_of("attack")
+        return figures | attack_figures(*attack, network, weights, self.images, self.labels, self.batch_size)
+
+
+def attack_figures(
+    attack: str,
+    params: Any,
+    network: Network,
+    weights: Weights,
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+) -> dict[str, float]:
+    """What shows that an attack works, by column, such as test_backdoor; empty for most attacks."""
+    measure = getattr(ATTACKS.module(attack), "measure", None)
+    if measure is None:
+        return {}
+    classify = network.classifier(weights)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return logits_in_batches(classify, images, batch_size).argmax(axis=1)
+
+    figures: dict[str, float] = measure(params, predict, images, labels, network.spec.classes)
+    return figures

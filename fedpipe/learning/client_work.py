@@ -68,10 +68,11 @@ class ClientWork:
             client = client._replace(images=tf.identity(client.images), labels=tf.identity(client.labels))
         kept = client.kept if client.kept is not Nothing else first
         client = self._attacked_samples(client._replace(kept=kept.algorithm))
-        sent = self._attacked(seen, client, client_update(task, seen, client))
-        self._require_what_the_algorithm_says(sent)
-        sent, residual, sent_bytes = self._compressed(sent, client, kept.compressor)
-        finite = _finite(sent)
+        exact = self._attacked(seen, client, client_update(task, seen, client))
+        self._require_what_the_algorithm_says(exact)
+        sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor, last)
+        # Of what is not finite, a compressor may send a part that is.
+        finite = _finite(sent) if sent is exact else tf.logical_and(_finite(exact), _finite(sent))
         with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
             sent = _leave_out(sent, finite)
         measurements = _measurements(sent, client, finite)
@@ -125,10 +126,15 @@ class ClientWork:
         update, weight, means, sums = tf.nest.pack_sequence_as(parts, list(leaves))
         return sent._replace(update=update, weight=weight, means=means, sums=sums)
 
-    def _compressed(self, sent: Contribution, client: Client, residual: Tensors) -> tuple[Contribution, Tensors, Any]:
-        """The contribution as the server decodes it, the client's new residual, and its bytes; None if uncompressed."""
-        if not hasattr(self._compressor, "compress"):
-            return sent, Nothing, None
+    def _compressed(
+        self, sent: Contribution, client: Client, residual: Tensors, last: bool
+    ) -> tuple[Contribution, Tensors, Any]:
+        """The contribution as the server decodes it, the client's new residual, and its bytes; None if uncompressed.
+
+        Of several passes in a round only the last one is compressed.
+        """
+        if not last or not hasattr(self._compressor, "compress"):
+            return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
         return sent._replace(update=update), residual, size
 

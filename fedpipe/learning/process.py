@@ -193,7 +193,8 @@ def _build_pass(
     # The update's bytes are measured where they are compressed.
     compressed = "compressed_bytes" in one.measurements
     sent_bytes = _size([one.means, one.sums, *([] if compressed else [one.update])])
-    if getattr(aggregator, "COLLECTS", False):
+    collects = getattr(aggregator, "COLLECTS", False)
+    if collects:
         stacked = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), one.update)
         one = one._replace(update=stacked)
     accumulator = Layout(one)
@@ -211,7 +212,7 @@ def _build_pass(
         def stack(x: Any, y: Any) -> Any:
             return tf.concat([x, y], 0)
 
-        join = stack if getattr(aggregator, "COLLECTS", False) else getattr(aggregator, "merge", tf.add)
+        join = stack if collects else getattr(aggregator, "merge", tf.add)
         added = tf.nest.map_structure(tf.add, a[1:], b[1:])
         return Accumulator(tf.nest.map_structure(join, a.update, b.update), *added)
 
@@ -226,18 +227,34 @@ def _build_pass(
     @tff.tensorflow.computation(message.type, group_type)
     def work(leaves, group):  # type: ignore[no-untyped-def]
         leaves = [tf.identity(leaf) for leaf in leaves]
+        clients = tf.shape(group)[0]
+        # Rows are stacked once the group is whole: stacked one by one, each would copy all before it.
+        kinds = tf.nest.flatten(accumulator.specs.update) if collects else []
+        arrays = [tf.TensorArray(s.dtype, clients, infer_shape=False, element_shape=s.shape) for s in kinds]
 
-        def body(index: Any, *so_far: Any) -> tuple[Any, ...]:
-            added = flat(merged(accumulator.pack(so_far), accumulator.pack(flat(traced(group[index], *leaves)))))
-            return index + 1, *(tf.ensure_shape(t, s.shape) for t, s in zip(added, accumulator.signature, strict=True))
+        def body(index: Any, arrays: list[Any], *so_far: Any) -> tuple[Any, ...]:
+            before, new = accumulator.pack(so_far), accumulator.pack(flat(traced(group[index], *leaves)))
+            if collects:
+                arrays = [a.write(index, part) for a, part in zip(arrays, flat(new.update), strict=True)]
+                new = new._replace(update=before.update)  # no rows
+            added = zip(flat(merged(before, new)), accumulator.signature, strict=True)
+            return index + 1, arrays, *(tf.ensure_shape(t, s.shape) for t, s in added)
 
-        _, *total = tf.while_loop(
-            lambda index, *_: index < tf.shape(group)[0],
+        _, arrays, *total = tf.while_loop(
+            lambda index, *_: index < clients,
             body,
-            (tf.constant(0), *flat(none())),
-            shape_invariants=(tf.TensorShape([]), *(s.shape for s in accumulator.signature)),
+            (tf.constant(0), arrays, *flat(none())),
+            shape_invariants=(
+                tf.TensorShape([]),
+                [tf.TensorShape(None) for _ in arrays],
+                *(s.shape for s in accumulator.signature),
+            ),
             parallel_iterations=1,
         )
+        if collects:
+            rows = [tf.ensure_shape(a.concat(), s.shape) for a, s in zip(arrays, kinds, strict=True)]
+            stacked = tf.nest.pack_sequence_as(accumulator.specs.update, rows)
+            total = list(flat(accumulator.pack(total)._replace(update=stacked)))
         return tuple(total)
 
     @tff.tensorflow.computation(accumulator.type, accumulator.type)

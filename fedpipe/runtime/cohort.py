@@ -6,6 +6,7 @@ import numpy as np
 
 from fedpipe.config.train import COHORTS, Train
 from fedpipe.errors import PipelineError
+from fedpipe.learning.attackers import attackers
 
 WHOLE = 1000  # thousandths: all of a client's local steps
 
@@ -38,4 +39,7 @@ def cohort(settings: Train, sizes: np.ndarray, round_number: int) -> Cohort:
     """
     draw = COHORTS.function(settings.cohort, "draw")
     chosen = np.asarray(draw(settings, np.arange(len(sizes)), sizes, round_number), np.int32)
-    return Cohort(chosen, np.full(len(chosen), WHOLE, np.int32))
+    counts = {}
+    if settings.attack != "no_attack":
+        counts["attackers"] = int(attackers(settings, len(sizes))[chosen].sum())
+    return Cohort(chosen, np.full(len(chosen), WHOLE, np.int32), counts)

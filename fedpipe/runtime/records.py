@@ -13,7 +13,7 @@ from fedpipe.atomic import atomic_file
 from fedpipe.errors import PipelineError
 from fedpipe.figures import picture
 
-_KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite"}
+_KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class RoundRecord:
         bytes_down: int,
         bytes_up: int,
         test: Mapping[str, float],
+        counts: Mapping[str, int] | None = None,
         may_be_empty: bool = False,
     ) -> "RoundRecord":
         """Makes the record from the clients' summed measurements.
@@ -53,10 +54,12 @@ class RoundRecord:
         Args:
           round_number: 1 for the first.
           cohort: How many clients were asked.
-          sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients.
+          sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients; with a
+            compressor, compressed_bytes too.
           bytes_down: What is sent to one client.
-          bytes_up: What one client sends.
+          bytes_up: What one client sends, without a compressed update.
           test: Figures of the global model on test samples, by column; empty in a round without evaluation.
+          counts: Further columns, such as how many attackers were asked.
           may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody
             always is.
 
@@ -92,10 +95,11 @@ class RoundRecord:
             non_finite=non_finite,
             examples=int(sums["examples"]),
             bytes_down=cohort * bytes_down,
-            bytes_up=cohort * bytes_up,
+            bytes_up=cohort * bytes_up + int(sums.get("compressed_bytes", 0)),
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
-            others={name: mean(float(sums[name])) for name in sorted(set(sums) - _KNOWN)}
+            others=dict(counts or {})
+            | {name: mean(float(sums[name])) for name in sorted(set(sums) - _KNOWN)}
             | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
         )
 

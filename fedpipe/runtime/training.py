@@ -21,6 +21,7 @@ from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
+from fedpipe.runtime import collecting
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
@@ -75,7 +76,8 @@ def train(
       checkpoints: Where the training is saved, now and then and when it is stopped, and found; None for nowhere.
 
     Raises:
-      PipelineError: A round could not be run, or the weights are not finite any more.
+      PipelineError: The aggregator does not fit the cohort or the memory, a round could not be run, or the weights are
+        not finite any more.
     """
     algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
     drawing, key = settings, None
@@ -84,6 +86,7 @@ def train(
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
     task = Task(network, settings, manifest.clients, key)
+    collecting.check(task, aggregator)
     kept, resumed = None, checkpoints.found if checkpoints else None
     if keeps_state(task, algorithm):
         there = checkpoints.kept_state(manifest.clients) if checkpoints else None
@@ -122,8 +125,9 @@ def train(
                     best = (figures["test_accuracy"], number, weights)
             if ledger is not None:
                 figures = {**figures, "epsilon": ledger.epsilon(number)}
+            sizes_sent = process.bytes_down, process.bytes_up
             record = RoundRecord.of(
-                number, len(clients), measured, process.bytes_down, process.bytes_up, figures, may_be_empty
+                number, len(clients), measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
             )
             seconds = time.perf_counter() - start
             with held():

@@ -80,7 +80,17 @@ def test_no_circle_inside_fedpipe() -> None:
 
 def test_choices_of_a_folder_import_no_other() -> None:
     """DVC watches the chosen file only."""
-    for folder in ("algorithms", "aggregators", "models", "losses", "metrics", "partitioners", "quantities"):
+    for folder in (
+        "algorithms",
+        "aggregators",
+        "attacks",
+        "compressors",
+        "models",
+        "losses",
+        "metrics",
+        "partitioners",
+        "quantities",
+    ):
         for file in FILES:
             if file.parts[:2] == ("fedpipe", folder):
                 names = {name for name in imported(file) if name.startswith(f"fedpipe.{folder}.")}
@@ -115,7 +125,8 @@ def test_params_are_checked_without_tensorflow() -> None:
     """All choices of all folders are imported for it."""
     code = (
         "from fedpipe.config.train import *; from fedpipe import config\n"
-        "for r in (ALGORITHMS, AGGREGATORS, MODELS, LOSSES, METRICS): [r.module(name) for name in r.names]\n"
+        "for r in (ALGORITHMS, AGGREGATORS, MODELS, LOSSES, METRICS, COHORTS, ATTACKS, COMPRESSORS):\n"
+        "    [r.module(name) for name in r.names]\n"
         "config.load(config.Train)"
     )
     assert not loaded_by(code) & {"tensorflow", "tensorflow_federated", "mlflow", "keras", "grpc", "matplotlib"}

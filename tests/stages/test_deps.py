@@ -25,7 +25,7 @@ DECIDE_NO_BITS = {
     "fedpipe.tracking": "what MLflow is told, after the outputs",
 }
 # Folders of choices that are imported by name, so that no import statement shows it.
-BY_NAME = ("fedpipe/losses", "fedpipe/metrics", "fedpipe/models")
+BY_NAME = ("fedpipe/attacks", "fedpipe/losses", "fedpipe/metrics", "fedpipe/models")
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 

@@ -54,8 +54,9 @@ def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
         due = [u + r for u, r in zip(update, residual, strict=True)]
         return [d / 2 for d in due], [d / 2 for d in due], tf.constant(100, tf.int64)
 
+    settings = train_settings()
     chosen(monkeypatch, COMPRESSORS, SimpleNamespace(compress=compress, client_init=lambda task: task.zeros()))
-    ended = run(worker, train_settings(), shards, [[0, 1], [0]])
+    ended = run(worker, settings, shards, [[0, 1], [0]])
     assert [measured["compressed_bytes"] for measured in ended.rounds] == [200, 100]
     assert sorted(ended.kept) == ["0.2", "1.1"]
     assert all(np.abs(kept).sum() > 0 for kept in ended.kept.values())

@@ -1,0 +1,49 @@
+"""The mean of the m updates with the least scores of Krum (krum.py has the formula).
+
+Clients' weights are not used. All updates of a cohort are held at once: clients x weights x 4 bytes.
+
+Source: Blanchard et al. 2017, "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", section 4
+("m-Krum"), https://arxiv.org/abs/1703.02757. For n clients, of which f are attackers, it needs n >= 2f + 3; with
+m <= n - f - 2 the paper's argument holds for each of the m.
+"""
+
+from typing import Any
+
+from fedpipe.config.section import Count, Section, Size
+from fedpipe.config.train import Train
+from fedpipe.lazy import tf
+from fedpipe.learning.collected import check_cohort, count, krum_scores, mean_of, row, squared_distances
+from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.task import Task
+
+COLLECTS = True  # what `encode` returns is stacked, not added
+
+
+class Params(Section):
+    """``attackers``: f, how many of a cohort it is to bear. ``average``: m; null for n - f - 2."""
+
+    attackers: Size = 1
+    average: Count | None = None
+
+
+def smallest_cohort(settings: Train) -> int:
+    """How many clients a round needs."""
+    return 2 * settings.params_of("aggregator").attackers + 3
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError for a cohort that is too small."""
+    check_cohort(settings, smallest_cohort(settings), "2 x attackers + 3")
+
+
+def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Client) -> Tensors:
+    """One row per client that has samples."""
+    return row(update, weight)
+
+
+def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number: Any) -> tuple[Tensors, Tensors]:
+    """The mean of the rows with the least scores; zeros if there are none."""
+    params, clients = task.aggregator, count(total)
+    scores = krum_scores(squared_distances(total), tf.ones([clients], tf.bool), params.attackers)
+    average = params.average or tf.maximum(clients - params.attackers - 2, 1)
+    return mean_of(total, tf.argsort(scores, stable=True)[:average]), state

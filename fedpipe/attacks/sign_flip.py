@@ -1,0 +1,21 @@
+"""An attacker sends the opposite of its update, ``scale`` times as long: update' = -scale x update.
+
+Source: Li et al. 2019, "RSA: Byzantine-Robust Stochastic Aggregation Methods for Distributed Learning from
+Heterogeneous Datasets", section 5.2, https://arxiv.org/abs/1811.03761 (there with scale 4).
+"""
+
+from fedpipe.config.section import Positive, Section
+from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.task import Task
+
+
+class Params(Section):
+    """``scale``: how long the flipped update is, in lengths of the honest one."""
+
+    scale: Positive = 1.0
+
+
+def contribution(task: Task, server: Server, client: Client, sent: Contribution) -> Contribution:
+    """What the attacker sends."""
+    return sent._replace(update=tf.nest.map_structure(lambda part: -task.attack.scale * part, sent.update))
