@@ -101,21 +101,31 @@ def train(
 
 def full_gradient(network: Network, settings: Train, weights: list[Any], client: Client) -> tuple[list[Any], Any]:
     """Mean gradient and mean loss over all of the client's samples under ``weights``, a batch at a time."""
+    gradient, measurements = measured_gradient(network, settings, weights, client)
+    return gradient, measurements["loss"] / _count(client)
+
+
+def measured_gradient(
+    network: Network, settings: Train, weights: list[Any], client: Client
+) -> tuple[list[Any], "OrderedDict[str, Any]"]:
+    """Mean gradient over all of the client's samples under ``weights``, and the measurements of a training on them."""
     samples, size = tf.size(client.labels), settings.batch_size
 
-    def step(start: Any, total: Any, gradients: Any) -> tuple[Any, ...]:
+    def step(start: Any, sums: Any, gradients: Any) -> tuple[Any, ...]:
         batch = slice(start, start + size)
+        labels = tf.cast(client.labels[batch], tf.int32)
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits = network.forward(weights, scale(client.images[batch]), Dropout())
-            loss = tf.reduce_sum(network.losses(tf.cast(client.labels[batch], tf.int32), logits))
+            losses = network.losses(labels, logits)
+            loss = tf.reduce_sum(losses)
         more = tape.gradient(loss, weights)
-        return start + size, total + loss, [a + b for a, b in zip(gradients, more, strict=True)]
+        sums = _add(sums, settings, labels, losses, logits)
+        return start + size, sums, [a + b for a, b in zip(gradients, more, strict=True)]
 
-    loop = (tf.constant(0), tf.constant(0.0), [tf.zeros_like(w) for w in weights])
-    _, loss, gradients = tf.while_loop(lambda start, *_: start < samples, step, loop)
-    count = tf.maximum(tf.cast(samples, tf.float32), 1.0)
-    return [g / count for g in gradients], loss / count
+    loop = (tf.constant(0), _zero_sums(settings), [tf.zeros_like(w) for w in weights])
+    _, sums, gradients = tf.while_loop(lambda start, *_: start < samples, step, loop)
+    return [g / _count(client) for g in gradients], sums
 
 
 def mean_loss(network: Network, weights: list[Any], client: Client, batch_size: int = 100) -> Any:
@@ -130,7 +140,7 @@ def mean_loss(network: Network, weights: list[Any], client: Client, batch_size: 
         )
 
     _, loss = tf.while_loop(lambda start, _: start < samples, step, (tf.constant(0), tf.constant(0.0)))
-    return loss / tf.maximum(tf.cast(samples, tf.float32), 1.0)
+    return loss / _count(client)
 
 
 def clip(tensors: list[Any], norm: Any) -> list[Any]:
@@ -139,6 +149,11 @@ def clip(tensors: list[Any], norm: Any) -> list[Any]:
     factor = tf.minimum(1.0, tf.math.divide_no_nan(norm, found))
     factor = tf.where(found > 0, factor, 1.0)
     return [t * factor for t in tensors]
+
+
+def _count(client: Client) -> Any:
+    """How many samples the client has, float32, and 1 for none."""
+    return tf.maximum(tf.cast(tf.size(client.labels), tf.float32), 1.0)
 
 
 def _order(settings: Train, client: Client, samples: Any) -> Any:

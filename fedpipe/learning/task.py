@@ -66,6 +66,10 @@ class Task:
         """Mean gradient and mean loss of the client's samples (`local_training.full_gradient`)."""
         return local_training.full_gradient(self.network, self.settings, weights, client)
 
+    def measured_gradient(self, weights: list[Any], client: Client) -> tuple[list[Any], Any]:
+        """Mean gradient of the client's samples and sums of measurements (`local_training.measured_gradient`)."""
+        return local_training.measured_gradient(self.network, self.settings, weights, client)
+
     def loss(self, weights: list[Any], client: Client) -> Any:
         """Mean loss of the client's samples (`local_training.mean_loss`)."""
         return local_training.mean_loss(self.network, weights, client)

@@ -30,6 +30,12 @@ TRAINING = {
     "shuffle": True,
     "client_optimizer": {"learning_rate": 0.1},
 }
+# What an algorithm needs beside.
+NEEDED = {
+    "fed_sgd": {"local_epochs": 1},
+    "q_fed_avg": {"client_weighting": "uniform"},
+    "afl": {"client_weighting": "uniform"},
+}
 
 
 def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
@@ -43,9 +49,8 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
         if only not in ("", f"{algorithm} with {aggregator}"):
             continue
         sections = {name: {} for name in (algorithm, aggregator)}  # their defaults, if params.yaml has none
-        settings = train_settings(
-            **TRAINING | sections, algorithm=algorithm, aggregator=aggregator, client_weighting=weighting(aggregator)
-        )
+        needed = {"client_weighting": weighting(aggregator)} | NEEDED.get(algorithm, {})
+        settings = train_settings(**TRAINING | sections | needed, algorithm=algorithm, aggregator=aggregator)
         ended = run(worker, settings, shards, cohorts)
         content = hashlib.sha256()
         for array in (*ended.weights, *ended.state, *(ended.kept[name] for name in sorted(ended.kept))):

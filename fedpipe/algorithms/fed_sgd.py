@@ -1,0 +1,37 @@
+"""FedSGD: each client sends the gradient of all its samples, and the server takes one step along their mean.
+
+    w' = w - server_rate x sum_k n_k g_k / sum_k n_k,   g_k = gradient of client k's mean loss at w
+
+It is large-batch SGD, the baseline of FedAvg. The learning rate is ``train.server_optimizer.learning_rate``. Clients
+take no steps, so ``train.local_epochs`` must be 1, and the clients' optimizer is not used. Dropout is off.
+
+Source: McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data", section 2,
+https://arxiv.org/abs/1602.05629.
+"""
+
+from fedpipe.config.train import Train
+from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.task import Task
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError for several epochs, and for what is done to the gradients of local steps."""
+    optimizer = settings.client_optimizer
+    if settings.local_epochs != 1:
+        raise ValueError("'train.algorithm' fed_sgd takes no local steps: set 'train.local_epochs' to 1")
+    if optimizer.weight_decay or optimizer.clip_norm:
+        raise ValueError(
+            "'train.algorithm' fed_sgd takes no local steps: set 'train.client_optimizer.weight_decay' and "
+            "'train.client_optimizer.clip_norm' to 0.0"
+        )
+
+
+def client_update(task: Task, server: Server, client: Client) -> Contribution:
+    """The gradient at the global weights."""
+    gradient, measurements = task.measured_gradient(server.weights, client)
+    return Contribution(gradient, task.weight(client), measurements)
+
+
+def server_update(task: Task, server: Server, total: Total) -> Server:
+    """A step along the mean gradient."""
+    return task.server_step(server, total.update)

@@ -1,0 +1,57 @@
+"""q-FedAvg: clients with a high loss count more, so that accuracy is spread more evenly.
+
+Client k measures its mean loss F_k at the global weights w, trains to w_k, and with L = 1 / client_rate sends
+
+    D_k = F_k^q L (w - w_k),    h_k = q F_k^(q - 1) ||L (w - w_k)||^2 + L F_k^q
+    w' = w - server_rate x sum_k D_k / sum_k h_k
+
+The update here is D_k / h_k with weight h_k, whose weighted mean is that quotient. Clients count once, whatever their
+numbers of samples. ``q: 0`` is FedAvg with ``train.client_weighting`` uniform. Losses below 1e-10 count as 1e-10.
+
+Source: Li et al. 2020, "Fair Resource Allocation in Federated Learning", algorithm 2,
+https://arxiv.org/abs/1905.10497.
+"""
+
+from fedpipe.config.section import NotNegative, Section
+from fedpipe.config.train import Train
+from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.schedules import rate_in_graph
+from fedpipe.learning.task import Task
+
+
+class Params(Section):
+    """``q``: how much fairness; 0 for none."""
+
+    q: NotNegative = 1.0
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError for another weighting, and for client optimizers other than SGD."""
+    if settings.client_weighting != "uniform":
+        raise ValueError(
+            "'train.algorithm' q_fed_avg weighs clients by their losses, not by their numbers of samples: set "
+            "'train.client_weighting' to uniform"
+        )
+    if settings.client_optimizer.name != "sgd":
+        raise ValueError(
+            "'train.algorithm' q_fed_avg takes 1 / rate for the smoothness of the losses, which holds for SGD: set "
+            "'train.client_optimizer.name' to sgd"
+        )
+
+
+def client_update(task: Task, server: Server, client: Client) -> Contribution:
+    """Trains, and weighs the update by the loss before."""
+    q = task.algorithm.q
+    loss = tf.maximum(task.loss(server.weights, client), 1e-10)
+    local = task.train(server.weights, client)
+    smoothness = 1.0 / rate_in_graph(task.settings.client_optimizer, task.settings.rounds, client.round)
+    length = tf.add_n([tf.reduce_sum(tf.square(smoothness * u)) for u in local.update])
+    mass = q * loss ** (q - 1) * length + smoothness * loss**q
+    update = [loss**q * smoothness * u / mass for u in local.update]
+    return Contribution(update, mass * task.weight(client), local.measurements)
+
+
+def server_update(task: Task, server: Server, total: Total) -> Server:
+    """Moves along the sum of D_k, divided by that of h_k."""
+    return task.server_step(server, total.update)
