@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,8 +26,8 @@ _LOCAL = "tls://127.0.0.1:8786"
 _END_SECONDS = 10.0
 
 
-def main() -> None:
-    """Does what the first argument says."""
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line, or ``given`` in their place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--certificates", type=Path, default=Path("certificates"), help="their folder (certificates)")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -45,7 +46,12 @@ def main() -> None:
     local = commands.add_parser("local")
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
     local.add_argument("--workers", type=int, default=2, help="how many (2)")
-    given = parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    """Does what the first argument says."""
+    given = arguments()
     if given.command == "certificates":
         written = make_certificates(given.certificates, given.names)
         for file in written:
