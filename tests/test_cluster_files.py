@@ -1,4 +1,4 @@
-"""The files of docs/cluster have the right form, and ask for what this project has; neither Slurm nor Kubernetes is here."""
+"""The files of docs/cluster have the right form, and ask for what this project has."""
 
 import re
 import shlex

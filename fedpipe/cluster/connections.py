@@ -41,7 +41,6 @@ def configure(silent_seconds: float = 30.0) -> None:
             "distributed.scheduler.worker-ttl": f"{silent_seconds} s",
             "distributed.admin.large-graph-warning-threshold": "1 TiB",  # a message is as large as the model
             "distributed.comm.timeouts.connect": "10 s",
-            "distributed.comm.timeouts.tcp": f"{silent_seconds} s",
             "distributed.scheduler.active-memory-manager.start": False,
             "distributed.scheduler.work-stealing": False,
         }

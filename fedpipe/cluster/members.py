@@ -45,7 +45,7 @@ class Running:
         self.fetched: Fetched[Any] | None = None  # its sum on the way here
 
     def outcome(self, fetching: ThreadPoolExecutor) -> "tuple[str, Any]":
-        """``waits``, ``done`` with the sum, ``failed`` with an exception, or ``lost``."""
+        """``waits``, ``done`` with the sum, ``failed`` with what is wrong, or ``lost``."""
         status = self.future.status
         if status == "error":
             return "failed", self.future.exception(timeout=5)
@@ -57,8 +57,10 @@ class Running:
             self.fetched = fetching.submit(self.future.result)
         if not self.fetched.done():
             return "waits", None
-        error = self.fetched.exception()
-        return ("lost", error) if error else ("done", self.fetched.result())
+        if self.fetched.exception():
+            return "lost", None
+        sum_or_error = self.fetched.result()
+        return ("failed" if isinstance(sum_or_error, str) else "done"), sum_or_error
 
 
 class Member:

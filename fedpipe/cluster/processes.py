@@ -14,6 +14,7 @@ from fedpipe.cluster.settings import dask_address, require_dask
 from fedpipe.errors import PipelineError
 
 _END_SECONDS = 5.0
+_JOIN_SECONDS = 10.0
 _RETRY_SECONDS = 2.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -77,13 +78,16 @@ def run_worker(
                     security=safe,
                     local_directory=scratch,
                     memory_limit=0,
-                    death_timeout=None,
+                    death_timeout=_JOIN_SECONDS,
                     **NO_HTTP,
                 )
                 try:
                     await worker
                 except (OSError, ValueError, RuntimeError) as error:
-                    print(f"worker: the scheduler at {address} does not let it in ({error}); tries again", flush=True)
+                    print(
+                        f"worker: the scheduler at {address} does not let it in ({error or type(error).__name__}); tries again",
+                        flush=True,
+                    )
                     await worker.close(timeout=_END_SECONDS)
                     if await _told_to_end(None, _RETRY_SECONDS):
                         return

@@ -79,13 +79,12 @@ def receive(job: str, version: int, number: int, leaves: Sequence[np.ndarray]) -
     _room_of(job).receive(version, number, leaves)
 
 
-def compute(received: None, job: str, version: int, groups: list[np.ndarray]) -> list[np.ndarray]:
-    """The leaves of the sum over a chunk.
-
-    Raises:
-      PipelineError: The TFF worker ended, a client failed, or it took too long.
-    """
-    return _room_of(job).compute(version, groups)
+def compute(received: None, job: str, version: int, groups: list[np.ndarray]) -> list[np.ndarray] | str:
+    """The leaves of the sum over a chunk, or what went wrong: the TFF worker ended, or a client failed."""
+    try:
+        return _room_of(job).compute(version, groups)
+    except PipelineError as error:  # as text, for not every exception that caused it can travel
+        return str(error)
 
 
 def close() -> None:
