@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env lock repro test test-slow check bench profile report ui sync server register promote serve score retrain publish drift last-run table verify clean
+.PHONY: help env cluster-env lock repro test test-slow check bench profile certificates cluster report ui sync server register promote serve score retrain publish drift last-run table verify clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -24,7 +24,10 @@ help: ## list the commands
 env: ## make .venv hold exactly what requirements.lock names; PYTHON=... says which Python 3.11
 	@./environment.sh install
 
-lock: ## resolve pyproject.toml and overrides.txt into requirements.lock; UPGRADE=1 takes the newest versions
+cluster-env: ## add to .venv what cluster.lock names: Dask, for training on several machines
+	@./environment.sh install_cluster
+
+lock: ## resolve pyproject.toml and overrides.txt into requirements.lock and cluster.lock; UPGRADE=1 takes the newest versions
 	@./environment.sh lock
 
 repro: env ## check params.yaml, then run what changed of the pipeline: download, partition, train, evaluate
@@ -48,7 +51,7 @@ test-slow: env ## run the proofs that take minutes
 check: env ## check format, lint and types (the same hooks as pre-commit)
 	@.venv/bin/pre-commit run --all-files
 
-bench: env ## measure rounds, models, a partition into 100,000 clients, and load; ARGS=rounds (models, partition_scale, load) for one
+bench: env ## measure rounds, models, a partition into 100,000 clients, and load; ARGS=rounds (models, partition_scale, load, cluster) for one
 	@set -e; for each in $(or $(ARGS),rounds models partition_scale load); do .venv/bin/python -m benchmarks.$$each; done
 
 profile: env ## print where a round's time goes, for the params and shards that are there; ARGS="--rounds 10"
@@ -60,6 +63,12 @@ table: env ## run the cells of a table that have no result yet, then write docs/
 
 verify: env ## run one cell of a table anew and compare its weights: CELL=mcmahan_2nn/iid_0.1_seed2024
 	@.venv/bin/python -m operations.table.verify '$(CELL)'
+
+certificates: env ## make the certificates of a cluster's scheduler, workers and driver; ARGS="NAME ..." makes others
+	@.venv/bin/python -m operations.cluster certificates $(ARGS)
+
+cluster: cluster-env ## run a Dask scheduler and workers on this machine, for trying them; N=2 says how many
+	@.venv/bin/python -m operations.cluster local --workers $(or $(N),2) $(ARGS)
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)

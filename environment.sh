@@ -89,6 +89,42 @@ install() {
     echo "env: .venv is ready"
 }
 
+# What training on a cluster needs besides: packages of their own, which change none of the lock's.
+install_cluster() {
+    install
+    local stamp=.venv/cluster wanted
+    wanted=$(sha256sum <cluster.lock)
+    [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
+    echo "cluster-env: installing the $(grep -c '^[^ #]' cluster.lock) packages of cluster.lock beside those of requirements.lock"
+    install_exactly cluster.lock | show_progress "$(grep -c '^[^ #]' cluster.lock)" ||
+        die "pip could not install cluster.lock (its message is above); the next \`make cluster-env\` starts over"
+    echo "$wanted" >$stamp
+}
+
+# compile EXTRA OUTPUT [OPTION ...]
+compile() {
+    # manylinux_2_31: TensorFlow Federated's wheel asks for it. Without --upgrade, uv keeps the pins that still fit.
+    .venv-lock/bin/uv pip compile pyproject.toml --extra "$1" --override overrides.txt --output-file "$2" \
+        --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+        --python .venv-lock/bin/python --no-python-downloads --python-version 3.11 \
+        --python-platform x86_64-manylinux_2_31 "${@:3}"
+}
+
+# cluster.lock: what the extra `cluster` needs and requirements.lock does not have.
+lock_cluster() {
+    local all
+    all=$(mktemp)
+    cp cluster.lock "$all" 2>/dev/null || true # the pins that still fit
+    compile cluster "$all" --constraint requirements.lock --no-annotate ${UPGRADE:+--upgrade}
+    awk 'FILENAME != ARGV[2] { if (/^[^ #]/) { sub(/==.*/, ""); had[$0] = 1 }; next }
+        /^#/ { print; next }
+        /^[^ ]/ { name = $0; sub(/==.*/, "", name); keep = !(name in had) }
+        keep' requirements.lock "$all" >cluster.lock.partial
+    mv cluster.lock.partial cluster.lock
+    rm -f "$all"
+    echo "lock: cluster.lock has $(grep -c '^[^ #]' cluster.lock) packages besides; \`make cluster-env\` installs them"
+}
+
 lock() {
     find_python
     if [[ $(.venv-lock/bin/uv --version 2>/dev/null) != "uv $uv_version"* ]]; then
@@ -97,16 +133,13 @@ lock() {
         .venv-lock/bin/python -m pip install --quiet "uv==$uv_version"
     fi
     echo "lock: resolving pyproject.toml with overrides.txt${UPGRADE:+, everything to its newest version}"
-    # manylinux_2_31: TensorFlow Federated's wheel asks for it. Without --upgrade, uv keeps the pins that still fit.
-    .venv-lock/bin/uv pip compile pyproject.toml --extra dev --override overrides.txt --output-file requirements.lock \
-        --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-        --python .venv-lock/bin/python --no-python-downloads --python-version 3.11 \
-        --python-platform x86_64-manylinux_2_31 ${UPGRADE:+--upgrade}
+    compile dev requirements.lock ${UPGRADE:+--upgrade}
     echo "lock: requirements.lock has $(grep -c '^[^ #]' requirements.lock) packages; \`make env\` installs them"
+    lock_cluster
     .venv-lock/bin/python operations/libraries.py
 }
 
 case ${1:-} in
-    install | lock) "$1" ;;
-    *) die "environment.sh takes \`install\` or \`lock\`, not '${1:-}'" ;;
+    install | install_cluster | lock) "$1" ;;
+    *) die "environment.sh takes \`install\`, \`install_cluster\` or \`lock\`, not '${1:-}'" ;;
 esac

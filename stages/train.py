@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fedpipe import config as params
 from fedpipe import pinning, provenance
 from fedpipe.atomic import write_text
+from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
@@ -66,6 +67,7 @@ def main() -> None:
     first = initial.first_weights(model, settings)
     key = training_key(settings, manifest, first, test)
     pinning.require_avx2()
+    cluster = clusters.chosen()
 
     with only_writer("train"), stoppable(), Worker() as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
@@ -85,6 +87,7 @@ def main() -> None:
         }
         with (
             StagedOutputs("train", sizes) as outputs,
+            clusters.opened(cluster, settings, manifest.digest) as elsewhere,
             Checkpoints(LOGS, key, settings) as checkpoints,
             journal.record_training(_started(settings, manifest, start), _earlier(checkpoints.found)) as run,
         ):
@@ -106,6 +109,7 @@ def main() -> None:
                 evaluate=None if test is None else partial(test.measure, model, settings=settings),
                 folder=LOGS,
                 checkpoints=checkpoints,
+                elsewhere=elsewhere,
             )
             records = trained.records
 

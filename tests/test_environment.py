@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -62,15 +63,15 @@ def checkout(tmp_path: Path) -> Path:
 # The lock
 
 
-def locked() -> dict[str, str]:
-    """Each package of requirements.lock and the rest of its entry: version and hashes."""
-    lines = (ROOT / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
+def locked(lock: str = "requirements.lock") -> dict[str, str]:
+    """Each package of a lock and the rest of its entry: version and hashes."""
+    lines = (ROOT / lock).read_text().replace("\\\n", " ").splitlines()
     entries = [line.split("==", 1) for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return dict(entries)
 
 
-def locked_versions() -> dict[str, str]:
-    return {name.split("[")[0]: rest.split()[0] for name, rest in locked().items()}
+def locked_versions(lock: str = "requirements.lock") -> dict[str, str]:
+    return {name.split("[")[0]: rest.split()[0] for name, rest in locked(lock).items()}
 
 
 def overrides() -> list[tuple[str, str]]:
@@ -89,14 +90,30 @@ def overrides() -> list[tuple[str, str]]:
 
 def test_every_package_is_pinned_with_a_hash() -> None:
     assert len(locked()) > 100
-    for name, rest in locked().items():
+    for name, rest in (locked() | locked("cluster.lock")).items():
         assert re.fullmatch(r"\S+( +--hash=sha256:[0-9a-f]{64})+ *", rest), name
 
 
 def test_the_lock_names_no_address_and_no_path() -> None:
-    text = (ROOT / "requirements.lock").read_text()
-    assert "/" not in text
-    assert not re.search(r"^ *-(?!-hash=)", text, re.MULTILINE)  # no option such as --index-url
+    for lock in ("requirements.lock", "cluster.lock"):
+        text = (ROOT / lock).read_text()
+        assert "/" not in text
+        assert not re.search(r"^ *-(?!-hash=)", text, re.MULTILINE)  # no option such as --index-url
+
+
+def test_the_cluster_lock_changes_no_pin_and_is_complete() -> None:
+    ours, versions = locked_versions("cluster.lock"), locked_versions()
+    assert not set(ours) & set(versions)
+    versions |= ours
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["optional-dependencies"]["cluster"]
+    if importlib.util.find_spec("distributed") is not None:
+        for name in ours:
+            asked = asked + (importlib.metadata.requires(name) or [])
+    for requirement in map(Requirement, asked):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            version = versions.get(canonicalize_name(requirement.name))
+            assert version and requirement.specifier.contains(version), f"{requirement} but {version} is locked"
 
 
 def test_the_lock_satisfies_pyproject_and_overrides() -> None:
@@ -123,7 +140,10 @@ def test_the_environment_holds_exactly_the_lock() -> None:
     found = importlib.metadata.distributions(path=folder)
     installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
     del installed["pip"]  # the installer itself: it comes with Python
-    assert installed == locked_versions()
+    if (ROOT / ".venv/cluster").exists() or "distributed" in installed:  # `make cluster-env`
+        assert installed == locked_versions() | locked_versions("cluster.lock")
+    else:
+        assert installed == locked_versions()
 
 
 # make env

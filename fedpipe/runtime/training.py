@@ -23,6 +23,7 @@ from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime import collecting
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
+from fedpipe.runtime.chunks import Elsewhere, WorkersLostError
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
@@ -60,6 +61,7 @@ def train(
     evaluate: Evaluate | None = None,
     folder: Path,
     checkpoints: Checkpoints | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Trained:
     """Trains from the weights ``first``, or on from a checkpoint.
 
@@ -74,6 +76,7 @@ def train(
       evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
       folder: Where the log goes, and what clients keep from round to round while training runs.
       checkpoints: Where the training is saved, now and then and when it is stopped, and found; None for nowhere.
+      elsewhere: Other machines where clients run; by default they run on ``worker``.
 
     Raises:
       PipelineError: The aggregator does not fit the cohort or the memory, a round could not be run, or the weights are
@@ -98,13 +101,15 @@ def train(
     reader = ClientReader(shards, kept.folder if kept else None)
     process = build_process(task, algorithm, aggregator, first, reader)
     worker.wait_until_ready()
+    if elsewhere is not None:
+        elsewhere.begin(kept.folder if kept else None)
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
     every = settings.evaluate_every if evaluate is not None else 0
     so_far = _SoFar(resumed)
     phases, log = Phases(), PhaseLog(folder / "phases.csv", resumed is not None)
     with (
         reporting(folder / "rounds.log", rounds, len(so_far.records)) as report,
-        Engine(process, worker, size, phases) as engine,
+        Engine(process, worker, size, elsewhere, phases) as engine,
         _saved_when_stopped(engine, so_far, checkpoints, kept) as save,
     ):
         if resumed is not None:
@@ -175,7 +180,8 @@ class _SoFar:
 def _saved_when_stopped(
     engine: Engine, so_far: _SoFar, checkpoints: Checkpoints | None, kept: KeptState | None
 ) -> Iterator[Callable[[], None]]:
-    """Yields a function that saves the training; saves it also when the block is stopped by a signal.
+    """Yields a function that saves the training; saves it also when the block is stopped by a signal or for
+    want of workers.
 
     A save that fails is said and does not end the training, which can do without.
     """
@@ -194,7 +200,7 @@ def _saved_when_stopped(
 
     try:
         yield save
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, WorkersLostError):
         try:
             save()
         except PipelineError as error:

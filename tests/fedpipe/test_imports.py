@@ -99,7 +99,16 @@ def test_choices_of_a_folder_import_no_other() -> None:
 
 def test_only_learning_and_runtime_import_tff() -> None:
     """Algorithms and optimizers get at it through fedpipe/lazy.py."""
-    assert importers("tensorflow_federated") == {"learning", "runtime"}
+    assert importers("tensorflow_federated") == {"cluster", "learning", "runtime"}
+
+
+def test_only_cluster_imports_dask() -> None:
+    assert importers("distributed") | importers("dask") == {"cluster"}
+
+
+def test_a_training_on_this_machine_loads_no_dask() -> None:
+    code = "import stages.train, fedpipe.runtime.training, fedpipe.cluster.settings"
+    assert not loaded_by(code) & {"distributed", "dask"}
 
 
 def test_only_tracking_imports_mlflow() -> None:

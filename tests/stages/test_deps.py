@@ -13,6 +13,7 @@ from tests import ROOT
 # Modules that decide no bits of what a stage writes to its outputs, by the name of the module or its package.
 DECIDE_NO_BITS = {
     "fedpipe.atomic": "where files are until they are whole",
+    "fedpipe.cluster": "where a chunk of clients is computed; a machine that would compute other bits is refused",
     "fedpipe.command_line": "refuses arguments",
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",

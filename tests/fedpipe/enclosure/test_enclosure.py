@@ -142,7 +142,7 @@ def test_a_graph_cannot_send_anything_out(tmp_path: Path, monkeypatch: pytest.Mo
     import tensorflow as tf
     import tensorflow_federated as tff
 
-    from fedpipe.runtime.engine import _Executor
+    from fedpipe.runtime.tff_executor import Executor
 
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
@@ -151,7 +151,7 @@ def test_a_graph_cannot_send_anything_out(tmp_path: Path, monkeypatch: pytest.Mo
         proxy.settimeout(5)
         with Worker(tmp_path / "worker.log", [way]) as worker:
             worker.wait_until_ready()
-            executor = _Executor(worker, 1)
+            executor = Executor(worker, 1)
             read = tff.tensorflow.computation(lambda: tf.io.read_file("gs://bucket/object"))
             graph = tff.federated_computation(lambda: tff.federated_eval(read, tff.SERVER))
             value = executor.call(tff.backends.native.desugar_and_transform_to_native(graph))

@@ -1,0 +1,110 @@
+"""Seconds and bytes a round on a Dask cluster of 1, 2 and 4 workers on this machine, beside training without one.
+
+All workers share this machine's cores, so more of them are no faster; what shows is what the cluster costs. Bytes are
+those that pass the loopback interface, counted once: messages and sums, through the scheduler and on from it.
+"""
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
+from benchmarks.results import store
+from benchmarks.rounds import downloaded_training_set
+from benchmarks.workload import BATCH, LEARNING_RATE, network_of
+from fedpipe import provenance
+from fedpipe.baseline import train_settings
+from fedpipe.cluster.certificates import make_certificates
+from fedpipe.cluster.settings import ClusterSettings, opened
+from fedpipe.datasets.shards import Manifest, write_shards
+from fedpipe.runtime.worker import Worker
+from fedpipe.seeds import Purpose, generator
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=5, help="the first is left out")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    given = parser.parse_args()
+    images, labels = downloaded_training_set()
+    with tempfile.TemporaryDirectory() as folder:
+        shards = Path(folder) / "clients"
+        shards.mkdir()
+        write_shards(shards, "mnist", images, labels, np.array_split(np.arange(60_000), 600), 10)
+        found = {"none": measure(given.clients, given.rounds, shards, None)}
+        for workers in given.workers:
+            with ExitStack() as stack:
+                settings = started(stack, Path(folder) / str(workers), workers, shards)
+                found[str(workers)] = measure(given.clients, given.rounds, shards, settings)
+    print(f"\n{given.clients} clients a round: workers, median seconds a round, MB a round over the network")
+    for workers, one in found.items():
+        print(f"  {workers:>5} {one['seconds']:8.3f} {one['bytes'] / 1e6:8.2f}")
+    machine = provenance.collect() | {"cores": len(os.sched_getaffinity(0))}
+    store(cluster={"machine": machine, "clients": given.clients, "workers": found})
+
+
+def started(stack: ExitStack, folder: Path, workers: int, shards: Path) -> ClusterSettings:
+    """A scheduler and workers, which end with ``stack``."""
+    folder.mkdir()
+    make_certificates(folder / "certificates")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tls://127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "operations.cluster", "--certificates", str(folder / "certificates")]
+    worker = [*command, "worker", address, "--host", "127.0.0.1", "--shards", str(shards), "--logs", str(folder)]
+    for number, line in enumerate([[*command, "scheduler", address], *[worker] * workers]):
+        log = folder / f"{number}.log"
+        output = stack.enter_context(log.open("wb"))
+        process = subprocess.Popen(line, stdout=output, stderr=output)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        while ": at " not in log.read_text(errors="replace"):
+            if process.poll() is not None:
+                raise RuntimeError(log.read_text(errors="replace"))
+            time.sleep(0.1)
+    return ClusterSettings(address=address, certificates=folder / "certificates")
+
+
+def measure(clients: int, rounds: int, shards: Path, cluster: ClusterSettings | None) -> dict[str, Any]:
+    """The median round after the first one."""
+    settings = train_settings(
+        rounds=rounds, batch_size=BATCH, client_optimizer={"learning_rate": LEARNING_RATE}, evaluate_every=0
+    )
+    real = Manifest.read(shards)
+    manifest, folder = real.model_copy(update={"clients": clients}), Path("logs/bench")
+    seconds: list[float] = []
+    sent = [sent_bytes()]
+    with Worker(folder / "worker.log") as worker, opened(cluster, settings, real.digest) as elsewhere:
+        from fedpipe.runtime.training import train
+
+        network = network_of("baseline_cnn", "")
+
+        def on_round(_: object, took: float) -> None:
+            seconds.append(took)
+            sent.append(sent_bytes())
+
+        weights = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
+        train(network, settings, manifest, weights, shards, worker, on_round, folder=folder, elsewhere=elsewhere)
+    each = np.diff(sent)[1:].tolist()
+    return {"seconds": statistics.median(seconds[1:]), "bytes": statistics.median(each)}
+
+
+def sent_bytes() -> int:
+    """Bytes that were sent over loopback since the machine started."""
+    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[9]) for line in lines if line.strip().startswith("lo:"))
+
+
+if __name__ == "__main__":
+    main()

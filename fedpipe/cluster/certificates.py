@@ -1,0 +1,124 @@
+"""Who may join a cluster: whoever has a certificate of its own certificate authority (CA), made here.
+
+    certificates/
+      ca.pem, ca.key              the CA; its key stays where certificates are made
+      scheduler.pem, .key, worker.pem, .key, driver.pem, .key
+
+Both sides of every connection show their certificate. Dask does not look at the names in it: every certificate of the
+CA opens every door, and with it the machines, because Dask's messages are pickles.
+"""
+
+import datetime
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedpipe.errors import PipelineError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+ROLES = ("scheduler", "worker", "driver")
+_DAYS = 365
+
+
+def make_certificates(folder: Path, names: Sequence[str] = ROLES) -> list[Path]:
+    """Makes a CA if there is none, and a certificate for each of ``names`` that has none; returns what it wrote.
+
+    Raises:
+      PipelineError: There is a CA without its key.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written = []
+    if not (folder / "ca.pem").exists():
+        key, certificate = _made("fedpipe CA", None)
+        written += _write(folder, "ca", key, certificate)
+    missing = [name for name in names if not (folder / f"{name}.pem").exists()]
+    if missing:
+        ca = _read_ca(folder)
+        for name in missing:
+            written += _write(folder, name, *_made(name, ca))
+    return written
+
+
+def files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """The paths of the CA's certificate, and of the certificate and key of ``name``.
+
+    Raises:
+      PipelineError: One of them is missing.
+    """
+    found = folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
+    for file in found:
+        if not file.is_file():
+            raise PipelineError(
+                f"{file} is missing: make the cluster's certificates once with `make certificates`, and bring "
+                f"ca.pem, {name}.pem and {name}.key to this machine"
+            )
+    return found
+
+
+Signer = tuple["EllipticCurvePrivateKey", "x509.Certificate"]
+
+
+def _made(name: str, ca: Signer | None) -> Signer:
+    """A key and its certificate, signed by ``ca``, or by itself as a CA."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signer, issuer = (key, subject) if ca is None else (ca[0], ca[1].subject)
+    now = datetime.datetime.now(datetime.UTC)
+    usage = {"key_encipherment": False, "content_commitment": False, "data_encipherment": False}
+    usage |= {"key_agreement": False, "encipher_only": False, "decipher_only": False}
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
+        .not_valid_after(now + datetime.timedelta(days=_DAYS))
+        .add_extension(x509.BasicConstraints(ca=ca is None, path_length=0 if ca is None else None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=ca is not None, key_cert_sign=ca is None, crl_sign=ca is None, **usage),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    )
+    if ca is not None:
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
+    return key, builder.sign(signer, hashes.SHA256())
+
+
+def _write(folder: Path, name: str, key: Any, certificate: Any) -> list[Path]:
+    from cryptography.hazmat.primitives import serialization
+
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    contents = {f"{name}.key": private, f"{name}.pem": certificate.public_bytes(serialization.Encoding.PEM)}
+    for file, content in contents.items():
+        descriptor = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(content)
+    return [folder / file for file in contents]
+
+
+def _read_ca(folder: Path) -> Signer:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        key: Any = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    except FileNotFoundError:
+        raise PipelineError(
+            f"{folder / 'ca.key'} is missing, so no certificate can be signed: make them where the CA's key is"
+        ) from None
+    return key, x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())

@@ -1,0 +1,302 @@
+"""A Dask cluster as the place where chunks are computed: hands them out, and again if a worker is lost with them.
+
+Each chunk goes to a worker that we choose, two at a time to each. So a lost worker, one that takes too long and one
+whose TFF worker ends cost the time of their chunks, and nothing else: whoever computes a chunk, its sum is the same.
+"""
+
+import logging
+import secrets
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedpipe.atomic import write_text
+from fedpipe.cluster.connections import configure, security
+from fedpipe.cluster.facts import facts
+from fedpipe.cluster.members import AT_ONCE, Chunk, Member, Message
+from fedpipe.cluster.room import Job, probe
+from fedpipe.cluster.settings import ClusterSettings
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+from fedpipe.runtime.chunks import WorkersLostError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_ATTEMPTS = 4  # of a chunk that fails; then the run ends with what it says
+_LOSSES = 20  # workers that are lost with the same chunk; then it is taken to be the chunk's fault
+_JOIN_SECONDS = 180.0
+_GRACE_SECONDS = 30.0  # a worker ends a chunk in time by itself, unless it hangs
+_LOOK_SECONDS = 0.5
+_CONNECT_SECONDS = 10.0
+
+
+def say(line: str) -> None:
+    """One line for the person who waits."""
+    print(f"train: {line}", file=sys.stderr, flush=True)
+
+
+class Cluster:
+    """The workers of a cluster, for one training: `Elsewhere` of fedpipe/runtime/chunks.py, and a context manager."""
+
+    def __init__(self, settings: ClusterSettings, training: Train, data: str) -> None:
+        """Connects to the scheduler.
+
+        Args:
+          settings: How the cluster is reached.
+          training: Section train of params.yaml.
+          data: The digest of the shards.
+
+        Raises:
+          PipelineError: The scheduler does not answer, or a certificate is missing.
+        """
+        configure()
+        for name in ("distributed", "distributed.client", "distributed.core"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say ourselves what is lost
+        self._settings, self._training, self._data = settings, training, data
+        self._security = security(settings.dask_address, settings.certificates, "driver")
+        self._client: Client | None = None
+        self._job: Job | None = None
+        self._members: dict[str, Member] = {}
+        self._queue: deque[Chunk] = deque()
+        self._message = Message(0, 0, [])
+        self._wake = threading.Event()
+        self._fetching = ThreadPoolExecutor(8, thread_name_prefix="fetches-sums")
+        self._looked = 0.0
+        self._alone_since: float | None = None
+        self._probe: Path | None = None
+        try:
+            self._connect()
+        except (OSError, ValueError) as error:
+            raise PipelineError(
+                f"the cluster's scheduler at {settings.address} does not let us in ({error or type(error).__name__}): "
+                "start it (docs/cluster.md), and use certificates of the same CA"
+            ) from error
+
+    @property
+    def ahead(self) -> int:
+        """Two chunks for each worker that is there."""
+        return max(AT_ONCE * sum(member.state == "ready" for member in self._members.values()), 1)
+
+    def begin(self, kept: Path | None) -> None:
+        """Gets the workers ready and says who takes part, and who is refused.
+
+        Raises:
+          PipelineError: No worker may take part, or the folder of what clients keep is not shared.
+        """
+        token = secrets.token_hex()
+        if kept is not None:
+            self._share(kept, token)
+        settings = self._training.model_dump(mode="json")
+        here, seconds = facts(self._training), self._settings.chunk_seconds
+        self._job = Job(secrets.token_hex(8), settings, self._data, here, str(kept) if kept else None, token, seconds)
+        while True:
+            self._turn()
+            states = [member.state for member in self._members.values()]
+            if "joins" not in states and "ready" in states:
+                break
+            if states and all(state == "refused" for state in states):
+                raise PipelineError(
+                    f"the cluster at {self._settings.address} has no worker that may take part (see above): bring the "
+                    "workers to the same commit, environment and shards"
+                )
+        say(f"{states.count('ready')} workers of the cluster at {self._settings.address} take part")
+
+    def send(self, number: int, leaves: list[np.ndarray]) -> Message:
+        """Takes a pass's message, which goes to each worker with its first chunk."""
+        self._queue.clear()
+        for member in self._members.values():
+            member.drop()  # a pass that was broken off may have left something
+        self._message = Message(self._message.version + 1, number, leaves)
+        return self._message
+
+    def start(self, message: Message, groups: list[np.ndarray]) -> Chunk:
+        """Queues a chunk."""
+        chunk = Chunk(groups)
+        self._queue.append(chunk)
+        self._hand_out()
+        return chunk
+
+    def result(self, started: Chunk) -> Sequence[np.ndarray]:
+        """Waits for a chunk.
+
+        Raises:
+          PipelineError: It failed several times.
+          WorkersLostError: There was no worker for too long.
+        """
+        while started.leaves is None:
+            self._turn()
+        leaves, started.leaves = started.leaves, None
+        return leaves
+
+    def close(self) -> None:
+        """Leaves the cluster; its workers stay."""
+        if self._client is not None:
+            for member in self._members.values():
+                member.drop()
+            self._client.close(timeout=5)
+            self._client = None
+        if self._probe is not None:
+            self._probe.unlink(missing_ok=True)
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _share(self, kept: Path, token: str) -> None:
+        """Leaves a token in the folder of what clients keep, by which workers know that it is the same folder."""
+        shared = self._settings.shared_folder
+        if shared is None or not kept.resolve().is_relative_to(shared.resolve()):
+            raise PipelineError(
+                f"'train.algorithm' {self._training.algorithm} keeps a file per client in {kept}, for all workers: "
+                "put the project into a folder that all machines have under the same path and name that folder as "
+                "shared_folder in cluster.yaml, or train without FEDPIPE_CLUSTER"
+            )
+        self._probe = probe(kept)
+        write_text(self._probe, token)
+
+    def _connect(self) -> None:
+        from distributed import Client
+
+        self._client = Client(
+            self._settings.dask_address, security=self._security, timeout=_CONNECT_SECONDS, set_as_default=False
+        )
+
+    def _turn(self) -> None:
+        """Sees what has happened, hands out chunks, and waits a moment if there was nothing."""
+        self._wake.clear()
+        self._look()
+        moved = self._collect()
+        self._hand_out()
+        self._wait_for_company()
+        if not moved:
+            self._wake.wait(_LOOK_SECONDS)
+
+    def _look(self) -> None:
+        """Sees which workers are there, now and then."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        workers = self._workers()
+        for address in [address for address in self._members if address not in workers]:
+            self._lose(self._members.pop(address), "is gone")
+        for address, name in workers.items():
+            if address not in self._members and self._client is not None and self._job is not None:
+                self._members[address] = Member(self._client, address, name, self._job.to_json(), now)
+
+    def _workers(self) -> dict[str, str]:
+        """The addresses and names of the workers that the scheduler knows; none without a scheduler."""
+        try:
+            if self._client is None:
+                self._connect()
+            client: Any = self._client
+            if client.status != "running":
+                raise OSError("the scheduler is gone")
+            identity = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=_CONNECT_SECONDS)
+            return {address: str(told["name"]) for address, told in identity["workers"].items()}
+        except (OSError, ValueError):  # Dask's CommClosedError and TimeoutError are OSErrors
+            client, self._client = self._client, None
+            if client is not None:
+                client.close(timeout=1)
+            return {}
+
+    def _collect(self) -> bool:
+        """Takes what is done; returns whether there was anything."""
+        moved, now = False, time.monotonic()
+        for member in list(self._members.values()):
+            if member.state == "joins":
+                moved |= self._admit(member, now)
+            limit = AT_ONCE * self._settings.chunk_seconds + _GRACE_SECONDS
+            for one in list(member.running):
+                outcome, what = one.outcome(self._fetching)
+                if outcome == "waits" and now - one.since < limit:
+                    continue
+                moved = True
+                if outcome in ("waits", "lost"):
+                    self._lose(self._members.pop(member.address), "does not answer")
+                    break
+                member.running.remove(one)
+                if outcome == "done":
+                    one.chunk.leaves = what
+                else:
+                    self._failed(member, one.chunk, what)
+        return moved
+
+    def _admit(self, member: Member, now: float) -> bool:
+        """Lets a worker in, or refuses it, when it has answered; returns whether it has."""
+        wrong = member.joined()
+        if wrong is None and now - member.since > _JOIN_SECONDS:
+            wrong = [f"it did not get ready within {_JOIN_SECONDS:.0f} s"]
+        if wrong is None:
+            return False
+        member.state = "refused" if wrong else "ready"
+        if wrong:
+            say(f"worker {member.name} at {member.address} is refused: {'; '.join(wrong)}")
+        elif self._alone_since is not None:
+            say(f"worker {member.name} is there: training goes on")
+        return True
+
+    def _lose(self, member: Member, why: str) -> None:
+        chunks = member.drop()
+        if member.state == "ready":
+            say(f"worker {member.name} at {member.address} {why}; its {len(chunks)} chunks are computed again")
+        for chunk in reversed(chunks):
+            chunk.lost += 1
+            if chunk.lost > _LOSSES:
+                raise PipelineError(f"{_LOSSES} workers were lost with the same chunk: it may need more memory")
+            self._queue.appendleft(chunk)
+
+    def _failed(self, member: Member, chunk: Chunk, error: Any) -> None:
+        chunk.failed_at.append(member.address)
+        if len(chunk.failed_at) >= _ATTEMPTS:
+            raise PipelineError(f"worker {member.name} at {member.address}: {error} (after {_ATTEMPTS} attempts)")
+        say(f"worker {member.name} at {member.address}: {error}; its chunk is computed again")
+        self._queue.appendleft(chunk)
+
+    def _hand_out(self) -> None:
+        """Gives chunks to workers that have room, a chunk that failed rather to another worker."""
+        ready = [member for member in self._members.values() if member.state == "ready"]
+        for room in range(AT_ONCE):
+            for member in ready:
+                if not self._queue:
+                    return
+                if len(member.running) <= room:
+                    others = [other.address for other in ready if other is not member]
+                    fits = [
+                        chunk
+                        for chunk in self._queue
+                        if member.address not in chunk.failed_at or set(others) <= set(chunk.failed_at)
+                    ]
+                    if fits:
+                        self._queue.remove(fits[0])
+                        member.run(fits[0], self._message, time.monotonic(), lambda _: self._wake.set())
+
+    def _wait_for_company(self) -> None:
+        """Says that nobody is there; gives up after a while."""
+        if any(member.state != "refused" for member in self._members.values()):
+            if any(member.state == "ready" for member in self._members.values()):
+                self._alone_since = None
+            return
+        now, limit = time.monotonic(), self._settings.wait_seconds
+        if self._alone_since is None:
+            self._alone_since = now
+            say(f"no worker is there in the cluster at {self._settings.address}; waits for one, at most {limit:g} s")
+        elif now - self._alone_since > limit:
+            raise WorkersLostError(
+                f"the cluster at {self._settings.address} had no worker for {limit:g} s; start workers "
+                "(docs/cluster.md) and run it again, which goes on from the last checkpoint"
+            )

@@ -1,0 +1,116 @@
+"""Which cluster trains, if any: FEDPIPE_CLUSTER in the environment, or cluster.yaml, which git ignores.
+
+It is no param, because it changes no result: DVC knows nothing of it.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fedpipe.config.section import Positive, Section
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+
+if TYPE_CHECKING:
+    from fedpipe.cluster.cluster import Cluster
+
+FILE = Path("cluster.yaml")
+ADDRESS, CERTIFICATES, SHARED_FOLDER = "FEDPIPE_CLUSTER", "FEDPIPE_CERTIFICATES", "FEDPIPE_SHARED_FOLDER"
+TLS, INSECURE = "tls://", "tcp+insecure://"
+
+
+class ClusterSettings(Section):
+    """How the cluster is reached, and how patient a run is with it."""
+
+    address: str = ""  # tls://host:port of the scheduler; nothing for this machine alone
+    certificates: Annotated[Path, Field(strict=False)] = Path("certificates")
+    shared_folder: Annotated[Path | None, Field(strict=False)] = (
+        None  # that all machines have under this path; only for what clients keep
+    )
+    chunk_seconds: Positive = 600.0  # a chunk that takes longer is computed again, by another worker if there is one
+    wait_seconds: Positive = 600.0  # for a worker, when there is none; then the run stops
+
+    @property
+    def dask_address(self) -> str:
+        """The address as Dask writes it.
+
+        Raises:
+          PipelineError: It is no address of an encrypted connection, and does not say so.
+        """
+        return dask_address(self.address)
+
+
+def dask_address(address: str) -> str:
+    """``tls://host:port``, or ``tcp://host:port`` for ``tcp+insecure://host:port``.
+
+    Raises:
+      PipelineError: It is anything else.
+    """
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    if host and port.isdecimal() and int(port) < 2**16:
+        if address.startswith(TLS):
+            return address
+        if address.startswith(INSECURE):
+            return f"tcp://{place}"
+        if scheme == "tcp":
+            raise PipelineError(
+                f"the cluster's address {address} is not protected, so anybody who reaches it can run code on all "
+                f"machines: use {TLS}{place} with `make certificates`, or say {INSECURE}{place} to accept that"
+            )
+    raise PipelineError(f"the cluster's address is {address!r}, but should be {TLS}host:port")
+
+
+def chosen(file: Path = FILE) -> ClusterSettings | None:
+    """The cluster that trains; None for this machine alone.
+
+    Raises:
+      PipelineError: ``file`` or the address is not as it should be, or Dask is not installed.
+    """
+    content: dict[str, object] = {}
+    if file.exists():
+        try:
+            content = YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {}
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise PipelineError(f"{file} is no YAML: {str(error).splitlines()[0]}") from None
+        if not isinstance(content, dict):
+            raise PipelineError(f"{file} should hold keys such as `address: tls://host:port`")
+    named = {"address": ADDRESS, "certificates": CERTIFICATES, "shared_folder": SHARED_FOLDER}
+    content |= {key: os.environ[name] for key, name in named.items() if name in os.environ}
+    try:
+        settings = ClusterSettings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PipelineError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if not settings.address:
+        return None
+    settings.dask_address  # noqa: B018 - raises if it is wrong
+    require_dask()
+    return settings
+
+
+def opened(settings: ClusterSettings | None, training: Train, data: str) -> "AbstractContextManager[Cluster | None]":
+    """The cluster for a training on the shards with the digest ``data``; nothing for this machine alone.
+
+    Raises:
+      PipelineError: The scheduler does not let us in.
+    """
+    if settings is None:
+        return nullcontext()
+    from fedpipe.cluster.cluster import Cluster
+
+    return Cluster(settings, training, data)
+
+
+def require_dask() -> None:
+    """Raises PipelineError if Dask is not installed."""
+    if find_spec("distributed") is None:
+        raise PipelineError(
+            "the package distributed is not installed: run `make cluster-env`, or unset FEDPIPE_CLUSTER"
+        )

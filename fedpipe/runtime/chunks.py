@@ -1,0 +1,110 @@
+"""Where a chunk of groups is computed: on the driver's own TFF worker, or on other machines.
+
+The engine starts some chunks, and asks for their sums in the order of the cohort. Only it adds them up. So the bits are
+the same wherever a chunk is computed, and whichever is ready first.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_federated as tff
+
+from fedpipe.errors import PipelineError
+from fedpipe.runtime.tff_executor import Compiled, Executor, Executors
+
+
+class WorkersLostError(PipelineError):
+    """There is nobody left to compute a chunk; the training can go on later from a checkpoint."""
+
+
+class Elsewhere(Protocol):
+    """Other machines that compute chunks, such as fedpipe/cluster."""
+
+    @property
+    def ahead(self) -> int:
+        """How many chunks may be started before the first one's sum is asked for."""
+
+    def begin(self, kept: Path | None) -> None:
+        """Gets ready for a training; ``kept`` is the folder of what clients keep, if they do."""
+
+    def send(self, number: int, leaves: list[np.ndarray]) -> Any:
+        """Takes the message of pass ``number`` and returns what stands for it; earlier messages are forgotten."""
+
+    def start(self, message: Any, groups: list[np.ndarray]) -> Any:
+        """Starts a chunk and returns what stands for it."""
+
+    def result(self, started: Any) -> Sequence[np.ndarray]:
+        """Waits for a chunk that was started, and returns the leaves of its sum."""
+
+
+class Chunks(Protocol):
+    """What the engine needs of a place where chunks are computed."""
+
+    @property
+    def ahead(self) -> int:
+        """How many chunks may be started before the first one's sum is asked for."""
+
+    def message(self, number: int, value: Any) -> Any:
+        """Takes the message of pass ``number``, a value of the server's executor, and returns what stands for it."""
+
+    def start(self, number: int, message: Any, groups: list[np.ndarray]) -> Any:
+        """Starts a chunk and returns what stands for it."""
+
+    def sum(self, number: int, started: Any) -> Any:
+        """Waits for a chunk, or all of them would be in memory at once; its sum is a value of the server's executor."""
+
+
+class LocalChunks:
+    """Chunks on the driver's own worker: one is computed, the next one waits there, so that no core idles."""
+
+    ahead = 1
+
+    def __init__(self, passes: Sequence[Compiled], executors: Executors, server: Executor) -> None:
+        self._passes, self._executors, self._server = passes, executors, server
+
+    def message(self, number: int, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def start(self, number: int, message: Any, groups: list[np.ndarray]) -> tuple[Executor, Any]:
+        """Hands ``groups`` to the worker; what comes back is the executor, and its value of their sum."""
+        executor, one = self._executors.of(len(groups)), self._passes[number]
+        if executor is not self._server:
+            message = executor.copy(message)
+        ids = executor.value(groups, one.groups_type)
+        return executor, executor.call(one.work, executor.struct(message, ids))
+
+    def sum(self, number: int, started: tuple[Executor, Any]) -> Any:
+        """Waits for the sum."""
+        executor, partial = started
+        if executor is not self._server:
+            return self._server.copy(partial)
+        self._server.wait(partial)
+        return partial
+
+
+class RemoteChunks:
+    """Chunks on other machines; the message leaves the driver's worker once a pass."""
+
+    def __init__(self, passes: Sequence[Compiled], elsewhere: Elsewhere, server: Executor) -> None:
+        self._passes, self._elsewhere, self._server = passes, elsewhere, server
+
+    @property
+    def ahead(self) -> int:
+        """As many as the machines can take."""
+        return self._elsewhere.ahead
+
+    def message(self, number: int, value: Any) -> Any:
+        """Fetches the message and sends it on."""
+        return self._elsewhere.send(number, [np.asarray(leaf) for leaf in self._server.fetch(value)])
+
+    def start(self, number: int, message: Any, groups: list[np.ndarray]) -> Any:
+        """Hands ``groups`` out."""
+        return self._elsewhere.start(message, groups)
+
+    def sum(self, number: int, started: Any) -> Any:
+        """Waits for the sum and brings it to the driver's worker."""
+        leaves = tuple(self._elsewhere.result(started))
+        return self._server.value(leaves, tff.FederatedType(self._passes[number].sum_type, tff.SERVER))

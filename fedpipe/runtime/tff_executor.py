@@ -1,0 +1,159 @@
+"""Values and computations on a TFF worker, and a pass of a training as computations that run there."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import tensorflow_federated as tff
+
+from fedpipe.errors import PipelineError
+from fedpipe.learning.process import Pass
+from fedpipe.runtime.worker import Worker
+
+_MAX_MESSAGE = 2**31 - 1
+_CHANNEL_OPTIONS = [
+    ("grpc.enable_http_proxy", 0),  # or http_proxy would be asked for the way to this very machine
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+]
+
+
+class _NoContext(tff.framework.SyncContext):
+    """TFF's default context would start a worker of its own, unpinned and left behind; nothing here is to use it."""
+
+    def invoke(self, comp: Any, arg: Any) -> Any:
+        raise RuntimeError(f"{comp.type_signature} was called outside of an Engine")
+
+
+tff.framework.set_default_context(_NoContext())
+
+
+class Compiled:
+    """A pass as computations that take and give values at the server, so that only measurements leave the worker."""
+
+    def __init__(self, one: Pass) -> None:
+        self.message_type, self.sum_type = one.prepare.type_signature.result, one.zero.type_signature.result
+        self.groups_type = tff.FederatedType(one.ids_type, tff.CLIENTS)
+        identity = tff.tensorflow.computation(lambda total: total, self.sum_type)
+
+        @tff.federated_computation(tff.FederatedType(self.message_type, tff.SERVER), self.groups_type)
+        def work(message, groups):  # type: ignore[no-untyped-def]
+            sums = tff.federated_map(one.work, (tff.federated_broadcast(message), groups))
+            return tff.federated_aggregate(sums, one.zero(), one.merge, one.merge, identity)
+
+        self.work = _native(work)
+        self.prepare, self.zero = at_server(one.prepare), at_server(one.zero)
+        self.merge, self.update = at_server(one.merge), at_server(one.update)
+
+
+def at_server(function: tff.Computation) -> tff.Computation:
+    """``function`` of values at the server; tuples of flat tuples become tuples of values that can be taken apart."""
+    parameter, result = function.type_signature.parameter, function.type_signature.result
+
+    def taken_apart(value: Any) -> Any:
+        return tuple(value[index] for index in range(len(result))) if _holds_tuples(result) else value
+
+    if parameter is None:
+
+        @tff.federated_computation
+        def evaluated():  # type: ignore[no-untyped-def]
+            return tff.federated_eval(function, tff.SERVER)
+
+        return _native(evaluated)
+    if _holds_tuples(parameter):
+        parameter = tff.StructType([tff.FederatedType(part, tff.SERVER) for part in parameter])
+    else:
+        parameter = tff.FederatedType(parameter, tff.SERVER)
+
+    @tff.federated_computation(parameter)
+    def mapped(value):  # type: ignore[no-untyped-def]
+        return taken_apart(tff.federated_map(function, value))
+
+    return _native(mapped)
+
+
+def _holds_tuples(kind: tff.Type) -> bool:
+    return isinstance(kind, tff.StructType) and all(isinstance(part, tff.StructType) for part in kind)
+
+
+_native = tff.backends.native.desugar_and_transform_to_native
+
+
+class Executor:
+    """Values on the worker, for one number of clients; every error of the worker comes out as a PipelineError."""
+
+    def __init__(self, worker: Worker, cardinality: int) -> None:
+        self._worker = worker
+        channel = grpc.insecure_channel(worker.address, _CHANNEL_OPTIONS)
+        stub = tff.framework.RemoteExecutorGrpcStub(channel)
+        self._remote = tff.framework.RemoteExecutor(stub, dispose_batch_size=1)
+        self._guard(lambda: self._remote.set_cardinalities({tff.CLIENTS: cardinality}))
+        self._computations: dict[int, Any] = {}
+
+    def close(self) -> None:
+        """Forgets every value; without this each would call the worker when Python ends."""
+        self._remote.close()
+
+    def value(self, value: Any, value_type: tff.Type) -> Any:
+        """Sends ``value`` to the worker."""
+        return self._run(self._remote.create_value(value, value_type))
+
+    def call(self, computation: tff.Computation, argument: Any = None) -> Any:
+        """Starts ``computation`` on the worker; its graph is sent once."""
+        key = id(computation)
+        if key not in self._computations:
+            self._computations[key] = self.value(computation, computation.type_signature)
+        return self._run(self._remote.create_call(self._computations[key], argument))
+
+    def struct(self, *elements: Any) -> Any:
+        """An unnamed tuple of values on the worker."""
+        return self._run(self._remote.create_struct(elements))
+
+    def select(self, source: Any, index: int) -> Any:
+        """An element of a tuple on the worker."""
+        return self._run(self._remote.create_selection(source, index))
+
+    def fetch(self, value: Any) -> Any:
+        """Waits for ``value`` and brings it here."""
+        return tff.types.type_to_py_container(self._run(value.compute()), value.type_signature)
+
+    def wait(self, value: Any) -> None:
+        """Waits until ``value`` is computed."""
+        self._run(value.compute())
+
+    def copy(self, value: Any) -> Any:
+        """A value of another executor, sent to this one."""
+        return self.value(self._run(value.compute()), value.type_signature)
+
+    def _run(self, coroutine: Any) -> Any:
+        return self._guard(lambda: asyncio.run(coroutine))
+
+    def _guard(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except (grpc.RpcError, tff.framework.RetryableError) as error:
+            lost = isinstance(error, tff.framework.RetryableError)  # no connection: it may be just ending
+            self._worker.check_alive(grace=2.0 if lost else 0.0)
+            details = error.details() if isinstance(error, grpc.Call) else str(error)
+            first = str(details).strip().splitlines()[0] if details else type(error).__name__
+            raise PipelineError(f"a client failed on the TFF worker: {first}") from error
+
+
+class Executors:
+    """The executors of one worker, by the number of groups that they take at once."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._made: dict[int, Executor] = {}
+
+    def of(self, cardinality: int) -> Executor:
+        """The executor for ``cardinality`` groups."""
+        if cardinality not in self._made:
+            self._made[cardinality] = Executor(self._worker, cardinality)
+        return self._made[cardinality]
+
+    def close(self) -> None:
+        """Forgets every value."""
+        for executor in self._made.values():
+            executor.close()

@@ -1,0 +1,1 @@
+"""Certificates, scheduler and workers of a cluster (docs/cluster.md)."""

@@ -1,0 +1,131 @@
+"""``python -m operations.cluster``: starts what a cluster consists of.
+
+certificates         makes a CA, and certificates for scheduler, workers and driver
+scheduler ADDRESS    runs the scheduler, at tls://host:port
+worker ADDRESS       runs a worker of that scheduler
+local                runs a scheduler and some workers on this machine, for trying it
+"""
+
+import argparse
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from fedpipe.cluster.certificates import ROLES, make_certificates
+from fedpipe.cluster.processes import run_scheduler, run_worker
+from fedpipe.cluster.settings import ADDRESS
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.launch import ending_with_us
+
+_LOCAL = "tls://127.0.0.1:8786"
+_END_SECONDS = 10.0
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line, or ``given`` in their place."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--certificates", type=Path, default=Path("certificates"), help="their folder (certificates)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("certificates")
+    make.add_argument("names", nargs="*", default=list(ROLES), help="whom they are for (scheduler worker driver)")
+    scheduler = commands.add_parser("scheduler")
+    scheduler.add_argument("address", help="tls://host:port to listen at")
+    scheduler.add_argument(
+        "--silent-seconds", type=float, default=30.0, help="after which a worker counts as gone (30)"
+    )
+    worker = commands.add_parser("worker")
+    worker.add_argument("address", help="tls://host:port of the scheduler")
+    worker.add_argument("--shards", type=Path, default=Path("data/clients"), help="their folder (data/clients)")
+    worker.add_argument("--logs", type=Path, default=Path("logs/cluster"), help="folder for logs (logs/cluster)")
+    worker.add_argument("--host", help="address of this machine to listen at; by default the one facing the scheduler")
+    local = commands.add_parser("local")
+    local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
+    local.add_argument("--workers", type=int, default=2, help="how many (2)")
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    """Does what the first argument says."""
+    given = arguments()
+    if given.command == "certificates":
+        written = make_certificates(given.certificates, given.names)
+        for file in written:
+            print(f"certificates: wrote {file}")
+        if not written:
+            print(f"certificates: all of them are in {given.certificates} already")
+    elif given.command == "scheduler":
+        run_scheduler(given.address, given.certificates, given.silent_seconds, lambda at: _say("scheduler", at))
+    elif given.command == "worker":
+        run_worker(
+            given.address, given.certificates, given.shards, given.logs, given.host, lambda at: _say("worker", at)
+        )
+    else:
+        run_local(given.address, given.workers, given.certificates)
+
+
+def run_local(address: str, workers: int, certificates: Path) -> None:
+    """Runs a scheduler and ``workers`` workers here until Ctrl-C or SIGTERM.
+
+    Raises:
+      PipelineError: One of them ended.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    make_certificates(certificates)
+    ours = [sys.executable, "-m", "operations.cluster", "--certificates", str(certificates)]
+    logs = Path("logs/cluster")
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        commands = {"scheduler": [*ours, "scheduler", address]}
+        commands |= {f"worker-{n}": [*ours, "worker", address, "--host", "127.0.0.1"] for n in range(1, workers + 1)}
+        started = {}
+        for name, command in commands.items():
+            output = stack.enter_context((logs / f"{name}.log").open("wb"))
+            process = subprocess.Popen(ending_with_us(command), stdout=output, stderr=output, process_group=0)
+            stack.callback(_end, process)
+            started[name] = process
+            if name == "scheduler":
+                _wait_for(address, process, logs / "scheduler.log")
+        print(f"cluster: a scheduler and {workers} workers at {address}; their logs are in {logs} (Ctrl-C ends them)")
+        print(f"cluster: in another terminal, say `{ADDRESS}={address} make repro`", flush=True)
+        gone: set[str] = set()
+        while len(gone) < len(started) - 1:
+            time.sleep(0.5)
+            for name, process in started.items():
+                if process.poll() is not None and name not in gone:
+                    gone.add(name)
+                    if name == "scheduler":
+                        raise PipelineError(f"the scheduler ended; its log is {logs / 'scheduler.log'}")
+                    print(f"cluster: {name} ended; its log is {logs / name}.log", flush=True)
+        raise PipelineError("all workers ended")
+
+
+def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    host, _, port = address.partition("://")[2].rpartition(":")
+    while process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.1)
+    raise PipelineError(f"the scheduler did not start: {log.read_text(errors='replace').strip().splitlines()[-1:]}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _say(what: str, address: str) -> None:
+    print(f"{what}: at {address}", flush=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,135 @@
+"""A real scheduler and real workers on loopback, and trainings on them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from fedpipe.cluster.certificates import make_certificates
+from fedpipe.cluster.settings import ClusterSettings
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.networks.network import Weights
+from fedpipe.runtime.worker import Worker
+from tests import ROOT
+from tests.fedpipe.training import first_weights, model_of
+
+START_SECONDS = 120
+
+
+class Processes:
+    """A scheduler and workers, each a process of its own."""
+
+    def __init__(self, folder: Path, silent_seconds: float = 30.0, scheme: str = "tls://") -> None:
+        self.folder, self.certificates = folder, folder / "certificates"
+        make_certificates(self.certificates)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"{scheme}127.0.0.1:{probe.getsockname()[1]}"
+        self.all: dict[str, subprocess.Popen[bytes]] = {}
+        self._silent = str(silent_seconds)
+        self.start_scheduler()
+
+    def start_scheduler(self) -> None:
+        self.start("scheduler", "scheduler", self.address, "--silent-seconds", self._silent)
+        self.wait_for("scheduler", "scheduler: at")
+
+    def start_worker(self, name: str, shards: Path, root: Path = ROOT, certificates: Path | None = None) -> None:
+        asked = ["worker", self.address, "--shards", str(shards), "--host", "127.0.0.1"]
+        self.start(name, *asked, root=root, certificates=certificates)
+
+    def start(self, name: str, *asked: str, root: Path = ROOT, certificates: Path | None = None) -> None:
+        command = [sys.executable, "-m", "operations.cluster", "--certificates", str(certificates or self.certificates)]
+        place = self.folder / name
+        place.mkdir(exist_ok=True)
+        with (place / "log").open("wb") as log:
+            self.all[name] = subprocess.Popen(
+                [*command, *asked], cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, stdout=log, stderr=log
+            )
+
+    def said(self, name: str) -> str:
+        return (self.folder / name / "log").read_text(errors="replace")
+
+    def wait_for(self, name: str, words: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while words not in self.said(name):
+            assert self.all[name].poll() is None, self.said(name)
+            assert time.monotonic() < deadline, self.said(name)
+            time.sleep(0.05)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.all[name].send_signal(number)
+
+    def tff_worker_of(self, name: str) -> psutil.Process:
+        children = psutil.Process(self.all[name].pid).children()
+        return next(child for child in children if "worker_binary" in child.cmdline()[0])
+
+    def end(self) -> None:
+        for process in self.all.values():
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+
+
+@contextmanager
+def processes(folder: Path, workers: Sequence[str], shards: Path, **options: object) -> Iterator[Processes]:
+    """A scheduler and ``workers``, who have joined."""
+    folder.mkdir(parents=True, exist_ok=True)
+    running = Processes(folder, **options)  # type: ignore[arg-type]
+    try:
+        for name in workers:
+            running.start_worker(name, shards)
+        for name in workers:
+            running.wait_for(name, "worker: at")
+        yield running
+    finally:
+        running.end()
+
+
+def settings_of(running: Processes, **changes: object) -> ClusterSettings:
+    return ClusterSettings.model_validate({"address": running.address, "certificates": running.certificates, **changes})
+
+
+def trained(
+    worker: Worker,
+    settings: Train,
+    shards: Path,
+    cohorts: Sequence[Sequence[int]],
+    cluster: ClusterSettings | None = None,
+    kept_in: Path | None = None,
+    before_round: Callable[[int], None] = lambda number: None,
+) -> tuple[Weights, list[dict[str, float]]]:
+    """Weights and measurements after one round per cohort, on this machine or on a cluster."""
+    from fedpipe.cluster.settings import opened
+    from fedpipe.learning.clients import ClientReader
+    from fedpipe.learning.process import build_process
+    from fedpipe.learning.task import Task
+    from fedpipe.runtime.engine import Engine
+    from fedpipe.runtime.kept_state import KeptState
+
+    manifest = Manifest.read(shards)
+    task = Task(model_of(settings), settings, manifest.clients)
+    kept = KeptState(kept_in, manifest.clients) if kept_in else None
+    reader = ClientReader(shards, kept.folder if kept else None)
+    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    process = build_process(task, algorithm, aggregator, first_weights(settings), reader)
+    measured = []
+    with opened(cluster, settings, manifest.digest) as elsewhere:
+        if elsewhere is not None:
+            elsewhere.begin(kept.folder if kept else None)
+        with Engine(process, worker, len(cohorts[0]), elsewhere) as engine:
+            for number, cohort in enumerate(cohorts, 1):
+                before_round(number)
+                ids = np.array(cohort, np.int32)
+                measured.append(engine.run_round(reader.asked(ids, kept.last[ids] if kept else -1)))
+                if kept:
+                    kept.advance(ids, number)
+            return engine.weights(), measured

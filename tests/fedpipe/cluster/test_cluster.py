@@ -1,0 +1,267 @@
+"""Chunks on a real Dask cluster over TLS: the bits of the local run, whoever computes, dies or hangs."""
+
+import shutil
+import signal
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-env` does that")
+
+from fedpipe.cluster.certificates import make_certificates
+from fedpipe.cluster.cluster import Cluster
+from fedpipe.errors import PipelineError
+from fedpipe.runtime import engine as engine_module
+from fedpipe.runtime.chunks import WorkersLostError
+from fedpipe.runtime.worker import Worker
+from tests import ROOT
+from tests.fedpipe.cluster.running import Processes, processes, settings_of, trained
+from tests.fedpipe.training import same_bits, train_settings
+
+Make = Callable[[list[int]], Path]
+SETTINGS = train_settings(model="logistic_regression", local_epochs=1)
+COHORTS = [list(range(24))] * 3
+Result = tuple[list[Any], list[dict[str, float]]]
+
+
+@pytest.fixture(scope="module")
+def shards(make_shards: Make) -> Path:
+    return make_shards([12] * 24)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six chunks a round."""
+    monkeypatch.setattr(engine_module, "CHUNK", 1)
+
+
+@pytest.fixture(scope="module")
+def expected(worker: Worker, shards: Path) -> Result:
+    """What this machine computes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "CHUNK", 1)
+        return trained(worker, SETTINGS, shards, COHORTS)
+
+
+@pytest.fixture(scope="module")
+def running(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """A scheduler and two workers for the tests that leave them alone."""
+    with processes(tmp_path_factory.mktemp("cluster"), ["one", "two"], shards) as started:
+        yield started
+
+
+def same(one: Result, other: Result) -> bool:
+    return same_bits(one[0], other[0]) and one[1] == other[1]
+
+
+def in_round_two(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Calls ``action`` once, when chunks of the second round are at the workers."""
+    start, calls = Cluster.start, []
+
+    def counted(cluster: Cluster, message: Any, groups: Any) -> Any:
+        started = start(cluster, message, groups)
+        calls.append(started)
+        if len(calls) == 9:
+            action()
+        return started
+
+    monkeypatch.setattr(Cluster, "start", counted)
+
+
+def test_same_bits_as_on_this_machine(worker: Worker, shards: Path, running: Processes, expected: Result) -> None:
+    assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+
+
+def test_whole_chunks_have_the_same_bits(
+    worker: Worker, shards: Path, running: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of two sizes, one of which is not that of the server's executor."""
+    monkeypatch.setattr(engine_module, "CHUNK", 4)
+    settings = train_settings(model="logistic_regression", server_optimizer={"name": "adam"})
+    cohorts = [list(range(24)), [3, 5, 7], []]
+    here = trained(worker, settings, shards, cohorts)
+    assert same(trained(worker, settings, shards, cohorts, settings_of(running)), here)
+
+
+def test_tff_worker_that_dies_costs_a_retry(
+    worker: Worker,
+    shards: Path,
+    running: Processes,
+    expected: Result,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    in_round_two(monkeypatch, lambda: running.tff_worker_of("one").send_signal(signal.SIGSTOP))
+    result = trained(worker, SETTINGS, shards, COHORTS, settings_of(running, chunk_seconds=3.0))
+    assert same(result, expected)
+    assert (
+        "it took more than 3 s (chunk_seconds in cluster.yaml); its chunk is computed again" in capfd.readouterr().err
+    )
+    for name in ("one", "two"):
+        assert running.tff_worker_of(name).is_running()
+
+
+def test_what_clients_keep_needs_a_shared_folder(
+    worker: Worker, shards: Path, running: Processes, tmp_path: Path
+) -> None:
+    settings = train_settings(
+        model="logistic_regression", algorithm="scaffold", client_optimizer={"name": "sgd", "momentum": 0.0}
+    )
+    with pytest.raises(PipelineError, match=r"scaffold keeps a file per client in .* shared_folder in cluster\.yaml"):
+        trained(worker, settings, shards, COHORTS, settings_of(running), tmp_path / "kept")
+    here = trained(worker, settings, shards, COHORTS, kept_in=tmp_path / "here")
+    there = trained(worker, settings, shards, COHORTS, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
+    assert same(here, there)
+    kept = sorted((tmp_path / "kept").iterdir())
+    assert [file.read_bytes() for file in kept] == [(tmp_path / "here" / file.name).read_bytes() for file in kept]
+    assert len(kept) == 24
+
+
+def test_other_shards_are_refused(
+    worker: Worker, shards: Path, make_shards: Make, expected: Result, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = make_shards([11] * 24)
+    with processes(tmp_path, ["other"], other) as running:
+        with pytest.raises(PipelineError, match="no worker that may take part"):
+            trained(worker, SETTINGS, shards, COHORTS, settings_of(running))
+        running.start_worker("right", shards)
+        running.wait_for("right", "worker: at")
+        capfd.readouterr()
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        said = capfd.readouterr().err
+        assert "is refused: shards (" in said and "1 workers of the cluster" in said
+
+
+@pytest.mark.slow
+def test_other_code_is_refused(worker: Worker, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code = tmp_path / "code"
+    for name in ("fedpipe", "operations"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("libraries.lock", "requirements.lock"):
+        shutil.copy(ROOT / name, code)
+    with (code / "fedpipe/learning/optimizers.py").open("a") as file:
+        file.write("# changed\n")
+    with (code / "requirements.lock").open("a") as file:
+        file.write("# changed\n")
+    with processes(tmp_path / "cluster", [], shards) as running:
+        running.start_worker("other", shards, root=code)
+        running.wait_for("other", "worker: at")
+        with pytest.raises(PipelineError, match="no worker that may take part"):
+            trained(worker, SETTINGS, shards, COHORTS, settings_of(running))
+    said = capfd.readouterr().err
+    assert "is refused: code of training (" in said and "requirements.lock (" in said
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_workers_cost_their_chunks(
+    worker: Worker,
+    shards: Path,
+    expected: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def hit() -> None:
+        running.signal("one", signal.SIGKILL)
+        running.signal("two", signal.SIGSTOP)
+
+    in_round_two(monkeypatch, hit)
+    with processes(tmp_path, ["one", "two", "three"], shards, silent_seconds=5.0) as running:
+        tff_worker = running.tff_worker_of
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        assert capfd.readouterr().err.count("is gone; its") == 2
+        assert tff_worker("three").is_running()
+        running.signal("two", signal.SIGCONT)  # it finds out that it was taken for lost, and comes back
+        said = running.said("two").count("worker: at")
+        for _ in range(200):
+            if running.said("two").count("worker: at") > said:
+                break
+            threading.Event().wait(0.1)
+        running.signal("three", signal.SIGKILL)
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+
+
+@pytest.mark.slow
+def test_waits_for_a_worker_when_all_are_gone(
+    worker: Worker,
+    shards: Path,
+    expected: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def hit() -> None:
+        running.signal("one", signal.SIGKILL)
+        running.start_worker("two", shards)
+
+    with monkeypatch.context() as patch, processes(tmp_path, ["one"], shards) as running:
+        in_round_two(patch, hit)
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        said = capfd.readouterr().err
+        assert "no worker is there in the cluster" in said and "training goes on" in said
+        patch.undo()
+        patch.setattr(engine_module, "CHUNK", 1)
+        in_round_two(patch, lambda: running.signal("two", signal.SIGKILL))
+        with pytest.raises(WorkersLostError, match="had no worker for 2 s"):
+            trained(worker, SETTINGS, shards, COHORTS, settings_of(running, wait_seconds=2.0))
+
+
+def test_scheduler_that_dies_costs_a_retry(
+    worker: Worker, shards: Path, expected: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hit() -> None:
+        running.signal("scheduler", signal.SIGKILL)
+        running.all["scheduler"].wait()
+        running.start_scheduler()
+
+    in_round_two(monkeypatch, hit)
+    with processes(tmp_path, ["one"], shards) as running:
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+
+
+def test_only_certificates_of_the_ca_open_the_doors(shards: Path, running: Processes, tmp_path: Path) -> None:
+    make_certificates(tmp_path / "other")
+    with pytest.raises(PipelineError, match="does not let us in"):
+        Cluster(settings_of(running, certificates=tmp_path / "other"), SETTINGS, "")
+    running.start_worker("stranger", shards, certificates=tmp_path / "other")
+    running.wait_for("stranger", "does not let it in")
+    running.all["stranger"].kill()
+    with pytest.raises(PipelineError, match=r"ca\.pem is missing"):
+        Cluster(settings_of(running, certificates=tmp_path), SETTINGS, "")
+    for name in ("scheduler", "one"):
+        for listening in listeners(running, name):
+            assert listening.ip == "127.0.0.1"
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            assert not answers(listening, context)
+
+
+def listeners(running: Processes, name: str) -> list[Any]:
+    process = psutil.Process(running.all[name].pid)
+    everybody = [process, *process.children(recursive=True)]
+    return [c.laddr for one in everybody for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+
+
+def answers(address: Any, context: ssl.SSLContext) -> bool:
+    """Whether a server talks to somebody without a certificate; HTTP pages there are none."""
+    import socket
+
+    with socket.create_connection((address.ip, address.port), 5) as plain:
+        try:
+            with context.wrap_socket(plain) as wrapped:
+                wrapped.settimeout(5)
+                return bool(wrapped.recv(1))
+        except OSError:
+            pass
+    with socket.create_connection((address.ip, address.port), 5) as plain:
+        plain.settimeout(5)
+        plain.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+        try:
+            return b"200" in plain.recv(20)
+        except OSError:
+            return False

@@ -1,0 +1,82 @@
+"""Which cluster is chosen, and which addresses are refused; certificates; none of it needs Dask."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fedpipe.cluster import settings
+from fedpipe.cluster.certificates import files, make_certificates
+from fedpipe.cluster.facts import differences
+from fedpipe.cluster.settings import chosen, dask_address
+from fedpipe.errors import PipelineError
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (settings.ADDRESS, settings.CERTIFICATES, settings.SHARED_FOLDER):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(settings, "require_dask", lambda: None)
+
+
+def test_this_machine_alone_is_the_default(tmp_path: Path) -> None:
+    assert chosen(tmp_path / "cluster.yaml") is None
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("address: tls://one:1\nshared_folder: /shared\nchunk_seconds: 5\n")
+    found = chosen(file)
+    assert found and found.address == "tls://one:1" and found.shared_folder == Path("/shared")
+    assert found.chunk_seconds == 5.0 and found.certificates == Path("certificates")
+    monkeypatch.setenv(settings.ADDRESS, "tls://two:2")
+    found = chosen(file)
+    assert found and found.address == "tls://two:2"
+    monkeypatch.setenv(settings.ADDRESS, "")
+    assert chosen(file) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("addres: tls://one:1", "cluster.yaml: addres: Extra inputs"),
+        ("- 1", "should hold keys such as"),
+        ("a: [", "is no YAML"),
+        ("address: tls://one:1\nchunk_seconds: 0", "chunk_seconds"),
+        ("address: tcp://one:1", r"is not protected.* say tcp\+insecure://one:1 to accept that"),
+        ("address: one:1", "should be tls://host:port"),
+        ("address: tls://one", "should be tls://host:port"),
+        ("address: tls://one:99999", "should be tls://host:port"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(text)
+    with pytest.raises(PipelineError, match=message) as raised:
+        chosen(file)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_encryption_must_be_asked_for_by_name() -> None:
+    assert dask_address("tcp+insecure://one:1") == "tcp://one:1"
+
+
+def test_certificates_are_made_once_and_verify(tmp_path: Path) -> None:
+    folder = tmp_path / "certificates"
+    written = make_certificates(folder)
+    assert len(written) == 8 and not make_certificates(folder)
+    assert [file.name for file in make_certificates(folder, ["other"])] == ["other.key", "other.pem"]
+    for file in folder.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+    for name in ("scheduler", "worker", "driver", "other"):
+        command = ["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "ca.pem"), str(folder / f"{name}.pem")]
+        assert subprocess.run(command, check=False, capture_output=True).returncode == 0, name
+        assert files(folder, name)
+    (folder / "ca.key").unlink()
+    with pytest.raises(PipelineError, match=r"ca\.key is missing, so no certificate can be signed"):
+        make_certificates(folder, ["late"])
+
+
+def test_differences_name_what_differs() -> None:
+    assert differences({"a": "1", "b": "2"}, {"a": "1", "b": "3"}) == ["b (3, here 2)"]
+    assert differences({"a": "f" * 64}, {}) == [f"a (not there, here {'f' * 12})"]
