@@ -125,7 +125,8 @@ def test_params_are_checked_without_tensorflow() -> None:
     """All choices of all folders are imported for it."""
     code = (
         "from fedpipe.config.train import *; from fedpipe import config\n"
-        "for r in (ALGORITHMS, AGGREGATORS, MODELS, LOSSES, METRICS, ATTACKS, COMPRESSORS): [r.module(name) for name in r.names]\n"
+        "for r in (ALGORITHMS, AGGREGATORS, MODELS, LOSSES, METRICS, COHORTS, ATTACKS, COMPRESSORS):\n"
+        "    [r.module(name) for name in r.names]\n"
         "config.load(config.Train)"
     )
     assert not loaded_by(code) & {"tensorflow", "tensorflow_federated", "mlflow", "keras", "grpc", "matplotlib"}
