@@ -75,7 +75,8 @@ def _chosen(distances: Any, theta: Any, attackers: int) -> Any:
 
     def without_next(step: Any, there: Any) -> tuple[Any, Any]:
         best = tf.argmin(krum_scores(distances, there, attackers), output_type=tf.int32)
-        return step + 1, there & (tf.range(tf.size(there)) != best)
+        # Not `!=`, which in the graphs of TFF compares the Python objects.
+        return step + 1, there & tf.not_equal(tf.range(tf.size(there)), best)
 
     start = tf.constant(0), tf.ones([tf.shape(distances)[0]], tf.bool)
     _, left = tf.while_loop(lambda step, _: step < theta, without_next, start)

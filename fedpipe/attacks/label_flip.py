@@ -43,4 +43,4 @@ def samples(task: Task, client: Client) -> Client:
             f"params.yaml: 'train.label_flip' changes label {source} to {target}, but labels are 0 to {last}: give two "
             "of them"
         )
-    return client._replace(labels=tf.where(labels == source, tf.cast(target, tf.uint8), labels))
+    return client._replace(labels=tf.where(tf.equal(labels, source), tf.cast(target, tf.uint8), labels))

@@ -45,8 +45,12 @@ def mean(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
     return [np.tensordot(masses / masses.sum(), part, 1) for part in rows]
 
 
+def norms_of(rows: list[np.ndarray]) -> np.ndarray:
+    return np.sqrt(sum(np.square(part).reshape(len(part), -1).sum(axis=1) for part in rows))
+
+
 def clipped(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
-    norms = np.sqrt(sum(np.square(part).reshape(len(part), -1).sum(axis=1) for part in rows))
+    norms = norms_of(rows)
     assert (norms < 2.0).any() and (norms > 2.0).any()
     factors = np.minimum(1, 2.0 / norms).astype(np.float32)
     return mean([part * factors.reshape(-1, *[1] * (part.ndim - 1)) for part in rows], masses)
@@ -56,11 +60,92 @@ def median(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
     return [np.median(part[masses > 0], axis=0) for part in rows]
 
 
-EXPECTED = {"mean": mean, "clipped_mean": clipped, "median": median}
+def zeroed(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
+    short = norms_of(rows) <= 2.0
+    if len(rows[0]) > 1:
+        assert short.any() and not short.all()
+    return mean([part[short] for part in rows], masses[short])
+
+
+def trimmed(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
+    rows = [part[masses > 0] for part in rows]
+    cut = int(0.2 * len(rows[0]))
+    return [np.sort(part, axis=0)[cut : len(part) - cut].mean(axis=0) for part in rows]
+
+
+def krum_order(matrix: np.ndarray, attackers: int) -> np.ndarray:
+    """Rows from the least score to the largest."""
+    scores = []
+    for one in range(len(matrix)):
+        others = sorted(float(np.square(matrix[one] - other).sum()) for k, other in enumerate(matrix) if k != one)
+        scores.append(sum(others[: max(len(matrix) - attackers - 2, 1)]))
+    return np.argsort(scores, kind="stable")
+
+
+def matrix_of(rows: list[np.ndarray], masses: np.ndarray) -> np.ndarray:
+    return np.concatenate([part.reshape(len(part), -1) for part in rows], axis=1)[masses > 0].astype(np.float64)
+
+
+def shaped(vector: np.ndarray, rows: list[np.ndarray]) -> list[np.ndarray]:
+    shapes = [part.shape[1:] for part in rows]
+    parts = np.split(vector, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def krum(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
+    matrix = matrix_of(rows, masses)
+    return shaped(matrix[krum_order(matrix, 2)[0]], rows)
+
+
+def multi_krum(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
+    matrix = matrix_of(rows, masses)
+    return shaped(matrix[krum_order(matrix, 2)[: max(len(matrix) - 4, 1)]].mean(axis=0), rows)
+
+
+def bulyan(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
+    left = matrix_of(rows, masses)
+    theta = max(len(left) - 4, 1)
+    beta, chosen = max(theta - 4, 1), []
+    for _ in range(theta):
+        best = krum_order(left, 2)[0]
+        chosen.append(left[best])
+        left = np.delete(left, best, axis=0)
+    values = np.array(chosen)
+    near = np.argsort(np.abs(values - np.median(values, axis=0)), axis=0, kind="stable")[:beta]
+    return shaped(np.take_along_axis(values, near, axis=0).mean(axis=0), rows)
+
+
+def geometric_median(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
+    matrix, masses = matrix_of(rows, masses), masses[masses > 0]
+    middle = np.average(matrix, axis=0, weights=masses)
+    for _ in range(8):
+        middle = np.average(matrix, axis=0, weights=masses / np.maximum(np.linalg.norm(matrix - middle, axis=1), 1e-6))
+    return shaped(middle, rows)
+
+
+EXPECTED = {
+    "mean": mean,
+    "clipped_mean": clipped,
+    "zeroed_mean": zeroed,
+    "median": median,
+    "trimmed_mean": trimmed,
+    "krum": krum,
+    "multi_krum": multi_krum,
+    "bulyan": bulyan,
+    "geometric_median": geometric_median,
+}
+SECTIONS: dict[str, dict[str, Any]] = {
+    "clipped_mean": {"norm": 2.0},
+    "zeroed_mean": {"norm": 2.0},
+    "trimmed_mean": {"trim": 0.2},
+    "krum": {"attackers": 2},
+    "multi_krum": {"attackers": 2},
+    "bulyan": {"attackers": 2},
+}
 
 
 def aggregated(worker: Worker, make_shards: Make, name: str, rows: list[np.ndarray], cohort: list[int]) -> Ended:
-    settings = train_settings(model="logistic_regression", aggregator=name, clipped_mean={"norm": 2.0})
+    settings = train_settings(model="logistic_regression", aggregator=name, **{name: SECTIONS.get(name, {})})
     return run(worker, settings, make_shards([1] * CLIENTS), [cohort], algorithm=sending(rows))
 
 
@@ -73,7 +158,7 @@ def test_every_aggregator_is_here() -> None:
 def test_values(worker: Worker, make_shards: Make, name: str, cohort: list[int]) -> None:
     """13 clients have a weight, or 12, or 1: the median of an odd number, and of an even one."""
     rows = updates()
-    if cohort == [5]:
+    if cohort == [5] and name == "clipped_mean":
         rows = [part * 3 for part in rows]  # so that it is clipped, and others are not
     expected = EXPECTED[name]
     if cohort == [5] and name == "clipped_mean":
@@ -110,3 +195,24 @@ def test_nobody_to_aggregate_gives_zeros(worker: Worker, make_shards: Make, name
     )
     ended = run(worker, settings, make_shards([1] * CLIENTS), [cohort], algorithm=sending(updates()))
     assert not any(w.any() for w in ended.weights) and int(ended.rounds[0]["clients"]) == len(cohort)
+
+
+def test_one_far_away_does_not_matter(worker: Worker, make_shards: Make) -> None:
+    """An update as long as float32 squares allow: the robust ones stay among the others, the mean does not."""
+    rows = updates()
+    for part in rows:
+        part[7] = 1e15
+    names = "mean", "trimmed_mean", "multi_krum", "bulyan", "geometric_median"
+    found = {name: aggregated(worker, make_shards, name, rows, list(range(CLIENTS))) for name in names}
+    largest = {name: max(float(np.abs(w).max()) for w in ended.weights) for name, ended in found.items()}
+    assert largest["mean"] > 1e13
+    assert all(largest[name] < 0.3 for name in ("trimmed_mean", "multi_krum", "bulyan"))
+    assert largest["geometric_median"] < 1e-3 * largest["mean"]  # after eight steps
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("krum", 7), ("multi_krum", 7), ("bulyan", 11)])
+def test_small_cohorts_are_refused(name: str, smallest: int) -> None:
+    section = {"aggregator": name, name: {"attackers": 2}}
+    train_settings(**section, clients_per_round=smallest)
+    with pytest.raises(ValueError, match=f"'train.aggregator' {name} needs {smallest} clients in a round .*: raise it"):
+        train_settings(**section, clients_per_round=smallest - 1)
