@@ -173,30 +173,6 @@ def test_noise_of_adaptive_clipping_is_that_of_both_releases() -> None:
     assert counts.std() == pytest.approx(0.6, rel=0.15) and abs(counts.mean()) < 4 * 0.6 / np.sqrt(300)
 
 
-def test_noise_of_the_tree(worker: Worker, make_shards: Make) -> None:
-    """After t rounds it is that of as many nodes as t has bits set, and shared nodes are the same."""
-    rows = [part * 0 for part in updates()]
-    settings = given("dp_ftrl", own={"norm": 3.0, "noise_multiplier": 0.7})
-
-    def after(rounds: int, own: Train = settings) -> np.ndarray:
-        moving = sending(rows)
-        moving.server_update = lambda task, server, total: server._replace(
-            weights=[w + u for w, u in zip(server.weights, total.update, strict=True)]
-        )
-        zeros = [np.zeros((784, 10), np.float32), np.zeros(10, np.float32)]
-        shards = make_shards([1] * CLIENTS)
-        return flat(run(worker, own, shards, [[]] * rounds, algorithm=moving, first=zeros).weights)
-
-    found = {rounds: after(rounds) for rounds in (4, 5, 6, 7, 8)}
-    node = 0.7 * 3 / CLIENTS
-    for rounds, values in found.items():
-        assert_normal(values, node * np.sqrt(rounds.bit_count()))
-    for one, other, nodes in ((5, 4, 1), (6, 4, 1), (7, 6, 1), (7, 4, 2), (8, 7, 4)):
-        assert_normal(found[one] - found[other], node * np.sqrt(nodes))
-    restarted = after(6, given("dp_ftrl", own={"norm": 3.0, "noise_multiplier": 0.7, "restart_every": 4}))
-    assert_normal(restarted - found[4], node)  # the first tree's four rounds, and two of the second
-
-
 @pytest.mark.parametrize(("bits", "rounding"), [(32, "nearest"), (62, "nearest"), (32, "stochastic"), (12, "nearest")])
 def test_integer_sums(worker: Worker, make_shards: Make, bits: int, rounding: str) -> None:
     settings = given("secure_sum", own={"norm": 2.0, "bits": bits, "rounding": rounding})
