@@ -14,7 +14,7 @@ from operations.report.runs import Run
 ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _HIGHER_IS_BETTER = {"accuracy", "mean", "median", "worst", "percentile_10", "recall", "precision"}
-_LOWER_IS_BETTER = {"loss", "non_finite"}
+_LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld"}
 _IN_COSTS = {"training.rounds", "training.bytes_down", "training.bytes_up"}
 
 

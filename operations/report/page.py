@@ -97,13 +97,15 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     ends = "; ".join(f"{name} ends at {{:.4f}}" for name in names)
 
     def chart(address: str, what: str, column: str) -> Chart:
-        alt = f"{what} of {_of(names)}. " + ends.format(*(table[column].iloc[-1] for table in tables)) + "."
+        alt = f"{what} of {_of(names)}. " + ends.format(*(table[column].ffill().iloc[-1] for table in tables)) + "."
         return Chart(address, alt, what)
 
+    private = all("epsilon" in table for table in tables)
     return [
         chart(charts.curves(tables, names, "loss", "training loss"), "Training loss per round", "loss"),
         chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy per round", "accuracy"),
         chart(charts.accuracy_by_bytes(tables, names), "Training accuracy by bytes sent", "accuracy"),
+        *([chart(charts.curves(tables, names, "epsilon", "epsilon"), "Privacy spent", "epsilon")] if private else []),
     ]
 
 

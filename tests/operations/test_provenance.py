@@ -63,3 +63,26 @@ def test_facts_are_there() -> None:
     assert facts["cpu"]["model name"] and "avx2" in facts["cpu"]["flags"]
     assert facts["libraries"]["tensorflow-federated"] == "0.87.0"
     assert facts["pinned"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+
+
+def test_secret_noise_is_not_compared(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = """\
+    params:
+      params.yaml:
+        train.aggregator: {aggregator}
+        train.privacy: {{noise: secret}}
+"""
+    for aggregator, other in (("dp_gaussian", False), ("mean", True)):
+        lock = LOCK.replace("    outs:", params.replace("{aggregator}", aggregator) + "    outs:")
+        Path("dvc.lock").write_text(lock.format(data="d1", weights="w1"))
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qam", "x"], check=True
+        )
+        Path("dvc.lock").write_text(lock.format(data="d1", weights="w2"))
+        if other:
+            with pytest.raises(PipelineError, match="other bits than the committed ones"):
+                provenance.verify()
+        else:
+            provenance.verify()
+            said = capsys.readouterr().out
+            assert "secret noise makes the bits of a run its own: train\n" in said and "in 0 of 1 stages" in said

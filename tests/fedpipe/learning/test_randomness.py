@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from fedpipe.learning.randomness import seed_in_graph
+from fedpipe.learning.randomness import noise_seed, seed_in_graph
 from fedpipe.seeds import Purpose
 from tests import ROOT
 
@@ -49,3 +49,17 @@ CODE = "from tests.fedpipe.learning.test_randomness import *; print(hashlib.sha2
 def test_another_process_has_the_same() -> None:
     said = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert said.strip() == hashlib.sha256(seeds().tobytes()).hexdigest()
+
+
+def test_seeds_of_noise_have_round_and_index_in_them() -> None:
+    """Nothing is hashed, so no two are alike."""
+    places = {tuple(noise_seed(1, None, a, b).numpy().tolist()) for a, b in itertools.product((1, 2, 10**6), range(9))}
+    assert len(places) == 27
+    assert noise_seed(2024, (2**64 - 1, 5), 3, 4).numpy().tolist() == [-1, 5 ^ ((3 << 32) | 4)]
+    assert noise_seed(2024, None, 3, 4).numpy().tolist() != noise_seed(2025, None, 3, 4).numpy().tolist()
+
+
+def test_golden_of_noise() -> None:
+    first, second = np.random.SeedSequence([2024, int(Purpose.NOISE)]).generate_state(2, np.uint64).view(np.int64)
+    seed = noise_seed(2024, None, tf.constant(3), tf.constant(4))
+    assert seed.dtype == tf.int64 and seed.numpy().tolist() == [first, second ^ ((3 << 32) | 4)]

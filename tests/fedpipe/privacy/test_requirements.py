@@ -1,0 +1,74 @@
+"""Combinations that make no sense are refused, with the key and the remedy."""
+
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from fedpipe.config.train import ALGORITHMS, COHORTS
+from fedpipe.errors import PipelineError
+from fedpipe.learning.interface import Contribution
+from fedpipe.privacy.requirements import sends_one_message
+from fedpipe.runtime.worker import Worker
+from tests.fedpipe.training import run, train_settings
+
+PRIVATE = ("dp_gaussian", "dp_ftrl", "local_dp", "secure_sum")
+
+
+@pytest.mark.parametrize("aggregator", PRIVATE)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"client_weighting": "examples"}, "set 'train.client_weighting' to uniform"),
+        ({"algorithm": "scaffold"}, "'train.algorithm' scaffold send a second message .*: choose one of fed_avg"),
+        ({"algorithm": "fed_nova"}, "'train.algorithm' fed_nova send a second message"),
+    ],
+)
+def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        train_settings(**{"aggregator": aggregator, "client_weighting": "uniform", **changes})
+    train_settings(aggregator=aggregator, client_weighting="uniform", algorithm="fed_prox")
+
+
+def test_algorithms_are_refused_unless_they_say_that_they_fit() -> None:
+    assert [name for name in ALGORITHMS.names if sends_one_message(name)] >= ["fed_avg", "fed_prox"]
+    assert not sends_one_message("scaffold")
+
+
+def test_an_algorithm_that_says_so_falsely_is_found_out(worker: Worker, make_shards: Any) -> None:
+    def client_update(task: Any, server: Any, client: Any) -> Contribution:
+        measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
+        return Contribution(task.zeros(), tf.constant(1.0), measured, sums=tf.constant(3.0))
+
+    liar = SimpleNamespace(
+        ONE_MESSAGE=True, client_update=client_update, server_update=lambda task, server, total: server
+    )
+    settings = train_settings(model="logistic_regression")
+    with pytest.raises(PipelineError, match="says ONE_MESSAGE, and its clients send means or sums"):
+        run(worker, settings, make_shards([1]), [[0]], algorithm=liar)
+
+
+@pytest.mark.parametrize("aggregator", ["dp_gaussian", "dp_ftrl"])
+def test_a_cohort_that_the_accountant_does_not_know(monkeypatch: pytest.MonkeyPatch, aggregator: str) -> None:
+    module = COHORTS.module
+    monkeypatch.setattr(
+        COHORTS, "module", lambda name: SimpleNamespace(draw=None) if name == "uniform" else module(name)
+    )
+    with pytest.raises(ValueError, match=r"'train.cohort' uniform is none: choose one of .*poisson"):
+        train_settings(aggregator=aggregator, client_weighting="uniform")
+
+
+def test_too_little_noise_on_the_count_of_clipped_clients() -> None:
+    own = {"clipping": "adaptive", "noise_multiplier": 1.0, "count_stddev": 0.5}
+    with pytest.raises(ValueError, match=r"'train.dp_gaussian.count_stddev' 0.5 leaves no noise .* set it above 0.5"):
+        train_settings(aggregator="dp_gaussian", client_weighting="uniform", dp_gaussian=own)
+
+
+def test_integer_sums_cannot_be_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedpipe.aggregators import secure_sum
+
+    settings = train_settings(client_weighting="uniform").model_copy(update={"compressor": "top_k"})
+    with pytest.raises(ValueError, match=r"'train.compressor' top_k would not make smaller: set it to no_compression"):
+        secure_sum.check(settings)

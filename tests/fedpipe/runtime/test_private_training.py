@@ -1,0 +1,159 @@
+"""Whole trainings with differential privacy: empty cohorts, the ledger, a budget, a resume, and secret noise."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.privacy.ledger import Ledger
+from fedpipe.runtime.checkpoints import Checkpoints
+from fedpipe.runtime.records import RoundRecord, draw, write_table
+from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.worker import Worker
+from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
+
+Make = Callable[[list[int]], Path]
+CLIENTS = 6
+ADAPTIVE = {"clipping": "adaptive", "norm": 0.5, "noise_multiplier": 0.5, "count_stddev": 1.0}
+
+
+def private(**changes: Any) -> Train:
+    wanted = {
+        "model": "logistic_regression",
+        "aggregator": "dp_gaussian",
+        "dp_gaussian": ADAPTIVE,
+        "client_weighting": "uniform",
+        "cohort": "poisson",
+        "poisson": {"probability": 0.25},
+        "rounds": 8,
+        "evaluate_every": 0,
+    }
+    return train_settings(**wanted | changes)
+
+
+def trained(worker: Worker, settings: Train, shards: Path, folder: Path, **more: Any) -> Trained:
+    more = {"on_round": lambda record, seconds: None} | more
+    manifest = Manifest.read(shards)
+    return train(model_of(settings), settings, manifest, first_weights(settings), shards, worker, folder=folder, **more)
+
+
+@pytest.fixture(scope="module")
+def shards(make_shards: Make) -> Path:
+    return make_shards([4] * CLIENTS)
+
+
+def test_empty_cohorts(worker: Worker, shards: Path, tmp_path: Path) -> None:
+    records = trained(worker, private(), shards, tmp_path).records
+    empty = [record for record in records if not record.clients]
+    assert 0 < len(empty) < 8
+    for record in empty:
+        assert (record.loss, record.accuracy, record.examples, record.bytes_up, record.non_finite) == (
+            None,
+            None,
+            0,
+            0,
+            0,
+        )
+        assert "no training example" in record.line(8, 0.1)
+    write_table(records, tmp_path / "rounds.csv")
+    table = pd.read_csv(tmp_path / "rounds.csv")
+    assert table["loss"].isna().sum() == table["accuracy"].isna().sum() == len(empty)
+    assert table["epsilon"].is_monotonic_increasing and (table["epsilon"] > 0).all()
+    draw(records, "a training", tmp_path / "training.png")
+    assert (tmp_path / "training.png").stat().st_size > 10_000
+    assert "no training example" in (tmp_path / "rounds.log").read_text()
+
+
+def test_empty_cohorts_without_noise_leave_the_weights(worker: Worker, shards: Path, tmp_path: Path) -> None:
+    settings = private(aggregator="mean", evaluate_every=1)
+    weights = [first_weights(settings)]
+
+    def evaluate(model: list[np.ndarray]) -> dict[str, float]:
+        weights.append(model)
+        return {"test_loss": 1.0, "test_accuracy": 0.5}
+
+    result = trained(worker, settings, shards, tmp_path, evaluate=evaluate)
+    assert result.privacy == {} and "epsilon" not in result.records[0].row()
+    for before, after, record in zip(weights[:-1], weights[1:], result.records, strict=True):
+        assert same_bits(before, after) == (record.clients == 0)
+
+
+def test_the_ledger_of_a_training(worker: Worker, shards: Path, tmp_path: Path) -> None:
+    settings = private(rounds=3)
+    result, ledger = trained(worker, settings, shards, tmp_path), Ledger(settings, CLIENTS, lambda number: np.array([]))
+    assert [record.others["epsilon"] for record in result.records] == [ledger.epsilon(number) for number in (1, 2, 3)]
+    assert result.privacy == ledger.summary(3) and 0 < result.privacy["epsilon_pld"] < result.privacy["epsilon_rdp"]
+
+
+def test_a_budget(worker: Worker, shards: Path, tmp_path: Path) -> None:
+    """The round that would exceed it is not run, and the one before it is evaluated as a last one."""
+    ledger = Ledger(private(), CLIENTS, lambda number: np.array([]))
+    budget = (ledger.epsilon(3) + ledger.epsilon(4)) / 2
+    settings = private(stop_at={"epsilon": budget}, evaluate_every=2)
+    measured = {"test_loss": 1.0, "test_accuracy": 0.5}
+    result = trained(worker, settings, shards, tmp_path, evaluate=lambda weights: measured)
+    assert len(result.records) == 3 and result.privacy["epsilon_rdp"] <= budget
+    assert [record.test_accuracy for record in result.records] == [None, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("aggregator", ["dp_gaussian", "dp_ftrl"])
+def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: Path, aggregator: str) -> None:
+    settings = private(aggregator=aggregator, rounds=6, checkpoint={"seconds": 0})
+    whole = trained(worker, settings, shards, tmp_path / "whole")
+
+    def stop(record: RoundRecord, seconds: float) -> None:
+        if record.round == 3:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt), Checkpoints(folder, {"params": {}}, settings) as checkpoints:
+        trained(worker, settings, shards, folder, on_round=stop, checkpoints=checkpoints)
+    with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
+        assert checkpoints.found is not None and checkpoints.found.round == 3
+        resumed = trained(worker, settings, shards, folder, checkpoints=checkpoints)
+    assert same_bits(whole.weights, resumed.weights)
+    assert (whole.records, whole.privacy) == (resumed.records, resumed.privacy)
+
+
+def test_secret_noise(worker: Worker, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two runs have other noise and other cohorts, and none is saved to go on from."""
+    runs = []
+    for noise in ("seeded", "seeded", "secret", "secret"):
+        settings = private(privacy={"noise": noise}, checkpoint={"seconds": 0})
+        folder = tmp_path / str(len(runs))
+        with pytest.raises(ZeroDivisionError), Checkpoints(folder, {"params": {}}, settings) as checkpoints:
+            runs.append(trained(worker, settings, shards, folder, checkpoints=checkpoints))
+            raise ZeroDivisionError  # or a checkpoint would be removed
+        assert bool(list(folder.glob("checkpoints/*"))) == (noise == "seeded")
+    assert "no other run has these bits" in capfd.readouterr().err
+    bits = [b"".join(w.tobytes() for w in run.weights) for run in runs]
+    assert bits[0] == bits[1] and len(set(bits)) == 3
+    sizes = [[record.clients for record in run.records] for run in runs]
+    assert sizes[0] == sizes[1] and (sizes[2] != sizes[0] or sizes[3] != sizes[0])
+    assert runs[2].privacy == runs[0].privacy
+
+
+def test_secret_cohorts_are_not_those_of_the_seed(worker: Worker, shards: Path, tmp_path: Path) -> None:
+    settings = private(privacy={"noise": "secret"}, aggregator="mean", rounds=2)
+    assert not settings.has_secret_noise  # without a private aggregator there is nothing to hide
+    again = [trained(worker, settings, shards, tmp_path) for _ in range(2)]
+    assert same_bits(again[0].weights, again[1].weights)
+
+
+def sums(**changes: int) -> dict[str, float]:
+    return {"loss": 0.0, "correct": 0, "seen": 0, "examples": 0, "clients": 2, "non_finite": 0} | changes
+
+
+def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_samples() -> None:
+    with pytest.raises(Exception, match=r"none of its 2 clients has a whole batch, and 'train.last_batch' drops"):
+        RoundRecord.of(1, 2, sums(examples=9), 4, 4, {})
+    with pytest.raises(Exception, match="none of its 2 clients has a sample"):
+        RoundRecord.of(1, 2, sums(), 4, 4, {})
+    with pytest.raises(Exception, match="were not finite"):
+        RoundRecord.of(1, 2, sums(non_finite=2), 4, 4, {}, may_be_empty=True)
+    assert RoundRecord.of(1, 2, sums(more=0), 4, 4, {}, may_be_empty=True).others == {"more": None}
