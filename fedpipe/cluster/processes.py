@@ -85,7 +85,8 @@ def run_worker(
                     await worker
                 except (OSError, ValueError, RuntimeError) as error:
                     print(
-                        f"worker: the scheduler at {address} does not let it in ({error or type(error).__name__}); tries again",
+                        f"worker: the scheduler at {address} does not let it in ({error or type(error).__name__}); "
+                        "tries again",
                         flush=True,
                     )
                     await worker.close(timeout=_END_SECONDS)

@@ -52,7 +52,7 @@ def test_defaults_are_valid(section: type) -> None:
             "'train.model' is 'basline_cnn': there is no such file in fedpipe/models; choose one of baseline_cnn, ",
         ),
         (params.Train, "model: baseline_cnn", "model: basline_cnn", " (did you mean baseline_cnn?)"),
-        (params.Train, "m: fed_avg", "m: fedavg", "in fedpipe/algorithms; choose one of fed_avg, fed_nova, "),
+        (params.Train, "m: fed_avg", "m: fedavg", "in fedpipe/algorithms; choose one of afl, ditto, "),
         (params.Train, "\n  fed_avg: {}", "", "key 'train.fed_avg' is missing"),
         (
             params.Train,

@@ -25,7 +25,7 @@ def test_all(settings: params.Train) -> None:
 @given(data=st.data(), clients=st.integers(1, 300), seed=st.integers(0, 2**32 - 1), number=st.integers(1, 1000))
 def test_sampled(data: st.DataObject, clients: int, seed: int, number: int) -> None:
     size = data.draw(st.integers(1, clients))
-    settings = params.Train.model_construct(clients_per_round=size, seed=seed, cohort="uniform")
+    settings = params.Train.model_construct(clients_per_round=size, seed=seed, cohort="uniform", attack="no_attack")
     chosen = ids(settings, clients, number)
     assert len(set(chosen)) == size and chosen == sorted(chosen) and set(chosen) <= set(range(clients))
     assert chosen == ids(settings, clients, number)
