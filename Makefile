@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env lock repro test test-slow check bench report ui sync server register promote serve score retrain publish drift last-run clean
+.PHONY: help env lock repro test test-slow check bench heatmap report ui sync server register promote serve score retrain publish drift last-run clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -50,6 +50,9 @@ check: env ## check format, lint and types (the same hooks as pre-commit)
 
 bench: env ## measure rounds, models and a partition into 100,000 clients; ARGS=rounds, ARGS=models or ARGS=partition_scale for one
 	@set -e; for each in $(or $(ARGS),rounds models partition_scale); do .venv/bin/python -m benchmarks.$$each; done
+
+heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
+	@.venv/bin/python -m operations.heatmap $(ARGS)
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)
