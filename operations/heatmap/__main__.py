@@ -86,11 +86,10 @@ def _run(cell: Cell, grid: Grid, train: Arrays, test: Arrays) -> dict[str, Any]:
     row = {"cell": cell.key, "attack": cell.attack, "defence": cell.defence, "share": cell.share, "refused": ""}
     try:
         settings = cell.settings()
-        order = generator(settings.seed, Purpose.PARTITION).permutation(len(train[1]))
-        clients = np.split(order, grid.data.clients)
-        result = simulate(*train, clients, settings, test=test)
-    except PipelineError as error:  # for instance too few clients for the defence: that is a result
+    except PipelineError as error:  # too few clients for the defence, for instance: that is a result
         return row | {"refused": str(error)}
+    order = generator(settings.seed, Purpose.PARTITION).permutation(len(train[1]))
+    result = simulate(*train, np.split(order, grid.data.clients), settings, test=test)
     last = result.rounds[-1]
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in result.weights)).hexdigest()
     figures = {"test_accuracy": last.test_accuracy, "test_backdoor": last.others.get("test_backdoor")}
@@ -105,7 +104,7 @@ def _rows(path: Path, keys: set[str]) -> dict[str, dict[str, Any]]:
     """
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, dtype={"cell": str, "refused": str}, keep_default_na=True)
+    table = pd.read_csv(path, dtype={"cell": str, "refused": str}, float_precision="round_trip")
     if tuple(table.columns) != COLUMNS:
         raise PipelineError(f"{path} is not a table of this command: its columns must be {', '.join(COLUMNS)}")
     table["refused"] = table["refused"].fillna("")

@@ -81,6 +81,7 @@ def _cell(grid: Grid, attack: str, params: Params, defence: str, section: Params
     known = {"$share": assumed, "$attackers": round(assumed * grid.data.clients)}
     filled = {name: known.get(value, value) if isinstance(value, str) else value for name, value in section.items()}
     changes = {
+        "clients_per_round": grid.data.clients,
         **grid.base,
         "attack": attack,
         attack: params,
