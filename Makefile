@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-slow check bench profile certificates cluster report ui sync server register promote serve score retrain publish drift last-run table verify clean
+.PHONY: help env cluster-env lock repro test test-slow check bench heatmap profile certificates cluster report ui sync server register promote serve score retrain publish drift last-run table verify clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -69,6 +69,9 @@ certificates: env ## make the certificates of a cluster's scheduler, workers and
 
 cluster: cluster-env ## run a Dask scheduler and workers on this machine, for trying them; N=2 says how many
 	@.venv/bin/python -m operations.cluster local --workers $(or $(N),2) $(ARGS)
+
+heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
+	@.venv/bin/python -m operations.heatmap $(ARGS)
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)

@@ -8,8 +8,8 @@ import psutil
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task
 
-# How often the rows are in memory while they are sorted or compared, the rows themselves included (measured with
-# `median`: COPIES).
+# How often the rows are in memory at the most, an estimate: the rows, and two copies while chunks are joined, or while
+# the rows are sorted.
 COPIES = 3
 
 

@@ -1,0 +1,1 @@
+"""Which aggregator bears which attack, as a table and a picture."""
