@@ -1,6 +1,7 @@
 """A scheduler or a worker of the cluster, as a process that runs until it is told to end."""
 
 import asyncio
+import logging
 import signal
 import tempfile
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def run_worker(
     where = dask_address(address)
     safe = security(where, certificates, "worker")
     configure()
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # or a line each tenth of a second while it tries
     room.shards, room.logs = shards, logs
     from distributed import Worker
 
