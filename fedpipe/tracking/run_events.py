@@ -74,7 +74,8 @@ def run_name(params: Mapping[str, Any]) -> str:
     quantity = f" {quantity}" if isinstance(quantity, str) and quantity != "even" else ""
     algorithm = train.get("algorithm", "fed_avg")  # revisions of before there were algorithms have none
     prefix = "" if algorithm == "fed_avg" else f"{algorithm} "
-    return f"{prefix}{train['model']} {partition['scheme']}{quantity} {partition['clients']} clients {train['rounds']} rounds"
+    partitioned = f"{partition['scheme']}{quantity} {partition['clients']} clients"
+    return f"{prefix}{train['model']} {partitioned} {train['rounds']} rounds"
 
 
 def recorded_params(*stages: str) -> dict[str, Any]:
