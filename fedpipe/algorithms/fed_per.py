@@ -4,7 +4,7 @@
     server:    w' = w - server_rate x sum_k n_k (w - w_k) / sum_k n_k
 
 h_k is the head of the first weights before the client's first round. The global model has that untrained head, so its
-accuracy on the test images says little: `evaluate` measures the personal models on each client's samples.
+accuracy on the test images says little. `personal` gives the model that a client uses.
 
 Source: Arivazhagan et al. 2019, "Federated Learning with Personalization Layers", algorithms 1 and 2,
 https://arxiv.org/abs/1912.00818.

@@ -42,11 +42,23 @@ class Optimizer(Section):
     learning_rate: Positive
     momentum: Rate
     schedule: Schedule = Schedule()
+    epsilon: NotNegative | None = None  # tau of Reddi et al. 2021; None is TFF's default
+    initial_accumulator: NotNegative | None = None  # the start of adagrad's and yogi's sums; None is TFF's default
 
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> "Optimizer":
         if self.momentum and self.name != "sgd":
             raise ValueError(f"{self.name} takes no momentum: set it to 0.0, or the name to sgd")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_is_set(self) -> "Optimizer":
+        if self.epsilon is not None and self.name == "sgd":
+            raise ValueError("sgd has no epsilon: leave it out, or set the name to adam, adagrad, rmsprop or yogi")
+        if self.initial_accumulator is not None and self.name not in ("adagrad", "yogi"):
+            raise ValueError(
+                f"{self.name} has no initial_accumulator: leave it out, or set the name to adagrad or yogi"
+            )
         return self
 
 

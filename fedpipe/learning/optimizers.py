@@ -43,4 +43,5 @@ def _build(settings: Optimizer) -> Any:
         "rmsprop": optimizers.build_rmsprop,
         "yogi": optimizers.build_yogi,
     }[settings.name]
-    return build(settings.learning_rate)
+    others = {"epsilon": settings.epsilon, "initial_preconditioner_value": settings.initial_accumulator}
+    return build(settings.learning_rate, **{name: value for name, value in others.items() if value is not None})

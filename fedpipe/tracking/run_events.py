@@ -64,13 +64,18 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
 def run_name(params: Mapping[str, Any]) -> str:
     """A run's name after what it trains: ``baseline_cnn contiguous 600 clients 10 rounds``.
 
+    An algorithm other than FedAvg comes first: ``scaffold baseline_cnn contiguous ...``.
+
     Args:
       params: The tree of params that the run was made with; what it lacks is a question mark in the name.
     """
     train, partition = (collections.defaultdict(lambda: "?", params.get(key, {})) for key in ("train", "partition"))
     quantity = partition.get("quantity", "even")  # a section in revisions of before there were quantities
     quantity = f" {quantity}" if isinstance(quantity, str) and quantity != "even" else ""
-    return f"{train['model']} {partition['scheme']}{quantity} {partition['clients']} clients {train['rounds']} rounds"
+    algorithm = train.get("algorithm", "fed_avg")  # revisions of before there were algorithms have none
+    prefix = "" if algorithm == "fed_avg" else f"{algorithm} "
+    partitioned = f"{partition['scheme']}{quantity} {partition['clients']} clients"
+    return f"{prefix}{train['model']} {partitioned} {train['rounds']} rounds"
 
 
 def recorded_params(*stages: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, la
     with _chart(5.2, 3.2) as chart:
         for table, name, colour, line in zip(tables, names, _COLOURS, _LINES, strict=False):
             _line(chart.axes, table["round"], table[column], name, colour, line)
-        chart.axes.set(xlabel="round", ylabel=label, ylim=(0, 1) if column == "accuracy" else (0, None))
+        chart.axes.set(xlabel="round", ylabel=label, ylim=(0, 1) if column.endswith("accuracy") else (0, None))
         chart.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(chart.axes, names)
     return chart.address

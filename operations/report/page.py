@@ -101,12 +101,20 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         return Chart(address, alt, what)
 
     private = all("epsilon" in table for table in tables)
-    return [
+    found = [
         chart(charts.curves(tables, names, "loss", "training loss"), "Training loss per round", "loss"),
         chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy per round", "accuracy"),
         chart(charts.accuracy_by_bytes(tables, names), "Training accuracy by bytes sent", "accuracy"),
         *([chart(charts.curves(tables, names, "epsilon", "epsilon"), "Privacy spent", "epsilon")] if private else []),
     ]
+    for column, label in (("test_loss", "test loss"), ("test_accuracy", "test accuracy")):
+        # Rounds are evaluated now and then, or never.
+        tested = [table.dropna(subset=[column]) if column in table else table[:0] for table in tables]
+        if all(len(table) for table in tested):
+            what = f"{label.capitalize()} per round"
+            alt = f"{what} of {_of(names)}. " + ends.format(*(table[column].iloc[-1] for table in tested)) + "."
+            found.append(Chart(charts.curves(tested, names, column, label), alt, what))
+    return found
 
 
 def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> ClientSection:

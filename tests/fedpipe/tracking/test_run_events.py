@@ -117,3 +117,5 @@ def test_a_run_of_before_the_quantities_has_a_name():
     assert run_events.run_name(params) == "seed_cnn linear 5 clients 2 rounds"
     partition["quantity"] = "lognormal"
     assert run_events.run_name(params) == "seed_cnn linear lognormal 5 clients 2 rounds"
+    params["train"]["algorithm"] = "scaffold"
+    assert run_events.run_name(params) == "scaffold seed_cnn linear lognormal 5 clients 2 rounds"
