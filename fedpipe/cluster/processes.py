@@ -86,11 +86,8 @@ def run_worker(
                 try:
                     await worker
                 except (OSError, ValueError, RuntimeError) as error:
-                    print(
-                        f"worker: the scheduler at {address} does not let it in ({error or type(error).__name__}); "
-                        "tries again",
-                        flush=True,
-                    )
+                    why = error or type(error).__name__
+                    print(f"worker: the scheduler at {address} does not let it in ({why}); tries again", flush=True)
                     await worker.close(timeout=_END_SECONDS)
                     if await _told_to_end(None, _RETRY_SECONDS):
                         return
