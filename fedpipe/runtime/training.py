@@ -102,6 +102,11 @@ def train(
     process = build_process(task, algorithm, aggregator, first, reader)
     worker.wait_until_ready()
     if elsewhere is not None:
+        if key is not None:
+            raise PipelineError(
+                "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: "
+                "train on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
+            )
         elsewhere.begin(kept.folder if kept else None)
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
     every = settings.evaluate_every if evaluate is not None else 0

@@ -10,6 +10,7 @@ import pytest
 
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import PipelineError
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.records import RoundRecord, draw, write_table
@@ -37,7 +38,7 @@ def private(**changes: Any) -> Train:
 
 
 def trained(worker: Worker, settings: Train, shards: Path, folder: Path, **more: Any) -> Trained:
-    more = {"on_round": lambda record, seconds: None} | more
+    more = {"on_round": lambda *_: None} | more
     manifest = Manifest.read(shards)
     return train(model_of(settings), settings, manifest, first_weights(settings), shards, worker, folder=folder, **more)
 
@@ -106,7 +107,7 @@ def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: 
     settings = private(aggregator=aggregator, rounds=6, checkpoint={"seconds": 0})
     whole = trained(worker, settings, shards, tmp_path / "whole")
 
-    def stop(record: RoundRecord, seconds: float) -> None:
+    def stop(record: RoundRecord, *_: object) -> None:
         if record.round == 3:
             raise KeyboardInterrupt
 
@@ -157,3 +158,9 @@ def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_sampl
     with pytest.raises(Exception, match="were not finite"):
         RoundRecord.of(1, 2, sums(non_finite=2), 4, 4, {}, may_be_empty=True)
     assert RoundRecord.of(1, 2, sums(more=0), 4, 4, {}, may_be_empty=True).others == {"more": None}
+
+
+def test_secret_noise_does_not_travel(worker: Worker, shards: Path, tmp_path: Path) -> None:
+    settings = private(privacy={"noise": "secret"})
+    with pytest.raises(PipelineError, match=r"'train.privacy.noise' is secret, and a secret does not travel"):
+        trained(worker, settings, shards, tmp_path, elsewhere=object())
