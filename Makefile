@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-slow check bench heatmap profile certificates cluster report ui sync server register promote serve score retrain publish drift last-run table verify clean
+.PHONY: help env cluster-env lock repro test test-slow check bench heatmap compare profile certificates cluster report ui sync server register promote serve score retrain publish drift last-run table verify clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -51,8 +51,8 @@ test-slow: env ## run the proofs that take minutes
 check: env ## check format, lint and types (the same hooks as pre-commit)
 	@.venv/bin/pre-commit run --all-files
 
-bench: env ## measure rounds, models, a partition into 100,000 clients, and load; ARGS=rounds (models, partition_scale, load, cluster) for one
-	@set -e; for each in $(or $(ARGS),rounds models partition_scale load); do .venv/bin/python -m benchmarks.$$each; done
+bench: env ## measure rounds, models, algorithms, a partition into 100,000 clients, and load; ARGS=rounds (models, ..., cluster) for one
+	@set -e; for each in $(or $(ARGS),rounds models algorithms partition_scale load); do .venv/bin/python -m benchmarks.$$each; done
 
 profile: env ## print where a round's time goes, for the params and shards that are there; ARGS="--rounds 10"
 	@.venv/bin/python -m operations.profile $(ARGS)
@@ -72,6 +72,9 @@ cluster: cluster-env ## run a Dask scheduler and workers on this machine, for tr
 
 heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
 	@.venv/bin/python -m operations.heatmap $(ARGS)
+
+compare: env ## train every algorithm on the same clients, and draw docs/images/algorithms.png; goes on where it was stopped
+	@.venv/bin/python -m operations.comparison $(ARGS)
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)

@@ -1,8 +1,9 @@
 """One process of this project's training, through its real code path: worker, engine and training loop.
 
-python -m benchmarks.fedpipe_rounds CLIENTS ROUNDS SHARDS [MODEL [KERAS_FILE]]   (prints one JSON line)
+python -m benchmarks.fedpipe_rounds CLIENTS ROUNDS SHARDS [MODEL [KERAS_FILE [CHANGES]]]   (prints one JSON line)
 
-MODEL is what `benchmarks.workload.network_of` takes. CPU seconds are those of driver and worker together.
+MODEL is what `benchmarks.workload.network_of` takes, CHANGES are keys of section train as JSON. CPU seconds are those
+of driver and worker together.
 """
 
 import json
@@ -35,12 +36,16 @@ def cpu_seconds(pid: int) -> float:
 
 def main() -> None:
     clients, rounds, shards = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    model, keras_file = (*sys.argv[4:6], "", "")[:2] if len(sys.argv) > 4 else ("baseline_cnn", "")
+    model, keras_file, changes = (*sys.argv[4:7], *("baseline_cnn", "", "{}")[len(sys.argv[4:7]) :])
     begin = time.perf_counter()
-    settings = train_settings(
-        rounds=rounds, batch_size=BATCH, client_optimizer={"learning_rate": LEARNING_RATE}, evaluate_every=0
-    )
-    manifest = Manifest.read(shards).model_copy(update={"clients": clients})
+    recipe = {
+        "rounds": rounds,
+        "clients_per_round": clients,
+        "batch_size": BATCH,
+        "client_optimizer": {"learning_rate": LEARNING_RATE},
+    }
+    settings = train_settings(**recipe | {"evaluate_every": 0} | json.loads(changes))
+    manifest = Manifest.read(shards)
     seconds: list[float] = []
     cpu: list[float] = []
     first: list[float] = []

@@ -1,19 +1,16 @@
 """A grid of attacks, defences and shares of attackers, from a YAML file."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fedpipe.baseline import train_settings
-from fedpipe.config.loading import read_yaml
 from fedpipe.config.section import Count, Section
 from fedpipe.config.train import Train
-from fedpipe.errors import PipelineError
+from operations.cells import key_of, read_grid
 
 NO_ATTACK = "no_attack"
 Params = dict[str, Any]
@@ -58,12 +55,7 @@ def read(path: Path) -> Grid:
     Raises:
       PipelineError: The file is missing or is no grid; the message names the first key that is wrong.
     """
-    try:
-        return Grid.model_validate(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise PipelineError(f"{path}: '{place}': {first['msg']}; operations/heatmap/robustness.yaml is right") from None
+    return read_grid(Grid, path, Path("operations/heatmap/robustness.yaml"))
 
 
 def cells(grid: Grid) -> Iterator[Cell]:
@@ -90,5 +82,4 @@ def _cell(grid: Grid, attack: str, params: Params, defence: str, section: Params
         defence: filled,
         "evaluate_every": grid.base.get("evaluate_every", grid.base.get("rounds", 10)),  # the last round is enough
     }
-    said = json.dumps([grid.data.model_dump(), changes], sort_keys=True)
-    return Cell(attack, defence, share, changes, hashlib.sha256(said.encode()).hexdigest()[:12])
+    return Cell(attack, defence, share, changes, key_of(grid.data.model_dump(), changes))

@@ -1,6 +1,6 @@
 """``python -m tests.fedpipe.bits SHARDS OUTPUT [ONLY [EMULATOR...]]``: rounds of algorithms, as digests.
 
-Every algorithm and aggregator runs, or the pair ONLY, on a worker that this process starts, with shuffling and dropout.
+Every algorithm, aggregator, attack and compressor runs, or the pair ONLY, on a worker that this process starts.
 OUTPUT gets the SHA-256 of weights, server state, kept files and measurements by the name of what ran, as JSON.
 EMULATOR is a command that runs the worker, such as ``qemu-x86_64 -cpu Haswell``; this process runs as it was started.
 """
@@ -11,53 +11,76 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS, ATTACKS, COMPRESSORS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.enclosure.enclosure import Enclosure
 from fedpipe.runtime import worker as worker_module
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import run, train_settings
 
-# mcmahan_cnn is the model with dropout.
+BASELINE = "fed_avg with mean"
 TRAINING = {
-    "model": "mcmahan_cnn",
-    "mcmahan_cnn": {"dropout": 0.5},
+    "model": "logistic_regression",
     "batch_size": 4,
     "local_epochs": 2,
     "shuffle": True,
     "client_optimizer": {"learning_rate": 0.1},
 }
+# The model with dropout, for the baseline. The graphs of the others are built in less time with a smaller one.
+DROPOUT = {"model": "mcmahan_cnn", "mcmahan_cnn": {"dropout": 0.5}}
+LAYERS = {"model": "mcmahan_2nn"}
 # What an algorithm needs beside.
 NEEDED = {
     "fed_sgd": {"local_epochs": 1},
     "q_fed_avg": {"client_weighting": "uniform"},
     "afl": {"client_weighting": "uniform"},
+    "fed_per": LAYERS,
+    "fed_rep": LAYERS,
 }
+ATTACKERS = {"attackers": 0.3}
+# Between the norms of the clients' updates, which are from 0.3 to 0.6.
+PARAMS = {"clipped_mean": {"norm": 0.45}, "zeroed_mean": {"norm": 0.45}}
+
+
+def wanted() -> dict[str, dict[str, Any]]:
+    """Changes of section train by name: every algorithm with the mean, FedAvg with every other choice."""
+    found = {f"{name} with mean": {"algorithm": name} | NEEDED.get(name, {}) for name in ALGORITHMS.names}
+    found[BASELINE] |= DROPOUT
+    for name in AGGREGATORS.names:
+        found.setdefault(
+            f"fed_avg with {name}",
+            {"aggregator": name, "client_weighting": weighting(name), name: PARAMS.get(name, {})},
+        )
+    for name in ATTACKS.names:
+        if name != "no_attack":
+            found[f"fed_avg with {name}"] = {"attack": name, **ATTACKERS}
+    for name in COMPRESSORS.names:
+        if name != "no_compression":
+            found[f"fed_avg with {name}"] = {"compressor": name}
+    return found
 
 
 def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
-    """By ``algorithm with aggregator``: every algorithm with the mean, and FedAvg with every aggregator."""
+    """By the names of `wanted`."""
     clients = Manifest.read(shards).clients
     cohorts = [range(clients), range(0, clients, 2)]
-    pairs = [(name, "mean") for name in ALGORITHMS.names]
-    pairs += [("fed_avg", name) for name in AGGREGATORS.names if name != "mean"]
     found = {}
-    for algorithm, aggregator in pairs:
-        if only not in ("", f"{algorithm} with {aggregator}"):
+    for name, changes in wanted().items():
+        if only not in ("", name):
             continue
-        sections = {name: {} for name in (algorithm, aggregator)}  # their defaults, if params.yaml has none
-        needed = {"client_weighting": weighting(aggregator)} | NEEDED.get(algorithm, {})
-        settings = train_settings(**TRAINING | sections | needed, algorithm=algorithm, aggregator=aggregator)
-        ended = run(worker, settings, shards, cohorts)
+        # Params are the defaults, if params.yaml has none.
+        algorithm = changes.get("algorithm", "fed_avg")
+        ended = run(worker, train_settings(**TRAINING | {algorithm: {}} | changes), shards, cohorts)
         content = hashlib.sha256()
-        for array in (*ended.weights, *ended.state, *(ended.kept[name] for name in sorted(ended.kept))):
+        for array in (*ended.weights, *ended.state, *(ended.kept[file] for file in sorted(ended.kept))):
             content.update(np.ascontiguousarray(array).tobytes())
         for measured in ended.rounds:
-            content.update(repr({name: np.asarray(value).tolist() for name, value in measured.items()}).encode())
-        found[f"{algorithm} with {aggregator}"] = content.hexdigest()
+            content.update(repr({key: np.asarray(value).tolist() for key, value in measured.items()}).encode())
+        found[name] = content.hexdigest()
     return found
 
 

@@ -45,6 +45,7 @@ class Ended(NamedTuple):
     state: list[np.ndarray]  # all leaves of the server's state
     kept: dict[str, np.ndarray]  # what clients keep, flat, by the name of the file
     bytes: tuple[int, int]  # down to and up from a client in a round
+    weights_by_round: list[Weights]
 
 
 def run(
@@ -80,18 +81,20 @@ def run(
         reader = ClientReader(shards, kept.folder if kept else None)
         start = first_weights(settings, manifest.image_shape) if first is None else first
         process = build_process(task, algorithm, aggregator, start, reader)
-        rounds = []
+        rounds: list[dict[str, Any]] = []
+        after: list[Weights] = []
         with Engine(process, worker, len(cohorts[0])) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 ids = np.array(cohort, np.int32)
                 rounds.append(engine.run_round(reader.asked(ids, kept.last[ids] if kept else -1)))
+                after.append(engine.weights())
                 if kept:
                     kept.advance(ids, number)
             left = {
                 path.name: tf.io.parse_tensor(path.read_bytes(), tf.float32).numpy()
                 for path in sorted(Path(folder).iterdir())
             }
-            return Ended(engine.weights(), rounds, engine.state(), left, (process.bytes_down, process.bytes_up))
+            return Ended(engine.weights(), rounds, engine.state(), left, (process.bytes_down, process.bytes_up), after)
 
 
 def same_bits(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:

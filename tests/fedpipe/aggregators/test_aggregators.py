@@ -144,32 +144,34 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def aggregated(worker: Worker, make_shards: Make, name: str, rows: list[np.ndarray], cohort: list[int]) -> Ended:
+def aggregated(worker: Worker, make_shards: Make, name: str, rows: list[np.ndarray], *cohorts: list[int]) -> Ended:
+    """A round for each cohort; the weights after a round are what was aggregated in it."""
     settings = train_settings(model="logistic_regression", aggregator=name, **{name: SECTIONS.get(name, {})})
-    return run(worker, settings, make_shards([1] * CLIENTS), [cohort], algorithm=sending(rows))
+    return run(worker, settings, make_shards([1] * CLIENTS), cohorts, algorithm=sending(rows))
 
 
 def test_every_aggregator_is_here() -> None:
     assert set(EXPECTED) <= set(AGGREGATORS.names)
 
 
-@pytest.mark.parametrize("cohort", [list(range(CLIENTS)), list(range(CLIENTS - 1)), [5]])
 @pytest.mark.parametrize("name", EXPECTED)
-def test_values(worker: Worker, make_shards: Make, name: str, cohort: list[int]) -> None:
+def test_values(worker: Worker, make_shards: Make, name: str) -> None:
     """13 clients have a weight, or 12, or 1: the median of an odd number, and of an even one."""
     rows = updates()
-    if cohort == [5] and name == "clipped_mean":
-        rows = [part * 3 for part in rows]  # so that it is clipped, and others are not
-    expected = EXPECTED[name]
-    if cohort == [5] and name == "clipped_mean":
-        norm = np.sqrt(sum(float(np.square(part[5]).sum()) for part in rows))
-        wanted = [part[5] * np.float32(2.0 / norm) for part in rows]
-    else:
-        wanted = expected([part[cohort] for part in rows], MASSES[cohort])
-    ended = aggregated(worker, make_shards, name, rows, cohort)
-    for found, value in zip(ended.weights, wanted, strict=True):
-        np.testing.assert_allclose(found, value, rtol=0, atol=1e-6)
-    assert int(ended.rounds[0]["clients"]) == len(cohort)
+    # One that is clipped, where others are not; and one that is not zeroed.
+    alone = [CLIENTS - 1] if name == "clipped_mean" else [5]
+    cohorts = [list(range(CLIENTS)), list(range(CLIENTS - 1)), alone]
+    ended = aggregated(worker, make_shards, name, rows, *cohorts)
+    for cohort, weights, measured in zip(cohorts, ended.weights_by_round, ended.rounds, strict=True):
+        mine = [part[cohort] for part in rows]
+        if cohort == [CLIENTS - 1]:
+            wanted = [part[0] * np.float32(2.0 / norms_of(mine)[0]) for part in mine]
+            assert norms_of(mine)[0] > 2.0
+        else:
+            wanted = EXPECTED[name](mine, MASSES[cohort])
+        for found, value in zip(weights, wanted, strict=True):
+            np.testing.assert_allclose(found, value, rtol=0, atol=1e-6)
+        assert int(measured["clients"]) == len(cohort)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -184,17 +186,20 @@ def test_clients_whose_updates_are_not_finite_are_left_out(worker: Worker, make_
     assert (int(ended.rounds[0]["non_finite"]), int(ended.rounds[0]["clients"])) == (3, 11)
 
 
-@pytest.mark.parametrize("cohort", [[], [2]])
-@pytest.mark.parametrize("name", AGGREGATORS.names)
-def test_nobody_to_aggregate_gives_zeros(worker: Worker, make_shards: Make, name: str, cohort: list[int]) -> None:
-    """A cohort without clients, or with one that has no weight. With noise on it, it must not show."""
-    if hasattr(AGGREGATORS.module(name), "mechanism"):
-        pytest.skip("tests/fedpipe/aggregators/test_privacy.py")
+WITHOUT_NOISE = [name for name in AGGREGATORS.names if not hasattr(AGGREGATORS.module(name), "mechanism")]
+
+
+@pytest.mark.parametrize("name", WITHOUT_NOISE)
+def test_nobody_to_aggregate_gives_zeros(worker: Worker, make_shards: Make, name: str) -> None:
+    """A cohort without clients, or with one that has no weight. With noise on it, it must not show: test_privacy.py."""
     settings = train_settings(
         model="logistic_regression", aggregator=name, client_weighting=weighting(name), **{name: {}}
     )
-    ended = run(worker, settings, make_shards([1] * CLIENTS), [cohort], algorithm=sending(updates()))
-    assert not any(w.any() for w in ended.weights) and int(ended.rounds[0]["clients"]) == len(cohort)
+    cohorts = [[], [1, 4, 5], [2], [1, 4, 5], []]  # so that zeros are not what was there before
+    ended = run(worker, settings, make_shards([1] * CLIENTS), cohorts, algorithm=sending(updates()))
+    nobody = [not any(w.any() for w in weights) for weights in ended.weights_by_round]
+    assert nobody[0] and nobody[2] and nobody[4]
+    assert [int(measured["clients"]) for measured in ended.rounds] == [len(cohort) for cohort in cohorts]
 
 
 def test_one_far_away_does_not_matter(worker: Worker, make_shards: Make) -> None:

@@ -1,0 +1,1 @@
+"""All algorithms beside FedAvg on the same clients, as a table and a picture."""
