@@ -75,7 +75,7 @@ def test_local_steps_are_sgd(make_shards: Make) -> None:
 def project(make_shards: Make, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose four clients have no test samples, with the weights of a training without personal models."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fedpipe.tracking.journal._is_on", lambda: False)
+    monkeypatch.setenv("FEDPIPE_TRACKING", "off")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(make_shards(SIZES), stage.CLIENTS)
     stage.RAW.symlink_to(raw)
