@@ -18,9 +18,12 @@ from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.global_model import attack_figures
-from fedpipe.evaluation.identity import require_same_data_set, require_trained
+from fedpipe.evaluation.identity import has_personal, require_same_data_set, require_trained
 from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
+from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned, spread
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
+from fedpipe.networks.network import Network, Weights
+from fedpipe.networks.personal_weights import PersonalModels
 from fedpipe.networks.weights import load_weights
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
@@ -31,6 +34,7 @@ RAW = Path("data/raw")
 CLIENTS = Path("data/clients")
 CLIENT_TESTS = Path("data/client_tests")
 WEIGHTS = Path("models/weights.safetensors")
+PERSONAL = Path("models/personal.safetensors")
 TRAINING = Path("metrics/training.json")
 METRICS = Path("metrics/evaluation.json")
 CLASS_TABLE = Path("metrics/classes.csv")
@@ -71,6 +75,11 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     verify_shards(CLIENTS, manifest)
     tests = read_client_tests(CLIENT_TESTS, manifest)
     verify_shards(CLIENT_TESTS, tests)
+    if settings.personalise.epochs and not tests.clients:
+        raise PipelineError(
+            f"params.yaml: 'evaluate.personalise.epochs' is {settings.personalise.epochs}, but {CLIENT_TESTS} holds no "
+            "samples: set it to 0, or 'partition.client_test' to same_distribution or fraction"
+        )
 
     classify = model.classifier(weights)
     logits = logits_in_batches(classify, images, settings.batch_size)
@@ -84,11 +93,14 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
         clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
         test_summary = client_summary(clients["test_accuracy"])
+    own, personalisation = _personalised(model, weights, manifest, settings, clients)
+    clients = clients.assign(**own)
     metrics: dict[str, Any] = {
         "loss": mean_loss(model, logits, labels),
         "accuracy": float((predicted == labels).mean()),
         "clients": summary,
         **({"clients_test": {"samples": tests.samples, **test_summary}} if test_summary else {}),
+        **({"personalisation": personalisation} if own else {}),
         "precision": {str(row["class"]): row["precision"] for row in classes.to_dict("records")},
         "recall": {str(row["class"]): row["recall"] for row in classes.to_dict("records")},
     }
@@ -109,7 +121,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         draw_confusion(counts, title, path)
     title = f"{spec.model} on each of {manifest.clients} clients' shards"
     with outputs.writing(CLIENT_PICTURE) as path:
-        draw_clients(clients, summary, title, path, test_summary)
+        draw_clients(clients, summary, title, path, test_summary, personalisation)
     outputs.copy([METRICS, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
     on_tests = f"; on their test samples: {_said(test_summary)}" if test_summary else ""
@@ -126,6 +138,29 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )
     params.require_unchanged(settings)
+
+
+def _personalised(
+    model: Network, weights: Weights, manifest: Manifest, settings: params.Evaluate, clients: pd.DataFrame
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns for the table of clients, and how each kind of model serves them; empty if there are none but the global.
+
+    A client's samples are the held-out ones if there are any, else those of its shard, as for the global model.
+    """
+    folder, of_global = (CLIENT_TESTS, "test_accuracy") if "test_accuracy" in clients else (CLIENTS, "accuracy")
+    columns: dict[str, Any] = {}
+    if settings.personalise.epochs:
+        tuned = fine_tuned(model, weights, CLIENTS, settings.personalise)
+        columns["personalised_accuracy"] = accuracy_of_own(model, tuned, folder, settings.batch_size, "personalise")
+    found = PersonalModels.open(PERSONAL, model, manifest.clients) if has_personal(PERSONAL, TRAINING) else None
+    if found is not None:
+        columns["personal_accuracy"] = accuracy_of_own(model, found.of, folder, settings.batch_size)
+    clusters = found.client_model if found is not None and found.clusters else None
+    kinds = {"global": clients[of_global].to_numpy()}
+    kinds |= {name.removesuffix("_accuracy"): values for name, values in columns.items()}
+    if clusters is not None:
+        columns["cluster"] = clusters
+    return columns, {kind: spread(values, clusters) for kind, values in kinds.items()} if columns else {}
 
 
 def _attack() -> tuple[str, Any]:

@@ -20,6 +20,7 @@ from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.evaluation.global_model import TestSamples
 from fedpipe.evaluation.identity import require_same_data_set
 from fedpipe.networks.network import network
+from fedpipe.networks.personal_weights import save_none
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
 from fedpipe.outputs.staging import StagedOutputs
@@ -42,6 +43,7 @@ RAW = Path("data/raw")
 LOGS = Path("logs/train")
 WEIGHTS = Path("models/weights.safetensors")
 BEST = Path("models/best.safetensors")  # of the round with the highest test accuracy, with 'train.keep_best'
+PERSONAL = Path("models/personal.safetensors")  # the clients' own models; without tensors if the algorithm has none
 ROUNDS = Path("metrics/rounds.csv")
 SUMMARY = Path("metrics/training.json")
 PICTURE = Path("plots/training.png")
@@ -72,6 +74,7 @@ def main() -> None:
     with only_writer("train"), stoppable(), Worker() as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
         from fedpipe.runtime.checkpoints import Checkpoints
+        from fedpipe.runtime.personal import model_count
         from fedpipe.runtime.records import RoundRecord, draw, write_table
         from fedpipe.runtime.training import train
 
@@ -80,6 +83,7 @@ def main() -> None:
         sizes = {
             WEIGHTS: _COPIES * 4 * model.parameters,
             BEST: 2 * 4 * model.parameters,
+            PERSONAL: 2 * 4 * model.parameters * model_count(settings, manifest.clients) + 4 * manifest.clients,
             ROUNDS: settings.rounds * _A_ROUND,
             SUMMARY: _SMALL,
             PICTURE: _SMALL,
@@ -118,6 +122,14 @@ def main() -> None:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             with outputs.writing(BEST) as path:
                 save_weights(path, model, trained.best)
+            personal_digest = {}
+            with outputs.writing(PERSONAL) as path:
+                if trained.personal is None:
+                    save_none(path, model)
+                else:
+                    trained.personal.write(path)
+                    with path.open("rb") as file:
+                        personal_digest["personal_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
             with outputs.writing(ROUNDS) as path:
                 write_table(records, path)
             summary = {
@@ -133,6 +145,7 @@ def main() -> None:
                 **({"noise": settings.privacy.noise} if settings.is_private else {}),
                 **_attacked(settings),
                 "weights_sha256": digest,
+                **personal_digest,
             }
             with outputs.writing(SUMMARY) as path:
                 write_text(path, json.dumps(summary, indent=2) + "\n")

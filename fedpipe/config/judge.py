@@ -4,13 +4,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedpipe.config.section import Count, Section
+from fedpipe.config.section import Count, Positive, Section, Size
+
+
+class Personalise(Section):
+    """Local steps of each client from the global model, before it is measured on the client's held-out samples."""
+
+    epochs: Size  # over the client's shard; 0: no such measurement
+    learning_rate: Positive
+    batch_size: Count
 
 
 class Evaluate(Section):
     """How the trained model is measured."""
 
     batch_size: Count
+    personalise: Personalise
 
 
 class McNemar(Section):

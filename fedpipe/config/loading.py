@@ -135,6 +135,7 @@ def _sections(path: Path) -> dict[type[Section], Section]:
     if problems:
         raise PipelineError(f"{path}: {'; '.join(problems)}")
     _require_unseen_tests(path, cast(Partition, sections[Partition]), cast(Train, sections[Train]))
+    _require_tests_for_personalising(path, cast(Partition, sections[Partition]), cast(Evaluate, sections[Evaluate]))
     return sections
 
 
@@ -145,6 +146,16 @@ def _require_unseen_tests(path: Path, partition: Partition, train: Train) -> Non
             f"{path}: 'train.init' is champion, but with 'partition.client_test' fraction the champion may have been "
             "trained on samples that are held out now: set 'partition.client_test' to same_distribution, or "
             "'train.init' to fresh"
+        )
+
+
+def _require_tests_for_personalising(path: Path, partition: Partition, evaluate: Evaluate) -> None:
+    """A model that trained on a client's samples is not measured on the same samples."""
+    if evaluate.personalise.epochs and partition.client_test == "none":
+        raise PipelineError(
+            f"{path}: 'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which needs test samples of each "
+            "client's own: set 'partition.client_test' to same_distribution or fraction, or "
+            "'evaluate.personalise.epochs' to 0"
         )
 
 

@@ -39,6 +39,27 @@ def require_trained(weights: Path, training: Path) -> str:
     return found
 
 
+def has_personal(models: Path, training: Path) -> bool:
+    """Whether the training ended with personal models, by the SHA-256 that it wrote down (``personal_sha256``).
+
+    Raises:
+      PipelineError: It did, and ``models`` is missing or is of another training.
+    """
+    named = json.loads(training.read_text(encoding="utf-8")).get("personal_sha256")
+    if named is None:
+        return False
+    if not models.is_file():
+        raise PipelineError(f"{models} is missing: run `dvc repro`, which trains or restores it")
+    with models.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != named:
+        raise PipelineError(
+            f"{models} does not hold the personal models that {training} tells of (SHA-256 {found[:12]}…, not "
+            f"{str(named)[:12]}…): run `dvc repro`, which trains or restores them"
+        )
+    return True
+
+
 def require_same_data_set(dataset: RawDataset, shards: Manifest, folder: Path, shards_folder: Path) -> None:
     """Checks that a data set is the one that the shards, and so the model, are made from.
 

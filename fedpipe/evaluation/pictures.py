@@ -1,6 +1,8 @@
 """Evaluation as pictures: where the model errs, and for whom."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from matplotlib.axes import Axes
 from fedpipe.figures import picture
 
 _NUMBERED_CLASSES = 20  # up to here, counts fit into the fields, and each class has a tick
+_OWN_COLOURS = {"personalised": "C2", "personal": "C3"}
 
 
 def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
@@ -42,11 +45,13 @@ def draw_clients(
     title: str,
     path: Path,
     test_summary: dict[str, float] | None = None,
+    personalisation: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Draws the distribution of the clients' accuracies to ``path``, with worst, 10th percentile and mean.
 
     With ``test_summary``, that of the column ``test_accuracy``, the accuracies on test samples of their own are a line
-    over those on the samples that they train on; each is sorted by itself.
+    over those on the samples that they train on; each is sorted by itself. So are those of personalised and personal
+    models, if ``personalisation`` has them by kind (`personal.spread`).
     """
     with picture(path, 8, 3.8) as figure:
         axes = figure.subplots()
@@ -55,13 +60,23 @@ def draw_clients(
         _summary_lines(axes, summary, "0.2", "")
         axes.set(xlabel="client, sorted by accuracy", ylabel="accuracy on own shard", title=title)
         axes.set(xlim=(0, len(accuracies)), ylim=(0, 1))
-        if test_summary is None:
+        own = [(kind, colour) for kind, colour in _OWN_COLOURS.items() if kind in (personalisation or {})]
+        if test_summary is None and not own:
             axes.legend(loc="lower right")
             return
-        tested = np.sort(clients["test_accuracy"].dropna().to_numpy())
-        # Over the same width, also where some clients have no test samples.
-        axes.stairs(tested, np.linspace(0, len(accuracies), len(tested) + 1), color="C1", linewidth=1.8)
-        _summary_lines(axes, test_summary, "C1", "own test samples: ")
+
+        def line(column: str, colour: str, label: str | None = None) -> None:
+            values = np.sort(clients[column].dropna().to_numpy())
+            # Over the same width, also where some clients have no test samples.
+            edges = np.linspace(0, len(accuracies), len(values) + 1)
+            axes.stairs(values, edges, color=colour, linewidth=1.8, label=label)
+
+        if test_summary is not None:
+            line("test_accuracy", "C1")
+            _summary_lines(axes, test_summary, "C1", "own test samples: ")
+        for kind, colour in own:
+            mean = (personalisation or {})[kind]["mean"]
+            line(f"{kind}_accuracy", colour, f"{kind} models: mean {mean:.3f}")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 

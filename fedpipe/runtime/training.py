@@ -27,6 +27,7 @@ from fedpipe.runtime.chunks import Elsewhere, WorkersLostError
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
+from fedpipe.runtime.personal import ClientModels, personal_models
 from fedpipe.runtime.phases import PhaseLog, Phases
 from fedpipe.runtime.progress import reporting, say
 from fedpipe.runtime.records import RoundRecord
@@ -47,6 +48,7 @@ class Trained:
     records: list[RoundRecord]
     reached: int | None  # the first round at which the test accuracy was at least that of ``stop_at``
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
+    personal: ClientModels | None = None  # the clients' personal models, if the algorithm has any
 
 
 def train(
@@ -153,11 +155,12 @@ def train(
                 with phases.timed("checkpoint"):
                     save()
         last = _finite(engine.weights())
+        personal = personal_models(task, algorithm, process, engine, reader, kept)
     records = so_far.records
     reached = len(records) if _reached(settings, records) else None
     best = so_far.best or (0.0, len(records), last)
     spent = {} if ledger is None else ledger.summary(len(records))
-    return Trained(last, best[2], best[1], records, reached, spent)
+    return Trained(last, best[2], best[1], records, reached, spent, personal)
 
 
 class _SoFar:

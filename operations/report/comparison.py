@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
 from operations.report.runs import Run
 
 ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
-_HIGHER_IS_BETTER = {"accuracy", "mean", "median", "worst", "percentile_10", "recall", "precision"}
-_LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld"}
+_HIGHER_IS_BETTER = {"accuracy", "mean", "median", "worst", "recall", "precision", "jain"}
+_HIGHER_IS_BETTER |= {f"percentile_{10 * n}" for n in range(1, 10)}
+_LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld", "variance"}
+_ACCURACIES = ("accuracy", "test_accuracy", "personalised_accuracy", "personal_accuracy")
+_FEWEST = 10  # clients whose accuracy differs, from which on the normal approximation of the paired test is good
 _IN_COSTS = {"training.rounds", "training.bytes_down", "training.bytes_up"}
 
 
@@ -69,7 +73,36 @@ def costs(runs: Sequence[Run]) -> list[Row]:
 
 def accuracy_columns(runs: Sequence[Run]) -> list[str]:
     """The columns of the client table that are accuracies, and that all runs have."""
-    return [column for column in ("accuracy", "test_accuracy") if all(column in run.clients.columns for run in runs)]
+    return [column for column in _ACCURACIES if all(column in run.clients.columns for run in runs)]
+
+
+def paired_clients(runs: Sequence[Run], column: str) -> str:
+    """A sentence that compares an accuracy of two runs client by client; empty for one run or other clients.
+
+    The Wilcoxon signed-rank test, two-sided, by the normal approximation with corrections for ties and continuity:
+    clients with equal accuracies are left out, the others ranked by |B - A|; W+ is the sum of the ranks with B > A.
+    Source: Wilcoxon 1945, "Individual Comparisons by Ranking Methods", https://doi.org/10.2307/3001968.
+    """
+    if len(runs) != 2 or not _same_clients(*runs):
+        return ""
+    change = (runs[1].clients[column] - runs[0].clients[column]).dropna()
+    higher, lower = int((change > 0).sum()), int((change < 0).sum())
+    told = f"Of {len(change):,} clients, B serves {higher:,} better and {lower:,} worse than A"
+    if higher + lower < _FEWEST:
+        return f"{told}: fewer than {_FEWEST} differ, too few for a Wilcoxon signed-rank test."
+    # Accuracies are quotients: equal differences may differ in the last bits, and would not count as ties.
+    p = wilcoxon(change.round(12), zero_method="wilcox", correction=True, mode="approx").pvalue
+    return f"{told} (Wilcoxon signed-rank test, two-sided: p = {p:.2g})."
+
+
+def _same_clients(one: Run, other: Run) -> bool:
+    """Whether two runs have the same clients, as their params, sizes and test samples say."""
+    sections = ("download.dataset", "download.idx", "partition.")
+    said = [{name: value for name, value in run.params.items() if name.startswith(sections)} for run in (one, other)]
+    sizes = [
+        run.clients[[c for c in ("client", "samples", "test_samples") if c in run.clients]] for run in (one, other)
+    ]
+    return said[0] == said[1] and sizes[0].equals(sizes[1])
 
 
 def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
@@ -88,7 +121,9 @@ def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
 def worst_clients(run: Run, column: str, most: int = 10) -> list[tuple[str, str, str]]:
     """Client, samples and accuracy of the ``most`` clients that the model serves worst, the worst first."""
     worst = run.clients.dropna(subset=[column]).sort_values([column, "client"]).head(most)
-    triples = zip(worst["client"], worst[column.replace("accuracy", "samples")], worst[column], strict=True)
+    # All but the first are measured on test samples where there are any.
+    samples = "test_samples" if column != "accuracy" and "test_samples" in worst else "samples"
+    triples = zip(worst["client"], worst[samples], worst[column], strict=True)
     return [(str(client), count(samples), fraction(accuracy)) for client, samples, accuracy in triples]
 
 

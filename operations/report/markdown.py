@@ -14,6 +14,7 @@ def render(runs: Sequence[Run]) -> str:
     params = comparison.params(runs)
     if len(runs) > 1:
         params = [row for row in params if not row.is_same]
+    paired = {column: comparison.paired_clients(runs, column) for column in comparison.accuracy_columns(runs)}
     parts = [
         f"## {' and '.join(f'`{name}`' for name in names)}",
         *(f"`{name}`: {_escaped(sentence)}" for name, run in zip(names, runs, strict=True) for sentence in run.stale),
@@ -21,6 +22,7 @@ def render(runs: Sequence[Run]) -> str:
         _table("param", names, params) if params else "None.",
         "### Metrics",
         _table("metric", names, comparison.metrics(runs), with_difference=len(runs) > 1),
+        *(f"`{column}` of metrics/clients.csv: {sentence}" for column, sentence in paired.items() if sentence),
         "### Cost",
         _table("cost", names, comparison.costs(runs), with_difference=len(runs) > 1),
     ]

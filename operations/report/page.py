@@ -39,6 +39,7 @@ class ClientSection:
     charts: list[Chart]
     rows: list[Row]
     worst: list[list[tuple[str, str, str]]]
+    paired: str  # a sentence on two runs client by client; may be empty
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -85,6 +86,8 @@ def legend_names(runs: Sequence[Run]) -> list[str]:
 _ACCURACIES = {
     "accuracy": "on each client's own shard",
     "test_accuracy": "on test samples of each client's own, that it never trained on",
+    "personalised_accuracy": "of the global model after local steps of each client, on its own test samples",
+    "personal_accuracy": "of each client's personal model, on its own samples",
 }
 
 
@@ -136,6 +139,7 @@ def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> C
         ],
         rows=rows,
         worst=[comparison.worst_clients(run, column) for run in runs],
+        paired=comparison.paired_clients(runs, column),
     )
 
 

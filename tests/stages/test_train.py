@@ -114,3 +114,21 @@ def test_what_needs_evaluation_is_refused_without(changes: dict) -> None:
     with pytest.raises(ValueError, match=r"needs rounds with a test accuracy: set 'train.evaluate_every' to 1"):
         train_settings(evaluate_every=0, **changes)
     assert isinstance(train_settings(evaluate_every=1, **changes), Train)
+
+
+def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
+    """Only an algorithm that has them leaves tensors in the file, names it in the summary, and adds columns."""
+    _, summary = trained()
+    assert load_file(train.PERSONAL) == {} and "personal_sha256" not in summary
+    evaluate.main()
+    assert "personal_accuracy" not in pd.read_csv(evaluate.CLIENT_TABLE)
+    _, summary = trained(algorithm="ditto")
+    models = load_file(train.PERSONAL)
+    assert list(models.pop("client_model")) == [0, 1, 2, 3, 4, 5]
+    assert {len(stacked) for stacked in models.values()} == {6}
+    assert summary["personal_sha256"] == hashlib.sha256(train.PERSONAL.read_bytes()).hexdigest()
+    evaluate.main()
+    table = pd.read_csv(evaluate.CLIENT_TABLE)
+    assert table["personal_accuracy"].notna().tolist() == [True, True, False, True, False, True]  # who has test samples
+    kinds = json.loads(evaluate.METRICS.read_text())["personalisation"]
+    assert list(kinds) == ["global", "personal"] and "by_cluster" not in kinds["personal"]

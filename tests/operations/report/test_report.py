@@ -1,14 +1,17 @@
 """The report of one run and of two: the right figures, from every kind of source, and clear refusals."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from operations.report import comparison
+from operations.report.runs import Run
 from tests.operations.report.conftest import report, run
 
 
@@ -174,3 +177,53 @@ def test_params_of_a_training_that_dvc_does_not_know_are_not_shown(
         "stage train is stale (metrics/training.json is not what it made): what is shown is not of its last rec" in said
     )
     assert "| train.rounds |" not in text.read_text() and "| partition.scheme | dirichlet |" in text.read_text()
+
+
+def of_clients(accuracies: np.ndarray, **params: str) -> Run:
+    """A run of which only the clients matter."""
+    table = pd.DataFrame({"client": range(len(accuracies)), "samples": 100, "accuracy": accuracies})
+    empty = pd.DataFrame()
+    return Run("a run", "", {}, params, {}, empty, empty, table, None, None, None)
+
+
+def test_two_runs_are_compared_client_by_client():
+    """W+ and its normal approximation, written out with the corrections for ties and continuity."""
+    rng = np.random.default_rng(8)
+    one = rng.integers(50, 90, 40) / 100
+    other = one + rng.integers(-3, 6, 40) / 100
+    one[7] = np.nan
+    change = np.round(other - one, 12)
+    change = change[~np.isnan(change) & (change != 0)]
+    size = np.abs(change)
+    ranks = np.array([(size < s).sum() + ((size == s).sum() + 1) / 2 for s in size])
+    n, ties = len(size), np.unique(size, return_counts=True)[1]
+    w = min(ranks[change > 0].sum(), ranks[change < 0].sum())
+    deviation = np.sqrt(n * (n + 1) * (2 * n + 1) / 24 - (ties**3 - ties).sum() / 48)
+    z = (abs(w - n * (n + 1) / 4) - 0.5) / deviation
+    p = math.erfc(z / math.sqrt(2))
+    assert comparison.paired_clients([of_clients(one), of_clients(other)], "accuracy") == (
+        f"Of 39 clients, B serves {(change > 0).sum()} better and {(change < 0).sum()} worse than A "
+        f"(Wilcoxon signed-rank test, two-sided: p = {p:.2g})."
+    )
+
+
+def test_few_differing_clients_and_other_clients_are_not_tested():
+    one, other = np.full(20, 0.5), np.full(20, 0.5)
+    assert "0 better and 0 worse than A: fewer than 10 differ" in comparison.paired_clients(
+        [of_clients(one), of_clients(other)], "accuracy"
+    )
+    moved = of_clients(other + 0.1, **{"partition.seed": "2"})
+    assert comparison.paired_clients([of_clients(one, **{"partition.seed": "1"}), moved], "accuracy") == ""
+    assert comparison.paired_clients([of_clients(one), of_clients(other[:19])], "accuracy") == ""
+
+
+def test_the_sentence_is_on_the_page_and_in_the_markdown(project: Path, tmp_path: Path):
+    """Both runs are those of the workspace, so that the clients are the same and none differs."""
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    arguments = ("workspace", "workspace", "--output", str(page), "--markdown", str(text))
+    assert report(project, *arguments)[0] == 0
+    said = "clients, B serves 0 better and 0 worse than A: fewer than 10 differ"
+    assert page.read_text().count(said) == 2  # accuracy and test_accuracy
+    assert "`test_accuracy` of metrics/clients.csv: Of 600 clients, B serves" in text.read_text()
+    assert report(project, "HEAD", "workspace", "--output", str(page))[0] == 0
+    assert "B serves" not in page.read_text()  # they have other partitions

@@ -1,0 +1,116 @@
+"""Personalised models on each client's held-out samples, and how evenly accuracy is spread over the clients."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fedpipe.config.judge import Personalise
+from fedpipe.datasets.shards import Shards
+from fedpipe.lazy import tf
+from fedpipe.networks.dropout import Dropout
+from fedpipe.networks.network import Network, Weights, scale
+
+
+def accuracy_of_own(
+    network: Network, weights_of: Callable[[int], Weights], folder: Path, batch_size: int, what: str = "personal"
+) -> np.ndarray:
+    """Each client's accuracy in ``folder`` under the model ``weights_of(client)``; NaN for one without samples."""
+    shards = Shards.open(folder)
+
+    def accuracy(client: int) -> float:
+        first, end = map(int, shards.offsets[client : client + 2])
+        if first == end:
+            return float("nan")
+        classify, right = network.classifier(weights_of(client)), 0
+        for start in range(first, end, batch_size):
+            images, labels = shards.read(start, min(start + batch_size, end))
+            right += int((classify(images).argmax(axis=1) == labels).sum())
+        return right / (end - first)
+
+    clients = range(len(shards.offsets) - 1)
+    # Threads go to clients; inside an op there is one (fedpipe/pinning.py).
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = tqdm(pool.map(accuracy, clients), what, len(clients), unit="client", disable=None)
+        return np.array(list(found), np.float64)
+
+
+def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Personalise) -> Callable[[int], Weights]:
+    """A function from a client to the global model after local steps on the client's shard in ``folder``.
+
+    Plain SGD from the global weights, w <- w - rate x (mean gradient of a batch), ``epochs`` times over the shard in
+    its order, the last batch as small as it is, without dropout. Source: Yu et al. 2020, "Salvaging Federated Learning
+    by Local Adaptation" (fine-tuning), https://arxiv.org/abs/2002.04758.
+    """
+    shards = Shards.open(folder)
+    size, rate = settings.batch_size, settings.learning_rate
+    specs = [tf.TensorSpec(shape, tf.float32) for shape in network.shapes.values()]
+    samples = [tf.TensorSpec([None, *network.spec.image_shape], tf.uint8), tf.TensorSpec([None], tf.uint8)]
+
+    @tf.function(autograph=False, input_signature=[specs, *samples])
+    def tune(start: Any, images: Any, labels: Any) -> Any:
+        batches = -(-tf.size(labels) // size)
+
+        def step(index: Any, now: list[Any]) -> tuple[Any, list[Any]]:
+            first = (index % batches) * size
+            batch = slice(first, first + size)
+            with tf.GradientTape() as tape:
+                tape.watch(now)
+                logits = network.forward(now, scale(images[batch]), Dropout())
+                loss = tf.reduce_mean(network.losses(tf.cast(labels[batch], tf.int32), logits))
+            return index + 1, [w - rate * g for w, g in zip(now, tape.gradient(loss, now), strict=True)]
+
+        total = batches * settings.epochs
+        return tf.while_loop(lambda index, now: index < total, step, (tf.constant(0), list(start)))[1]
+
+    tensors = [tf.constant(w) for w in weights]
+
+    def weights_of(client: int) -> Weights:
+        images, labels = shards.read(*shards.offsets[client : client + 2])
+        return [w.numpy() for w in tune(tensors, images, labels)]
+
+    return weights_of
+
+
+def spread(accuracies: np.ndarray, clusters: np.ndarray | None = None) -> dict[str, Any]:
+    """How an accuracy is spread over the clients; one without samples (NaN) does not count.
+
+    Mean, worst, the deciles (percentile_10 to percentile_90, linear between clients), the variance (over the clients,
+    divided by their number), Jain's index; with ``clusters`` (int [clients]) also clients, mean and worst of each.
+    """
+    there = ~np.isnan(accuracies)
+    known = accuracies[there]
+    if not len(known):
+        return {}
+    found: dict[str, Any] = {
+        "mean": float(known.mean()),
+        "worst": float(known.min()),
+        **{f"percentile_{10 * n}": float(np.percentile(known, 10 * n)) for n in range(1, 10)},
+        "variance": float(known.var()),
+        "jain": jain_index(known),
+    }
+    if clusters is not None:
+        found["by_cluster"] = {
+            str(number): {
+                "clients": len(mine),
+                "mean": float(mine.mean()),
+                "worst": float(mine.min()),
+            }
+            for number in np.unique(clusters[there])
+            for mine in [accuracies[there & (clusters == number)]]
+        }
+    return found
+
+
+def jain_index(values: np.ndarray) -> float:
+    """Jain's fairness index: J = (sum_k x_k)^2 / (n sum_k x_k^2), 1 if all are equal, 1/n if one has everything.
+
+    1 for zeros only. Source: Jain, Chiu, Hawe 1984, "A Quantitative Measure of Fairness and Discrimination for Resource
+    Allocation in Shared Computer Systems", DEC-TR-301, https://arxiv.org/abs/cs/9809099.
+    """
+    squares = float(np.square(values).sum())
+    return float(values.sum()) ** 2 / (len(values) * squares) if squares else 1.0

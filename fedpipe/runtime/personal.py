@@ -1,0 +1,86 @@
+"""The clients' personal models, made after the last round from the server's state and what clients kept.
+
+An algorithm whose file has ``personal(task, server, client)`` gives each client a model of its own. One whose file also
+has ``cluster(task, server, client)`` has a param ``clusters``, and its server state are the models: a tensor
+[clusters, ...] for each of the weights; ``cluster`` says which of them is the client's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fedpipe.config.train import ALGORITHMS, COMPRESSORS, Train
+from fedpipe.learning.client_work import Kept, optional
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.interface import Nothing, Server
+from fedpipe.learning.process import Layout, Process
+from fedpipe.learning.task import Task
+from fedpipe.networks.network import Weights
+from fedpipe.networks.personal_weights import save_personal
+from fedpipe.runtime.engine import Engine
+from fedpipe.runtime.kept_state import KeptState
+
+
+def model_count(settings: Train, clients: int) -> int:
+    """How many personal models a training ends with."""
+    algorithm = ALGORITHMS.module(settings.algorithm)
+    if hasattr(algorithm, "cluster"):
+        return int(settings.params_of("algorithm").clusters)
+    return clients if hasattr(algorithm, "personal") else 0
+
+
+def personal_models(
+    task: Task, algorithm: ModuleType, process: Process, engine: Engine, reader: ClientReader, kept: KeptState | None
+) -> "ClientModels | None":
+    """The personal models after the engine's last round; None if the algorithm has none."""
+    if not hasattr(algorithm, "personal"):
+        return None
+    last = np.full(task.clients, -1, np.int32) if kept is None else kept.last.copy()
+    return ClientModels(task, algorithm, process.server, engine.state(), reader, last)
+
+
+@dataclass(frozen=True, eq=False)
+class ClientModels:
+    """Personal models that are computed when they are written, one at a time, while what clients kept is there."""
+
+    task: Task
+    algorithm: ModuleType
+    layout: Layout
+    state: list[np.ndarray]  # of the server, flat
+    reader: ClientReader
+    last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
+
+    def write(self, path: Path) -> None:
+        """Writes all of them to ``path`` (networks/personal_weights.py)."""
+        network, clients = self.task.network, self.task.clients
+        count = model_count(self.task.settings, clients)
+        if hasattr(self.algorithm, "cluster"):
+            owners = np.array([int(chosen) for chosen in self._of_clients("cluster")], np.int32)
+            parts = self.layout.pack(self.state).state
+            shared = ([part[number] for part in parts] for number in range(count))
+            save_personal(path, network, owners, shared, count, clusters=True)
+        else:
+            each: Iterator[Weights] = ([w.numpy() for w in weights] for weights in self._of_clients("personal"))
+            save_personal(path, network, np.arange(clients, dtype=np.int32), each, count, clusters=False)
+
+    def _of_clients(self, name: str) -> Iterator[Any]:
+        """What the algorithm's function ``name`` gives for each client in turn."""
+        function = getattr(self.algorithm, name)
+        compressor = COMPRESSORS.module(self.task.settings.compressor)
+
+        @tf.function(autograph=False, input_signature=[self.reader.who, *self.layout.signature])
+        def one(who: Any, *leaves: Any) -> Any:
+            server: Server = self.layout.pack(leaves)
+            inits = [optional(module, "client_init", self.task) for module in (self.algorithm, compressor)]
+            client, _ = self.reader.read(who, server.round, Kept(*inits))
+            kept = inits[0] if client.kept is Nothing else client.kept.algorithm
+            return function(self.task, server, client._replace(kept=kept))
+
+        leaves = [tf.constant(leaf) for leaf in self.state]
+        for who in self.reader.asked(np.arange(self.task.clients), self.last):
+            yield one(tf.constant(who), *leaves)

@@ -1,0 +1,159 @@
+"""How accuracy is spread over clients against plain NumPy, local steps against SGD, and the stage with all of it."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedpipe.config.judge import Personalise
+from fedpipe.datasets.shards import Manifest, read_shard, write_shards
+from fedpipe.errors import PipelineError
+from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned, jain_index, spread
+from fedpipe.networks.personal_weights import save_personal
+from fedpipe.networks.weights import save_weights
+from stages import evaluate as stage
+from tests import ROOT
+from tests.fedpipe.algorithms import reference
+from tests.fedpipe.training import first_weights, model_of, train_settings
+
+Make = Callable[[list[int]], Path]
+SIZES = [30, 25, 0, 13]
+
+
+def test_spread_is_numpys() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.random(31)
+    values[[4, 9]] = np.nan
+    known = np.sort(values[~np.isnan(values)])
+    found = spread(values)
+    for n in range(1, 10):
+        place = n / 10 * (len(known) - 1)
+        low = int(place)
+        expected = known[low] + (place - low) * (known[low + 1] - known[low])
+        assert found[f"percentile_{10 * n}"] == pytest.approx(expected, abs=1e-12)
+    mean = sum(known) / len(known)
+    assert found["mean"] == pytest.approx(mean) and found["worst"] == known[0]
+    assert found["variance"] == pytest.approx(sum((known - mean) ** 2) / len(known))
+    assert found["jain"] == pytest.approx(sum(known) ** 2 / (len(known) * sum(known**2)))
+    assert "by_cluster" not in found
+
+
+def test_jain_of_equal_shares_and_of_one_who_has_all() -> None:
+    assert jain_index(np.full(7, 0.3)) == pytest.approx(1)
+    assert jain_index(np.array([0.0, 0.0, 0.8, 0.0])) == pytest.approx(1 / 4)
+    assert jain_index(np.zeros(3)) == 1
+
+
+def test_clusters_have_figures_of_their_own() -> None:
+    found = spread(np.array([0.5, 0.9, np.nan, 0.7]), np.array([1, 0, 2, 1]))["by_cluster"]
+    assert found == {
+        "0": {"clients": 1, "mean": 0.9, "worst": 0.9},
+        "1": {"clients": 2, "mean": pytest.approx(0.6), "worst": 0.5},
+    }
+
+
+def test_local_steps_are_sgd(make_shards: Make) -> None:
+    settings = train_settings(**reference.TRAINING)  # 2 epochs at rate 0.1 in batches of 10
+    shards, weights, model = make_shards(SIZES), first_weights(settings), model_of(settings)
+    weights_of = fine_tuned(model, weights, shards, Personalise(epochs=2, learning_rate=0.1, batch_size=10))
+    right = []
+    for client, size in enumerate(SIZES):
+        samples = reference.samples_of(shards, client)
+        expected = reference.moved(weights, reference.sgd(weights, samples, settings)[0]) if size else weights
+        reference.assert_close(weights_of(client), expected)
+        logits = samples.x @ expected[0] + expected[1]
+        right.append((logits.argmax(axis=1) == samples.y).mean() if size else np.nan)
+    np.testing.assert_array_equal(accuracy_of_own(model, weights_of, shards, 7), right)
+
+
+@pytest.fixture
+def project(make_shards: Make, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose four clients have no test samples, with the weights of a training without personal models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDPIPE_TRACKING", "off")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(make_shards(SIZES), stage.CLIENTS)
+    stage.RAW.symlink_to(raw)
+    settings = train_settings(**reference.TRAINING)
+    save_weights(stage.WEIGHTS, model_of(settings), first_weights(settings))
+    stage.TRAINING.parent.mkdir()
+    write_tests(stage.CLIENT_TESTS, [])
+    trained()
+    return tmp_path
+
+
+def write_tests(folder: Path, members: list[np.ndarray]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    images, labels = read_shard(stage.CLIENTS, 0)
+    write_shards(folder, "mnist", images, labels, members, 10, clients_digest=Manifest.read(stage.CLIENTS).digest)
+
+
+def trained(**more: str) -> None:
+    named = {"weights_sha256": hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()} | more
+    stage.TRAINING.write_text(json.dumps(named))
+
+
+def set_params(folder: Path, *changes: tuple[str, str]) -> None:
+    text = (folder / "params.yaml").read_text()
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (folder / "params.yaml").write_text(text)
+
+
+EPOCHS = ("    epochs: 0 # 0: off", "    epochs: 30 # 0: off")
+TESTS = ("client_test: none", "client_test: fraction")
+
+
+def test_without_personal_models_nothing_is_added(project: Path) -> None:
+    stage.main()
+    assert list(pd.read_csv(stage.CLIENT_TABLE)) == ["client", "samples", "accuracy"]
+    assert "personalisation" not in json.loads(stage.METRICS.read_text())
+
+
+def test_stage_reports_every_kind_of_model(project: Path) -> None:
+    write_tests(stage.CLIENT_TESTS, [np.arange(6), np.arange(6, 10), np.arange(0), np.arange(10, 15)])
+    set_params(project, EPOCHS, TESTS)
+    settings = train_settings(**reference.TRAINING)
+    model = model_of(settings)
+    models = [model.first_weights(np.random.default_rng(seed)) for seed in (1, 2)]
+    save_personal(stage.PERSONAL, model, np.array([1, 0, 0, 1]), models, 2, clusters=True)
+    trained(personal_sha256=hashlib.sha256(stage.PERSONAL.read_bytes()).hexdigest())
+    stage.main()
+    table = pd.read_csv(stage.CLIENT_TABLE)
+    assert list(table)[3:] == ["test_samples", "test_accuracy", "personalised_accuracy", "personal_accuracy", "cluster"]
+    assert list(table["cluster"]) == [1, 0, 0, 1]
+    for client, number in enumerate([1, 0, 0, 1]):
+        samples = reference.samples_of(stage.CLIENT_TESTS, client)
+        predicted = (samples.x @ models[number][0] + models[number][1]).argmax(axis=1)
+        expected = (predicted == samples.y).mean() if len(samples.y) else np.nan
+        np.testing.assert_equal(table["personal_accuracy"][client], expected)
+    kinds = json.loads(stage.METRICS.read_text())["personalisation"]
+    assert list(kinds) == ["global", "personalised", "personal"]
+    assert kinds["global"]["mean"] == table["test_accuracy"].mean()
+    assert kinds["personal"]["by_cluster"]["1"]["mean"] == table["personal_accuracy"][[0, 3]].mean()
+    assert table["personalised_accuracy"][0] > 0.6 > table["test_accuracy"][0]  # it trained on these very samples
+
+
+def test_personal_models_of_another_training(project: Path) -> None:
+    trained(personal_sha256="ab" * 32)
+    with pytest.raises(PipelineError, match=r"models/personal\.safetensors is missing: run `dvc repro`"):
+        stage.main()
+    stage.PERSONAL.write_bytes(b"others")
+    with pytest.raises(PipelineError, match="does not hold the personal models"):
+        stage.main()
+
+
+def test_local_steps_need_test_samples(project: Path) -> None:
+    set_params(project, EPOCHS)
+    with pytest.raises(PipelineError, match=r"'evaluate\.personalise\.epochs' is 30, which needs test samples"):
+        stage.main()
+    set_params(project, TESTS)
+    with pytest.raises(PipelineError, match="is 30, but data/client_tests holds no samples: set it to 0"):
+        stage.main()

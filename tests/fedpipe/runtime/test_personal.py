@@ -1,0 +1,90 @@
+"""Personal models after whole trainings: they are those that the clients kept, and their clusters' models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from safetensors.numpy import load_file
+
+from fedpipe.datasets.shards import Manifest
+from fedpipe.evaluation.personal import accuracy_of_own, spread
+from fedpipe.networks.personal_weights import PersonalModels, save_none
+from fedpipe.runtime.personal import model_count
+from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.worker import Worker
+from tests.fedpipe.algorithms import reference
+from tests.fedpipe.algorithms.reference import SIZES, TRAINING
+from tests.fedpipe.training import first_weights, model_of, train_settings
+
+Make = Callable[[list[int]], Path]
+
+
+def trained(worker: Worker, shards: Path, folder: Path, **changes: Any) -> Trained:
+    settings = train_settings(**TRAINING | {"evaluate_every": 0, "rounds": 3, "clients_per_round": 2} | changes)
+    manifest, first = Manifest.read(shards), first_weights(settings)
+    return train(model_of(settings), settings, manifest, first, shards, worker, lambda *_: None, folder=folder)
+
+
+@pytest.mark.parametrize("compressor", ["no_compression", "top_k"])
+def test_ditto_end_to_end(worker: Worker, make_shards: Make, tmp_path: Path, compressor: str) -> None:
+    """Clients that took part have what their files say (with top_k, more is in them); the others the global model."""
+    shards, path = make_shards(SIZES), tmp_path / "personal.safetensors"
+    ended = trained(worker, shards, tmp_path, algorithm="ditto", compressor=compressor)
+    assert ended.personal is not None
+    ended.personal.write(path)
+    first = path.read_bytes()
+    ended.personal.write(path)
+    assert path.read_bytes() == first
+    stacked = load_file(path)
+    np.testing.assert_array_equal(stacked.pop("client_model"), np.arange(len(SIZES), dtype=np.int32))
+    last = {int(file.name.split(".")[0]): file for file in (tmp_path / "clients").iterdir()}
+    assert 2 <= len(last) < len(SIZES)
+    for client in range(len(SIZES)):
+        flat = np.concatenate([stacked[name][client].ravel() for name in ended.personal.task.network.shapes])
+        if client in last:
+            kept = tf.io.parse_tensor(last[client].read_bytes(), tf.float32).numpy()
+            np.testing.assert_array_equal(flat, kept[1 : 1 + len(flat)])
+        else:
+            np.testing.assert_array_equal(flat, np.concatenate([w.ravel() for w in ended.weights]))
+    model = ended.personal.task.network
+    found = PersonalModels.open(path, model, len(SIZES))
+    assert found is not None and not found.clusters
+    accuracies = accuracy_of_own(model, found.of, shards, 8)
+    for client, size in enumerate(SIZES):
+        samples, (kernel, bias) = reference.samples_of(shards, client), found.of(client)
+        expected = ((samples.x @ kernel + bias).argmax(axis=1) == samples.y).mean() if size else np.nan
+        np.testing.assert_equal(accuracies[client], expected)
+    assert 0 < spread(accuracies)["jain"] <= 1
+
+
+def test_clusters_share_their_models(worker: Worker, make_shards: Make, tmp_path: Path) -> None:
+    shards, path = make_shards(SIZES), tmp_path / "personal.safetensors"
+    ended = trained(worker, shards, tmp_path, algorithm="ifca", ifca={"clusters": 3}, client_weighting="examples")
+    assert ended.personal is not None
+    ended.personal.write(path)
+    model = ended.personal.task.network
+    found, stacked = PersonalModels.open(path, model, len(SIZES)), load_file(path)
+    assert found is not None and found.clusters
+    models = [[stacked[name][number] for name in model.shapes] for number in range(3)]
+    for client, size in enumerate(SIZES):
+        if size:
+            samples = reference.samples_of(shards, client)
+            losses = [reference.losses_and_gradient(weights, samples)[0].mean() for weights in models]
+            assert found.client_model[client] == np.argmin(losses)
+    assert any(all(map(np.array_equal, weights, ended.weights)) for weights in models)
+
+
+def test_others_have_none(worker: Worker, make_shards: Make, tmp_path: Path) -> None:
+    ended = trained(worker, make_shards(SIZES), tmp_path, rounds=1)
+    assert ended.personal is None
+    path, model = tmp_path / "personal.safetensors", model_of(train_settings(**TRAINING))
+    save_none(path, model)
+    assert PersonalModels.open(path, model, len(SIZES)) is None
+
+
+def test_counts_for_the_reservation() -> None:
+    counts = {name: model_count(train_settings(algorithm=name), 7) for name in ("fed_avg", "ditto", "fed_rep", "ifca")}
+    assert counts == {"fed_avg": 0, "ditto": 7, "fed_rep": 7, "ifca": 2}
