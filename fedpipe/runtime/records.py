@@ -1,5 +1,6 @@
 """What a round leaves behind: a record, a row of metrics/rounds.csv, a line of the log."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from fedpipe.atomic import atomic_file
 from fedpipe.errors import PipelineError
 from fedpipe.figures import picture
 
-_KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite"}
+_KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
+_LOSS_BYTES = 4  # of the number that a client sends that is measured
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,13 @@ class RoundRecord:
 
     Loss and accuracy are means over the examples as the clients trained on them, each with its client's weights
     before that step. Bytes are those of what is sent down to and back up from each client of the cohort. The figures on
-    test samples are those of the global model after the round, in rounds that are evaluated.
+    test samples are those of the global model after the round, in rounds that are evaluated. A round without a
+    training example has no mean of anything: None.
     """
 
     round: int
-    loss: float
-    accuracy: float
+    loss: float | None
+    accuracy: float | None
     clients: int
     non_finite: int
     examples: int
@@ -34,7 +37,7 @@ class RoundRecord:
     bytes_up: int
     test_loss: float | None = None
     test_accuracy: float | None = None
-    others: dict[str, float] = field(default_factory=dict)  # further columns: what else was measured, by name
+    others: dict[str, float | None] = field(default_factory=dict)  # further columns: what else was measured, by name
 
     @staticmethod
     def of(
@@ -44,16 +47,23 @@ class RoundRecord:
         bytes_down: int,
         bytes_up: int,
         test: Mapping[str, float],
+        counts: Mapping[str, float] | None = None,
+        may_be_empty: bool = False,
     ) -> "RoundRecord":
         """Makes the record from the clients' summed measurements.
 
         Args:
           round_number: 1 for the first.
           cohort: How many clients were asked.
-          sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients.
+          sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients; with a
+            compressor, compressed_bytes too.
           bytes_down: What is sent to one client.
-          bytes_up: What one client sends.
+          bytes_up: What one client sends, without a compressed update.
           test: Figures of the global model on test samples, by column; empty in a round without evaluation.
+          counts: Further columns, such as how many attackers were asked. ``asked`` counts those that got the model, if
+            they are more than the cohort; ``measured`` those that got it to send a loss.
+          may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody
+            always is.
 
         Raises:
           PipelineError: No client contributed, so there is no model to go on with.
@@ -65,23 +75,36 @@ class RoundRecord:
                 "bound); lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in "
                 "params.yaml"
             )
-        if not seen:
+        if not seen and cohort and not may_be_empty:
+            if int(sums["examples"]):
+                raise PipelineError(
+                    f"round {round_number}: none of its {cohort} clients has a whole batch, and 'train.last_batch' "
+                    "drops smaller ones; set it to keep, or lower 'train.batch_size' in params.yaml"
+                )
             raise PipelineError(
                 f"round {round_number}: none of its {cohort} clients has a sample; raise 'train.clients_per_round' or "
                 "the min_size of the partition's scheme in params.yaml"
             )
+
+        measured = int((counts or {}).get("measured", 0))
+        reached = max(int((counts or {}).get("asked", cohort)), measured)
+
+        def mean(total: float) -> float | None:
+            return total / seen if seen else None
+
         return RoundRecord(
             round=round_number,
-            loss=float(sums["loss"]) / seen,
-            accuracy=int(sums["correct"]) / seen,
+            loss=mean(float(sums["loss"])),
+            accuracy=mean(int(sums["correct"])),
             clients=int(sums["clients"]),
             non_finite=non_finite,
             examples=int(sums["examples"]),
-            bytes_down=cohort * bytes_down,
-            bytes_up=cohort * bytes_up,
+            bytes_down=reached * bytes_down,
+            bytes_up=cohort * bytes_up + int(sums.get("compressed_bytes", 0)) + _LOSS_BYTES * measured,
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
-            others={name: float(sums[name]) / seen for name in sorted(set(sums) - _KNOWN)}
+            others=dict(counts or {})
+            | {name: mean(float(sums[name])) for name in sorted(set(sums) - _KNOWN)}
             | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
         )
 
@@ -93,11 +116,12 @@ class RoundRecord:
     def line(self, rounds: int, seconds: float) -> str:
         """One line for a person."""
         tested = "" if self.test_accuracy is None else f"test accuracy {self.test_accuracy:.4f}, "
-        left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
-        return (
-            f"round {self.round}/{rounds}: loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, "
-            f"{tested}{self.clients} clients{left_out}, {seconds:.2f} s"
+        trained = (
+            "no training example, " if self.loss is None else f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, "
         )
+        spent = f", epsilon {self.others['epsilon']:.3g}" if "epsilon" in self.others else ""
+        left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
+        return f"round {self.round}/{rounds}: {trained}{tested}{self.clients} clients{left_out}{spent}, {seconds:.2f} s"
 
 
 def write_table(records: Sequence[RoundRecord], path: Path) -> None:
@@ -107,12 +131,15 @@ def write_table(records: Sequence[RoundRecord], path: Path) -> None:
 
 
 def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
-    """Draws loss and accuracy over the rounds to ``path``."""
+    """Draws loss and accuracy over the rounds to ``path``; and epsilon, if the training has one."""
     rounds = [record.round for record in records]
-    with picture(path, 9, 3.6) as figure:
-        loss, accuracy = figure.subplots(1, 2)
-        loss.plot(rounds, [record.loss for record in records], "o-", color="C3", markersize=3, label="training")
-        accuracy.plot(rounds, [record.accuracy for record in records], "o-", color="C0", markersize=3, label="training")
+    private = "epsilon" in records[0].others
+    with picture(path, 13 if private else 9, 3.6) as figure:
+        loss, accuracy, *more = figure.subplots(1, 3 if private else 2)
+        losses = [math.nan if record.loss is None else record.loss for record in records]
+        accuracies = [math.nan if record.accuracy is None else record.accuracy for record in records]
+        loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="training")
+        accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="training")
         tested = [record for record in records if record.test_accuracy is not None]
         if tested:
             at = [record.round for record in tested]
@@ -122,7 +149,10 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
             accuracy.legend(loc="lower right")
         loss.set(ylabel="loss", ylim=(0, None))
         accuracy.set(ylabel="accuracy", ylim=(0, 1))
-        for axes in (loss, accuracy):
+        for axes in more:
+            axes.plot(rounds, [record.others["epsilon"] for record in records], "-", color="C2")
+            axes.set(ylabel="epsilon spent", ylim=(0, None))
+        for axes in (loss, accuracy, *more):
             axes.set(xlabel="round")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.suptitle(title)

@@ -19,6 +19,7 @@ from fedpipe.learning.process import build_process
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
+from fedpipe.runtime.client_losses import client_losses
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
@@ -90,16 +91,20 @@ def train(
     with (
         reporting(folder / "rounds.log", settings.rounds, len(so_far.records)) as report,
         Engine(process, worker, size, phases) as engine,
+        client_losses(task, shards, worker, engine) as losses,
         _saved_when_stopped(engine, so_far, checkpoints, kept) as save,
     ):
         if resumed is not None:
             engine.restore(resumed.state)
         while len(so_far.records) < settings.rounds and not _reached(settings, so_far.records):
             start, number = time.perf_counter(), len(so_far.records) + 1
-            asked = cohort(settings, sizes, number)
+            asked = cohort(settings, sizes, number, losses)
             clients = asked.clients
             who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work)
-            measured = engine.run_round(who, partial(report.clients, number, len(clients)))
+            if settings.availability.decides_who and not len(clients):
+                measured = engine.skip_round()
+            else:
+                measured = engine.run_round(who, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == settings.rounds):
@@ -108,7 +113,8 @@ def train(
                     figures = evaluate(weights)
                 if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
                     best = (figures["test_accuracy"], number, weights)
-            record = RoundRecord.of(number, len(clients), measured, process.bytes_down, process.bytes_up, figures)
+            sizes_sent = process.bytes_down, process.bytes_up
+            record = RoundRecord.of(number, len(clients), measured, *sizes_sent, figures, asked.counts)
             seconds = time.perf_counter() - start
             with held():
                 so_far.add(record, seconds, best)
