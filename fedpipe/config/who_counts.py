@@ -14,11 +14,11 @@ def check(settings: Any, cohort: Any, aggregator: Any) -> None:
     Raises:
       ValueError: Parts make no sense together; the message names the keys and the remedy.
     """
-    _report_goal(settings, cohort)
+    _report_goal(settings, cohort, aggregator)
     _privacy(settings, cohort, aggregator)
 
 
-def _report_goal(settings: Any, cohort: Any) -> None:
+def _report_goal(settings: Any, cohort: Any, aggregator: Any) -> None:
     goal = settings.availability.report_goal
     if goal is None:
         return
@@ -32,6 +32,12 @@ def _report_goal(settings: Any, cohort: Any) -> None:
         raise ValueError(
             f"'train.availability.report_goal' is {goal}, and 'train.clients_per_round' asks {asked}: ask more clients "
             "than the goal, so that a slow one can be left out"
+        )
+    smallest = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 0
+    if goal < smallest:
+        raise ValueError(
+            f"'train.availability.report_goal' is {goal}, and 'train.aggregator' {settings.aggregator} needs the "
+            f"updates of {smallest} clients: raise the goal to {smallest} or more"
         )
 
 

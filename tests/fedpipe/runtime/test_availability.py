@@ -161,9 +161,9 @@ def test_a_training_with_all_of_it_goes_on_to_the_same_bits(
 def test_a_round_without_anybody_keeps_the_weights_and_says_so(
     worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path
 ) -> None:
-    shards = make_shards([8, 8])
-    gone = {"dropout_before": 0.5}
-    empty = [t for t in range(1, 9) if not len(asked(t, np.array([8, 8]), **gone).clients)]
+    shards = make_shards([8, 8, 8])
+    gone = {"dropout_before": 0.6}
+    empty = [t for t in range(1, 9) if not len(asked(t, np.full(3, 8), **gone).clients)]
     assert empty and empty[0] > 1, "another seed: the first round is to train"
     runs = [
         training(worker, shards, tmp_path / str(rounds), rounds=rounds, availability=gone)
