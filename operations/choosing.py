@@ -65,13 +65,11 @@ class Job:
 
     def content(self, params: dict[str, Any], chosen: dict[str, str], base: dict[str, Any]) -> dict[str, Any]:
         """Section train with what is ``chosen``, by key."""
-        found = params | base
-        for key, name in chosen.items():
-            if key == AVAILABILITY:
-                found[key] = self.availability()[name]
-                continue
-            found[key] = name
-            found[name] = dict(params.get(name) or {})
+        unused = {name for registry in Train.CHOICES.values() for name in registry.names}
+        found = {key: value for key, value in params.items() if key not in unused} | base
+        found |= {key: self.availability()[name] if key == AVAILABILITY else name for key, name in chosen.items()}
+        for key in Train.CHOICES:  # sections that are not used only cost time
+            found[found[key]] = dict(params.get(found[key]) or {})
         if found["cohort"] == "fixed":
             found["fixed"] = {"ids": list(range(self.asked))}
         found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
@@ -128,6 +126,19 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
     return lines
 
 
+def _told(reasons: dict[tuple[str, str], str]) -> list[str]:
+    """The reasons, those that differ in the names of the choices only together."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for (name, its), why in reasons.items():
+        alike.setdefault(why.replace(name, "").replace(its, ""), []).append((name, its))
+    lines = []
+    for pairs in alike.values():
+        names, others = (", ".join(f"`{each}`" for each in dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+        example = "" if len(pairs) == 1 else f" (here `{pairs[0][0]}` with `{pairs[0][1]}`)"
+        lines.append(f"- {names} with {others}{example}: {reasons[pairs[0]]}.")
+    return lines
+
+
 def page(params: dict[str, Any]) -> str:
     """The text of docs/choosing.md for section train ``params``."""
     job = Job()
@@ -146,7 +157,7 @@ def page(params: dict[str, Any]) -> str:
             cells = ["**no**" if (name, its) in reasons else "yes" for its in columns]
             lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
         lines.append("")
-        lines += [f"- `{name}`, `{its}`: {why}." for (name, its), why in reasons.items()]
+        lines += _told(reasons)
     return "\n".join(lines) + "\n"
 
 
