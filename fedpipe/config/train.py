@@ -4,6 +4,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from fedpipe.config import who_counts
+from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
 from fedpipe.config.registry import Registry
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
@@ -114,6 +116,7 @@ class Train(ChoosingSection):
     metrics: list[chosen_from(METRICS)]  # type: ignore[valid-type]
     rounds: Count
     clients_per_round: Literal["all"] | Count
+    availability: Availability = Availability()
     local_epochs: Annotated[int, Field(ge=1, le=10**4)]
     batch_size: Count
     shuffle: bool
@@ -155,6 +158,7 @@ class Train(ChoosingSection):
             check: Any = getattr(registry.module(getattr(self, key)), "check", None)
             if check is not None:
                 check(self)
+        who_counts.check(self, COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator))
         return self
 
     @property

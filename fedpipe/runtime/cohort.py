@@ -1,5 +1,9 @@
-"""Who takes part in a round: a function of (seed, round), so that a resumed run asks the same clients."""
+"""Who takes part in a round: a function of (seed, round), so that a resumed run asks the same clients.
 
+Only a cohort with ``NEEDS_LOSSES`` also depends on the weights before the round, which a checkpoint gives back.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,8 +11,10 @@ import numpy as np
 from fedpipe.config.train import COHORTS, Train
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
+from fedpipe.runtime.availability import WHOLE, RoundAvailability
 
-WHOLE = 1000  # thousandths: all of a client's local steps
+# (ids) -> the mean loss of each of these clients under the weights before the round, float32
+Losses = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Cohort:
 
     clients: np.ndarray  # int32 [n], ids, ascending
     work: np.ndarray  # int32 [n]: how much of its local steps each takes, in thousandths
-    counts: dict[str, int] = field(default_factory=dict)  # further columns of the round's record
+    counts: dict[str, float] = field(default_factory=dict)  # further columns of the round's record
 
 
 def check(settings: Train, clients: int) -> None:
@@ -27,19 +33,49 @@ def check(settings: Train, clients: int) -> None:
             f"params.yaml: 'train.clients_per_round' is {settings.clients_per_round}, but there are {clients} clients; "
             f"give a number up to {clients}, or all"
         )
+    goal = settings.availability.report_goal
+    if goal is not None and goal >= clients:
+        raise PipelineError(
+            f"params.yaml: 'train.availability.report_goal' is {goal}, but there are {clients} clients; give a number "
+            f"below {clients}, so that a slow client can be left out"
+        )
+    check_clients = getattr(COHORTS.module(settings.cohort), "check_clients", None)
+    if check_clients is not None:
+        check_clients(settings, clients)
 
 
-def cohort(settings: Train, sizes: np.ndarray, round_number: int) -> Cohort:
+def needs_losses(settings: Train) -> bool:
+    """Whether the cohort's file asks for the clients' losses."""
+    return bool(getattr(COHORTS.module(settings.cohort), "NEEDS_LOSSES", False))
+
+
+def cohort(settings: Train, sizes: np.ndarray, round_number: int, losses: Losses | None = None) -> Cohort:
     """The cohort of a round (1, 2, ...).
 
     Args:
       settings: Section train of params.yaml.
       sizes: int64 [clients], the number of samples of every client.
       round_number: 1 for the first.
+      losses: Measures clients, for a cohort that needs it.
     """
     draw = COHORTS.function(settings.cohort, "draw")
-    chosen = np.asarray(draw(settings, np.arange(len(sizes)), sizes, round_number), np.int32)
-    counts = {}
+    there = RoundAvailability(settings, sizes, round_number) if settings.availability.is_on else None
+    available = np.arange(len(sizes)) if there is None else there.available
+    counts: dict[str, float] = {}
+    if losses is None or not needs_losses(settings):
+        drawn = draw(settings, available, sizes, round_number)
+    else:
+        counts["measured"] = 0
+
+        def counted(clients: np.ndarray) -> np.ndarray:
+            counts["measured"] += len(clients)
+            return losses(clients)
+
+        drawn = draw(settings, available, sizes, round_number, counted)
+    chosen = np.asarray(drawn, np.int32)
+    work = np.full(len(chosen), WHOLE, np.int32)
+    if there is not None:
+        chosen, work, counts = there.finish(chosen, counts)
     if settings.attack != "no_attack":
         counts["attackers"] = int(attackers(settings, len(sizes))[chosen].sum())
-    return Cohort(chosen, np.full(len(chosen), WHOLE, np.int32), counts)
+    return Cohort(chosen, work, counts)

@@ -94,6 +94,16 @@ class Engine:
         self._phases.split_clients(found)
         return found
 
+    def skip_round(self) -> dict[str, Any]:
+        """A round in which nobody takes part: the state stays as it is, but for the round's number, its last leaf."""
+        *leaves, number = self.state()
+        state = self._value((*leaves, number + np.int32(1)))
+        with held():
+            self._before, self._state, self.rounds = self._state, state, self.rounds + 1
+        found: dict[str, Any] = dict.fromkeys(self._process.measurements, 0)
+        self._phases.split_clients(found)
+        return found
+
     def weights(self) -> list[np.ndarray]:
         """The global model's weights, float32 arrays in the model's order."""
         return list(self._server.fetch(self._server.call(self._get_weights, self._state)))
@@ -109,8 +119,7 @@ class Engine:
 
     def restore(self, state: Sequence[np.ndarray]) -> None:
         """Goes on from what `state` gave."""
-        self._state = self._server.value(tuple(state), tff.FederatedType(self._process.server.type, tff.SERVER))
-        self._before = self._state
+        self._state = self._before = self._value(tuple(state))
 
     def close(self) -> None:
         """Lets go of everything on the worker; call it before the worker ends, or after."""
@@ -123,6 +132,10 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _value(self, state: tuple[np.ndarray, ...]) -> Any:
+        """``state`` on the worker."""
+        return self._server.value(state, tff.FederatedType(self._process.server.type, tff.SERVER))
 
     def _sum(self, number: int, state: Any, clients: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator of pass ``number`` over all ``clients``, as a value of the executor that has the state."""

@@ -14,6 +14,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.figures import picture
 
 _KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
+_LOSS_BYTES = 4  # of the number that a client sends that is measured
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class RoundRecord:
         bytes_down: int,
         bytes_up: int,
         test: Mapping[str, float],
-        counts: Mapping[str, int] | None = None,
+        counts: Mapping[str, float] | None = None,
         may_be_empty: bool = False,
     ) -> "RoundRecord":
         """Makes the record from the clients' summed measurements.
@@ -59,7 +60,8 @@ class RoundRecord:
           bytes_down: What is sent to one client.
           bytes_up: What one client sends, without a compressed update.
           test: Figures of the global model on test samples, by column; empty in a round without evaluation.
-          counts: Further columns, such as how many attackers were asked.
+          counts: Further columns, such as how many attackers were asked. ``asked`` counts those that got the model, if
+            they are more than the cohort; ``measured`` those that got it to send a loss.
           may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody
             always is.
 
@@ -84,6 +86,9 @@ class RoundRecord:
                 "the min_size of the partition's scheme in params.yaml"
             )
 
+        measured = int((counts or {}).get("measured", 0))
+        reached = max(int((counts or {}).get("asked", cohort)), measured)
+
         def mean(total: float) -> float | None:
             return total / seen if seen else None
 
@@ -94,8 +99,8 @@ class RoundRecord:
             clients=int(sums["clients"]),
             non_finite=non_finite,
             examples=int(sums["examples"]),
-            bytes_down=cohort * bytes_down,
-            bytes_up=cohort * bytes_up + int(sums.get("compressed_bytes", 0)),
+            bytes_down=reached * bytes_down,
+            bytes_up=cohort * bytes_up + int(sums.get("compressed_bytes", 0)) + _LOSS_BYTES * measured,
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
             others=dict(counts or {})

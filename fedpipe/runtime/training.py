@@ -24,6 +24,7 @@ from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime import collecting
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.chunks import Elsewhere, WorkersLostError
+from fedpipe.runtime.client_losses import client_losses
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
@@ -117,16 +118,20 @@ def train(
     with (
         reporting(folder / "rounds.log", rounds, len(so_far.records)) as report,
         Engine(process, worker, size, elsewhere, phases) as engine,
+        client_losses(task, shards, worker, engine) as losses,
         _saved_when_stopped(engine, so_far, checkpoints, kept) as save,
     ):
         if resumed is not None:
             engine.restore(resumed.state)
         while len(so_far.records) < rounds and not _reached(settings, so_far.records):
             start, number = time.perf_counter(), len(so_far.records) + 1
-            asked = cohort(drawing, sizes, number)
+            asked = cohort(drawing, sizes, number, losses)
             clients = asked.clients
             who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work)
-            measured = engine.run_round(who, partial(report.clients, number, len(clients)))
+            if settings.availability.decides_who and not len(clients):
+                measured = engine.skip_round()
+            else:
+                measured = engine.run_round(who, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == rounds):

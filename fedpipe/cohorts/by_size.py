@@ -1,0 +1,45 @@
+"""``train.clients_per_round`` clients, one after the other without replacement, the larger ones more often.
+
+    P(next is k) = n_k / sum of n_j over the clients j that are left
+
+A client without samples is never drawn. Since large clients come more often, `train.client_weighting` uniform gives
+each sample about the same say; with examples, large clients count twice.
+
+Source: Li et al. 2020, "On the Convergence of FedAvg on Non-IID Data", section 3.3 (there with replacement),
+https://arxiv.org/abs/1907.02189.
+"""
+
+import numpy as np
+
+from fedpipe.config.train import Train
+from fedpipe.seeds import Purpose, generator
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError if all clients are asked, so that there is nothing to draw."""
+    if settings.clients_per_round == "all":
+        raise ValueError(
+            "'train.cohort' by_size draws some of the clients: set 'train.clients_per_round' to a number, or "
+            "'train.cohort' to uniform"
+        )
+
+
+def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:
+    """The clients of a round.
+
+    Args:
+      settings: Section train of params.yaml.
+      available: Ids of the clients that can be asked, ascending.
+      sizes: int64 [clients], the number of samples of every client.
+      round_number: 1 for the first.
+
+    Returns:
+      Ids in ascending order; all available ones with samples if there are no more than are asked for.
+    """
+    able = available[sizes[available] > 0]
+    asked = int(settings.clients_per_round)
+    if asked >= len(able):
+        return able
+    rng = generator(settings.seed, Purpose.COHORT, round_number)
+    shares = sizes[able] / sizes[able].sum()
+    return np.sort(rng.choice(able, asked, replace=False, p=shares))

@@ -1,0 +1,60 @@
+"""The same given clients in every round, such as the hospitals of a study among all that have data."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from fedpipe.config.section import Section
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+
+
+class Params(Section):
+    """``ids``: the clients, counted from 0."""
+
+    ids: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+
+    def check_chosen(self) -> None:
+        """Raises ValueError if there are no ids, or one comes twice."""
+        if not self.ids:
+            raise ValueError("'ids' is empty: list the clients of each round")
+        twice = sorted({each for each in self.ids if self.ids.count(each) > 1})
+        if twice:
+            raise ValueError(f"'ids' has {twice[0]} more than once: list each client once")
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError for a number of clients besides the ids, and for a goal that leaves nobody out."""
+    if settings.clients_per_round != "all":
+        raise ValueError(
+            "'train.cohort' fixed asks the clients of 'train.fixed.ids': set 'train.clients_per_round' to all"
+        )
+    goal, asked = settings.availability.report_goal, len(settings.params_of("cohort").ids)
+    if goal is not None and goal >= asked:
+        raise ValueError(
+            f"'train.availability.report_goal' is {goal}, and 'train.fixed.ids' asks {asked} clients: ask more clients "
+            "than the goal, so that a slow one can be left out"
+        )
+
+
+def check_clients(settings: Train, clients: int) -> None:
+    """Raises PipelineError for an id that no client has."""
+    highest = max(settings.params_of("cohort").ids)
+    if highest >= clients:
+        raise PipelineError(
+            f"params.yaml: 'train.fixed.ids' has {highest}, but there are {clients} clients; give ids from 0 to "
+            f"{clients - 1}"
+        )
+
+
+def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:
+    """The clients of a round: ids in ascending order.
+
+    Args:
+      settings: Section train of params.yaml.
+      available: Ids of the clients that can be asked, ascending.
+      sizes: int64 [clients], the number of samples of every client.
+      round_number: 1 for the first.
+    """
+    return available[np.isin(available, settings.params_of("cohort").ids)]

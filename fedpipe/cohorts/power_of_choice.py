@@ -1,0 +1,66 @@
+"""Of some candidates, the clients whose loss under the current weights is highest.
+
+    d candidates, one after the other without replacement, P(next is k) = n_k / sum of n_j over those that are left;
+    of these the m = `train.clients_per_round` with the highest mean loss over their samples, ties by id
+
+More candidates speed training up and bias it towards clients that are hard; d = m is the cohort by_size. The candidates
+get the model and send a number each: one pass more over their samples, without training.
+
+Source: Cho et al. 2022, "Towards Understanding Biased Client Selection in Federated Learning", section 4,
+https://proceedings.mlr.press/v151/jee-cho22a.html.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fedpipe.config.section import Count, Section
+from fedpipe.config.train import Train
+from fedpipe.seeds import Purpose, generator
+
+NEEDS_LOSSES = True  # the runtime measures clients
+
+
+class Params(Section):
+    """``candidates``: d, how many clients are measured."""
+
+    candidates: Count = 20
+
+
+def check(settings: Train) -> None:
+    """Raises ValueError if there is nothing to choose."""
+    candidates, asked = settings.params_of("cohort").candidates, settings.clients_per_round
+    if asked == "all" or candidates < asked:
+        raise ValueError(
+            f"'train.cohort' power_of_choice chooses among 'train.power_of_choice.candidates' ({candidates}): set "
+            f"'train.clients_per_round' to a number up to {candidates}"
+        )
+
+
+def draw(
+    settings: Train,
+    available: np.ndarray,
+    sizes: np.ndarray,
+    round_number: int,
+    losses: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """The clients of a round.
+
+    Args:
+      settings: Section train of params.yaml.
+      available: Ids of the clients that can be asked, ascending.
+      sizes: int64 [clients], the number of samples of every client.
+      round_number: 1 for the first.
+      losses: Measures clients: their mean losses under the weights before the round.
+
+    Returns:
+      Ids in ascending order; all available ones with samples if there are no more than are asked for.
+    """
+    able = available[sizes[available] > 0]
+    asked, count = int(settings.clients_per_round), settings.params_of("cohort").candidates
+    if asked >= len(able):
+        return able
+    if count < len(able):
+        rng = generator(settings.seed, Purpose.COHORT, round_number)
+        able = np.sort(rng.choice(able, count, replace=False, p=sizes[able] / sizes[able].sum()))
+    return np.sort(able[np.argsort(-losses(able), kind="stable")[:asked]])

@@ -1,0 +1,74 @@
+"""Section ``train.availability``: clients that cannot be asked, drop out, do less, or are late.
+
+What each key does stands in fedpipe/runtime/availability.py and docs/cohorts.md.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from fedpipe.config.section import Count, NotNegative, Rate, Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Stragglers(Section):
+    """The share of the asked clients that do a part of their local steps, and the least part."""
+
+    share: Share = 0.0
+    least_work: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class Cyclic(Section):
+    """Groups of clients that are there in turn; ``period`` is how many rounds it takes until the first is back."""
+
+    groups: Count = 1
+    period: Count = 1
+
+    @model_validator(mode="after")
+    def _each_group_has_a_round(self) -> Self:
+        if self.period < self.groups:
+            raise ValueError(
+                f"'period' is {self.period}, but {self.groups} groups need a round each: raise 'period' to "
+                f"{self.groups} or more, or lower 'groups'"
+            )
+        return self
+
+
+class Devices(Section):
+    """How long clients take: the median device's seconds for a sample, and the spread of the devices' speeds."""
+
+    seconds_per_sample: NotNegative = 0.0
+    spread: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+
+class Availability(Section):
+    """The clients of a training as a system of devices; by default all are there, and all finish."""
+
+    dropout_before: Rate = 0.0
+    dropout_during: Rate = 0.0
+    stragglers: Stragglers = Stragglers()
+    cyclic: Cyclic = Cyclic()
+    devices: Devices = Devices()
+    report_goal: Count | None = None
+
+    @property
+    def decides_who(self) -> bool:
+        """Whether other clients count than those that the cohort's file draws from all."""
+        return bool(
+            self.dropout_before or self.dropout_during or self.cyclic.groups > 1 or self.report_goal is not None
+        )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a round differs in anything from one in which all clients are there and finish."""
+        return self.decides_who or bool(self.stragglers.share or self.devices.seconds_per_sample)
+
+    @model_validator(mode="after")
+    def _a_goal_needs_an_order(self) -> Self:
+        if self.report_goal is not None and not self.devices.seconds_per_sample:
+            raise ValueError(
+                "'report_goal' counts the first clients to finish: set 'devices.seconds_per_sample' above 0, so that "
+                "there are first ones"
+            )
+        return self

@@ -1,0 +1,58 @@
+"""Rules across the cohort, the availability and the aggregator, each refused with its reason."""
+
+from typing import Any
+
+
+def check(settings: Any, cohort: Any, aggregator: Any) -> None:
+    """Checks who takes part in a round.
+
+    Args:
+      settings: Section train of params.yaml.
+      cohort: The file that ``train.cohort`` names.
+      aggregator: The file that ``train.aggregator`` names.
+
+    Raises:
+      ValueError: Parts make no sense together; the message names the keys and the remedy.
+    """
+    _report_goal(settings, cohort, aggregator)
+    _privacy(settings, cohort, aggregator)
+
+
+def _report_goal(settings: Any, cohort: Any, aggregator: Any) -> None:
+    goal = settings.availability.report_goal
+    if goal is None:
+        return
+    if getattr(cohort, "MAY_BE_EMPTY", False):
+        raise ValueError(
+            f"'train.cohort' {settings.cohort} draws each client by itself, and 'train.availability.report_goal' would "
+            "cut its cohorts to a fixed size: remove the goal, or set 'train.cohort' to uniform"
+        )
+    asked = settings.clients_per_round
+    if asked != "all" and goal >= asked:
+        raise ValueError(
+            f"'train.availability.report_goal' is {goal}, and 'train.clients_per_round' asks {asked}: ask more clients "
+            "than the goal, so that a slow one can be left out"
+        )
+    smallest = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 0
+    if goal < smallest:
+        raise ValueError(
+            f"'train.availability.report_goal' is {goal}, and 'train.aggregator' {settings.aggregator} needs the "
+            f"updates of {smallest} clients: raise the goal to {smallest} or more"
+        )
+
+
+def _privacy(settings: Any, cohort: Any, aggregator: Any) -> None:
+    """An aggregator with ``mechanism`` has a privacy ledger, which must know all that clients send, and how often."""
+    if not hasattr(aggregator, "mechanism"):
+        return
+    if settings.availability.decides_who:
+        raise ValueError(
+            f"'train.aggregator' {settings.aggregator} accounts for the cohorts that 'train.cohort' {settings.cohort} "
+            "draws from all clients, and 'train.availability' changes them: set dropout_before and "
+            "dropout_during to 0.0, cyclic.groups to 1, and remove report_goal"
+        )
+    if getattr(cohort, "NEEDS_LOSSES", False):
+        raise ValueError(
+            f"'train.aggregator' {settings.aggregator} accounts for what clients send, and 'train.cohort' "
+            f"{settings.cohort} also has them send their losses, without noise: set 'train.cohort' to uniform"
+        )

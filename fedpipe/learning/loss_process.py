@@ -1,0 +1,74 @@
+"""A process that trains nothing: its round measures the loss of each client that is asked, under given weights.
+
+An engine runs it like a training. Its state is the model's weights; its sum is a vector with a place for every client,
+to which a client adds its own loss, so that the order of the clients changes no bit.
+"""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.interface import Nothing
+from fedpipe.learning.process import Layout, Pass, Process, flat
+from fedpipe.learning.task import Task
+
+
+def loss_process(task: Task, clients: ClientReader) -> Process:
+    """The process; its one measurement, ``losses``, is float32 [clients], 0 for clients that are not asked.
+
+    Args:
+      task: Model and params.
+      clients: How a client's samples are read on the worker.
+    """
+    with tf.Graph().as_default():
+        weights = Layout(task.zeros())
+        losses = Layout([tf.zeros([task.clients])])
+    group_type = tff.TensorType(np.int32, [None, *clients.who.shape])
+
+    @tf.function(autograph=False)
+    def with_loss_of(who, total, *leaves):  # type: ignore[no-untyped-def]
+        client, _ = clients.read(who, tf.constant(0), Nothing)
+        return tf.tensor_scatter_nd_add(total, [[client.id]], [task.loss(list(leaves), client)])
+
+    @tff.tensorflow.computation
+    def initialize():  # type: ignore[no-untyped-def]
+        return flat(task.zeros())
+
+    @tff.tensorflow.computation
+    def zero():  # type: ignore[no-untyped-def]
+        return (tf.zeros([task.clients]),)
+
+    @tff.tensorflow.computation(weights.type)
+    def same(state):  # type: ignore[no-untyped-def]
+        return tuple(tf.identity(leaf) for leaf in state)
+
+    @tff.tensorflow.computation(weights.type, group_type)
+    def work(leaves, group):  # type: ignore[no-untyped-def]
+        leaves = [tf.identity(leaf) for leaf in leaves]
+        _, total = tf.while_loop(
+            lambda index, _: index < tf.shape(group)[0],
+            lambda index, total: (index + 1, with_loss_of(group[index], total, *leaves)),
+            (tf.constant(0), tf.zeros([task.clients])),
+            parallel_iterations=1,
+        )
+        return (total,)
+
+    @tff.tensorflow.computation(losses.type, losses.type)
+    def merge(a, b):  # type: ignore[no-untyped-def]
+        return (a[0] + b[0],)
+
+    @tff.tensorflow.computation(weights.type, losses.type)
+    def update(state, total):  # type: ignore[no-untyped-def]
+        return tuple(tf.identity(leaf) for leaf in state), (tf.identity(total[0]),)
+
+    size = sum(int(np.prod(shape)) * 4 for shape in task.network.shapes.values())
+    return Process(
+        initialize=initialize,
+        passes=(Pass(same, work, zero, merge, update, group_type),),
+        get_weights=same,
+        server=weights,
+        measurements=("losses",),
+        bytes_down=size,
+        bytes_up=4,
+    )

@@ -1,0 +1,83 @@
+"""Devices that cannot be asked, drop out, do less or are late: a function of (seed, round), the same after a resume.
+
+In a round t (1, 2, ...), each client k by itself, with draws that do not depend on who is asked:
+
+    group          cyclic: g_k = place of k in a seeded permutation mod groups; there if
+                   g_k = floor(((t - 1) mod period) x groups / period)
+    before         not there with probability dropout_before
+    work           with probability stragglers.share a fraction w ~ U[least_work, 1] of the local steps, else w = 1
+    during         the result is lost with probability dropout_during
+    time           w x epochs x samples x seconds_per_sample x exp(spread x z_k), z_k ~ N(0, 1) once for the training
+    report goal    of the results that are not lost, the first `report_goal` by time count (ties by id)
+
+Sources: Eichner et al. 2019, "Semi-Cyclic Stochastic Gradient Descent", https://arxiv.org/abs/1904.10120 (groups);
+Li et al. 2020, "Federated Optimization in Heterogeneous Networks", section 5.2, https://arxiv.org/abs/1812.06127
+(partial work); Bonawitz et al. 2019, "Towards Federated Learning at Scale: System Design", section 2.2,
+https://arxiv.org/abs/1902.01046 (report goal, asking 1.3 times as many).
+"""
+
+import numpy as np
+
+from fedpipe.config.train import Train
+from fedpipe.seeds import Purpose, generator
+
+WHOLE = 1000  # thousandths: all of a client's local steps
+_ONCE = 0  # the round number of what is drawn once for a training
+_HOUR = 3600.0
+
+
+class RoundAvailability:
+    """What happens to each client in a round, whether it is asked or not."""
+
+    def __init__(self, settings: Train, sizes: np.ndarray, round_number: int) -> None:
+        """Draws it.
+
+        Args:
+          settings: Section train of params.yaml.
+          sizes: int64 [clients], the number of samples of every client.
+          round_number: 1 for the first.
+        """
+        asked = self._params = settings.availability
+        self._clients = len(sizes)
+        once = generator(settings.seed, Purpose.AVAILABILITY, _ONCE)
+        order, speed = once.permutation(self._clients), once.standard_normal(self._clients)
+        before, during, straggles, work = generator(settings.seed, Purpose.AVAILABILITY, round_number).random(
+            (4, self._clients)
+        )
+        group = (round_number - 1) % asked.cyclic.period * asked.cyclic.groups // asked.cyclic.period
+        self._there = (before >= asked.dropout_before) & (order % asked.cyclic.groups == group)
+        self._lost = during < asked.dropout_during
+        least = asked.stragglers.least_work
+        part = np.ceil((least + (1 - least) * work) * WHOLE)
+        self._work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
+        slowness = asked.devices.seconds_per_sample * np.exp(asked.devices.spread * speed)
+        self.seconds = slowness * sizes * settings.local_epochs * self._work / WHOLE
+
+    @property
+    def available(self) -> np.ndarray:
+        """The clients that can be asked: ids, ascending."""
+        return np.flatnonzero(self._there)
+
+    def finish(self, asked: np.ndarray, counts: dict[str, float]) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+        """Who of the clients that were ``asked`` counts; ``counts`` are columns of the round's record so far.
+
+        Returns:
+          Their ids, ascending; how much of its work each does, in thousandths; all columns.
+        """
+        reported = asked[~self._lost[asked]]
+        counted, goal = reported, self._params.report_goal
+        if goal is not None:
+            first = np.argsort(self.seconds[reported], kind="stable")[:goal]
+            counted = np.sort(reported[first])
+        work = self._work[counted]
+        columns: dict[str, float] = {
+            **counts,
+            "asked": len(asked),
+            "unavailable": self._clients - int(self._there.sum()),
+            "dropped": len(asked) - len(reported),
+            "late": len(reported) - len(counted),
+            "stragglers": int((work < WHOLE).sum()),
+        }
+        if self._params.devices.seconds_per_sample:
+            columns["simulated_hours"] = float(self.seconds[counted].max(initial=0.0)) / _HOUR
+        return counted, work, columns

@@ -1,0 +1,170 @@
+"""``python -m operations.choosing``: writes docs/choosing.md, what goes with what, by trying it.
+
+Nothing is listed here but the names of the keys: the choices are the files of their folders, and whether two go
+together, and why not, is what the check of params.yaml says.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fedpipe.atomic import write_text
+from fedpipe.command_line import without_arguments
+from fedpipe.config import PARAMS_FILE, Train, read_yaml
+from fedpipe.errors import run_stage
+
+PAGE = Path("docs/choosing.md")
+KEYS = ("algorithm", "aggregator", "cohort", "attack", "compressor")
+AVAILABILITY = "availability"
+_DEVICES = {"seconds_per_sample": 0.01, "spread": 1.0}
+_WEIGHTINGS = ("examples", "uniform")
+_HEAD = """# What goes with what
+
+`python -m operations.choosing` writes this page by trying every pair of choices. Two go together if the check of
+`params.yaml` takes them: with the other keys as they are there, or with a number or `all` for `clients_per_round`, or
+with `examples` or `uniform` for `client_weighting`. `make repro` does the same check before any stage runs, and says
+which key to change. Every choice goes with every model, loss and metric unless its refusal says otherwise.
+
+In the tables, **no** is a refusal, and the reason stands below. Two keys without a table go together in all their
+choices. Three choices that go together two by two may still be refused together.
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """How many clients a training asks in a round, and how many of them count with a report goal."""
+
+    asked: int = 20
+    goal: int = 12
+
+    def bases(self) -> list[dict[str, Any]]:
+        """Values of other keys that a choice may ask for; the first with which it goes is taken."""
+        return [
+            {"clients_per_round": number, "client_weighting": weighting}
+            for weighting, number in product(_WEIGHTINGS, ("all", self.asked))
+        ]
+
+    def availability(self) -> dict[str, dict[str, Any]]:
+        """What a training can ask of section availability, by name."""
+        return {
+            "dropout_before": {"dropout_before": 0.2},
+            "dropout_during": {"dropout_during": 0.2},
+            "stragglers": {"stragglers": {"share": 0.5, "least_work": 0.1}},
+            "cyclic": {"cyclic": {"groups": 2, "period": 2}},
+            "devices": {"devices": _DEVICES},
+            "report_goal": {"devices": _DEVICES, "report_goal": self.goal},
+        }
+
+    def choices(self, key: str) -> list[str]:
+        """The values that ``key`` can have."""
+        return list(self.availability()) if key == AVAILABILITY else list(Train.CHOICES[key].names)
+
+    def content(self, params: dict[str, Any], chosen: dict[str, str], base: dict[str, Any]) -> dict[str, Any]:
+        """Section train with what is ``chosen``, by key."""
+        unused = {name for registry in Train.CHOICES.values() for name in registry.names}
+        found = {key: value for key, value in params.items() if key not in unused} | base
+        found |= {key: self.availability()[name] if key == AVAILABILITY else name for key, name in chosen.items()}
+        for key in Train.CHOICES:  # sections that are not used only cost time
+            found[found[key]] = dict(params.get(found[key]) or {})
+        if found["cohort"] == "fixed":
+            found["fixed"] = {"ids": list(range(self.asked))}
+        found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
+        return found
+
+
+def refusal(content: dict[str, Any]) -> str | None:
+    """Why section train cannot be ``content``, in a sentence; None if it can."""
+    try:
+        Train.fitting(content).model_validate(content)
+    except ValidationError as error:
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return None
+
+
+def refused_pairs(params: dict[str, Any], job: Job) -> dict[tuple[str, str, str, str], str]:
+    """The reasons of all pairs that do not go together, by (key, choice, other key, other choice)."""
+    keys, bases = (*KEYS, AVAILABILITY), job.bases()
+
+    def fitting(chosen: dict[str, str], among: Iterable[int]) -> tuple[list[int], str]:
+        reasons = {each: refusal(job.content(params, chosen, bases[each])) for each in among}
+        return [each for each, reason in reasons.items() if reason is None], next(iter(reasons.values())) or ""
+
+    alone = {(key, name): fitting({key: name}, range(len(bases)))[0] for key in keys for name in job.choices(key)}
+    found = {}
+    for (key, name), (other, its) in combinations(alone, 2):
+        if key == other:
+            continue
+        both = [each for each in alone[key, name] if each in alone[other, its]]
+        fits, reason = fitting({key: name, other: its}, both or range(len(bases)))
+        if not fits:
+            found[key, name, other, its] = reason
+    return found
+
+
+def fitting_bases(params: dict[str, Any], job: Job, key: str, name: str) -> list[dict[str, Any]]:
+    """Those of `Job.bases` with which a choice goes."""
+    return [base for base in job.bases() if refusal(job.content(params, {key: name}, base)) is None]
+
+
+def _needs(params: dict[str, Any], job: Job) -> list[str]:
+    """A table of the choices that do not go with every base."""
+    lines = ["## Choices that need something of another key", "", "| key | choice | needs |", "| --- | --- | --- |"]
+    for key in (*KEYS, AVAILABILITY):
+        for name in job.choices(key):
+            fits = fitting_bases(params, job, key, name)
+            needs = []
+            for other, values in (("clients_per_round", ("all", job.asked)), ("client_weighting", _WEIGHTINGS)):
+                left = [each for each in values if any(base[other] == each for base in fits)]
+                if len(left) == 1:
+                    needs.append(f"`{other}` {'a number' if left[0] == job.asked else f'`{left[0]}`'}")
+            if needs:
+                lines.append(f"| `{key}` | `{name}` | {', '.join(needs)} |")
+    return lines
+
+
+def _told(reasons: dict[tuple[str, str], str]) -> list[str]:
+    """The reasons, those that differ in the names of the choices only together."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for (name, its), why in reasons.items():
+        alike.setdefault(why.replace(name, "").replace(its, ""), []).append((name, its))
+    lines = []
+    for pairs in alike.values():
+        names, others = (", ".join(f"`{each}`" for each in dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+        example = "" if len(pairs) == 1 else f" (here `{pairs[0][0]}` with `{pairs[0][1]}`)"
+        lines.append(f"- {names} with {others}{example}: {reasons[pairs[0]]}.")
+    return lines
+
+
+def page(params: dict[str, Any]) -> str:
+    """The text of docs/choosing.md for section train ``params``."""
+    job = Job()
+    pairs = refused_pairs(params, job)
+    lines = [_HEAD, *_needs(params, job)]
+    for key, other in combinations((*KEYS, AVAILABILITY), 2):
+        reasons = {(name, its): why for (a, name, b, its), why in pairs.items() if (a, b) == (key, other)}
+        if not reasons:
+            continue
+        columns = [each for each in job.choices(other) if any(each == its for _, its in reasons)]
+        rows = [each for each in job.choices(key) if any(each == name for name, _ in reasons)]
+        lines += ["", f"## `{key}` and `{other}`", ""]
+        lines += ["Rows and columns that are not shown go together with all.", ""]
+        lines += ["| | " + " | ".join(f"`{each}`" for each in columns) + " |", "| --- |" + " --- |" * len(columns)]
+        for name in rows:
+            cells = ["**no**" if (name, its) in reasons else "yes" for its in columns]
+            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+        lines.append("")
+        lines += _told(reasons)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes the page."""
+    write_text(PAGE, page(read_yaml(PARAMS_FILE)["train"]))
+
+
+if __name__ == "__main__":
+    run_stage(without_arguments(main))

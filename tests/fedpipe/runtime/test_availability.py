@@ -1,0 +1,181 @@
+"""Devices that are not there, drop out, do less or are late: the shares that were asked for, and whole trainings."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedpipe.datasets.shards import Manifest
+from fedpipe.runtime.availability import RoundAvailability
+from fedpipe.runtime.checkpoints import Checkpoints
+from fedpipe.runtime.cohort import Cohort, cohort
+from fedpipe.runtime.worker import Worker
+from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
+
+DEVICES = {"seconds_per_sample": 0.5, "spread": 1.0}
+SIZES = np.full(1000, 10)
+
+
+def asked(number: int = 1, sizes: np.ndarray = SIZES, per_round: Any = "all", **availability: Any) -> Cohort:
+    return cohort(train_settings(availability=availability, clients_per_round=per_round), sizes, number)
+
+
+def test_off_adds_nothing() -> None:
+    assert asked().counts == {} and len(asked().clients) == 1000
+
+
+def test_dropouts() -> None:
+    round_1, round_2 = (asked(t, dropout_before=0.3, dropout_during=0.2) for t in (1, 2))
+    assert round_1.counts["unavailable"] == pytest.approx(300, abs=45)  # three standard deviations
+    assert round_1.counts["asked"] == 1000 - round_1.counts["unavailable"]
+    assert round_1.counts["dropped"] == pytest.approx(140, abs=33)
+    assert len(round_1.clients) == round_1.counts["asked"] - round_1.counts["dropped"]
+    assert round_1.clients.tolist() != round_2.clients.tolist()
+
+
+def test_what_happens_to_a_client_does_not_depend_on_who_is_asked() -> None:
+    everyone, some = (asked(per_round=number, dropout_during=0.5) for number in ("all", 100))
+    assert set(some.clients) < set(everyone.clients)
+    assert some.counts["asked"] == 100 and some.counts["dropped"] == 100 - len(some.clients)
+
+
+def test_stragglers_do_a_part() -> None:
+    round_1 = asked(stragglers={"share": 0.4, "least_work": 0.5})
+    partial = round_1.work[round_1.work < 1000]
+    assert len(partial) == round_1.counts["stragglers"] == pytest.approx(400, abs=47)
+    assert partial.min() >= 500 and partial.mean() == pytest.approx(750, abs=25)
+
+
+def test_groups_take_turns() -> None:
+    cycle = {"groups": 2, "period": 4}
+    rounds = [set(asked(t, cyclic=cycle).clients) for t in range(1, 9)]
+    assert rounds[0] == rounds[1] == rounds[4] and rounds[2] == rounds[3] == rounds[6]
+    assert not rounds[0] & rounds[2] and len(rounds[0]) == len(rounds[2]) == 500
+
+
+def test_the_first_to_finish_count() -> None:
+    sizes = np.arange(1, 1001)
+    everyone = asked(sizes=sizes, per_round=100, devices=DEVICES)
+    first = asked(sizes=sizes, per_round=100, devices=DEVICES, report_goal=70)
+    there = RoundAvailability(train_settings(availability={"devices": DEVICES}), sizes, 1)
+    seconds = there.seconds[everyone.clients]
+    assert first.counts["late"] == 30
+    assert first.clients.tolist() == sorted(everyone.clients[np.argsort(seconds)[:70]])
+    assert first.counts["simulated_hours"] == np.sort(seconds)[69] / 3600
+    assert everyone.counts["simulated_hours"] == seconds.max() / 3600
+
+
+def test_speeds_are_lognormal_and_stay() -> None:
+    one, two = (RoundAvailability(train_settings(availability={"devices": DEVICES}), SIZES, t).seconds for t in (1, 2))
+    logs = np.log(one / (10 * 0.5))
+    assert one.tolist() == two.tolist()
+    assert logs.mean() == pytest.approx(0, abs=0.1) and logs.std() == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"availability": {"report_goal": 3}}, "set 'devices.seconds_per_sample' above 0"),
+        (
+            {"availability": {"report_goal": 3, "devices": DEVICES}, "clients_per_round": 3},
+            "'train.availability.report_goal' is 3, and 'train.clients_per_round' asks 3: ask more clients",
+        ),
+        (
+            {"availability": {"report_goal": 2, "devices": DEVICES}, "cohort": "fixed", "fixed": {"ids": [4, 5]}},
+            "'train.fixed.ids' asks 2 clients: ask more",
+        ),
+        ({"availability": {"cyclic": {"groups": 3, "period": 2}}}, "3 groups need a round each"),
+        ({"availability": {"dropout_before": 1.0}}, "less than 1"),
+    ],
+)
+def test_refusals(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        train_settings(**changes)
+
+
+def training(worker: Worker, shards: Path, folder: Path, stop_after: int | None = None, **changes: Any) -> Any:
+    """A training, or its exception if it is stopped after a round; it goes on from a checkpoint in ``folder``."""
+    from fedpipe.runtime.training import train
+
+    settings = train_settings(
+        **{
+            "model": "logistic_regression",
+            "rounds": 4,
+            "evaluate_every": 0,
+            "local_epochs": 2,
+            "batch_size": 4,
+            "server_optimizer": {"momentum": 0.5},
+            "checkpoint": {"seconds": 0.0},
+        }
+        | changes
+    )
+
+    def on_round(record: Any, *_: Any) -> None:
+        if record.round == stop_after:
+            raise KeyboardInterrupt
+
+    with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
+        return train(
+            model_of(settings),
+            settings,
+            Manifest.read(shards),
+            first_weights(settings),
+            shards,
+            worker,
+            on_round,
+            folder=folder,
+            checkpoints=checkpoints,
+        )
+
+
+HARD = {
+    "dropout_before": 0.2,
+    "dropout_during": 0.2,
+    "stragglers": {"share": 0.5},
+    "devices": DEVICES,
+    "report_goal": 4,
+}
+CHOICE = {"cohort": "power_of_choice", "clients_per_round": 5, "power_of_choice": {"candidates": 7}}
+
+
+def test_a_training_with_all_of_it_goes_on_to_the_same_bits(
+    worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path
+) -> None:
+    shards = make_shards([8] * 12)
+    whole = training(worker, shards, tmp_path / "whole", availability=HARD, **CHOICE)
+    with pytest.raises(KeyboardInterrupt):
+        training(worker, shards, tmp_path / "halves", stop_after=2, availability=HARD, **CHOICE)
+    halves = training(worker, shards, tmp_path / "halves", availability=HARD, **CHOICE)
+    assert same_bits(whole.weights, halves.weights) and whole.records == halves.records
+    for record in whole.records:
+        columns = record.row()
+        assert columns["measured"] == 7 and columns["asked"] == 5 and columns["clients"] <= 4
+        assert columns["asked"] - columns["dropped"] - columns["late"] == columns["clients"]
+        assert record.bytes_down == 7 * 4 * 7850 and record.bytes_up == record.clients * 4 * 7850 + 7 * 4
+    assert any(record.others["stragglers"] for record in whole.records)
+
+
+def test_a_round_without_anybody_keeps_the_weights_and_says_so(
+    worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path
+) -> None:
+    shards = make_shards([8, 8, 8])
+    gone = {"dropout_before": 0.6}
+    empty = [t for t in range(1, 9) if not len(asked(t, np.full(3, 8), **gone).clients)]
+    assert empty and empty[0] > 1, "another seed: the first round is to train"
+    runs = [
+        training(worker, shards, tmp_path / str(rounds), rounds=rounds, availability=gone)
+        for rounds in (empty[0] - 1, empty[0])
+    ]
+    assert same_bits(runs[0].weights, runs[1].weights)  # momentum would move them on
+    record = runs[1].records[-1]
+    assert record.loss is None and record.clients == 0 and record.bytes_down == record.bytes_up == 0
+    assert "no training example, 0 clients" in record.line(8, 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        training(worker, shards, tmp_path / "halves", stop_after=empty[0], rounds=6, availability=gone)
+    halves = training(worker, shards, tmp_path / "halves", rounds=6, availability=gone)
+    whole = training(worker, shards, tmp_path / "whole", rounds=6, availability=gone)
+    assert same_bits(whole.weights, halves.weights)
+    assert [dataclasses.asdict(each) for each in whole.records] == [dataclasses.asdict(each) for each in halves.records]
