@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-slow check bench heatmap compare profile certificates cluster report ui sync server register promote serve score retrain publish drift last-run table verify clean
+.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -43,6 +43,11 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 test: env ## run the tests; ARGS="-k lock" picks some
 	@echo "test: running the fast tests$(if $(FEDPIPE_MNIST_SOURCE), with MNIST from $(FEDPIPE_MNIST_SOURCE))"
 	@.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(ARGS) $(if $(EXIT_CODE),; echo $$? >'$(EXIT_CODE)')
+
+# What most changes touch: params, choices, the parts that need no worker, and the rules of the house.
+QUICK := $(addprefix tests/fedpipe/,config partitioners quantities losses metrics models test_imports.py) tests/stages/test_deps.py
+test-quick: env ## run the tests of params, partition schemes, models, imports and deps, in less than a minute
+	@.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(QUICK) $(ARGS)
 
 test-slow: env ## run the proofs that take minutes
 	@echo "test-slow: running the proofs that take minutes"

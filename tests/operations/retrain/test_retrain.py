@@ -84,7 +84,6 @@ def test_wrong_params_are_refused_before_anything(project: Path, raw: Path) -> N
     (project / "params.yaml").write_bytes(before)
 
 
-@pytest.mark.slow
 def test_killed_after_the_promotion_it_still_reports(project: Path, raw: Path) -> None:
     """And trains once. Then the remote fails, which the test below makes up for."""
     there = remotes(project)
