@@ -29,9 +29,9 @@ class Params(Section):
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
-def client_init(task: Task) -> Tensors:
-    """The residual before a client's first round."""
-    return task.zeros()
+def client_init(task: Task, zeros: Tensors) -> Tensors:
+    """The residual before a client's first round; ``zeros`` has the shapes of an update."""
+    return zeros
 
 
 def compress(task: Task, update: Tensors, client: Client, residual: Tensors) -> tuple[Tensors, Tensors, Any]:

@@ -58,7 +58,7 @@ class ClientWork:
           last: Whether it is the round's last pass, after which clients keep what they keep.
         """
         task = self._task
-        first = Kept(optional(self._algorithm, "client_init", task), optional(self._compressor, "client_init", task))
+        first = first_kept(task, self._algorithm)
         begin = tf.timestamp()
         with tf.control_dependencies([begin]):
             client, keep = self._clients.read(who, seen.round, first)
@@ -137,6 +137,16 @@ class ClientWork:
             return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
         return sent._replace(update=update), residual, size
+
+
+def first_kept(task: Task, algorithm: ModuleType) -> Kept:
+    """What a client has before its first round. A residual has the shapes of what the algorithm sends."""
+    compressor = COMPRESSORS.module(task.settings.compressor)
+    residual: Tensors = Nothing
+    if hasattr(compressor, "client_init"):
+        sent = optional(algorithm, "update_zeros", task, otherwise=None)
+        residual = compressor.client_init(task, task.zeros() if sent is None else sent)
+    return Kept(optional(algorithm, "client_init", task), residual)
 
 
 def keeps_state(task: Task, algorithm: ModuleType) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fedpipe.config.train import ALGORITHMS, COMPRESSORS, Train
-from fedpipe.learning.client_work import Kept, optional
+from fedpipe.config.train import ALGORITHMS, Train
+from fedpipe.learning.client_work import first_kept
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server
 from fedpipe.learning.process import Layout, Process
@@ -71,14 +71,13 @@ class ClientModels:
     def _of_clients(self, name: str) -> Iterator[Any]:
         """What the algorithm's function ``name`` gives for each client in turn."""
         function = getattr(self.algorithm, name)
-        compressor = COMPRESSORS.module(self.task.settings.compressor)
 
         @tf.function(autograph=False, input_signature=[self.reader.who, *self.layout.signature])
         def one(who: Any, *leaves: Any) -> Any:
             server: Server = self.layout.pack(leaves)
-            inits = [optional(module, "client_init", self.task) for module in (self.algorithm, compressor)]
-            client, _ = self.reader.read(who, server.round, Kept(*inits))
-            kept = inits[0] if client.kept is Nothing else client.kept.algorithm
+            first = first_kept(self.task, self.algorithm)
+            client, _ = self.reader.read(who, server.round, first)
+            kept = first.algorithm if client.kept is Nothing else client.kept.algorithm
             return function(self.task, server, client._replace(kept=kept))
 
         leaves = [tf.constant(leaf) for leaf in self.state]

@@ -55,7 +55,7 @@ def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
         return [d / 2 for d in due], [d / 2 for d in due], tf.constant(100, tf.int64)
 
     settings = train_settings()
-    chosen(monkeypatch, COMPRESSORS, SimpleNamespace(compress=compress, client_init=lambda task: task.zeros()))
+    chosen(monkeypatch, COMPRESSORS, SimpleNamespace(compress=compress, client_init=lambda task, zeros: zeros))
     ended = run(worker, settings, shards, [[0, 1], [0]])
     assert [measured["compressed_bytes"] for measured in ended.rounds] == [200, 100]
     assert sorted(ended.kept) == ["0.2", "1.1"]
