@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
+from fedpipe.runtime.worker import Worker
 from tests import ROOT
 from tests.browser import Browser, chromium
 
@@ -79,6 +80,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A real TFF worker, one for all tests of a process."""
+    with Worker(tmp_path_factory.mktemp("worker") / "worker.log") as running:
+        running.wait_until_ready()
+        yield running
 
 
 @pytest.fixture(scope="session")
