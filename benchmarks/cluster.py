@@ -1,4 +1,4 @@
-"""Seconds and bytes a round on a Dask cluster of 1, 2 and 4 workers on this machine, beside training without one.
+"""Seconds and bytes per round on a Dask cluster of 1, 2 and 4 workers on this machine, beside training without one.
 
 All workers share this machine's cores, so more of them are no faster; what shows is what the cluster costs. Bytes are
 those that pass the loopback interface, counted once: messages and sums, through the scheduler and on from it.
@@ -47,7 +47,7 @@ def main() -> None:
             with ExitStack() as stack:
                 settings = started(stack, Path(folder) / str(workers), workers, shards)
                 found[str(workers)] = measure(given.clients, given.rounds, shards, settings)
-    print(f"\n{given.clients} clients a round: workers, median seconds a round, MB a round over the network")
+    print(f"\n{given.clients} clients per round: workers, median seconds per round, MB per round over the network")
     for workers, one in found.items():
         print(f"  {workers:>5} {one['seconds']:8.3f} {one['bytes'] / 1e6:8.2f}")
     machine = provenance.collect() | {"cores": len(os.sched_getaffinity(0))}

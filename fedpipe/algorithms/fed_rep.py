@@ -16,10 +16,13 @@ from typing import Any
 
 from fedpipe.config.section import Count, Section
 from fedpipe.config.train import Train
-from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt
+from fedpipe.learning.personal_layers import base_size
+from fedpipe.learning.personal_layers import client_init as client_init
+from fedpipe.learning.personal_layers import personal as personal
+from fedpipe.learning.personal_layers import update_zeros as update_zeros
 from fedpipe.learning.task import Task
 
 
@@ -37,36 +40,6 @@ def check(settings: Train) -> None:
             "'train.algorithm' fed_rep trains some layers while the others are fixed, and weight decay moves all: set "
             "'train.client_optimizer.weight_decay' to 0.0"
         )
-
-
-def base_size(task: Task) -> int:
-    """How many of the model's weights, in order, are not personal."""
-    layers = list(dict.fromkeys(name.rpartition("/")[0] for name in task.network.shapes))
-    if task.algorithm.layers >= len(layers):
-        raise PipelineError(
-            f"params.yaml: 'train.fed_rep.layers' is {task.algorithm.layers}, and the model has {len(layers)} layers "
-            "with weights: give a smaller number, so that one of them is shared"
-        )
-    own = layers[-task.algorithm.layers :]
-    return sum(name.rpartition("/")[0] not in own for name in task.network.shapes)
-
-
-def client_init(task: Task) -> tuple[Any, list[Any]]:
-    """Whether the client has a head (1.0), and the head."""
-    return tf.constant(0.0), task.zeros()[base_size(task) :]
-
-
-def personal(task: Task, server: Server, client: Client) -> list[Any]:
-    """The global base with the client's own head."""
-    base = base_size(task)
-    started, own = client.kept
-    head = [tf.where(started > 0, mine, w) for mine, w in zip(own, server.weights[base:], strict=True)]
-    return [*server.weights[:base], *head]
-
-
-def update_zeros(task: Task) -> list[Any]:
-    """Zeros in the shapes of what a client sends."""
-    return task.zeros()[: base_size(task)]
 
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:

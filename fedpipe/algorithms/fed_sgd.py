@@ -15,10 +15,15 @@ from fedpipe.learning.task import Task
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for several epochs, and for what is done to the gradients of local steps."""
+    """Raises ValueError for several epochs, for parts of an epoch, and for what is done to gradients of local steps."""
     optimizer = settings.client_optimizer
     if settings.local_epochs != 1:
         raise ValueError("'train.algorithm' fed_sgd takes no local steps: set 'train.local_epochs' to 1")
+    if settings.availability.stragglers.share:
+        raise ValueError(
+            "'train.algorithm' fed_sgd takes no local steps, of which a straggler would do a part: set "
+            "'train.availability.stragglers.share' to 0.0"
+        )
     if optimizer.weight_decay or optimizer.clip_norm:
         raise ValueError(
             "'train.algorithm' fed_sgd takes no local steps: set 'train.client_optimizer.weight_decay' and "

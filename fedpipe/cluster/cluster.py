@@ -21,8 +21,8 @@ import numpy as np
 from fedpipe.atomic import write_text
 from fedpipe.cluster.connections import configure, security
 from fedpipe.cluster.facts import facts
+from fedpipe.cluster.member_side import Job, probe
 from fedpipe.cluster.members import AT_ONCE, Chunk, Member, Message
-from fedpipe.cluster.room import Job, probe
 from fedpipe.cluster.settings import ClusterSettings
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
@@ -253,7 +253,7 @@ class Cluster:
     def _lose(self, member: Member, why: str) -> None:
         chunks = member.drop()
         if member.state == "ready":
-            say(f"worker {member.name} at {member.address} {why}; its {len(chunks)} chunks are computed again")
+            say(f"worker {member.name} at {member.address} {why}; chunks to compute again: {len(chunks)}")
         for chunk in reversed(chunks):
             chunk.lost += 1
             if chunk.lost > _LOSSES:
@@ -270,11 +270,11 @@ class Cluster:
     def _hand_out(self) -> None:
         """Gives chunks to workers that have room, a chunk that failed rather to another worker."""
         ready = [member for member in self._members.values() if member.state == "ready"]
-        for room in range(AT_ONCE):
+        for busy_with in range(AT_ONCE):
             for member in ready:
                 if not self._queue:
                     return
-                if len(member.running) <= room:
+                if len(member.running) <= busy_with:
                     others = [other.address for other in ready if other is not member]
                     fits = [
                         chunk

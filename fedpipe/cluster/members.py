@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedpipe.cluster import room
+from fedpipe.cluster import member_side
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -73,7 +73,7 @@ class Member:
         self.state = "joins"  # then `ready` or `refused`
         self._message: Future | None = None
         self._version = -1
-        self._joining: Future | None = self._submit(room.join, job)
+        self._joining: Future | None = self._submit(member_side.join, job)
 
     def joined(self) -> list[str] | None:
         """What keeps the worker from joining, nothing if it may; None as long as it is not known."""
@@ -91,9 +91,11 @@ class Member:
     def run(self, chunk: Chunk, message: Message, since: float, wake: Callable[[Any], None]) -> None:
         """Starts a chunk; the message goes out before it, unless it is there."""
         if self._version != message.version:
-            self._message = self._submit(room.receive, self._job, message.version, message.number, message.leaves)
+            self._message = self._submit(
+                member_side.receive, self._job, message.version, message.number, message.leaves
+            )
             self._version = message.version
-        future = self._submit(room.compute, self._message, self._job, message.version, chunk.groups)
+        future = self._submit(member_side.compute, self._message, self._job, message.version, chunk.groups)
         future.add_done_callback(wake)
         self.running.append(Running(chunk, future, since))
 

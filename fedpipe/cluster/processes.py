@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedpipe.cluster import room
+from fedpipe.cluster import member_side
 from fedpipe.cluster.connections import NO_HTTP, configure, security
 from fedpipe.cluster.members import AT_ONCE
 from fedpipe.cluster.settings import dask_address, require_dask
@@ -67,7 +67,7 @@ def run_worker(
     safe = security(where, certificates, "worker")
     configure()
     logging.getLogger("distributed").setLevel(logging.WARNING)  # or a line each tenth of a second while it tries
-    room.shards, room.logs = shards, logs
+    member_side.shards, member_side.logs = shards, logs
     from distributed import Worker
 
     async def run() -> None:
@@ -100,7 +100,7 @@ def run_worker(
     try:
         asyncio.run(run())
     finally:
-        room.close()
+        member_side.close()
 
 
 async def _told_to_end(server: Any, seconds: float | None = None) -> bool:

@@ -21,7 +21,13 @@ import pytest
 from tests.stages.test_pipeline import environment
 
 CHECKPOINTS = Path("logs/train/checkpoints")
-OUTPUTS = ("models/weights.safetensors", "models/best.safetensors", "metrics/rounds.csv", "metrics/training.json")
+OUTPUTS = (
+    "models/weights.safetensors",
+    "models/best.safetensors",
+    "models/personal.safetensors",
+    "metrics/rounds.csv",
+    "metrics/training.json",
+)
 # What differs between two undisturbed runs, too, or says that a run was resumed.
 OF_THIS_RUN = ("seconds", "total_seconds", "system/", "fedpipe.journal", "fedpipe.resumed", "mlflow.", "environment.")
 

@@ -43,3 +43,8 @@ def test_is_the_papers(worker: Worker, make_shards: Make, weighting: str) -> Non
 def test_local_steps_are_refused(change: dict) -> None:
     with pytest.raises(ValueError, match=r"'train.algorithm' fed_sgd takes no local steps: set 'train\.(local|client)"):
         train_settings(algorithm="fed_sgd", **change)
+
+
+def test_stragglers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"of which a straggler would do a part: set 'train.availability.stragglers"):
+        train_settings(algorithm="fed_sgd", availability={"stragglers": {"share": 0.5, "least_work": 0.1}})

@@ -36,7 +36,7 @@ def shards(make_shards: Make) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six chunks a round."""
+    """Six chunks per round."""
     monkeypatch.setattr(engine_module, "CHUNK", 1)
 
 

@@ -27,11 +27,11 @@ from fedpipe.runtime.worker import Worker
 if TYPE_CHECKING:
     from fedpipe.runtime.tff_executor import Compiled, Executors
 
-# Set by fedpipe/cluster/worker.py before the worker joins.
+# Set by fedpipe/cluster/processes.py before the worker joins.
 shards = Path("data/clients")
 logs = Path("logs/cluster")
 
-_room: "Room | None" = None
+_current: "RunningJob | None" = None
 _verified: set[tuple[Path, str]] = set()
 _lock = threading.RLock()
 # The kernel ends a TFF worker with the thread that started it, and this thread ends with the process.
@@ -68,7 +68,7 @@ def join(job: str) -> list[str]:
         wrong = differences(told.facts, facts(settings)) + _wrong_data(told)
         if not wrong:
             require_avx2()
-            _room_of(job)
+            _running_job(job)
     except (PipelineError, ValueError, OSError) as error:
         return [str(error)]
     return wrong
@@ -76,34 +76,34 @@ def join(job: str) -> list[str]:
 
 def receive(job: str, version: int, number: int, leaves: Sequence[np.ndarray]) -> None:
     """Takes the message of pass ``number``; it stands until the next version."""
-    _room_of(job).receive(version, number, leaves)
+    _running_job(job).receive(version, number, leaves)
 
 
 def compute(received: None, job: str, version: int, groups: list[np.ndarray]) -> list[np.ndarray] | str:
     """The leaves of the sum over a chunk, or what went wrong: the TFF worker ended, or a client failed."""
     try:
-        return _room_of(job).compute(version, groups)
+        return _running_job(job).compute(version, groups)
     except PipelineError as error:  # as text, for not every exception that caused it can travel
         return str(error)
 
 
 def close() -> None:
     """Ends the TFF worker."""
-    global _room
+    global _current
     with _lock:
-        if _room is not None:
-            _room.close()
-        _room = None
+        if _current is not None:
+            _current.close()
+        _current = None
 
 
-def _room_of(job: str) -> "Room":
-    """The room of a job; another job's is closed."""
-    global _room
+def _running_job(job: str) -> "RunningJob":
+    """The job on this machine, started if it is not; another one is closed."""
+    global _current
     with _lock:
-        if _room is None or _room.job != job:
+        if _current is None or _current.job != job:
             close()
-            _room = Room(job)
-        return _room
+            _current = RunningJob(job)
+        return _current
 
 
 def _wrong_data(job: Job) -> list[str]:
@@ -124,7 +124,7 @@ def _wrong_data(job: Job) -> list[str]:
     return []
 
 
-class Room:
+class RunningJob:
     """A job on this machine: its TFF worker, which is started again when it ends, and its process."""
 
     def __init__(self, job: str) -> None:
