@@ -253,7 +253,7 @@ class Cluster:
     def _lose(self, member: Member, why: str) -> None:
         chunks = member.drop()
         if member.state == "ready":
-            say(f"worker {member.name} at {member.address} {why}; chunks to compute again: {len(chunks)}")
+            say(f"worker {member.name} at {member.address} {why}; its {len(chunks)} chunks are computed again")
         for chunk in reversed(chunks):
             chunk.lost += 1
             if chunk.lost > _LOSSES:
