@@ -118,6 +118,7 @@ def test_these_tests_would_see_an_open_port(unshut: Worker) -> None:
 
 def test_the_network_of_its_own_has_only_a_loopback(tmp_path: Path) -> None:
     with Worker(tmp_path / "worker.log", ["namespace"]) as worker:
+        worker.wait_until_ready()  # it says which way it takes before it takes it
         assert {network(process.pid) for process in family(worker)} - {network("self")} == {network(worker.pid)}
         assert interfaces(worker.pid) == {"lo"}
 
