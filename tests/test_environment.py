@@ -313,18 +313,21 @@ def test_tests_read_the_folder_beside_the_checkout(installed: Path, target: str)
 
 
 @pytest.mark.parametrize("code", [0, 1, 5])
-def test_ci_ends_with_pytests_summary_and_exit_code(installed: Path, code: int) -> None:
+def test_ci_ends_with_pytests_summary_and_exit_code(installed: Path, tmp_path: Path, code: int) -> None:
     script(installed / ".venv/bin/python", "echo === summary ===", f"exit {code}")
+    script(tmp_path / "bin/apt-get", "exit 100")  # what this machine can install is not what this is about
+    environment = shell_environment(CI="true", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     result = subprocess.run(
-        [".ci/run"], cwd=installed, env=shell_environment(CI="true"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [".ci/run"], cwd=installed, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert result.stdout.decode().splitlines()[-1] == "=== summary ==="
     assert result.returncode == code
 
 
-def test_ci_fails_when_there_is_no_environment(installed: Path) -> None:
+def test_ci_fails_when_there_is_no_environment(installed: Path, tmp_path: Path) -> None:
     script(installed / "environment.sh", "exit 3")
-    result = run(installed, ".ci/run")
+    script(tmp_path / "bin/apt-get", "exit 100")
+    result = run(installed, ".ci/run", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert result.returncode != 0
     assert "summary" not in result.stdout
 

@@ -106,6 +106,7 @@ def test_a_full_disk_of_mlflow_keeps_the_run_for_later(undisturbed: Path, raw: P
     assert sync.returncode == 0 and "logged" in sync.stdout, sync.stdout + sync.stderr
 
 
+@pytest.mark.slow
 def test_two_at_once(undisturbed: Path, raw: Path, tmp_path: Path) -> None:
     """The second `dvc repro` is told that there is another, or waits; the results are those of one."""
     folder = Path(shutil.copytree(undisturbed, tmp_path / "project", symlinks=True))

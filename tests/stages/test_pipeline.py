@@ -40,7 +40,7 @@ def test_another_clone_gives_the_same_bits(
 ) -> None:
     folder = clone("again-with-a-longer-path")
     edit(folder, SMALL)
-    repro(folder, raw, cpus={min(os.sched_getaffinity(0))} if cpus else None)
+    repro(folder, raw, cpus={min(os.sched_getaffinity(0))} if cpus else None, FEDPIPE_TRACKING="off")
     assert (folder / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
 
 
@@ -198,7 +198,6 @@ def stage(folder: Path, name: str, raw: Path) -> subprocess.CompletedProcess[str
             {"per_round: 230": "per_round: 251"},
             "error: params.yaml: 'train.clients_per_round' is 251, but there are 250 clients",
         ),
-        ({"rate: 0.1\n": "rate: 1.0e+30\n"}, "error: round 1: the updates of all 230 clients were not finite"),
     ],
 )
 def test_bad_params_end_training_with_a_sentence(first: Path, raw: Path, changes: dict[str, str], said: str) -> None:

@@ -90,25 +90,21 @@ def test_another_commit_computes_nothing(project: Path) -> None:
 @pytest.mark.parametrize(
     "lost",
     [
-        "data/raw",
-        "data/clients",
-        "data/clients/shards.safetensors",
-        "plots/partition.csv",
-        "metrics/partition.json",
-        "models/weights.safetensors",
-        "metrics/rounds.csv",
-        "metrics/training.json",
-        "metrics/clients.csv",
-        "plots/confusion.png",
+        ["data/clients/shards.safetensors", "metrics/rounds.csv", "plots/confusion.png"],
+        pytest.param(["data/raw", "plots/partition.csv", "metrics/training.json"], marks=pytest.mark.slow),
+        pytest.param(["data/clients", "models/weights.safetensors"], marks=pytest.mark.slow),
+        pytest.param(["metrics/partition.json", "metrics/clients.csv"], marks=pytest.mark.slow),
     ],
 )
-def test_a_removed_output_computes_nothing(project: Path, lost: str) -> None:
-    before, path = outputs(project), project / lost
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+def test_removed_outputs_compute_nothing(project: Path, lost: list[str]) -> None:
+    before, paths = outputs(project), [project / name for name in lost]
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert restored(project) == before
-    assert path.exists()
+    assert all(path.exists() for path in paths)
 
 
+@pytest.mark.slow  # test_another_commit_computes_nothing goes the same way
 def test_a_fresh_clone_with_a_full_cache_computes_nothing(first: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(first), str(clone))
@@ -213,7 +209,10 @@ def test_a_second_training_is_refused(project: Path) -> None:
     assert outputs(project) == before
 
 
-@pytest.mark.parametrize("module", ["tensorflow.python.ops", "tensorflow_federated.python.core.impl.types"])
+@pytest.mark.parametrize(
+    "module",
+    ["tensorflow.python.ops", pytest.param("tensorflow_federated.python.core.impl.types", marks=pytest.mark.slow)],
+)
 def test_ctrl_c_while_training_loads_is_one_sentence(project: Path, module: str) -> None:
     before = outputs(project)
     training = start(project, sys.executable, "-X", "importtime", "-m", "stages.train")
@@ -228,7 +227,7 @@ def test_ctrl_c_while_training_loads_is_one_sentence(project: Path, module: str)
     assert outputs(project) == before
 
 
-@pytest.mark.parametrize("way", ["folder", "disk"])
+@pytest.mark.parametrize("way", ["folder", pytest.param("disk", marks=pytest.mark.slow)])
 def test_results_that_cannot_be_written_are_said_before_the_first_round(project: Path, way: str) -> None:
     before = outputs(project)
     (project / "logs/train/rounds.log").unlink()

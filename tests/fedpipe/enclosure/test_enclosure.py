@@ -169,7 +169,7 @@ def test_a_graph_cannot_send_anything_out(tmp_path: Path, monkeypatch: pytest.Mo
     assert reached.startswith("CONNECT storage.googleapis.com:443") if way == OPEN else reached == ""
 
 
-@pytest.mark.parametrize("user", ["me", pytest.param("nobody", marks=needs_root)])
+@pytest.mark.parametrize("user", ["me", pytest.param("nobody", marks=[needs_root, pytest.mark.slow])])
 def test_same_weights_each_way(folder: Path, make_shards: Callable[[list[int]], Path], user: str) -> None:
     subprocess.run(["cp", "-r", str(make_shards([30, 20, 45, 10])), str(folder / "shards")], check=True)
     subprocess.run(["chmod", "-R", "a+rX", str(folder / "shards")], check=True)

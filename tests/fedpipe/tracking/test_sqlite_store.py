@@ -67,7 +67,10 @@ CONDITIONS: dict[str, tuple[Callable, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+SLOW = [name for name in CONDITIONS if name != "read-only"]
+
+
+@pytest.mark.parametrize("condition", ["read-only", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_run_is_kept_and_the_store_said_as_what_it_is(project: Project, condition: str) -> None:
     make, state, remedy = CONDITIONS[condition]
     project.environment["FEDPIPE_TRACKING_WAIT"] = "40"
