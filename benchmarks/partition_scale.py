@@ -27,12 +27,12 @@ import psutil
 import yaml
 
 from benchmarks.results import store
-from benchmarks.workload import RAW, training_set
+from benchmarks.workload import training_set
 from fedpipe import provenance
 from fedpipe.datasets.raw import Split, describe
+from layout import CLIENTS, RAW
 
 ROOT = Path(__file__).parents[1]
-CLIENTS = Path("data/clients")
 PEAK_BOUND_MIB = 2048
 _POLL_SECONDS = 0.05
 
@@ -108,7 +108,7 @@ def _project(case: Case) -> Iterator[Path]:
         folder = Path(name)
         for code in ("stages", "fedpipe"):
             shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("dvc.yaml", "libraries.lock", ".dvcignore"):
+        for file in ("layout.py", "dvc.yaml", "libraries.lock", ".dvcignore"):
             shutil.copy(ROOT / file, folder)
         settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         settings["partition"] |= {"clients": case.clients, "scheme": case.scheme}

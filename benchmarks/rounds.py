@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import store
-from benchmarks.workload import RAW, training_set
+from benchmarks.workload import training_set
 from fedpipe import pinning, provenance
 from fedpipe.datasets.shards import write_shards
+from layout import RAW
 
 CORES = len(os.sched_getaffinity(0))
 

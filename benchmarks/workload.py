@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layout import RAW
+
 if TYPE_CHECKING:
     from fedpipe.networks.network import Network
 
 BATCH, LEARNING_RATE, SAMPLES_PER_CLIENT = 20, 0.02, 100
-RAW = Path("data/raw")
 
 
 def training_set() -> tuple[np.ndarray, np.ndarray]:

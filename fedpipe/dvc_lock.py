@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedpipe.config import PARAMS_FILE, parse_yaml
+from fedpipe.config import parse_yaml
 from fedpipe.errors import PipelineError
 
-LOCK = Path("dvc.lock")
+# How dvc.lock names the params of a stage: by the file that DVC reads them from, unless dvc.yaml says another.
+_PARAMS = "params.yaml"
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Lock:
     stages: Mapping[str, Any]
 
     @staticmethod
-    def read(path: Path = LOCK) -> "Lock":
-        """Reads the workspace's.
+    def read(path: Path) -> "Lock":
+        """Reads a workspace's.
 
         Raises:
           PipelineError: It is missing or no dvc.lock.
@@ -35,7 +36,7 @@ class Lock:
             raise PipelineError(f"{path} is missing, which says what results were made with: run `dvc repro`") from None
 
     @staticmethod
-    def parse(content: bytes, path: Path = LOCK) -> "Lock":
+    def parse(content: bytes, path: Path) -> "Lock":
         """As `read`, from the content of ``path``, which need not be a file here."""
         stages = parse_yaml(content, path).get("stages")
         if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
@@ -51,7 +52,7 @@ class Lock:
           stages: Their names; all if None. One that is not in the lock has none.
         """
         names = self.stages if stages is None else stages
-        recorded = (self.stages.get(name, {}).get("params", {}).get(str(PARAMS_FILE), {}) for name in names)
+        recorded = (self.stages.get(name, {}).get("params", {}).get(_PARAMS, {}) for name in names)
         return tree(pair for params in recorded for pair in params.items())
 
     def hashes(self, stage: str, kind: str) -> dict[str, str]:

@@ -21,8 +21,7 @@ from fedpipe.config.loading import read_yaml
 from fedpipe.config.section import Section
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-
-RAW = Path("data/raw")
+from layout import RAW
 
 S = TypeVar("S", bound=Section)
 T = TypeVar("T")

@@ -6,6 +6,7 @@ A stage checks the file when it runs. With nothing to run, a mistake would pass 
 from fedpipe import config
 from fedpipe.command_line import without_arguments
 from fedpipe.errors import run_stage
+from layout import PARAMS
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     Raises:
       PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
     """
-    config.check()
+    config.check(PARAMS)
 
 
 if __name__ == "__main__":

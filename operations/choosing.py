@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
-from fedpipe.config import PARAMS_FILE, Train, read_yaml
+from fedpipe.config import Train, read_yaml
 from fedpipe.errors import run_stage
+from layout import PARAMS
 
 PAGE = Path("docs/choosing.md")
 KEYS = ("algorithm", "aggregator", "cohort", "attack", "compressor")
@@ -163,7 +164,7 @@ def page(params: dict[str, Any]) -> str:
 
 def main() -> None:
     """Writes the page."""
-    write_text(PAGE, page(read_yaml(PARAMS_FILE)["train"]))
+    write_text(PAGE, page(read_yaml(PARAMS)["train"]))
 
 
 if __name__ == "__main__":

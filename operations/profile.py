@@ -25,9 +25,7 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime import cohort
 from fedpipe.runtime.worker import Worker
 from fedpipe.seeds import Purpose, generator
-
-RAW = Path("data/raw")
-CLIENTS = Path("data/clients")
+from layout import CLIENTS, PARAMS, RAW
 
 
 def main() -> None:
@@ -35,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
-    settings = config.load(Train).model_copy(update={"rounds": rounds})
+    settings = config.load(Train, PARAMS).model_copy(update={"rounds": rounds})
     manifest = Manifest.read(CLIENTS)
     cohort.check(settings, manifest.clients)
     pinning.require_avx2()

@@ -15,10 +15,10 @@ from fedpipe.atomic import write_text
 from fedpipe.config.train import AGGREGATORS
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.provenance import collect, differences
+from layout import LOCK
 from operations import commands
 
 RECORD = Path("provenance.json")
-LOCK = Path("dvc.lock")
 
 
 def verify() -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedpipe.config import PARAMS_FILE
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.run_events import flatten
+from layout import PARAMS
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -97,7 +97,7 @@ def _stale(repo: "Repo", status: Mapping[str, list[Any]]) -> list[Stale]:
                 inputs.append("its command in dvc.yaml is another one" if change == "changed checksum" else str(change))
                 continue
             for path, matter in change.get("changed deps", {}).items():
-                if path == PARAMS_FILE.name:
+                if path == PARAMS.name:
                     inputs += _params(stages[address]) or [f"{path} is {matter}"]
                 elif not (matter in _ABSENT and path in made):
                     inputs.append(f"{path} is {matter}")
@@ -111,10 +111,10 @@ def _params(stage: "Stage") -> list[str]:
     """The params of a stage that differ, each in a few words; DVC itself names whole sections only."""
     words = []
     for dep in stage.deps:
-        if str(dep) == PARAMS_FILE.name:
+        if str(dep) == PARAMS.name:
             recorded, present = flatten(dep.hash_info.value or {}), flatten(dep.read_params())
             words += [
-                f"{name} is {present.get(name, 'not')} in {PARAMS_FILE} and was {recorded.get(name, 'not recorded')}"
+                f"{name} is {present.get(name, 'not')} in {PARAMS} and was {recorded.get(name, 'not recorded')}"
                 for name in {**present, **recorded}
                 if present.get(name) != recorded.get(name)
             ]

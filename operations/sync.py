@@ -2,6 +2,7 @@
 
 import argparse
 
+import layout
 from fedpipe.errors import run_stage
 from fedpipe.tracking.delivery import sync
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -10,7 +11,8 @@ from fedpipe.tracking.mlflow_store import MlflowStore
 def main() -> None:
     """Delivers every pending journal, and prints what it did."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    sync(MlflowStore)
+    outbox = layout.outbox()
+    sync(outbox, lambda: MlflowStore(outbox.store))
 
 
 if __name__ == "__main__":

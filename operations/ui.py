@@ -5,11 +5,11 @@ import os
 import sys
 from urllib.parse import urlsplit
 
+import layout
 from fedpipe.errors import run_stage
 from fedpipe.tracking import views
 from fedpipe.tracking.mlflow_store import MlflowStore
-from fedpipe.tracking.outbox import shown_uri, store_uri
-from fedpipe.tracking.registry import asked
+from fedpipe.tracking.outbox import without_password
 from operations.ports import LOOPBACK, UI_PORT, port_number, require_free
 
 
@@ -18,16 +18,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=port_number, default=UI_PORT, help=f"port to listen on ({UI_PORT})")
     port = parser.parse_args().port
-    uri = store_uri()
+    uri = layout.store()
     if urlsplit(uri).scheme in ("http", "https"):
-        print(f"the tracking server has a UI of its own: {shown_uri()}")
+        print(f"the tracking server has a UI of its own: {without_password(uri)}")
         return
     require_free(LOOPBACK, port)
-    with asked():
-        experiments = MlflowStore().experiments()
+    with layout.registry().asked():
+        experiments = MlflowStore(uri).experiments()
     address = f"http://{LOOPBACK}:{port}"
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes that this project does not use
-    print(f"MLflow UI with {shown_uri()}: {address} (Ctrl-C ends it)", flush=True)
+    print(f"MLflow UI with {without_password(uri)}: {address} (Ctrl-C ends it)", flush=True)
     for name, experiment_id in experiments.items():
         print(f"  {name}, params and metrics: {address}{views.runs_table(experiment_id)}", flush=True)
     arguments = ["--backend-store-uri", uri, "--host", LOOPBACK, "--port", str(port), "--workers", "1"]

@@ -1,7 +1,6 @@
 """``python -m stages.download``: puts the data set that params.yaml names into data/raw, checked and described."""
 
 import os
-from pathlib import Path
 
 from fedpipe.atomic import staged_files
 from fedpipe.command_line import without_arguments
@@ -15,14 +14,13 @@ from fedpipe.datasets.sources.user_dataset import write_user_dataset
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.outputs.writer import only_writer
 from fedpipe.stage_process import run_stage
-
-RAW = Path("data/raw")
+from layout import PARAMS, RAW, stage_lock
 
 
 def main() -> None:
     """Reads params; fetches a published data set's missing files, or reads a user data set."""
-    params = load(Download)
-    with only_writer("download"):
+    params = load(Download, PARAMS)
+    with only_writer("download", stage_lock("download")):
         # DVC has deleted the folder; files of it that are still right need not be fetched.
         restore_for_dvc()
         _download(params)
@@ -36,7 +34,7 @@ def _download(params: Download) -> None:
         _user_dataset(params.idx, params)
     else:
         _published(PUBLISHED[params.dataset], params)
-    require_unchanged(params)
+    require_unchanged(params, PARAMS)
 
 
 def _published(dataset: Dataset, params: Download) -> None:

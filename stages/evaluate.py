@@ -3,11 +3,11 @@
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+import layout
 from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import write_text
@@ -29,36 +29,38 @@ from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
 from fedpipe.stage_process import run_stage
 from fedpipe.tracking import journal
+from layout import (
+    CLASS_TABLE,
+    CLIENT_PICTURE,
+    CLIENT_TABLE,
+    CLIENT_TESTS,
+    CLIENTS,
+    CONFUSION_PICTURE,
+    EVALUATION,
+    PERSONAL,
+    PREDICTIONS,
+    RAW,
+    TRAINING,
+    WEIGHTS,
+)
 
-RAW = Path("data/raw")
-CLIENTS = Path("data/clients")
-CLIENT_TESTS = Path("data/client_tests")
-WEIGHTS = Path("models/weights.safetensors")
-PERSONAL = Path("models/personal.safetensors")
-TRAINING = Path("metrics/training.json")
-METRICS = Path("metrics/evaluation.json")
-CLASS_TABLE = Path("metrics/classes.csv")
-CLIENT_TABLE = Path("metrics/clients.csv")
-PREDICTIONS = Path("plots/predictions.csv")
-CONFUSION_PICTURE = Path("plots/confusion.png")
-CLIENT_PICTURE = Path("plots/clients.png")
-COPIES = Path("metrics/copies/evaluate")
-OUTPUTS = (METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS, CONFUSION_PICTURE, CLIENT_PICTURE, COPIES)
+COPIES = layout.COPIES / "evaluate"
+OUTPUTS = (EVALUATION, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS, CONFUSION_PICTURE, CLIENT_PICTURE, COPIES)
 
 
 def main() -> None:
     """Measures the model, with the folder's outputs to itself."""
     with (
-        only_writer("evaluate"),
+        only_writer("evaluate", layout.stage_lock("evaluate")),
         StagedOutputs("evaluate", dict.fromkeys(OUTPUTS, 0)) as outputs,
-        journal.EvaluationRecord() as record,
+        journal.EvaluationRecord(layout.outbox(), layout.pipeline_files()) as record,
     ):
         _measure(outputs, record)
 
 
 def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
-    settings = params.load(params.Evaluate)
+    settings = params.load(params.Evaluate, layout.PARAMS)
     pinning.require_avx2()
     manifest = Manifest.read(CLIENTS)
     require_trained(WEIGHTS, TRAINING)
@@ -110,7 +112,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     if not math.isfinite(metrics["loss"]):
         raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
 
-    with outputs.writing(METRICS) as path:
+    with outputs.writing(EVALUATION) as path:
         write_text(path, json.dumps(metrics, indent=2) + "\n")
     predictions = pd.DataFrame({"actual": labels, "predicted": predicted})
     for output, table in ((CLASS_TABLE, classes), (CLIENT_TABLE, clients), (PREDICTIONS, predictions)):
@@ -122,7 +124,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     title = f"{spec.model} on each of {manifest.clients} clients' shards"
     with outputs.writing(CLIENT_PICTURE) as path:
         draw_clients(clients, summary, title, path, test_summary, personalisation)
-    outputs.copy([METRICS, CLASS_TABLE, CLIENT_TABLE], COPIES)
+    outputs.copy([EVALUATION, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
     on_tests = f"; on their test samples: {_said(test_summary)}" if test_summary else ""
     print(
@@ -134,10 +136,10 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         weights=WEIGHTS,
         params={"evaluate": params.used(settings)},
         metrics={"test": metrics},  # beside the training's own loss and accuracy in the same run
-        tables=[METRICS, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
+        tables=[EVALUATION, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )
-    params.require_unchanged(settings)
+    params.require_unchanged(settings, layout.PARAMS)
 
 
 def _personalised(

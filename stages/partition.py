@@ -2,13 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 
+import layout
 from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
-from fedpipe.datasets import pool
+from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from fedpipe.outputs.staging import StagedOutputs
@@ -22,29 +22,27 @@ from fedpipe.partitioning.partition_tables import assignment_table, client_test_
 from fedpipe.partitioning.untrained_classes import UntrainedClasses
 from fedpipe.seeds import Purpose
 from fedpipe.stage_process import run_stage
+from layout import CLIENT_TESTS, CLIENTS, PARTITION, PARTITION_PICTURE, PARTITION_TABLE, RAW
 
-RAW = Path("data/raw")
-CLIENTS = Path("data/clients")
-CLIENT_TESTS = Path("data/client_tests")
-METRICS = Path("metrics/partition.json")
-CLIENT_TABLE = Path("plots/partition.csv")
-PICTURE = Path("plots/partition.png")
-COPIES = Path("metrics/copies/partition")
-OUTPUTS = (CLIENTS, CLIENT_TESTS, METRICS, CLIENT_TABLE, PICTURE, COPIES)
+COPIES = layout.COPIES / "partition"
+OUTPUTS = (CLIENTS, CLIENT_TESTS, PARTITION, PARTITION_TABLE, PARTITION_PICTURE, COPIES)
 
 
 def main() -> None:
     """Splits the training images, with the folder's outputs to itself."""
-    with only_writer("partition"), StagedOutputs("partition", dict.fromkeys(OUTPUTS, 0)) as outputs:
+    with (
+        only_writer("partition", layout.stage_lock("partition")),
+        StagedOutputs("partition", dict.fromkeys(OUTPUTS, 0)) as outputs,
+    ):
         _split(outputs)
 
 
 def _split(outputs: StagedOutputs) -> None:
     """Reads params and images, assigns samples to clients, writes shards, tables, figures and the picture."""
-    settings = params.load(params.Partition)
+    settings = params.load(params.Partition, layout.PARAMS)
     pinning.require_avx2()
     dataset = RawDataset.read(RAW)
-    images, labels = pool.with_batches(dataset, dataset.read_train(RAW))
+    images, labels = Pool(layout.POOL).with_batches(dataset, dataset.read_train(RAW))
     test_images, test_labels = dataset.read_test(RAW)
 
     assignment, tested = held_out_samples.split(assign(labels, settings), labels, test_labels, settings)
@@ -86,14 +84,14 @@ def _split(outputs: StagedOutputs) -> None:
         )
         drawn_from = "training_sample" if from_training else "test_sample"
         client_test_table(source[1], tested, drawn_from).to_csv(tests / "assignment.csv", index=False)
-    with outputs.writing(METRICS) as path:
+    with outputs.writing(PARTITION) as path:
         write_text(path, json.dumps(figures, indent=2) + "\n")
-    with outputs.writing(CLIENT_TABLE) as path:
+    with outputs.writing(PARTITION_TABLE) as path:
         per_client.to_csv(path, index=False)
-    with outputs.writing(PICTURE) as path:
+    with outputs.writing(PARTITION_PICTURE) as path:
         title = f"{manifest.dataset}, scheme {chosen}, {manifest.clients:,} clients"
         draw(counts, figures, title, path, examples(clients, skew, per_client["samples"].to_numpy()))
-    outputs.copy([METRICS], COPIES)
+    outputs.copy([PARTITION], COPIES)
     outputs.place()
 
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""
@@ -102,7 +100,7 @@ def _split(outputs: StagedOutputs) -> None:
         f"in {CLIENTS}{tests_said}{f'; {untrained}' if untrained.classes else ''}",
         file=sys.stderr,
     )
-    params.require_unchanged(settings)
+    params.require_unchanged(settings, layout.PARAMS)
 
 
 if __name__ == "__main__":

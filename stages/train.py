@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import layout
 from fedpipe import config as params
 from fedpipe import pinning, provenance
 from fedpipe.atomic import write_text
@@ -31,24 +31,28 @@ from fedpipe.runtime.training_key import training_key
 from fedpipe.runtime.worker import Worker
 from fedpipe.stage_process import run_stage
 from fedpipe.tracking import journal, run_events
+from fedpipe.tracking.pipeline import PipelineFiles
+from layout import (
+    BEST,
+    CLIENT_TESTS,
+    CLIENTS,
+    PARTITION,
+    PARTITION_PICTURE,
+    PERSONAL,
+    RAW,
+    ROUNDS,
+    TRAINING,
+    TRAINING_PICTURE,
+    WEIGHTS,
+)
 
 if TYPE_CHECKING:
     from fedpipe.runtime.checkpoints import Checkpoint
     from fedpipe.runtime.records import RoundRecord
     from fedpipe.runtime.training import Trained
 
-CLIENTS = Path("data/clients")
-CLIENT_TESTS = Path("data/client_tests")
-RAW = Path("data/raw")
-LOGS = Path("logs/train")
-WEIGHTS = Path("models/weights.safetensors")
-BEST = Path("models/best.safetensors")  # of the round with the highest test accuracy, with 'train.keep_best'
-PERSONAL = Path("models/personal.safetensors")  # the clients' own models; without tensors if the algorithm has none
-ROUNDS = Path("metrics/rounds.csv")
-SUMMARY = Path("metrics/training.json")
-PICTURE = Path("plots/training.png")
-COPIES = Path("metrics/copies/train")
-PARTITION_PICTURE = Path("plots/partition.png")  # shown in MLflow if it is there; no input
+COPIES = layout.COPIES / "train"
+LOGS = layout.stage_logs("train")
 
 # Bytes of disk that are reserved before the first round, so that the results have room after the last.
 _COPIES = 3  # of the weights: here, in DVC's cache, and for MLflow
@@ -60,18 +64,19 @@ _TEST_BATCH = 1000  # test images per forward pass: as 'evaluate.batch_size' by 
 def main() -> None:
     """Reads params and shards' manifest, trains on a worker, writes weights, tables and the picture."""
     begin = time.perf_counter()
-    settings = params.load(params.Train)
+    settings = params.load(params.Train, layout.PARAMS)
     manifest = Manifest.read(CLIENTS)
     cohort.check(settings, manifest.clients)
     model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
-    start = initial.check(settings, manifest, model.spec)
+    start = initial.check(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
     test = _test_samples(settings, manifest)
-    first = initial.first_weights(model, settings)
+    first = initial.first_weights(model, settings, layout.INITIAL)
     key = training_key(settings, manifest, first, test)
     pinning.require_avx2()
-    cluster = clusters.chosen()
+    cluster = clusters.chosen(layout.CLUSTER)
+    pipeline = layout.pipeline_files()
 
-    with only_writer("train"), stoppable(), Worker() as worker:
+    with only_writer("train", layout.stage_lock("train")), stoppable(), Worker(LOGS / "worker.log") as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
         from fedpipe.runtime.checkpoints import Checkpoints
         from fedpipe.runtime.personal import model_count
@@ -85,15 +90,17 @@ def main() -> None:
             BEST: 2 * 4 * model.parameters,
             PERSONAL: 2 * 4 * model.parameters * model_count(settings, manifest.clients) + 4 * manifest.clients,
             ROUNDS: settings.rounds * _A_ROUND,
-            SUMMARY: _SMALL,
-            PICTURE: _SMALL,
+            TRAINING: _SMALL,
+            TRAINING_PICTURE: _SMALL,
             COPIES: settings.rounds * _A_ROUND,
         }
         with (
             StagedOutputs("train", sizes) as outputs,
             clusters.opened(cluster, settings, manifest.digest) as elsewhere,
             Checkpoints(LOGS, key, settings) as checkpoints,
-            journal.record_training(_started(settings, manifest, start), _earlier(checkpoints.found)) as run,
+            journal.record_training(
+                _started(settings, manifest, start, pipeline), layout.outbox(), _earlier(checkpoints.found)
+            ) as run,
         ):
             checkpoints.tracking = run.identity
 
@@ -147,24 +154,22 @@ def main() -> None:
                 "weights_sha256": digest,
                 **personal_digest,
             }
-            with outputs.writing(SUMMARY) as path:
+            with outputs.writing(TRAINING) as path:
                 write_text(path, json.dumps(summary, indent=2) + "\n")
-            with outputs.writing(PICTURE) as path:
+            with outputs.writing(TRAINING_PICTURE) as path:
                 draw(records, title, path)
-            outputs.copy([SUMMARY, ROUNDS], COPIES)
+            outputs.copy([TRAINING, ROUNDS], COPIES)
             outputs.place()
             run.log_results(
                 weights=WEIGHTS,
-                tables=[
-                    path for path in (ROUNDS, SUMMARY, run_events.PARTITION, CLIENTS / "labels.csv") if path.exists()
-                ],
-                pictures=[path for path in (PICTURE, PARTITION_PICTURE) if path.exists()],
+                tables=[path for path in (ROUNDS, TRAINING, PARTITION, CLIENTS / "labels.csv") if path.exists()],
+                pictures=[path for path in (TRAINING_PICTURE, PARTITION_PICTURE) if path.exists()],
                 figures={
                     "total_seconds": time.perf_counter() - begin + checkpoints.seconds_before,
-                    **run_events.partition_figures(),
+                    **pipeline.partition_figures(),
                 },
             )
-    params.require_unchanged(settings)
+    params.require_unchanged(settings, layout.PARAMS)
 
 
 def _figures(record: "RoundRecord", seconds: float) -> dict[str, float]:
@@ -222,14 +227,14 @@ def _attacked(settings: params.Train) -> dict[str, Any]:
     return {"attackers": settings.attackers, "attack": {settings.attack: settings.params_of("attack").model_dump()}}
 
 
-def _started(settings: params.Train, manifest: Manifest, start: str) -> dict[str, object]:
+def _started(settings: params.Train, manifest: Manifest, start: str, pipeline: PipelineFiles) -> dict[str, object]:
     """What MLflow is told before the first round."""
-    made_with = run_events.recorded_params("download", "partition") | {"train": params.used(settings)}
+    made_with = pipeline.recorded_params("download", "partition") | {"train": params.used(settings)}
     return {
         "name": run_events.run_name(made_with),
         "params": made_with,
         "dataset": {"name": manifest.dataset, "digest": manifest.digest, "source": str(CLIENTS)},
-        "tags": {"fedpipe.data_sha256": manifest.digest, "fedpipe.init": start},
+        "tags": pipeline.tags() | {"fedpipe.init": start},
         "environment": provenance.collect(),
     }
 

@@ -12,7 +12,9 @@ import pytest
 import tensorflow as tf
 from dvc.repo import Repo
 
-from fedpipe.config import PARAMS_FILE, read_yaml
+import layout
+from fedpipe.config import read_yaml
+from fedpipe.config.train import MODELS
 from fedpipe.datasets import raw as raw_data
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
@@ -90,15 +92,28 @@ class Workspace:
     """The folder of a project whose pipeline ran; the test's current one."""
 
     def __init__(self, path: Path, models: dict[str, list[np.ndarray]]) -> None:
-        self.path, self.models = path, models
+        self.path, self.models, self.network = path, models, MODEL
+
+    def take_keras(self, kind: str) -> None:
+        """From here on the model is a Keras one with weights ``first``: of the file ``kind`` of fedpipe/models."""
+        params = {}
+        if kind == "keras_file":
+            layers = tf.keras.layers
+            stack = [layers.Input((28, 28, 1)), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)]
+            stack += [layers.Flatten(), layers.Dense(10, activation="softmax")]
+            tf.keras.Sequential(stack).save("data/start.keras")
+            digest = hashlib.sha256(Path("data/start.keras").read_bytes()).hexdigest()
+            params = {"path": "data/start.keras", "sha256": digest}
+        self.network = network(ModelSpec(kind, (28, 28, 1), 10, MODELS.params(kind)(**params)))
+        self.models = {"first": self.network.first_weights(np.random.default_rng(1))}
 
     def evaluated(self, model: str, track: bool = True) -> float:
         """As if `dvc repro` had trained and evaluated ``model``; returns its accuracy."""
         weights, evaluation = Path("models/weights.safetensors"), Path("metrics/evaluation.json")
-        save_weights(weights, MODEL, self.models[model])
+        save_weights(weights, self.network, self.models[model])
         raw = RawDataset.read(Path("data/raw"))
         images, labels = raw.read_test(Path("data/raw"))
-        accuracy = float((MODEL.classifier(self.models[model])(images).argmax(axis=1) == labels).mean())
+        accuracy = float((self.network.classifier(self.models[model])(images).argmax(axis=1) == labels).mean())
         sha = hashlib.sha256(weights.read_bytes()).hexdigest()
         Path("metrics").mkdir(exist_ok=True)
         Path("metrics/training.json").write_text(json.dumps({"loss": 1.0, "weights_sha256": sha}))
@@ -108,10 +123,16 @@ class Workspace:
         if track:
             manifest = Manifest.read(Path("data/clients"))
             dataset = {"name": manifest.dataset, "digest": manifest.digest, "source": "data/clients"}
-            started = {"name": f"the {model} one", "dataset": dataset, "params": read_yaml(PARAMS_FILE)}
-            with journal.record_training(started) as run:
+            started = {
+                "name": f"the {model} one",
+                "dataset": dataset,
+                "params": read_yaml(layout.PARAMS),
+                "tags": layout.pipeline_files().tags(),
+            }
+            with journal.record_training(started, layout.outbox()) as run:
                 run.log_results(weights)
-            journal.record_evaluation(weights, {"test": {"accuracy": accuracy}})
+            told = layout.outbox(), layout.pipeline_files()
+            journal.record_evaluation(*told, weights, {"test": {"accuracy": accuracy}})
         return accuracy
 
     def commit(self) -> None:
@@ -163,5 +184,5 @@ def workspace(
     Repo.init(no_scm=True).close()
     for name in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(writer, "_start_follower", lambda _: _NoFollower())
+    monkeypatch.setattr(writer, "_start_follower", lambda *_: _NoFollower())
     return Workspace(tmp_path, train_models(raw))

@@ -41,7 +41,7 @@ from fedpipe.datasets.shards import Shards
 shards = Shards.open(Path("data/clients"))
 images, labels = shards.read(0, shards.samples)
 clients = np.split(np.arange(shards.samples), shards.offsets[1:-1])
-result = fedpipe.simulate(images, labels, clients, load(Train), classes=10)
+result = fedpipe.simulate(images, labels, clients, load(Train, Path("params.yaml")), classes=10)
 fedpipe.save_weights(Path("models/library.safetensors"), result.network, result.weights)
 """
 

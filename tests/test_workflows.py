@@ -17,7 +17,12 @@ from tests.operations.retrain.test_publish import GH
 from tests.small_pipeline import SMALL, edit, environment
 
 FOLDER = ROOT / ".github/workflows"
-NAMES = ["ci.yml", "retrain.yml"]
+NAMES = ["ci.yml", "retrain.yml", "slow.yml"]
+MAKE = {  # the commands of each
+    "ci.yml": ["make check", ".ci/run"],
+    "retrain.yml": ["make last-run", "make retrain", "make publish"],
+    "slow.yml": ["make cluster-env", "make test-slow"],
+}
 
 
 def workflow(name: str) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def test_actions_are_pinned_to_a_commit_and_say_which_version_that_is(name: str)
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use), use
 
 
-def test_both_use_the_same_commits() -> None:
+def test_all_use_the_same_commits() -> None:
     used = {step["uses"] for name in NAMES for step in steps(name) if "uses" in step}
     assert len(used) == len({use.split("@")[0] for use in used})
 
@@ -49,7 +54,8 @@ def test_both_use_the_same_commits() -> None:
 def test_least_permissions() -> None:
     for name in NAMES:
         assert workflow(name)["permissions"] == {"contents": "read"}
-    assert [job.get("permissions") for job in workflow("ci.yml")["jobs"].values()] == [None]
+    for name in ("ci.yml", "slow.yml"):
+        assert [job.get("permissions") for job in workflow(name)["jobs"].values()] == [None]
     (retrain,) = workflow("retrain.yml")["jobs"].values()
     assert retrain["permissions"] == {"contents": "write", "pull-requests": "write", "actions": "read"}
     for name in NAMES:
@@ -69,13 +75,23 @@ def test_what_a_run_did_is_kept_before_anything_else_can_fail_but_not_an_empty_r
 def test_when_they_run_and_that_retrainings_never_overlap() -> None:
     assert set(workflow("ci.yml")["on"]) == {"push", "pull_request"}
     assert workflow("ci.yml")["concurrency"]["cancel-in-progress"] is True
-    retrain = workflow("retrain.yml")
-    (schedule,) = retrain["on"]["schedule"]
-    minute, hour, *days, weekday = schedule["cron"].split()
-    assert 0 <= int(minute) < 60 and 0 <= int(hour) < 24 and days == ["*", "*"] and 0 <= int(weekday) <= 6
-    assert set(retrain["on"]) == {"schedule", "workflow_dispatch"}
-    assert set(retrain["on"]["workflow_dispatch"]["inputs"]) == {"params", "promote"}
-    assert retrain["concurrency"] == {"group": "retrain", "cancel-in-progress": False}
+    weekly = {"retrain": {"params", "promote"}, "slow": set()}
+    for name, inputs in weekly.items():
+        told = workflow(f"{name}.yml")
+        (schedule,) = told["on"]["schedule"]
+        minute, hour, *days, weekday = schedule["cron"].split()
+        assert 0 <= int(minute) < 60 and 0 <= int(hour) < 24 and days == ["*", "*"] and 0 <= int(weekday) <= 6
+        assert set(told["on"]) == {"schedule", "workflow_dispatch"}
+        assert set((told["on"]["workflow_dispatch"] or {"inputs": ()})["inputs"]) == inputs
+        assert told["concurrency"] == {"group": name, "cancel-in-progress": False}
+
+
+def test_the_slow_proofs_have_what_they_would_be_skipped_without() -> None:
+    """Dask is in an environment of its own, and another lock is another environment."""
+    (cache,) = [step["with"] for step in steps("slow.yml") if "cache" in step.get("uses", "")]
+    assert "'cluster.lock'" in cache["key"]
+    (job,) = workflow("slow.yml")["jobs"].values()
+    assert job["timeout-minutes"] < 360  # after which GitHub ends it without a word
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,8 +103,7 @@ def test_every_step_is_a_command_of_this_project(name: str) -> None:
         assert words == [".ci/run"] or (words[0] == "make" and words[1] in targets), command
         assert len(command.splitlines()) == 1
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
-    expected = {"ci.yml": ["make check", ".ci/run"], "retrain.yml": ["make last-run", "make retrain", "make publish"]}
-    assert [" ".join(command.split()[:2]) for command in commands] == expected[name]
+    assert [" ".join(command.split()[:2]) for command in commands] == MAKE[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,7 +115,8 @@ def test_what_somebody_typed_never_becomes_part_of_a_command(name: str) -> None:
 
 
 def test_only_the_step_that_needs_a_secret_has_it() -> None:
-    assert "secrets." not in (FOLDER / "ci.yml").read_text(encoding="utf-8")
+    for name in ("ci.yml", "slow.yml"):
+        assert "secrets." not in (FOLDER / name).read_text(encoding="utf-8")
     with_secrets = [step["run"].split()[1] for step in steps("retrain.yml") if "secrets." in str(step)]
     assert with_secrets == ["retrain"] and "secrets." not in str(workflow("retrain.yml").get("env"))
 

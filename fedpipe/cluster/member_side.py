@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from fedpipe.runtime.tff_executor import Compiled, Executors
 
 # Set by fedpipe/cluster/processes.py before the worker joins.
-shards = Path("data/clients")
-logs = Path("logs/cluster")
+shards = Path()
+logs = Path()
 
 _current: "RunningJob | None" = None
 _verified: set[tuple[Path, str]] = set()

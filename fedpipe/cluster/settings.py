@@ -20,7 +20,6 @@ from fedpipe.errors import PipelineError
 if TYPE_CHECKING:
     from fedpipe.cluster.cluster import Cluster
 
-FILE = Path("cluster.yaml")
 ADDRESS, CERTIFICATES, SHARED_FOLDER = "FEDPIPE_CLUSTER", "FEDPIPE_CERTIFICATES", "FEDPIPE_SHARED_FOLDER"
 TLS, INSECURE = "tls://", "tcp+insecure://"
 
@@ -67,7 +66,7 @@ def dask_address(address: str) -> str:
     raise PipelineError(f"the cluster's address is {address!r}, but should be {TLS}host:port")
 
 
-def chosen(file: Path = FILE) -> ClusterSettings | None:
+def chosen(file: Path) -> ClusterSettings | None:
     """The cluster that trains; None for this machine alone.
 
     Raises:

@@ -15,8 +15,6 @@ from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 
-PARAMS_FILE = Path("params.yaml")
-
 SECTIONS: dict[type[Section], str] = {
     Download: "download",
     Partition: "partition",
@@ -57,7 +55,7 @@ def parse_yaml(content: bytes, path: Path) -> dict[str, Any]:
     return tree
 
 
-def load(section: type[S], path: Path = PARAMS_FILE) -> S:
+def load(section: type[S], path: Path) -> S:
     """Reads one section of params.yaml; checks all, so that a mistake is said before the first stage runs.
 
     Args:
@@ -71,7 +69,7 @@ def load(section: type[S], path: Path = PARAMS_FILE) -> S:
     return cast(S, _sections(path)[section])
 
 
-def check(path: Path = PARAMS_FILE) -> None:
+def check(path: Path) -> None:
     """Checks the whole of params.yaml, sections that no stage reads too.
 
     Raises:
@@ -88,7 +86,7 @@ def used(settings: Section) -> dict[str, Any]:
     return settings.model_dump(exclude=others | _DECIDE_NOTHING)
 
 
-def require_unchanged(settings: Section, path: Path = PARAMS_FILE) -> None:
+def require_unchanged(settings: Section, path: Path) -> None:
     """Compares what a stage was run with, once it has run, with what params.yaml says now.
 
     DVC reads params.yaml when the stage has ended, and would record params that the results were not made with.

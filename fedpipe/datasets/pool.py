@@ -1,6 +1,7 @@
 """The pool: batches that clients gained after the data set was published, and the ledger that names them in order.
 
-data/pool/
+A folder:
+
   ledger.csv               version, dataset, batch, samples, SHA-256; one row per batch, append-only; in git
   week-12.safetensors      the batch's images uint8 [n, height, width, channels] and labels uint8 [n]; in DVC
   week-12.safetensors.dvc  what DVC knows it by; in git
@@ -14,6 +15,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +27,6 @@ from safetensors.numpy import load, save
 from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import DatasetName, Labelled, RawDataset
 from fedpipe.errors import PipelineError
-
-POOL = Path("data/pool")
-LEDGER = POOL / "ledger.csv"
 
 # It becomes a file name, in git too.
 BATCH_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -45,36 +44,90 @@ class Entry(BaseModel):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-def batch_path(batch: str) -> Path:
-    """The file that holds ``batch``."""
-    return POOL / f"{batch}.safetensors"
+@dataclass(frozen=True)
+class Pool:
+    """The folder of a pool."""
 
+    folder: Path
 
-def read_ledger(path: Path = LEDGER) -> list[Entry]:
-    """The batches of the pool, in the order in which they came; none where there is no ledger.
+    @property
+    def ledger(self) -> Path:
+        """The file that names the batches."""
+        return self.folder / "ledger.csv"
 
-    (DVC does not run a stage whose ledger is missing.)
+    def batch_path(self, batch: str) -> Path:
+        """The file that holds ``batch``."""
+        return self.folder / f"{batch}.safetensors"
 
-    Raises:
-      PipelineError: A row is not a batch; the message names the line.
-    """
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except FileNotFoundError:
-        return []
-    except UnicodeDecodeError:
-        raise PipelineError(f"{path} is not a table of batches: restore it with `git checkout {path}`") from None
-    entries = []
-    for line, row in enumerate(rows, start=2):
+    def read_ledger(self) -> list[Entry]:
+        """The batches of the pool, in the order in which they came; none where there is no ledger.
+
+        (DVC does not run a stage whose ledger is missing.)
+
+        Raises:
+          PipelineError: A row is not a batch; the message names the line.
+        """
+        path = self.ledger
         try:
-            entries.append(Entry.model_validate(row))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise PipelineError(
-                f"{path}, line {line}, '{where}': {problem['msg']}; restore it with `git checkout {path}`"
-            ) from None
-    return entries
+            rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        except FileNotFoundError:
+            return []
+        except UnicodeDecodeError:
+            raise PipelineError(f"{path} is not a table of batches: restore it with `git checkout {path}`") from None
+        entries = []
+        for line, row in enumerate(rows, start=2):
+            try:
+                entries.append(Entry.model_validate(row))
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = ".".join(map(str, problem["loc"]))
+                raise PipelineError(
+                    f"{path}, line {line}, '{where}': {problem['msg']}; restore it with `git checkout {path}`"
+                ) from None
+        return entries
+
+    def write_ledger(self, entries: Sequence[Entry]) -> None:
+        """Replaces the ledger, atomically."""
+        write_text(self.ledger, ledger_text(entries))
+
+    def read_batch(self, entry: Entry) -> Labelled:
+        """The images uint8 [n, height, width, channels] and labels uint8 [n] of a batch.
+
+        Raises:
+          PipelineError: Its file is missing or is not the one that the ledger names.
+        """
+        path, ledger = self.batch_path(entry.batch), self.ledger
+        again = f"restore it with `dvc checkout {path}.dvc`, or with `dvc pull {path}.dvc` from a remote"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise PipelineError(f"{path}, a batch of {ledger}, is missing: {again}") from None
+        found = hashlib.sha256(content).hexdigest()
+        if found != entry.sha256:
+            raise PipelineError(f"{path} has SHA-256 {found[:12]}…, but {ledger} says {entry.sha256[:12]}…: {again}")
+        try:
+            tensors = load(content)
+            return tensors["images"], tensors["labels"]
+        except (SafetensorError, KeyError) as error:
+            raise PipelineError(f"{path} is not a batch ({error}), though {ledger} names it") from None
+
+    def with_batches(self, dataset: RawDataset, published: Labelled) -> Labelled:
+        """The training samples: those that were published, then the batches of ``dataset`` in the ledger's order.
+
+        Raises:
+          PipelineError: A batch is missing, changed, or of another image size or number of classes than ``dataset``.
+        """
+        batches = []
+        for entry in of_dataset(self.read_ledger(), dataset):
+            images, labels = self.read_batch(entry)
+            if images.shape[1:] != dataset.image_shape or labels.max() >= dataset.classes:
+                raise PipelineError(
+                    f"{self.batch_path(entry.batch)} has images of {images.shape[1:]} and labels to {labels.max()}, "
+                    f"but data set '{dataset.name}' has {dataset.image_shape} and {dataset.classes} classes: another "
+                    "of that name?"
+                )
+            batches.append((images, labels))
+        return join([published, *batches]) if batches else published
 
 
 def ledger_text(entries: Sequence[Entry]) -> str:
@@ -84,11 +137,6 @@ def ledger_text(entries: Sequence[Entry]) -> str:
     table.writeheader()
     table.writerows(entry.model_dump() for entry in entries)
     return text.getvalue()
-
-
-def write_ledger(entries: Sequence[Entry]) -> None:
-    """Replaces the ledger, atomically."""
-    write_text(LEDGER, ledger_text(entries))
 
 
 def digest(entries: Sequence[Entry]) -> str:
@@ -106,28 +154,6 @@ def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
     return save({"images": images, "labels": labels})
 
 
-def read_batch(entry: Entry) -> Labelled:
-    """The images uint8 [n, height, width, channels] and labels uint8 [n] of a batch.
-
-    Raises:
-      PipelineError: Its file is missing or is not the one that the ledger names.
-    """
-    path = batch_path(entry.batch)
-    again = f"restore it with `dvc checkout {path}.dvc`, or with `dvc pull {path}.dvc` from a remote"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise PipelineError(f"{path}, a batch of {LEDGER}, is missing: {again}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != entry.sha256:
-        raise PipelineError(f"{path} has SHA-256 {found[:12]}…, but {LEDGER} says {entry.sha256[:12]}…: {again}")
-    try:
-        tensors = load(content)
-        return tensors["images"], tensors["labels"]
-    except (SafetensorError, KeyError) as error:
-        raise PipelineError(f"{path} is not a batch ({error}), though {LEDGER} names it") from None
-
-
 def of_dataset(entries: Sequence[Entry], dataset: RawDataset) -> list[Entry]:
     """The batches that belong to ``dataset``."""
     return [entry for entry in entries if entry.dataset == dataset.name]
@@ -137,24 +163,6 @@ def join(parts: Sequence[Labelled]) -> Labelled:
     """Samples of several parts one after the other."""
     images, labels = zip(*parts, strict=True)
     return np.concatenate(images), np.concatenate(labels)
-
-
-def with_batches(dataset: RawDataset, published: Labelled) -> Labelled:
-    """The training samples: those that were published, then the pool's batches of ``dataset`` in the ledger's order.
-
-    Raises:
-      PipelineError: A batch is missing, changed, or of another image size or number of classes than ``dataset``.
-    """
-    batches = []
-    for entry in of_dataset(read_ledger(), dataset):
-        images, labels = read_batch(entry)
-        if images.shape[1:] != dataset.image_shape or labels.max() >= dataset.classes:
-            raise PipelineError(
-                f"{batch_path(entry.batch)} has images of {images.shape[1:]} and labels to {labels.max()}, but data "
-                f"set '{dataset.name}' has {dataset.image_shape} and {dataset.classes} classes: another of that name?"
-            )
-        batches.append((images, labels))
-    return join([published, *batches]) if batches else published
 
 
 def not_trained_on(entries: Sequence[Entry], ledger_md5: str) -> list[Entry]:

@@ -21,6 +21,7 @@ from fedpipe.lazy import tf
 from fedpipe.networks import layers
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.initialisation import glorot_uniform
+from fedpipe.networks.keras_calls import distinct, fused, in_order, pools_two_by_two
 from fedpipe.networks.spec import ModelSpec, Shapes
 
 Build = Callable[[ModelSpec], Any]  # spec -> tf.keras.Model
@@ -38,9 +39,9 @@ class KerasNetwork:
         self._name = f"params.yaml: 'train.model' is {spec.model}, and its Keras model"
         self._running = Lock()  # two threads that trace would take each other's tensors
         self._model = self._build(spec, build)
-        self._nodes = {id(model): _in_order(model) for model in self._models(self._model)}
-        self._fused = dict(pair for nodes in self._nodes.values() for pair in _fused(nodes))
-        self._layers = list(_distinct(self._model, self._nodes))
+        self._nodes = {id(model): in_order(model) for model in self._models(self._model)}
+        self._fused = dict(pair for nodes in self._nodes.values() for pair in fused(nodes))
+        self._layers = list(distinct(self._model, self._nodes))
         for layer in self._layers:
             self._check_layer(layer)
         self._take_softmax_off()
@@ -217,7 +218,7 @@ class KerasNetwork:
             return arguments[0]
         if type(layer) is tf.keras.layers.Dropout:
             return dropout(arguments[0], float(layer.rate))
-        if _pools_two_by_two(layer):
+        if pools_two_by_two(layer):
             return layers.max_pool(arguments[0])
         options.pop("training", None)
         if "training" in inspect.signature(layer.call).parameters:
@@ -231,65 +232,6 @@ class _Everywhere(dict[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         return [super().__getitem__(key)]
-
-
-def _in_order(model: Any) -> list[Any]:
-    """The calls of layers between the model's input and its output, each after those it needs."""
-    nodes = [node for layer in model.layers for node in layer.inbound_nodes if not node.is_input]
-    by_output = {key: node for node in nodes for key in node.flat_output_ids}
-    ordered: list[Any] = []
-
-    def visit(key: str) -> None:
-        node = by_output.get(key)
-        if node is None or node in ordered:
-            return
-        for needed in node.flat_input_ids:
-            visit(needed)
-        ordered.append(node)
-
-    visit(str(id(model.outputs[0])))
-    return ordered
-
-
-def _distinct(model: Any, nodes: dict[int, list[Any]]) -> Iterator[Any]:
-    """Every layer that is no model itself, once, in the order in which they run."""
-    seen: set[int] = set()
-    for node in nodes[id(model)]:
-        inner = _distinct(node.layer, nodes) if isinstance(node.layer, tf.keras.Model) else [node.layer]
-        for layer in inner:
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer
-
-
-def _fused(nodes: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Convolutions with relu whose only reader is a 2x2 max pooling: the id of the one call, and the other call."""
-    for node in nodes:
-        if not _convolves_with_relu(node.layer):
-            continue
-        readers = [other for other in nodes if node.flat_output_ids[0] in other.flat_input_ids]
-        if len(readers) == 1 and _pools_two_by_two(readers[0].layer):
-            yield id(node), readers[0]
-
-
-def _convolves_with_relu(layer: Any) -> bool:
-    return (
-        type(layer) is tf.keras.layers.Conv2D
-        and layer.activation in (tf.keras.activations.relu, tf.nn.relu)
-        and layer.strides == (1, 1)
-        and layer.dilation_rate == (1, 1)
-        and layer.groups == 1
-        and layer.use_bias
-        and layer.data_format == "channels_last"
-        and layer.padding in ("valid", "same")
-    )
-
-
-def _pools_two_by_two(layer: Any) -> bool:
-    if type(layer) is not tf.keras.layers.MaxPooling2D:
-        return False
-    square = tuple(layer.pool_size) == (2, 2) and tuple(layer.strides) == (2, 2)
-    return square and layer.padding == "valid" and layer.data_format == "channels_last"
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The weights before the first round: drawn from the seed, or those of a champion.
 
-The champion lives in MLflow's model registry, outside of DVC. So `make retrain` copies its weights to
-models/initial.safetensors and writes what they are to models/initial.json; the train stage depends on the latter,
-which names their SHA-256 and so stands for them. Until then its ``sha256`` is null.
+The champion lives in MLflow's model registry, outside of DVC. So `make retrain` copies its weights into the project and
+writes what they are to a file beside them, the pointer; the train stage depends on the latter, which names their
+SHA-256 and so stands for them. Until then its ``sha256`` is null.
 """
 
 import hashlib
@@ -21,15 +21,13 @@ from fedpipe.networks.weights import load_weights, read_spec
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import run_events
 
-POINTER = Path("models/initial.json")
-WEIGHTS = Path("models/initial.safetensors")
 _SET_IT = "`make retrain` sets it (or, without training, `python -m operations.retrain.initial`)"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Pointer(BaseModel):
-    """models/initial.json: which weights models/initial.safetensors holds, and when they were chosen."""
+    """Which weights the file beside it holds, and when they were chosen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,22 +37,29 @@ class Pointer(BaseModel):
     pool: Sha256 | None = None  # digest of the pool's ledger for which they were chosen
 
     @staticmethod
-    def read() -> "Pointer":
-        """Reads the pointer.
+    def read(path: Path) -> "Pointer":
+        """Reads the pointer from its file.
 
         Raises:
           PipelineError: It is missing or is no pointer.
         """
         try:
-            return Pointer.model_validate_json(POINTER.read_text(encoding="utf-8"))
+            return Pointer.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise PipelineError(f"{POINTER} is missing: restore it with `git checkout {POINTER}`") from None
+            raise PipelineError(f"{path} is missing: restore it with `git checkout {path}`") from None
         except (ValidationError, UnicodeDecodeError):
-            raise PipelineError(f"{POINTER} does not say which weights to start from: {_SET_IT}") from None
+            raise PipelineError(f"{path} does not say which weights to start from: {_SET_IT}") from None
 
 
-def check(settings: Train, manifest: Manifest, wanted: ModelSpec) -> str:
+def check(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weights: Path, pointer: Path) -> str:
     """Checks that the weights to start from are there and fit, before anything expensive happens.
+
+    Args:
+      settings: Section train of params.yaml.
+      manifest: What the shards hold.
+      wanted: The model that is to be trained.
+      weights: The file of the champion's weights.
+      pointer: The file that says which they are.
 
     Returns:
       What training starts from, in a few words.
@@ -71,25 +76,25 @@ def check(settings: Train, manifest: Manifest, wanted: ModelSpec) -> str:
             "been trained on samples that are held out now: set 'partition.client_test' to same_distribution, or "
             "'train.init' to fresh"
         )
-    pointer = Pointer.read()
-    if pointer.sha256 is None:
-        raise PipelineError(f"params.yaml: 'train.init' is champion, but {POINTER} names no weights yet: {_SET_IT}")
-    if pointer.model != run_events.experiment(manifest.dataset):
+    told = Pointer.read(pointer)
+    if told.sha256 is None:
+        raise PipelineError(f"params.yaml: 'train.init' is champion, but {pointer} names no weights yet: {_SET_IT}")
+    if told.model != run_events.experiment(manifest.dataset):
         raise PipelineError(
-            f"params.yaml: 'train.init' is champion, but {POINTER} names weights of {pointer.model}, and the data set "
+            f"params.yaml: 'train.init' is champion, but {pointer} names weights of {told.model}, and the data set "
             f"is {manifest.dataset}: {_SET_IT}"
         )
     try:
-        found = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+        found = hashlib.sha256(weights.read_bytes()).hexdigest()
     except FileNotFoundError:
         found = ""
-    if found != pointer.sha256:
+    if found != told.sha256:
         raise PipelineError(
-            f"{WEIGHTS} {'is not the file that' if found else 'is missing, which'} {POINTER} names: restore it with "
-            f"`dvc checkout {WEIGHTS}.dvc`, or with `dvc pull {WEIGHTS}.dvc` from a remote"
+            f"{weights} {'is not the file that' if found else 'is missing, which'} {pointer} names: restore it with "
+            f"`dvc checkout {weights}.dvc`, or with `dvc pull {weights}.dvc` from a remote"
         )
-    check_fit(WEIGHTS, wanted)
-    return f"{pointer.model} version {pointer.version}"
+    check_fit(weights, wanted)
+    return f"{told.model} version {told.version}"
 
 
 def check_fit(weights: Path, wanted: ModelSpec) -> None:
@@ -111,8 +116,14 @@ def _words(spec: ModelSpec) -> str:
     return f"{spec.model} for {height}x{width}x{channels} images of {spec.classes} classes"
 
 
-def first_weights(model: Network, settings: Train) -> Weights:
-    """The weights before the first round, as ``settings.init`` says; `check` comes before."""
+def first_weights(model: Network, settings: Train, weights: Path) -> Weights:
+    """The weights before the first round, as ``settings.init`` says; `check` comes before.
+
+    Args:
+      model: The model.
+      settings: Section train of params.yaml.
+      weights: The file of the champion's weights.
+    """
     if settings.init == "champion":
-        return load_weights(WEIGHTS)[1]
+        return load_weights(weights)[1]
     return model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))

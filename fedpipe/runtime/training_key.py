@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CODE = (
     "datasets/idx.py",
     "datasets/raw.py",
-    "datasets/shards.py",
+    "datasets/shards",
     "evaluation",
     "lazy.py",
     "learning",

@@ -18,8 +18,6 @@ from types import TracebackType
 from fedpipe.enclosure.enclosure import Enclosure, ways_allowed
 from fedpipe.errors import PipelineError
 
-LOG = Path("logs/train/worker.log")
-
 _START_SECONDS = 60
 _END_SECONDS = 2.0  # the forwarder ends with the worker, and may be gone first
 
@@ -34,7 +32,7 @@ class Worker:
       way: How it is shut in: ``namespace``, ``filter``, or ``open`` if it is not.
     """
 
-    def __init__(self, log: Path = LOG, ways: Sequence[str] | None = None) -> None:
+    def __init__(self, log: Path, ways: Sequence[str] | None = None) -> None:
         """Starts it.
 
         Args:

@@ -1,4 +1,7 @@
-"""``python -m fedpipe.tracking follow JOURNAL``: deliver a journal to MLflow while it is written. Stages start this."""
+"""``python -m fedpipe.tracking follow JOURNAL``: deliver a journal to MLflow while it is written. Stages start this.
+
+MLFLOW_TRACKING_URI names the store.
+"""
 
 import argparse
 import os
@@ -7,6 +10,7 @@ from pathlib import Path
 from fedpipe.errors import run_stage
 from fedpipe.tracking.delivery import follow
 from fedpipe.tracking.mlflow_store import MlflowStore
+from fedpipe.tracking.outbox import STORE
 
 
 def _main() -> None:
@@ -14,7 +18,7 @@ def _main() -> None:
     parser.add_subparsers(dest="command", required=True).add_parser("follow").add_argument("journal", type=Path)
     journal = parser.parse_args().journal
     os.nice(10)  # the training goes first
-    follow(journal, MlflowStore)
+    follow(journal, lambda: MlflowStore(os.environ[STORE]))
     os._exit(0)  # MLflow and its libraries take seconds to tidy up, and a stage waits for this process
 
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import registry
-from fedpipe.tracking.registry import CHAMPION, Version, asked, client
+from fedpipe.tracking.registry import CHAMPION, Registry, Version, registered_model
 
 ROLLED_BACK_TAG = "fedpipe.rolled_back"
 DECISION_TAG = "fedpipe.promotion"
@@ -18,26 +17,26 @@ JUDGED_TAG = "fedpipe.judged"
 _FORMER_TAG = "fedpipe.former_champions"  # of the registered model: numbers, oldest first
 
 
-def record(dataset: str, number: int, decision: str, description: str) -> None:
+def record(registry: Registry, dataset: str, number: int, decision: str, description: str) -> None:
     """Writes a decision on a version: as JSON in a tag, and as text that the MLflow UI shows.
 
     Raises:
       PipelineError: MLflow cannot be reached or refuses.
     """
-    with asked():
-        name = registry.registered_model(dataset)
-        client().set_model_version_tag(name, str(number), DECISION_TAG, decision)
-        client().update_model_version(name, str(number), description)
+    with registry.asked():
+        name = registered_model(dataset)
+        registry.client().set_model_version_tag(name, str(number), DECISION_TAG, decision)
+        registry.client().update_model_version(name, str(number), description)
 
 
-def record_judged(dataset: str, number: int, judgement: str) -> None:
+def record_judged(registry: Registry, dataset: str, number: int, judgement: str) -> None:
     """Writes on a version that and how it was judged (`judgement`): a promotion's last step, whatever its outcome.
 
     Raises:
       PipelineError: MLflow cannot be reached or refuses.
     """
-    with asked():
-        client().set_model_version_tag(registry.registered_model(dataset), str(number), JUDGED_TAG, judgement)
+    with registry.asked():
+        registry.client().set_model_version_tag(registered_model(dataset), str(number), JUDGED_TAG, judgement)
 
 
 def judgement(champion: int | None, rules: Mapping[str, Any], test_set_sha256: str) -> str:
@@ -51,24 +50,24 @@ def judgement(champion: int | None, rules: Mapping[str, Any], test_set_sha256: s
     return json.dumps({"champion": champion, "rules": dict(rules), "test_set_sha256": test_set_sha256}, sort_keys=True)
 
 
-def promote(dataset: str, number: int, expected: int | None) -> None:
+def promote(registry: Registry, dataset: str, number: int, expected: int | None) -> None:
     """Makes version ``number`` the champion in place of ``expected`` (None: of none), and remembers that one.
 
     Raises:
       PipelineError: Another one is champion by now, or MLflow cannot be reached or refuses.
     """
     present = registry.champion(dataset)
-    name = registry.registered_model(dataset)
+    name = registered_model(dataset)
     if (present.number if present else None) != expected:
         raise PipelineError(f"another machine moved the champion of {name} in the meantime: run the promotion again")
-    with asked():
+    with registry.asked():
         if expected is not None:
-            _remember(name, [*(older for older in _former(dataset) if older != expected), expected])
-        client().delete_model_version_tag(name, str(number), ROLLED_BACK_TAG)
-        client().set_registered_model_alias(name, CHAMPION, str(number))
+            _remember(registry, name, [*(older for older in _former(registry, dataset) if older != expected), expected])
+        registry.client().delete_model_version_tag(name, str(number), ROLLED_BACK_TAG)
+        registry.client().set_registered_model_alias(name, CHAMPION, str(number))
 
 
-def step_back(dataset: str) -> tuple[Version, Version]:
+def step_back(registry: Registry, dataset: str) -> tuple[Version, Version]:
     """Makes the former champion the champion again.
 
     Returns:
@@ -78,25 +77,27 @@ def step_back(dataset: str) -> tuple[Version, Version]:
       PipelineError: There is no former champion, or MLflow cannot be reached or refuses.
     """
     present = registry.require_champion(dataset)
-    with asked():
-        former = _former(dataset)
+    with registry.asked():
+        former = _former(registry, dataset)
     while former:
         target = registry.version(dataset, former.pop())
         if target and target.number != present.number:  # else it was deleted, or a rollback was cut short
             break
     else:
         raise PipelineError(f"{present} is the first champion: there is none before it to go back to")
-    with asked():
-        client().set_model_version_tag(present.name, str(present.number), ROLLED_BACK_TAG, f"to {target.number}")
-        client().set_registered_model_alias(present.name, CHAMPION, str(target.number))
-        _remember(present.name, former)
+    with registry.asked():
+        registry.client().set_model_version_tag(
+            present.name, str(present.number), ROLLED_BACK_TAG, f"to {target.number}"
+        )
+        registry.client().set_registered_model_alias(present.name, CHAMPION, str(target.number))
+        _remember(registry, present.name, former)
     return present, target
 
 
-def _former(dataset: str) -> list[int]:
+def _former(registry: Registry, dataset: str) -> list[int]:
     model = registry.registered(dataset)
     return json.loads(model.tags.get(_FORMER_TAG, "[]")) if model else []
 
 
-def _remember(name: str, former: list[int]) -> None:
-    client().set_registered_model_tag(name, _FORMER_TAG, json.dumps(former))
+def _remember(registry: Registry, name: str, former: list[int]) -> None:
+    registry.client().set_registered_model_tag(name, _FORMER_TAG, json.dumps(former))

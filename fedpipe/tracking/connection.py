@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.delivery import Unreachable
-from fedpipe.tracking.outbox import store_uri, without_password
+from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.sqlite_store import explained, file_of, opened_exclusively
 
 if TYPE_CHECKING:
@@ -22,17 +22,16 @@ _COLLISIONS = ("IntegrityError", "UniqueViolation")
 _TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"}
 
 
-def connect() -> "MlflowClient":
-    """A client of the store and of its model registry; to be used within `translated`."""
+def connect(store: str) -> "MlflowClient":
+    """A client of the store at this address and of its model registry; to be used within `translated`."""
     configure()
     from mlflow import MlflowClient
 
     # It would print pages of tracebacks for what `translated` says in a sentence.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    uri = store_uri()
-    path = file_of(uri)
+    path = file_of(store)
     with opened_exclusively(path) if path else nullcontext():
-        return MlflowClient(uri, registry_uri=uri)
+        return MlflowClient(store, registry_uri=store)
 
 
 def configure() -> None:

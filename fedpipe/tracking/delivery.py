@@ -15,7 +15,7 @@ from typing import Protocol
 
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import run_events
-from fedpipe.tracking.outbox import Delivery, Journal, outbox, pending, shown_uri, sweep
+from fedpipe.tracking.outbox import Delivery, Journal, Outbox, journals_in, sweep
 from fedpipe.tracking.run_events import Event
 
 _POLL_SECONDS = 0.3
@@ -161,7 +161,7 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
         if not is_mine:
             return
         store, samples, retry = connect(), _Samples(), _Retry(journal)
-        sweep()
+        sweep(path.parent)
         while True:
             try:
                 _deliver_older(journal, store)
@@ -237,7 +237,7 @@ class _Samples:
 
 
 def _deliver_older(journal: Journal, store: Store) -> None:
-    for older in pending():
+    for older in journals_in(journal.path.parent):
         if older.name >= journal.name:
             return
         try:
@@ -264,16 +264,16 @@ def _end_soon_after_writer(journal: Journal) -> None:
     os._exit(1)
 
 
-def sync(connect: Callable[[], Store]) -> None:
+def sync(outbox: Outbox, connect: Callable[[], Store]) -> None:
     """Delivers everything in the outbox, and says what it did.
 
     Raises:
       PipelineError: The store cannot be reached, or refused something; the rest was delivered.
     """
-    sweep()
-    journals = pending()
+    outbox.sweep()
+    journals = outbox.pending()
     if not journals:
-        print(f"nothing to log: {shown_uri()} has every run")
+        print(f"nothing to log: {outbox.shown_store} has every run")
         return
     store, refused = connect(), []
     for position, journal in enumerate(journals):
@@ -284,13 +284,13 @@ def sync(connect: Callable[[], Store]) -> None:
             delivery = deliver_finished(journal, store)
         except Unreachable as error:
             raise PipelineError(
-                f"{shown_uri()} {error.said}; {len(journals) - position} of {len(journals)} journals stay in "
-                f"{outbox()}; {error.remedy}"
+                f"{outbox.shown_store} {error.said}; {len(journals) - position} of {len(journals)} journals stay in "
+                f"{outbox.folder}; {error.remedy}"
             ) from None
         except PipelineError as error:
             refused.append(f"{journal.path} was not taken: {error}")
             continue
         if delivery and delivery.run_id:  # a journal without an event is of a stage that was killed
-            print(f"logged {journal.name} to run {delivery.run_name} in {shown_uri()}")
+            print(f"logged {journal.name} to run {delivery.run_name} in {outbox.shown_store}")
     if refused:
         raise PipelineError("; ".join(refused))

@@ -17,11 +17,10 @@ from typing import Any
 
 from fedpipe.errors import stopped_by
 from fedpipe.tracking import run_events
+from fedpipe.tracking.outbox import Outbox
+from fedpipe.tracking.pipeline import TRAINED_BY, PipelineFiles
 from fedpipe.tracking.run_events import results
 from fedpipe.tracking.writer import Writer
-
-# Tables of a training that an evaluation finds again.
-_TRAINED = (run_events.ROUNDS, run_events.SUMMARY, run_events.PARTITION)
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class TrainingRecord:
 
     identity: Mapping[str, str]  # says which run this is, for a process that goes on with the training
 
-    def __init__(self, started: Mapping[str, Any], earlier: Earlier | None) -> None:
-        self._writer = Writer("training")
+    def __init__(self, started: Mapping[str, Any], outbox: Outbox, earlier: Earlier | None) -> None:
+        self._writer = Writer("training", outbox)
         event = run_events.start(started, self._writer.keep_params(started.get("params", {})))
         self.identity = {"journal": self._writer.name, "params": run_events.same_run(event)}
         if earlier is not None:
@@ -111,19 +110,17 @@ class _Untracked(TrainingRecord):
         pass
 
 
-def record_training(started: Mapping[str, Any], earlier: Earlier | None = None) -> TrainingRecord:
+def record_training(started: Mapping[str, Any], outbox: Outbox, earlier: Earlier | None = None) -> TrainingRecord:
     """A context manager that records one training.
 
     The run ends as FINISHED; as FAILED when the block raises, as KILLED after Ctrl-C or ``kill -9``.
 
     Args:
       started: As for `fedpipe.tracking.run_events.start`.
+      outbox: Where the journal is kept until it is delivered.
       earlier: What was done of it before, if it goes on from a checkpoint.
-
-    Raises:
-      PipelineError: The pool's ledger or dvc.lock is damaged.
     """
-    return TrainingRecord(started, earlier) if _is_on() else _Untracked()
+    return TrainingRecord(started, outbox, earlier) if _is_on() else _Untracked()
 
 
 class EvaluationRecord:
@@ -132,12 +129,13 @@ class EvaluationRecord:
     Nothing is logged if the block raises, or if `log_results` is not called in it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox, pipeline: PipelineFiles) -> None:
+        self._outbox, self._pipeline = outbox, pipeline
         self._writer: Writer | None = None
 
     def __enter__(self) -> "EvaluationRecord":
         if _is_on():
-            self._writer = Writer("evaluation")
+            self._writer = Writer("evaluation", self._outbox)
             self._writer.publish()
         return self
 
@@ -162,19 +160,20 @@ class EvaluationRecord:
             and the same weights may be evaluated again in another way.
 
         Raises:
-          PipelineError: dvc.lock is damaged.
+          PipelineError: dvc.lock or the pool's ledger is damaged.
         """
-        writer = self._writer
+        writer, pipeline = self._writer, self._pipeline
         if writer is None:
             return
-        trained = run_events.recorded_params(*run_events.TRAINED_BY)
+        trained = pipeline.recorded_params(*TRAINED_BY)
         kept = writer.keep_weights(weights)
-        files = writer.keep_params(trained) | writer.keep({"tables": [path for path in _TRAINED if path.exists()]})
+        files = writer.keep_params(trained) | writer.keep({"tables": pipeline.tables()})
         evaluated = results(metrics, writer.keep({"tables": tables, "pictures": pictures}))
         evaluated["tags"] |= run_events.flatten(params or {})
-        writer.add_rebuilding(run_events.rebuilt(trained, files, kept))
+        writer.add_rebuilding(pipeline.rebuilt(trained, files, kept))
         # All at once: an evaluation that is cut short is to leave no trace in the training's run.
-        writer.add(run_events.find(kept["sha256"]), evaluated, run_events.end(""))
+        opened = run_events.find(kept["sha256"], pipeline.dataset()["name"])
+        writer.add(opened, evaluated, run_events.end(""))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -183,9 +182,9 @@ class EvaluationRecord:
             self._writer.close() if self._writer.has_events else self._writer.discard()
 
 
-def record_evaluation(*args: Any, **kwargs: Any) -> None:
+def record_evaluation(outbox: Outbox, pipeline: PipelineFiles, *args: Any, **kwargs: Any) -> None:
     """Logs an evaluation that is over: `EvaluationRecord.log_results`, whose arguments it takes."""
-    with EvaluationRecord() as record:
+    with EvaluationRecord(outbox, pipeline) as record:
         record.log_results(*args, **kwargs)
 
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking.outbox import shown_uri
+from fedpipe.tracking.outbox import without_password
 
 
 @contextmanager
-def registry_lock() -> Iterator[None]:
-    """Waits for other processes that change the registry, says so, and keeps them out until the block ends.
+def registry_lock(store: str) -> Iterator[None]:
+    """Waits for other processes that change the registry of a store, says so, and keeps them out until the block ends.
 
     It holds for all checkouts and users of this machine that name the store in the same way and have the same folder
     for temporary files; the kernel frees it however the holder ends. Other machines know nothing of it.
@@ -23,7 +23,8 @@ def registry_lock() -> Iterator[None]:
     Raises:
       PipelineError: The lock's file cannot be opened.
     """
-    path = _lock_file()
+    shown = without_password(store)
+    path = _lock_file(shown)
     try:
         descriptor = _open(path)
     except OSError as error:
@@ -32,15 +33,15 @@ def registry_lock() -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for another process that changes the registry of {shown_uri()}", file=sys.stderr)
+            print(f"waiting for another process that changes the registry of {shown}", file=sys.stderr)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock_file() -> Path:
-    store = hashlib.sha256(shown_uri().rstrip("/").encode()).hexdigest()[:16]
+def _lock_file(shown: str) -> Path:
+    store = hashlib.sha256(shown.rstrip("/").encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"fedpipe-registry-{store}.lock")
 
 

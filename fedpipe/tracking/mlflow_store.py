@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
-from fedpipe.tracking.outbox import store_uri
 from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.sqlite_store import file_of
 
@@ -45,14 +44,14 @@ _MODEL_PACKAGES = ("numpy", "pydantic", "ruamel.yaml", "safetensors", "tensorflo
 class MlflowStore:
     """A `fedpipe.tracking.delivery.Store` in MLflow."""
 
-    def __init__(self) -> None:
+    def __init__(self, uri: str) -> None:
         configure()
-        self._uri = store_uri()
+        self._uri = uri
         self._experiments: dict[str, str] = {}
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        return connect()
+        return connect(self._uri)
 
     def run_of_journal(self, journal: str, experiment: str) -> str | None:
         """The id of the run made for the journal of this name."""

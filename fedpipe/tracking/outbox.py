@@ -1,6 +1,6 @@
 """The outbox: journals on their way to MLflow, and how far each has come.
 
-A journal is a folder in ``logs/tracking/pending``. A stage writes it (journal.py), another process delivers
+A journal is a folder in the outbox. A stage writes it (journal.py), another process delivers
 it (delivery.py), and either may be killed at any time:
 
     events.jsonl    one event per line; its writer holds a lock on it while it runs
@@ -8,14 +8,10 @@ it (delivery.py), and either may be killed at any time:
     files/          copies of what is to be uploaded, so that a later run cannot change them
     delivery.json   how far delivery has come
     follower.lock   held by the process that delivers
-
-Outbox and store are the project's. An experiment that DVC runs in a workspace of its own (``dvc exp run --temp``, the
-queue) uses those of the project that started it, since its workspace is removed when it ends.
 """
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -29,33 +25,8 @@ from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.run_events import Event
 
-PENDING = Path("logs/tracking/pending")
+STORE = "MLFLOW_TRACKING_URI"  # in the environment, the address of the store for a process that delivers
 _LEFT_BEHIND_SECONDS = 3600
-
-
-def project() -> Path:
-    """The project's folder: the current one (``.``), or the one whose temporary workspace the current one is.
-
-    DVC gives a stage the project in ``DVC_ROOT`` and keeps the workspaces of experiments in its ``.dvc/tmp``. A
-    ``DVC_ROOT`` that says anything else is another project's, of whose stage this process is a child.
-    """
-    root = Path(os.environ.get("DVC_ROOT", "")).resolve()
-    return root if Path.cwd().resolve().is_relative_to(root / ".dvc/tmp") else Path()
-
-
-def outbox() -> Path:
-    """The folder of the journals that are not delivered."""
-    return project() / PENDING
-
-
-def store_uri() -> str:
-    """Where runs go: ``MLFLOW_TRACKING_URI``, else a SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project().absolute() / 'mlflow.db'}"
-
-
-def shown_uri() -> str:
-    """`store_uri` for people's eyes: without the password that it may hold."""
-    return without_password(store_uri())
 
 
 def without_password(text: str) -> str:
@@ -137,16 +108,44 @@ class Journal:
         shutil.rmtree(gone, ignore_errors=True)
 
 
-def pending() -> list[Journal]:
-    """The journals that are not delivered, oldest first: a training comes before its evaluation."""
-    if not outbox().exists():
+@dataclass(frozen=True)
+class Outbox:
+    """The journals of a project, and where they are to go.
+
+    Attributes:
+      folder: The journals that are not delivered.
+      log: The file for what the processes say that deliver.
+      store: The address of MLflow's store.
+    """
+
+    folder: Path
+    log: Path
+    store: str
+
+    @property
+    def shown_store(self) -> str:
+        """`store` for people's eyes: without the password that it may hold."""
+        return without_password(self.store)
+
+    def pending(self) -> list[Journal]:
+        """The journals that are not delivered, oldest first: a training comes before its evaluation."""
+        return journals_in(self.folder)
+
+    def sweep(self) -> None:
+        """Deletes what a process left that was killed while it made or removed a journal."""
+        sweep(self.folder)
+
+
+def journals_in(folder: Path) -> list[Journal]:
+    """The journals in ``folder``, oldest first; none where it is not there."""
+    if not folder.exists():
         return []
-    return [Journal(path) for path in sorted(outbox().iterdir()) if not path.name.startswith(".")]
+    return [Journal(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
 
 
-def sweep() -> None:
-    """Deletes what a process left that was killed while it made or removed a journal."""
-    for path in outbox().glob(".*"):
+def sweep(folder: Path) -> None:
+    """Deletes what is left in ``folder`` of journals that were half made or half removed."""
+    for path in folder.glob(".*"):
         if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
 

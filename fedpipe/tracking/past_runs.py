@@ -4,13 +4,13 @@ import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
-from fedpipe.tracking.outbox import shown_uri, store_uri
+from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.run_events import WEIGHTS_TAG
+from fedpipe.tracking.sqlite_store import file_of
 
 _PICTURE = ".png"
 
@@ -18,31 +18,30 @@ _PICTURE = ".png"
 class PastRun:
     """One run, by its id."""
 
-    def __init__(self, run_id: str) -> None:
-        """Asks MLflow for the run.
+    def __init__(self, run_id: str, store: str) -> None:
+        """Asks the MLflow store at this address for the run.
 
         Raises:
           PipelineError: There is none of this id, or MLflow cannot be reached.
         """
-        if not _has_store():
-            raise PipelineError(f"{shown_uri()} holds no runs yet: 'dvc repro' makes one, or set MLFLOW_TRACKING_URI")
+        self._store, shown = store, without_password(store)
+        if not _has_runs(store):
+            raise PipelineError(f"{shown} holds no runs yet: 'dvc repro' makes one, or set MLFLOW_TRACKING_URI")
         configure()
         self.run_id = run_id
         try:
             with translated():
                 run = self._client.get_run(run_id)
         except Unreachable as error:
-            raise _unreachable(error) from None
+            raise _unreachable(error, store) from None
         except PipelineError:
-            raise PipelineError(
-                f"{shown_uri()} has no run '{run_id}': a run's page in 'make ui' shows its id"
-            ) from None
+            raise PipelineError(f"{shown} has no run '{run_id}': a run's page in 'make ui' shows its id") from None
         self.name: str = run.info.run_name
         self.tags: Mapping[str, str] = run.data.tags
 
     @cached_property
     def _client(self):  # type: ignore[no-untyped-def]  # MLflow is imported when it is needed
-        return connect()
+        return connect(self._store)
 
     def artifact(self, path: Path) -> bytes:
         """The content of an output of the pipeline, named as in dvc.yaml, that the run keeps.
@@ -58,27 +57,27 @@ class PastRun:
                 if artifact in kept:
                     return Path(self._client.download_artifacts(self.run_id, artifact, into)).read_bytes()
         except Unreachable as error:
-            raise _unreachable(error) from None
+            raise _unreachable(error, self._store) from None
         raise PipelineError(
             f"MLflow run {self.run_id} ({self.name}) has no artifact {artifact}: only a training that ended and was "
             "evaluated has all; 'dvc repro' makes such a run"
         )
 
 
-def seconds_per_round(weights_sha256: str) -> Mapping[int, float]:
-    """The seconds of each round of the newest run that trained these weights here; empty if there is none.
+def seconds_per_round(weights_sha256: str, store: str) -> Mapping[int, float]:
+    """The seconds of each round of the store's newest run that trained these weights; empty if there is none.
 
     A run that was made from the pipeline's outputs (restored from the DVC cache) has no times and does not count.
 
     Raises:
       PipelineError: MLflow cannot be reached.
     """
-    if not _has_store():
+    if not _has_runs(store):
         return {}
     configure()
     try:
         with translated():
-            client = connect()
+            client = connect(store)
             everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
             which = f"tags.`{WEIGHTS_TAG}` = '{weights_sha256}'"
             runs = client.search_runs(everywhere, which, order_by=["start_time DESC"]) if everywhere else []
@@ -86,14 +85,14 @@ def seconds_per_round(weights_sha256: str) -> Mapping[int, float]:
             history = client.get_metric_history(timed[0], "seconds") if timed else []
             return {metric.step: metric.value for metric in sorted(history, key=lambda metric: metric.step)}
     except Unreachable as error:
-        raise _unreachable(error) from None
+        raise _unreachable(error, store) from None
 
 
-def _has_store() -> bool:
+def _has_runs(store: str) -> bool:
     """Whether there may be runs; asked first, since MLflow would make an empty SQLite file."""
-    uri = urlsplit(store_uri())
-    return uri.scheme != "sqlite" or Path(store_uri().removeprefix("sqlite:///")).exists()
+    file = file_of(store)
+    return file is None or file.exists()
 
 
-def _unreachable(error: Unreachable) -> PipelineError:
-    return PipelineError(f"MLflow ({shown_uri()}) {error.said}; {error.remedy}")
+def _unreachable(error: Unreachable, store: str) -> PipelineError:
+    return PipelineError(f"MLflow ({without_password(store)}) {error.said}; {error.remedy}")

@@ -17,7 +17,7 @@ from fedpipe.atomic import atomic_file, atomic_folder
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
-from fedpipe.tracking.outbox import shown_uri, store_uri
+from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.run_events import WEIGHTS_TAG, experiment, sha256
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ COMMIT_TAG = "fedpipe.commit"
 MODEL_TAG = "fedpipe.model"
 
 _WEIGHTS_IN_MODEL = "artifacts/weights.safetensors"
-_KEPT = Path("models/registry")
 
 
 @dataclass(frozen=True)
@@ -56,172 +55,187 @@ def registered_model(dataset: str) -> str:
     return experiment(dataset)
 
 
-def champion(dataset: str) -> Version | None:
-    """The version in use; None if there is none yet.
+class Registry:
+    """The model registry of an MLflow store."""
 
-    Raises:
-      PipelineError: MLflow cannot be reached or refuses.
-    """
-    return _with_alias(dataset, CHAMPION)
+    def __init__(self, store: str, kept: Path) -> None:
+        """Asks nothing yet.
 
+        Args:
+          store: The address of the store.
+          kept: The folder for what is downloaded, by its SHA-256.
+        """
+        self._store, self._kept, self._shown = store, kept, without_password(store)
 
-def challenger(dataset: str) -> Version | None:
-    """The version that was registered last; None if there is none yet. Raises as `champion`."""
-    return _with_alias(dataset, CHALLENGER)
+    def champion(self, dataset: str) -> Version | None:
+        """The version in use; None if there is none yet.
 
+        Raises:
+          PipelineError: MLflow cannot be reached or refuses.
+        """
+        return self._with_alias(dataset, CHAMPION)
 
-def version(dataset: str, number: int) -> Version | None:
-    """The version of this number; None if there is none (any more). Raises as `champion`."""
-    with asked():
-        found = _unless_missing(lambda: client().get_model_version(registered_model(dataset), str(number)))
-        return _version(found) if found else None
+    def challenger(self, dataset: str) -> Version | None:
+        """The version that was registered last; None if there is none yet. Raises as `champion`."""
+        return self._with_alias(dataset, CHALLENGER)
 
+    def version(self, dataset: str, number: int) -> Version | None:
+        """The version of this number; None if there is none (any more). Raises as `champion`."""
+        with self.asked():
+            found = _unless_missing(lambda: self.client().get_model_version(registered_model(dataset), str(number)))
+            return _version(found) if found else None
 
-def require_champion(dataset: str) -> Version:
-    """The version in use.
+    def require_champion(self, dataset: str) -> Version:
+        """The version in use.
 
-    Raises:
-      PipelineError: There is none, or as `champion`.
-    """
-    found = champion(dataset)
-    if found is None:
-        raise PipelineError(
-            f"{registered_model(dataset)} has no champion in {shown_uri()}: `make register promote` makes one of the "
-            "evaluated model"
-        )
-    return found
-
-
-def add_challenger(dataset: str, run_id: str, tags: Mapping[str, str]) -> Version:
-    """Registers a run's model and makes it the challenger; the same weights again are the same version.
-
-    Args:
-      dataset: The data set's name.
-      run_id: The run that trained the weights.
-      tags: Of the version; `WEIGHTS_TAG` and `TEST_SET_TAG` among them.
-
-    Raises:
-      PipelineError: The run has no model, or MLflow cannot be reached or refuses.
-    """
-    name = registered_model(dataset)
-    with asked():
-        from mlflow.exceptions import MlflowException
-
-        if registered(dataset) is None:
-            try:
-                client().create_registered_model(name, description=f"Federated averaging on {dataset}.")
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another machine was faster
-                    raise
-        found = _version_of_weights(name, tags[WEIGHTS_TAG])
+        Raises:
+          PipelineError: There is none, or as `champion`.
+        """
+        found = self.champion(dataset)
         if found is None:
-            model = _model_of_run(run_id)
-            source = f"models:/{model}"  # ready at once: MLflow need not wait for it
-            found = client().create_model_version(
-                name, source, run_id, dict(tags), await_creation_for=0, model_id=model
+            raise PipelineError(
+                f"{registered_model(dataset)} has no champion in {self._shown}: `make register promote` makes one of "
+                "the evaluated model"
             )
-        else:  # the test images may be other ones by now
-            client().set_model_version_tag(name, found.version, TEST_SET_TAG, tags[TEST_SET_TAG])
-        client().set_registered_model_alias(name, CHALLENGER, found.version)
-        return _version(client().get_model_version(name, found.version))
+        return found
 
+    def add_challenger(self, dataset: str, run_id: str, tags: Mapping[str, str]) -> Version:
+        """Registers a run's model and makes it the challenger; the same weights again are the same version.
 
-def fetch_weights(version: Version, path: Path) -> None:
-    """Puts a version's weights at ``path``, atomically; downloads nothing if they are there already.
+        Args:
+          dataset: The data set's name.
+          run_id: The run that trained the weights.
+          tags: Of the version; `WEIGHTS_TAG` and `TEST_SET_TAG` among them.
 
-    Raises:
-      PipelineError: MLflow cannot be reached, has no such file, or its SHA-256 is not the version's.
-    """
-    if path.is_file() and sha256(path) == version.weights_sha256:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        downloaded = _download(version, _WEIGHTS_IN_MODEL, "weights", folder)
-        _require_registered(version, downloaded)
-        with atomic_file(path) as partial:
-            shutil.copyfile(downloaded, partial)
+        Raises:
+          PipelineError: The run has no model, or MLflow cannot be reached or refuses.
+        """
+        name = registered_model(dataset)
+        with self.asked():
+            from mlflow.exceptions import MlflowException
 
-
-def _require_registered(version: Version, weights: Path) -> None:
-    found = sha256(weights)
-    if found != version.weights_sha256:
-        raise PipelineError(
-            f"the weights of {version} in {shown_uri()} were changed (SHA-256 {found[:12]}…, registered with "
-            f"{version.weights_sha256[:12]}…): if it is the champion, `make promote ARGS=--rollback` goes "
-            "back to the one before; else register another model"
-        )
-
-
-def _download(version: Version, path: str, what: str, folder: str | Path) -> Path:
-    """Downloads a file of the version's model, or all of it if ``path`` is empty, into ``folder``."""
-    with asked():
-        from mlflow.artifacts import download_artifacts
-
-        model = client().get_model_version_download_uri(version.name, str(version.number))
-        try:
-            with asked():
-                source = f"{model}/{path}" if path else model
-                return Path(download_artifacts(source, dst_path=str(folder), tracking_uri=store_uri()))
-        except PipelineError as error:
-            raise PipelineError(f"the {what} of {version} cannot be fetched from {model}: {error}") from None
-
-
-def kept_weights(version: Version) -> Path:
-    """The file of a version's weights in this checkout, downloaded the first time. Raises as `fetch_weights`."""
-    path = _KEPT / f"{version.weights_sha256}.safetensors"
-    fetch_weights(version, path)
-    return path
-
-
-def kept_model(version: Version) -> Path:
-    """The folder of a version's MLflow model in this checkout, with the weights that were registered.
-
-    It is downloaded the first time, and again if the weights in it are others.
-
-    Raises:
-      PipelineError: MLflow cannot be reached or has no such model, or the SHA-256 of its weights is not the version's.
-    """
-    folder = _KEPT / version.weights_sha256
-    weights = folder / _WEIGHTS_IN_MODEL
-    if not (weights.is_file() and sha256(weights) == version.weights_sha256):
-        with tempfile.TemporaryDirectory() as download:
-            downloaded = _download(version, "", "model", download)
-            if not (downloaded / _WEIGHTS_IN_MODEL).is_file():
-                raise PipelineError(
-                    f"the model of {version} in {shown_uri()} has no {_WEIGHTS_IN_MODEL}: register another"
+            if self.registered(dataset) is None:
+                try:
+                    self.client().create_registered_model(name, description=f"Federated averaging on {dataset}.")
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another machine was faster
+                        raise
+            found = self._version_of_weights(name, tags[WEIGHTS_TAG])
+            if found is None:
+                model = self._model_of_run(run_id)
+                source = f"models:/{model}"  # ready at once: MLflow need not wait for it
+                found = self.client().create_model_version(
+                    name, source, run_id, dict(tags), await_creation_for=0, model_id=model
                 )
-            _require_registered(version, downloaded / _WEIGHTS_IN_MODEL)
-            with atomic_folder(folder) as partial:
-                shutil.copytree(downloaded, partial, dirs_exist_ok=True)
-    return folder
+            else:  # the test images may be other ones by now
+                self.client().set_model_version_tag(name, found.version, TEST_SET_TAG, tags[TEST_SET_TAG])
+            self.client().set_registered_model_alias(name, CHALLENGER, found.version)
+            return _version(self.client().get_model_version(name, found.version))
 
+    def fetch_weights(self, version: Version, path: Path) -> None:
+        """Puts a version's weights at ``path``, atomically; downloads nothing if they are there already.
 
-def registered(dataset: str) -> "RegisteredModel | None":
-    """The registered model of ``dataset`` as MLflow has it; to be called within `asked`."""
-    return _unless_missing(lambda: client().get_registered_model(registered_model(dataset)))
+        Raises:
+          PipelineError: MLflow cannot be reached, has no such file, or its SHA-256 is not the version's.
+        """
+        if path.is_file() and sha256(path) == version.weights_sha256:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            downloaded = self._download(version, _WEIGHTS_IN_MODEL, "weights", folder)
+            self._require_registered(version, downloaded)
+            with atomic_file(path) as partial:
+                shutil.copyfile(downloaded, partial)
 
+    def kept_weights(self, version: Version) -> Path:
+        """The file of a version's weights in this checkout, downloaded the first time. Raises as `fetch_weights`."""
+        path = self._kept / f"{version.weights_sha256}.safetensors"
+        self.fetch_weights(version, path)
+        return path
 
-def client() -> "MlflowClient":
-    """A client of the store and its registry; to be used within `asked`."""
-    return connect()
+    def kept_model(self, version: Version) -> Path:
+        """The folder of a version's MLflow model in this checkout, with the weights that were registered.
 
+        It is downloaded the first time, and again if the weights in it are others.
 
-@contextmanager
-def asked() -> Iterator[None]:
-    """Turns every error of MLflow into a PipelineError."""
-    configure()
-    try:
-        with translated():
-            yield
-    except Unreachable as error:
-        raise PipelineError(f"MLflow at {shown_uri()} {error.said}: {error.remedy}") from None
+        Raises:
+          PipelineError: MLflow cannot be reached or has no such model, or its weights' SHA-256 is not the version's.
+        """
+        folder = self._kept / version.weights_sha256
+        weights = folder / _WEIGHTS_IN_MODEL
+        if not (weights.is_file() and sha256(weights) == version.weights_sha256):
+            with tempfile.TemporaryDirectory() as download:
+                downloaded = self._download(version, "", "model", download)
+                if not (downloaded / _WEIGHTS_IN_MODEL).is_file():
+                    raise PipelineError(
+                        f"the model of {version} in {self._shown} has no {_WEIGHTS_IN_MODEL}: register another"
+                    )
+                self._require_registered(version, downloaded / _WEIGHTS_IN_MODEL)
+                with atomic_folder(folder) as partial:
+                    shutil.copytree(downloaded, partial, dirs_exist_ok=True)
+        return folder
 
+    def registered(self, dataset: str) -> "RegisteredModel | None":
+        """The registered model of ``dataset`` as MLflow has it; to be called within `asked`."""
+        return _unless_missing(lambda: self.client().get_registered_model(registered_model(dataset)))
 
-def _with_alias(dataset: str, alias: str) -> Version | None:
-    with asked():
-        model = registered(dataset)
-        if model is None or alias not in model.aliases:
-            return None
-        return _version(client().get_model_version(model.name, str(model.aliases[alias])))
+    def client(self) -> "MlflowClient":
+        """A client of the store and its registry; to be used within `asked`."""
+        return connect(self._store)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Turns every error of MLflow into a PipelineError."""
+        configure()
+        try:
+            with translated():
+                yield
+        except Unreachable as error:
+            raise PipelineError(f"MLflow at {self._shown} {error.said}: {error.remedy}") from None
+
+    def _require_registered(self, version: Version, weights: Path) -> None:
+        found = sha256(weights)
+        if found != version.weights_sha256:
+            raise PipelineError(
+                f"the weights of {version} in {self._shown} were changed (SHA-256 {found[:12]}…, registered with "
+                f"{version.weights_sha256[:12]}…): if it is the champion, `make promote ARGS=--rollback` goes "
+                "back to the one before; else register another model"
+            )
+
+    def _download(self, version: Version, path: str, what: str, folder: str | Path) -> Path:
+        """Downloads a file of the version's model, or all of it if ``path`` is empty, into ``folder``."""
+        with self.asked():
+            from mlflow.artifacts import download_artifacts
+
+            model = self.client().get_model_version_download_uri(version.name, str(version.number))
+            try:
+                with self.asked():
+                    source = f"{model}/{path}" if path else model
+                    return Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self._store))
+            except PipelineError as error:
+                raise PipelineError(f"the {what} of {version} cannot be fetched from {model}: {error}") from None
+
+    def _with_alias(self, dataset: str, alias: str) -> Version | None:
+        with self.asked():
+            model = self.registered(dataset)
+            if model is None or alias not in model.aliases:
+                return None
+            return _version(self.client().get_model_version(model.name, str(model.aliases[alias])))
+
+    def _version_of_weights(self, name: str, sha: str) -> "ModelVersion | None":
+        found = self.client().search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{sha}'")
+        return min(found, key=lambda v: int(v.version)) if found else None
+
+    def _model_of_run(self, run_id: str) -> str:
+        """The id of the model that a run logged."""
+        from mlflow.entities import LoggedModelStatus
+
+        run = self.client().get_run(run_id)
+        for output in run.outputs.model_outputs if run.outputs else []:
+            if self.client().get_logged_model(output.model_id).status == LoggedModelStatus.READY:
+                return output.model_id
+        raise PipelineError(
+            f"run {run.info.run_name} ({run_id}) in {self._shown} has no model: `make sync` logs what is missing"
+        )
 
 
 def _unless_missing(get: Callable[[], T]) -> T | None:
@@ -243,21 +257,3 @@ def _version(found: "ModelVersion") -> Version:
             " take its alias away in the MLflow UI, and register a model"
         )
     return Version(found.name, int(found.version), found.run_id, found.tags[WEIGHTS_TAG], dict(found.tags))
-
-
-def _version_of_weights(name: str, sha: str) -> "ModelVersion | None":
-    found = client().search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{sha}'")
-    return min(found, key=lambda v: int(v.version)) if found else None
-
-
-def _model_of_run(run_id: str) -> str:
-    """The id of the model that a run logged."""
-    from mlflow.entities import LoggedModelStatus
-
-    run = client().get_run(run_id)
-    for output in run.outputs.model_outputs if run.outputs else []:
-        if client().get_logged_model(output.model_id).status == LoggedModelStatus.READY:
-            return output.model_id
-    raise PipelineError(
-        f"run {run.info.run_name} ({run_id}) in {shown_uri()} has no model: `make sync` logs what is missing"
-    )

@@ -10,19 +10,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from fedpipe.atomic import naming
-from fedpipe.config import PARAMS_FILE
 from fedpipe.tracking import run_events
-from fedpipe.tracking.outbox import Journal, locked, outbox, pending, project, shown_uri
+from fedpipe.tracking.outbox import STORE, Journal, Outbox, locked
 from fedpipe.tracking.run_events import Event
 
-LOG = Path("logs/tracking.log")
+_PARAMS = "params.yaml"  # as the artifact of a run is called
 _WAIT_SECONDS = 30.0
 _STAMP = "%Y%m%dT%H%M%S.%f"
 
@@ -30,10 +29,11 @@ _STAMP = "%Y%m%dT%H%M%S.%f"
 class Writer:
     """A journal in the making, and the follower that delivers it."""
 
-    def __init__(self, kind: str) -> None:
-        name = self.name = f"{_later_than_all(datetime.now(UTC)):{_STAMP}}Z-{kind}-{os.getpid()}"
+    def __init__(self, kind: str, outbox: Outbox) -> None:
+        self._outbox = outbox
+        name = self.name = f"{_later_than_all(outbox, datetime.now(UTC)):{_STAMP}}Z-{kind}-{os.getpid()}"
         # Hidden until `publish`, so that nobody delivers a journal without its beginning.
-        self._hidden = outbox() / f".{name}"
+        self._hidden = outbox.folder / f".{name}"
         self._hidden.mkdir(parents=True)
         self.journal = Journal(self._hidden)
         self._events = (self._hidden / "events.jsonl").open("a", encoding="utf-8")
@@ -48,7 +48,7 @@ class Writer:
 
     def keep_params(self, params: Mapping[str, Any]) -> dict[str, list[str]]:
         """Writes what a run is made with as a params.yaml; returns where it is, as `keep` does."""
-        kept = Path("files", PARAMS_FILE.name)
+        kept = PurePath("files", _PARAMS)
         target = self.journal.path / kept
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("w", encoding="utf-8") as file:
@@ -63,7 +63,7 @@ class Writer:
         return {"path": kept, "sha256": run_events.sha256(self.journal.path / kept)}
 
     def _keep(self, path: Path, folder: str) -> str:
-        kept = Path("files", folder, path.name)
+        kept = PurePath("files", folder, path.name)
         target = self.journal.path / kept
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -85,16 +85,17 @@ class Writer:
         """Shows the journal to followers, and starts one for it."""
         self.journal = Journal(self._hidden.with_name(self._hidden.name[1:]))
         self._hidden.rename(self.journal.path)
-        self._follower = _start_follower(self.journal)
+        self._follower = _start_follower(self.journal, self._outbox)
 
     def say_trouble(self) -> None:
         """Says once that MLflow does not get the run, if so; costs one look for a file and one for a process."""
         if self._said:
             return
         code = self._follower.poll() if self._follower else None
-        if trouble := _ended(code) or self.journal.delivery().trouble:
+        if trouble := self._ended(code) or self.journal.delivery().trouble:
             self._said = True
-            _say(f"MLflow: {shown_uri()} {trouble}; the run goes on, and its events are kept in {outbox()}")
+            where = self._outbox.folder
+            _say(f"MLflow: {self._outbox.shown_store} {trouble}; the run goes on, and its events are kept in {where}")
 
     def discard(self) -> None:
         """Ends without having told anything."""
@@ -110,49 +111,48 @@ class Writer:
         ended = ""
         if self._follower:
             try:
-                ended = _ended(self._follower.wait(seconds))
+                ended = self._ended(self._follower.wait(seconds))
             except subprocess.TimeoutExpired:
                 self._follower.terminate()
                 self._follower.wait()
         delivery = self.journal.delivery()
         if delivery.done:
             self.journal.remove()
-            _say(f"MLflow: run {delivery.run_name} in {shown_uri()}")
+            _say(f"MLflow: run {delivery.run_name} in {self._outbox.shown_store}")
         else:
             count = sum(1 for _ in self.journal.events())
-            trouble = ended or delivery.trouble or f"did not take the run within {seconds:g} s (see {project() / LOG})"
+            trouble = ended or delivery.trouble or f"did not take the run within {seconds:g} s (see {self._outbox.log})"
             _say(
-                f"MLflow: {shown_uri()} {trouble}; the run went on, and its {count} events are kept in "
-                f"{outbox()}; they are logged by the next run or by 'make sync'"
+                f"MLflow: {self._outbox.shown_store} {trouble}; the run went on, and its {count} events are kept in "
+                f"{self._outbox.folder}; they are logged by the next run or by 'make sync'"
             )
         self._events.close()
 
+    def _ended(self, code: int | None) -> str:
+        """What an exit code of the follower says of the store; empty if it is none or the follower had its say."""
+        if code is None or code == 0:
+            return ""
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"does not get the run, since the process that delivers it {how} (see {self._outbox.log})"
 
-def _later_than_all(now: datetime) -> datetime:
+
+def _later_than_all(outbox: Outbox, now: datetime) -> datetime:
     """``now``, or a moment after the newest journal, whose order names say even if the clock was set back."""
     latest = now
-    for journal in pending():
+    for journal in outbox.pending():
         with suppress(ValueError):  # a folder that somebody else made
             stamp = datetime.strptime(journal.name.split("Z-")[0], _STAMP).replace(tzinfo=UTC)
             latest = max(latest, stamp + timedelta(microseconds=1))
     return latest
 
 
-def _ended(code: int | None) -> str:
-    """What an exit code of a follower says of the store; empty if it is none or the follower has had its say."""
-    if code is None or code == 0:
-        return ""
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"does not get the run, since the process that delivers it {how} (see {project() / LOG})"
-
-
-def _start_follower(journal: Journal) -> subprocess.Popen[bytes]:
+def _start_follower(journal: Journal, outbox: Outbox) -> subprocess.Popen[bytes]:
     top = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
-    with (project() / LOG).open("ab") as log:
+    with outbox.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "fedpipe.tracking", "follow", str(journal.path)],
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path, STORE: outbox.store},  # not in its command line, which all users see
             stdin=subprocess.DEVNULL,
             stdout=log,  # not the stage's: a follower must not keep `dvc repro | cat` open
             stderr=log,

@@ -21,6 +21,7 @@ from fedpipe.cluster.processes import run_scheduler, run_worker
 from fedpipe.cluster.settings import ADDRESS
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.launch import ending_with_us
+from layout import CLIENTS, CLUSTER_LOGS
 
 _LOCAL = "tls://127.0.0.1:8786"
 _END_SECONDS = 10.0
@@ -40,8 +41,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     worker = commands.add_parser("worker")
     worker.add_argument("address", help="tls://host:port of the scheduler")
-    worker.add_argument("--shards", type=Path, default=Path("data/clients"), help="their folder (data/clients)")
-    worker.add_argument("--logs", type=Path, default=Path("logs/cluster"), help="folder for logs (logs/cluster)")
+    worker.add_argument("--shards", type=Path, default=CLIENTS, help="their folder (data/clients)")
+    worker.add_argument("--logs", type=Path, default=CLUSTER_LOGS, help="folder for logs (logs/cluster)")
     worker.add_argument("--host", help="address of this machine to listen at; by default the one facing the scheduler")
     local = commands.add_parser("local")
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
@@ -77,7 +78,7 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     make_certificates(certificates)
     ours = [sys.executable, "-m", "operations.cluster", "--certificates", str(certificates)]
-    logs = Path("logs/cluster")
+    logs = CLUSTER_LOGS
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         commands = {"scheduler": [*ours, "scheduler", address]}

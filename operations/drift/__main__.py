@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+import layout
 from fedpipe.atomic import write_text
 from fedpipe.datasets import pool
-from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import Labelled, RawDataset
 from fedpipe.errors import run_stage
 from operations.drift.comparison import Champion, compare_batch, markdown
@@ -21,7 +22,6 @@ from operations.drift.measures import profile
 from operations.drift.new import new_batches
 from operations.drift.picture import draw
 
-RAW = Path("data/raw")
 MARKDOWN = Path("reports/drift.md")
 FIGURES = Path("reports/drift.json")
 PICTURE = Path("reports/drift.png")
@@ -33,18 +33,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--since", type=int, metavar="VERSION")
     since = parser.parse_args().since
-    dataset = RawDataset.read(RAW)
-    entries = pool.of_dataset(pool.read_ledger(), dataset)
+    dataset = RawDataset.read(layout.RAW)
+    ours = Pool(layout.POOL)
+    entries = pool.of_dataset(ours.read_ledger(), dataset)
     new = _new(entries, since)
     if not new:
         print("drift: no new batch to compare", file=sys.stderr)
         return
-    former = pool.join([dataset.read_train(RAW), *(pool.read_batch(entry) for entry in entries if entry not in new)])
-    test = dataset.read_test(RAW)
+    former = pool.join(
+        [dataset.read_train(layout.RAW), *(ours.read_batch(entry) for entry in entries if entry not in new)]
+    )
+    test = dataset.read_test(layout.RAW)
     before = profile(*former, dataset.classes)
     champion = _champion(dataset, test)
 
-    batches = {f"{entry.batch} (version {entry.version})": pool.read_batch(entry) for entry in new}
+    batches = {f"{entry.batch} (version {entry.version})": ours.read_batch(entry) for entry in new}
     everything = pool.join(list(batches.values()))
     known = (former[0], test[0])
     compared = [
@@ -69,15 +72,14 @@ def main() -> None:
 
 def _new(entries: list[Entry], since: int | None) -> list[Entry]:
     if since is None:
-        committed = new_batches(pool.read_ledger())
+        committed = new_batches(Pool(layout.POOL).read_ledger())
         return [entry for entry in entries if entry in committed]
     return [entry for entry in entries if entry.version > since]
 
 
 def _champion(dataset: RawDataset, test: Labelled) -> Champion | None:
     """The champion of this data set, measured on the test images; none where none takes such images."""
-    from fedpipe.tracking import registry
-
+    registry = layout.registry()
     version = registry.champion(dataset.name)
     if version is None:
         return None

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+import layout
 from fedpipe.datasets import pool
-from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.errors import PipelineError
 from operations import commands
 
@@ -17,9 +18,9 @@ def new_batches(entries: Sequence[Entry]) -> list[Entry]:
     From the committed dvc.lock and not from the one at hand: so it stays the same however far a retraining has come.
     """
     try:
-        lock = YAML(typ="safe").load(commands.git("show", "HEAD:dvc.lock"))
+        lock = YAML(typ="safe").load(commands.git("show", f"HEAD:{layout.LOCK}"))
         deps = lock["stages"]["partition"]["deps"]
-        md5 = next(dep["md5"] for dep in deps if dep["path"] == str(pool.LEDGER))
+        md5 = next(dep["md5"] for dep in deps if dep["path"] == str(Pool(layout.POOL).ledger))
     except (PipelineError, YAMLError, KeyError, TypeError, StopIteration):
         md5 = ""  # not committed yet
     return pool.not_trained_on(entries, md5)

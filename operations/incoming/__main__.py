@@ -6,15 +6,13 @@ python -m operations.incoming fetch URL   copies the batches that the pool does 
 
 import argparse
 import sys
-from pathlib import Path
 
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import run_stage
+from layout import RAW
 from operations.incoming.fetch import fetch
 from operations.incoming.ingest import INCOMING, REJECTED, Ingested, ingest
 from operations.retrain.lock import exclusive_lock
-
-RAW = Path("data/raw")
 
 
 def take_in(url: str | None = None) -> Ingested:

@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 
 from fedpipe.atomic import atomic_file
-from fedpipe.datasets.pool import batch_path, read_ledger
+from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError
+from layout import POOL
 from operations.incoming.batches import HASH_SUFFIX, batch_of
 from operations.incoming.ingest import INCOMING
 
@@ -27,7 +28,8 @@ def fetch(url: str) -> list[str]:
     import fsspec  # type: ignore[import-untyped]
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-    in_pool = {entry.batch for entry in read_ledger() if batch_path(entry.batch).exists()}
+    pool = Pool(POOL)
+    in_pool = {entry.batch for entry in pool.read_ledger() if pool.batch_path(entry.batch).exists()}
     fetched = set()
     try:
         files, root = fsspec.core.url_to_fs(url)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import layout
 from fedpipe.atomic import atomic_file, write_text
 from fedpipe.datasets import pool
-from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from operations import commands
@@ -39,7 +40,8 @@ def ingest(dataset: RawDataset) -> Ingested:
     Raises:
       PipelineError: The ledger is damaged, or DVC failed; nothing is lost, and another ingest goes on.
     """
-    entries = pool.read_ledger()
+    ours = Pool(layout.POOL)
+    entries = ours.read_ledger()
     version = pool.version(entries) + 1
     result = Ingested([], {}, [], [])
     done: list[Candidate] = []
@@ -60,7 +62,7 @@ def ingest(dataset: RawDataset) -> Ingested:
             continue
         done.append(candidate)
         # Also of a batch that is known: its file may have been lost, and these are the bytes that DVC knows it by.
-        with atomic_file(pool.batch_path(candidate.name)) as partial:
+        with atomic_file(ours.batch_path(candidate.name)) as partial:
             partial.write_bytes(content)
         if known:
             result.known.append(candidate.name)
@@ -69,9 +71,9 @@ def ingest(dataset: RawDataset) -> Ingested:
             Entry(version=version, dataset=dataset.name, batch=candidate.name, samples=len(labels), sha256=sha256)
         )
     if done:
-        commands.dvc("add", *(str(pool.batch_path(candidate.name)) for candidate in done))
+        commands.dvc("add", *(str(ours.batch_path(candidate.name)) for candidate in done))
     if result.accepted:
-        pool.write_ledger([*entries, *result.accepted])
+        ours.write_ledger([*entries, *result.accepted])
     for candidate in done:
         _forget_rejected(candidate.name)
         for path in candidate.files:

@@ -12,25 +12,24 @@ The exit code is 0 whether the champion stays or changes; --json PATH writes whi
 import argparse
 from pathlib import Path
 
+import layout
 from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.tracking import champions, registry
+from fedpipe.tracking import champions
 from fedpipe.tracking.lock import registry_lock
-from fedpipe.tracking.registry import Version
+from fedpipe.tracking.registry import TEST_SET_TAG, Version, registered_model
 from operations.promote.decision import Contender, Decision
 from operations.stale import require_fresh
-
-RAW = Path("data/raw")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Decides under the registry's lock, records the decision, then says it."""
     given = _parse(arguments)
-    dataset, settings = RawDataset.read(RAW), params.load(params.Promote)
-    with registry_lock():
+    dataset, settings = RawDataset.read(layout.RAW), params.load(params.Promote, layout.PARAMS)
+    with registry_lock(layout.store()):
         if given.rollback:
             decision = roll_back(dataset.name)
         else:
@@ -55,9 +54,10 @@ def decide(dataset: str, settings: params.Promote, again: bool, weights: str | N
       PipelineError: There is no challenger, it is of other weights, a stage is stale, one of the two cannot be measured
         on the present data, or MLflow cannot be reached.
     """
+    registry = layout.registry()
     challenger, champion = registry.challenger(dataset), registry.champion(dataset)
     if challenger is None:
-        raise PipelineError(f"{registry.registered_model(dataset)} has no challenger: `make register` makes one")
+        raise PipelineError(f"{registered_model(dataset)} has no challenger: `make register` makes one")
     require_fresh("no model can be promoted")
     if weights and challenger.weights_sha256 != weights:
         raise PipelineError(
@@ -78,7 +78,7 @@ def _compare(settings: params.Promote, challenger: Version, champion: Version | 
     from operations.promote.rules import judge
 
     pinning.require_avx2()
-    benchmark = Benchmark.read(params.load(params.Evaluate).batch_size)
+    benchmark = Benchmark.read(params.load(params.Evaluate, layout.PARAMS).batch_size)
     ours = benchmark.measure(challenger)
     theirs = benchmark.measure(champion) if champion else None
     rules = judge(settings, ours, theirs) if theirs else []
@@ -105,7 +105,7 @@ def _compare(settings: params.Promote, challenger: Version, champion: Version | 
 
 
 def _notes(champion: Version | None, test_set_sha256: str) -> list[str]:
-    if champion is None or champion.tags.get(registry.TEST_SET_TAG) == test_set_sha256:
+    if champion is None or champion.tags.get(TEST_SET_TAG) == test_set_sha256:
         return []
     return [f"version {champion.number} was registered with other test images; both were measured on the present ones"]
 
@@ -130,13 +130,15 @@ def carry_out(dataset: RawDataset, settings: params.Promote, decision: Decision)
     Raises:
       PipelineError: Another machine moved the champion in the meantime, or MLflow cannot be reached or refuses.
     """
+    registry = layout.registry()
     if decision.outcome == "promoted":
-        champions.promote(dataset.name, decision.subject, decision.champion.version if decision.champion else None)
+        former = decision.champion.version if decision.champion else None
+        champions.promote(registry, dataset.name, decision.subject, former)
     if decision.outcome == "promoted" or decision.rules:
         # Else nothing was compared, and what the version says of its last comparison stays.
-        champions.record(dataset.name, decision.subject, decision.json(), decision.markdown())
-    judgement = champions.judgement(decision.champion_now, settings.model_dump(), dataset.test_sha256(RAW))
-    champions.record_judged(dataset.name, decision.subject, judgement)
+        champions.record(registry, dataset.name, decision.subject, decision.json(), decision.markdown())
+    judgement = champions.judgement(decision.champion_now, settings.model_dump(), dataset.test_sha256(layout.RAW))
+    champions.record_judged(registry, dataset.name, decision.subject, judgement)
 
 
 def roll_back(dataset: str) -> Decision:
@@ -145,7 +147,8 @@ def roll_back(dataset: str) -> Decision:
     Raises:
       PipelineError: There is no former champion, or MLflow cannot be reached or refuses.
     """
-    left, back = champions.step_back(dataset)
+    registry = layout.registry()
+    left, back = champions.step_back(registry, dataset)
     decision = Decision(
         model=back.name,
         subject=left.number,
@@ -155,7 +158,7 @@ def roll_back(dataset: str) -> Decision:
         champion=Contender.of(left),
         champion_now=back.number,
     )
-    champions.record(dataset, decision.subject, decision.json(), decision.markdown())
+    champions.record(registry, dataset, decision.subject, decision.json(), decision.markdown())
     return decision
 
 

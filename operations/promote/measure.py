@@ -5,18 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+import layout
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.measures import Classify, client_summary, logits_in_batches
 from fedpipe.networks.weights import load_weights
-from fedpipe.tracking.registry import Version, kept_weights
+from fedpipe.tracking.registry import Version
+from layout import CLIENT_TESTS, CLIENTS, RAW
 from operations.promote.rules import Measured
-
-RAW = Path("data/raw")
-CLIENTS = Path("data/clients")
-CLIENT_TESTS = Path("data/client_tests")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Benchmark:
         Raises:
           PipelineError: It takes other images or has other classes, or MLflow does not give its weights.
         """
-        model, weights = load_weights(kept_weights(version))
+        model, weights = load_weights(layout.registry().kept_weights(version))
         spec = model.spec
         if (spec.image_shape, spec.classes) != (self.raw.image_shape, self.raw.classes):
             raise PipelineError(

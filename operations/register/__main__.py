@@ -8,25 +8,33 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
+import layout
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.tracking import journal, registry, run_events, writer
+from fedpipe.tracking import journal, run_events
 from fedpipe.tracking.delivery import sync
 from fedpipe.tracking.lock import registry_lock
 from fedpipe.tracking.mlflow_store import MlflowStore
-from fedpipe.tracking.outbox import pending, shown_uri
+from fedpipe.tracking.registry import COMMIT_TAG, DATA_TAG, MODEL_TAG, TEST_SET_TAG
+from layout import (
+    CLASS_TABLE,
+    CLIENT_PICTURE,
+    CLIENT_TABLE,
+    CONFUSION_PICTURE,
+    EVALUATION,
+    LOCK,
+    PREDICTIONS,
+    RAW,
+    TRAINING,
+    WEIGHTS,
+)
 from operations.register.checks import require_evaluated
 
-RAW = Path("data/raw")
-WEIGHTS = Path("models/weights.safetensors")
-TRAINING = Path("metrics/training.json")
-EVALUATION = Path("metrics/evaluation.json")
-TABLES = [EVALUATION, *map(Path, ("metrics/classes.csv", "metrics/clients.csv", "plots/predictions.csv"))]
-PICTURES = [Path("plots/confusion.png"), Path("plots/clients.png")]
+TABLES = [EVALUATION, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS]
+PICTURES = [CONFUSION_PICTURE, CLIENT_PICTURE]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,20 +49,21 @@ def main(arguments: list[str] | None = None) -> None:
     metrics = json.loads(EVALUATION.read_text(encoding="utf-8"))
     sha256 = run_events.sha256(WEIGHTS)
 
-    if pending():
-        sync(MlflowStore)
+    outbox = layout.outbox()
+    if outbox.pending():
+        sync(outbox, lambda: MlflowStore(outbox.store))
     run = _evaluated_run(sha256, raw.name, metrics)
     tags = {
         run_events.WEIGHTS_TAG: sha256,
-        registry.DATA_TAG: run["tags"].get("fedpipe.data_sha256", "unknown"),
-        registry.TEST_SET_TAG: raw.test_sha256(RAW),
-        registry.COMMIT_TAG: run["tags"].get("mlflow.source.git.commit", "unknown"),
-        registry.MODEL_TAG: run["params"].get("train.model", "unknown"),
+        DATA_TAG: run["tags"].get("fedpipe.data_sha256", "unknown"),
+        TEST_SET_TAG: raw.test_sha256(RAW),
+        COMMIT_TAG: run["tags"].get("mlflow.source.git.commit", "unknown"),
+        MODEL_TAG: run["params"].get("train.model", "unknown"),
     }
-    with registry_lock():
-        version = registry.add_challenger(raw.name, run["id"], tags)
+    with registry_lock(outbox.store):
+        version = layout.registry().add_challenger(raw.name, run["id"], tags)
     print(
-        f"register: {version} is the challenger in {shown_uri()}: run {run['name']}, "
+        f"register: {version} is the challenger in {outbox.shown_store}: run {run['name']}, "
         f"test accuracy {metrics['accuracy']:.4f}",
         file=sys.stderr,
     )
@@ -65,18 +74,22 @@ def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[s
     run = _find_run(sha256, dataset)
     if run is None or run["metrics"].get("test.accuracy") != metrics["accuracy"]:
         tables, pictures = ([path for path in paths if path.exists()] for paths in (TABLES, PICTURES))
-        journal.record_evaluation(WEIGHTS, {"test": metrics}, tables, pictures, Lock.read().params(["evaluate"]))
+        evaluated_with = Lock.read(LOCK).params(["evaluate"])
+        told = layout.outbox(), layout.pipeline_files()
+        journal.record_evaluation(*told, WEIGHTS, {"test": metrics}, tables, pictures, evaluated_with)
         run = _find_run(sha256, dataset)
     if run is None:
         raise PipelineError(
-            f"{shown_uri()} did not take the run of {WEIGHTS} ({writer.LOG} says why): `make sync` tries again"
+            f"{layout.outbox().shown_store} did not take the run of {WEIGHTS} ({layout.outbox().log} says why): "
+            "`make sync` tries again"
         )
     return run
 
 
 def _find_run(sha256: str, dataset: str) -> dict[str, Any] | None:
+    registry = layout.registry()
     with registry.asked():
-        found = MlflowStore().run_of_weights(sha256, run_events.experiment(dataset))
+        found = MlflowStore(layout.store()).run_of_weights(sha256, run_events.experiment(dataset))
         if found is None:
             return None
         run = registry.client().get_run(found)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from fedpipe.dvc_lock import LOCK, Lock, md5
+from fedpipe.dvc_lock import Lock, md5
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.identity import require_trained
+from layout import LOCK
 from operations.stale import require_fresh
 
 _AGAIN = "run `dvc repro`, then register"
@@ -24,7 +25,7 @@ def require_evaluated(weights: Path, evaluation: Path, training: Path) -> None:
         if not path.is_file():
             raise PipelineError(f"{path} is missing: {_AGAIN}")
     require_trained(weights, training)
-    lock = Lock.read()
+    lock = Lock.read(LOCK)
     evaluated_from = lock.hashes("evaluate", "deps")
     for path, recorded in (
         (weights, evaluated_from.get(str(weights))),

@@ -13,22 +13,25 @@ import pandas as pd
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import run_events
 from fedpipe.tracking.past_runs import seconds_per_round
+from fedpipe.tracking.pipeline import TRAINED_BY
+from layout import (
+    CLASS_TABLE,
+    CLIENT_TABLE,
+    EVALUATION,
+    PARTITION,
+    PARTITION_PICTURE,
+    PREDICTIONS,
+    ROUNDS,
+    TRAINING,
+    store,
+)
 from operations.report.sources import Source
-
-TRAINING = Path("metrics/training.json")
-EVALUATION = Path("metrics/evaluation.json")
-PARTITION = Path("metrics/partition.json")
-ROUNDS = Path("metrics/rounds.csv")
-CLASSES = Path("metrics/classes.csv")
-CLIENTS = Path("metrics/clients.csv")
-PREDICTIONS = Path("plots/predictions.csv")
-PARTITION_PICTURE = Path("plots/partition.png")
 
 # The columns that the report reads.
 _COLUMNS = {
     ROUNDS: ("round", "loss", "accuracy", "clients", "examples", "bytes_down", "bytes_up"),
-    CLASSES: ("class", "precision", "recall", "support"),
-    CLIENTS: ("client", "samples", "accuracy"),
+    CLASS_TABLE: ("class", "precision", "recall", "support"),
+    CLIENT_TABLE: ("client", "samples", "accuracy"),
     PREDICTIONS: ("actual", "predicted"),
 }
 
@@ -64,7 +67,7 @@ def read(source: Source) -> Run:
     """
     tree = _params(source)
     training, evaluation = _json(source, TRAINING), _json(source, EVALUATION)
-    classes = _table(source, CLASSES)
+    classes = _table(source, CLASS_TABLE)
     missing: dict[str, str] = {}
     return Run(
         name=source.name,
@@ -74,7 +77,7 @@ def read(source: Source) -> Run:
         metrics=_numbers({"test": evaluation, "training": training, "partition": _partition_figures(source)}),
         rounds=_table(source, ROUNDS),
         classes=classes,
-        clients=_table(source, CLIENTS),
+        clients=_table(source, CLIENT_TABLE),
         confusion=_confusion(source, len(classes), missing),
         partition_picture=_partition_picture(source, missing),
         seconds=_seconds(str(training.get("weights_sha256", "")), missing),
@@ -91,7 +94,7 @@ def _params(source: Source) -> dict[str, Any]:
 
 
 def _title(tree: Mapping[str, Any], source: Source) -> str:
-    sections = [tree[name] for name in run_events.TRAINED_BY if name in tree]
+    sections = [tree[name] for name in TRAINED_BY if name in tree]
     if not sections or not all(isinstance(section, Mapping) for section in sections):
         raise PipelineError(
             f"no params of partition and train are recorded for {source.name}: it is no run of this pipeline"
@@ -177,7 +180,7 @@ def _partition_picture(source: Source, missing: dict[str, str]) -> bytes | None:
 def _seconds(weights_sha256: str, missing: dict[str, str]) -> pd.Series | None:
     """Times are no output of the pipeline, since they differ from run to run; MLflow has them."""
     try:
-        seconds = seconds_per_round(weights_sha256)
+        seconds = seconds_per_round(weights_sha256, store())
     except PipelineError as error:
         missing["seconds"] = str(error)
         return None

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedpipe import config
-from fedpipe.dvc_lock import LOCK, Lock, tree
+from fedpipe.dvc_lock import Lock, tree
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.past_runs import PastRun
+from layout import LOCK, PARAMS, store
 from operations import commands, stale
 from operations.stale import Stale
 
@@ -70,7 +71,7 @@ class Workspace:
 
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that dvc.lock recorded."""
-        lock = Lock.parse(self.read(LOCK))
+        lock = Lock.parse(self.read(LOCK), LOCK)
         return lock.params(stage for stage in lock.stages if lock.is_of_the_files(stage))
 
     def stale(self) -> Sequence[Stale]:
@@ -115,7 +116,7 @@ class Revision:
 
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that the revision's dvc.lock recorded."""
-        lock = Lock.parse(self.read(LOCK))
+        lock = Lock.parse(self.read(LOCK), LOCK)
         changed = {found.stage for found in self.stale() if found.outputs}
         return lock.params(stage for stage in lock.stages if stage not in changed)
 
@@ -154,13 +155,13 @@ class MlflowRun:
         Raises:
           PipelineError: There is none of this id, or MLflow cannot be reached.
         """
-        self._run = PastRun(run_id)
+        self._run = PastRun(run_id, store())
         self.name = f"{_MLFLOW}{run_id[:8]}"
         self.origin = {"MLflow run": run_id, "run name": self._run.name}
 
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that the run was told when it began, and those of its evaluation."""
-        trained = config.parse_yaml(self.read(config.PARAMS_FILE), config.PARAMS_FILE)
+        trained = config.parse_yaml(self.read(PARAMS), PARAMS)
         evaluated = [(name, value) for name, value in self._run.tags.items() if name.startswith("evaluate.")]
         return trained | tree(evaluated)
 

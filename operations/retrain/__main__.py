@@ -12,10 +12,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+import layout
 from fedpipe import config as params
 from fedpipe.datasets import pool
+from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands
@@ -23,8 +24,6 @@ from operations.drift.new import new_batches
 from operations.incoming.__main__ import take_in
 from operations.retrain import initial, overrides, state, summary
 from operations.retrain.lock import exclusive_lock
-
-RAW = Path("data/raw")
 
 
 class Retraining:
@@ -39,18 +38,18 @@ class Retraining:
         changed_params = overrides.apply(settings)
         if changed_params:
             _say(f"params.yaml is changed, and stays so: {', '.join(changed_params)}")
-        train = params.load(params.Train)
+        train = params.load(params.Train, layout.PARAMS)
         status = state.status()
         if state.restore(status):
             status = state.status()
-        if "download" in status or not (RAW / DATASET_FILE).is_file():
+        if "download" in status or not (layout.RAW / DATASET_FILE).is_file():
             _say("the data set is fetched first, to check batches against it")
             self._command("dvc", "repro", "download")
             status = state.status()
-        dataset = RawDataset.read(RAW)
+        dataset = RawDataset.read(layout.RAW)
 
         ingested = take_in(os.environ.get("FEDPIPE_INCOMING"))
-        entries = pool.read_ledger()
+        entries = Pool(layout.POOL).read_ledger()
         new = pool.of_dataset(new_batches(entries), dataset)
         chosen = initial.choose(train, dataset, entries)
         if chosen:

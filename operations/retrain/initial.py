@@ -7,21 +7,20 @@ would have something to train on by that alone, for ever.
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+import layout
 from fedpipe import config as params
 from fedpipe.atomic import atomic_file, write_text
 from fedpipe.datasets import pool
-from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.networks.spec import ModelSpec
-from fedpipe.runtime.initial import POINTER, WEIGHTS, Pointer, check_fit
+from fedpipe.runtime.initial import Pointer, check_fit
 from fedpipe.tracking import run_events
+from layout import INITIAL, INITIAL_POINTER
 from operations import commands
 from operations.retrain.lock import exclusive_lock
-
-RAW = Path("data/raw")
 
 
 def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]) -> str | None:
@@ -37,7 +36,7 @@ def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]
     """
     if settings.init == "fresh":
         return None
-    pointer = Pointer.read()
+    pointer = Pointer.read(INITIAL_POINTER)
     chosen_for = (pointer.model, pointer.pool)
     present = (run_events.experiment(dataset.name), pool.digest(pool.of_dataset(entries, dataset)))
     if pointer.sha256 and chosen_for == present:
@@ -46,8 +45,7 @@ def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]
 
 
 def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]) -> str:
-    from fedpipe.tracking import registry  # MLflow, which takes seconds to load
-
+    registry = layout.registry()
     champion = registry.champion(dataset.name)
     if champion is None:
         raise PipelineError(
@@ -56,9 +54,9 @@ def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequenc
         )
     weights = registry.kept_weights(champion)
     check_fit(weights, ModelSpec.of(settings, dataset.image_shape, dataset.classes))
-    with atomic_file(WEIGHTS) as partial:
+    with atomic_file(INITIAL) as partial:
         shutil.copyfile(weights, partial)
-    commands.dvc("add", str(WEIGHTS))
+    commands.dvc("add", str(INITIAL))
     pointer = Pointer(
         sha256=champion.weights_sha256,
         model=champion.name,
@@ -66,13 +64,15 @@ def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequenc
         pool=pool.digest(pool.of_dataset(entries, dataset)),
     )
     # Last: it is what the train stage depends on.
-    write_text(POINTER, pointer.model_dump_json(indent=2) + "\n")
+    write_text(INITIAL_POINTER, pointer.model_dump_json(indent=2) + "\n")
     return str(champion)
 
 
 def _main() -> None:
     with exclusive_lock():
-        chosen = _take_champion(params.load(params.Train), RawDataset.read(RAW), pool.read_ledger())
+        chosen = _take_champion(
+            params.load(params.Train, layout.PARAMS), RawDataset.read(layout.RAW), Pool(layout.POOL).read_ledger()
+        )
     print(f"training with 'train.init: champion' starts from {chosen}", file=sys.stderr)
 
 

@@ -4,11 +4,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from fedpipe.errors import PipelineError
+from layout import LOGS
 
-LOCK = Path("logs/retrain/lock")
+LOCK = LOGS / "retrain/lock"
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from ruamel.yaml.error import YAMLError
 from fedpipe import config as params
 from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
+from layout import PARAMS
 
 
-def apply(settings: Sequence[str], path: Path = params.PARAMS_FILE) -> list[str]:
+def apply(settings: Sequence[str], path: Path = PARAMS) -> list[str]:
     """Sets ``key=value`` pairs such as ``train.rounds=5`` in params.yaml; values are YAML.
 
     Returns:

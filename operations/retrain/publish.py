@@ -19,7 +19,7 @@ from operations.retrain.state import default_remote
 from operations.retrain.summary import SUMMARY
 
 PUBLISHED = ("params.yaml", "dvc.lock", "provenance.json", "metrics", "plots", "data/pool", "models")
-CODE = ("stages", "fedpipe", "operations", "dvc.yaml", "requirements.lock", "libraries.lock")
+CODE = ("stages", "fedpipe", "operations", "layout.py", "dvc.yaml", "requirements.lock", "libraries.lock")
 # The last line of the commit's message: by it, a branch is known to hold nothing but a retraining.
 MARK = "Made-by: python -m operations.retrain.publish"
 _TITLE = "Retrain"

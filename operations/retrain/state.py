@@ -8,16 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import layout
 from fedpipe import config as params
 from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
+from layout import RAW, TRAINING, WEIGHTS
 from operations import commands
 
-RAW = Path("data/raw")
-TRAINING = Path("metrics/training.json")
-WEIGHTS = Path("models/weights.safetensors")
-_UNFINISHED = Path("logs/retrain/unfinished")
+_UNFINISHED = layout.LOGS / "retrain/unfinished"
 
 
 def begin() -> None:
@@ -96,14 +95,15 @@ def judged(dataset: RawDataset, promote: bool) -> str | None:
     """
     if not (TRAINING.is_file() and WEIGHTS.is_file()):
         return None
-    from fedpipe.tracking import champions, registry
+    from fedpipe.tracking import champions
 
+    registry = layout.registry()
     challenger = registry.challenger(dataset.name)
     if challenger is None or challenger.weights_sha256 != trained_weights():
         return None
     if promote:
         champion = registry.champion(dataset.name)
-        rules = params.load(params.Promote).model_dump()
+        rules = params.load(params.Promote, layout.PARAMS).model_dump()
         present = champions.judgement(champion.number if champion else None, rules, dataset.test_sha256(RAW))
         if challenger.tags.get(champions.JUDGED_TAG) != present:
             return None

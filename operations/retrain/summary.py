@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import layout
 from fedpipe.atomic import write_text
-from fedpipe.datasets.pool import LEDGER, Entry
+from fedpipe.datasets.pool import Entry, Pool
 from operations.incoming.ingest import REASON_SUFFIX, REJECTED
 
 SUMMARY = Path("reports/summary.md")
@@ -18,7 +19,7 @@ COMPARISON = Path("reports/report.md")
 # GitHub refuses the text of a pull request above 65,536 characters, and three parts grow with the batches.
 _LONGEST_PART = 15_000
 _LONGEST_REASON = 300
-_STARTS = {"fresh": "fresh weights", "champion": "the champion's weights (`models/initial.json`)"}
+_STARTS = {"fresh": "fresh weights", "champion": f"the champion's weights (`{layout.INITIAL_POINTER}`)"}
 
 
 def write(dataset: str, init: str, new: Sequence[Entry], promoted: bool) -> None:
@@ -30,7 +31,7 @@ def write(dataset: str, init: str, new: Sequence[Entry], promoted: bool) -> None
       new: The batches that the committed results were not trained on.
       promoted: Whether a promotion was asked for.
     """
-    training = json.loads(Path("metrics/training.json").read_text(encoding="utf-8"))
+    training = json.loads(layout.TRAINING.read_text(encoding="utf-8"))
     parts = [
         f"# Retraining on {dataset}",
         f"Trained {training['rounds']} rounds from {_STARTS[init]}; the weights' SHA-256 is "
@@ -38,7 +39,7 @@ def write(dataset: str, init: str, new: Sequence[Entry], promoted: bool) -> None
         "## Promotion",
         _decision(json.loads(DECISION.read_text(encoding="utf-8"))) if promoted else "Not asked for.",
         "## New data",
-        _cut(_batches(new), str(LEDGER)),
+        _cut(_batches(new), str(Pool(layout.POOL).ledger)),
         *rejected(),
         *([_cut(DRIFT.read_text(encoding="utf-8").strip(), str(DRIFT))] if new else []),
         _cut(COMPARISON.read_text(encoding="utf-8").strip(), str(COMPARISON)),

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+import layout
 from fedpipe import pinning
 from fedpipe.atomic import atomic_file
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.tracking import registry
 from operations.score.images import Unusable, list_images, read_image
 
-RAW = Path("data/raw")
 _BATCH = 256
 _COLUMNS = ("file", "label", "probability", "problem")
 
@@ -32,7 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = _parse(arguments)
     files = list_images(given.folder)
     pinning.require_avx2()
-    champion = registry.require_champion(given.dataset or RawDataset.read(RAW).name)
+    registry = layout.registry()
+    champion = registry.require_champion(given.dataset or RawDataset.read(layout.RAW).name)
     weights = registry.kept_weights(champion)
 
     problems = 0

@@ -5,15 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+import layout
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import run_stage
 from fedpipe.tracking.connection import configure
-from fedpipe.tracking.outbox import store_uri
-from fedpipe.tracking.registry import kept_model, require_champion
 from operations.ports import LOOPBACK, SERVE_PORT, port_number, require_free
 from operations.serve.scoring_app import MODEL_VARIABLE
-
-RAW = Path("data/raw")
 
 
 def serve(dataset: str, port: int) -> None:
@@ -31,13 +28,15 @@ def serve(dataset: str, port: int) -> None:
         reached.
     """
     require_free(LOOPBACK, port)
-    version = require_champion(dataset)
+    registry = layout.registry()
+    version = registry.require_champion(dataset)
     configure()
-    model = str(kept_model(version))  # MLflow would serve whatever the store has, without a look at its SHA-256
+    # MLflow would serve whatever the store has, without a look at its SHA-256.
+    model = str(registry.kept_model(version))
     environment = os.environ | {
         MODEL_VARIABLE: model,
-        "MLFLOW_TRACKING_URI": store_uri(),
-        "MLFLOW_REGISTRY_URI": store_uri(),
+        "MLFLOW_TRACKING_URI": layout.store(),
+        "MLFLOW_REGISTRY_URI": layout.store(),
     }
     print(f"{version}: POST images to http://{LOOPBACK}:{port}/invocations (Ctrl-C ends it)", flush=True)
     command = [
@@ -60,7 +59,7 @@ def main() -> None:
     parser.add_argument("--port", type=port_number, default=SERVE_PORT, help=f"port to listen on ({SERVE_PORT})")
     parser.add_argument("--dataset", help="the data set whose champion to serve; else the one in data/raw")
     given = parser.parse_args()
-    serve(given.dataset or RawDataset.read(RAW).name, given.port)
+    serve(given.dataset or RawDataset.read(layout.RAW).name, given.port)
 
 
 if __name__ == "__main__":

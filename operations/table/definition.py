@@ -23,6 +23,7 @@ from fedpipe.config.loading import parse
 from fedpipe.config.section import Section, Seed
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import cohort
+from layout import PARAMS
 
 TABLES = Path("operations/table/tables")
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names are parts of file names and of git refs
@@ -188,7 +189,7 @@ def load(name: str, base: str, folder: Path = TABLES) -> Table:
       PipelineError: As `read`, or the params of a cell are not allowed; the message names the first such cell.
     """
     table, path = read(name, folder), folder / f"{name}.yaml"
-    content = parse_yaml_for_update(base, str(config.PARAMS_FILE))  # DVC's reader and writer, which keep comments
+    content = parse_yaml_for_update(base, str(PARAMS))  # DVC's reader and writer, which keep comments
     texts = {cell.name: _text(deepcopy(content), cell.overlay) for cell in table.cells}
     checked = {cell.name: _check(path, table.definition, cell, texts[cell.name]) for cell in table.cells}
     return replace(table, texts=texts, params=checked)
@@ -269,7 +270,7 @@ def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[st
       PipelineError: They are not allowed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        candidate = Path(folder, config.PARAMS_FILE.name)
+        candidate = Path(folder, PARAMS.name)
         candidate.write_text(text, encoding="utf-8")
         try:
             train = config.load(config.Train, candidate)  # checks the other sections, too

@@ -27,7 +27,10 @@ from operations.table.records import Row, machine_key
 
 FOLDER = Path(".dvc/tmp/tables")
 # What a cell's result depends on, besides the table's file. A cell runs on the last commit's.
-CODE = ("stages", "fedpipe", "dvc.yaml", "params.yaml", "libraries.lock", "data/pool", "models/initial.json")
+CODE = (
+    *("stages", "fedpipe", "layout.py", "dvc.yaml", "params.yaml", "libraries.lock"),
+    *("data/pool", "models/initial.json"),
+)
 _DIVERGED = re.compile(r"the updates of all \d+ clients were not finite")
 _SECONDS = re.compile(r" round (\d+)/\d+: .*, ([\d.]+) s$", re.MULTILINE)
 

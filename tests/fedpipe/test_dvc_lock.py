@@ -57,7 +57,7 @@ def test_a_file_that_changed_since_is_noticed(tmp_path: Path, monkeypatch: pytes
     table = Path("table.csv")
     table.write_text("a,b\n")
     record(tmp_path, {"train": [table]})
-    lock = Lock.read()
+    lock = Lock.read(Path("dvc.lock"))
     assert lock.is_of_the_files("train") and not lock.is_of_the_files("evaluate")
     assert lock.params() == {"train": DEFAULTS["train"]}
     table.write_text("a,c\n")
@@ -70,7 +70,7 @@ def test_a_file_that_changed_since_is_noticed(tmp_path: Path, monkeypatch: pytes
 def test_a_file_that_dvc_did_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PipelineError, match=r"dvc\.lock is missing, which says what results were made with: run `dvc"):
-        Lock.read()
+        Lock.read(Path("dvc.lock"))
     Path("dvc.lock").write_text(content)
     with pytest.raises(PipelineError, match=r"dvc\.lock is not as DVC writes it: restore it with `git checkout"):
-        Lock.read()
+        Lock.read(Path("dvc.lock"))

@@ -51,7 +51,9 @@ def importers(library: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("lower", "higher"), [("fedpipe", {"stages", "operations"}), ("stages", {"operations"})])
+@pytest.mark.parametrize(
+    ("lower", "higher"), [("fedpipe", {"layout", "stages", "operations"}), ("stages", {"operations"})]
+)
 def test_lower_folders_know_nothing_of_higher_ones(lower: str, higher: set[str]) -> None:
     for file in FILES:
         if file.parts[0] == lower:
@@ -136,6 +138,6 @@ def test_params_are_checked_without_tensorflow() -> None:
         "from fedpipe.config.train import *; from fedpipe import config\n"
         "for r in (ALGORITHMS, AGGREGATORS, MODELS, LOSSES, METRICS, COHORTS, ATTACKS, COMPRESSORS):\n"
         "    [r.module(name) for name in r.names]\n"
-        "config.load(config.Train)"
+        "from pathlib import Path; config.load(config.Train, Path('params.yaml'))"
     )
     assert not loaded_by(code) & {"tensorflow", "tensorflow_federated", "mlflow", "keras", "grpc", "matplotlib"}

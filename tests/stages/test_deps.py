@@ -18,6 +18,7 @@ DECIDE_NO_BITS = {
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",
     "fedpipe.errors": "the text of refusals",
+    "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",
     "fedpipe.evaluation.identity": "refuses weights of another training",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
     "fedpipe.outputs": "where outputs are until all of them are whole, and who may write them",
@@ -47,7 +48,7 @@ def imports(file: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.split(".")[0] in ("fedpipe", "stages") and source(name)}
+    return {name for name in names if name.split(".")[0] in ("fedpipe", "stages", "layout") and source(name)}
 
 
 def reached(module: str, found: set[str]) -> set[str]:

@@ -9,15 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import layout
 from fedpipe.datasets import pool
-from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import run_events
 from tests import ROOT
 from tests.stages.test_partition import contents, run
 
 Samples = tuple[np.ndarray, np.ndarray]
+
+POOL = Pool(layout.POOL)
 
 
 def entry(name: str, version: int = 1, dataset: str = "mnist", sha256: str = "ab" * 32) -> Entry:
@@ -34,24 +36,23 @@ def test_what_came_after_a_former_ledger(steps: list[int], former: int) -> None:
 
 def test_the_ledger_is_read_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert pool.read_ledger() == [] and pool.version([]) == 0
+    assert POOL.read_ledger() == [] and pool.version([]) == 0
     entries = [entry("a"), entry("b", 2, "other")]
-    pool.write_ledger(entries)
-    assert pool.read_ledger() == entries and pool.version(entries) == 2
-    assert pool.read_ledger(ROOT / "data/pool/ledger.csv") == [] or (ROOT / "data/pool").is_dir()
-    pool.LEDGER.write_text(pool.LEDGER.read_text() + "x,mnist,c,20,abc\n")
+    POOL.write_ledger(entries)
+    assert POOL.read_ledger() == entries and pool.version(entries) == 2
+    assert Pool(ROOT / layout.POOL).read_ledger() == [] or (ROOT / "data/pool").is_dir()
+    POOL.ledger.write_text(POOL.ledger.read_text() + "x,mnist,c,20,abc\n")
     with pytest.raises(
         PipelineError, match=r"data/pool/ledger.csv, line 4, 'version': .*restore it with `git checkout"
     ):
-        pool.read_ledger()
+        POOL.read_ledger()
 
 
 def test_a_run_in_mlflow_says_which_pool_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    pool.write_ledger([entry("a"), entry("b", 4)])
-    started = run_events.start({"name": "a", "dataset": {"name": "mnist", "digest": "ab", "source": "here"}}, {})
-    assert started["tags"]["fedpipe.pool_version"] == "4"
+    POOL.write_ledger([entry("a"), entry("b", 4)])
+    assert layout.pipeline_files().tags()["fedpipe.pool_version"] == "4"
 
 
 @pytest.fixture
@@ -63,11 +64,11 @@ def project(tmp_path: Path, raw: Path, training_set: Samples, monkeypatch: pytes
     entries = []
     for name, part, dataset in (("b", slice(20), "mnist"), ("a", slice(20, 50), "mnist"), ("c", slice(5), "other")):
         content = pool.encode(training_set[0][part], training_set[1][part])
-        pool.batch_path(name).parent.mkdir(exist_ok=True)
-        pool.batch_path(name).write_bytes(content)
+        POOL.batch_path(name).parent.mkdir(exist_ok=True)
+        POOL.batch_path(name).write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
         entries.append(Entry(version=1, dataset=dataset, batch=name, samples=1, sha256=sha256))
-    pool.write_ledger(entries)
+    POOL.write_ledger(entries)
     return tmp_path
 
 
@@ -82,7 +83,7 @@ def test_partition_has_the_batches_of_its_data_set_in_the_ledgers_order(project:
 
 
 def test_without_batches_partition_writes_what_it_would_without_a_pool(project: Path) -> None:
-    pool.write_ledger([])
+    POOL.write_ledger([])
     few = ("clients: 600", "clients: 5"), ("leave_out: 0", "leave_out: 59900")
     assert run(project, *few).returncode == 0
     with_empty = contents(project)
@@ -99,7 +100,7 @@ def test_without_batches_partition_writes_what_it_would_without_a_pool(project: 
     ],
 )
 def test_a_batch_that_is_not_as_the_ledger_says_is_named(project: Path, content: bytes | None, said: str) -> None:
-    pool.batch_path("a").write_bytes(content) if content else pool.batch_path("a").unlink()
+    POOL.batch_path("a").write_bytes(content) if content else POOL.batch_path("a").unlink()
     done = run(project)
     assert done.returncode == 1 and done.stderr.startswith(f"error: {said}"), done.stderr
     assert contents(project) == {}
@@ -108,4 +109,4 @@ def test_a_batch_that_is_not_as_the_ledger_says_is_named(project: Path, content:
 def test_a_batch_of_another_shape_is_refused(project: Path, raw: Path) -> None:
     small = RawDataset.read(raw).model_copy(update={"image_shape": (20, 20, 1)})
     with pytest.raises(PipelineError, match="another of that name"):
-        pool.with_batches(small, (np.zeros((1, 20, 20, 1), np.uint8), np.zeros(1, np.uint8)))
+        POOL.with_batches(small, (np.zeros((1, 20, 20, 1), np.uint8), np.zeros(1, np.uint8)))

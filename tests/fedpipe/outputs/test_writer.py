@@ -11,7 +11,12 @@ from fedpipe.errors import PipelineError
 from fedpipe.outputs.writer import only_writer
 from tests import ROOT
 
-HOLD = "from fedpipe.outputs.writer import only_writer\nwith only_writer('train'): print('held', flush=True); input()"
+LOCK = Path("logs/train/lock")
+HOLD = """
+from pathlib import Path
+from fedpipe.outputs.writer import only_writer
+with only_writer("train", Path("logs/train/lock")): print("held", flush=True); input()
+"""
 
 
 @pytest.fixture
@@ -33,21 +38,24 @@ def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen[
 def test_a_second_writer_is_refused_and_told_who_the_first_is(holder: subprocess.Popen[str]) -> None:
     with (
         pytest.raises(PipelineError, match=rf"another process \(pid {holder.pid}\) runs the train stage"),
-        only_writer("train", patience=0.2),
+        only_writer("train", LOCK, patience=0.2),
     ):
         pytest.fail("two writers")
-    with only_writer("evaluate", patience=0):
+    with only_writer("evaluate", Path("logs/evaluate/lock"), patience=0):
         pass
 
 
 def test_a_writer_that_is_killed_frees_the_lock(holder: subprocess.Popen[str]) -> None:
     holder.kill()
-    with only_writer("train"):
+    with only_writer("train", LOCK):
         pass
 
 
 def test_a_folder_without_room_for_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("logs").write_text("a file")
-    with pytest.raises(PipelineError, match="logs/train/lock, which keeps two writers apart, "), only_writer("train"):
+    with (
+        pytest.raises(PipelineError, match="logs/train/lock, which keeps two writers apart, "),
+        only_writer("train", LOCK),
+    ):
         pass

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import layout
 from fedpipe import config as params
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
@@ -25,35 +26,36 @@ MANIFEST = Manifest(dataset="mnist", image_shape=(28, 28, 1), classes=10, client
 def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: params.Train) -> params.Train:
     """Weights to start from, and params that ask for them."""
     monkeypatch.chdir(tmp_path)
-    save_weights(initial.WEIGHTS, MODEL, MODEL.first_weights(np.random.default_rng(9)))
-    point(hashlib.sha256(initial.WEIGHTS.read_bytes()).hexdigest())
+    save_weights(layout.INITIAL, MODEL, MODEL.first_weights(np.random.default_rng(9)))
+    point(hashlib.sha256(layout.INITIAL.read_bytes()).hexdigest())
     return settings.model_copy(update={"init": "champion"})
 
 
 def checked(settings: params.Train, manifest: Manifest) -> str:
-    return initial.check(settings, manifest, ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+    wanted = ModelSpec.of(settings, manifest.image_shape, manifest.classes)
+    return initial.check(settings, manifest, wanted, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
 
 
 def point(sha256: str | None) -> None:
     content = {"sha256": sha256, "model": "fedpipe-mnist", "version": 3, "pool": None}
-    initial.POINTER.write_text(json.dumps(content))
+    layout.INITIAL_POINTER.write_text(json.dumps(content))
 
 
 def test_training_starts_from_them(champion: params.Train) -> None:
     assert checked(champion, MANIFEST) == "fedpipe-mnist version 3"
     expected = MODEL.first_weights(np.random.default_rng(9))
-    for found, wanted in zip(initial.first_weights(MODEL, champion), expected, strict=True):
+    for found, wanted in zip(initial.first_weights(MODEL, champion, layout.INITIAL), expected, strict=True):
         assert (found == wanted).all()
 
 
 def test_fresh_ones_are_drawn_from_the_seed(champion: params.Train, settings: params.Train) -> None:
     assert checked(settings, MANIFEST) == "fresh"
     expected = MODEL.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-    assert (initial.first_weights(MODEL, settings)[0] == expected[0]).all()
+    assert (initial.first_weights(MODEL, settings, layout.INITIAL)[0] == expected[0]).all()
 
 
 def test_the_committed_pointer_names_none_or_weights_that_dvc_knows() -> None:
-    committed = initial.Pointer.model_validate_json((ROOT / initial.POINTER).read_text())
+    committed = initial.Pointer.model_validate_json((ROOT / layout.INITIAL_POINTER).read_text())
     assert committed.sha256 is None or (ROOT / "models/initial.safetensors.dvc").is_file()
 
 
@@ -65,9 +67,9 @@ def test_the_committed_pointer_names_none_or_weights_that_dvc_knows() -> None:
             lambda: point("ab" * 32),
             "models/initial.safetensors is not the file that models/initial.json names: restore",
         ),
-        (initial.WEIGHTS.unlink, "models/initial.safetensors is missing, which models/initial.json names"),
-        (initial.POINTER.unlink, "models/initial.json is missing: restore it with `git checkout"),
-        (lambda: initial.POINTER.write_text("{}"), "models/initial.json does not say which weights"),
+        (layout.INITIAL.unlink, "models/initial.safetensors is missing, which models/initial.json names"),
+        (layout.INITIAL_POINTER.unlink, "models/initial.json is missing: restore it with `git checkout"),
+        (lambda: layout.INITIAL_POINTER.write_text("{}"), "models/initial.json does not say which weights"),
     ],
 )
 def test_what_is_wrong_is_said(champion: params.Train, spoil, said: str) -> None:

@@ -24,14 +24,17 @@ SPEC = {"model": "baseline_cnn", "image_shape": [28, 28, 1], "classes": 10}
 DRIVER = """
 import os, sys, time
 from pathlib import Path
-from fedpipe.tracking import run_events, journal
-params = run_events.recorded_params(*run_events.TRAINED_BY)
-started = {"name": "baseline_cnn contiguous 600 clients 3 rounds", "params": params,
+import layout
+from fedpipe.tracking import journal
+from fedpipe.tracking.pipeline import TRAINED_BY
+pipeline = layout.pipeline_files()
+params = pipeline.recorded_params(*TRAINED_BY)
+started = {"tags": pipeline.tags(), "name": "baseline_cnn contiguous 600 clients 3 rounds", "params": params,
            "environment": {"cpu": {"model": "a CPU"}},
            "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 rounds, seconds, ending = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 weights = Path("models/weights.safetensors")
-with journal.record_training(started) as run:
+with journal.record_training(started, layout.outbox()) as run:
     for number in range(1, rounds + 1):
         run.log_round(number, {"loss": 1 / number, "accuracy": number / rounds})
         print("round", number, flush=True)
@@ -43,9 +46,11 @@ print("trained", flush=True)
 """
 EVALUATE = """
 from pathlib import Path
+import layout
 from fedpipe.tracking import journal
+told = layout.outbox(), layout.pipeline_files()
 weights = Path("models/weights.safetensors")
-journal.record_evaluation(weights, {"test": {"accuracy": 0.79}}, pictures=[Path("plots/a.png")])
+journal.record_evaluation(*told, weights, {"test": {"accuracy": 0.79}}, pictures=[Path("plots/a.png")])
 """
 
 

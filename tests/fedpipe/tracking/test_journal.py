@@ -15,14 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import layout
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import delivery, journal, outbox, run_events, writer
 from fedpipe.tracking.delivery import Unreachable, deliver_finished, ship
-from fedpipe.tracking.outbox import Journal, pending
+from fedpipe.tracking.outbox import Journal
 from tests import ROOT
 from tests.recorded import record as record_stages
 
 STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
+
+
+def told():
+    """Where an evaluation is recorded, and the pipeline that it is of."""
+    return layout.outbox(), layout.pipeline_files()
 
 
 class NoFollower:
@@ -86,32 +92,34 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEDPIPE_TRACKING", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(writer, "_start_follower", lambda _: NoFollower())
+    monkeypatch.setattr(writer, "_start_follower", lambda *_: NoFollower())
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("weights").write_bytes(b"some weights")
     for path, text in {
-        run_events.ROUNDS: "round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
-        run_events.SUMMARY: json.dumps({"loss": 1.5, "rounds": 2, "weights_sha256": "abc"}),
-        run_events.MANIFEST: json.dumps({"dataset": "mnist", "digest": "cd" * 32, "clients": 600, "more": [1]}),
+        layout.ROUNDS: "round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
+        layout.TRAINING: json.dumps({"loss": 1.5, "rounds": 2, "weights_sha256": "abc"}),
+        layout.CLIENTS / "manifest.json": json.dumps(
+            {"dataset": "mnist", "digest": "cd" * 32, "clients": 600, "more": [1]}
+        ),
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    record_stages(tmp_path, {"download": [], "partition": [], "train": [run_events.ROUNDS, run_events.SUMMARY]})
+    record_stages(tmp_path, {"download": [], "partition": [], "train": [layout.ROUNDS, layout.TRAINING]})
     return tmp_path
 
 
 def record(rounds: int = 2) -> Journal:
     """Records a training that nobody delivers."""
-    with journal.record_training(STARTED) as run:
+    with journal.record_training(STARTED, layout.outbox()) as run:
         for number in range(1, rounds + 1):
             run.log_round(number, {"loss": 1 / number})
-        run.log_results(Path("weights"), tables=[run_events.ROUNDS], figures={"seconds": 1, "note": "x"})
-    return pending()[-1]
+        run.log_results(Path("weights"), tables=[layout.ROUNDS], figures={"seconds": 1, "note": "x"})
+    return layout.outbox().pending()[-1]
 
 
 def killed(rounds: int, earlier: journal.Earlier | None = None, **train: object) -> dict[str, str]:
     """Records a training with the params ``train``, killed after ``rounds`` rounds; returns its run's identity."""
-    run = journal.record_training(STARTED | ({"params": {"train": train}} if train else {}), earlier)
+    run = journal.record_training(STARTED | ({"params": {"train": train}} if train else {}), layout.outbox(), earlier)
     run.__enter__()
     for number in range(len(earlier.rounds) + 1 if earlier else 1, rounds + 1):
         run.log_round(number, {"loss": 1 / number})
@@ -127,10 +135,10 @@ def test_a_resumed_training_goes_on_in_its_run_with_each_round_once(project):
     store = FakeStore()
     identity = killed(5)
     identity = killed(7, resume(identity, 3))
-    with journal.record_training(STARTED, resume(identity, 6)) as run:
+    with journal.record_training(STARTED, layout.outbox(), resume(identity, 6)) as run:
         for number in (7, 8):
             run.log_round(number, {"loss": 1 / number})
-    for each in pending():
+    for each in layout.outbox().pending():
         ship(each, store)
     assert {run for run, _ in store.logged} == {"run 0"}
     steps = [event["step"] for _, event in store.logged if event["event"] == "metrics"]
@@ -144,7 +152,7 @@ def test_a_resumed_training_whose_run_is_gone_gets_one_with_all_rounds(project):
     resumed = killed(6, resume(identity, 4))
     assert resumed == identity
     store = FakeStore()
-    ship(pending()[-1], store)
+    ship(layout.outbox().pending()[-1], store)
     assert store.made == {identity["journal"]: "run 0"}
     assert [event["step"] for _, event in store.logged if event["event"] == "metrics"] == [1, 2, 3, 4, 5, 6]
 
@@ -155,7 +163,7 @@ def test_with_other_params_a_resumed_training_is_another_run(project):
     assert killed(6, resume(identity, 4), rounds_=10, checkpoint={"seconds": 20}) == identity
     assert killed(6, resume(identity, 4), rounds_=20, checkpoint={"seconds": 10}) != identity
     store = FakeStore()
-    for each in pending():
+    for each in layout.outbox().pending():
         ship(each, store)
     assert len(store.made) == 2
     steps = [event["step"] for run, event in store.logged if run == "run 1" and event["event"] == "metrics"]
@@ -195,26 +203,26 @@ def test_stages_do_not_import_mlflow():
 
 def test_off_writes_nothing(project, monkeypatch):
     monkeypatch.setenv("FEDPIPE_TRACKING", "off")
-    with journal.record_training(STARTED) as run:
+    with journal.record_training(STARTED, layout.outbox()) as run:
         run.log_round(1, {"loss": 1.0})
         run.log_results(weights=Path("weights"), tables=[], pictures=[], figures={})
-    journal.record_evaluation(Path("weights"), {"accuracy": 1.0})
+    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 1.0})
     assert not Path("logs").exists()
 
 
 def test_an_error_in_the_block_is_the_runs_end_and_goes_on(project):
     for error, status in ((ValueError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")):
-        with pytest.raises(type(error)), journal.record_training(STARTED):
+        with pytest.raises(type(error)), journal.record_training(STARTED, layout.outbox()):
             raise error
-        *_, (last, _) = pending()[-1].events()
+        *_, (last, _) = layout.outbox().pending()[-1].events()
         assert (last["event"], last["status"]) == ("end", status)
     assert last["tags"] == {"fedpipe.failure": "stopped by Ctrl-C"}
 
 
 def test_a_diverged_loss_is_recorded(project):
-    with journal.record_training(STARTED) as run:
+    with journal.record_training(STARTED, layout.outbox()) as run:
         run.log_round(1, {"loss": math.nan, "norm": math.inf})
-    metrics = [event for event, _ in pending()[0].events()][1]["metrics"]
+    metrics = [event for event, _ in layout.outbox().pending()[0].events()][1]["metrics"]
     assert math.isnan(metrics["loss"]) and metrics["norm"] == math.inf
 
 
@@ -241,8 +249,8 @@ def test_the_end_says_what_is_kept_and_where(project, capsys):
 def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, ending, said):
     follower = subprocess.Popen(["sh", "-c", ending])
     follower.wait()
-    monkeypatch.setattr(writer, "_start_follower", lambda _: follower)
-    with journal.record_training(STARTED) as run:
+    monkeypatch.setattr(writer, "_start_follower", lambda *_: follower)
+    with journal.record_training(STARTED, layout.outbox()) as run:
         for number in (1, 2):
             run.log_round(number, {"loss": 1.0})
         during = capsys.readouterr().err
@@ -254,10 +262,10 @@ def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, e
 
 def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000")
-    with journal.record_training(STARTED) as run:
+    with journal.record_training(STARTED, layout.outbox()) as run:
         run.log_round(1, {"loss": 1.0})
         assert capsys.readouterr().err == ""
-        pending()[0].save(outbox.Delivery(trouble="cannot be reached (Connection refused)"))
+        layout.outbox().pending()[0].save(outbox.Delivery(trouble="cannot be reached (Connection refused)"))
         for number in (2, 3):
             run.log_round(number, {"loss": 1.0})
         said = capsys.readouterr().err
@@ -269,11 +277,11 @@ def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch
 def test_delivery_resumes_wherever_it_was_interrupted(tmp_path_factory, interruptions):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("resume"))
-        patch.setattr(writer, "_start_follower", lambda _: NoFollower())
+        patch.setattr(writer, "_start_follower", lambda *_: NoFollower())
         Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
         Path("weights").write_bytes(b"w")
-        run_events.ROUNDS.parent.mkdir()
-        run_events.ROUNDS.write_text("round\n")
+        layout.ROUNDS.parent.mkdir()
+        layout.ROUNDS.write_text("round\n")
         recorded = record(rounds=3)
         store = FakeStore([Unreachable("down") if stop else None for stop in interruptions])
         for _ in [*interruptions, None]:
@@ -295,9 +303,9 @@ def test_a_follower_killed_before_it_remembered_makes_no_second_run(project):
 
 
 def test_a_killed_writer_ends_its_run_at_its_last_sign_of_life(project):
-    with journal.record_training(STARTED) as run:
+    with journal.record_training(STARTED, layout.outbox()) as run:
         run.log_round(1, {"loss": 1.0})
-        alive = pending()[0]
+        alive = layout.outbox().pending()[0]
         store = FakeStore()
         assert not ship(alive, store).done and store.kinds() == ["start", "metrics"]
         fcntl.flock(run._writer._events, fcntl.LOCK_UN)  # as the kernel does when the process is killed
@@ -307,16 +315,16 @@ def test_a_killed_writer_ends_its_run_at_its_last_sign_of_life(project):
 
 
 def test_an_evaluation_belongs_to_the_run_of_its_weights(project):
-    journal.record_evaluation(Path("weights"), {"test": {"accuracy": 0.9}})
+    journal.record_evaluation(*told(), Path("weights"), {"test": {"accuracy": 0.9}})
     store = FakeStore(trained="the trained")
-    deliver_finished(pending()[0], store)
+    deliver_finished(layout.outbox().pending()[0], store)
     assert {run for run, _ in store.logged} == {"the trained"} and not store.made
     assert store.logged[1][1]["metrics"] == {"test.accuracy": 0.9}
     assert not store.logged[-1][1]["status"]  # the run's own stays
 
 
 def test_a_clock_that_is_set_back_keeps_the_order_of_journals(project, monkeypatch):
-    with journal.record_training(STARTED):
+    with journal.record_training(STARTED, layout.outbox()):
         pass
 
     class Earlier(datetime):
@@ -325,30 +333,33 @@ def test_a_clock_that_is_set_back_keeps_the_order_of_journals(project, monkeypat
             return datetime.now(tz) - timedelta(days=3)
 
     monkeypatch.setattr(writer, "datetime", Earlier)
-    journal.record_evaluation(Path("weights"), {"accuracy": 0.9})
-    assert ["training" in pending()[0].name, "evaluation" in pending()[1].name] == [True, True]
+    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 0.9})
+    assert ["training" in layout.outbox().pending()[0].name, "evaluation" in layout.outbox().pending()[1].name] == [
+        True,
+        True,
+    ]
 
 
 def test_an_evaluation_that_fails_leaves_no_journal(project):
-    with pytest.raises(ValueError), journal.EvaluationRecord():
-        assert len(pending()) == 1  # its follower starts early
+    with pytest.raises(ValueError), journal.EvaluationRecord(*told()):
+        assert len(layout.outbox().pending()) == 1  # its follower starts early
         raise ValueError("no")
-    assert not pending()
+    assert not layout.outbox().pending()
 
 
 def test_an_evaluation_that_is_killed_leaves_no_trace_in_the_run(project):
-    with suppress(FileNotFoundError), journal.EvaluationRecord() as record:
-        alive, store = pending()[0], FakeStore(trained="the trained")
+    with suppress(FileNotFoundError), journal.EvaluationRecord(*told()) as record:
+        alive, store = layout.outbox().pending()[0], FakeStore(trained="the trained")
         assert not ship(alive, store).done
         fcntl.flock(record._writer._events, fcntl.LOCK_UN)  # as the kernel does when the process is killed
         assert deliver_finished(alive, store).done
-        assert not store.logged and not pending()
+        assert not store.logged and not layout.outbox().pending()
 
 
 def test_an_evaluation_without_a_run_brings_the_training_along(project):
-    journal.record_evaluation(Path("weights"), {"accuracy": 0.9})
+    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 0.9})
     store = FakeStore()
-    deliver_finished(pending()[0], store)
+    deliver_finished(layout.outbox().pending()[0], store)
     assert store.kinds() == ["start", "metrics", "metrics", "results", "end", "evaluation", "results", "end"]
     events = [event for _, event in store.logged]
     assert events[0]["name"] == "baseline_cnn contiguous 600 clients 10 rounds"
@@ -361,12 +372,12 @@ def test_an_evaluation_without_a_run_brings_the_training_along(project):
 
 
 def test_a_rebuilding_that_was_cut_short_is_done_again(project):
-    journal.record_evaluation(Path("weights"), {"accuracy": 0.9})
+    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 0.9})
     store = FakeStore([None, None, None, Unreachable("down")])
     with pytest.raises(Unreachable):
-        ship(pending()[0], store)
+        ship(layout.outbox().pending()[0], store)
     store.trained = "run 0"  # found by its weights by now, though not complete
-    assert ship(pending()[0], store).done
+    assert ship(layout.outbox().pending()[0], store).done
     assert store.count == 1 and store.kinds()[-4:] == ["end", "evaluation", "results", "end"]
 
 
@@ -383,7 +394,7 @@ def test_two_deliverers_at_once_log_everything_once(project):
 def test_a_refused_journal_does_not_hold_up_the_others(project, capsys):
     refused, good, store = record(), record(), FakeStore([PipelineError("a tag is too long")])
     with pytest.raises(PipelineError, match="a tag is too long"):
-        delivery.sync(lambda: store)
+        delivery.sync(layout.outbox(), lambda: store)
     assert refused.path.exists() and not good.path.exists()
 
 
@@ -396,12 +407,12 @@ def test_a_follower_delivers_what_is_older_first(project):
 def test_unreachable_store_at_sync_is_one_sentence(project):
     record()
     with pytest.raises(PipelineError, match=r"cannot be reached \(down\); 1 of 1 journals stay"):
-        delivery.sync(lambda: FakeStore([Unreachable("down")]))
-    assert len(pending()) == 1
+        delivery.sync(layout.outbox(), lambda: FakeStore([Unreachable("down")]))
+    assert len(layout.outbox().pending()) == 1
 
 
 def test_a_journal_without_a_whole_event_goes_away(project):
     recorded, store = record(), FakeStore()
     (recorded.path / "events.jsonl").write_bytes(b'{"eve')
     deliver_finished(recorded, store)
-    assert not store.logged and not pending()
+    assert not store.logged and not layout.outbox().pending()

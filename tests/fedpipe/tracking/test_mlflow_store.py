@@ -12,12 +12,13 @@ import numpy as np
 import psutil
 import pytest
 
+import layout
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import journal, run_events, writer
 from fedpipe.tracking.connection import translated
 from fedpipe.tracking.delivery import Unreachable, ship
 from fedpipe.tracking.mlflow_store import MlflowStore
-from fedpipe.tracking.outbox import pending
+from fedpipe.tracking.pipeline import TRAINED_BY
 from operations.report.sources import MlflowRun
 from tests.fedpipe.tracking.mlflow_project import (
     DRIVER,
@@ -114,7 +115,7 @@ def test_a_run_keeps_the_params_that_it_was_made_with(project: Project, monkeypa
         assert project.run("-c", EVALUATE.rstrip().removesuffix(")") + given)[0] == 0
         (run,) = project.runs()
         assert run.data.tags["evaluate.batch_size"] == str(size)
-        defaults = run_events.flatten({name: DEFAULTS[name] for name in run_events.TRAINED_BY})
+        defaults = run_events.flatten({name: DEFAULTS[name] for name in TRAINED_BY})
         assert run.data.params == {name: value for name, value in defaults.items() if "checkpoint" not in name}
         monkeypatch.setenv("MLFLOW_TRACKING_URI", project.uri)
         read = MlflowRun(run.info.run_id).params()
@@ -171,16 +172,17 @@ def test_what_is_delivered_twice_is_logged_once(project: Project, monkeypatch: p
     monkeypatch.chdir(project.path)
     monkeypatch.delenv("FEDPIPE_TRACKING", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(writer, "_start_follower", lambda _: None)
-    with journal.record_training({"name": "a run", "dataset": {"name": "mnist", "digest": "ab", "source": "x"}}) as run:
+    monkeypatch.setattr(writer, "_start_follower", lambda *_: None)
+    started = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab", "source": "x"}}
+    with journal.record_training(started, layout.outbox()) as run:
         run.log_round(1, {"loss": 1.0})
         run.log_results(Path("models/weights.safetensors"), [Path("metrics/rounds.csv")])
-    (recorded,) = pending()
+    (recorded,) = layout.outbox().pending()
     with monkeypatch.context() as patch, pytest.raises(Unreachable, match="No space left"):
         patch.setattr(MlflowClient, "log_model_artifacts", no_space)
-        ship(recorded, MlflowStore())
+        ship(recorded, MlflowStore(layout.store()))
     for _ in range(2):
-        assert ship(recorded, MlflowStore()).done
+        assert ship(recorded, MlflowStore(layout.store())).done
         (recorded.path / "delivery.json").unlink()  # as if the follower was killed before it remembered
     (logged,) = project.runs()
     assert len(project.client.get_metric_history(logged.info.run_id, "loss")) == 1

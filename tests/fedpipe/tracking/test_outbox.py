@@ -1,35 +1,9 @@
-"""Whose outbox and store: the current folder's, or those of the project whose experiment runs here."""
+"""Two processes that tell the same store of the same weights at once."""
 
 import sqlite3
 from pathlib import Path
 
-import pytest
-
-from fedpipe.tracking import outbox
 from tests.fedpipe.tracking.mlflow_project import EVALUATE, fill
-
-
-@pytest.mark.parametrize(
-    ("root", "here", "theirs"),
-    [
-        ("project", "project", False),  # a stage of `dvc repro`, or of an experiment in the workspace
-        ("project", "project/.dvc/tmp/exps/tmpab", True),
-        ("project", "project/.dvc/tmp/exps/standalone/tmpab/below", True),
-        ("project", "other", False),  # a child of some stage that works elsewhere, as tests do
-        ("", "project/.dvc/tmp/exps/tmpab", False),
-    ],
-)
-def test_the_project_of_a_temporary_workspace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, here: str, theirs: bool
-) -> None:
-    folder = tmp_path / here
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / root) if root else "")
-    home = tmp_path / root if theirs else folder
-    assert outbox.store_uri() == f"sqlite:///{home / 'mlflow.db'}"
-    assert outbox.outbox().absolute() == home / "logs/tracking/pending"
 
 
 def test_processes_at_once_make_one_store(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import layout
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import registry, sqlite_store
+from fedpipe.tracking import sqlite_store
 from fedpipe.tracking.delivery import Unreachable
 from fedpipe.tracking.past_runs import seconds_per_round
 from tests.fedpipe.tracking.mlflow_project import EVALUATE, Project, fill
@@ -92,7 +93,7 @@ def test_what_only_reads_says_it_too(project: Project, condition: str, monkeypat
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sqlite_store, "_PATIENCE_SECONDS", 0.2)
     with make(project.path / "mlflow.db"):
-        for ask in (lambda: registry.champion("mnist"), lambda: seconds_per_round("ab" * 32)):
+        for ask in (lambda: layout.registry().champion("mnist"), lambda: seconds_per_round("ab" * 32, layout.store())):
             with pytest.raises(PipelineError) as refused:
                 ask()
             assert state in str(refused.value) and remedy in str(refused.value)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
-from fedpipe.datasets import pool
+import layout
+from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from operations.incoming import ingest as module
@@ -26,13 +27,15 @@ from tests.batches import add_hash, add_idx, add_npz
 Samples = tuple[np.ndarray, np.ndarray]
 INCOMING, REJECTED = Path("data/incoming"), Path("data/rejected")
 
+POOL = Pool(layout.POOL)
+
 
 @pytest.fixture
 def project(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> RawDataset:
     """A DVC project with an empty pool, as the current folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "data/pool", "data/pool", ignore=shutil.ignore_patterns("*.dvc", "*.safetensors"))
-    pool.write_ledger([])
+    POOL.write_ledger([])
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, check=True)
     return RawDataset.read(raw)
@@ -47,7 +50,7 @@ def test_the_good_go_into_the_pool_and_the_bad_aside(project: RawDataset, traini
     (INCOMING / "notes.txt").write_text("hello")
     result = ingest(project)
     assert [(e.batch, e.version, e.samples) for e in result.accepted] == [("a", 1, 30), ("b", 1, 20)]
-    assert pool.read_ledger() == result.accepted
+    assert POOL.read_ledger() == result.accepted
     assert list(result.rejected) == ["notes.txt", "bad", "copy"]
     assert "holds the same samples as batch 'b'" in (REJECTED / "copy.reason.txt").read_text()
     assert {p.name for p in REJECTED.iterdir()} == {
@@ -60,7 +63,7 @@ def test_the_good_go_into_the_pool_and_the_bad_aside(project: RawDataset, traini
     assert sorted(line[3:] for line in seen.splitlines()) == [
         f"data/pool/{name}" for name in (".gitignore", "a.safetensors.dvc", "b.safetensors.dvc", "ledger.csv")
     ]
-    joined = pool.with_batches(project, (images[:5], labels[:5]))
+    joined = POOL.with_batches(project, (images[:5], labels[:5]))
     assert (joined[0] == np.concatenate([images[:5], images[20:50], images[:20]])).all()
     assert (joined[1] == np.concatenate([labels[:5], labels[20:50], labels[:20]])).all()
 
@@ -134,14 +137,14 @@ def test_killed_anywhere_it_is_done_again(
         if killed_at == "removing":
             patch.setattr(Path, "unlink", kill)
         else:
-            patch.setattr(*{"dvc": (module.commands, "dvc"), "ledger": (module.pool, "write_ledger")}[killed_at], kill)
+            patch.setattr(*{"dvc": (module.commands, "dvc"), "ledger": (Pool, "write_ledger")}[killed_at], kill)
         with pytest.raises(KeyboardInterrupt):
             ingest(project)
-    assert len(pool.read_ledger()) == (killed_at == "removing")
+    assert len(POOL.read_ledger()) == (killed_at == "removing")
     result = ingest(project)
     assert result.rejected == {} and result.known == (["a"] if killed_at == "removing" else [])
-    assert [entry.batch for entry in pool.read_ledger()] == ["a"] and list(INCOMING.iterdir()) == []
-    assert (pool.read_batch(pool.read_ledger()[0])[0] == training_set[0][:20]).all()
+    assert [entry.batch for entry in POOL.read_ledger()] == ["a"] and list(INCOMING.iterdir()) == []
+    assert (POOL.read_batch(POOL.read_ledger()[0])[0] == training_set[0][:20]).all()
 
 
 def test_fetched_from_a_folder_only_what_the_pool_does_not_have(
@@ -153,14 +156,14 @@ def test_fetched_from_a_folder_only_what_the_pool_does_not_have(
     assert fetch(str(clients)) == ["a"] and len(ingest(project).accepted) == 1
     assert fetch(str(clients)) == []
     # A batch whose file was lost is fetched again and put back, for DVC too.
-    before = [path.read_bytes() for path in (pool.LEDGER, Path("data/pool/a.safetensors.dvc"))]
-    pool.batch_path("a").unlink()
+    before = [path.read_bytes() for path in (POOL.ledger, Path("data/pool/a.safetensors.dvc"))]
+    POOL.batch_path("a").unlink()
     shutil.rmtree(".dvc/cache")
     assert fetch(str(clients)) == ["a"]
     again = ingest(project)
     assert (again.accepted, again.rejected, again.known) == ([], {}, ["a"])
-    assert [path.read_bytes() for path in (pool.LEDGER, Path("data/pool/a.safetensors.dvc"))] == before
-    assert (pool.read_batch(pool.read_ledger()[0])[1] == training_set[1][:20]).all()
+    assert [path.read_bytes() for path in (POOL.ledger, Path("data/pool/a.safetensors.dvc"))] == before
+    assert (POOL.read_batch(POOL.read_ledger()[0])[1] == training_set[1][:20]).all()
     assert list(Path(".dvc/cache/files").rglob("*/*"))
     add_idx(clients, "b", training_set[0][20:30, :, :, 0], training_set[1][20:30])
     os.utime(clients / "b-labels-idx1-ubyte", (1e9, 1e9))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import layout
 from fedpipe import config as params
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
@@ -18,7 +19,7 @@ from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
 from fedpipe.seeds import Purpose, generator
-from fedpipe.tracking import champions, registry
+from fedpipe.tracking import champions, run_events
 from fedpipe.tracking.lock import registry_lock
 from operations.promote.__main__ import carry_out, decide, main
 from operations.retrain import state
@@ -28,7 +29,7 @@ from tests.registry_workspace import Workspace, write_raw
 
 
 def champion() -> int | None:
-    found = registry.champion("mnist")
+    found = layout.registry().champion("mnist")
     return found.number if found else None
 
 
@@ -80,7 +81,7 @@ def test_the_way_of_a_model(workspace: Workspace, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "promoted: version 2 takes the place of version 1: all rules hold" in said
     assert f"holds  accuracy: test accuracy {strong:.4f} is above the champion's {weak:.4f}" in said
-    version = registry.client().get_model_version("fedpipe-mnist", "2")
+    version = layout.registry().client().get_model_version("fedpipe-mnist", "2")
     assert json.loads(version.tags["fedpipe.promotion"]) == decision
     assert "✓ **accuracy**" in version.description and sorted(version.aliases) == ["challenger", "champion"]
 
@@ -91,7 +92,7 @@ def test_the_way_of_a_model(workspace: Workspace, capsys: pytest.CaptureFixture[
     assert (tie["outcome"], tie["champion_now"], champion()) == ("kept", 2, 2)
     assert [rule["holds"] for rule in tie["rules"]] == [False, True, True]
     assert tie["reason"] == "version 2 stays champion: version 3 fails accuracy"
-    version = registry.client().get_model_version("fedpipe-mnist", "3")
+    version = layout.registry().client().get_model_version("fedpipe-mnist", "3")
     assert version.aliases == ["challenger"] and "✗ **accuracy**" in version.description
 
     # A worse one: version 1 is registered again, as what it was.
@@ -110,8 +111,8 @@ def test_back_and_not_again(workspace: Workspace, capsys: pytest.CaptureFixture[
     back = promote("--rollback")
     assert (back["outcome"], back["champion"]["version"], back["champion_now"], champion()) == ("rolled_back", 3, 2, 2)
     assert "rolled back: version 2 is champion again in place of version 3" in capsys.readouterr().out
-    assert registry.version("mnist", 3).tags[champions.ROLLED_BACK_TAG] == "to 2"
-    assert "rolled back" in registry.client().get_model_version("fedpipe-mnist", "3").description
+    assert layout.registry().version("mnist", 3).tags[champions.ROLLED_BACK_TAG] == "to 2"
+    assert "rolled back" in layout.registry().client().get_model_version("fedpipe-mnist", "3").description
 
     kept = promote()
     assert (kept["outcome"], champion()) == ("kept", 2)
@@ -121,7 +122,7 @@ def test_back_and_not_again(workspace: Workspace, capsys: pytest.CaptureFixture[
     assert promote()["outcome"] == "kept"
 
     assert promote("--again")["outcome"] == "promoted" and champion() == 3
-    assert champions.ROLLED_BACK_TAG not in registry.version("mnist", 3).tags
+    assert champions.ROLLED_BACK_TAG not in layout.registry().version("mnist", 3).tags
     assert [promote("--rollback")["champion_now"] for _ in range(2)] == [2, 1]
     with pytest.raises(PipelineError, match="there is none before it to go back to"):
         main(["--rollback"])
@@ -134,7 +135,7 @@ def test_a_rollback_passes_over_what_was_deleted(workspace: Workspace) -> None:
     for model in ("weak", "strong", "twin"):
         workspace.register(model)
         main([])
-    registry.client().delete_model_version("fedpipe-mnist", "2")
+    layout.registry().client().delete_model_version("fedpipe-mnist", "2")
     assert promote("--rollback")["champion_now"] == 1
 
 
@@ -162,12 +163,12 @@ def test_another_kind_of_image_is_refused(workspace: Workspace) -> None:
     model = network(ModelSpec("baseline_cnn", (32, 32, 3), 10))
     stranger = Path("stranger.safetensors")
     save_weights(stranger, model, model.first_weights(generator(1, Purpose.INITIAL_WEIGHTS)))
-    kept = registry.kept_weights(registry.challenger("mnist"))
+    kept = layout.registry().kept_weights(layout.registry().challenger("mnist"))
     stranger.replace(kept)
-    sha = registry.sha256(kept)
-    registry.client().set_model_version_tag("fedpipe-mnist", "1", "fedpipe.weights_sha256", sha)
+    sha = run_events.sha256(kept)
+    layout.registry().client().set_model_version_tag("fedpipe-mnist", "1", "fedpipe.weights_sha256", sha)
     kept.rename(kept.with_name(f"{sha}.safetensors"))
-    registry.client().set_registered_model_alias("fedpipe-mnist", "champion", "1")
+    layout.registry().client().set_registered_model_alias("fedpipe-mnist", "champion", "1")
     workspace.register("strong")
     expected = r"version 1 takes images \(32, 32, 3\) of 10 classes, but data/raw holds \(28, 28, 1\) of 10"
     with pytest.raises(PipelineError, match=expected):
@@ -203,7 +204,7 @@ def test_another_machine_was_faster(workspace: Workspace) -> None:
     workspace.register("weak")
     main([])
     workspace.register("strong")
-    settings = params.load(params.Promote)
+    settings = params.load(params.Promote, layout.PARAMS)
     decision = decide("mnist", settings, again=False)
     workspace.register("twin")
     main([])
@@ -211,7 +212,7 @@ def test_another_machine_was_faster(workspace: Workspace) -> None:
     with pytest.raises(PipelineError, match="another machine moved the champion of fedpipe-mnist in the meantime"):
         carry_out(RawDataset.read(Path("data/raw")), settings, decision)
     assert champion() == 3 and judged() is None
-    assert champions.DECISION_TAG not in registry.challenger("mnist").tags
+    assert champions.DECISION_TAG not in layout.registry().challenger("mnist").tags
     assert promote()["outcome"] == "kept" and judged() == "fedpipe-mnist version 2"
 
 
@@ -246,7 +247,7 @@ def test_two_at_once(workspace: Workspace) -> None:
     texts = sorted(path.read_text().split("\n", 1)[1] for path in said)
     assert texts[0] == "kept: the challenger (version 2) is the champion already\n"
     assert "promoted: version 2 takes the place of version 1" in texts[1]
-    assert champion() == 2 and registry.registered("mnist").tags["fedpipe.former_champions"] == "[1]"
+    assert champion() == 2 and layout.registry().registered("mnist").tags["fedpipe.former_champions"] == "[1]"
 
 
 def test_a_store_that_is_away_is_a_sentence(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +261,7 @@ def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) 
 
     accuracy = workspace.register("strong")
     benchmark = Benchmark.read(300)
-    measured = benchmark.measure(registry.challenger("mnist"))
+    measured = benchmark.measure(layout.registry().challenger("mnist"))
     assert measured.right.shape == (1000,) and measured.accuracy == accuracy > 0.8
     assert 0 < measured.worst_client <= 1 and np.isclose(measured.worst_client * 50 % 1, 0)
 
@@ -270,7 +271,7 @@ def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) 
     shutil.rmtree("data/client_tests")
     Path("data/client_tests").mkdir()
     write_shards(Path("data/client_tests"), "mnist", images, labels, [right, wrong], 10)
-    assert Benchmark.read(300).measure(registry.challenger("mnist")).worst_client == 0
+    assert Benchmark.read(300).measure(layout.registry().challenger("mnist")).worst_client == 0
 
 
 def test_nothing_is_promoted_while_a_stage_is_stale(workspace: Workspace) -> None:

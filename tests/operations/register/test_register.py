@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+import layout
 from fedpipe.config import read_yaml
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import registry, writer
-from fedpipe.tracking.outbox import pending
+from fedpipe.tracking import run_events
 from operations.register.__main__ import main
 from operations.register.checks import require_evaluated
 from tests import ROOT
@@ -24,22 +24,22 @@ TRAINING = Path("metrics/training.json")
 
 
 def test_a_version_says_where_it_comes_from(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    assert registry.challenger("mnist") is None
+    assert layout.registry().challenger("mnist") is None
     accuracy = workspace.register("strong")
     said = (
         f"register: fedpipe-mnist version 1 is the challenger in sqlite:///{Path.cwd()}/mlflow.db: run the strong one"
     )
     assert f"{said}, test accuracy {accuracy:.4f}" in capsys.readouterr().err
-    version = registry.challenger("mnist")
-    assert (version.name, version.number) == ("fedpipe-mnist", 1) and registry.champion("mnist") is None
-    run = registry.client().get_run(version.run_id)
-    assert run.data.tags["fedpipe.weights_sha256"] == version.weights_sha256 == registry.sha256(WEIGHTS)
+    version = layout.registry().challenger("mnist")
+    assert (version.name, version.number) == ("fedpipe-mnist", 1) and layout.registry().champion("mnist") is None
+    run = layout.registry().client().get_run(version.run_id)
+    assert run.data.tags["fedpipe.weights_sha256"] == version.weights_sha256 == run_events.sha256(WEIGHTS)
     assert version.tags["fedpipe.data_sha256"] == run.data.tags["fedpipe.data_sha256"]
     assert version.tags["fedpipe.test_set_sha256"] == RawDataset.read(Path("data/raw")).test_sha256(Path("data/raw"))
     assert version.tags["fedpipe.commit"] == run.data.tags["mlflow.source.git.commit"]
     assert version.tags["fedpipe.model"] == "baseline_cnn"
 
-    registry.fetch_weights(version, Path("fetched/weights.safetensors"))
+    layout.registry().fetch_weights(version, Path("fetched/weights.safetensors"))
     assert Path("fetched/weights.safetensors").read_bytes() == WEIGHTS.read_bytes()
 
 
@@ -47,21 +47,21 @@ def test_the_same_weights_are_the_same_version(workspace: Workspace) -> None:
     workspace.register("strong")
     main([])
     workspace.register("weak")
-    assert registry.challenger("mnist").number == 2
+    assert layout.registry().challenger("mnist").number == 2
     workspace.register("strong")  # trained again: another run, the same bits
-    assert registry.challenger("mnist").number == 1
-    assert len(registry.client().search_model_versions("name = 'fedpipe-mnist'")) == 2
+    assert layout.registry().challenger("mnist").number == 1
+    assert len(layout.registry().client().search_model_versions("name = 'fedpipe-mnist'")) == 2
 
 
 def test_fetching_twice_downloads_once(workspace: Workspace) -> None:
     workspace.register("weak")
-    version = registry.challenger("mnist")
-    path = registry.kept_weights(version)
+    version = layout.registry().challenger("mnist")
+    path = layout.registry().kept_weights(version)
     Path("mlartifacts").rename("away")
-    assert registry.kept_weights(version) == path  # nothing was asked for
+    assert layout.registry().kept_weights(version) == path  # nothing was asked for
     path.write_bytes(b"damaged")
     with pytest.raises(PipelineError, match="the weights of fedpipe-mnist version 1 cannot be fetched from file:"):
-        registry.kept_weights(version)
+        layout.registry().kept_weights(version)
 
 
 def test_a_store_without_the_run_gets_it_from_the_outputs(workspace: Workspace) -> None:
@@ -71,7 +71,7 @@ def test_a_store_without_the_run_gets_it_from_the_outputs(workspace: Workspace) 
     command = [sys.executable, "-m", "operations.register"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    run = registry.client().get_run(registry.challenger("mnist").run_id)
+    run = layout.registry().client().get_run(layout.registry().challenger("mnist").run_id)
     assert run.data.tags["fedpipe.restored"] == "true" and run.data.metrics["test.accuracy"] == accuracy
     assert run.data.params["train.rounds"] == "10" and run.data.tags["evaluate.batch_size"] == "1000"
 
@@ -127,20 +127,20 @@ def test_tracking_off_is_refused(workspace: Workspace, monkeypatch: pytest.Monke
 
 
 def test_a_version_that_others_made_is_named(workspace: Workspace) -> None:
-    client = registry.client()
+    client = layout.registry().client()
     client.create_registered_model("fedpipe-mnist")
     client.create_model_version("fedpipe-mnist", "file:///nowhere")
     client.set_registered_model_alias("fedpipe-mnist", "champion", "1")
     with pytest.raises(PipelineError, match="fedpipe-mnist version 1 was not registered by `make register`"):
-        registry.champion("mnist")
+        layout.registry().champion("mnist")
 
 
 def test_a_run_whose_delivery_failed_is_said(workspace: Workspace) -> None:
     """The follower (here: none) could not deliver: nothing is registered."""
     workspace.evaluated("weak", track=False)
-    with pytest.raises(PipelineError, match=rf"did not take the run of {WEIGHTS} \({writer.LOG} says why\)"):
+    with pytest.raises(PipelineError, match=rf"did not take the run of {WEIGHTS} \({layout.TRACKING_LOG} says why\)"):
         main([])
-    assert registry.challenger("mnist") is None
+    assert layout.registry().challenger("mnist") is None
 
 
 def test_edited_params_are_not_registered(workspace: Workspace) -> None:
@@ -153,7 +153,7 @@ def test_edited_params_are_not_registered(workspace: Workspace) -> None:
     )
     with pytest.raises(PipelineError, match=said + ": run `dvc repro`, or undo the change"):
         main([])
-    assert not pending() and registry.challenger("mnist") is None
+    assert not layout.outbox().pending() and layout.registry().challenger("mnist") is None
     Path("params.yaml").write_text(text.replace("accuracy_margin: 0.0", "accuracy_margin: 0.1"))  # of no stage
     require_evaluated(WEIGHTS, EVALUATION, TRAINING)
 

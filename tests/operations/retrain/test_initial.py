@@ -9,7 +9,8 @@ from fedpipe import config as params
 from fedpipe.datasets import pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from fedpipe.runtime.initial import POINTER, Pointer
+from fedpipe.runtime.initial import Pointer
+from layout import INITIAL_POINTER
 from operations.retrain import initial
 from tests import ROOT
 
@@ -22,9 +23,9 @@ def test_another_data_sets_champion_is_not_taken_for_this_ones(
     shutil.copy(empty_database, tmp_path)
     settings = params.load(params.Train, ROOT / "params.yaml").model_copy(update={"init": "champion"})
     mnist = RawDataset.read(raw)
-    POINTER.parent.mkdir()
+    INITIAL_POINTER.parent.mkdir()
     chosen = Pointer(sha256="ab" * 32, model="fedpipe-mnist", version=3, pool=pool.digest([]))
-    POINTER.write_text(chosen.model_dump_json())
+    INITIAL_POINTER.write_text(chosen.model_dump_json())
 
     assert initial.choose(settings, mnist, []) is None
     with pytest.raises(PipelineError, match="the model registry has no champion for fashion_mnist"):

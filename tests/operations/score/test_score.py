@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import layout
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from fedpipe.networks.weights import load_weights
-from fedpipe.tracking import registry
 from operations.promote.__main__ import main as promote
 from operations.score.__main__ import main
 from operations.score.images import Unusable, read_image
@@ -52,7 +52,7 @@ def test_a_folder_of_digits(digits: tuple[np.ndarray, np.ndarray], capsys: pytes
     table = read_table()
     assert list(table.columns) == ["file", "label", "probability", "problem"]
     assert table["file"].tolist() == [f"{number:03d}.png" for number in range(300)]
-    model, weights = load_weights(registry.kept_weights(registry.champion("mnist")))
+    model, weights = load_weights(layout.registry().kept_weights(layout.registry().champion("mnist")))
     expected = model.predictor(weights)(images)
     assert (table["label"] == expected.argmax(axis=1)).all() and (table["label"] == labels).mean() > 0.8
     assert np.allclose(table["probability"], expected.max(axis=1), atol=1e-6) and (table["problem"] == "").all()
@@ -62,6 +62,23 @@ def test_a_folder_of_digits(digits: tuple[np.ndarray, np.ndarray], capsys: pytes
     Path("mlartifacts").rename("away")  # the weights are here already
     main(["pngs", "--output", "again/table.csv"])
     assert Path("again/table.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["keras_cnn", "keras_file"])
+def test_a_keras_model_labels(workspace: Workspace, kind: str) -> None:
+    """Of a `.keras` file, the file itself is not needed any more: the file of weights holds the layers."""
+    workspace.take_keras(kind)
+    workspace.register("first")
+    promote([])
+    Path("data/start.keras").unlink(missing_ok=True)
+    images, _ = RawDataset.read(layout.RAW).read_test(layout.RAW)
+    for number in range(20):
+        save(Path(f"pngs/{number:02d}.png"), images[number, :, :, 0])
+    main(["pngs"])
+    table = read_table()
+    expected = workspace.network.predictor(workspace.models["first"])(images[:20])
+    assert (table["label"] == expected.argmax(axis=1)).all() and (table["problem"] == "").all()
+    assert np.allclose(table["probability"], expected.max(axis=1), atol=1e-6)
 
 
 def test_bad_files_are_listed_with_the_reason(

@@ -16,9 +16,10 @@ import numpy as np
 import psutil
 import pytest
 
+import layout
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import registry
+from fedpipe.tracking import run_events
 from operations.promote.__main__ import main as promote
 from operations.serve.__main__ import serve
 from tests.fedpipe.tracking.mlflow_project import Project, answers, eventually, free_port, running
@@ -41,7 +42,7 @@ def test_the_champion_answers_with_the_digits(
         eventually(lambda: answers(f"{uri}/health"), 60)
         accuracy = workspace.register("strong")
         promote([])
-        assert registry.champion("mnist").number == 1
+        assert layout.registry().champion("mnist").number == 1
         images, labels = RawDataset.read(Path("data/raw")).read_test(Path("data/raw"))
         expected = MODEL.classifier(workspace.models["strong"])(images[:200]).argmax(axis=1)
 
@@ -70,6 +71,21 @@ def test_the_champion_answers_with_the_digits(
             assert (
                 f"fedpipe-mnist version 1: POST images to http://127.0.0.1:{port}/invocations" in server.stdout.read()
             )
+
+
+def test_a_model_from_a_keras_file_answers(workspace: Workspace) -> None:
+    """The `.keras` file itself is gone by then: the file of weights holds the layers."""
+    workspace.take_keras("keras_file")
+    workspace.register("first")
+    promote([])
+    Path("data/start.keras").unlink()
+    images, _ = RawDataset.read(layout.RAW).read_test(layout.RAW)
+    port = free_port()
+    with running(Project(workspace.path).start("-m", "operations.serve", "--port", str(port))):
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/ping"), 100)
+        found = ask(port, images[:50])
+    expected = workspace.network.predictor(workspace.models["first"])(images[:50])
+    np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def bad_requests(image: list) -> Iterator[tuple[bytes, str]]:
@@ -132,11 +148,12 @@ def test_changed_weights_are_not_served(workspace: Workspace) -> None:
     stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(PipelineError, match=r"weights of fedpipe-mnist version 1 in .* were changed .*--rollback"):
         serve("mnist", free_port())
-    version = registry.champion("mnist")
+    version = layout.registry().champion("mnist")
     kept = Path("models/registry") / version.weights_sha256
     assert not kept.exists()
 
     stored.write_bytes(whole)
-    assert registry.kept_model(version) == kept and (kept / "MLmodel").is_file()
+    assert layout.registry().kept_model(version) == kept and (kept / "MLmodel").is_file()
     (kept / "artifacts/weights.safetensors").write_bytes(b"others")
-    assert registry.sha256(registry.kept_model(version) / "artifacts/weights.safetensors") == version.weights_sha256
+    fetched = layout.registry().kept_model(version) / "artifacts/weights.safetensors"
+    assert run_events.sha256(fetched) == version.weights_sha256

@@ -1,0 +1,80 @@
+"""The index of shards: the SHA-256 of each client's samples, by which a changed one is found."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fedpipe.datasets.shards.manifest import MANIFEST, Manifest
+from fedpipe.datasets.shards.reading import RESTORE, Shards
+from fedpipe.errors import PipelineError
+
+_INDEX = "shards.csv"
+
+
+def write_index(folder: Path, samples: np.ndarray, sums: Sequence[str]) -> str:
+    """Writes the index: how many samples each client has, and the SHA-256 of its shard.
+
+    Returns:
+      The digest of all shards: the SHA-256 over theirs, in the order of the clients.
+    """
+    index = pd.DataFrame({"client": np.arange(len(sums)), "samples": samples, "sha256": sums})
+    index.to_csv(folder / _INDEX, index=False)
+    return _digest(sums)
+
+
+def read_index(folder: Path) -> pd.DataFrame:
+    """The index of the shards: columns client, samples, sha256; one row per client, in order.
+
+    Raises:
+      PipelineError: It is missing or has other columns.
+    """
+    path = folder / _INDEX
+    try:
+        index = pd.read_csv(path, dtype={"sha256": str}, keep_default_na=False)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: run the partition stage first (dvc repro)") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+        raise PipelineError(f"{path} is not a table of shards: run the partition stage again") from None
+    if list(index.columns) != ["client", "samples", "sha256"]:
+        raise PipelineError(f"{path} must have the columns client, samples, sha256")
+    return index
+
+
+def verify_shards(folder: Path, manifest: Manifest) -> None:
+    """Compares the index with the manifest, and every shard with the index, reading one after the other.
+
+    Raises:
+      PipelineError: The index is another partition's, the file is missing or cut short, or a client's shard is changed;
+        the message names it.
+    """
+    index = read_index(folder)
+    together = index["client"].tolist() == list(range(manifest.clients)) and _digest(index["sha256"]) == manifest.digest
+    if not together:
+        raise PipelineError(f"{folder / _INDEX} and {MANIFEST} do not belong together: {RESTORE}")
+    shards = Shards.open(folder)
+    if np.diff(shards.offsets).tolist() != index["samples"].tolist() or shards.image_shape != manifest.image_shape:
+        raise PipelineError(f"{shards.path} and {_INDEX} do not belong together: {RESTORE}")
+    with shards.path.open("rb") as images, shards.path.open("rb") as labels:
+        images.seek(shards.images_start)
+        labels.seek(shards.labels_start)
+        for client, (samples, expected) in enumerate(zip(index["samples"], index["sha256"], strict=True)):
+            found = sha256(images.read(samples * shards.pixels), labels.read(samples))
+            if found != expected:
+                raise PipelineError(
+                    f"{shards.path}: the shard of client {client} is changed (SHA-256 {found[:12]}…, "
+                    f"{_INDEX} says {expected[:12]}…): {RESTORE}"
+                )
+
+
+def sha256(images: bytes | memoryview, labels: bytes | memoryview) -> str:
+    """The SHA-256 of a shard: over the bytes of its images, then of its labels."""
+    found = hashlib.sha256(images)
+    found.update(labels)
+    return found.hexdigest()
+
+
+def _digest(sums: Iterable[str]) -> str:
+    return hashlib.sha256("".join(sums).encode()).hexdigest()

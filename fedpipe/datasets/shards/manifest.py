@@ -1,0 +1,56 @@
+"""The manifest of shards: what they hold, for everything downstream."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedpipe.errors import PipelineError
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What a folder of shards holds. Nothing downstream assumes an image size or a number of classes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    image_shape: tuple[int, int, int]  # height, width, channels
+    classes: int
+    clients: int
+    samples: int  # over all shards
+    digest: str  # SHA-256 over the shards' SHA-256, in the order of the clients
+    # In the file only where they say something, so that tests from elsewhere leave the clients' bytes as they are.
+    held_out: Literal["fraction"] | None = None  # of clients: what their tests took away from their samples
+    clients_digest: str | None = None  # of clients' tests: the digest of the clients that they were made for
+
+    @staticmethod
+    def read(folder: Path) -> "Manifest":
+        """Reads ``folder``'s manifest.
+
+        Raises:
+          PipelineError: It is missing or is not a manifest.
+        """
+        path = folder / MANIFEST
+        try:
+            return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise PipelineError(f"{path} is missing: run the partition stage first (dvc repro)") from None
+        except (ValidationError, UnicodeDecodeError):
+            raise PipelineError(f"{path} is not a manifest of shards: run the partition stage again") from None
+
+
+def read_client_tests(folder: Path, clients: Manifest) -> Manifest:
+    """Reads the manifest of the clients' tests in ``folder``; there may be tests of no client.
+
+    Raises:
+      PipelineError: It is missing, is not a manifest, or the tests were made for other clients than ``clients``.
+    """
+    tests = Manifest.read(folder)
+    if tests.clients and tests.clients_digest != clients.digest:
+        raise PipelineError(
+            f"{folder} holds tests for the clients of another partition than the one that is there (it may have been "
+            "stopped half-way): run the partition stage again (dvc repro --force partition)"
+        )
+    return tests

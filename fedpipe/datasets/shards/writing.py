@@ -1,0 +1,91 @@
+"""Writing shards: the samples of all clients in one file, a client at a time."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fedpipe.datasets.shards.index import sha256, write_index
+from fedpipe.datasets.shards.manifest import MANIFEST, Manifest
+from fedpipe.datasets.shards.reading import Labelled, shards_path
+
+Transform = Callable[[int, np.ndarray, np.ndarray], Labelled]
+
+_ALIGNMENT = 8  # bytes, of the first tensor of a safetensors file
+_WRITE_BUFFER = 2**20
+
+
+def write_shards(
+    folder: Path,
+    dataset: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    clients: list[np.ndarray],
+    classes: int,
+    transform: Transform | None = None,
+    *,
+    held_out: Literal["fraction"] | None = None,
+    clients_digest: str | None = None,
+) -> Manifest:
+    """Writes the shards, their index and the manifest into ``folder``, a client at a time.
+
+    Args:
+      folder: An empty folder.
+      dataset: The data set's name.
+      images: uint8 [samples, height, width, channels].
+      labels: uint8 [samples].
+      clients: For each client the indices of its samples, in the order in which it trains on them; may be none.
+      classes: The number of classes.
+      transform: ``(client, images, labels) -> (images, labels)`` of the same shapes and types, what a client sees in
+        place of its samples.
+      held_out: For the manifest.
+      clients_digest: For the manifest.
+    """
+    offsets = np.cumsum([0, *map(len, clients)], dtype=np.int64)
+    samples, image_shape = int(offsets[-1]), images.shape[1:]
+    written, sums = np.empty(samples, np.uint8), []
+    with shards_path(folder).open("wb", _WRITE_BUFFER) as file:
+        file.write(_header(samples, image_shape, len(clients)))
+        file.write(offsets.astype("<i8").tobytes())
+        for client, indices in enumerate(clients):
+            shard = images[indices], labels[indices]
+            if transform is not None:
+                shard = transform(client, *shard)
+            mine = [np.ascontiguousarray(part).data for part in shard]
+            file.write(mine[0])
+            written[offsets[client] : offsets[client + 1]] = shard[1]
+            sums.append(sha256(*mine))
+        file.write(written.data)
+    manifest = Manifest(
+        dataset=dataset,
+        image_shape=image_shape,
+        classes=classes,
+        clients=len(clients),
+        samples=samples,
+        digest=write_index(folder, np.diff(offsets), sums),
+        held_out=held_out,
+        clients_digest=clients_digest,
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _header(samples: int, image_shape: tuple[int, ...], clients: int) -> bytes:
+    """The head of the safetensors file: length of the JSON (uint64), then the JSON, padded with spaces.
+
+    Written here and not by the library, which would want all images in memory a second time.
+    """
+    tensors, end = {}, 0
+    for name, kind, itemsize, shape in (
+        ("offsets", "I64", 8, [clients + 1]),
+        ("images", "U8", 1, [samples, *image_shape]),
+        ("labels", "U8", 1, [samples]),
+    ):
+        start, end = end, end + itemsize * math.prod(shape)
+        tensors[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(tensors, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,134 @@
+"""What the files of a pipeline say of a training: what it was made with, of which data, and what it measured."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpipe.datasets import pool
+from fedpipe.datasets.pool import Pool
+from fedpipe.dvc_lock import Lock, md5
+from fedpipe.tracking.git_state import git_tags
+from fedpipe.tracking.run_events import Event, end, results, round_metrics, run_name, start
+
+# The stages whose params a training is made with.
+TRAINED_BY = ("download", "partition", "train")
+# Of these stages, a rebuilt run does not know the params: they were run by hand.
+UNKNOWN_TAG = "fedpipe.params_unknown"
+_MANIFEST = "manifest.json"  # of the shards
+
+
+@dataclass(frozen=True)
+class PipelineFiles:
+    """Where the pipeline keeps what MLflow is told of a training.
+
+    Attributes:
+      definition: dvc.yaml.
+      lock: dvc.lock.
+      pool: The batches of the training samples.
+      shards: The folder of the clients' shards.
+      rounds: The table of the rounds.
+      training: The training's figures.
+      partition: The partition's figures.
+      written: All that the pipeline writes, folders too.
+    """
+
+    definition: Path
+    lock: Path
+    pool: Pool
+    shards: Path
+    rounds: Path
+    training: Path
+    partition: Path
+    written: tuple[Path, ...]
+
+    def recorded_params(self, *stages: str) -> dict[str, Any]:
+        """The params that the stages' outputs in this folder were made with, as a tree.
+
+        They are dvc.lock's, since params.yaml may have been edited after the stages ran. A stage whose outputs are
+        others than dvc.lock knows was run by hand; its params are not known, and left out.
+
+        Raises:
+          PipelineError: dvc.lock is damaged.
+        """
+        lock = self._lock()
+        return lock.params(stage for stage in stages if lock.is_of_the_files(stage))
+
+    def tags(self) -> dict[str, str]:
+        """Tags of a run for the pipeline, its code, and the version of the pool.
+
+        Raises:
+          PipelineError: dvc.lock is damaged, or the pool's ledger cannot be read.
+        """
+        source = {"mlflow.source.name": self.definition.name, "mlflow.source.type": "LOCAL"}
+        return source | git_tags(self.written) | {"fedpipe.pool_version": self._pool_version()}
+
+    def partition_figures(self) -> dict[str, Any]:
+        """The figures of the partition below the key ``partition``, as the partition stage wrote them down."""
+        return {"partition": _read_object(self.partition)}
+
+    def dataset(self) -> dict[str, str]:
+        """The data set's name, digest and source, as the partition stage wrote them down."""
+        manifest = _read_object(self.shards / _MANIFEST)
+        return {
+            "name": str(manifest.get("dataset", "unknown")),
+            "digest": str(manifest.get("digest", "unknown")),
+            "source": str(manifest.get("source", self.shards)),
+        }
+
+    def tables(self) -> list[Path]:
+        """The tables of a training that are there."""
+        return [path for path in (self.rounds, self.training, self.partition) if path.exists()]
+
+    def rebuilt(
+        self, params: Mapping[str, Any], files: Mapping[str, list[str]], weights: Mapping[str, str]
+    ) -> list[Event]:
+        """The events of a training that this store has not seen.
+
+        Times are not among the pipeline's outputs, so all events are of now.
+
+        Args:
+          params: What it was made with (`recorded_params`), as a tree.
+          files: Artifact folder to paths inside the journal.
+          weights: ``path`` inside the journal and ``sha256`` of the weights.
+
+        Raises:
+          PipelineError: The pool's ledger cannot be read.
+        """
+        tags = self.tags() | {"fedpipe.restored": "true"}
+        if unknown := [stage for stage in TRAINED_BY if stage not in params]:
+            tags[UNKNOWN_TAG] = ", ".join(unknown)
+        return [
+            start({"name": run_name(params), "params": params, "dataset": self.dataset(), "tags": tags}, {}),
+            *(round_metrics(int(row["round"]), _measured(row)) for row in _rows(self.rounds)),
+            results(_read_object(self.training) | self.partition_figures(), files, weights),
+            end("FINISHED"),
+        ]
+
+    def _lock(self) -> Lock:
+        return Lock.read(self.lock) if self.lock.is_file() else Lock({})
+
+    def _pool_version(self) -> str:
+        """The version of the pool that the shards were made with; unknown where the ledger has changed since."""
+        ledger = self.pool.ledger
+        partitioned = self._lock().hashes("partition", "deps").get(str(ledger))
+        is_same = partitioned is None or (ledger.is_file() and md5(ledger) == partitioned)
+        return str(pool.version(self.pool.read_ledger())) if is_same else "unknown"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON file's object; empty where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _measured(row: Mapping[str, str]) -> dict[str, float]:
+    return {key: float(value) for key, value in row.items() if key != "round" and value not in ("", None)}
