@@ -72,6 +72,9 @@ class Job:
             found[found[key]] = dict(params.get(found[key]) or {})
         if found["cohort"] == "fixed":
             found["fixed"] = {"ids": list(range(self.asked))}
+        asynchronous = hasattr(Train.CHOICES["algorithm"].module(found["algorithm"]), "asynchrony")
+        if asynchronous:  # it needs simulated time
+            found[AVAILABILITY] = dict(found[AVAILABILITY]) | {"devices": _DEVICES}
         found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
         return found
 
