@@ -63,10 +63,8 @@ def main() -> None:
     for name, changes in TRAININGS.items():
         rounds = simulate(images, labels, clients, train_settings(**BASE | target | changes), test=test).rounds
         reached = (rounds[-1].test_accuracy or 0.0) >= arguments.accuracy
-        updates, hours = (
-            sum(each.clients for each in rounds),
-            sum(each.others["simulated_hours"] or 0 for each in rounds),
-        )
+        updates = sum(each.clients for each in rounds)
+        hours = sum(each.others["simulated_hours"] or 0.0 for each in rounds)
         sent = sum(each.bytes_down + each.bytes_up for each in rounds) / 1e9
         end = "" if reached else f"   not reached: {rounds[-1].test_accuracy:.4f}"
         print(f"{name:36} {len(rounds):7} {updates:8} {hours:7.2f} {sent:6.2f}{end}", flush=True)

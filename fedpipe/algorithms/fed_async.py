@@ -29,7 +29,7 @@ from fedpipe.learning.task import Task
 
 
 class Params(Section):
-    """``concurrency``: M; ``alpha``: how much of a fresh model is mixed in; ``mu``: how strongly clients are pulled back.
+    """``concurrency``: M; ``alpha``: how much of a fresh model is mixed in; ``mu``: how strong the pull back is.
 
     ``staleness``: f, with ``exponent``, or with ``slope`` and ``late`` (a and b of the paper).
     """

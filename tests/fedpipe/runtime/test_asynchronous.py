@@ -174,8 +174,6 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_bits(
         training(worker, shards, tmp_path / "parts", stop_after=3, **changes)
     at_work = sorted(path.name for path in (tmp_path / "parts/clients").iterdir())
     assert len({name.split(".")[1] for name in at_work}) > 1  # of several rounds
-    with pytest.raises(KeyboardInterrupt):
-        training(worker, shards, tmp_path / "parts", stop_after=6, **changes)
     parts = training(worker, shards, tmp_path / "parts", **changes)
     assert same_bits(whole.weights, parts.weights) and whole.records == parts.records
     columns = [record.row() for record in whole.records]
@@ -207,3 +205,37 @@ def test_a_round_in_which_all_are_lost(worker: Worker, make_shards: Make, tmp_pa
     assert empty and any(record.clients for record in trained.records)
     assert all(record.loss is None and record.bytes_up == 0 and record.bytes_down for record in empty)
     assert all("staleness_max" not in record.others for record in empty)
+
+
+def test_synchronous_and_asynchronous_over_simulated_hours_and_bytes(
+    worker: Worker, make_shards: Make, training_set: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """With devices of unlike speed, a round of all waits for the slowest; a buffer of some is there sooner."""
+    images, labels = (part[-2000:] for part in training_set)
+    pixels = images.reshape(2000, 784) / np.float32(255)
+
+    def evaluate(weights: list[np.ndarray]) -> dict[str, float]:
+        right = np.argmax(pixels @ weights[0] + weights[1], axis=1) == labels
+        return {"test_loss": 0.0, "test_accuracy": float(right.mean())}
+
+    shards, hours, sent = make_shards([40] * 20), {}, {}
+    for algorithm, params in (("fed_avg", {}), ("fed_buff", {"buffer_size": 5}), ("fed_async", {"mu": 0.0})):
+        trained = training(
+            worker,
+            shards,
+            tmp_path / algorithm,
+            evaluate=evaluate,
+            evaluate_every=1,
+            rounds=200,
+            stop_at={"accuracy": 0.7},
+            algorithm=algorithm,
+            availability=SPREAD,
+            client_optimizer={"learning_rate": 0.1},
+            server_optimizer={"momentum": 0.0},
+            **{algorithm: params},
+        )
+        assert trained.reached is not None
+        hours[algorithm] = sum(record.others["simulated_hours"] for record in trained.records)
+        sent[algorithm] = sum(record.bytes_up for record in trained.records)
+        assert sent[algorithm] == 4 * 7850 * sum(record.clients for record in trained.records)
+    assert hours["fed_buff"] < hours["fed_avg"] / 3 and hours["fed_async"] < hours["fed_avg"] / 3

@@ -96,7 +96,9 @@ def test_refusals(changes: dict[str, Any], said: str) -> None:
         train_settings(**changes)
 
 
-def training(worker: Worker, shards: Path, folder: Path, stop_after: int | None = None, **changes: Any) -> Any:
+def training(
+    worker: Worker, shards: Path, folder: Path, stop_after: int | None = None, evaluate: Any = None, **changes: Any
+) -> Any:
     """A training, or its exception if it is stopped after a round; it goes on from a checkpoint in ``folder``."""
     from fedpipe.runtime.training import train
 
@@ -126,6 +128,7 @@ def training(worker: Worker, shards: Path, folder: Path, stop_after: int | None 
             shards,
             worker,
             on_round,
+            evaluate=evaluate,
             folder=folder,
             checkpoints=checkpoints,
         )
