@@ -165,7 +165,7 @@ BUFFERED = {
 
 
 @pytest.mark.parametrize("algorithm", ["fed_buff", "fed_async"])
-def test_a_training_that_is_stopped_goes_on_to_the_same_bits(
+def test_a_training_that_is_stopped_and_killed_goes_on_to_the_same_bits(
     worker: Worker, make_shards: Make, tmp_path: Path, algorithm: str
 ) -> None:
     shards, changes = make_shards([8] * 12), BUFFERED | {"algorithm": algorithm, "fed_async": {"concurrency": 7}}
@@ -174,6 +174,8 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_bits(
         training(worker, shards, tmp_path / "parts", stop_after=3, **changes)
     at_work = sorted(path.name for path in (tmp_path / "parts/clients").iterdir())
     assert len({name.split(".")[1] for name in at_work}) > 1  # of several rounds
+    with pytest.raises(MemoryError):
+        training(worker, shards, tmp_path / "parts", stop_after=6, stop_with=MemoryError, **changes)
     parts = training(worker, shards, tmp_path / "parts", **changes)
     assert same_bits(whole.weights, parts.weights) and whole.records == parts.records
     columns = [record.row() for record in whole.records]

@@ -97,9 +97,18 @@ def test_refusals(changes: dict[str, Any], said: str) -> None:
 
 
 def training(
-    worker: Worker, shards: Path, folder: Path, stop_after: int | None = None, evaluate: Any = None, **changes: Any
+    worker: Worker,
+    shards: Path,
+    folder: Path,
+    stop_after: int | None = None,
+    stop_with: type[BaseException] = KeyboardInterrupt,
+    evaluate: Any = None,
+    **changes: Any,
 ) -> Any:
-    """A training, or its exception if it is stopped after a round; it goes on from a checkpoint in ``folder``."""
+    """A training, or ``stop_with`` if it is stopped after a round; it goes on from a checkpoint in ``folder``.
+
+    Of KeyboardInterrupt it saves itself; of others it leaves what a killed process would.
+    """
     from fedpipe.runtime.training import train
 
     settings = train_settings(
@@ -117,7 +126,7 @@ def training(
 
     def on_round(record: Any, *_: Any) -> None:
         if record.round == stop_after:
-            raise KeyboardInterrupt
+            raise stop_with
 
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
         return train(
