@@ -64,8 +64,10 @@ def choices(kinds: list[str], only: list[str] | None) -> dict[str, dict[str, Any
     for kind in kinds:
         for name in Train.CHOICES[kind].names:
             weighting = "uniform" if name in NEED_EQUAL_WEIGHTS else "examples"
-            # The mean and no compression are what FedAvg has.
-            if name not in (BASELINE, "mean", "no_compression") and (only is None or name in only):
+            # The mean and no compression are what FedAvg has; asynchronous algorithms have no rounds of cohorts.
+            asynchronous = hasattr(Train.CHOICES[kind].module(name), "asynchrony")
+            same = asynchronous or name in (BASELINE, "mean", "no_compression")
+            if not same and (only is None or name in only):
                 found[name] = {kind: name, "client_weighting": weighting}
     return found
 

@@ -31,7 +31,8 @@ with `examples` or `uniform` for `client_weighting`. `make repro` does the same 
 which key to change. Every choice goes with every model, loss and metric unless its refusal says otherwise.
 
 In the tables, **no** is a refusal, and the reason stands below. Two keys without a table go together in all their
-choices. Three choices that go together two by two may still be refused together.
+choices. Three choices that go together two by two may still be refused together. The asynchronous algorithms are tried
+with `availability.devices` set.
 """
 
 
@@ -73,8 +74,14 @@ class Job:
             found[found[key]] = dict(params.get(found[key]) or {})
         if found["cohort"] == "fixed":
             found["fixed"] = {"ids": list(range(self.asked))}
+        if _is_asynchronous(found["algorithm"]):  # it needs simulated time
+            found[AVAILABILITY] = dict(found[AVAILABILITY]) | {"devices": _DEVICES}
         found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
         return found
+
+
+def _is_asynchronous(algorithm: str) -> bool:
+    return hasattr(Train.CHOICES["algorithm"].module(algorithm), "asynchrony")
 
 
 def refusal(content: dict[str, Any]) -> str | None:
@@ -122,6 +129,8 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
                 left = [each for each in values if any(base[other] == each for base in fits)]
                 if len(left) == 1:
                     needs.append(f"`{other}` {'a number' if left[0] == job.asked else f'`{left[0]}`'}")
+            if key == "algorithm" and _is_asynchronous(name):
+                needs.append("`availability` with `devices`")
             if needs:
                 lines.append(f"| `{key}` | `{name}` | {', '.join(needs)} |")
     return lines

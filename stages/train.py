@@ -146,6 +146,7 @@ def main() -> None:
                 "non_finite": sum(record.non_finite for record in records),
                 "bytes_down": sum(record.bytes_down for record in records),
                 "bytes_up": sum(record.bytes_up for record in records),
+                **_simulated(records),
                 "weights": model.parameters,
                 **_tested(settings, trained),
                 **trained.privacy,
@@ -212,6 +213,18 @@ def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
     figures: dict[str, Any] = {"best_round": best.round, "best_test_accuracy": best.test_accuracy}
     if settings.stop_at.accuracy is not None:
         figures["rounds_to_target"] = trained.reached
+    return figures
+
+
+def _simulated(records: "list[RoundRecord]") -> dict[str, float]:
+    """The simulated hours of all rounds, and how old updates were in asynchronous training; nothing without these."""
+    hours = [record.others["simulated_hours"] or 0.0 for record in records if "simulated_hours" in record.others]
+    stale = [record for record in records if "staleness_max" in record.others]
+    figures = {"simulated_hours": math.fsum(hours)} if hours else {}
+    if stale:
+        mean = math.fsum(record.clients * (record.others["staleness_mean"] or 0.0) for record in stale)
+        figures["staleness_mean"] = mean / max(sum(record.clients for record in stale), 1)
+        figures["staleness_max"] = max(record.others["staleness_max"] or 0.0 for record in stale)
     return figures
 
 

@@ -36,10 +36,24 @@ class Cyclic(Section):
 
 
 class Devices(Section):
-    """How long clients take: the median device's seconds for a sample, and the spread of the devices' speeds."""
+    """How long clients take.
+
+    ``seconds_per_sample``: of the median device; ``spread`` of the devices' speeds; ``latency``: seconds that each
+    client's messages take, down and up together.
+    """
 
     seconds_per_sample: NotNegative = 0.0
     spread: Annotated[float, Field(ge=0, le=10)] = 0.0
+    latency: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _latency_is_simulated_time(self) -> Self:
+        if self.latency and not self.seconds_per_sample:
+            raise ValueError(
+                "'latency' is simulated time, of which there is none: set 'seconds_per_sample' above 0, or 'latency' "
+                "to 0.0"
+            )
+        return self
 
 
 class Availability(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fedpipe.config import who_counts
+from fedpipe.config import asynchrony, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
 from fedpipe.config.registry import Registry
@@ -154,12 +154,20 @@ class Train(ChoosingSection):
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> "Train":
+        if (found := self.asynchrony) is not None:
+            asynchrony.check(self, found, AGGREGATORS.module(self.aggregator))
         for key, registry in self.CHOICES.items():
             check: Any = getattr(registry.module(getattr(self, key)), "check", None)
             if check is not None:
                 check(self)
         who_counts.check(self, COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator))
         return self
+
+    @property
+    def asynchrony(self) -> asynchrony.Asynchrony | None:
+        """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
+        said = getattr(ALGORITHMS.module(self.algorithm), "asynchrony", None)
+        return None if said is None else said(self.params_of("algorithm"))
 
     @property
     def is_private(self) -> bool:

@@ -1,6 +1,8 @@
 """What happens at one client in one pass: read, train, attack, compress, leave out what is not finite, encode.
 
 samples -> attack's samples -> algorithm's client_update -> attack's contribution -> compressor -> aggregator's encode
+
+In asynchronous training, what comes before the encoding and the encoding may be in different rounds (under_way.py).
 """
 
 from collections import OrderedDict
@@ -13,9 +15,10 @@ import tensorflow as tf
 from fedpipe.config.train import ATTACKS, COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
-from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
+from fedpipe.learning.clients import ClientReader, Keep
+from fedpipe.learning.interface import REPORTS, TRAINS, Client, Contribution, Nothing, Server, Tensors
 from fedpipe.learning.task import Task
+from fedpipe.learning.under_way import Message, arrived, is_asynchronous, message_of, nothing_sent, started_or_arrived
 
 # Seconds, summed over the clients: the only measurements that change from run to run.
 READ, WORK = "read_seconds", "work_seconds"
@@ -37,6 +40,7 @@ class Kept(NamedTuple):
 
     algorithm: Tensors
     compressor: Tensors
+    message: Tensors = Nothing  # in asynchronous training, what it is to send
 
 
 class ClientWork:
@@ -67,17 +71,16 @@ class ClientWork:
         with tf.control_dependencies([read]):
             client = client._replace(images=tf.identity(client.images), labels=tf.identity(client.labels))
         kept = client.kept if client.kept is not Nothing else first
-        client = self._attacked_samples(client._replace(kept=kept.algorithm))
-        exact = self._attacked(seen, client, client_update(task, seen, client))
-        self._require_what_the_algorithm_says(exact)
-        sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor, last)
-        # Of what is not finite, a compressor may send a part that is.
-        finite = _finite(sent) if sent is exact else tf.logical_and(_finite(exact), _finite(sent))
-        with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
-            sent = _leave_out(sent, finite)
-        measurements = _measurements(sent, client, finite)
-        if sent_bytes is not None:
-            measurements["compressed_bytes"] = tf.cast(sent_bytes, tf.int64)
+        client = client._replace(kept=kept.algorithm)
+        if is_asynchronous(self._algorithm):
+            sent, measurements = self._started_or_arrived(client_update, seen, who, client, kept, keep)
+        else:
+            client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, last)
+            with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
+                sent = _leave_out(sent, finite)
+            measurements = _measurements(sent, client, finite)
+            if sent_bytes is not None:
+                measurements["compressed_bytes"] = tf.cast(sent_bytes, tf.int64)
         with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
             end = tf.timestamp()
         measurements[READ], measurements[WORK] = read - begin, end - read
@@ -88,6 +91,47 @@ class ClientWork:
             sums=sent.sums,
             measurements=measurements,
         )
+
+    def _trained(
+        self, client_update: ClientUpdate, seen: Server, client: Client, kept: Kept, last: bool
+    ) -> tuple[Client, Contribution, Tensors, Any, Any]:
+        """Trains: the client as it did, what it sends, its new residual, its bytes, and whether all is finite."""
+        client = self._attacked_samples(client)
+        exact = self._attacked(seen, client, client_update(self._task, seen, client))
+        self._require_what_the_algorithm_says(exact)
+        sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor, last)
+        # Of what is not finite, a compressor may send a part that is.
+        finite = _finite(sent) if sent is exact else tf.logical_and(_finite(exact), _finite(sent))
+        return client, sent, residual, sent_bytes, finite
+
+    def _started_or_arrived(
+        self, client_update: ClientUpdate, seen: Server, who: Any, client: Client, kept: Kept, keep: Keep
+    ) -> tuple[Contribution, "OrderedDict[str, Any]"]:
+        """What arrives at the server from a client that starts in this round, or started earlier; zeros if nothing."""
+        task, algorithm = self._task, self._algorithm
+        trains, reports = (tf.bitwise.bitwise_and(who[3], bit) > 0 for bit in (TRAINS, REPORTS))
+
+        def train() -> Message:
+            _, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, True)
+            more = {} if sent_bytes is None else {"compressed_bytes": tf.cast(sent_bytes, tf.int64)}
+            # Of what is not finite, the weight says so, for a compressor may have made it finite.
+            sent = sent._replace(weight=tf.where(finite, sent.weight, float("nan")))
+            message = message_of(task, algorithm, seen, sent, sent.measurements | more)
+            own, rest = tf.nest.map_structure(
+                lambda new, old: tf.where(finite, new, old), (sent.kept, residual), (kept.algorithm, kept.compressor)
+            )
+            with tf.control_dependencies(keep(Kept(own, rest, message), True)):
+                return tf.nest.map_structure(tf.identity, message)
+
+        message = started_or_arrived(trains, train, kept.message)
+        exact = arrived(task, algorithm, seen, message, client, tf.where(trains, client.round, who[1]))
+        finite = _finite(exact)
+        sent = _leave_out(exact, tf.logical_and(reports, finite))
+        measurements = _measurements(sent, client, tf.logical_and(reports, finite))
+        measurements["non_finite"] = tf.cast(tf.logical_and(reports, tf.logical_not(finite)), tf.int32)
+        if "compressed_bytes" in measurements:
+            measurements["compressed_bytes"] = tf.where(reports, exact.measurements["compressed_bytes"], 0)
+        return sent, measurements
 
     def _require_what_the_algorithm_says(self, sent: Contribution) -> None:
         """Raises PipelineError if clients send more than an update though the algorithm's file says ONE_MESSAGE."""
@@ -146,12 +190,14 @@ def first_kept(task: Task, algorithm: ModuleType) -> Kept:
     if hasattr(compressor, "client_init"):
         sent = optional(algorithm, "update_zeros", task, otherwise=None)
         residual = compressor.client_init(task, task.zeros() if sent is None else sent)
-    return Kept(optional(algorithm, "client_init", task), residual)
+    message = nothing_sent(task, algorithm) if is_asynchronous(algorithm) else Nothing
+    return Kept(optional(algorithm, "client_init", task), residual, message)
 
 
 def keeps_state(task: Task, algorithm: ModuleType) -> bool:
     """Whether clients keep something from round to round."""
-    return hasattr(algorithm, "client_init") or hasattr(COMPRESSORS.module(task.settings.compressor), "client_init")
+    own = hasattr(algorithm, "client_init") or is_asynchronous(algorithm)
+    return own or hasattr(COMPRESSORS.module(task.settings.compressor), "client_init")
 
 
 def optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = Nothing) -> Any:

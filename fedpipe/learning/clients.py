@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from fedpipe.datasets.shards import Shards, read_shard_in_graph
-from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.interface import REPORTS, TRAINS, Client, Tensors
 
 # (kept, finite) -> operations to wait for
 Keep = Callable[[Tensors, Any], list[Any]]
@@ -37,14 +37,16 @@ class ClientReader:
 
     @property
     def who(self) -> tf.TensorSpec:
-        """What says which client it is: [id, round of its last file or -1, thousandths of its work that it does]."""
-        return tf.TensorSpec([3], tf.int32)
+        """What says which client it is: [id, round of its last file or -1, thousandths of its work that it does,
+        `TRAINS` and `REPORTS`]."""
+        return tf.TensorSpec([4], tf.int32)
 
     @staticmethod
-    def asked(clients: Any, last: Any = -1, work: Any = 1000) -> np.ndarray:
-        """int32 [n, 3]: `who` for each of ``clients`` (ids [n]); ``last`` and ``work`` are [n] or the same for all."""
+    def asked(clients: Any, last: Any = -1, work: Any = 1000, part: Any = TRAINS | REPORTS) -> np.ndarray:
+        """int32 [n, 4]: `who` for each of ``clients`` (ids [n]); the others are [n] or the same for all."""
         clients = np.asarray(clients, np.int32)
-        columns = [np.broadcast_to(np.asarray(column, np.int32), clients.shape) for column in (clients, last, work)]
+        given = clients, last, work, part
+        columns = [np.broadcast_to(np.asarray(column, np.int32), clients.shape) for column in given]
         return np.stack(columns, axis=1)
 
     def read(self, who: Any, round_number: Any, first: Tensors) -> tuple[Client, Keep]:

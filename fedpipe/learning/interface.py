@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 Tensors = Any  # a tensor, or lists, tuples and dicts of tensors
 Nothing: tuple[()] = ()
+# What a client does in a round, as the bits of a number: it trains, and the server gets its update. All do both, but in
+# asynchronous training, where an update may come rounds after the training.
+TRAINS, REPORTS = 1, 2
 
 
 class Server(NamedTuple):

@@ -93,7 +93,7 @@ def train(
         return index + 1, now, state, _add(sums, settings, labels, losses, logits)
 
     state = optimizer.at_round(optimizer.start(weights), client.round)
-    loop = (tf.constant(0), list(weights), state, _zero_sums(settings))
+    loop = (tf.constant(0), list(weights), state, zero_sums(settings))
     _, last, _, sums = tf.while_loop(lambda index, *_: index < total, step, loop)
     update = [before - after for before, after in zip(weights, last, strict=True)]
     return Local(last, update, tf.cast(total, tf.float32), sums)
@@ -123,7 +123,7 @@ def measured_gradient(
         sums = _add(sums, settings, labels, losses, logits)
         return start + size, sums, [a + b for a, b in zip(gradients, more, strict=True)]
 
-    loop = (tf.constant(0), _zero_sums(settings), [tf.zeros_like(w) for w in weights])
+    loop = (tf.constant(0), zero_sums(settings), [tf.zeros_like(w) for w in weights])
     _, sums, gradients = tf.while_loop(lambda start, *_: start < samples, step, loop)
     return [g / _count(client) for g in gradients], sums
 
@@ -164,7 +164,8 @@ def _order(settings: Train, client: Client, samples: Any) -> Any:
     return tf.argsort(drawn, axis=1, stable=True)
 
 
-def _zero_sums(settings: Train) -> "OrderedDict[str, Any]":
+def zero_sums(settings: Train) -> "OrderedDict[str, Any]":
+    """Zeros for what `train` measures."""
     sums = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(0, tf.int64))
     return OrderedDict(sums, **{name: tf.constant(0.0) for name in settings.metrics})
 

@@ -7,7 +7,8 @@ In a round t (1, 2, ...), each client k by itself, with draws that do not depend
     before         not there with probability dropout_before
     work           with probability stragglers.share a fraction w ~ U[least_work, 1] of the local steps, else w = 1
     during         the result is lost with probability dropout_during
-    time           w x epochs x samples x seconds_per_sample x exp(spread x z_k), z_k ~ N(0, 1) once for the training
+    time           latency + w x epochs x samples x seconds_per_sample x exp(spread x z_k), z_k ~ N(0, 1) once for the
+                   training
     report goal    of the results that are not lost, the first `report_goal` by time count (ties by id)
 
 Sources: Eichner et al. 2019, "Semi-Cyclic Stochastic Gradient Descent", https://arxiv.org/abs/1904.10120 (groups);
@@ -23,11 +24,15 @@ from fedpipe.seeds import Purpose, generator
 
 WHOLE = 1000  # thousandths: all of a client's local steps
 _ONCE = 0  # the round number of what is drawn once for a training
-_HOUR = 3600.0
+HOUR = 3600.0
 
 
 class RoundAvailability:
-    """What happens to each client in a round, whether it is asked or not."""
+    """What happens to each client in a round, whether it is asked or not.
+
+    Of each client, by id: ``lost`` says whether its result would be lost, ``work`` how much of its local steps it does,
+    in thousandths, and ``seconds`` how long it takes.
+    """
 
     def __init__(self, settings: Train, sizes: np.ndarray, round_number: int) -> None:
         """Draws it.
@@ -46,17 +51,22 @@ class RoundAvailability:
         )
         group = (round_number - 1) % asked.cyclic.period * asked.cyclic.groups // asked.cyclic.period
         self._there = (before >= asked.dropout_before) & (order % asked.cyclic.groups == group)
-        self._lost = during < asked.dropout_during
+        self.lost = during < asked.dropout_during
         least = asked.stragglers.least_work
         part = np.ceil((least + (1 - least) * work) * WHOLE)
-        self._work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
+        self.work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
         slowness = asked.devices.seconds_per_sample * np.exp(asked.devices.spread * speed)
-        self.seconds = slowness * sizes * settings.local_epochs * self._work / WHOLE
+        self.seconds = asked.devices.latency + slowness * sizes * settings.local_epochs * self.work / WHOLE
 
     @property
     def available(self) -> np.ndarray:
         """The clients that can be asked: ids, ascending."""
         return np.flatnonzero(self._there)
+
+    @property
+    def unavailable(self) -> int:
+        """How many clients cannot be asked."""
+        return self._clients - int(self._there.sum())
 
     def finish(self, asked: np.ndarray, counts: dict[str, float]) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
         """Who of the clients that were ``asked`` counts; ``counts`` are columns of the round's record so far.
@@ -64,20 +74,20 @@ class RoundAvailability:
         Returns:
           Their ids, ascending; how much of its work each does, in thousandths; all columns.
         """
-        reported = asked[~self._lost[asked]]
+        reported = asked[~self.lost[asked]]
         counted, goal = reported, self._params.report_goal
         if goal is not None:
             first = np.argsort(self.seconds[reported], kind="stable")[:goal]
             counted = np.sort(reported[first])
-        work = self._work[counted]
+        work = self.work[counted]
         columns: dict[str, float] = {
             **counts,
             "asked": len(asked),
-            "unavailable": self._clients - int(self._there.sum()),
+            "unavailable": self.unavailable,
             "dropped": len(asked) - len(reported),
             "late": len(reported) - len(counted),
             "stragglers": int((work < WHOLE).sum()),
         }
         if self._params.devices.seconds_per_sample:
-            columns["simulated_hours"] = float(self.seconds[counted].max(initial=0.0)) / _HOUR
+            columns["simulated_hours"] = float(self.seconds[counted].max(initial=0.0)) / HOUR
         return counted, work, columns

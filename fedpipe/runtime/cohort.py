@@ -11,6 +11,7 @@ import numpy as np
 from fedpipe.config.train import COHORTS, Train
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
+from fedpipe.learning.interface import REPORTS, TRAINS
 from fedpipe.runtime.availability import WHOLE, RoundAvailability
 
 # (ids) -> the mean loss of each of these clients under the weights before the round, float32
@@ -19,11 +20,31 @@ Losses = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Cohort:
-    """The clients whose work counts in a round."""
+    """The clients whose work counts in a round.
+
+    In asynchronous training a client may be there twice: once for an update that it started earlier, once for one that
+    it starts now.
+    """
 
     clients: np.ndarray  # int32 [n], ids, ascending
     work: np.ndarray  # int32 [n]: how much of its local steps each takes, in thousandths
     counts: dict[str, float] = field(default_factory=dict)  # further columns of the round's record
+    part: np.ndarray | None = None  # int32 [n]: what each does, as bits (learning/interface.py); None if all do all
+
+    @property
+    def parts(self) -> np.ndarray:
+        """What each does: int32 [n]."""
+        return np.full(len(self.clients), TRAINS | REPORTS, np.int32) if self.part is None else self.part
+
+    @property
+    def trained(self) -> np.ndarray:
+        """The clients that train in this round: ids, ascending."""
+        return self.clients[self.parts & TRAINS > 0]
+
+    @property
+    def reports(self) -> int:
+        """How many updates the server gets in this round."""
+        return int((self.parts & REPORTS > 0).sum())
 
 
 def check(settings: Train, clients: int) -> None:
@@ -33,6 +54,13 @@ def check(settings: Train, clients: int) -> None:
             f"params.yaml: 'train.clients_per_round' is {settings.clients_per_round}, but there are {clients} clients; "
             f"give a number up to {clients}, or all"
         )
+    rules = settings.asynchrony
+    for key, value in () if rules is None else rules._asdict().items():
+        if value != "all" and value > clients:
+            raise PipelineError(
+                f"params.yaml: 'train.{settings.algorithm}.{key}' is {value}, but there are {clients} clients; give a "
+                f"number up to {clients}"
+            )
     goal = settings.availability.report_goal
     if goal is not None and goal >= clients:
         raise PipelineError(

@@ -23,6 +23,8 @@ def check(task: Task, aggregator: ModuleType) -> None:
     settings = task.settings
     every = settings.clients_per_round == "all"
     cohort: Any = task.clients if every else settings.clients_per_round
+    if settings.asynchrony is not None:
+        cohort = min(settings.asynchrony.buffer_size, task.clients)
     smallest = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 0
     if cohort < smallest:
         raise PipelineError(

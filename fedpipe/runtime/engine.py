@@ -75,7 +75,7 @@ class Engine:
         """Runs one round over ``clients`` and returns what its last pass measured, by name.
 
         Args:
-          clients: int32 [cohort, 3], from `ClientReader.asked`; there may be none.
+          clients: int32 [cohort, 4], from `ClientReader.asked`; there may be none.
           done: Is told how many clients of a pass have ended, as chunks come back.
 
         Raises:

@@ -22,10 +22,11 @@ from fedpipe.networks.network import Network, Weights
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime import collecting
+from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.chunks import Elsewhere, WorkersLostError
 from fedpipe.runtime.client_losses import client_losses
-from fedpipe.runtime.cohort import cohort
+from fedpipe.runtime.cohort import Cohort, cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.personal import ClientModels, personal_models
@@ -111,7 +112,11 @@ def train(
                 "train on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
             )
         elsewhere.begin(kept.folder if kept else None)
+    rules = settings.asynchrony
+    draw: Callable[..., Cohort] = partial(cohort, drawing, sizes)
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
+    if rules is not None:
+        draw, size = Schedule(drawing, rules, sizes).cohort, 2 * rules.buffer_size  # as many start as arrive
     every = settings.evaluate_every if evaluate is not None else 0
     so_far = _SoFar(resumed)
     phases, log = Phases(), PhaseLog(folder / "phases.csv", resumed is not None)
@@ -125,9 +130,9 @@ def train(
             engine.restore(resumed.state)
         while len(so_far.records) < rounds and not _reached(settings, so_far.records):
             start, number = time.perf_counter(), len(so_far.records) + 1
-            asked = cohort(drawing, sizes, number, losses)
+            asked = draw(number, losses)
             clients = asked.clients
-            who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work)
+            who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
             if settings.availability.decides_who and not len(clients):
                 measured = engine.skip_round()
             else:
@@ -144,13 +149,13 @@ def train(
                 figures = {**figures, "epsilon": ledger.epsilon(number)}
             sizes_sent = process.bytes_down, process.bytes_up
             record = RoundRecord.of(
-                number, len(clients), measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
+                number, asked.reports, measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
             )
             seconds = time.perf_counter() - start
             with held():
                 so_far.add(record, seconds, best)
                 if kept:
-                    kept.advance(clients, number)
+                    kept.advance(asked.trained, number)
             took = phases.end_round()
             log.add(number, len(clients), seconds, took)
             report.round(record, seconds)

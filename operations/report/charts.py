@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -39,6 +39,8 @@ _SVG_STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
 }
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+Over = Literal["rounds", "hours", "bytes"]  # the x axis of curves: rounds, simulated hours, or bytes down and up
 
 _NUMBERED_CLASSES = 20  # up to here a confusion matrix has its counts in it, and a class its bar
 _MARKED_ROUNDS = 50  # up to here each round has its dot
@@ -78,28 +80,31 @@ def _address(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, label: str) -> str:
-    """A column of metrics/rounds.csv over the rounds, one line per run."""
+def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, label: str, over: Over = "rounds") -> str:
+    """A column of metrics/rounds.csv over the rounds, or over what they took until then; one line per run."""
+    title, positions = positions_on_x(tables, over)
     with _chart(5.2, 3.2) as chart:
-        for table, name, colour, line in zip(tables, names, _COLOURS, _LINES, strict=False):
-            _line(chart.axes, table["round"], table[column], name, colour, line)
-        chart.axes.set(xlabel="round", ylabel=label, ylim=(0, 1) if column.endswith("accuracy") else (0, None))
-        chart.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for table, x, name, colour, line in zip(tables, positions, names, _COLOURS, _LINES, strict=False):
+            known = table[column].notna()
+            _line(chart.axes, x[known], table[column][known], name, colour, line)
+        chart.axes.set(xlabel=title, ylabel=label, ylim=(0, 1) if column.endswith("accuracy") else (0, None))
+        if over == "rounds":
+            chart.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            chart.axes.set_xlim(0, None)
         _legend(chart.axes, names)
     return chart.address
 
 
-def accuracy_by_bytes(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
-    """Training accuracy over the bytes sent until then, down and up."""
-    largest = max(float((table["bytes_down"] + table["bytes_up"]).sum()) for table in tables)
-    unit, factor = ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
-    with _chart(5.2, 3.2) as chart:
-        for table, name, colour, line in zip(tables, names, _COLOURS, _LINES, strict=False):
-            sent = (table["bytes_down"] + table["bytes_up"]).cumsum() / factor
-            _line(chart.axes, sent, table["accuracy"], name, colour, line)
-        chart.axes.set(xlabel=f"{unit} sent, down and up", ylabel="training accuracy", ylim=(0, 1), xlim=(0, None))
-        _legend(chart.axes, names)
-    return chart.address
+def positions_on_x(tables: Sequence[pd.DataFrame], over: Over) -> tuple[str, list[pd.Series]]:
+    """The title of the x axis, and where each round of each run is on it."""
+    if over == "rounds":
+        return "round", [table["round"] for table in tables]
+    if over == "hours":
+        return "simulated hours", [table["simulated_hours"].cumsum() for table in tables]
+    sent = [(table["bytes_down"] + table["bytes_up"]).cumsum() for table in tables]
+    unit, factor = ("GB", 1e9) if max(float(each.iloc[-1]) for each in sent) >= 1e9 else ("MB", 1e6)
+    return f"{unit} sent, down and up", [each / factor for each in sent]
 
 
 def _line(axes: Axes, x: pd.Series, y: pd.Series, name: str, colour: str, line: str) -> None:

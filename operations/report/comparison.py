@@ -19,7 +19,7 @@ _HIGHER_IS_BETTER |= {f"percentile_{10 * n}" for n in range(1, 10)}
 _LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld", "variance"}
 _ACCURACIES = ("accuracy", "test_accuracy", "personalised_accuracy", "personal_accuracy")
 _FEWEST = 10  # clients whose accuracy differs, from which on the normal approximation of the paired test is good
-_IN_COSTS = {"training.rounds", "training.bytes_down", "training.bytes_up"}
+_IN_COSTS = {"training.rounds", "training.bytes_down", "training.bytes_up", "training.simulated_hours"}
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,15 @@ def costs(runs: Sequence[Run]) -> list[Row]:
     """Rounds, clients, examples, bytes and seconds: what a run took."""
     rounds = [run.rounds for run in runs]
     seconds = [pd.Series(dtype=float) if run.seconds is None else run.seconds for run in runs]
+    hours = [table["simulated_hours"].sum() if "simulated_hours" in table else math.nan for table in rounds]
+    simulated = [] if all(map(math.isnan, hours)) else [_row("simulated hours", hours, hundredths)]
     return [
         _row("rounds", [len(table) for table in rounds], count),
         _row("clients per round, mean", [float(table["clients"].mean()) for table in rounds], hundredths),
         _row("examples that clients trained on", [table["examples"].sum() for table in rounds], count),
         _row("bytes down to clients", [table["bytes_down"].sum() for table in rounds], size),
         _row("bytes up from clients", [table["bytes_up"].sum() for table in rounds], size),
+        *simulated,
         _row("seconds per round, median", [times.median() for times in seconds], hundredths),
         _row("seconds of all rounds", [times.sum(min_count=1) for times in seconds], hundredths),
     ]

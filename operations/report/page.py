@@ -20,6 +20,7 @@ _HEADLINES = {
     "test.clients.worst": "worst client",
     "test.clients.percentile_10": "10th percentile of clients",
 }
+_OVER: dict[charts.Over, str] = {"rounds": "per round", "hours": "by simulated hours", "bytes": "by bytes sent"}
 
 
 @dataclass(frozen=True)
@@ -99,24 +100,25 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     tables = [run.rounds for run in runs]
     ends = "; ".join(f"{name} ends at {{:.4f}}" for name in names)
 
-    def chart(address: str, what: str, column: str) -> Chart:
-        alt = f"{what} of {_of(names)}. " + ends.format(*(table[column].ffill().iloc[-1] for table in tables)) + "."
-        return Chart(address, alt, what)
+    def chart(column: str, label: str, over: charts.Over = "rounds") -> Chart:
+        caption = f"{label[0].upper()}{label[1:]} {_OVER[over]}"
+        alt = f"{caption} of {_of(names)}. " + ends.format(*(table[column].ffill().iloc[-1] for table in tables)) + "."
+        return Chart(charts.curves(tables, names, column, label, over), alt, caption)
 
-    private = all("epsilon" in table for table in tables)
-    found = [
-        chart(charts.curves(tables, names, "loss", "training loss"), "Training loss per round", "loss"),
-        chart(charts.curves(tables, names, "accuracy", "training accuracy"), "Training accuracy per round", "accuracy"),
-        chart(charts.accuracy_by_bytes(tables, names), "Training accuracy by bytes sent", "accuracy"),
-        *([chart(charts.curves(tables, names, "epsilon", "epsilon"), "Privacy spent", "epsilon")] if private else []),
+    found = [chart("loss", "training loss"), chart("accuracy", "training accuracy")]
+    # Rounds are evaluated now and then, or never.
+    tests = [
+        (column, label)
+        for column, label in (("test_loss", "test loss"), ("test_accuracy", "test accuracy"))
+        if all(column in table and table[column].notna().any() for table in tables)
     ]
-    for column, label in (("test_loss", "test loss"), ("test_accuracy", "test accuracy")):
-        # Rounds are evaluated now and then, or never.
-        tested = [table.dropna(subset=[column]) if column in table else table[:0] for table in tables]
-        if all(len(table) for table in tested):
-            what = f"{label.capitalize()} per round"
-            alt = f"{what} of {_of(names)}. " + ends.format(*(table[column].iloc[-1] for table in tested)) + "."
-            found.append(Chart(charts.curves(tested, names, column, label), alt, what))
+    found += [chart(*test) for test in tests]
+    best = tests[-1] if tests else ("accuracy", "training accuracy")
+    found.append(chart(*best, over="bytes"))
+    if all("simulated_hours" in table for table in tables):
+        found.append(chart(*best, over="hours"))
+    if all("epsilon" in table for table in tables):
+        found.append(chart("epsilon", "epsilon spent"))
     return found
 
 

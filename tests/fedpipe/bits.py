@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import AGGREGATORS, ALGORITHMS, ATTACKS, COMPRESSORS
-from fedpipe.datasets.shards import Manifest
+from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.enclosure.enclosure import Enclosure
 from fedpipe.runtime import worker as worker_module
+from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import run, train_settings
 
@@ -33,6 +34,7 @@ TRAINING = {
 # The model with dropout, for the baseline. The graphs of the others are built in less time with a smaller one.
 DROPOUT = {"model": "mcmahan_cnn", "mcmahan_cnn": {"dropout": 0.5}}
 LAYERS = {"model": "mcmahan_2nn"}
+DEVICES = {"devices": {"seconds_per_sample": 1.0, "spread": 1.0}}
 # What an algorithm needs beside.
 NEEDED = {
     "fed_sgd": {"local_epochs": 1},
@@ -40,6 +42,8 @@ NEEDED = {
     "afl": {"client_weighting": "uniform"},
     "fed_per": LAYERS,
     "fed_rep": LAYERS,
+    "fed_buff": {"availability": DEVICES, "fed_buff": {"buffer_size": 3}},
+    "fed_async": {"availability": DEVICES, "fed_async": {"staleness": "polynomial"}},
 }
 ATTACKERS = {"attackers": 0.3}
 # Between the norms of the clients' updates, which are from 0.3 to 0.6.
@@ -67,14 +71,19 @@ def wanted() -> dict[str, dict[str, Any]]:
 def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
     """By the names of `wanted`."""
     clients = Manifest.read(shards).clients
-    cohorts = [range(clients), range(0, clients, 2)]
+    sizes = np.diff(Shards.open(shards).offsets)
     found = {}
     for name, changes in wanted().items():
         if only not in ("", name):
             continue
         # Params are the defaults, if params.yaml has none.
         algorithm = changes.get("algorithm", "fed_avg")
-        ended = run(worker, train_settings(**TRAINING | {algorithm: {}} | changes), shards, cohorts)
+        settings = train_settings(**TRAINING | {algorithm: {}} | changes)
+        cohorts: list[Any] = [range(clients), range(0, clients, 2)]
+        if settings.asynchrony is not None:
+            events = Schedule(settings, settings.asynchrony, sizes)
+            cohorts = [events.cohort(number) for number in range(1, 6)]
+        ended = run(worker, settings, shards, cohorts)
         content = hashlib.sha256()
         for array in (*ended.weights, *ended.state, *(ended.kept[file] for file in sorted(ended.kept))):
             content.update(np.ascontiguousarray(array).tobytes())

@@ -12,6 +12,7 @@ from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
+from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
 
@@ -52,7 +53,7 @@ def run(
     worker: Worker,
     settings: Train,
     shards: Path,
-    cohorts: Sequence[Sequence[int]],
+    cohorts: Sequence[Sequence[int] | Cohort],
     *,
     algorithm: Any = None,
     aggregator: Any = None,
@@ -83,13 +84,17 @@ def run(
         process = build_process(task, algorithm, aggregator, start, reader)
         rounds: list[dict[str, Any]] = []
         after: list[Weights] = []
-        with Engine(process, worker, len(cohorts[0])) as engine:
+        first_cohort = cohorts[0].clients if isinstance(cohorts[0], Cohort) else cohorts[0]
+        with Engine(process, worker, len(first_cohort)) as engine:
             for number, cohort in enumerate(cohorts, 1):
-                ids = np.array(cohort, np.int32)
-                rounds.append(engine.run_round(reader.asked(ids, kept.last[ids] if kept else -1)))
+                if not isinstance(cohort, Cohort):
+                    cohort = Cohort(np.array(cohort, np.int32), np.full(len(cohort), 1000))
+                ids = cohort.clients
+                who = reader.asked(ids, kept.last[ids] if kept else -1, cohort.work, cohort.parts)
+                rounds.append(engine.run_round(who))
                 after.append(engine.weights())
                 if kept:
-                    kept.advance(ids, number)
+                    kept.advance(cohort.trained, number)
             left = {
                 path.name: tf.io.parse_tensor(path.read_bytes(), tf.float32).numpy()
                 for path in sorted(Path(folder).iterdir())

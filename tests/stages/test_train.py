@@ -132,3 +132,14 @@ def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     assert table["personal_accuracy"].notna().tolist() == [True, True, False, True, False, True]  # who has test samples
     kinds = json.loads(evaluate.METRICS.read_text())["personalisation"]
     assert list(kinds) == ["global", "personal"] and "by_cluster" not in kinds["personal"]
+
+
+def test_an_asynchronous_training_says_its_time_and_staleness(project: Path) -> None:
+    devices = {"seconds_per_sample": 1.0, "spread": 1.0}
+    rounds, summary = trained(algorithm="fed_buff", fed_buff={"buffer_size": 2}, availability={"devices": devices})
+    assert summary["simulated_hours"] == pytest.approx(rounds["simulated_hours"].sum()) and len(rounds) == 5
+    assert summary["staleness_mean"] == rounds["staleness_mean"].mean()  # each round has two updates
+    assert summary["staleness_max"] == rounds["staleness_max"].max() > 0
+    _, summary = trained(availability={"devices": devices})
+    assert summary["simulated_hours"] > 0 and "staleness_max" not in summary
+    assert "simulated_hours" not in trained()[1]

@@ -68,7 +68,7 @@ def test_work_in_thousandths(worker: Worker, make_shards: Any) -> None:
     from fedpipe.learning.local_training import train
     from tests.fedpipe.training import first_weights, model_of
 
-    assert ClientReader.asked([3, 5], [-1, 2], [1000, 500]).tolist() == [[3, -1, 1000], [5, 2, 500]]
+    assert ClientReader.asked([3, 5], [-1, 2], [1000, 500]).tolist() == [[3, -1, 1000, 3], [5, 2, 500, 3]]
     settings, first = train_settings(), first_weights(train_settings())
     from fedpipe.learning.interface import Client
     from fedpipe.learning.optimizers import RoundOptimizer

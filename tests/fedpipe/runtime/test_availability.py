@@ -96,8 +96,19 @@ def test_refusals(changes: dict[str, Any], said: str) -> None:
         train_settings(**changes)
 
 
-def training(worker: Worker, shards: Path, folder: Path, stop_after: int | None = None, **changes: Any) -> Any:
-    """A training, or its exception if it is stopped after a round; it goes on from a checkpoint in ``folder``."""
+def training(
+    worker: Worker,
+    shards: Path,
+    folder: Path,
+    stop_after: int | None = None,
+    stop_with: type[BaseException] = KeyboardInterrupt,
+    evaluate: Any = None,
+    **changes: Any,
+) -> Any:
+    """A training, or ``stop_with`` if it is stopped after a round; it goes on from a checkpoint in ``folder``.
+
+    Of KeyboardInterrupt it saves itself; of others it leaves what a killed process would.
+    """
     from fedpipe.runtime.training import train
 
     settings = train_settings(
@@ -115,7 +126,7 @@ def training(worker: Worker, shards: Path, folder: Path, stop_after: int | None 
 
     def on_round(record: Any, *_: Any) -> None:
         if record.round == stop_after:
-            raise KeyboardInterrupt
+            raise stop_with
 
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
         return train(
@@ -126,6 +137,7 @@ def training(worker: Worker, shards: Path, folder: Path, stop_after: int | None 
             shards,
             worker,
             on_round,
+            evaluate=evaluate,
             folder=folder,
             checkpoints=checkpoints,
         )

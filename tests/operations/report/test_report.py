@@ -1,5 +1,6 @@
 """The report of one run and of two: the right figures, from every kind of source, and clear refusals."""
 
+import base64
 import json
 import math
 import re
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from operations.report import comparison
+from operations.report import charts, comparison, page
 from operations.report.runs import Run
 from tests.operations.report.conftest import report, run
 
@@ -227,3 +228,30 @@ def test_the_sentence_is_on_the_page_and_in_the_markdown(project: Path, tmp_path
     assert "`test_accuracy` of metrics/clients.csv: Of 600 clients, B serves" in text.read_text()
     assert report(project, "HEAD", "workspace", "--output", str(page))[0] == 0
     assert "B serves" not in page.read_text()  # they have other partitions
+
+
+def test_curves_over_rounds_simulated_hours_and_bytes():
+    table = pd.DataFrame({"round": [1, 2, 3], "loss": 1.0, "accuracy": 0.5, "clients": 2, "examples": 4})
+    table = table.assign(bytes_down=2_000_000, bytes_up=1_000_000, test_loss=1.0, test_accuracy=[0.1, math.nan, 0.3])
+    timed = table.assign(simulated_hours=[0.5, 0.25, 1.0])
+    assert [each.tolist() for each in charts.positions_on_x([timed, timed], "hours")[1]] == [[0.5, 0.75, 1.75]] * 2
+    title, sent = charts.positions_on_x([table], "bytes")
+    assert title == "MB sent, down and up" and sent[0].tolist() == [3.0, 6.0, 9.0]  # also in rounds without a test
+
+    def shown(*tables: pd.DataFrame) -> dict[str, str]:
+        runs = [type("R", (), {"rounds": each, "seconds": None})() for each in tables]
+        svgs = {each.caption: each.address for each in page._curves(runs, ["A", "B"][: len(runs)])}
+        costs = {row.name: row.values for row in comparison.costs(runs)}
+        assert (
+            costs.get("simulated hours")
+            == {0: None, 1: ("1.75", comparison.ABSENT), 2: ("1.75", "1.75")}[
+                sum("simulated_hours" in each for each in tables)
+            ]
+        )
+        return {name: base64.b64decode(address.partition(",")[2]).decode() for name, address in svgs.items()}
+
+    both = shown(timed, timed)
+    assert ">simulated hours<" in both["Test accuracy by simulated hours"]
+    assert ">MB sent, down and up<" in both["Test accuracy by bytes sent"] and "Test accuracy per round" in both
+    assert "Test accuracy by simulated hours" not in shown(timed, table)
+    assert "Training accuracy by bytes sent" in shown(table.drop(columns=["test_loss", "test_accuracy"]))

@@ -1,0 +1,113 @@
+"""Updates under way: in asynchronous training, a client's update may reach the server rounds after its training.
+
+    round r    the client starts: it trains on the model of then, and keeps what it is to send in its file of round r
+    round t    the update arrives: the algorithm's `arrival` makes of it what is added up, with its staleness t - r
+
+Both are rows of a round's pass (`TRAINS` and `REPORTS` in interface.py), and one row is both if t = r. What is measured
+at a client counts in the round in which its update arrives.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from fedpipe.config.train import COMPRESSORS
+from fedpipe.errors import PipelineError
+from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client, Contribution, Server, Tensors
+from fedpipe.learning.local_training import zero_sums
+from fedpipe.learning.task import Task
+
+_HALF = 2**24  # float32 has whole numbers up to here
+
+
+class Message(NamedTuple):
+    """What is under way, as float32, for files hold nothing else."""
+
+    update: Tensors  # what the algorithm's `under_way` made of the update
+    weight: Any
+    measurements: "OrderedDict[str, Any]"  # whole numbers as two parts
+
+
+def is_asynchronous(algorithm: ModuleType) -> bool:
+    """Whether an algorithm's updates may arrive later than their clients start."""
+    return hasattr(algorithm, "arrival")
+
+
+def nothing_sent(task: Task, algorithm: ModuleType) -> Message:
+    """Zeros in the structure of what a client sends."""
+    update = algorithm.update_zeros(task) if hasattr(algorithm, "update_zeros") else task.zeros()
+    return Message(update, tf.constant(0.0), _as_floats(_measured(task)))
+
+
+def message_of(
+    task: Task, algorithm: ModuleType, seen: Server, sent: Contribution, measurements: Mapping[str, Any]
+) -> Message:
+    """What a client that has trained is to send.
+
+    Raises:
+      PipelineError: The algorithm's clients send or measure what no file of theirs would hold.
+    """
+    expected = _measured(task)
+    if tf.nest.flatten([sent.means, sent.sums]) or set(measurements) != set(expected):
+        raise PipelineError(
+            f"fedpipe/algorithms/{task.settings.algorithm}.py is asynchronous, and its clients send more than an "
+            f"update, its weight and the measurements {', '.join(expected)}: remove what is beside these"
+        )
+    update = sent.update
+    if hasattr(algorithm, "under_way"):
+        update = algorithm.under_way(task, seen, update)
+    return Message(update, sent.weight, _as_floats(OrderedDict((name, measurements[name]) for name in expected)))
+
+
+def arrived(
+    task: Task, algorithm: ModuleType, seen: Server, message: Message, client: Client, since: Any
+) -> Contribution:
+    """What the server adds up of a message.
+
+    Args:
+      task: Model and params.
+      algorithm: Its file.
+      seen: The server in the round in which the message arrives.
+      message: It.
+      client: The client, in that round.
+      since: The round in which it started, int32.
+    """
+    staleness = tf.cast(client.round - since, tf.float32)
+    update = algorithm.arrival(task, seen, message.update, staleness)
+    return Contribution(update, message.weight, _as_they_were(message.measurements, _measured(task)))
+
+
+def started_or_arrived(trains: Any, train: Callable[[], Message], kept: Message) -> Message:
+    """What ``train`` gives if ``trains``, a bool scalar; else the message that the client ``kept``."""
+    leaves = tf.cond(trains, lambda: tuple(tf.nest.flatten(train())), lambda: tuple(tf.nest.flatten(kept)))
+    found: Message = tf.nest.pack_sequence_as(kept, list(leaves))
+    return found
+
+
+def _measured(task: Task) -> "OrderedDict[str, Any]":
+    """Zeros for all that is measured at a client."""
+    zeros = zero_sums(task.settings)
+    if hasattr(COMPRESSORS.module(task.settings.compressor), "compress"):
+        zeros["compressed_bytes"] = tf.constant(0, tf.int64)
+    return zeros
+
+
+def _as_floats(measurements: "OrderedDict[str, Any]") -> "OrderedDict[str, Any]":
+    def one(value: Any) -> Any:
+        if value.dtype.is_floating:
+            return value
+        return tf.cast(tf.stack([value // _HALF, value % _HALF]), tf.float32)
+
+    return OrderedDict((name, one(value)) for name, value in measurements.items())
+
+
+def _as_they_were(floats: Mapping[str, Any], like: Mapping[str, Any]) -> "OrderedDict[str, Any]":
+    def one(value: Any, dtype: Any) -> Any:
+        if dtype.is_floating:
+            return value
+        parts = tf.cast(value, dtype)
+        return parts[0] * _HALF + parts[1]
+
+    return OrderedDict((name, one(floats[name], zero.dtype)) for name, zero in like.items())

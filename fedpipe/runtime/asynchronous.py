@@ -1,0 +1,140 @@
+"""Who is at work when, in asynchronous training: events in simulated time, which depend on no training.
+
+    start     Whenever fewer than M clients are at work, one starts: the first in a random order of the round that is
+              there, is not at work, has samples, and has not started in this round. It gets the model of the round.
+    end       after the seconds of RoundAvailability; of two that end at once, the one with the lower id comes first.
+              The update is in the buffer then, unless it is lost.
+    step      when K updates are in the buffer: they are the round's, and the next round begins at that moment.
+              If nobody is at work and nobody can start, the server steps with what it has.
+
+A client that has sent an update starts again in the next round at the earliest: in the same round it would train the
+same model on the same samples. Whether it is there, how much it does and whether its result is lost are those of the
+round in which it starts (availability.py). So the events follow from params, seed and sizes, and those of a round are
+found again after a resume by going through all rounds before it.
+
+Source: Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation", algorithm 1,
+https://arxiv.org/abs/2106.06639; with K = 1, Xie et al. 2019, https://arxiv.org/abs/1903.03934.
+"""
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from fedpipe.config.asynchrony import Asynchrony
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+from fedpipe.learning.attackers import attackers
+from fedpipe.learning.interface import REPORTS, TRAINS
+from fedpipe.runtime.availability import HOUR, WHOLE, RoundAvailability
+from fedpipe.runtime.cohort import Cohort, Losses
+from fedpipe.seeds import Purpose, generator
+
+
+class _Start(NamedTuple):
+    """A client at work."""
+
+    round: int
+    work: int  # thousandths of its local steps
+    lost: bool  # whether its update will not arrive
+
+
+class Schedule:
+    """The rounds of an asynchronous training, one after the other."""
+
+    def __init__(self, settings: Train, rules: Asynchrony, sizes: np.ndarray) -> None:
+        """Begins before the first round.
+
+        Args:
+          settings: Section train of params.yaml.
+          rules: ``settings.asynchrony`` of an asynchronous algorithm.
+          sizes: int64 [clients], the number of samples of every client.
+
+        Raises:
+          PipelineError: No client has a sample.
+        """
+        if not sizes.any():
+            raise PipelineError("no client has a sample: raise the min_size of the partition's scheme in params.yaml")
+        self._settings, self._rules, self._sizes = settings, rules, sizes
+        self._rounds = self._in_turn()
+        self._number = 0
+
+    def cohort(self, round_number: int, losses: Losses | None = None) -> Cohort:
+        """Who starts in a round (1, 2, ...) and whose update arrives; ``losses`` are for cohorts that are drawn."""
+        if round_number <= self._number:
+            self._rounds, self._number = self._in_turn(), 0
+        while True:
+            found, self._number = next(self._rounds), self._number + 1
+            if self._number == round_number:
+                return found
+
+    def _in_turn(self) -> Iterator[Cohort]:
+        rules = self._rules
+        most = len(self._sizes) if rules.concurrency == "all" else rules.concurrency
+        ends: list[tuple[float, int]] = []  # a heap: when each client that is at work ends, in seconds, and its id
+        at_work: dict[int, _Start] = {}
+        now, number = 0.0, 0
+        while True:
+            number, begun = number + 1, now
+            there = RoundAvailability(self._settings, self._sizes, number)
+            waiting = self._order(there, number)
+            started: list[int] = []
+            arrived: list[tuple[int, _Start]] = []
+            dropped = 0
+            while len(arrived) < rules.buffer_size:
+                while len(at_work) < most and (client := _next(waiting, at_work)) is not None:
+                    at_work[client] = _Start(number, int(there.work[client]), bool(there.lost[client]))
+                    heapq.heappush(ends, (now + float(there.seconds[client]), client))
+                    started.append(client)
+                if not ends:
+                    break
+                now, client = heapq.heappop(ends)
+                start = at_work.pop(client)
+                dropped += start.lost
+                if not start.lost:
+                    arrived.append((client, start))
+            counts: dict[str, float] = {
+                "asked": len(started),
+                "unavailable": there.unavailable,
+                "dropped": dropped,
+                "stragglers": sum(start.work < WHOLE for _, start in arrived),
+                "simulated_hours": (now - begun) / HOUR,
+                **_staleness([number - start.round for _, start in arrived]),
+            }
+            if self._settings.attack != "no_attack":
+                ids = [client for client, _ in arrived]
+                counts["attackers"] = int(attackers(self._settings, len(self._sizes))[ids].sum())
+            yield _cohort(number, [each for each in started if not there.lost[each]], arrived, there.work, counts)
+
+    def _order(self, there: RoundAvailability, number: int) -> list[int]:
+        """The clients that may start in a round, in the order in which they do if they are not at work."""
+        order = generator(self._settings.seed, Purpose.COHORT, number).permutation(len(self._sizes))
+        can = np.zeros(len(self._sizes), bool)
+        can[there.available] = True
+        found: list[int] = order[(can & (self._sizes > 0))[order]].tolist()
+        return found
+
+
+def _next(waiting: list[int], at_work: dict[int, _Start]) -> int | None:
+    """Takes the first client out of ``waiting`` that is not at work."""
+    for place, client in enumerate(waiting):
+        if client not in at_work:
+            return waiting.pop(place)
+    return None
+
+
+def _staleness(found: list[int]) -> dict[str, float]:
+    """Columns on how many rounds ago the clients started whose updates arrive; none if none arrives."""
+    return {"staleness_mean": sum(found) / len(found), "staleness_max": max(found)} if found else {}
+
+
+def _cohort(
+    number: int, started: list[int], arrived: list[tuple[int, _Start]], work: np.ndarray, counts: dict[str, float]
+) -> Cohort:
+    """Rows by client; of a client with two, the update that arrives comes before the start."""
+    at_once = {client for client, start in arrived if start.round == number}
+    rows = [(client, 0, WHOLE, REPORTS) for client, start in arrived if start.round < number]
+    rows += [(client, 1, int(work[client]), TRAINS | (REPORTS if client in at_once else 0)) for client in started]
+    columns = np.array(sorted(rows), np.int32).reshape(-1, 4)
+    return Cohort(columns[:, 0], columns[:, 2], counts, columns[:, 3])
