@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import tempfile
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from typing import Any
 
 from fedpipe.cluster import member_side
 from fedpipe.cluster.connections import NO_HTTP, configure, security
-from fedpipe.cluster.members import AT_ONCE
 from fedpipe.cluster.settings import dask_address, require_dask
 from fedpipe.errors import PipelineError
 
@@ -75,7 +75,7 @@ def run_worker(
             while True:
                 worker = Worker(
                     where,
-                    nthreads=AT_ONCE,
+                    nthreads=slots(),
                     host=host,
                     security=safe,
                     local_directory=scratch,
@@ -101,6 +101,14 @@ def run_worker(
         asyncio.run(run())
     finally:
         member_side.close()
+
+
+def slots() -> int:
+    """How many groups keep the cores of this machine busy: twice as many as TFF computes at once (`Worker`).
+
+    Dask's threads do no work, they wait for the TFF worker.
+    """
+    return 2 * (len(os.sched_getaffinity(0)) + 1)
 
 
 async def _told_to_end(server: Any, seconds: float | None = None) -> bool:
