@@ -1,8 +1,11 @@
 """Chunks on a real Dask cluster over TLS: the bits of the local run, whoever computes, dies or hangs."""
 
+import os
 import shutil
 import signal
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +16,16 @@ import pytest
 
 pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-env` does that")
 
+from fedpipe.cluster import parts
 from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.cluster import Cluster
+from fedpipe.cluster.members import Member
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import engine as engine_module
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
+from tests.fedpipe.cluster.hosts import hosts
 from tests.fedpipe.cluster.running import Processes, processes, settings_of, trained
 from tests.fedpipe.training import same_bits, train_settings
 
@@ -86,6 +92,83 @@ def test_whole_chunks_have_the_same_bits(
     cohorts = [list(range(24)), [3, 5, 7], []]
     here = trained(worker, settings, shards, cohorts)
     assert same(trained(worker, settings, shards, cohorts, settings_of(running)), here)
+
+
+def test_a_chunk_that_is_cut_has_the_same_bits(
+    worker: Worker, shards: Path, running: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round is one chunk here, of which both workers get parts."""
+    monkeypatch.setattr(engine_module, "CHUNK", 20)
+    monkeypatch.setattr(parts, "_LEAST_CLIENTS", 4)
+    here = trained(worker, SETTINGS, shards, COHORTS)
+    ran: list[tuple[str, bool]] = []
+    run = Member.run
+
+    def noted(member: Member, part: parts.Part, *others: Any) -> None:
+        ran.append((member.name, part.one_by_one))
+        run(member, part, *others)
+
+    monkeypatch.setattr(Member, "run", noted)
+    assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), here)
+    assert len({name for name, _ in ran}) == 2 and {one_by_one for _, one_by_one in ran} == {True, False}
+
+
+@pytest.mark.slow
+def test_one_two_and_four_workers(
+    worker: Worker, shards: Path, expected: Result, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = ["one", "two", "three", "four"]
+    with processes(tmp_path, names, shards) as running:
+        for number in (4, 2, 1):
+            for gone in names[number:]:
+                running.end(gone)
+            assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+            assert f"{number} workers of the cluster" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_no_encryption_works_when_it_is_asked_for(
+    worker: Worker, shards: Path, expected: Result, tmp_path: Path
+) -> None:
+    with processes(tmp_path, ["one"], shards, scheme="tcp+insecure://") as running:
+        settings = settings_of(running, certificates=tmp_path / "none")
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings), expected)
+
+
+@pytest.mark.parametrize("role", ["scheduler", "worker"])
+def test_no_encryption_is_not_had_by_accident(role: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "operations.cluster", role, "tcp://127.0.0.1:8786"]
+    done = subprocess.run(
+        command, check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "is not protected" in done.stderr and "tcp+insecure://127.0.0.1:8786 to accept that" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_host_that_is_cut_off_costs_its_chunks(
+    worker: Worker,
+    shards: Path,
+    expected: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Scheduler, driver and two workers have a network each; the cable of one worker is pulled in a round."""
+    with (
+        hosts(["scheduler", "one", "two"]) as network,
+        processes(tmp_path, ["one", "two"], shards, silent_seconds=5.0, hosts=network) as running,
+    ):
+        in_round_two(monkeypatch, lambda: network.cut_off("two"))
+        assert running.address.startswith("tls://198.18.")
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        said = capfd.readouterr().err
+        assert "2 workers of the cluster" in said and f"at tls://{network.address('two')}:" in said
+        assert said.count("are computed again") == 1
+        network.plug_in_again("two")
+        running.wait_for("two", "worker: at", times=2)
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        assert "2 workers of the cluster" in capfd.readouterr().err
 
 
 def test_tff_worker_that_dies_costs_a_retry(
