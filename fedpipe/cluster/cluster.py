@@ -24,7 +24,7 @@ from fedpipe.cluster.member_side import Job, probe
 from fedpipe.cluster.members import AT_ONCE, Member, Message
 from fedpipe.cluster.parts import Chunk, Part, Waiting
 from fedpipe.cluster.scheduler import Connection
-from fedpipe.cluster.settings import ClusterSettings
+from fedpipe.cluster.settings import ClusterSettings, require_fitting
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.chunks import WorkersLostError
@@ -145,12 +145,12 @@ class Cluster:
 
     def _share(self, kept: Path, token: str) -> None:
         """Leaves a token in the folder of what clients keep, by which workers know that it is the same folder."""
+        require_fitting(self._settings, self._training)
         shared = self._settings.shared_folder
-        if shared is None or not kept.resolve().is_relative_to(shared.resolve()):
+        if shared is not None and not kept.resolve().is_relative_to(shared.resolve()):
             raise PipelineError(
-                f"'train.algorithm' {self._training.algorithm} keeps a file per client in {kept}, for all workers: "
-                "put the project into a folder that all machines have under the same path and name that folder as "
-                "shared_folder in cluster.yaml, or train without FEDPIPE_CLUSTER"
+                f"clients keep files in {kept}, which is not in {shared}, the shared_folder of cluster.yaml: put the "
+                "project there"
             )
         self._probe = probe(kept)
         write_text(self._probe, token)

@@ -195,8 +195,12 @@ def test_what_clients_keep_needs_a_shared_folder(
     settings = train_settings(
         model="logistic_regression", algorithm="scaffold", client_optimizer={"name": "sgd", "momentum": 0.0}
     )
-    with pytest.raises(PipelineError, match=r"scaffold keeps a file per client in .* shared_folder in cluster\.yaml"):
+    with pytest.raises(PipelineError, match=r"scaffold keeps a file per client, .* shared_folder in cluster\.yaml"):
         trained(worker, settings, shards, COHORTS, settings_of(running), tmp_path / "kept")
+    (tmp_path / "shared").mkdir()
+    with pytest.raises(PipelineError, match=r"kept, which is not in .*shared, the shared_folder"):
+        cluster = settings_of(running, shared_folder=tmp_path / "shared")
+        trained(worker, settings, shards, COHORTS, cluster, tmp_path / "kept")
     here = trained(worker, settings, shards, COHORTS, kept_in=tmp_path / "here")
     there = trained(worker, settings, shards, COHORTS, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
     assert same(here, there)
