@@ -37,8 +37,9 @@ def run_scheduler(address: str, certificates: Path, silent_seconds: float, ready
         protocol = where.partition("://")[0]
         try:
             scheduler = await Scheduler(host=host, port=int(port), protocol=protocol, security=safe, **NO_HTTP)
-        except OSError as error:
-            raise PipelineError(f"the scheduler cannot listen at {address}: {error.strerror or error}") from None
+        except (OSError, RuntimeError) as error:
+            why = error.__cause__ or error
+            raise PipelineError(f"the scheduler cannot listen at {address}: {getattr(why, 'strerror', why)}") from None
         ready(scheduler.address)
         await _told_to_end(scheduler)
         await scheduler.close(reason="it was told to end")

@@ -1,6 +1,8 @@
 """The driver's connection to the scheduler, made again when it is lost."""
 
 import logging
+import socket
+import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fedpipe.cluster.connections import configure, security
@@ -39,8 +41,7 @@ class Connection:
             self._connect()
         except (OSError, ValueError) as error:
             raise PipelineError(
-                f"the cluster's scheduler at {settings.address} does not let us in ({error or type(error).__name__}): "
-                "start it (docs/cluster.md), and use certificates of the same CA"
+                f"the cluster's scheduler at {settings.address} does not let us in: {self._why_not()} (docs/cluster.md)"
             ) from error
 
     def workers(self) -> dict[str, Known]:
@@ -62,6 +63,24 @@ class Connection:
         client, self.client = self.client, None
         if client is not None:
             client.close(timeout=seconds)
+
+    def _why_not(self) -> str:
+        """What is wrong, and what to do."""
+        host, port = self._address.partition("://")[2].rsplit(":", 1)
+        try:
+            plain = socket.create_connection((host, int(port)), _CONNECT_SECONDS)
+        except OSError as error:
+            return f"nobody answers there ({error.strerror or error}); start it, or correct the address"
+        if self._security is None:
+            plain.close()
+            return "it wants encryption, or is no scheduler; write tls:// in the address, or correct it"
+        context: ssl.SSLContext = self._security.get_connection_args("client")["ssl_context"]
+        try:
+            with plain, context.wrap_socket(plain) as encrypted:
+                encrypted.recv(1)  # the other side refuses our certificate after the handshake
+        except OSError as error:
+            return f"its certificate and ours are not of the same CA, or it has none ({error.strerror or error})"
+        return "what answers there is no scheduler; correct the address"
 
     def _connect(self) -> None:
         from distributed import Client

@@ -44,7 +44,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     worker.add_argument("--host", help="address of this machine to listen at; by default the one facing the scheduler")
     local = commands.add_parser("local")
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
-    local.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", default=2, help="how many (2)")
+    local.add_argument("--workers", type=_count, metavar="N", default=2, help="how many (2)")
     return parser.parse_args(given)
 
 
@@ -106,6 +106,12 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
                         raise PipelineError(f"the scheduler ended; its log is {logs / 'scheduler.log'}")
                     print(f"cluster: {name} ended; its log is {logs / name}.log", flush=True)
         raise PipelineError("all workers ended")
+
+
+def _count(given: str) -> int:
+    if not given.isdecimal() or int(given) == 0:
+        raise argparse.ArgumentTypeError(f"should be a number from 1 on, not {given}")
+    return int(given)
 
 
 def _wait_for(scheduler: "subprocess.Popen[bytes]", log: Path) -> None:
