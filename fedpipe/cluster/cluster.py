@@ -66,6 +66,7 @@ class Cluster:
         self._wake = threading.Event()
         self._fetching = ThreadPoolExecutor(_FETCHING, thread_name_prefix="fetches-sums")
         self._looked = 0.0
+        self._begun = False
         self._alone_since: float | None = None
         self._probe: Path | None = None
 
@@ -96,6 +97,7 @@ class Cluster:
                     f"the cluster at {self._settings.address} has no worker that may take part (see above): bring the "
                     "workers to the same commit, environment and shards"
                 )
+        self._begun = True
         say(f"{states.count('ready')} workers of the cluster at {self._settings.address} take part")
 
     def send(self, number: int, leaves: list[np.ndarray], clients: int) -> Message:
@@ -254,6 +256,8 @@ class Cluster:
 
     def _wait_for_company(self) -> None:
         """Says that nobody is there; gives up after a while."""
+        if self._members and not self._begun:
+            return  # `begin` says why they are refused
         if any(member.state != "refused" for member in self._members.values()):
             if self._ready():
                 self._alone_since = None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fedpipe.cluster.facts import Facts, differences, facts
+from fedpipe.cluster.facts import Facts, code, differences, facts
 from fedpipe.cluster.parts import Sums
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, verify_shards
@@ -33,6 +33,7 @@ How = Literal["whole", "first", "one by one"]
 # Set by fedpipe/cluster/processes.py before the worker joins.
 shards = Path("data/clients")
 logs = Path("logs/cluster")
+code_at_start = ""  # `fedpipe.cluster.facts.code`
 
 _current: "RunningJob | None" = None
 _verified: set[tuple[Path, str]] = set()
@@ -69,6 +70,8 @@ def join(job: str) -> list[str]:
     try:
         settings = Train.fitting(told.settings).model_validate(told.settings)
         wrong = differences(told.facts, facts(settings)) + _wrong_data(told)
+        if code() != code_at_start:
+            wrong.append("its code has changed since it was started (start it again)")
         if not wrong:
             require_avx2()
             _running_job(job)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedpipe.cluster import member_side
 from fedpipe.cluster.connections import NO_HTTP, configure, security
+from fedpipe.cluster.facts import code
 from fedpipe.cluster.settings import dask_address, require_dask
 from fedpipe.errors import PipelineError
 
@@ -68,7 +69,7 @@ def run_worker(
     safe = security(where, certificates, "worker")
     configure()
     logging.getLogger("distributed").setLevel(logging.WARNING)  # or a line each tenth of a second while it tries
-    member_side.shards, member_side.logs = shards, logs
+    member_side.shards, member_side.logs, member_side.code_at_start = shards, logs, code()
     from distributed import Worker
 
     async def run() -> None:

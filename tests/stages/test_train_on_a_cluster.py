@@ -83,14 +83,3 @@ def test_goes_on_after_all_workers_went(project: Path, raw: Path, running: Proce
     assert "train: goes on with round" in log.read_text()
     assert outputs(project) == before
     assert (project / "dvc.lock").read_bytes() == lock
-
-
-def test_a_mistake_in_the_file_is_said(project: Path, raw: Path, tmp_path: Path) -> None:
-    (project / "cluster.yaml").write_text("adress: tls://127.0.0.1:8786\n")
-    try:
-        done = subprocess.run(
-            ["python", "-m", "stages.train"], cwd=project, env=environment(raw), capture_output=True, text=True
-        )
-    finally:
-        (project / "cluster.yaml").unlink()
-    assert done.returncode == 1 and "cluster.yaml: adress" in done.stderr and "address" in done.stderr

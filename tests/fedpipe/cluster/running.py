@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 
 from fedpipe.cluster.certificates import make_certificates
+from fedpipe.cluster.members import Member
+from fedpipe.cluster.parts import Part
 from fedpipe.cluster.settings import ClusterSettings
 from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
 from fedpipe.datasets.shards import Manifest
@@ -101,6 +105,19 @@ def processes(folder: Path, workers: Sequence[str], shards: Path, **options: obj
         yield running
     finally:
         running.end()
+
+
+def noting_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """A list that gets the worker of each part that is handed out, and whether the part has one sum per group."""
+    found: list[tuple[str, bool]] = []
+    run = Member.run
+
+    def noted(member: Member, part: Part, *others: Any) -> None:
+        found.append((member.name, part.one_by_one))
+        run(member, part, *others)
+
+    monkeypatch.setattr(Member, "run", noted)
+    return found
 
 
 def settings_of(running: Processes, **changes: object) -> ClusterSettings:

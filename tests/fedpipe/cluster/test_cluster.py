@@ -19,14 +19,13 @@ pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-
 from fedpipe.cluster import parts
 from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.cluster import Cluster
-from fedpipe.cluster.members import Member
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import engine as engine_module
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
 from tests.fedpipe.cluster.hosts import hosts
-from tests.fedpipe.cluster.running import Processes, processes, settings_of, trained
+from tests.fedpipe.cluster.running import Processes, noting_parts, processes, settings_of, trained
 from tests.fedpipe.training import same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
@@ -101,14 +100,7 @@ def test_a_chunk_that_is_cut_has_the_same_bits(
     monkeypatch.setattr(engine_module, "CHUNK", 20)
     monkeypatch.setattr(parts, "_LEAST_CLIENTS", 4)
     here = trained(worker, SETTINGS, shards, COHORTS)
-    ran: list[tuple[str, bool]] = []
-    run = Member.run
-
-    def noted(member: Member, part: parts.Part, *others: Any) -> None:
-        ran.append((member.name, part.one_by_one))
-        run(member, part, *others)
-
-    monkeypatch.setattr(Member, "run", noted)
+    ran = noting_parts(monkeypatch)
     assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), here)
     assert len({name for name, _ in ran}) == 2 and {one_by_one for _, one_by_one in ran} == {True, False}
 
@@ -226,22 +218,30 @@ def test_other_shards_are_refused(
 
 @pytest.mark.slow
 def test_other_code_is_refused(worker: Worker, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = tmp_path / "code"
-    for name in ("fedpipe", "operations"):
-        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("libraries.lock", "requirements.lock"):
-        shutil.copy(ROOT / name, code)
-    with (code / "fedpipe/learning/optimizers.py").open("a") as file:
-        file.write("# changed\n")
-    with (code / "requirements.lock").open("a") as file:
-        file.write("# changed\n")
+    """One worker has other code. Another one had the same when it started, which it still runs."""
+    for code in (tmp_path / "other", tmp_path / "changed"):
+        for name in ("fedpipe", "operations"):
+            shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("libraries.lock", "requirements.lock"):
+            shutil.copy(ROOT / name, code)
+    append(tmp_path / "other/fedpipe/learning/optimizers.py")
+    append(tmp_path / "other/requirements.lock")
     with processes(tmp_path / "cluster", [], shards) as running:
-        running.start_worker("other", shards, root=code)
-        running.wait_for("other", "worker: at")
+        for name in ("other", "changed"):
+            running.start_worker(name, shards, root=tmp_path / name)
+            running.wait_for(name, "worker: at")
+        append(tmp_path / "changed/fedpipe/figures.py")
         with pytest.raises(PipelineError, match="no worker that may take part"):
             trained(worker, SETTINGS, shards, COHORTS, settings_of(running))
     said = capfd.readouterr().err
     assert "is refused: code of training (" in said and "requirements.lock (" in said
+    assert "is refused: its code has changed since it was started (start it again)" in said
+    assert "waits for one" not in said
+
+
+def append(file: Path) -> None:
+    with file.open("a") as opened:
+        opened.write("# changed\n")
 
 
 @pytest.mark.slow
