@@ -98,7 +98,9 @@ class Cluster:
                     "workers to the same commit, environment and shards"
                 )
         self._begun = True
-        say(f"{states.count('ready')} workers of the cluster at {self._settings.address} take part")
+        count = states.count("ready")
+        part = "1 worker takes part" if count == 1 else f"{count} workers take part"
+        say(f"{part}, of the cluster at {self._settings.address}")
 
     def send(self, number: int, leaves: list[np.ndarray], clients: int) -> Message:
         """Takes a pass's message, which goes to each worker with its first part."""
@@ -177,9 +179,9 @@ class Cluster:
         for address in [address for address in self._members if address not in workers]:
             self._lose(self._members.pop(address), "is gone")
         client = self._connection.client
-        for address, known in workers.items():
+        for address, slots in workers.items():
             if address not in self._members and client is not None and self._job is not None:
-                self._members[address] = Member(client, address, *known, self._job.to_json(), now)
+                self._members[address] = Member(client, address, slots, self._job.to_json(), now)
 
     def _collect(self) -> bool:
         """Takes what is done; returns whether there was anything."""
@@ -212,15 +214,15 @@ class Cluster:
             return False
         member.state = "refused" if wrong else "ready"
         if wrong:
-            say(f"worker {member.name} at {member.address} is refused: {'; '.join(wrong)}")
+            say(f"the worker at {member.address} is refused: {'; '.join(wrong)}")
         elif self._alone_since is not None:
-            say(f"worker {member.name} is there: training goes on")
+            say(f"the worker at {member.address} is there: training goes on")
         return True
 
     def _lose(self, member: Member, why: str) -> None:
         parts = member.drop()
         if member.state == "ready":
-            say(f"worker {member.name} at {member.address} {why}; its {len(parts)} chunks are computed again")
+            say(f"the worker at {member.address} {why}" + ("; its chunks are computed again" if parts else ""))
         for part in parts:
             part.lost += 1
             if part.lost > _LOSSES:
@@ -230,8 +232,8 @@ class Cluster:
     def _failed(self, member: Member, part: Part, error: Any) -> None:
         part.failed_at.append(member.address)
         if len(part.failed_at) >= _ATTEMPTS:
-            raise PipelineError(f"worker {member.name} at {member.address}: {error} (after {_ATTEMPTS} attempts)")
-        say(f"worker {member.name} at {member.address}: {error}; its chunk is computed again")
+            raise PipelineError(f"the worker at {member.address}: {error} (after {_ATTEMPTS} attempts)")
+        say(f"the worker at {member.address}: {error}; its chunk is computed again")
         self._waiting.give_back([part])
 
     def _hand_out(self) -> None:

@@ -58,8 +58,8 @@ class Running:
 class Member:
     """A worker: it joins, takes messages, and runs parts."""
 
-    def __init__(self, client: "Client", address: str, name: str, slots: int, job: str, since: float) -> None:
-        self.address, self.name, self.since = address, name, since
+    def __init__(self, client: "Client", address: str, slots: int, job: str, since: float) -> None:
+        self.address, self.since = address, since
         self.slots = slots  # groups that keep all its cores busy
         self._client, self._job = client, job
         self.running: list[Running] = []

@@ -3,7 +3,7 @@
 import logging
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from fedpipe.cluster.connections import configure, security
 from fedpipe.cluster.settings import ClusterSettings
@@ -13,13 +13,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _CONNECT_SECONDS = 10.0
-
-
-class Known(NamedTuple):
-    """What the scheduler says of a worker."""
-
-    name: str
-    slots: int  # threads
 
 
 class Connection:
@@ -44,8 +37,8 @@ class Connection:
                 f"the cluster's scheduler at {settings.address} does not let us in: {self._why_not()} (docs/cluster.md)"
             ) from error
 
-    def workers(self) -> dict[str, Known]:
-        """The workers by their addresses; none without a scheduler."""
+    def workers(self) -> dict[str, int]:
+        """How many threads each worker has, by its address; none without a scheduler."""
         try:
             if self.client is None:
                 self._connect()
@@ -56,7 +49,7 @@ class Connection:
         except (OSError, ValueError):  # Dask's CommClosedError and TimeoutError are OSErrors
             self.close(1)
             return {}
-        return {address: Known(str(told["name"]), told["nthreads"]) for address, told in identity["workers"].items()}
+        return {address: int(told["nthreads"]) for address, told in identity["workers"].items()}
 
     def close(self, seconds: float = 5) -> None:
         """Ends the connection within so many ``seconds``."""

@@ -60,7 +60,7 @@ def test_same_bits_and_the_same_lock(project: Path, raw: Path, running: Processe
         assert process.wait(300) == 0, log.read_text()
     finally:
         (project / "cluster.yaml.off").rename(project / "cluster.yaml")
-    assert f"2 workers of the cluster at {running.address} take part" in log.read_text()
+    assert f"2 workers take part, of the cluster at {running.address}" in log.read_text()
     assert outputs(project) == before and set(OF_TRAIN) <= set(before)
     assert (project / "dvc.lock").read_bytes() == lock
 

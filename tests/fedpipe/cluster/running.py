@@ -113,7 +113,7 @@ def noting_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     run = Member.run
 
     def noted(member: Member, part: Part, *others: Any) -> None:
-        found.append((member.name, part.one_by_one))
+        found.append((member.address, part.one_by_one))
         run(member, part, *others)
 
     monkeypatch.setattr(Member, "run", noted)
