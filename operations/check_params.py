@@ -1,12 +1,14 @@
 """``python -m operations.check_params``: checks all of params.yaml, the sections that no stage reads too.
 
 A stage checks the file when it runs. With nothing to run, a mistake would pass unseen, so `make repro` checks it first.
+If a cluster is chosen, its settings are checked, too, before the stages in front of train spend their time.
 """
 
 from fedpipe import config
+from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
 from fedpipe.errors import run_stage
-from layout import PARAMS
+from layout import CLUSTER, PARAMS
 
 
 def main() -> None:
@@ -14,8 +16,12 @@ def main() -> None:
 
     Raises:
       PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
+        Or the cluster that is chosen cannot run this training.
     """
     config.check(PARAMS)
+    cluster = clusters.chosen(CLUSTER)
+    if cluster is not None:
+        clusters.require_fitting(cluster, config.load(config.Train, PARAMS))
 
 
 if __name__ == "__main__":

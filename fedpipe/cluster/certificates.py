@@ -47,7 +47,7 @@ def files(folder: Path, name: str) -> tuple[Path, Path, Path]:
     """The paths of the CA's certificate, and of the certificate and key of ``name``.
 
     Raises:
-      PipelineError: One of them is missing.
+      PipelineError: One of them is missing, the certificate is not of this CA, or it is not valid any more.
     """
     found = folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
     for file in found:
@@ -56,7 +56,29 @@ def files(folder: Path, name: str) -> tuple[Path, Path, Path]:
                 f"{file} is missing: make the cluster's certificates once with `make certificates`, and bring "
                 f"ca.pem, {name}.pem and {name}.key to this machine"
             )
+    _require_valid(*found[:2])
     return found
+
+
+def _require_valid(ca: Path, file: Path) -> None:
+    """Says what a broken handshake would not say."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        signer, certificate = (x509.load_pem_x509_certificate(each.read_bytes()) for each in (ca, file))
+        certificate.verify_directly_issued_by(signer)
+    except (ValueError, TypeError, InvalidSignature):
+        raise PipelineError(
+            f"{file} is not a certificate that the CA of {ca} has signed: take both from the same folder"
+        ) from None
+    for one, at in ((signer, ca), (certificate, file)):
+        end = one.not_valid_after_utc
+        if end < datetime.datetime.now(datetime.UTC):
+            raise PipelineError(
+                f"{at} was valid until {end:%Y-%m-%d}: remove it where the CA's key is, run `make certificates` there, "
+                "and bring the new files to all machines"
+            )
 
 
 Signer = tuple["EllipticCurvePrivateKey", "x509.Certificate"]

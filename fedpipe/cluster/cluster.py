@@ -1,42 +1,40 @@
 """A Dask cluster as the place where chunks are computed: hands them out, and again if a worker is lost with them.
 
-Each chunk goes to a worker that we choose, two at a time to each. So a lost worker, one that takes too long and one
-whose TFF worker ends cost the time of their chunks, and nothing else: whoever computes a chunk, its sum is the same.
+Each part of a chunk goes to a worker that we choose, and the next one before the first is back. So a lost worker, one
+that takes too long and one whose TFF worker ends cost the time of their parts, and nothing else: whoever computes a
+part, its sums are the same.
 """
 
-import logging
+import math
 import secrets
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fedpipe.atomic import write_text
-from fedpipe.cluster.connections import configure, security
 from fedpipe.cluster.facts import facts
 from fedpipe.cluster.member_side import Job, probe
-from fedpipe.cluster.members import AT_ONCE, Chunk, Member, Message
-from fedpipe.cluster.settings import ClusterSettings
+from fedpipe.cluster.members import AT_ONCE, Member, Message
+from fedpipe.cluster.parts import Chunk, Part, Waiting
+from fedpipe.cluster.scheduler import Connection
+from fedpipe.cluster.settings import ClusterSettings, require_fitting
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.chunks import WorkersLostError
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-_ATTEMPTS = 4  # of a chunk that fails; then the run ends with what it says
-_LOSSES = 20  # workers that are lost with the same chunk; then it is taken to be the chunk's fault
+_ATTEMPTS = 4  # of a part that fails; then the run ends with what it says
+_LOSSES = 20  # workers that are lost with the same part; then it is taken to be the part's fault
 _JOIN_SECONDS = 180.0
-_GRACE_SECONDS = 30.0  # a worker ends a chunk in time by itself, unless it hangs
+_GRACE_SECONDS = 30.0  # a worker ends a part in time by itself, unless it hangs
 _LOOK_SECONDS = 0.5
-_CONNECT_SECONDS = 10.0
+_FETCHING = 8  # sums on their way here at once
 
 
 def say(line: str) -> None:
@@ -58,33 +56,24 @@ class Cluster:
         Raises:
           PipelineError: The scheduler does not answer, or a certificate is missing.
         """
-        configure()
-        for name in ("distributed", "distributed.client", "distributed.core"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say ourselves what is lost
         self._settings, self._training, self._data = settings, training, data
-        self._security = security(settings.dask_address, settings.certificates, "driver")
-        self._client: Client | None = None
+        self._connection = Connection(settings)
         self._job: Job | None = None
         self._members: dict[str, Member] = {}
-        self._queue: deque[Chunk] = deque()
+        self._waiting = Waiting()
+        self._groups = 1  # of the last chunk
         self._message = Message(0, 0, [])
         self._wake = threading.Event()
-        self._fetching = ThreadPoolExecutor(8, thread_name_prefix="fetches-sums")
+        self._fetching = ThreadPoolExecutor(_FETCHING, thread_name_prefix="fetches-sums")
         self._looked = 0.0
+        self._begun = False
         self._alone_since: float | None = None
         self._probe: Path | None = None
-        try:
-            self._connect()
-        except (OSError, ValueError) as error:
-            raise PipelineError(
-                f"the cluster's scheduler at {settings.address} does not let us in ({error or type(error).__name__}): "
-                "start it (docs/cluster.md), and use certificates of the same CA"
-            ) from error
 
     @property
     def ahead(self) -> int:
-        """Two chunks for each worker that is there."""
-        return max(AT_ONCE * sum(member.state == "ready" for member in self._members.values()), 1)
+        """As many as keep all workers busy."""
+        return max(sum(AT_ONCE * math.ceil(member.slots / self._groups) for member in self._ready()), 1)
 
     def begin(self, kept: Path | None) -> None:
         """Gets the workers ready and says who takes part, and who is refused.
@@ -108,11 +97,14 @@ class Cluster:
                     f"the cluster at {self._settings.address} has no worker that may take part (see above): bring the "
                     "workers to the same commit, environment and shards"
                 )
-        say(f"{states.count('ready')} workers of the cluster at {self._settings.address} take part")
+        self._begun = True
+        count = states.count("ready")
+        part = "1 worker takes part" if count == 1 else f"{count} workers take part"
+        say(f"{part}, of the cluster at {self._settings.address}")
 
-    def send(self, number: int, leaves: list[np.ndarray]) -> Message:
-        """Takes a pass's message, which goes to each worker with its first chunk."""
-        self._queue.clear()
+    def send(self, number: int, leaves: list[np.ndarray], clients: int) -> Message:
+        """Takes a pass's message, which goes to each worker with its first part."""
+        self._waiting.begin(clients)
         for member in self._members.values():
             member.drop()  # a pass that was broken off may have left something
         self._message = Message(self._message.version + 1, number, leaves)
@@ -121,29 +113,28 @@ class Cluster:
     def start(self, message: Message, groups: list[np.ndarray]) -> Chunk:
         """Queues a chunk."""
         chunk = Chunk(groups)
-        self._queue.append(chunk)
+        self._groups = len(groups)
+        self._waiting.add(chunk)
         self._hand_out()
         return chunk
 
-    def result(self, started: Chunk) -> Sequence[np.ndarray]:
+    def result(self, started: Chunk) -> Sequence[Sequence[np.ndarray]]:
         """Waits for a chunk.
 
         Raises:
           PipelineError: It failed several times.
           WorkersLostError: There was no worker for too long.
         """
-        while started.leaves is None:
+        while not started.is_done:
             self._turn()
-        leaves, started.leaves = started.leaves, None
-        return leaves
+        return started.sums()
 
     def close(self) -> None:
         """Leaves the cluster; its workers stay."""
-        if self._client is not None:
+        if self._connection.client is not None:
             for member in self._members.values():
                 member.drop()
-            self._client.close(timeout=5)
-            self._client = None
+            self._connection.close()
         if self._probe is not None:
             self._probe.unlink(missing_ok=True)
         self._fetching.shutdown(wait=False, cancel_futures=True)
@@ -158,22 +149,15 @@ class Cluster:
 
     def _share(self, kept: Path, token: str) -> None:
         """Leaves a token in the folder of what clients keep, by which workers know that it is the same folder."""
+        require_fitting(self._settings, self._training)
         shared = self._settings.shared_folder
-        if shared is None or not kept.resolve().is_relative_to(shared.resolve()):
+        if shared is not None and not kept.resolve().is_relative_to(shared.resolve()):
             raise PipelineError(
-                f"'train.algorithm' {self._training.algorithm} keeps a file per client in {kept}, for all workers: "
-                "put the project into a folder that all machines have under the same path and name that folder as "
-                "shared_folder in cluster.yaml, or train without FEDPIPE_CLUSTER"
+                f"clients keep files in {kept}, which is not in {shared}, the shared_folder of cluster.yaml: put the "
+                "project there"
             )
         self._probe = probe(kept)
         write_text(self._probe, token)
-
-    def _connect(self) -> None:
-        from distributed import Client
-
-        self._client = Client(
-            self._settings.dask_address, security=self._security, timeout=_CONNECT_SECONDS, set_as_default=False
-        )
 
     def _turn(self) -> None:
         """Sees what has happened, hands out chunks, and waits a moment if there was nothing."""
@@ -191,28 +175,13 @@ class Cluster:
         if now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        workers = self._workers()
+        workers = self._connection.workers()
         for address in [address for address in self._members if address not in workers]:
             self._lose(self._members.pop(address), "is gone")
-        for address, name in workers.items():
-            if address not in self._members and self._client is not None and self._job is not None:
-                self._members[address] = Member(self._client, address, name, self._job.to_json(), now)
-
-    def _workers(self) -> dict[str, str]:
-        """The addresses and names of the workers that the scheduler knows; none without a scheduler."""
-        try:
-            if self._client is None:
-                self._connect()
-            client: Any = self._client
-            if client.status != "running":
-                raise OSError("the scheduler is gone")
-            identity = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=_CONNECT_SECONDS)
-            return {address: str(told["name"]) for address, told in identity["workers"].items()}
-        except (OSError, ValueError):  # Dask's CommClosedError and TimeoutError are OSErrors
-            client, self._client = self._client, None
-            if client is not None:
-                client.close(timeout=1)
-            return {}
+        client = self._connection.client
+        for address, slots in workers.items():
+            if address not in self._members and client is not None and self._job is not None:
+                self._members[address] = Member(client, address, slots, self._job.to_json(), now)
 
     def _collect(self) -> bool:
         """Takes what is done; returns whether there was anything."""
@@ -222,7 +191,7 @@ class Cluster:
                 moved |= self._admit(member, now)
             limit = AT_ONCE * self._settings.chunk_seconds + _GRACE_SECONDS
             for one in list(member.running):
-                outcome, what = one.outcome(self._fetching)
+                outcome, what = one.outcome(self._fetching, self._woken)
                 if outcome == "waits" and now - one.since < limit:
                     continue
                 moved = True
@@ -231,9 +200,9 @@ class Cluster:
                     break
                 member.running.remove(one)
                 if outcome == "done":
-                    one.chunk.leaves = what
+                    one.part.sums = what
                 else:
-                    self._failed(member, one.chunk, what)
+                    self._failed(member, one.part, what)
         return moved
 
     def _admit(self, member: Member, now: float) -> bool:
@@ -245,50 +214,54 @@ class Cluster:
             return False
         member.state = "refused" if wrong else "ready"
         if wrong:
-            say(f"worker {member.name} at {member.address} is refused: {'; '.join(wrong)}")
+            say(f"the worker at {member.address} is refused: {'; '.join(wrong)}")
         elif self._alone_since is not None:
-            say(f"worker {member.name} is there: training goes on")
+            say(f"the worker at {member.address} is there: training goes on")
         return True
 
     def _lose(self, member: Member, why: str) -> None:
-        chunks = member.drop()
+        parts = member.drop()
         if member.state == "ready":
-            say(f"worker {member.name} at {member.address} {why}; its {len(chunks)} chunks are computed again")
-        for chunk in reversed(chunks):
-            chunk.lost += 1
-            if chunk.lost > _LOSSES:
+            say(f"the worker at {member.address} {why}" + ("; its chunks are computed again" if parts else ""))
+        for part in parts:
+            part.lost += 1
+            if part.lost > _LOSSES:
                 raise PipelineError(f"{_LOSSES} workers were lost with the same chunk: it may need more memory")
-            self._queue.appendleft(chunk)
+        self._waiting.give_back(parts)
 
-    def _failed(self, member: Member, chunk: Chunk, error: Any) -> None:
-        chunk.failed_at.append(member.address)
-        if len(chunk.failed_at) >= _ATTEMPTS:
-            raise PipelineError(f"worker {member.name} at {member.address}: {error} (after {_ATTEMPTS} attempts)")
-        say(f"worker {member.name} at {member.address}: {error}; its chunk is computed again")
-        self._queue.appendleft(chunk)
+    def _failed(self, member: Member, part: Part, error: Any) -> None:
+        part.failed_at.append(member.address)
+        if len(part.failed_at) >= _ATTEMPTS:
+            raise PipelineError(f"the worker at {member.address}: {error} (after {_ATTEMPTS} attempts)")
+        say(f"the worker at {member.address}: {error}; its chunk is computed again")
+        self._waiting.give_back([part])
 
     def _hand_out(self) -> None:
-        """Gives chunks to workers that have room, a chunk that failed rather to another worker."""
-        ready = [member for member in self._members.values() if member.state == "ready"]
-        for busy_with in range(AT_ONCE):
-            for member in ready:
-                if not self._queue:
-                    return
-                if len(member.running) <= busy_with:
-                    others = [other.address for other in ready if other is not member]
-                    fits = [
-                        chunk
-                        for chunk in self._queue
-                        if member.address not in chunk.failed_at or set(others) <= set(chunk.failed_at)
-                    ]
-                    if fits:
-                        self._queue.remove(fits[0])
-                        member.run(fits[0], self._message, time.monotonic(), lambda _: self._wake.set())
+        """Gives parts to the workers that have room, first to the least busy one."""
+        ready = self._ready()
+        slots = sum(member.slots for member in ready)
+        while self._waiting:
+            for member in sorted(filter(lambda one: one.has_room, ready), key=lambda one: one.load):
+                others = [one.address for one in ready if one is not member]
+                part = self._waiting.take(member.address, others, member.slots / slots)
+                if part is not None:
+                    member.run(part, self._message, time.monotonic(), self._woken)
+                    break
+            else:
+                return
+
+    def _ready(self) -> list[Member]:
+        return [member for member in self._members.values() if member.state == "ready"]
+
+    def _woken(self, _: Any) -> None:
+        self._wake.set()
 
     def _wait_for_company(self) -> None:
         """Says that nobody is there; gives up after a while."""
+        if self._members and not self._begun:
+            return  # `begin` says why they are refused
         if any(member.state != "refused" for member in self._members.values()):
-            if any(member.state == "ready" for member in self._members.values()):
+            if self._ready():
                 self._alone_since = None
             return
         now, limit = time.monotonic(), self._settings.wait_seconds

@@ -32,6 +32,11 @@ def facts(settings: Train) -> Facts:
     }
 
 
+def code() -> str:
+    """The digest of all code of fedpipe on this machine's disk; a process that started with another runs other code."""
+    return code_digest([""])
+
+
 def differences(driver: Facts, worker: Facts) -> list[str]:
     """One phrase for each fact that differs."""
     found = []

@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fedpipe.cluster.facts import Facts, differences, facts
+from fedpipe.cluster.facts import Facts, code, differences, facts
+from fedpipe.cluster.parts import Sums
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
@@ -25,11 +26,14 @@ from fedpipe.pinning import require_avx2
 from fedpipe.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from fedpipe.runtime.tff_executor import Compiled, Executors
+    from fedpipe.runtime.tff_executor import Compiled, Executor, Executors
+
+How = Literal["whole", "first", "one by one"]
 
 # Set by fedpipe/cluster/processes.py before the worker joins.
 shards = Path()
 logs = Path()
+code_at_start = ""  # `fedpipe.cluster.facts.code`
 
 _current: "RunningJob | None" = None
 _verified: set[tuple[Path, str]] = set()
@@ -66,6 +70,8 @@ def join(job: str) -> list[str]:
     try:
         settings = Train.fitting(told.settings).model_validate(told.settings)
         wrong = differences(told.facts, facts(settings)) + _wrong_data(told)
+        if code() != code_at_start:
+            wrong.append("its code has changed since it was started (start it again)")
         if not wrong:
             require_avx2()
             _running_job(job)
@@ -79,10 +85,19 @@ def receive(job: str, version: int, number: int, leaves: Sequence[np.ndarray]) -
     _running_job(job).receive(version, number, leaves)
 
 
-def compute(received: None, job: str, version: int, groups: list[np.ndarray]) -> list[np.ndarray] | str:
-    """The leaves of the sum over a chunk, or what went wrong: the TFF worker ended, or a client failed."""
+def compute(received: None, job: str, version: int, groups: list[np.ndarray], how: How) -> Sums | str:
+    """The sums over a part of a chunk, or what went wrong: the TFF worker ended, or a client failed.
+
+    Args:
+      received: The result of `receive`.
+      job: The job.
+      version: Of the message.
+      groups: Of clients.
+      how: ``whole`` and ``first`` give one sum over all groups, the first for a whole chunk; ``one by one`` gives a sum
+        for each group.
+    """
     try:
-        return _running_job(job).compute(version, groups)
+        return _running_job(job).compute(version, groups, how)
     except PipelineError as error:  # as text, for not every exception that caused it can travel
         return str(error)
 
@@ -136,7 +151,7 @@ class RunningJob:
         self._version = -1
         self._number = 0
         self._leaves: Sequence[np.ndarray] = ()
-        self._values: dict[int, Any] = {}  # number of groups -> the message on its executor
+        self._values: dict[Executor, Any] = {}  # the message on each
         worker = self._start()
         self._passes = self._built()  # TensorFlow loads while the worker starts
         worker.wait_until_ready()
@@ -147,8 +162,8 @@ class RunningJob:
             self._version, self._number, self._leaves = version, number, leaves
             self._values = {}
 
-    def compute(self, version: int, groups: list[np.ndarray]) -> list[np.ndarray]:
-        """The leaves of a chunk's sum."""
+    def compute(self, version: int, groups: list[np.ndarray], how: How) -> Sums:
+        """The sums over a part of a chunk."""
         import tensorflow_federated as tff
 
         with self._guard:
@@ -157,13 +172,31 @@ class RunningJob:
             worker, executors = self._running()
         with _ended_after(self._told.chunk_seconds, worker):
             with self._guard:
-                one, executor = self._passes[self._number], executors.of(len(groups))
-                if len(groups) not in self._values:
-                    message_type = tff.FederatedType(one.message_type, tff.SERVER)
-                    self._values[len(groups)] = executor.value(tuple(self._leaves), message_type)
-                ids = executor.value(groups, one.groups_type)
-                partial = executor.call(one.work, executor.struct(self._values[len(groups)], ids))
-            return [np.asarray(leaf) for leaf in executor.fetch(partial)]
+                # Parts may have any number of groups, and each number has an executor of its own, which is not cheap.
+                executor = executors.of(len(groups) if how == "whole" else 1)
+                one, message = self._passes[self._number], self._message_at(executor)
+                if how == "whole":
+                    ids = executor.value(groups, one.groups_type)
+                    sums = [executor.call(one.work, executor.struct(message, ids))]
+                else:
+                    kind = tff.FederatedType(one.groups_type.member, tff.SERVER)
+                    each = [executor.struct(message, executor.value(group, kind)) for group in groups]
+                    sums = [executor.call(one.work_alone, argument) for argument in each]
+                    if how == "first":  # TFF also begins with zero
+                        total = executor.call(one.zero)
+                        for other in sums:
+                            total = executor.call(one.merge, executor.struct(total, other))
+                        sums = [total]
+            return [[np.asarray(leaf) for leaf in executor.fetch(total)] for total in sums]
+
+    def _message_at(self, executor: "Executor") -> Any:
+        """The message as a value of ``executor``."""
+        import tensorflow_federated as tff
+
+        if executor not in self._values:
+            message_type = tff.FederatedType(self._passes[self._number].message_type, tff.SERVER)
+            self._values[executor] = executor.value(tuple(self._leaves), message_type)
+        return self._values[executor]
 
     def close(self) -> None:
         """Ends the TFF worker; values are forgotten first."""

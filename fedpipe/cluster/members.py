@@ -1,31 +1,22 @@
-"""The workers of a cluster as the driver sees them, and the chunks that they compute."""
+"""The workers of a cluster as the driver sees them, and the parts of chunks that they compute."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future as Fetched
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedpipe.cluster import member_side
+from fedpipe.cluster.parts import Part
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-AT_ONCE = 2  # chunks at one worker: one is computed, the next one waits there
+AT_ONCE = 2  # parts at one worker at least: one is computed, the next one waits there
 _names = itertools.count()
-
-
-@dataclass(eq=False)
-class Chunk:
-    """Groups of clients whose sum is wanted."""
-
-    groups: list[np.ndarray]
-    leaves: Sequence[np.ndarray] | None = None  # the sum, when it is there
-    failed_at: list[str] = field(default_factory=list)  # workers
-    lost: int = 0  # how many workers were lost with it
 
 
 @dataclass(frozen=True)
@@ -38,14 +29,14 @@ class Message:
 
 
 class Running:
-    """A chunk at a worker."""
+    """A part at a worker."""
 
-    def __init__(self, chunk: Chunk, future: "Future", since: float) -> None:
-        self.chunk, self.future, self.since = chunk, future, since
-        self.fetched: Fetched[Any] | None = None  # its sum on the way here
+    def __init__(self, part: Part, future: "Future", since: float) -> None:
+        self.part, self.future, self.since = part, future, since
+        self.fetched: Fetched[Any] | None = None  # its sums on the way here
 
-    def outcome(self, fetching: ThreadPoolExecutor) -> "tuple[str, Any]":
-        """``waits``, ``done`` with the sum, ``failed`` with what is wrong, or ``lost``."""
+    def outcome(self, fetching: ThreadPoolExecutor, wake: Callable[[Any], None]) -> "tuple[str, Any]":
+        """``waits``, ``done`` with the sums, ``failed`` with what is wrong, or ``lost``; ``wake`` says when to ask."""
         status = self.future.status
         if status == "error":
             return "failed", self.future.exception(timeout=5)
@@ -55,19 +46,21 @@ class Running:
             return "waits", None
         if self.fetched is None:  # in a thread, because a worker that dies now would never answer
             self.fetched = fetching.submit(self.future.result)
+            self.fetched.add_done_callback(wake)
         if not self.fetched.done():
             return "waits", None
         if self.fetched.exception():
             return "lost", None
-        sum_or_error = self.fetched.result()
-        return ("failed" if isinstance(sum_or_error, str) else "done"), sum_or_error
+        sums_or_error = self.fetched.result()
+        return ("failed" if isinstance(sums_or_error, str) else "done"), sums_or_error
 
 
 class Member:
-    """A worker: it joins, takes messages, and runs chunks."""
+    """A worker: it joins, takes messages, and runs parts."""
 
-    def __init__(self, client: "Client", address: str, name: str, job: str, since: float) -> None:
-        self.address, self.name, self.since = address, name, since
+    def __init__(self, client: "Client", address: str, slots: int, job: str, since: float) -> None:
+        self.address, self.since = address, since
+        self.slots = slots  # groups that keep all its cores busy
         self._client, self._job = client, job
         self.running: list[Running] = []
         self.state = "joins"  # then `ready` or `refused`
@@ -88,20 +81,31 @@ class Member:
         except Exception as error:  # noqa: BLE001 - whatever Dask says of a worker that is just going
             return [f"it could not get ready: {error or type(error).__name__}"]
 
-    def run(self, chunk: Chunk, message: Message, since: float, wake: Callable[[Any], None]) -> None:
-        """Starts a chunk; the message goes out before it, unless it is there."""
+    @property
+    def load(self) -> float:
+        """How many groups are there per slot."""
+        return sum(len(one.part.groups) for one in self.running) / self.slots
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it gets another part."""
+        return self.state == "ready" and (len(self.running) < AT_ONCE or self.load < 1)
+
+    def run(self, part: Part, message: Message, since: float, wake: Callable[[Any], None]) -> None:
+        """Starts a part; the message goes out before it, unless it is there."""
         if self._version != message.version:
             self._message = self._submit(
                 member_side.receive, self._job, message.version, message.number, message.leaves
             )
             self._version = message.version
-        future = self._submit(member_side.compute, self._message, self._job, message.version, chunk.groups)
+        how = "one by one" if part.one_by_one else "whole" if part.is_whole else "first"
+        future = self._submit(member_side.compute, self._message, self._job, message.version, part.groups, how)
         future.add_done_callback(wake)
-        self.running.append(Running(chunk, future, since))
+        self.running.append(Running(part, future, since))
 
-    def drop(self) -> list[Chunk]:
+    def drop(self) -> list[Part]:
         """Gives up what runs there, and returns it."""
-        given_up = [one.chunk for one in self.running]
+        given_up = [one.part for one in self.running]
         for one in self.running:
             one.future.release()
         self.running, self._message, self._version = [], None, -1

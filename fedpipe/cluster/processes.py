@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import tempfile
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 from fedpipe.cluster import member_side
 from fedpipe.cluster.connections import NO_HTTP, configure, security
-from fedpipe.cluster.members import AT_ONCE
+from fedpipe.cluster.facts import code
 from fedpipe.cluster.settings import dask_address, require_dask
 from fedpipe.errors import PipelineError
 
@@ -37,8 +38,9 @@ def run_scheduler(address: str, certificates: Path, silent_seconds: float, ready
         protocol = where.partition("://")[0]
         try:
             scheduler = await Scheduler(host=host, port=int(port), protocol=protocol, security=safe, **NO_HTTP)
-        except OSError as error:
-            raise PipelineError(f"the scheduler cannot listen at {address}: {error.strerror or error}") from None
+        except (OSError, RuntimeError) as error:
+            why = error.__cause__ or error
+            raise PipelineError(f"the scheduler cannot listen at {address}: {getattr(why, 'strerror', why)}") from None
         ready(scheduler.address)
         await _told_to_end(scheduler)
         await scheduler.close(reason="it was told to end")
@@ -67,7 +69,7 @@ def run_worker(
     safe = security(where, certificates, "worker")
     configure()
     logging.getLogger("distributed").setLevel(logging.WARNING)  # or a line each tenth of a second while it tries
-    member_side.shards, member_side.logs = shards, logs
+    member_side.shards, member_side.logs, member_side.code_at_start = shards, logs, code()
     from distributed import Worker
 
     async def run() -> None:
@@ -75,7 +77,7 @@ def run_worker(
             while True:
                 worker = Worker(
                     where,
-                    nthreads=AT_ONCE,
+                    nthreads=slots(),
                     host=host,
                     security=safe,
                     local_directory=scratch,
@@ -101,6 +103,14 @@ def run_worker(
         asyncio.run(run())
     finally:
         member_side.close()
+
+
+def slots() -> int:
+    """How many groups keep the cores of this machine busy: twice as many as TFF computes at once (`Worker`).
+
+    Dask's threads do no work, they wait for the TFF worker.
+    """
+    return 2 * (len(os.sched_getaffinity(0)) + 1)
 
 
 async def _told_to_end(server: Any, seconds: float | None = None) -> bool:

@@ -13,11 +13,14 @@ from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from fedpipe.cluster.certificates import files
 from fedpipe.config.section import Positive, Section
-from fedpipe.config.train import Train
+from fedpipe.config.train import ALGORITHMS, COMPRESSORS, Train
 from fedpipe.errors import PipelineError
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from fedpipe.cluster.cluster import Cluster
 
 ADDRESS, CERTIFICATES, SHARED_FOLDER = "FEDPIPE_CLUSTER", "FEDPIPE_CERTIFICATES", "FEDPIPE_SHARED_FOLDER"
@@ -77,7 +80,9 @@ def chosen(file: Path) -> ClusterSettings | None:
         try:
             content = YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {}
         except (YAMLError, UnicodeDecodeError) as error:
-            raise PipelineError(f"{file} is no YAML: {str(error).splitlines()[0]}") from None
+            mark = getattr(error, "problem_mark", None)
+            where = f", line {mark.line + 1}" if mark else ""
+            raise PipelineError(f"{file}{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
         if not isinstance(content, dict):
             raise PipelineError(f"{file} should hold keys such as `address: tls://host:port`")
     named = {"address": ADDRESS, "certificates": CERTIFICATES, "shared_folder": SHARED_FOLDER}
@@ -85,13 +90,53 @@ def chosen(file: Path) -> ClusterSettings | None:
     try:
         settings = ClusterSettings.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise PipelineError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise PipelineError(f"{file}: {'; '.join(map(_problem, error.errors()))}") from None
     if not settings.address:
         return None
     settings.dask_address  # noqa: B018 - raises if it is wrong
     require_dask()
     return settings
+
+
+def _problem(found: "ErrorDetails") -> str:
+    """What is wrong with one key, and what is allowed."""
+    key = ".".join(map(str, found["loc"]))
+    if found["type"] == "extra_forbidden":
+        return f"unknown key '{key}'; allowed: {', '.join(ClusterSettings.model_fields)}"
+    return f"'{key}' is {found['input']!r}: {found['msg'].replace('Input', 'it')}"
+
+
+def require_fitting(settings: ClusterSettings, training: Train) -> None:
+    """Checks what can be checked before any stage runs: that this training can have this cluster.
+
+    Raises:
+      PipelineError: Its noise is secret, its clients keep files and there is no shared folder, or the driver's
+        certificate is not there.
+    """
+    if training.has_secret_noise:
+        raise PipelineError(
+            "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: train "
+            f"on this machine alone (unset {ADDRESS}), or set it to seeded"
+        )
+    keeping = _keeps_files(training)
+    if keeping and (settings.shared_folder is None or not settings.shared_folder.is_dir()):
+        there = "" if settings.shared_folder is None else f"; {settings.shared_folder} is no folder here"
+        raise PipelineError(
+            f"params.yaml: {keeping} keeps a file per client, for all workers{there}: put the project into a folder "
+            f"that all machines have under the same path and name that folder as shared_folder in {FILE}, or train "
+            f"without {ADDRESS}"
+        )
+    if settings.address.startswith(TLS):
+        files(settings.certificates, "driver")
+
+
+def _keeps_files(training: Train) -> str:
+    """The param whose choice makes clients keep files from round to round (`keeps_state`); empty if none does."""
+    for key, registry in (("algorithm", ALGORITHMS), ("compressor", COMPRESSORS)):
+        name = getattr(training, key)
+        if hasattr(registry.module(name), "client_init"):
+            return f"'train.{key}' {name}"
+    return ""
 
 
 def opened(settings: ClusterSettings | None, training: Train, data: str) -> "AbstractContextManager[Cluster | None]":

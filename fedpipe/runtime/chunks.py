@@ -29,14 +29,21 @@ class Elsewhere(Protocol):
     def begin(self, kept: Path | None) -> None:
         """Gets ready for a training; ``kept`` is the folder of what clients keep, if they do."""
 
-    def send(self, number: int, leaves: list[np.ndarray]) -> Any:
-        """Takes the message of pass ``number`` and returns what stands for it; earlier messages are forgotten."""
+    def send(self, number: int, leaves: list[np.ndarray], clients: int) -> Any:
+        """Takes the message of pass ``number``, which goes to so many ``clients``, and returns what stands for it.
+
+        Earlier messages are forgotten.
+        """
 
     def start(self, message: Any, groups: list[np.ndarray]) -> Any:
         """Starts a chunk and returns what stands for it."""
 
-    def result(self, started: Any) -> Sequence[np.ndarray]:
-        """Waits for a chunk that was started, and returns the leaves of its sum."""
+    def result(self, started: Any) -> Sequence[Sequence[np.ndarray]]:
+        """Waits for a chunk that was started, and returns the leaves of the sums that make up its sum.
+
+        The first is the sum of some of its groups, from the first on, or of all of them; then comes one for each of the
+        others. They are added from left to right.
+        """
 
 
 class Chunks(Protocol):
@@ -46,8 +53,11 @@ class Chunks(Protocol):
     def ahead(self) -> int:
         """How many chunks may be started before the first one's sum is asked for."""
 
-    def message(self, number: int, value: Any) -> Any:
-        """Takes the message of pass ``number``, a value of the server's executor, and returns what stands for it."""
+    def message(self, number: int, value: Any, clients: int) -> Any:
+        """Takes the message of pass ``number`` to so many ``clients``, and returns what stands for it.
+
+        ``value`` is a value of the server's executor.
+        """
 
     def start(self, number: int, message: Any, groups: list[np.ndarray]) -> Any:
         """Starts a chunk and returns what stands for it."""
@@ -64,7 +74,7 @@ class LocalChunks:
     def __init__(self, passes: Sequence[Compiled], executors: Executors, server: Executor) -> None:
         self._passes, self._executors, self._server = passes, executors, server
 
-    def message(self, number: int, value: Any) -> Any:
+    def message(self, number: int, value: Any, clients: int) -> Any:
         """The value itself."""
         return value
 
@@ -96,15 +106,19 @@ class RemoteChunks:
         """As many as the machines can take."""
         return self._elsewhere.ahead
 
-    def message(self, number: int, value: Any) -> Any:
+    def message(self, number: int, value: Any, clients: int) -> Any:
         """Fetches the message and sends it on."""
-        return self._elsewhere.send(number, [np.asarray(leaf) for leaf in self._server.fetch(value)])
+        return self._elsewhere.send(number, [np.asarray(leaf) for leaf in self._server.fetch(value)], clients)
 
     def start(self, number: int, message: Any, groups: list[np.ndarray]) -> Any:
         """Hands ``groups`` out."""
         return self._elsewhere.start(message, groups)
 
     def sum(self, number: int, started: Any) -> Any:
-        """Waits for the sum and brings it to the driver's worker."""
-        leaves = tuple(self._elsewhere.result(started))
-        return self._server.value(leaves, tff.FederatedType(self._passes[number].sum_type, tff.SERVER))
+        """Waits for the sum and brings it to the driver's worker, where the rest of a chunk that was cut is added."""
+        server, one = self._server, self._passes[number]
+        sum_type = tff.FederatedType(one.sum_type, tff.SERVER)
+        total, *others = (server.value(tuple(leaves), sum_type) for leaves in self._elsewhere.result(started))
+        for other in others:
+            total = server.call(one.merge, server.struct(total, other))
+        return total

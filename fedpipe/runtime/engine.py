@@ -140,7 +140,7 @@ class Engine:
     def _sum(self, number: int, state: Any, clients: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator of pass ``number`` over all ``clients``, as a value of the executor that has the state."""
         server, one, chunks = self._server, self._passes[number], self._chunks
-        message = chunks.message(number, server.call(one.prepare, state))
+        message = chunks.message(number, server.call(one.prepare, state), len(clients))
         groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1]) if len(clients) else []
         total: Any = None
         ended = 0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import grpc
@@ -45,6 +46,20 @@ class Compiled:
         self.work = _native(work)
         self.prepare, self.zero = at_server(one.prepare), at_server(one.zero)
         self.merge, self.update = at_server(one.merge), at_server(one.update)
+        self._one = one
+
+    @cached_property
+    def work_alone(self) -> tff.Computation:
+        """What ``work`` does with each group, for a single one: (message, group) -> its sum, all at the server."""
+        group_type = self._one.ids_type
+
+        @tff.federated_computation(
+            tff.FederatedType(self.message_type, tff.SERVER), tff.FederatedType(group_type, tff.SERVER)
+        )
+        def alone(message, group):  # type: ignore[no-untyped-def]
+            return tff.federated_map(self._one.work, (message, group))
+
+        return _native(alone)
 
 
 def at_server(function: tff.Computation) -> tff.Computation:

@@ -8,7 +8,6 @@ local                runs a scheduler and some workers on this machine, for tryi
 
 import argparse
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from fedpipe.cluster.certificates import ROLES, make_certificates
 from fedpipe.cluster.processes import run_scheduler, run_worker
-from fedpipe.cluster.settings import ADDRESS
+from fedpipe.cluster.settings import ADDRESS, CERTIFICATES, dask_address, require_dask
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.launch import ending_with_us
 from layout import CLIENTS, CLUSTER_LOGS
@@ -46,7 +45,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     worker.add_argument("--host", help="address of this machine to listen at; by default the one facing the scheduler")
     local = commands.add_parser("local")
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
-    local.add_argument("--workers", type=int, default=2, help="how many (2)")
+    local.add_argument("--workers", type=_count, metavar="N", default=2, help="how many (2)")
     return parser.parse_args(given)
 
 
@@ -73,8 +72,10 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
     """Runs a scheduler and ``workers`` workers here until Ctrl-C or SIGTERM.
 
     Raises:
-      PipelineError: One of them ended.
+      PipelineError: The address is not right, or the scheduler or all workers ended.
     """
+    dask_address(address)
+    require_dask()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     make_certificates(certificates)
     ours = [sys.executable, "-m", "operations.cluster", "--certificates", str(certificates)]
@@ -90,9 +91,12 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
             stack.callback(_end, process)
             started[name] = process
             if name == "scheduler":
-                _wait_for(address, process, logs / "scheduler.log")
+                _wait_for(process, logs / "scheduler.log")
         print(f"cluster: a scheduler and {workers} workers at {address}; their logs are in {logs} (Ctrl-C ends them)")
-        print(f"cluster: in another terminal, say `{ADDRESS}={address} make repro`", flush=True)
+        variables = f"{ADDRESS}={address}"
+        if certificates != Path("certificates"):
+            variables += f" {CERTIFICATES}={certificates}"
+        print(f"cluster: in another terminal, say `{variables} make repro`", flush=True)
         gone: set[str] = set()
         while len(gone) < len(started) - 1:
             time.sleep(0.5)
@@ -105,14 +109,19 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
         raise PipelineError("all workers ended")
 
 
-def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    host, _, port = address.partition("://")[2].rpartition(":")
-    while process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex((host, int(port))) == 0:
-                return
+def _count(given: str) -> int:
+    if not given.isdecimal() or int(given) == 0:
+        raise argparse.ArgumentTypeError(f"should be a number from 1 on, not {given}")
+    return int(given)
+
+
+def _wait_for(scheduler: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Waits until the scheduler listens."""
+    while "scheduler: at " not in (said := log.read_text(encoding="utf-8", errors="replace")):
+        if scheduler.poll() is not None:
+            last = said.strip().splitlines()[-1:] or ["it said nothing"]
+            raise PipelineError(f"the scheduler ended at once: {last[0].removeprefix('error: ')}")
         time.sleep(0.1)
-    raise PipelineError(f"the scheduler did not start: {log.read_text(errors='replace').strip().splitlines()[-1:]}")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

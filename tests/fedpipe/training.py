@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -15,6 +15,9 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
+
+if TYPE_CHECKING:
+    from fedpipe.runtime.chunks import Elsewhere
 
 MNIST = (28, 28, 1)
 
@@ -58,10 +61,13 @@ def run(
     algorithm: Any = None,
     aggregator: Any = None,
     first: Weights | None = None,
+    elsewhere: "Elsewhere | None" = None,
+    kept_in: Path | None = None,
 ) -> Ended:
     """Runs one round per cohort.
 
-    ``algorithm`` and ``aggregator`` stand in the place of the files that ``settings`` names.
+    ``algorithm`` and ``aggregator`` stand in the place of the files that ``settings`` names; clients run ``elsewhere``
+    if it is given, and keep their files in a folder in ``kept_in``.
     """
     import tensorflow as tf
 
@@ -77,7 +83,7 @@ def run(
     manifest = Manifest.read(shards)
     clients, model = manifest.clients, model_of(settings, manifest.image_shape)
     task = Task(model, settings, clients)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=kept_in) as folder:
         kept = KeptState(Path(folder), clients) if keeps_state(task, algorithm) else None
         reader = ClientReader(shards, kept.folder if kept else None)
         start = first_weights(settings, manifest.image_shape) if first is None else first
@@ -85,7 +91,9 @@ def run(
         rounds: list[dict[str, Any]] = []
         after: list[Weights] = []
         first_cohort = cohorts[0].clients if isinstance(cohorts[0], Cohort) else cohorts[0]
-        with Engine(process, worker, len(first_cohort)) as engine:
+        if elsewhere is not None:
+            elsewhere.begin(kept.folder if kept else None)
+        with Engine(process, worker, len(first_cohort), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 if not isinstance(cohort, Cohort):
                     cohort = Cohort(np.array(cohort, np.int32), np.full(len(cohort), 1000))

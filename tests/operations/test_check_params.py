@@ -1,6 +1,7 @@
 """All of params.yaml is checked before anything runs, also where nothing would run."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said
     done = check(tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("error: params.yaml: ") and said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_cluster_that_cannot_train_this_is_refused(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "cluster.yaml").write_text("address: tcp://127.0.0.1:8786\n")
+    done = check(tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "tcp://127.0.0.1:8786 is not protected" in done.stderr
 
 
 def test_make_repro_checks_before_it_runs() -> None:

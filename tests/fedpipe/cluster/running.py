@@ -1,4 +1,4 @@
-"""A real scheduler and real workers on loopback, and trainings on them."""
+"""A real scheduler and real workers, on loopback or on hosts of their own, and trainings on them."""
 
 import os
 import signal
@@ -9,31 +9,38 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 
 from fedpipe.cluster.certificates import make_certificates
+from fedpipe.cluster.members import Member
+from fedpipe.cluster.parts import Part
 from fedpipe.cluster.settings import ClusterSettings
 from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
+from tests.fedpipe.cluster.hosts import Hosts
 from tests.fedpipe.training import first_weights, model_of
 
 START_SECONDS = 120
 
 
 class Processes:
-    """A scheduler and workers, each a process of its own."""
+    """A scheduler and workers, each a process of its own, on the host of its name if there are ``hosts``."""
 
-    def __init__(self, folder: Path, silent_seconds: float = 30.0, scheme: str = "tls://") -> None:
-        self.folder, self.certificates = folder, folder / "certificates"
+    def __init__(
+        self, folder: Path, silent_seconds: float = 30.0, scheme: str = "tls://", hosts: Hosts | None = None
+    ) -> None:
+        self.folder, self.certificates, self._hosts = folder, folder / "certificates", hosts
         make_certificates(self.certificates)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.address = f"{scheme}127.0.0.1:{probe.getsockname()[1]}"
+            self.address = f"{scheme}{self._host('scheduler')}:{probe.getsockname()[1]}"
         self.all: dict[str, subprocess.Popen[bytes]] = {}
         self._silent = str(silent_seconds)
         self.start_scheduler()
@@ -43,11 +50,13 @@ class Processes:
         self.wait_for("scheduler", "scheduler: at")
 
     def start_worker(self, name: str, shards: Path, root: Path = ROOT, certificates: Path | None = None) -> None:
-        asked = ["worker", self.address, "--shards", str(shards), "--host", "127.0.0.1"]
+        asked = ["worker", self.address, "--shards", str(shards), "--host", self._host(name)]
         self.start(name, *asked, root=root, certificates=certificates)
 
     def start(self, name: str, *asked: str, root: Path = ROOT, certificates: Path | None = None) -> None:
-        command = [sys.executable, "-m", "operations.cluster", "--certificates", str(certificates or self.certificates)]
+        command = self._hosts.inside(name) if self._hosts else []
+        command += [sys.executable, "-m", "operations.cluster"]
+        command += ["--certificates", str(certificates or self.certificates)]
         place = self.folder / name
         place.mkdir(exist_ok=True)
         with (place / "log").open("wb") as log:
@@ -55,12 +64,15 @@ class Processes:
                 [*command, *asked], cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, stdout=log, stderr=log
             )
 
+    def _host(self, name: str) -> str:
+        return self._hosts.address(name) if self._hosts else "127.0.0.1"
+
     def said(self, name: str) -> str:
         return (self.folder / name / "log").read_text(errors="replace")
 
-    def wait_for(self, name: str, words: str) -> None:
+    def wait_for(self, name: str, words: str, times: int = 1) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while words not in self.said(name):
+        while self.said(name).count(words) < times:
             assert self.all[name].poll() is None, self.said(name)
             assert time.monotonic() < deadline, self.said(name)
             time.sleep(0.05)
@@ -72,11 +84,12 @@ class Processes:
         children = psutil.Process(self.all[name].pid).children()
         return next(child for child in children if "worker_binary" in child.cmdline()[0])
 
-    def end(self) -> None:
-        for process in self.all.values():
+    def end(self, *names: str) -> None:
+        """Ends the named ones, or all, and waits for them."""
+        for name in names or self.all:
             with suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
+                self.all[name].kill()
+            self.all[name].wait()
 
 
 @contextmanager
@@ -92,6 +105,19 @@ def processes(folder: Path, workers: Sequence[str], shards: Path, **options: obj
         yield running
     finally:
         running.end()
+
+
+def noting_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """A list that gets the worker of each part that is handed out, and whether the part has one sum per group."""
+    found: list[tuple[str, bool]] = []
+    run = Member.run
+
+    def noted(member: Member, part: Part, *others: Any) -> None:
+        found.append((member.address, part.one_by_one))
+        run(member, part, *others)
+
+    monkeypatch.setattr(Member, "run", noted)
+    return found
 
 
 def settings_of(running: Processes, **changes: object) -> ClusterSettings:

@@ -1,8 +1,11 @@
 """Chunks on a real Dask cluster over TLS: the bits of the local run, whoever computes, dies or hangs."""
 
+import os
 import shutil
 import signal
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-env` does that")
 
+from fedpipe.cluster import parts
 from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.cluster import Cluster
 from fedpipe.errors import PipelineError
@@ -20,7 +24,8 @@ from fedpipe.runtime import engine as engine_module
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
-from tests.fedpipe.cluster.running import Processes, processes, settings_of, trained
+from tests.fedpipe.cluster.hosts import hosts
+from tests.fedpipe.cluster.running import Processes, noting_parts, processes, settings_of, trained
 from tests.fedpipe.training import same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
@@ -88,6 +93,76 @@ def test_whole_chunks_have_the_same_bits(
     assert same(trained(worker, settings, shards, cohorts, settings_of(running)), here)
 
 
+def test_a_chunk_that_is_cut_has_the_same_bits(
+    worker: Worker, shards: Path, running: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round is one chunk here, of which both workers get parts."""
+    monkeypatch.setattr(engine_module, "CHUNK", 20)
+    monkeypatch.setattr(parts, "_LEAST_CLIENTS", 4)
+    here = trained(worker, SETTINGS, shards, COHORTS)
+    ran = noting_parts(monkeypatch)
+    assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), here)
+    assert len({name for name, _ in ran}) == 2 and {one_by_one for _, one_by_one in ran} == {True, False}
+
+
+@pytest.mark.slow
+def test_one_two_and_four_workers(
+    worker: Worker, shards: Path, expected: Result, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = ["one", "two", "three", "four"]
+    with processes(tmp_path, names, shards) as running:
+        for number in (4, 2, 1):
+            for gone in names[number:]:
+                running.end(gone)
+            assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+            assert f"{number} worker" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_no_encryption_works_when_it_is_asked_for(
+    worker: Worker, shards: Path, expected: Result, tmp_path: Path
+) -> None:
+    with processes(tmp_path, ["one"], shards, scheme="tcp+insecure://") as running:
+        settings = settings_of(running, certificates=tmp_path / "none")
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings), expected)
+
+
+@pytest.mark.parametrize("role", ["scheduler", "worker"])
+def test_no_encryption_is_not_had_by_accident(role: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "operations.cluster", role, "tcp://127.0.0.1:8786"]
+    done = subprocess.run(
+        command, check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "is not protected" in done.stderr and "tcp+insecure://127.0.0.1:8786 to accept that" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_host_that_is_cut_off_costs_its_chunks(
+    worker: Worker,
+    shards: Path,
+    expected: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Scheduler, driver and two workers have a network each; the cable of one worker is pulled in a round."""
+    with (
+        hosts(["scheduler", "one", "two"]) as network,
+        processes(tmp_path, ["one", "two"], shards, silent_seconds=5.0, hosts=network) as running,
+    ):
+        in_round_two(monkeypatch, lambda: network.cut_off("two"))
+        assert running.address.startswith("tls://198.18.")
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        said = capfd.readouterr().err
+        assert "2 workers take part" in said and f"at tls://{network.address('two')}:" in said
+        assert said.count("are computed again") == 1
+        network.plug_in_again("two")
+        running.wait_for("two", "worker: at", times=2)
+        assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        assert "2 workers take part" in capfd.readouterr().err
+
+
 def test_tff_worker_that_dies_costs_a_retry(
     worker: Worker,
     shards: Path,
@@ -112,8 +187,12 @@ def test_what_clients_keep_needs_a_shared_folder(
     settings = train_settings(
         model="logistic_regression", algorithm="scaffold", client_optimizer={"name": "sgd", "momentum": 0.0}
     )
-    with pytest.raises(PipelineError, match=r"scaffold keeps a file per client in .* shared_folder in cluster\.yaml"):
+    with pytest.raises(PipelineError, match=r"scaffold keeps a file per client, .* shared_folder in cluster\.yaml"):
         trained(worker, settings, shards, COHORTS, settings_of(running), tmp_path / "kept")
+    (tmp_path / "shared").mkdir()
+    with pytest.raises(PipelineError, match=r"kept, which is not in .*shared, the shared_folder"):
+        cluster = settings_of(running, shared_folder=tmp_path / "shared")
+        trained(worker, settings, shards, COHORTS, cluster, tmp_path / "kept")
     here = trained(worker, settings, shards, COHORTS, kept_in=tmp_path / "here")
     there = trained(worker, settings, shards, COHORTS, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
     assert same(here, there)
@@ -134,27 +213,35 @@ def test_other_shards_are_refused(
         capfd.readouterr()
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
         said = capfd.readouterr().err
-        assert "is refused: shards (" in said and "1 workers of the cluster" in said
+        assert "is refused: shards (" in said and "1 worker takes part" in said
 
 
 @pytest.mark.slow
 def test_other_code_is_refused(worker: Worker, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = tmp_path / "code"
-    for name in ("fedpipe", "operations"):
-        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("libraries.lock", "requirements.lock"):
-        shutil.copy(ROOT / name, code)
-    with (code / "fedpipe/learning/optimizers.py").open("a") as file:
-        file.write("# changed\n")
-    with (code / "requirements.lock").open("a") as file:
-        file.write("# changed\n")
+    """One worker has other code. Another one had the same when it started, which it still runs."""
+    for code in (tmp_path / "other", tmp_path / "changed"):
+        for name in ("fedpipe", "operations"):
+            shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("libraries.lock", "requirements.lock"):
+            shutil.copy(ROOT / name, code)
+    append(tmp_path / "other/fedpipe/learning/optimizers.py")
+    append(tmp_path / "other/requirements.lock")
     with processes(tmp_path / "cluster", [], shards) as running:
-        running.start_worker("other", shards, root=code)
-        running.wait_for("other", "worker: at")
+        for name in ("other", "changed"):
+            running.start_worker(name, shards, root=tmp_path / name)
+            running.wait_for(name, "worker: at")
+        append(tmp_path / "changed/fedpipe/figures.py")
         with pytest.raises(PipelineError, match="no worker that may take part"):
             trained(worker, SETTINGS, shards, COHORTS, settings_of(running))
     said = capfd.readouterr().err
     assert "is refused: code of training (" in said and "requirements.lock (" in said
+    assert "is refused: its code has changed since it was started (start it again)" in said
+    assert "waits for one" not in said
+
+
+def append(file: Path) -> None:
+    with file.open("a") as opened:
+        opened.write("# changed\n")
 
 
 @pytest.mark.slow
@@ -174,7 +261,7 @@ def test_killed_and_stopped_workers_cost_their_chunks(
     with processes(tmp_path, ["one", "two", "three"], shards, silent_seconds=5.0) as running:
         tff_worker = running.tff_worker_of
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
-        assert capfd.readouterr().err.count("is gone; its") == 2
+        assert capfd.readouterr().err.count(" is gone") == 2
         assert tff_worker("three").is_running()
         running.signal("two", signal.SIGCONT)  # it finds out that it was taken for lost, and comes back
         said = running.said("two").count("worker: at")

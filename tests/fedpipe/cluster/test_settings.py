@@ -1,15 +1,17 @@
 """Which cluster is chosen, and which addresses are refused; certificates; none of it needs Dask."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from fedpipe.cluster import settings
+from fedpipe.cluster import certificates, settings
 from fedpipe.cluster.certificates import files, make_certificates
 from fedpipe.cluster.facts import differences
-from fedpipe.cluster.settings import chosen, dask_address
+from fedpipe.cluster.settings import ClusterSettings, chosen, dask_address, require_fitting
 from fedpipe.errors import PipelineError
+from tests.fedpipe.training import train_settings
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +41,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("addres: tls://one:1", "cluster.yaml: addres: Extra inputs"),
+        ("addres: tls://one:1", "cluster.yaml: unknown key 'addres'; allowed: address, certificates, shared_folder"),
         ("- 1", "should hold keys such as"),
-        ("a: [", "is no YAML"),
-        ("address: tls://one:1\nchunk_seconds: 0", "chunk_seconds"),
+        ("a: 1\nb: [", "cluster.yaml, line 2 is not valid YAML"),
+        ("address: tls://one:1\nchunk_seconds: 0", "'chunk_seconds' is 0: it should be greater than 0"),
+        ("address: 8786\nwait_seconds: no", "'address' is 8786: it should be a valid string; 'wait_seconds' is 'no'"),
         ("address: tcp://one:1", r"is not protected.* say tcp\+insecure://one:1 to accept that"),
         ("address: one:1", "should be tls://host:port"),
         ("address: tls://one", "should be tls://host:port"),
@@ -75,6 +78,40 @@ def test_certificates_are_made_once_and_verify(tmp_path: Path) -> None:
     (folder / "ca.key").unlink()
     with pytest.raises(PipelineError, match=r"ca\.key is missing, so no certificate can be signed"):
         make_certificates(folder, ["late"])
+
+
+def test_certificates_that_cannot_work_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_certificates(tmp_path / "one")
+    make_certificates(tmp_path / "two")
+    shutil.copy(tmp_path / "two/ca.pem", tmp_path / "one")
+    with pytest.raises(PipelineError, match=r"driver\.pem is not a certificate that the CA of .*ca\.pem has signed"):
+        files(tmp_path / "one", "driver")
+    (tmp_path / "two/driver.pem").write_text("no certificate")
+    with pytest.raises(PipelineError, match="is not a certificate"):
+        files(tmp_path / "two", "driver")
+    monkeypatch.setattr(certificates, "_DAYS", 0)
+    make_certificates(tmp_path / "two", ["late"])
+    with pytest.raises(PipelineError, match=r"late\.pem was valid until 20\d\d-.* run `make certificates` there"):
+        files(tmp_path / "two", "late")
+
+
+def test_what_cannot_work_is_refused_before_any_stage(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    known = ClusterSettings(address="tls://one:1", certificates=tmp_path)
+    require_fitting(known, train_settings())
+    with pytest.raises(PipelineError, match=r"driver\.pem is missing|ca\.pem is missing"):
+        require_fitting(ClusterSettings(address="tls://one:1", certificates=tmp_path / "none"), train_settings())
+    require_fitting(ClusterSettings(address="tcp+insecure://one:1", certificates=tmp_path / "none"), train_settings())
+    secret = train_settings(aggregator="dp_gaussian", client_weighting="uniform", privacy={"noise": "secret"})
+    with pytest.raises(PipelineError, match="a secret does not travel to a cluster's workers"):
+        require_fitting(known, secret)
+    for changes in ({"algorithm": "scaffold"}, {"compressor": "top_k"}):
+        (key, name), kept = *changes.items(), train_settings(**changes)
+        with pytest.raises(PipelineError, match=rf"'train\.{key}' {name} keeps a file per client"):
+            require_fitting(known, kept)
+        require_fitting(known.model_copy(update={"shared_folder": tmp_path}), kept)
+        with pytest.raises(PipelineError, match="none is no folder here"):
+            require_fitting(known.model_copy(update={"shared_folder": tmp_path / "none"}), kept)
 
 
 def test_differences_name_what_differs() -> None:
