@@ -6,9 +6,9 @@ mean over its own clients:
 
     w_j' = w_j - server_rate x sum_k n_k (w_j - w_k) / sum_k n_k,   over the clients k that took model j
 
-metrics/rounds.csv gets columns cluster_0, cluster_1, ...: the share of the examples that trained each model. A client's
-personal model is that with the lowest loss on its samples. The global model, for the test images, is the model that
-trained on the most examples in the last round.
+metrics/rounds.csv gets columns cluster_0, cluster_1, ...: the share of the examples that trained each model; and
+cluster_0_clients, ...: how many clients of the round trained it. A client's personal model is that with the lowest loss
+on its samples. The global model, for the test images, is the model that trained on the most examples in the last round.
 
 Source: Ghosh et al. 2020, "An Efficient Framework for Clustered Federated Learning", algorithm 1, option II (model
 averaging), https://arxiv.org/abs/2006.04088.
@@ -83,8 +83,10 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     update = [tf.reshape(mine, [-1] + [1] * len(u.shape)) * u for u in local.update]
     seen = tf.cast(local.measurements["seen"], tf.float32)
     shares = {f"cluster_{j}": mine[j] * seen for j in range(clusters)}
-    weight = task.weight(client)
-    return Contribution(update, weight, OrderedDict(local.measurements, **shares), sums=(mine * weight, mine * seen))
+    there = tf.minimum(tf.size(client.labels), 1)
+    sizes = {f"cluster_{j}_clients": tf.cast(mine[j], tf.int32) * there for j in range(clusters)}
+    measured, weight = OrderedDict(local.measurements, **shares, **sizes), task.weight(client)
+    return Contribution(update, weight, measured, sums=(mine * weight, mine * seen))
 
 
 def server_update(task: Task, server: Server, total: Total) -> Server:

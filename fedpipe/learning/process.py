@@ -5,6 +5,7 @@ clients one after the other, so that TFF's own cost of a client (about 1 ms) is 
 aggregators still see single clients. Structures are flattened to tuples of tensors at the border to TFF.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,6 +22,7 @@ from fedpipe.learning.task import Task
 from fedpipe.networks.network import Weights
 
 ServerUpdate = Callable[[Task, Server, Total], Server]
+LEFT_OUT = "left_out"  # a measurement of the server's: clients of the round whose update the aggregator did not use
 
 
 class Layout:
@@ -275,9 +277,13 @@ def _build_pass(
         )
         after = server_update(task, before._replace(aggregator=kept_by_aggregator), cohort)
         after = after._replace(round=before.round + (1 if last else 0))
-        return flat(tf.nest.map_structure(tf.identity, after)), flat(sums.measurements)
+        measured = OrderedDict(sums.measurements)
+        if hasattr(aggregator, "left_out"):
+            measured[LEFT_OUT] = aggregator.left_out(task, sums.update)
+        return flat(tf.nest.map_structure(tf.identity, after)), flat(measured)
 
-    names = tuple(sorted(one.measurements))  # the order in which tf.nest flattens
+    counted = [LEFT_OUT] if hasattr(aggregator, "left_out") else []
+    names = tuple(sorted([*one.measurements, *counted]))  # the order in which tf.nest flattens
     told: Server = message.specs
     sent_down = _size([told.weights, told.state, told.aggregator])
     return Pass(prepare, work, zero, merge, update, group_type), names, sent_down, sent_bytes

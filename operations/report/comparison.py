@@ -7,9 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
+from fedpipe.evaluation.clients import by_cluster
 from operations.report.runs import Run
 
 ABSENT = "\N{EN DASH}"
@@ -116,6 +118,30 @@ def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
         _row("percentile_10", [float(values.quantile(0.1)) for values in known]),
         _row("worst", [float(values.min()) for values in known]),
     ]
+
+
+def has_clusters(runs: Sequence[Run]) -> bool:
+    """Whether all runs have clusters of clients (as `ifca` has)."""
+    return all({"cluster", "personal_accuracy"} <= set(run.clients.columns) for run in runs)
+
+
+def clusters(runs: Sequence[Run]) -> list[Row]:
+    """Clients of each cluster, and the mean and worst accuracy of their model; clusters of two runs are not paired."""
+    if not has_clusters(runs):
+        return []
+    found = [by_cluster(run.clients) for run in runs]
+
+    def row(number: int, what: str, told: Callable[[np.ndarray], str]) -> Row:
+        texts = (told(one[number]) if len(one.get(number, ())) else ABSENT for one in found)
+        return Row(f"cluster {number}: {what}", tuple(texts))
+
+    told: dict[str, Callable[[np.ndarray], str]] = {
+        "clients with samples": lambda values: count(len(values)),
+        "mean": lambda values: fraction(float(values.mean())),
+        "worst": lambda values: fraction(float(values.min())),
+    }
+    numbers = sorted({number for one in found for number in one})
+    return [row(number, what, text) for number in numbers for what, text in told.items()]
 
 
 def worst_clients(run: Run, column: str, most: int = 10) -> list[tuple[str, str, str]]:

@@ -41,6 +41,21 @@ def test_partition_and_held_out_samples_are_compared(project: Path, tmp_path: Pa
     assert f"{clients['test_accuracy'].iloc[0]:.4f}" in section
 
 
+def test_clusters_have_a_section(project: Path, altered: Callable[..., None], tmp_path: Path):
+    page = tmp_path / "r.html"
+    assert report(project, "--output", str(page))[0] == 0 and "Clusters of clients" not in page.read_text()
+    clients = pd.read_csv(project / "metrics/clients.csv")
+    clients = clients.assign(cluster=clients["client"] % 3, personal_accuracy=clients["accuracy"])
+    altered("metrics/clients.csv", clients.to_csv(index=False).encode())
+    assert report(project, "--output", str(page))[0] == 0
+    section = page.read_text().partition("Clusters of clients")[2]
+    mine = clients[clients["client"] % 3 == 0]["accuracy"].dropna()
+    rows = re.findall(r'<th scope="row">cluster 0: ([a-z ]+)</th>\s*<td class="number">([^<]*)</td>', section)
+    expected = [("clients with samples", "199"), ("mean", f"{mine.mean():.4f}"), ("worst", f"{mine.min():.4f}")]
+    assert rows == expected
+    assert "Accuracy by cluster, workspace. workspace: 199, 200, 200 clients with samples." in section
+
+
 def test_same_input_same_bytes_and_nothing_of_this_machine(project: Path, tmp_path: Path):
     pages = []
     for name in ("one.html", "two.html"):
