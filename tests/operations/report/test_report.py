@@ -135,6 +135,24 @@ def test_sizes_and_verdicts():
     ]
 
 
+def test_costs_until_a_test_accuracy_that_both_reach():
+    def of(accuracies: list[float], **columns: float) -> Run:
+        table = pd.DataFrame({"round": range(1, len(accuracies) + 1), "test_accuracy": accuracies, "clients": 2})
+        table = table.assign(examples=9, bytes_down=600, bytes_up=400, **columns)
+        empty = pd.DataFrame()
+        return Run("a run", "", {}, {}, {}, table, empty, empty, None, None, None)
+
+    one, other = of([0.5, math.nan, 0.93, 0.96]), of([0.91, 0.94, 0.94, 0.94], simulated_hours=0.5)
+    rows = {row.name: row for row in comparison.costs([one, other])}
+    assert rows["rounds until test accuracy 0.9"].values == ("3", "1")
+    assert rows["bytes until test accuracy 0.9"].values == ("3 kB", "1 kB")
+    assert rows["simulated hours until test accuracy 0.9"].values == (comparison.ABSENT, "0.50")
+    assert rows["simulated hours of all rounds"].values == (comparison.ABSENT, "2.00")
+    alone = [row.name for row in comparison.costs([one])]
+    assert "rounds until test accuracy 0.95" in alone and not any("simulated" in name for name in alone)
+    assert not any("until" in row.name for row in comparison.costs([one, of([math.nan])]))
+
+
 def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path, tmp_path: Path):
     for command in (("show",), ("diff", "HEAD", "workspace")):
         done = run(project, "dvc", "plots", *command, "--out", str(tmp_path / command[0]))
@@ -145,6 +163,7 @@ def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path
         revisions = {"workspace"} if command == ("show",) else {"HEAD", "workspace"}
         assert "workspace_plots_partition.png" in page  # pictures too, of the revisions whose cache has them
         assert measured >= {(rev, key) for rev in revisions for key in ("loss", "accuracy")}
+        assert "Bytes per round" in page
         for rev, rounds in {"HEAD": 4, "workspace": 6}.items():
             numbers = {int(point["round"]) for point in points if point["rev"] == rev}
             assert numbers == (set(range(1, rounds + 1)) if rev in revisions else set())
