@@ -51,3 +51,8 @@ def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_numb
     """The mean of what was sent."""
     *parts, count = total
     return [tf.math.divide_no_nan(part, count) for part in parts], state
+
+
+def message_bytes(task: Task, encoded: Tensors) -> int:
+    """Those of the noisy update; clients are counted by their messages."""
+    return sum(4 * int(part.shape.num_elements()) for part in encoded[:-1])

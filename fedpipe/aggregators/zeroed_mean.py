@@ -40,3 +40,8 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
 def left_out(task: Task, total: Tensors) -> Any:
     """How many clients had an update that was too long, int32."""
     return total[2]
+
+
+def message_bytes(task: Task, encoded: Tensors) -> int:
+    """Those of the update, whose norm the server sees."""
+    return sum(4 * int(part.shape.num_elements()) for part in tf.nest.flatten(encoded[0]))

@@ -22,7 +22,7 @@ from pydantic import Field
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 from fedpipe.seeds import Purpose, generator
@@ -35,7 +35,7 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for server optimizers with a state, other aggregators, and one model to start from."""
+    """Raises ValueError for server optimizers with a state, other aggregators, compressors, and one first model."""
     optimizer = settings.server_optimizer
     if optimizer.name != "sgd" or optimizer.momentum:
         raise ValueError(
@@ -44,6 +44,11 @@ def check(settings: Train) -> None:
         )
     if settings.aggregator != "mean":
         raise ValueError("'train.algorithm' ifca needs the sums of each cluster: set 'train.aggregator' to mean")
+    if settings.compressor != "no_compression":
+        raise ValueError(
+            "'train.algorithm' ifca sends the update of one model of several, and a compressor would mix them: set "
+            "'train.compressor' to no_compression"
+        )
     if settings.init != "fresh":
         raise ValueError("'train.algorithm' ifca starts from several models: set 'train.init' to fresh")
 
@@ -100,3 +105,9 @@ def server_update(task: Task, server: Server, total: Total) -> Server:
     ]
     most = tf.argmax(seen, output_type=tf.int32)
     return server._replace(state=state, weights=[tf.gather(part, most) for part in state])
+
+
+def message_bytes(task: Task) -> MessageBytes:
+    """A device gets the models, and sends the update of one of them and its number."""
+    parameters = task.network.parameters
+    return MessageBytes(down=4 * parameters * task.algorithm.clusters, update=4 * parameters, besides=4)
