@@ -22,6 +22,10 @@ from fedpipe.privacy.mechanism import LocalGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
 
+COUNTS_DROPOUTS = (
+    True  # its epsilon also holds if clients drop out or come in turn, whatever their data (docs/privacy.md)
+)
+
 
 class Params(Section):
     """``norm``: C; ``noise_multiplier``: z."""
