@@ -30,6 +30,7 @@ class Simulation:
     network: Network
     weights: Weights  # of the last round, or with keep_best the best; in the order of network.shapes
     rounds: list[RoundRecord]
+    clusters: np.ndarray | None = None  # of an algorithm with clusters, that of each client: int32 [clients]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Class probabilities float32 [n, classes] of uint8 images [n, height, width, channels]."""
@@ -92,7 +93,8 @@ def simulate(
             evaluate=measure,
             folder=place,
         )
-    return Simulation(model, trained.best if settings.keep_best else trained.weights, trained.records)
+        clusters = None if trained.personal is None else trained.personal.clusters
+    return Simulation(model, trained.best if settings.keep_best else trained.weights, trained.records, clusters)
 
 
 def _check(images: np.ndarray, labels: np.ndarray, clients: Sequence[np.ndarray]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import layout
 from fedpipe import config as params
 from fedpipe import pinning, provenance
@@ -152,6 +154,7 @@ def main() -> None:
                 **trained.privacy,
                 **({"noise": settings.privacy.noise} if settings.is_private else {}),
                 **_attacked(settings),
+                **_clustered(trained, settings),
                 "weights_sha256": digest,
                 **personal_digest,
             }
@@ -238,6 +241,15 @@ def _attacked(settings: params.Train) -> dict[str, Any]:
     if settings.attack == "no_attack":
         return {}
     return {"attackers": settings.attackers, "attack": {settings.attack: settings.params_of("attack").model_dump()}}
+
+
+def _clustered(trained: "Trained", settings: params.Train) -> dict[str, Any]:
+    """How many clients each cluster has after the last round; nothing if clients share no models."""
+    clusters = None if trained.personal is None else trained.personal.clusters
+    if clusters is None:
+        return {}
+    sizes = np.bincount(clusters, minlength=settings.params_of("algorithm").clusters)
+    return {"cluster_clients": {str(number): int(size) for number, size in enumerate(sizes)}}
 
 
 def _started(settings: params.Train, manifest: Manifest, start: str, pipeline: PipelineFiles) -> dict[str, object]:

@@ -46,9 +46,7 @@ def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Cli
 
 def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number: Any) -> tuple[Tensors, Tensors]:
     """The mean around the median of the chosen rows; zeros if there are none."""
-    attackers, clients = task.aggregator.attackers, count(total)
-    # A round may have fewer clients than were asked for: then as much as there is.
-    theta = tf.minimum(tf.maximum(clients - 2 * attackers, 1), clients)
+    attackers, theta = task.aggregator.attackers, _theta(task, total)
     beta = tf.minimum(tf.maximum(theta - 2 * attackers, 1), theta)
     chosen = _chosen(squared_distances(total), theta, attackers)
 
@@ -68,6 +66,17 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
         return tf.cond(theta > 0, found, lambda: tf.zeros(rows.shape[1:]))
 
     return tf.nest.map_structure(around_the_median, total), state
+
+
+def left_out(task: Task, total: Tensors) -> Any:
+    """How many clients Krum did not choose, int32. Of the others, each weight leaves out some more."""
+    return count(total) - _theta(task, total)
+
+
+def _theta(task: Task, total: Tensors) -> Any:
+    """How many clients Krum chooses; a round may have fewer than were asked for, and then it is as much as there is."""
+    clients = count(total)
+    return tf.minimum(tf.maximum(clients - 2 * task.aggregator.attackers, 1), clients)
 
 
 def _chosen(distances: Any, theta: Any, attackers: int) -> Any:

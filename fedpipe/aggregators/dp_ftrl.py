@@ -30,6 +30,10 @@ from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
 from fedpipe.privacy.sampling import require_sampling, sampling_of
 
+COUNTS_DROPOUTS = (
+    True  # its epsilon also holds if clients drop out or come in turn, whatever their data (docs/privacy.md)
+)
+
 
 class Params(Section):
     """``norm``: C; ``noise_multiplier``: z, of each node; ``restart_every``: rounds of a tree, 0 for one tree."""

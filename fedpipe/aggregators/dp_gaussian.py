@@ -2,8 +2,9 @@
 
     mean = (sum_k u_k min(1, C / ||u_k||) + N(0, (z_u C)^2)) / m
 
-where m is the expected number of clients of a cohort (a constant: the real number would tell who took part), and z_u
-is ``noise_multiplier`` z. With ``clipping: adaptive``, C follows a quantile of the updates' norms:
+where m is the expected number of clients of a cohort (a constant: the real number would tell who took part; clients
+that `train.availability` loses count in it), and z_u is ``noise_multiplier`` z. With ``clipping: adaptive``, C
+follows a quantile of the updates' norms:
 
     b = 1/2 + (sum_k (b_k - 1/2) + N(0, count_stddev^2)) / m     b_k = 1 if ||u_k|| <= C, else 0
     C' = C exp(-quantile_rate (b - quantile))
@@ -31,6 +32,10 @@ from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
 from fedpipe.privacy.sampling import require_sampling, sampling_of
 
+COUNTS_DROPOUTS = (
+    True  # its epsilon also holds if clients drop out or come in turn, whatever their data (docs/privacy.md)
+)
+
 
 class Params(Section):
     """``norm`` is C, at first if clipping is adaptive; ``count_stddev`` of the noise on the count of clipped clients.
@@ -50,6 +55,12 @@ def check(settings: Train) -> None:
     """Raises ValueError for what the accountant does not cover, and for noise that does not suffice."""
     require_one_equal_message(settings)
     require_sampling(settings)
+    if settings.availability.cyclic.groups > 1 and settings.clients_per_round != "all":
+        raise ValueError(
+            "'train.dp_gaussian' accounts for 'train.clients_per_round' out of all clients, and "
+            "'train.availability.cyclic' leaves fewer to draw from, so that each is drawn more often: set "
+            "'train.cohort' to poisson with 'train.clients_per_round' all, or cyclic.groups to 1"
+        )
     params = settings.params_of("aggregator")
     if params.clipping == "adaptive" and 2 * params.count_stddev <= params.noise_multiplier:
         raise ValueError(

@@ -9,6 +9,7 @@ Weiszfeld), https://arxiv.org/abs/1912.13445. There each step is a round of secu
 enough in practice; here the server has all updates, and steps cost little.
 """
 
+import math
 from typing import Any
 
 from fedpipe.config.section import Count, Positive, Section
@@ -49,3 +50,8 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
         far = tf.sqrt(squared_distances_to(rows, middle))
         middle = mean(weights / tf.maximum(far, task.aggregator.smoothing))
     return middle, state
+
+
+def message_bytes(task: Task, encoded: Tensors) -> int:
+    """Those of the update: its weight is not counted, as with other aggregators."""
+    return sum(4 * math.prod(part.shape[1:]) for part in tf.nest.flatten(encoded[0]))

@@ -46,3 +46,8 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
     """The row with the least score, the first of several; zeros if there are none."""
     scores = krum_scores(squared_distances(total), tf.ones([count(total)], tf.bool), task.aggregator.attackers)
     return mean_of(total, tf.argsort(scores, stable=True)[:1]), state
+
+
+def left_out(task: Task, total: Tensors) -> Any:
+    """How many clients were not chosen, int32: all but one."""
+    return tf.maximum(count(total) - 1, 0)

@@ -22,6 +22,10 @@ from fedpipe.privacy.mechanism import LocalGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
 
+COUNTS_DROPOUTS = (
+    True  # its epsilon also holds if clients drop out or come in turn, whatever their data (docs/privacy.md)
+)
+
 
 class Params(Section):
     """``norm``: C; ``noise_multiplier``: z."""
@@ -51,3 +55,8 @@ def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_numb
     """The mean of what was sent."""
     *parts, count = total
     return [tf.math.divide_no_nan(part, count) for part in parts], state
+
+
+def message_bytes(task: Task, encoded: Tensors) -> int:
+    """Those of the noisy update; clients are counted by their messages."""
+    return sum(4 * int(part.shape.num_elements()) for part in encoded[:-1])

@@ -43,7 +43,17 @@ def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Cli
 
 def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number: Any) -> tuple[Tensors, Tensors]:
     """The mean of the rows with the least scores; zeros if there are none."""
-    params, clients = task.aggregator, count(total)
-    scores = krum_scores(squared_distances(total), tf.ones([clients], tf.bool), params.attackers)
-    average = params.average or tf.maximum(clients - params.attackers - 2, 1)
-    return mean_of(total, tf.argsort(scores, stable=True)[:average]), state
+    everyone = tf.ones([count(total)], tf.bool)
+    scores = krum_scores(squared_distances(total), everyone, task.aggregator.attackers)
+    return mean_of(total, tf.argsort(scores, stable=True)[: _average(task, total)]), state
+
+
+def left_out(task: Task, total: Tensors) -> Any:
+    """How many clients were not chosen, int32."""
+    return tf.maximum(count(total) - _average(task, total), 0)
+
+
+def _average(task: Task, total: Tensors) -> Any:
+    """m."""
+    params = task.aggregator
+    return params.average or tf.maximum(count(total) - params.attackers - 2, 1)

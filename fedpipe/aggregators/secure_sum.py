@@ -83,3 +83,9 @@ def _scale(task: Task) -> float:
             f"clients; set it to {largest.bit_length() + 8} or more"
         )
     return float(room / (largest * task.aggregator.norm))
+
+
+def message_bytes(task: Task, encoded: Tensors) -> int:
+    """Integers of ``bits`` bits, packed."""
+    integers = sum(part.shape.num_elements() for part in encoded)
+    return int(-(-integers * task.aggregator.bits // 8))

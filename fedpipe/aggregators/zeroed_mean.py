@@ -24,13 +24,24 @@ class Params(Section):
 
 
 def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Client) -> Tensors:
-    """What is summed over the clients: updates, and the weight of those that count."""
+    """What is summed over the clients: updates, the weight of those that count, and the number of the others."""
     squares = [tf.reduce_sum(tf.square(part)) for part in tf.nest.flatten(update)]
     counted = tf.where(tf.sqrt(tf.add_n(squares)) <= task.aggregator.norm, weight, 0.0)
-    return tf.nest.map_structure(lambda part: part * counted, update), counted
+    left_out = tf.cast((weight > 0) & (counted <= 0), tf.int32)
+    return tf.nest.map_structure(lambda part: part * counted, update), counted, left_out
 
 
 def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number: Any) -> tuple[Tensors, Tensors]:
     """The mean over the clients that count; zeros if none does."""
-    update, counted = total
+    update, counted, _ = total
     return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, counted), update), state
+
+
+def left_out(task: Task, total: Tensors) -> Any:
+    """How many clients had an update that was too long, int32."""
+    return total[2]
+
+
+def message_bytes(task: Task, encoded: Tensors) -> int:
+    """Those of the update, whose norm the server sees."""
+    return sum(4 * int(part.shape.num_elements()) for part in tf.nest.flatten(encoded[0]))

@@ -20,7 +20,7 @@ from typing import Any
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.task import Task
 
 
@@ -67,3 +67,8 @@ def project(values: Any) -> Any:
     thresholds = (tf.cumsum(descending) - 1) / tf.cast(counts, tf.float32)
     positive = tf.reduce_max(tf.where(descending > thresholds, counts, 1))
     return tf.maximum(values - thresholds[positive - 1], 0.0)
+
+
+def message_bytes(task: Task) -> MessageBytes:
+    """A device needs its own lambda only, and sends its loss: the tensor of all clients is how these are added up."""
+    return MessageBytes(down=4 * (task.network.parameters + 1), besides=4)

@@ -18,7 +18,7 @@ https://arxiv.org/abs/2111.04263.
 from typing import Any
 
 from fedpipe.config.section import Positive, Section
-from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Total
+from fedpipe.learning.interface import Client, Contribution, MessageBytes, Nothing, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
 
@@ -61,3 +61,8 @@ def server_update(task: Task, server: Server, total: Total) -> Server:
     """Moves to the mean of the clients' weights less h / alpha."""
     state = [h + u / task.clients for h, u in zip(server.state, total.sums, strict=True)]
     return task.server_step(server._replace(state=state), [u + h for u, h in zip(total.update, state, strict=True)])
+
+
+def message_bytes(task: Task) -> MessageBytes:
+    """The update alone tells both sums; a compressed one does not."""
+    return MessageBytes(besides=0 if task.settings.compressor == "no_compression" else None)

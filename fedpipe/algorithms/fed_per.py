@@ -15,6 +15,7 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.personal_layers import base_size
 from fedpipe.learning.personal_layers import client_init as client_init
+from fedpipe.learning.personal_layers import message_bytes as message_bytes
 from fedpipe.learning.personal_layers import personal as personal
 from fedpipe.learning.personal_layers import update_zeros as update_zeros
 from fedpipe.learning.task import Task

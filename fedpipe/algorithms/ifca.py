@@ -6,9 +6,9 @@ mean over its own clients:
 
     w_j' = w_j - server_rate x sum_k n_k (w_j - w_k) / sum_k n_k,   over the clients k that took model j
 
-metrics/rounds.csv gets columns cluster_0, cluster_1, ...: the share of the examples that trained each model. A client's
-personal model is that with the lowest loss on its samples. The global model, for the test images, is the model that
-trained on the most examples in the last round.
+metrics/rounds.csv gets columns cluster_0, cluster_1, ...: the share of the examples that trained each model; and
+cluster_0_clients, ...: how many clients of the round trained it. A client's personal model is that with the lowest loss
+on its samples. The global model, for the test images, is the model that trained on the most examples in the last round.
 
 Source: Ghosh et al. 2020, "An Efficient Framework for Clustered Federated Learning", algorithm 1, option II (model
 averaging), https://arxiv.org/abs/2006.04088.
@@ -22,7 +22,7 @@ from pydantic import Field
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 from fedpipe.seeds import Purpose, generator
@@ -35,7 +35,7 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for server optimizers with a state, other aggregators, and one model to start from."""
+    """Raises ValueError for server optimizers with a state, other aggregators, compressors, and one first model."""
     optimizer = settings.server_optimizer
     if optimizer.name != "sgd" or optimizer.momentum:
         raise ValueError(
@@ -44,6 +44,11 @@ def check(settings: Train) -> None:
         )
     if settings.aggregator != "mean":
         raise ValueError("'train.algorithm' ifca needs the sums of each cluster: set 'train.aggregator' to mean")
+    if settings.compressor != "no_compression":
+        raise ValueError(
+            "'train.algorithm' ifca sends the update of one model of several, and a compressor would mix them: set "
+            "'train.compressor' to no_compression"
+        )
     if settings.init != "fresh":
         raise ValueError("'train.algorithm' ifca starts from several models: set 'train.init' to fresh")
 
@@ -83,8 +88,10 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     update = [tf.reshape(mine, [-1] + [1] * len(u.shape)) * u for u in local.update]
     seen = tf.cast(local.measurements["seen"], tf.float32)
     shares = {f"cluster_{j}": mine[j] * seen for j in range(clusters)}
-    weight = task.weight(client)
-    return Contribution(update, weight, OrderedDict(local.measurements, **shares), sums=(mine * weight, mine * seen))
+    there = tf.minimum(tf.size(client.labels), 1)
+    sizes = {f"cluster_{j}_clients": tf.cast(mine[j], tf.int32) * there for j in range(clusters)}
+    measured, weight = OrderedDict(local.measurements, **shares, **sizes), task.weight(client)
+    return Contribution(update, weight, measured, sums=(mine * weight, mine * seen))
 
 
 def server_update(task: Task, server: Server, total: Total) -> Server:
@@ -98,3 +105,9 @@ def server_update(task: Task, server: Server, total: Total) -> Server:
     ]
     most = tf.argmax(seen, output_type=tf.int32)
     return server._replace(state=state, weights=[tf.gather(part, most) for part in state])
+
+
+def message_bytes(task: Task) -> MessageBytes:
+    """A device gets the models, and sends the update of one of them and its number."""
+    parameters = task.network.parameters
+    return MessageBytes(down=4 * parameters * task.algorithm.clusters, update=4 * parameters, besides=4)

@@ -16,7 +16,7 @@ from typing import Any
 
 from fedpipe.config.section import Rate, Section
 from fedpipe.config.train import Train
-from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
 
@@ -75,3 +75,8 @@ def server_update(task: Task, server: Server, total: Total) -> Server:
     beta, mean = task.algorithm.beta, server.state["mean_gradient"]
     momentum = [(1 - beta) * c + beta * s for c, s in zip(mean, server.state["momentum"], strict=True)]
     return task.server_step(server._replace(state={**server.state, "momentum": momentum}), total.update)
+
+
+def message_bytes(task: Task) -> MessageBytes:
+    """Weights and momentum go down with the first pass, and the mean gradient with the second."""
+    return MessageBytes(down=3 * 4 * task.network.parameters)

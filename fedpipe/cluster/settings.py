@@ -123,8 +123,8 @@ def require_fitting(settings: ClusterSettings, training: Train) -> None:
         there = "" if settings.shared_folder is None else f"; {settings.shared_folder} is no folder here"
         raise PipelineError(
             f"params.yaml: {keeping} keeps a file per client, for all workers{there}: put the project into a folder "
-            f"that all machines have under the same path and name that folder as shared_folder in {FILE}, or train "
-            f"without {ADDRESS}"
+            "that all machines have under the same path and name that folder as shared_folder in cluster.yaml, or "
+            f"train without {ADDRESS}"
         )
     if settings.address.startswith(TLS):
         files(settings.certificates, "driver")
@@ -134,7 +134,7 @@ def _keeps_files(training: Train) -> str:
     """The param whose choice makes clients keep files from round to round (`keeps_state`); empty if none does."""
     for key, registry in (("algorithm", ALGORITHMS), ("compressor", COMPRESSORS)):
         name = getattr(training, key)
-        if hasattr(registry.module(name), "client_init"):
+        if any(hasattr(registry.module(name), function) for function in ("client_init", "asynchrony")):
             return f"'train.{key}' {name}"
     return ""
 

@@ -38,9 +38,9 @@ class Schedule(Section):
 
 
 class Optimizer(Section):
-    """An optimizer of ``tff.learning.optimizers`` and its rate."""
+    """What the clients' optimizer and the server's have in common: a name, a rate, and what belongs to some names."""
 
-    name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"]
+    name: str
     learning_rate: Positive
     momentum: Rate
     schedule: Schedule = Schedule()
@@ -57,7 +57,7 @@ class Optimizer(Section):
     def _has_what_is_set(self) -> "Optimizer":
         if self.epsilon is not None and self.name == "sgd":
             raise ValueError("sgd has no epsilon: leave it out, or set the name to adam, adagrad, rmsprop or yogi")
-        if self.initial_accumulator is not None and self.name not in ("adagrad", "yogi"):
+        if self.initial_accumulator is not None and self.name in ("sgd", "adam", "rmsprop"):
             raise ValueError(
                 f"{self.name} has no initial_accumulator: leave it out, or set the name to adagrad or yogi"
             )
@@ -65,10 +65,57 @@ class Optimizer(Section):
 
 
 class ClientOptimizer(Optimizer):
-    """The clients' optimizer, and what is done to a gradient before its step."""
+    """The clients' optimizer, one of ``tff.learning.optimizers``, and what is done to a gradient before its step."""
 
+    name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"]
     weight_decay: NotNegative = 0.0
     clip_norm: NotNegative = 0.0
+
+
+class ServerOptimizer(Optimizer):
+    """The server's optimizer: also FedAdagrad, FedAdam and FedYogi as their paper has them (learning/adaptive.py)."""
+
+    name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi", "fed_adagrad", "fed_adam", "fed_yogi"]
+    beta_1: Rate | None = None  # None is 0.9, and 0.0 for fed_adagrad
+    beta_2: Rate | None = None  # None is 0.99
+
+    @property
+    def is_of_the_paper(self) -> bool:
+        """Whether it is one of those of Reddi et al. 2021."""
+        return self.name.startswith("fed_")
+
+    @property
+    def tau(self) -> float:
+        """What is added to the root of v: ``epsilon``."""
+        return 1e-3 if self.epsilon is None else self.epsilon
+
+    @property
+    def start(self) -> float:
+        """v before the first step: ``initial_accumulator``."""
+        return self.tau**2 if self.initial_accumulator is None else self.initial_accumulator
+
+    @property
+    def first_decay(self) -> float:
+        """beta_1 of the paper."""
+        default = 0.0 if self.name == "fed_adagrad" else 0.9
+        return default if self.beta_1 is None else self.beta_1
+
+    @property
+    def second_decay(self) -> float:
+        """beta_2 of the paper."""
+        return 0.99 if self.beta_2 is None else self.beta_2
+
+    @model_validator(mode="after")
+    def _betas_are_for_those_of_the_paper(self) -> "ServerOptimizer":
+        if not self.is_of_the_paper and (self.beta_1 is not None or self.beta_2 is not None):
+            raise ValueError(
+                f"{self.name} takes no beta_1 and beta_2 here: leave them out, or set the name to fed_adam or fed_yogi"
+            )
+        if self.name == "fed_adagrad" and self.beta_2 is not None:
+            raise ValueError("fed_adagrad forgets nothing: leave beta_2 out, or set the name to fed_adam or fed_yogi")
+        if self.is_of_the_paper and not self.tau:
+            raise ValueError(f"{self.name} divides by sqrt(v) + epsilon: set epsilon above 0.0, or leave it out")
+        return self
 
 
 class StopAt(Section):
@@ -122,7 +169,7 @@ class Train(ChoosingSection):
     shuffle: bool
     last_batch: Literal["keep", "drop"]
     client_optimizer: ClientOptimizer
-    server_optimizer: Optimizer
+    server_optimizer: ServerOptimizer
     client_weighting: Literal["examples", "uniform"]
     init: Literal["fresh", "champion"]
     evaluate_every: Annotated[int, Field(ge=0, le=10**6)]

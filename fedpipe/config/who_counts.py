@@ -45,11 +45,18 @@ def _privacy(settings: Any, cohort: Any, aggregator: Any) -> None:
     """An aggregator with ``mechanism`` has a privacy ledger, which must know all that clients send, and how often."""
     if not hasattr(aggregator, "mechanism"):
         return
-    if settings.availability.decides_who:
+    availability = settings.availability
+    if availability.report_goal is not None:
+        raise ValueError(
+            f"'train.aggregator' {settings.aggregator} accounts for clients whose part in a round depends on no data, "
+            "and 'train.availability.report_goal' takes the fastest: who these are depends on how many samples each "
+            "has, and on who else is asked: remove the goal"
+        )
+    if availability.decides_who and not getattr(aggregator, "COUNTS_DROPOUTS", False):
         raise ValueError(
             f"'train.aggregator' {settings.aggregator} accounts for the cohorts that 'train.cohort' {settings.cohort} "
             "draws from all clients, and 'train.availability' changes them: set dropout_before and "
-            "dropout_during to 0.0, cyclic.groups to 1, and remove report_goal"
+            "dropout_during to 0.0 and cyclic.groups to 1"
         )
     if getattr(cohort, "NEEDS_LOSSES", False):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The global model on each client's own shard."""
+"""The global model on each client's own shard, and the accuracies of the clients of each cluster."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -32,3 +32,14 @@ def accuracy_per_client(classify: Classify, folder: Path, clients: int, batch_si
     samples, right = np.diff(shards.offsets), np.diff(right_before[shards.offsets])
     accuracy = np.divide(right, samples, out=np.full(clients, np.nan), where=samples > 0)
     return pd.DataFrame({"client": np.arange(clients), "samples": samples, "accuracy": accuracy})
+
+
+def by_cluster(clients: pd.DataFrame) -> dict[int, np.ndarray]:
+    """The accuracies of each cluster's clients with their personal model, ascending; those without samples have none.
+
+    Args:
+      clients: The table of clients, with the columns cluster and personal_accuracy.
+    """
+    numbers, accuracies = clients["cluster"].to_numpy(np.int64), clients["personal_accuracy"].to_numpy(np.float64)
+    there = ~np.isnan(accuracies)
+    return {int(number): np.sort(accuracies[there & (numbers == number)]) for number in np.unique(numbers)}

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
+from fedpipe.evaluation.clients import by_cluster
 from fedpipe.figures import picture
 
 _NUMBERED_CLASSES = 20  # up to here, counts fit into the fields, and each class has a tick
@@ -51,10 +53,14 @@ def draw_clients(
 
     With ``test_summary``, that of the column ``test_accuracy``, the accuracies on test samples of their own are a line
     over those on the samples that they train on; each is sorted by itself. So are those of personalised and personal
-    models, if ``personalisation`` has them by kind (`personal.spread`).
+    models, if ``personalisation`` has them by kind (`personal.spread`). With the column ``cluster``, there is a second
+    chart of each cluster's clients.
     """
-    with picture(path, 8, 3.8) as figure:
-        axes = figure.subplots()
+    clustered = "cluster" in clients
+    with picture(path, 13 if clustered else 8, 3.8) as figure:
+        axes, *more = figure.subplots(1, 2, squeeze=False)[0] if clustered else [figure.subplots()]
+        for other in more:
+            _clusters(other, clients)
         accuracies = np.sort(clients["accuracy"].dropna().to_numpy())
         axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color="C0", alpha=0.7)
         _summary_lines(axes, summary, "0.2", "")
@@ -78,6 +84,16 @@ def draw_clients(
             mean = (personalisation or {})[kind]["mean"]
             line(f"{kind}_accuracy", colour, f"{kind} models: mean {mean:.3f}")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _clusters(axes: Axes, clients: pd.DataFrame) -> None:
+    """One dot per client with its personal model's accuracy, in the place of its cluster; a line is the mean."""
+    for number, values in by_cluster(clients).items():
+        axes.plot(number + np.linspace(-0.35, 0.35, len(values)), values, ".", color="C3", alpha=0.7)
+        if len(values):
+            axes.hlines(values.mean(), number - 0.4, number + 0.4, color="0.2")
+    axes.set(xlabel="cluster", ylabel="accuracy of its model", ylim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _summary_lines(axes: Axes, summary: dict[str, float], colour: str, prefix: str) -> None:

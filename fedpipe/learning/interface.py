@@ -45,6 +45,17 @@ class Contribution(NamedTuple):
     kept: Tensors = Nothing  # stays with the client
 
 
+class MessageBytes(NamedTuple):
+    """Bytes to and from a client in a round, where devices send less than the simulation's tensors hold.
+
+    What is None has the bytes of its tensors.
+    """
+
+    down: int | None = None  # the weights and the algorithm's state
+    update: int | None = None  # without a compressor
+    besides: int | None = None  # means and sums
+
+
 class Total(NamedTuple):
     """What the server gets from a cohort."""
 

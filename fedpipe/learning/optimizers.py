@@ -1,15 +1,18 @@
-"""TFF's optimizers by name, with a learning rate that may change from round to round."""
+"""Optimizers by name, TFF's and those of adaptive.py, with a learning rate that may change from round to round."""
 
 from collections import OrderedDict
 from typing import Any
 
-from fedpipe.config.train import Optimizer
+from fedpipe.config.train import Optimizer, ServerOptimizer
 from fedpipe.lazy import tf, tff
+from fedpipe.learning import adaptive
 from fedpipe.learning.schedules import rate_in_graph
+
+_OF_THE_PAPER = {"fed_adagrad": adaptive.adagrad, "fed_adam": adaptive.adam, "fed_yogi": adaptive.yogi}
 
 
 class RoundOptimizer:
-    """An optimizer of ``tff.learning.optimizers`` whose rate is that of the round."""
+    """An optimizer in the shape of those of ``tff.learning.optimizers``, whose rate is that of the round."""
 
     def __init__(self, settings: Optimizer, rounds: int) -> None:
         """``rounds``: how many rounds there are, for the rates of a schedule."""
@@ -34,6 +37,15 @@ class RoundOptimizer:
 
 
 def _build(settings: Optimizer) -> Any:
+    if isinstance(settings, ServerOptimizer) and settings.name in _OF_THE_PAPER:
+        return adaptive.Adaptive(
+            _OF_THE_PAPER[settings.name],
+            settings.learning_rate,
+            settings.tau,
+            settings.first_decay,
+            settings.second_decay,
+            settings.start,
+        )
     optimizers = tff.learning.optimizers
     if settings.name == "sgd":
         return optimizers.build_sgdm(settings.learning_rate, settings.momentum or None)

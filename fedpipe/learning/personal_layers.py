@@ -3,11 +3,12 @@
 A client keeps its head, the last ``layers`` of the model (a param of the algorithm), and sends the base, the others.
 """
 
+import math
 from typing import Any
 
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Server
+from fedpipe.learning.interface import Client, MessageBytes, Server
 from fedpipe.learning.task import Task
 
 
@@ -39,3 +40,9 @@ def personal(task: Task, server: Server, client: Client) -> list[Any]:
 def update_zeros(task: Task) -> list[Any]:
     """Zeros in the shapes of what a client sends."""
     return task.zeros()[: base_size(task)]
+
+
+def message_bytes(task: Task) -> MessageBytes:
+    """The head of the global model stays as it was drawn, so only the base goes down."""
+    base = list(task.network.shapes.values())[: base_size(task)]
+    return MessageBytes(down=4 * sum(math.prod(shape) for shape in base))

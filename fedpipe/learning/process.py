@@ -5,10 +5,11 @@ clients one after the other, so that TFF's own cost of a client (about 1 ms) is 
 aggregators still see single clients. Structures are flattened to tuples of tensors at the border to TFF.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,11 +17,12 @@ import tensorflow_federated as tff
 
 from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork, optional
 from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.interface import Nothing, Server, Total
+from fedpipe.learning.interface import MessageBytes, Nothing, Server, Total
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Weights
 
 ServerUpdate = Callable[[Task, Server, Total], Server]
+LEFT_OUT = "left_out"  # a measurement of the server's: clients of the round whose update the aggregator did not use
 
 
 class Layout:
@@ -119,8 +121,7 @@ def build_process(
         get_weights=get_weights,
         server=server,
         measurements=built[-1][1],
-        bytes_down=sum(down for _, _, down, _ in built),
-        bytes_up=sum(up for _, _, _, up in built),
+        **_message_bytes(task, algorithm, [sent for _, _, sent in built]),
     )
 
 
@@ -170,7 +171,7 @@ def _build_pass(
     *,
     algorithm: ModuleType,
     last: bool,
-) -> tuple[Pass, tuple[str, ...], int, int]:
+) -> tuple[Pass, tuple[str, ...], "_Sent"]:
     """A pass, the names of its measurements, and its bytes to and from a client."""
 
     def shown(state: Server) -> Server:
@@ -190,9 +191,12 @@ def _build_pass(
 
     traced = contribute.get_concrete_function(clients.who, *message.signature)
     one: Accumulator = traced.structured_outputs
-    # The update's bytes are measured where they are compressed.
-    compressed = "compressed_bytes" in one.measurements
-    sent_bytes = _size([one.means, one.sums, *([] if compressed else [one.update])])
+    sent = _Sent(
+        seen=_size([message.specs.weights, message.specs.state]),
+        of_aggregator=_size(message.specs.aggregator),
+        update=_update_bytes(task, aggregator, one),
+        besides=_size([one.means, one.sums]),
+    )
     collects = getattr(aggregator, "COLLECTS", False)
     if collects:
         stacked = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), one.update)
@@ -275,12 +279,42 @@ def _build_pass(
         )
         after = server_update(task, before._replace(aggregator=kept_by_aggregator), cohort)
         after = after._replace(round=before.round + (1 if last else 0))
-        return flat(tf.nest.map_structure(tf.identity, after)), flat(sums.measurements)
+        measured = OrderedDict(sums.measurements)
+        if hasattr(aggregator, "left_out"):
+            measured[LEFT_OUT] = aggregator.left_out(task, sums.update)
+        return flat(tf.nest.map_structure(tf.identity, after)), flat(measured)
 
-    names = tuple(sorted(one.measurements))  # the order in which tf.nest flattens
-    told: Server = message.specs
-    sent_down = _size([told.weights, told.state, told.aggregator])
-    return Pass(prepare, work, zero, merge, update, group_type), names, sent_down, sent_bytes
+    counted = [LEFT_OUT] if hasattr(aggregator, "left_out") else []
+    names = tuple(sorted([*one.measurements, *counted]))  # the order in which tf.nest flattens
+    return Pass(prepare, work, zero, merge, update, group_type), names, sent
+
+
+class _Sent(NamedTuple):
+    """Bytes of a pass, to and from a client."""
+
+    seen: int  # the weights and the algorithm's state
+    of_aggregator: int  # the aggregator's state
+    update: int | None  # None where it is measured by its compressor
+    besides: int  # means and sums
+
+
+def _update_bytes(task: Task, aggregator: ModuleType, one: Accumulator) -> int | None:
+    """Bytes of an update: those of the tensors that go to the aggregator, or what its file says."""
+    if "compressed_bytes" in one.measurements:
+        return None
+    if hasattr(aggregator, "message_bytes"):
+        return int(aggregator.message_bytes(task, one.update))
+    return _size(one.update)
+
+
+def _message_bytes(task: Task, algorithm: ModuleType, passes: Sequence[_Sent]) -> dict[str, int]:
+    """``bytes_down`` and ``bytes_up`` of a round, as the algorithm's file or else the tensors say."""
+    told: MessageBytes = optional(algorithm, "message_bytes", task, otherwise=MessageBytes())
+    updates = [one.update for one in passes if one.update is not None]
+    down = sum(one.seen for one in passes) if told.down is None else told.down
+    update = told.update if told.update is not None and len(updates) == len(passes) else sum(updates)
+    besides = sum(one.besides for one in passes) if told.besides is None else told.besides
+    return {"bytes_down": down + sum(one.of_aggregator for one in passes), "bytes_up": update + besides}
 
 
 def _size(structure: Any) -> int:

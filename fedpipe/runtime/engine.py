@@ -100,7 +100,9 @@ class Engine:
         state = self._value((*leaves, number + np.int32(1)))
         with held():
             self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        found: dict[str, Any] = dict.fromkeys(self._process.measurements, 0)
+        _, measured = self._process.passes[-1].update.type_signature.result
+        zeros = [np.zeros(kind.shape, kind.dtype) for kind in measured]
+        found: dict[str, Any] = dict(zip(self._process.measurements, zeros, strict=True))
         self._phases.split_clients(found)
         return found
 

@@ -7,6 +7,7 @@ has ``cluster(task, server, client)`` has a param ``clusters``, and its server s
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,12 +56,18 @@ class ClientModels:
     reader: ClientReader
     last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
 
+    @cached_property
+    def clusters(self) -> np.ndarray | None:
+        """The cluster of each client, int32 [clients]; None if clients share no models."""
+        if not hasattr(self.algorithm, "cluster"):
+            return None
+        return np.array([int(chosen) for chosen in self._of_clients("cluster")], np.int32)
+
     def write(self, path: Path) -> None:
         """Writes all of them to ``path`` (networks/personal_weights.py)."""
         network, clients = self.task.network, self.task.clients
-        count = model_count(self.task.settings, clients)
-        if hasattr(self.algorithm, "cluster"):
-            owners = np.array([int(chosen) for chosen in self._of_clients("cluster")], np.int32)
+        count, owners = model_count(self.task.settings, clients), self.clusters
+        if owners is not None:
             parts = self.layout.pack(self.state).state
             shared = ([part[number] for part in parts] for number in range(count))
             save_personal(path, network, owners, shared, count, clusters=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
@@ -56,7 +57,8 @@ class RoundRecord:
           round_number: 1 for the first.
           cohort: How many clients were asked.
           sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients; with a
-            compressor, compressed_bytes too.
+            compressor, compressed_bytes too. Of the others, a whole number is a count and stays as it is; the others
+            become means over the examples.
           bytes_down: What is sent to one client.
           bytes_up: What one client sends, without a compressed update.
           test: Figures of the global model on test samples, by column; empty in a round without evaluation.
@@ -92,6 +94,9 @@ class RoundRecord:
         def mean(total: float) -> float | None:
             return total / seen if seen else None
 
+        def column(total: Any) -> float | None:
+            return int(total) if np.asarray(total).dtype.kind in "iu" else mean(float(total))
+
         return RoundRecord(
             round=round_number,
             loss=mean(float(sums["loss"])),
@@ -104,7 +109,7 @@ class RoundRecord:
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
             others=dict(counts or {})
-            | {name: mean(float(sums[name])) for name in sorted(set(sums) - _KNOWN)}
+            | {name: column(sums[name]) for name in sorted(set(sums) - _KNOWN)}
             | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
         )
 

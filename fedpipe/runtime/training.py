@@ -133,7 +133,8 @@ def train(
             asked = draw(number, losses)
             clients = asked.clients
             who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
-            if settings.availability.decides_who and not len(clients):
+            # Noise must not be missing where nobody was: that would tell it.
+            if settings.availability.decides_who and not len(clients) and ledger is None:
                 measured = engine.skip_round()
             else:
                 measured = engine.run_round(who, partial(report.clients, number, len(clients)))

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
+from fedpipe.evaluation.clients import by_cluster
 from fedpipe.figures import styled
 
 # Stand-ins while matplotlib draws; the SVG's own style says what they are in light and in dark.
@@ -139,6 +140,20 @@ def client_quantiles(accuracies: Sequence[pd.Series], names: Sequence[str]) -> s
         chart.axes.axvline(10, color=_INK, linewidth=0.8, linestyle=":", alpha=0.6)
         chart.axes.set(xlabel="% of clients, the worst first", ylabel="accuracy", xlim=(0, 100), ylim=(0, 1))
         _legend(chart.axes, names)
+    return chart.address
+
+
+def clusters(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
+    """One dot per client: the accuracy of its personal model, in the place of its cluster."""
+    with _chart(10.6, 3.2) as chart:
+        for run, (table, name) in enumerate(zip(tables, names, strict=True)):
+            found, left = by_cluster(table), -0.4 + 0.8 * run / len(tables)
+            places = [number + left + np.linspace(0, 0.7 / len(tables), len(mine)) for number, mine in found.items()]
+            values = np.concatenate(list(found.values()))
+            chart.axes.plot(np.concatenate(places), values, ".", color=_COLOURS[run], alpha=0.7, label=name)
+        chart.axes.set(xlabel="cluster", ylabel="accuracy of its model", ylim=(0, 1))
+        chart.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(chart.axes, names, above=True)
     return chart.address
 
 

@@ -7,9 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
+from fedpipe.evaluation.clients import by_cluster
 from operations.report.runs import Run
 
 ABSENT = "\N{EN DASH}"
@@ -19,6 +21,7 @@ _HIGHER_IS_BETTER |= {f"percentile_{10 * n}" for n in range(1, 10)}
 _LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld", "variance"}
 _ACCURACIES = ("accuracy", "test_accuracy", "personalised_accuracy", "personal_accuracy")
 _FEWEST = 10  # clients whose accuracy differs, from which on the normal approximation of the paired test is good
+_TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)  # test accuracies
 _IN_COSTS = {"training.rounds", "training.bytes_down", "training.bytes_up", "training.simulated_hours"}
 
 
@@ -57,21 +60,50 @@ def metrics(runs: Sequence[Run]) -> list[Row]:
 
 
 def costs(runs: Sequence[Run]) -> list[Row]:
-    """Rounds, clients, examples, bytes and seconds: what a run took."""
+    """Rounds, clients, examples, bytes and seconds: what a run took, in all and until a test accuracy."""
     rounds = [run.rounds for run in runs]
+    hours = [_column(table, "simulated_hours") for table in rounds]
+    is_simulated = any(column.notna().any() for column in hours)
     seconds = [pd.Series(dtype=float) if run.seconds is None else run.seconds for run in runs]
-    hours = [table["simulated_hours"].sum() if "simulated_hours" in table else math.nan for table in rounds]
-    simulated = [] if all(map(math.isnan, hours)) else [_row("simulated hours", hours, hundredths)]
     return [
         _row("rounds", [len(table) for table in rounds], count),
         _row("clients per round, mean", [float(table["clients"].mean()) for table in rounds], hundredths),
         _row("examples that clients trained on", [table["examples"].sum() for table in rounds], count),
         _row("bytes down to clients", [table["bytes_down"].sum() for table in rounds], size),
         _row("bytes up from clients", [table["bytes_up"].sum() for table in rounds], size),
-        *simulated,
         _row("seconds per round, median", [times.median() for times in seconds], hundredths),
         _row("seconds of all rounds", [times.sum(min_count=1) for times in seconds], hundredths),
+        *([_row("simulated hours of all rounds", [h.sum(min_count=1) for h in hours], hundredths)] * is_simulated),
+        *_until(rounds, hours if is_simulated else None),
     ]
+
+
+def _until(rounds: Sequence[pd.DataFrame], hours: Sequence[pd.Series] | None) -> list[Row]:
+    """What each run took until its first evaluated round with a test accuracy that all of them reach."""
+    accuracies = [_column(table, "test_accuracy") for table in rounds]
+    common = float(np.min([column.max() for column in accuracies]))  # NaN if a run has no evaluated round
+    target = max((target for target in _TARGETS if target <= common), default=None)
+    if target is None:
+        return []
+    last = [int((column >= target).to_numpy().argmax()) + 1 for column in accuracies]
+    tables = list(zip(rounds, last, strict=True))
+    sent = [float((table["bytes_down"] + table["bytes_up"])[:end].sum()) for table, end in tables]
+    said = f"until test accuracy {target:g}"
+    return [
+        _row(f"rounds {said}", [int(table["round"].iloc[end - 1]) for table, end in tables], count),
+        _row(f"bytes {said}", sent, size),
+        *([] if hours is None else [_row(f"simulated hours {said}", _sums(hours, last), hundredths)]),
+    ]
+
+
+def _sums(columns: Sequence[pd.Series], ends: Sequence[int]) -> list[float]:
+    """The sum of the first rows of each column; NaN for one that has no values."""
+    return [float(column[:end].sum(min_count=1)) for column, end in zip(columns, ends, strict=True)]
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    """A column that a run may lack, then full of NaN."""
+    return table[name] if name in table else pd.Series(math.nan, table.index, name=name)
 
 
 def accuracy_columns(runs: Sequence[Run]) -> list[str]:
@@ -119,6 +151,30 @@ def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
         _row("percentile_10", [float(values.quantile(0.1)) for values in known]),
         _row("worst", [float(values.min()) for values in known]),
     ]
+
+
+def has_clusters(runs: Sequence[Run]) -> bool:
+    """Whether all runs have clusters of clients (as `ifca` has)."""
+    return all({"cluster", "personal_accuracy"} <= set(run.clients.columns) for run in runs)
+
+
+def clusters(runs: Sequence[Run]) -> list[Row]:
+    """Clients of each cluster, and the mean and worst accuracy of their model; clusters of two runs are not paired."""
+    if not has_clusters(runs):
+        return []
+    found = [by_cluster(run.clients) for run in runs]
+
+    def row(number: int, what: str, told: Callable[[np.ndarray], str]) -> Row:
+        texts = (told(one[number]) if len(one.get(number, ())) else ABSENT for one in found)
+        return Row(f"cluster {number}: {what}", tuple(texts))
+
+    told: dict[str, Callable[[np.ndarray], str]] = {
+        "clients with samples": lambda values: count(len(values)),
+        "mean": lambda values: fraction(float(values.mean())),
+        "worst": lambda values: fraction(float(values.min())),
+    }
+    numbers = sorted({number for one in found for number in one})
+    return [row(number, what, text) for number in numbers for what, text in told.items()]
 
 
 def worst_clients(run: Run, column: str, most: int = 10) -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fedpipe.evaluation.clients import by_cluster
 from operations.report import charts, comparison
 from operations.report.comparison import Row
 from operations.report.runs import Run
@@ -67,6 +68,8 @@ def render(runs: Sequence[Run]) -> str:
         costs=comparison.costs(runs),
         curves=_curves(runs, names),
         clients=[_client_section(runs, names, column) for column in comparison.accuracy_columns(runs)],
+        clusters=_clusters(runs, names),
+        cluster_rows=comparison.clusters(runs),
         recall=_recall(runs, names),
         recalls=comparison.classes(runs, "recall"),
         precisions=comparison.classes(runs, "precision"),
@@ -143,6 +146,19 @@ def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> C
         worst=[comparison.worst_clients(run, column) for run in runs],
         paired=comparison.paired_clients(runs, column),
     )
+
+
+def _clusters(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+    """How the clusters' models serve their clients; empty if a run has none."""
+    tables = [run.clients for run in runs]
+    if not comparison.has_clusters(runs):
+        return []
+    sizes = "; ".join(
+        f"{name}: {', '.join(str(len(mine)) for mine in by_cluster(table).values())} clients with samples"
+        for name, table in zip(names, tables, strict=True)
+    )
+    caption = "One dot per client: the accuracy of its cluster's model on its samples"
+    return [Chart(charts.clusters(tables, names), f"Accuracy by cluster, {_of(names)}. {sizes}.", caption)]
 
 
 def _recall(runs: Sequence[Run], names: Sequence[str]) -> Chart:

@@ -186,6 +186,17 @@ def test_clients_whose_updates_are_not_finite_are_left_out(worker: Worker, make_
     assert (int(ended.rounds[0]["non_finite"]), int(ended.rounds[0]["clients"])) == (3, 11)
 
 
+def test_left_out_clients_are_counted(worker: Worker, make_shards: Make) -> None:
+    """Of 12 clients with a weight: one is kept, eight, eight; or those whose norm is at most 2."""
+    rows, cohort = updates(), list(range(CLIENTS - 1))
+    long = int((norms_of([part[cohort] for part in rows])[MASSES[cohort] > 0] > 2.0).sum())
+    assert 0 < long < 12
+    for name, expected in {"krum": 11, "multi_krum": 4, "bulyan": 4, "zeroed_mean": long}.items():
+        ended = aggregated(worker, make_shards, name, rows, cohort, [2])
+        assert [int(measured["left_out"]) for measured in ended.rounds] == [expected, 0], name
+    assert "left_out" not in aggregated(worker, make_shards, "median", rows, cohort).rounds[0]
+
+
 WITHOUT_NOISE = [name for name in AGGREGATORS.names if not hasattr(AGGREGATORS.module(name), "mechanism")]
 
 

@@ -35,7 +35,7 @@ def test_is_the_papers(worker: Worker, make_shards: Make, clusters: int, weighti
     for number, cohort in enumerate(COHORTS):
         updates: list[list[Weights]] = [[] for _ in models]
         masses: list[list[float]] = [[] for _ in models]
-        seen = [0] * clusters
+        seen, sizes = [0] * clusters, [0] * clusters
         for client in cohort:
             samples = reference.samples_of(shards, client)
             if not len(samples.y):
@@ -44,10 +44,12 @@ def test_is_the_papers(worker: Worker, make_shards: Make, clusters: int, weighti
             updates[chosen].append(reference.sgd(models[chosen], samples, settings)[0])
             masses[chosen].append(len(samples.y) if weighting == "examples" else 1.0)
             seen[chosen] += settings.local_epochs * len(samples.y)
+            sizes[chosen] += 1
         for j in range(clusters):
             if updates[j]:
                 models[j] = reference.moved(models[j], reference.mean(updates[j], masses[j]), 0.5)
         assert [float(ended.rounds[number][f"cluster_{j}"]) for j in range(clusters)] == seen
+        assert [int(ended.rounds[number][f"cluster_{j}_clients"]) for j in range(clusters)] == sizes
         used |= {j for j in range(clusters) if seen[j]}
     assert len(used) > 1 or clusters == 1  # or nothing was tested
     found = [leaf for leaf in ended.state if leaf.shape[:1] == (clusters,) and len(leaf.shape) > 1]

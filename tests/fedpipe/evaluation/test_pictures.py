@@ -43,6 +43,16 @@ def has_colour(path: Path, colour: str) -> bool:
     return bool((np.asarray(Image.open(path).convert("RGB")) == wanted).all(axis=2).any())
 
 
+def test_clusters_are_a_chart_of_their_own(tmp_path: Path) -> None:
+    clients = pd.DataFrame({"accuracy": [0.5, 0.9, 0.7], "personal_accuracy": [0.6, np.nan, 0.8]})
+    summary, kinds = client_summary(clients["accuracy"]), {"personal": {"mean": 0.7}}
+    draw_clients(clients, summary, "a title", tmp_path / "plain.png", personalisation=kinds)
+    clustered = clients.assign(cluster=[1, 0, 1])
+    draw_clients(clustered, summary, "a title", tmp_path / "clusters.png", personalisation=kinds)
+    wide, plain = (Image.open(tmp_path / f"{name}.png").size for name in ("clusters", "plain"))
+    assert wide[0] > 1.3 * plain[0] and wide[1] == plain[1]
+
+
 def test_test_samples_are_a_line_of_their_own(tmp_path: Path) -> None:
     clients = pd.DataFrame({"accuracy": [0.5, 0.9, np.nan, 0.7], "test_accuracy": [0.4, np.nan, np.nan, 0.8]})
     summaries = client_summary(clients["accuracy"]), client_summary(clients["test_accuracy"])

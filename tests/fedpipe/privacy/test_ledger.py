@@ -62,6 +62,36 @@ def test_a_fixed_cohort_never_has_the_poisson_figure() -> None:
     assert mechanism.event().event.noise_multiplier == 0.5
 
 
+def exact_delta(epsilon: float, noise_multiplier: float, probability: float) -> float:
+    """The largest delta of one Poisson-sampled round at ``epsilon``, client added or removed, by integration."""
+    at = np.linspace(-40, 40, 400_001)
+    without, with_client = stats.norm.pdf(at, 0, noise_multiplier), stats.norm.pdf(at, 1, noise_multiplier)
+    mixed = (1 - probability) * without + probability * with_client
+    sides = (mixed - math.exp(epsilon) * without, without - math.exp(epsilon) * mixed)
+    return max(float(np.maximum(side, 0).sum() * (at[1] - at[0])) for side in sides)
+
+
+def test_dropouts_spend_no_more_than_is_counted() -> None:
+    """The figure with dropouts is that without; the true one, of a client that is there less often, is below."""
+    lost = {"dropout_before": 0.3, "dropout_during": 0.2}
+    poisson = {"cohort": "poisson", "poisson": {"probability": 0.3}}
+    counted, plain = (private(100, **poisson, availability=some) for some in (lost, {}))
+    assert counted.epsilon(50) == plain.epsilon(50) and counted.summary(50) == plain.summary(50)
+    for epsilon in (0.0, 0.1, 0.5, 1.0):
+        deltas = [exact_delta(epsilon, 1.0, q) for q in (0.05, 0.3 * 0.7 * 0.8, 0.25, 0.3, 1.0)]
+        assert deltas == sorted(deltas)
+    smaller = [SampledGaussian(1.0, Sampling("fixed", m, 60)) for m in (1, 5, 12, 20)]
+    figures = np.array([one._renyi[1] for one in smaller])
+    assert (np.diff(figures, axis=0) >= 0).all()  # at every order
+
+
+def test_a_tree_counts_the_rounds_that_a_client_was_really_in() -> None:
+    cohorts = {number: np.array([number % 2]) for number in range(1, 9)}
+    settings = {"aggregator": "dp_ftrl", "availability": {"cyclic": {"groups": 2, "period": 2}}}
+    halves, always = private(2, cohorts.__getitem__, **settings), private(2, lambda _: np.array([0, 1]), **settings)
+    assert halves.epsilon(8) < always.epsilon(8)
+
+
 def test_all_clients_are_not_sampled() -> None:
     for size in ("all", 30, 31):
         ledger = private(30, clients_per_round=size, dp_gaussian={"noise_multiplier": 4.0})

@@ -60,6 +60,32 @@ def test_a_cohort_that_the_accountant_does_not_know(monkeypatch: pytest.MonkeyPa
         train_settings(aggregator=aggregator, client_weighting="uniform")
 
 
+DEVICES = {"seconds_per_sample": 0.1}
+POISSON = {"cohort": "poisson", "clients_per_round": "all"}
+SOME = {"cohort": "uniform", "clients_per_round": 20}
+TURNS = {"cyclic": {"groups": 2, "period": 2}}
+LOST = {"dropout_before": 0.2, "dropout_during": 0.3, "stragglers": {"share": 0.5}, "devices": DEVICES}
+
+
+@pytest.mark.parametrize("aggregator", ["dp_gaussian", "dp_ftrl", "local_dp"])
+def test_availability_that_depends_on_no_data_is_borne(aggregator: str) -> None:
+    private = {"aggregator": aggregator, "client_weighting": "uniform"}
+    for cohort in (POISSON, SOME, {}):
+        train_settings(**private, **cohort, availability=LOST)
+    train_settings(**private, **POISSON, availability=LOST | TURNS)
+    train_settings(**private, availability=LOST | TURNS)
+    goal = LOST | {"report_goal": 10}
+    with pytest.raises(ValueError, match=r"report_goal' takes the fastest: .* remove the goal"):
+        train_settings(**private, **SOME, availability=goal)
+
+
+def test_turns_leave_fewer_clients_to_draw_a_number_from() -> None:
+    private = {"client_weighting": "uniform", **SOME, "availability": TURNS}
+    train_settings(aggregator="dp_ftrl", **private)  # counts who was there
+    with pytest.raises(ValueError, match=r"so that each is drawn more often: set 'train.cohort' to poisson"):
+        train_settings(aggregator="dp_gaussian", **private)
+
+
 def test_too_little_noise_on_the_count_of_clipped_clients() -> None:
     own = {"clipping": "adaptive", "noise_multiplier": 1.0, "count_stddev": 0.5}
     with pytest.raises(ValueError, match=r"'train.dp_gaussian.count_stddev' 0.5 leaves no noise .* set it above 0.5"):

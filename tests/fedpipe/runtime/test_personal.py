@@ -68,6 +68,12 @@ def test_clusters_share_their_models(worker: Worker, make_shards: Make, tmp_path
     model = ended.personal.task.network
     found, stacked = PersonalModels.open(path, model, len(SIZES)), load_file(path)
     assert found is not None and found.clusters
+    np.testing.assert_array_equal(found.client_model, ended.personal.clusters)
+    for record in ended.records:
+        columns = record.row()
+        sizes = [columns[f"cluster_{number}_clients"] for number in range(3)]
+        assert 0 < sum(sizes) <= record.clients
+        assert all(isinstance(size, int) for size in sizes)
     models = [[stacked[name][number] for name in model.shapes] for number in range(3)]
     for client, size in enumerate(SIZES):
         if size:

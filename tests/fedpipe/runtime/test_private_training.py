@@ -13,6 +13,7 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.runtime.checkpoints import Checkpoints
+from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.records import RoundRecord, draw, write_table
 from fedpipe.runtime.training import Trained, train
 from fedpipe.runtime.worker import Worker
@@ -121,6 +122,43 @@ def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: 
     assert (whole.records, whole.privacy) == (resumed.records, resumed.privacy)
 
 
+@pytest.mark.parametrize("aggregator", ["dp_gaussian", "dp_ftrl", "local_dp"])
+def test_a_round_that_lost_everybody_adds_noise_as_any_other(
+    worker: Worker, shards: Path, tmp_path: Path, aggregator: str
+) -> None:
+    """Or weights that stay as they are would tell that nobody was there. A cohort of local noise has none then."""
+    lost = {"dropout_before": 0.5, "dropout_during": 0.5}
+    settings = private(aggregator=aggregator, availability=lost, poisson={"probability": 0.5}, evaluate_every=1)
+    weights = [first_weights(settings)]
+
+    def evaluate(model: list[np.ndarray]) -> dict[str, float]:
+        weights.append(model)
+        return {"test_loss": 1.0, "test_accuracy": 0.5}
+
+    records = trained(worker, settings, shards, tmp_path, evaluate=evaluate).records
+    empty = [record.clients == 0 for record in records]
+    assert any(empty) and not all(empty)
+    for before, after, nobody in zip(weights[:-1], weights[1:], empty, strict=True):
+        assert same_bits(before, after) == (nobody and aggregator == "local_dp")
+
+
+def test_who_is_there_depends_on_no_data() -> None:
+    """The samples of one client change nothing for anybody, so leaving out its updates changes nothing else."""
+    lost = {"dropout_before": 0.3, "dropout_during": 0.3, "cyclic": {"groups": 2, "period": 2}}
+    for changes in ({}, {"aggregator": "dp_ftrl", "cohort": "uniform", "clients_per_round": 8}):
+        settings = private(availability=lost, poisson={"probability": 0.5}, **changes)
+        one, other = np.full(40, 5), np.full(40, 5)
+        other[7] = 0
+        cohorts = [
+            [cohort(settings, sizes, number).clients.tolist() for number in range(1, 9)] for sizes in (one, other)
+        ]
+        assert cohorts[0] == cohorts[1] and any(cohorts[0])
+    rounds = 4000
+    settings = private(availability={"dropout_before": 0.3, "dropout_during": 0.2}, poisson={"probability": 0.5})
+    there = sum(np.isin([3, 5], cohort(settings, one, number).clients) for number in range(1, rounds + 1))
+    assert there / rounds == pytest.approx([0.28, 0.28], abs=0.025)  # three standard deviations and a half
+
+
 def test_secret_noise(worker: Worker, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Two runs have other noise and other cohorts, and none is saved to go on from."""
     runs = []
@@ -157,7 +195,10 @@ def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_sampl
         RoundRecord.of(1, 2, sums(), 4, 4, {})
     with pytest.raises(Exception, match="were not finite"):
         RoundRecord.of(1, 2, sums(non_finite=2), 4, 4, {}, may_be_empty=True)
-    assert RoundRecord.of(1, 2, sums(more=0), 4, 4, {}, may_be_empty=True).others == {"more": None}
+    others = RoundRecord.of(
+        1, 2, sums() | {"mean": np.float32(0), "count": np.int32(3)}, 4, 4, {}, may_be_empty=True
+    ).others
+    assert others == {"mean": None, "count": 3}  # a count is one, whatever the examples
 
 
 def test_secret_noise_does_not_travel(worker: Worker, shards: Path, tmp_path: Path) -> None:

@@ -42,6 +42,21 @@ def test_partition_and_held_out_samples_are_compared(project: Path, tmp_path: Pa
     assert f"{clients['test_accuracy'].iloc[0]:.4f}" in section
 
 
+def test_clusters_have_a_section(project: Path, altered: Callable[..., None], tmp_path: Path):
+    page = tmp_path / "r.html"
+    assert report(project, "--output", str(page))[0] == 0 and "Clusters of clients" not in page.read_text()
+    clients = pd.read_csv(project / "metrics/clients.csv")
+    clients = clients.assign(cluster=clients["client"] % 3, personal_accuracy=clients["accuracy"])
+    altered("metrics/clients.csv", clients.to_csv(index=False).encode())
+    assert report(project, "--output", str(page))[0] == 0
+    section = page.read_text().partition("Clusters of clients")[2]
+    mine = clients[clients["client"] % 3 == 0]["accuracy"].dropna()
+    rows = re.findall(r'<th scope="row">cluster 0: ([a-z ]+)</th>\s*<td class="number">([^<]*)</td>', section)
+    expected = [("clients with samples", "199"), ("mean", f"{mine.mean():.4f}"), ("worst", f"{mine.min():.4f}")]
+    assert rows == expected
+    assert "Accuracy by cluster, workspace. workspace: 199, 200, 200 clients with samples." in section
+
+
 def test_same_input_same_bytes_and_nothing_of_this_machine(project: Path, tmp_path: Path):
     pages = []
     for name in ("one.html", "two.html"):
@@ -121,6 +136,24 @@ def test_sizes_and_verdicts():
     ]
 
 
+def test_costs_until_a_test_accuracy_that_both_reach():
+    def of(accuracies: list[float], **columns: float) -> Run:
+        table = pd.DataFrame({"round": range(1, len(accuracies) + 1), "test_accuracy": accuracies, "clients": 2})
+        table = table.assign(examples=9, bytes_down=600, bytes_up=400, **columns)
+        empty = pd.DataFrame()
+        return Run("a run", "", {}, {}, {}, table, empty, empty, None, None, None)
+
+    one, other = of([0.5, math.nan, 0.93, 0.96]), of([0.91, 0.94, 0.94, 0.94], simulated_hours=0.5)
+    rows = {row.name: row for row in comparison.costs([one, other])}
+    assert rows["rounds until test accuracy 0.9"].values == ("3", "1")
+    assert rows["bytes until test accuracy 0.9"].values == ("3 kB", "1 kB")
+    assert rows["simulated hours until test accuracy 0.9"].values == (comparison.ABSENT, "0.50")
+    assert rows["simulated hours of all rounds"].values == (comparison.ABSENT, "2.00")
+    alone = [row.name for row in comparison.costs([one])]
+    assert "rounds until test accuracy 0.95" in alone and not any("simulated" in name for name in alone)
+    assert not any("until" in row.name for row in comparison.costs([one, of([math.nan])]))
+
+
 def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path, tmp_path: Path):
     for command in (("show",), ("diff", "HEAD", "workspace")):
         done = run(project, "dvc", "plots", *command, "--out", str(tmp_path / command[0]))
@@ -131,6 +164,7 @@ def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path
         revisions = {"workspace"} if command == ("show",) else {"HEAD", "workspace"}
         assert "workspace_plots_partition.png" in page  # pictures too, of the revisions whose cache has them
         assert measured >= {(rev, key) for rev in revisions for key in ("loss", "accuracy")}
+        assert "Bytes per round" in page
         for rev, rounds in {"HEAD": 4, "workspace": 6}.items():
             numbers = {int(point["round"]) for point in points if point["rev"] == rev}
             assert numbers == (set(range(1, rounds + 1)) if rev in revisions else set())
