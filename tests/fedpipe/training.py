@@ -41,6 +41,13 @@ def first_weights(settings: Train, image_shape: tuple[int, int, int] = MNIST) ->
     return model_of(settings, image_shape).first_weights(np.random.default_rng(5))
 
 
+def cohort_of(clients: Sequence[int] | Cohort) -> Cohort:
+    """The cohort of these clients, who do all of their work; or the cohort itself."""
+    if isinstance(clients, Cohort):
+        return clients
+    return Cohort(np.array(clients, np.int32), np.full(len(clients), 1000, np.int32))
+
+
 class Ended(NamedTuple):
     """What a training ends with."""
 
@@ -90,19 +97,16 @@ def run(
         process = build_process(task, algorithm, aggregator, start, reader)
         rounds: list[dict[str, Any]] = []
         after: list[Weights] = []
-        first_cohort = cohorts[0].clients if isinstance(cohorts[0], Cohort) else cohorts[0]
         if elsewhere is not None:
             elsewhere.begin(kept.folder if kept else None)
-        with Engine(process, worker, len(first_cohort), elsewhere) as engine:
+        with Engine(process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
-                if not isinstance(cohort, Cohort):
-                    cohort = Cohort(np.array(cohort, np.int32), np.full(len(cohort), 1000))
-                ids = cohort.clients
-                who = reader.asked(ids, kept.last[ids] if kept else -1, cohort.work, cohort.parts)
-                rounds.append(engine.run_round(who))
+                asked = cohort_of(cohort)
+                last = kept.last[asked.clients] if kept else -1
+                rounds.append(engine.run_round(reader.asked(asked.clients, last, asked.work, asked.parts)))
                 after.append(engine.weights())
                 if kept:
-                    kept.advance(cohort.trained, number)
+                    kept.advance(asked.trained, number)
             left = {
                 path.name: tf.io.parse_tensor(path.read_bytes(), tf.float32).numpy()
                 for path in sorted(Path(folder).iterdir())

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 
@@ -22,10 +21,11 @@ from fedpipe.cluster.settings import ClusterSettings
 from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Weights
+from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
 from tests.fedpipe.cluster.hosts import Hosts
-from tests.fedpipe.training import first_weights, model_of
+from tests.fedpipe.training import cohort_of, first_weights, model_of
 
 START_SECONDS = 120
 
@@ -128,7 +128,7 @@ def trained(
     worker: Worker,
     settings: Train,
     shards: Path,
-    cohorts: Sequence[Sequence[int]],
+    cohorts: Sequence[Sequence[int] | Cohort],
     cluster: ClusterSettings | None = None,
     kept_in: Path | None = None,
     before_round: Callable[[int], None] = lambda number: None,
@@ -151,11 +151,12 @@ def trained(
     with opened(cluster, settings, manifest.digest) as elsewhere:
         if elsewhere is not None:
             elsewhere.begin(kept.folder if kept else None)
-        with Engine(process, worker, len(cohorts[0]), elsewhere) as engine:
+        with Engine(process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 before_round(number)
-                ids = np.array(cohort, np.int32)
-                measured.append(engine.run_round(reader.asked(ids, kept.last[ids] if kept else -1)))
+                asked = cohort_of(cohort)
+                last = kept.last[asked.clients] if kept else -1
+                measured.append(engine.run_round(reader.asked(asked.clients, last, asked.work, asked.parts)))
                 if kept:
-                    kept.advance(ids, number)
+                    kept.advance(asked.trained, number)
             return engine.weights(), measured

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -19,8 +20,10 @@ pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-
 from fedpipe.cluster import parts
 from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.cluster import Cluster
+from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import engine as engine_module
+from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
@@ -179,6 +182,22 @@ def test_tff_worker_that_dies_costs_a_retry(
     )
     for name in ("one", "two"):
         assert running.tff_worker_of(name).is_running()
+
+
+@pytest.mark.slow
+def test_updates_that_are_under_way_may_arrive_at_another_worker(
+    worker: Worker, shards: Path, running: Processes, tmp_path: Path
+) -> None:
+    devices = {"devices": {"seconds_per_sample": 1.0, "spread": 1.0}}
+    params = {"fed_buff": {"buffer_size": 12}, "availability": devices}
+    settings = train_settings(model="logistic_regression", algorithm="fed_buff", **params)
+    assert settings.asynchrony
+    events = Schedule(settings, settings.asynchrony, np.diff(Shards.open(shards).offsets))
+    cohorts = [events.cohort(number) for number in range(1, 5)]
+    assert max(cohort.counts["staleness_max"] for cohort in cohorts) > 0
+    here = trained(worker, settings, shards, cohorts, kept_in=tmp_path / "here")
+    there = trained(worker, settings, shards, cohorts, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
+    assert same(here, there)
 
 
 def test_what_clients_keep_needs_a_shared_folder(

@@ -60,7 +60,7 @@ def test_it_is_a_learning_process(make_shards: Make) -> None:
     process = build_process(task, *modules, first_weights(settings), ClientReader(make_shards([5])))
     learning = learning_process(process)
     assert isinstance(learning, tff.learning.templates.LearningProcess)
-    assert str(learning.next.type_signature.parameter[1]) == "{int32[?,3]}@CLIENTS"
+    assert str(learning.next.type_signature.parameter[1]) == "{int32[?,4]}@CLIENTS"
 
 
 def test_groups_change_rounding_only(worker: Worker, make_shards: Make) -> None:
