@@ -56,8 +56,8 @@ test-slow: env ## run the proofs that take minutes
 check: env ## check format, lint and types (the same hooks as pre-commit)
 	@.venv/bin/pre-commit run --all-files
 
-bench: env ## measure rounds, models, algorithms, a partition into 100,000 clients, and load; ARGS=rounds (models, ..., cluster) for one
-	@set -e; for each in $(or $(ARGS),rounds models algorithms partition_scale load); do .venv/bin/python -m benchmarks.$$each; done
+bench: env ## measure rounds, small clients, models, algorithms, a partition into 100,000 clients, and load; ARGS=rounds (models, ..., cluster) for one
+	@set -e; for each in $(or $(ARGS),rounds small_clients models algorithms partition_scale load); do .venv/bin/python -m benchmarks.$$each; done
 
 profile: env ## print where a round's time goes, for the params and shards that are there; ARGS="--rounds 10"
 	@.venv/bin/python -m operations.profile $(ARGS)

@@ -1,11 +1,11 @@
 """One process of bare TensorFlow: the clients' SGD steps and nothing else, no federation. The bound of the machine is
 one such process per core, each with its share of the clients.
 
-python -m benchmarks.bare_tensorflow KIND CLIENTS FIRST ROUNDS [KERAS_FILE]   (prints one JSON line)
+python -m benchmarks.bare_tensorflow KIND CLIENTS FIRST ROUNDS [KERAS_FILE [IMAGES]]   (prints one JSON line)
 
 KIND is the step: a name of fedpipe/models or of benchmarks/keras_twins.py, as this project runs it; or ``textbook``,
 `baseline_cnn` as one writes it down, with oneDNN's gradient of max pooling (what TensorFlow runs in its fast mode; left
-to itself it does so in about half of the processes).
+to itself it does so in about half of the processes). Each client has IMAGES images, 100 if it is not said.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 import time
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from benchmarks.workload import BATCH, LEARNING_RATE, client_data, network_of
+from benchmarks.workload import BATCH, LEARNING_RATE, SAMPLES_PER_CLIENT, client_data, network_of
 from fedpipe.networks import layers
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import scale
@@ -21,10 +21,11 @@ from fedpipe.networks.network import scale
 
 def main() -> None:
     kind, clients, first, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    keras_file, samples = (*sys.argv[5:7], *("", str(SAMPLES_PER_CLIENT))[len(sys.argv[5:7]) :])
     import numpy as np
     import tensorflow as tf
 
-    network = network_of("baseline_cnn" if kind == "textbook" else kind, sys.argv[5] if len(sys.argv) > 5 else "")
+    network = network_of("baseline_cnn" if kind == "textbook" else kind, keras_file)
 
     def textbook(w, x, dropout):
         hidden = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w[0], 1, "VALID"), w[1]))
@@ -46,7 +47,7 @@ def main() -> None:
 
         return tf.while_loop(lambda i, _: i < tf.size(y), step, (tf.constant(0), w))[1]
 
-    data = [(tf.constant(x), tf.constant(y)) for x, y in client_data(clients, first)]
+    data = [(tf.constant(x), tf.constant(y)) for x, y in client_data(clients, first, int(samples))]
     initial = [tf.constant(w) for w in network.first_weights(np.random.default_rng(0))]
     for x, y in data[:5]:
         epoch(initial, x, y)

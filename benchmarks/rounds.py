@@ -61,14 +61,14 @@ def fedpipe(clients: int, rounds: int, shards: Path, *model: str) -> dict[str, A
     return run(["benchmarks.fedpipe_rounds", str(clients), str(rounds), str(shards), *model], dict(os.environ))
 
 
-def bound(kind: str, clients: int, rounds: int, *keras_file: str, processes: int = CORES) -> dict[str, Any]:
+def bound(kind: str, clients: int, rounds: int, *options: str, processes: int = CORES) -> dict[str, Any]:
     """Processes of bare TensorFlow, started together; a round takes as long as its slowest process."""
     shares = [len(part) for part in np.array_split(np.arange(clients), min(processes, clients))]
     firsts = np.cumsum([0, *shares[:-1]])
     with contextlib.ExitStack() as stack:
         started = []
         for share, first in zip(shares, firsts, strict=True):
-            asked = [kind, str(share), str(first), str(rounds), *keras_file]
+            asked = [kind, str(share), str(first), str(rounds), *options]
             command = [sys.executable, "-m", "benchmarks.bare_tensorflow", *asked]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             stack.callback(process.kill)

@@ -23,11 +23,13 @@ def training_set() -> tuple[np.ndarray, np.ndarray]:
     return images, np.fromfile(RAW / "train-labels-idx1-ubyte", np.uint8, offset=8)
 
 
-def client_data(clients: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images and labels of ``clients`` clients of 100 consecutive samples, from client ``first`` on."""
+def client_data(
+    clients: int, first: int = 0, samples: int = SAMPLES_PER_CLIENT
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The images and labels of ``clients`` clients of ``samples`` consecutive ones, from client ``first`` on."""
     images, labels = training_set()
     for client in range(first, first + clients):
-        mine = slice(client * SAMPLES_PER_CLIENT, (client + 1) * SAMPLES_PER_CLIENT)
+        mine = slice(client * samples, (client + 1) * samples)
         yield images[mine], labels[mine]
 
 

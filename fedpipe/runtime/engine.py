@@ -25,7 +25,7 @@ from fedpipe.runtime.worker import Worker
 # parts the clients that are left are cut, so that groups become smaller and all cores end a round at the same time.
 # Another value of these or of `CHUNK` adds in another order: other bits.
 LARGEST_GROUP, SMALLEST_GROUP, PARTS = 10, 2, 6
-# Groups that go to the worker at once; a second chunk waits there, so that no core idles. Each holds one accumulator.
+# Groups that go to the worker at once. Each holds one accumulator.
 CHUNK = 20
 
 
@@ -149,7 +149,7 @@ class Engine:
         started: deque[tuple[int, Any]] = deque()
         for start in range(0, len(groups), CHUNK):
             chunk = groups[start : start + CHUNK]
-            with self._phases.timed("clients"):  # TFF returns when most of the work is done
+            with self._phases.timed("clients"):  # on the driver's own worker, this is where the time goes
                 started.append((sum(map(len, chunk)), chunks.start(number, message, chunk)))
             is_last = start + CHUNK >= len(groups)
             while started and (is_last or len(started) > chunks.ahead):

@@ -18,8 +18,15 @@ def _main() -> None:
     parser.add_subparsers(dest="command", required=True).add_parser("follow").add_argument("journal", type=Path)
     journal = parser.parse_args().journal
     os.nice(10)  # the training goes first
-    follow(journal, lambda: MlflowStore(os.environ[STORE]))
+    follow(journal, _loaded)
     os._exit(0)  # MLflow and its libraries take seconds to tidy up, and a stage waits for this process
+
+
+def _loaded() -> MlflowStore:
+    """The store; MLflow is imported now, while an evaluation measures, and not when it has something to log."""
+    store = MlflowStore(os.environ[STORE])
+    store.load()
+    return store
 
 
 if __name__ == "__main__":

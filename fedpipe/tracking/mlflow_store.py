@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
+from fedpipe.tracking.delivery import Unreachable
 from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.sqlite_store import file_of
 
@@ -48,6 +50,16 @@ class MlflowStore:
         configure()
         self._uri = uri
         self._experiments: dict[str, str] = {}
+
+    def load(self) -> None:
+        """Imports MLflow, which takes seconds, and opens the store if it is there; what is wrong shows at first use.
+
+        A store that is not there is made when something is logged: until then the process may be ended at any moment.
+        """
+        with suppress(Unreachable, PipelineError), translated():  # which imports MLflow
+            file = file_of(self._uri)
+            if file is None or file.exists():
+                self._client  # noqa: B018 - opens it
 
     @cached_property
     def _client(self) -> "MlflowClient":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import layout
 from fedpipe.datasets.shards import Manifest, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.networks.network import network
@@ -25,23 +26,23 @@ def project(
     """A project whose clients have 3 and 4 samples, with weights of a model, but without tests of the clients."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(make_shards([3, 4]), stage.CLIENTS)
-    stage.RAW.symlink_to(raw)
+    shutil.copytree(make_shards([3, 4]), layout.CLIENTS)
+    layout.RAW.symlink_to(raw)
     model = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
-    save_weights(stage.WEIGHTS, model, model.first_weights(np.random.default_rng(1)))
-    stage.TRAINING.parent.mkdir()
-    stage.TRAINING.write_text(json.dumps({"weights_sha256": hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()}))
+    save_weights(layout.WEIGHTS, model, model.first_weights(np.random.default_rng(1)))
+    layout.TRAINING.parent.mkdir()
+    layout.TRAINING.write_text(json.dumps({"weights_sha256": hashlib.sha256(layout.WEIGHTS.read_bytes()).hexdigest()}))
     return tmp_path
 
 
 def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
-    stage.CLIENT_TESTS.mkdir()
+    layout.CLIENT_TESTS.mkdir()
     members = [np.arange(2), np.arange(2)]
-    write_shards(stage.CLIENT_TESTS, "mnist", *training_set, members, 10, clients_digest="0" * 64)
-    assert Manifest.read(stage.CLIENT_TESTS).clients == Manifest.read(stage.CLIENTS).clients
+    write_shards(layout.CLIENT_TESTS, "mnist", *training_set, members, 10, clients_digest="0" * 64)
+    assert Manifest.read(layout.CLIENT_TESTS).clients == Manifest.read(layout.CLIENTS).clients
     with pytest.raises(PipelineError, match="client_tests holds tests for the clients of another partition"):
         stage.main()
-    assert not stage.METRICS.exists()
+    assert not layout.EVALUATION.exists()
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,9 @@ def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
     ],
 )
 def test_weights_that_training_does_not_name(project: Path, training: str | None, said: str) -> None:
-    stage.TRAINING.unlink()
+    layout.TRAINING.unlink()
     if training is not None:
-        stage.TRAINING.write_text(training)
+        layout.TRAINING.write_text(training)
     with pytest.raises(PipelineError, match=said):
         stage.main()
-    assert not stage.METRICS.exists()
+    assert not layout.EVALUATION.exists()

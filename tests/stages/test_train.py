@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
+import layout
 from fedpipe.config.train import Train
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
@@ -35,15 +36,15 @@ def project(
     """A project of six clients, four of which have test samples of their own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDPIPE_TRACKING", "off")
-    shutil.copytree(make_shards([20, 30, 10, 40, 25, 15]), train.CLIENTS)
+    shutil.copytree(make_shards([20, 30, 10, 40, 25, 15]), layout.CLIENTS)
     (tmp_path / "models").mkdir()
     shutil.copy(ROOT / "models/initial.json", tmp_path / "models")
-    train.RAW.symlink_to(raw)
+    layout.RAW.symlink_to(raw)
     tests = [np.arange(10 * size) for size in (1, 2, 0, 3, 0, 1)]
-    train.CLIENT_TESTS.mkdir()
+    layout.CLIENT_TESTS.mkdir()
     images, labels = RawDataset.read(raw).read_test(raw)
-    digest = Manifest.read(train.CLIENTS).digest
-    write_shards(train.CLIENT_TESTS, "mnist", images, labels, tests, 10, clients_digest=digest)
+    digest = Manifest.read(layout.CLIENTS).digest
+    write_shards(layout.CLIENT_TESTS, "mnist", images, labels, tests, 10, clients_digest=digest)
     return tmp_path
 
 
@@ -54,13 +55,13 @@ def trained(**changes: object) -> tuple[pd.DataFrame, dict]:
     with Path("params.yaml").open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(content, file)
     train.main()
-    return pd.read_csv(train.ROUNDS, float_precision="round_trip"), json.loads(train.SUMMARY.read_text())
+    return pd.read_csv(layout.ROUNDS, float_precision="round_trip"), json.loads(layout.TRAINING.read_text())
 
 
 def test_the_last_round_says_what_evaluate_says(project: Path) -> None:
     rounds, summary = trained(evaluate_every=1)
     evaluate.main()
-    measured = json.loads(evaluate.METRICS.read_text())
+    measured = json.loads(layout.EVALUATION.read_text())
     last = rounds.iloc[-1]
     assert len(rounds) == summary["rounds"] == 5 and rounds.notna().all(axis=None)
     assert last["test_accuracy"] == measured["accuracy"] and last["test_loss"] == measured["loss"]
@@ -69,17 +70,17 @@ def test_the_last_round_says_what_evaluate_says(project: Path) -> None:
     assert summary["best_test_accuracy"] == rounds["test_accuracy"].max()
     assert summary["best_round"] == rounds["round"][rounds["test_accuracy"].idxmax()]
     assert "rounds_to_target" not in summary
-    same = load_file(train.BEST)  # keep_best is off: those of the last round
-    assert all((array == same[name]).all() for name, array in load_file(train.WEIGHTS).items())
+    same = load_file(layout.BEST)  # keep_best is off: those of the last round
+    assert all((array == same[name]).all() for name, array in load_file(layout.WEIGHTS).items())
 
 
 def test_evaluation_changes_no_weights_and_may_be_left_out(project: Path) -> None:
     every, _ = trained(evaluate_every=2)
     assert every["round"][every["test_accuracy"].notna()].tolist() == [2, 4, 5]  # and the last one
-    weights = train.WEIGHTS.read_bytes()
+    weights = layout.WEIGHTS.read_bytes()
     shutil.rmtree(train.LOGS)
     none, summary = trained(evaluate_every=0)
-    assert train.WEIGHTS.read_bytes() == weights
+    assert layout.WEIGHTS.read_bytes() == weights
     assert none.filter(like="test").isna().all(axis=None) and not [name for name in summary if "test" in name]
     pd.testing.assert_series_equal(none["loss"], every["loss"])
 
@@ -102,11 +103,11 @@ def test_the_best_weights_are_kept(project: Path) -> None:
     wild = {"name": "sgd", "learning_rate": 3.0, "momentum": 0.0}
     rounds, summary = trained(evaluate_every=1, keep_best=True, rounds=4, client_optimizer=wild)
     assert summary["best_round"] < 4, rounds["test_accuracy"].tolist()
-    shutil.copy(train.BEST, train.WEIGHTS)
-    summary["weights_sha256"] = hashlib.sha256(train.WEIGHTS.read_bytes()).hexdigest()
-    train.SUMMARY.write_text(json.dumps(summary))
+    shutil.copy(layout.BEST, layout.WEIGHTS)
+    summary["weights_sha256"] = hashlib.sha256(layout.WEIGHTS.read_bytes()).hexdigest()
+    layout.TRAINING.write_text(json.dumps(summary))
     evaluate.main()
-    assert json.loads(evaluate.METRICS.read_text())["accuracy"] == summary["best_test_accuracy"]
+    assert json.loads(layout.EVALUATION.read_text())["accuracy"] == summary["best_test_accuracy"]
 
 
 @pytest.mark.parametrize("changes", [{"stop_at": {"accuracy": 0.9}}, {"keep_best": True}])
@@ -119,18 +120,18 @@ def test_what_needs_evaluation_is_refused_without(changes: dict) -> None:
 def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     """Only an algorithm that has them leaves tensors in the file, names it in the summary, and adds columns."""
     _, summary = trained()
-    assert load_file(train.PERSONAL) == {} and "personal_sha256" not in summary
+    assert load_file(layout.PERSONAL) == {} and "personal_sha256" not in summary
     evaluate.main()
-    assert "personal_accuracy" not in pd.read_csv(evaluate.CLIENT_TABLE)
+    assert "personal_accuracy" not in pd.read_csv(layout.CLIENT_TABLE)
     _, summary = trained(algorithm="ditto")
-    models = load_file(train.PERSONAL)
+    models = load_file(layout.PERSONAL)
     assert list(models.pop("client_model")) == [0, 1, 2, 3, 4, 5]
     assert {len(stacked) for stacked in models.values()} == {6}
-    assert summary["personal_sha256"] == hashlib.sha256(train.PERSONAL.read_bytes()).hexdigest()
+    assert summary["personal_sha256"] == hashlib.sha256(layout.PERSONAL.read_bytes()).hexdigest()
     evaluate.main()
-    table = pd.read_csv(evaluate.CLIENT_TABLE)
+    table = pd.read_csv(layout.CLIENT_TABLE)
     assert table["personal_accuracy"].notna().tolist() == [True, True, False, True, False, True]  # who has test samples
-    kinds = json.loads(evaluate.METRICS.read_text())["personalisation"]
+    kinds = json.loads(layout.EVALUATION.read_text())["personalisation"]
     assert list(kinds) == ["global", "personal"] and "by_cluster" not in kinds["personal"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import layout
 from fedpipe.config.judge import Personalise
 from fedpipe.datasets.shards import Manifest, read_shard, write_shards
 from fedpipe.errors import PipelineError
@@ -77,12 +78,12 @@ def project(make_shards: Make, raw: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDPIPE_TRACKING", "off")
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(make_shards(SIZES), stage.CLIENTS)
-    stage.RAW.symlink_to(raw)
+    shutil.copytree(make_shards(SIZES), layout.CLIENTS)
+    layout.RAW.symlink_to(raw)
     settings = train_settings(**reference.TRAINING)
-    save_weights(stage.WEIGHTS, model_of(settings), first_weights(settings))
-    stage.TRAINING.parent.mkdir()
-    write_tests(stage.CLIENT_TESTS, [])
+    save_weights(layout.WEIGHTS, model_of(settings), first_weights(settings))
+    layout.TRAINING.parent.mkdir()
+    write_tests(layout.CLIENT_TESTS, [])
     trained()
     return tmp_path
 
@@ -90,13 +91,13 @@ def project(make_shards: Make, raw: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def write_tests(folder: Path, members: list[np.ndarray]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    images, labels = read_shard(stage.CLIENTS, 0)
-    write_shards(folder, "mnist", images, labels, members, 10, clients_digest=Manifest.read(stage.CLIENTS).digest)
+    images, labels = read_shard(layout.CLIENTS, 0)
+    write_shards(folder, "mnist", images, labels, members, 10, clients_digest=Manifest.read(layout.CLIENTS).digest)
 
 
 def trained(**more: str) -> None:
-    named = {"weights_sha256": hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()} | more
-    stage.TRAINING.write_text(json.dumps(named))
+    named = {"weights_sha256": hashlib.sha256(layout.WEIGHTS.read_bytes()).hexdigest()} | more
+    layout.TRAINING.write_text(json.dumps(named))
 
 
 def set_params(folder: Path, *changes: tuple[str, str]) -> None:
@@ -113,28 +114,28 @@ TESTS = ("client_test: none", "client_test: fraction")
 
 def test_without_personal_models_nothing_is_added(project: Path) -> None:
     stage.main()
-    assert list(pd.read_csv(stage.CLIENT_TABLE)) == ["client", "samples", "accuracy"]
-    assert "personalisation" not in json.loads(stage.METRICS.read_text())
+    assert list(pd.read_csv(layout.CLIENT_TABLE)) == ["client", "samples", "accuracy"]
+    assert "personalisation" not in json.loads(layout.EVALUATION.read_text())
 
 
 def test_stage_reports_every_kind_of_model(project: Path) -> None:
-    write_tests(stage.CLIENT_TESTS, [np.arange(6), np.arange(6, 10), np.arange(0), np.arange(10, 15)])
+    write_tests(layout.CLIENT_TESTS, [np.arange(6), np.arange(6, 10), np.arange(0), np.arange(10, 15)])
     set_params(project, EPOCHS, TESTS)
     settings = train_settings(**reference.TRAINING)
     model = model_of(settings)
     models = [model.first_weights(np.random.default_rng(seed)) for seed in (1, 2)]
-    save_personal(stage.PERSONAL, model, np.array([1, 0, 0, 1]), models, 2, clusters=True)
-    trained(personal_sha256=hashlib.sha256(stage.PERSONAL.read_bytes()).hexdigest())
+    save_personal(layout.PERSONAL, model, np.array([1, 0, 0, 1]), models, 2, clusters=True)
+    trained(personal_sha256=hashlib.sha256(layout.PERSONAL.read_bytes()).hexdigest())
     stage.main()
-    table = pd.read_csv(stage.CLIENT_TABLE)
+    table = pd.read_csv(layout.CLIENT_TABLE)
     assert list(table)[3:] == ["test_samples", "test_accuracy", "personalised_accuracy", "personal_accuracy", "cluster"]
     assert list(table["cluster"]) == [1, 0, 0, 1]
     for client, number in enumerate([1, 0, 0, 1]):
-        samples = reference.samples_of(stage.CLIENT_TESTS, client)
+        samples = reference.samples_of(layout.CLIENT_TESTS, client)
         predicted = (samples.x @ models[number][0] + models[number][1]).argmax(axis=1)
         expected = (predicted == samples.y).mean() if len(samples.y) else np.nan
         np.testing.assert_equal(table["personal_accuracy"][client], expected)
-    kinds = json.loads(stage.METRICS.read_text())["personalisation"]
+    kinds = json.loads(layout.EVALUATION.read_text())["personalisation"]
     assert list(kinds) == ["global", "personalised", "personal"]
     assert kinds["global"]["mean"] == table["test_accuracy"].mean()
     assert kinds["personal"]["by_cluster"]["1"]["mean"] == table["personal_accuracy"][[0, 3]].mean()
@@ -145,7 +146,7 @@ def test_personal_models_of_another_training(project: Path) -> None:
     trained(personal_sha256="ab" * 32)
     with pytest.raises(PipelineError, match=r"models/personal\.safetensors is missing: run `dvc repro`"):
         stage.main()
-    stage.PERSONAL.write_bytes(b"others")
+    layout.PERSONAL.write_bytes(b"others")
     with pytest.raises(PipelineError, match="does not hold the personal models"):
         stage.main()
 

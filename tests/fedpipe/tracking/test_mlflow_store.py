@@ -278,3 +278,13 @@ def test_what_is_worth_another_try():
         raise MlflowException("API request to http://me:secret@host/api failed", error_code=ErrorCode.INTERNAL_ERROR)
     with pytest.raises(Unreachable, match=r"^No space left on device$"), translated():
         no_space()
+
+
+def test_a_follower_imports_mlflow_before_it_has_anything_to_log(project: Project):
+    """Else an evaluation, which says everything at its end, would wait for that; and no store is made before."""
+    (project.path / "mlflow.db").unlink(missing_ok=True)
+    code = (
+        "from fedpipe.tracking.__main__ import _loaded; _loaded(); import sys; print('mlflow.entities' in sys.modules)"
+    )
+    project.environment["MLFLOW_TRACKING_URI"] = project.uri
+    assert project.run("-c", code) == (0, "True\n", "") and not (project.path / "mlflow.db").exists()
