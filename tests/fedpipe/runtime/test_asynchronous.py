@@ -164,8 +164,7 @@ BUFFERED = {
 }
 
 
-@pytest.mark.parametrize("algorithm", ["fed_buff", "fed_async"])
-@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["fed_buff", pytest.param("fed_async", marks=pytest.mark.slow)])
 def test_a_training_that_is_stopped_and_killed_goes_on_to_the_same_bits(
     worker: Worker, make_shards: Make, tmp_path: Path, algorithm: str
 ) -> None:
