@@ -3,8 +3,8 @@
     mean = (sum_k u_k min(1, C / ||u_k||) + N(0, (z_u C)^2)) / m
 
 where m is the expected number of clients of a cohort (a constant: the real number would tell who took part; clients
-that `train.availability` loses count in it), and z_u is ``noise_multiplier`` z. With ``clipping: adaptive``, C
-follows a quantile of the updates' norms:
+that `train.availability` loses count in it), and z_u is ``noise_multiplier`` z. With ``clipping: adaptive``, C follows
+a quantile of the updates' norms:
 
     b = 1/2 + (sum_k (b_k - 1/2) + N(0, count_stddev^2)) / m     b_k = 1 if ||u_k|| <= C, else 0
     C' = C exp(-quantile_rate (b - quantile))

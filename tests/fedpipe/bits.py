@@ -1,6 +1,7 @@
 """``python -m tests.fedpipe.bits SHARDS OUTPUT [ONLY [EMULATOR...]]``: rounds of algorithms, as digests.
 
-Every algorithm, aggregator, attack and compressor runs, or the pair ONLY, on a worker that this process starts.
+Every algorithm, aggregator, attack and compressor runs, or the pairs ONLY (with commas between them), on a worker that
+this process starts.
 OUTPUT gets the SHA-256 of weights, server state, kept files and measurements by the name of what ran, as JSON.
 EMULATOR is a command that runs the worker, such as ``qemu-x86_64 -cpu Haswell``; this process runs as it was started.
 """
@@ -74,7 +75,7 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
     sizes = np.diff(Shards.open(shards).offsets)
     found = {}
     for name, changes in wanted().items():
-        if only not in ("", name):
+        if only and name not in only.split(","):
             continue
         # Params are the defaults, if params.yaml has none.
         algorithm = changes.get("algorithm", "fed_avg")

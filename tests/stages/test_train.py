@@ -133,6 +133,13 @@ def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     assert table["personal_accuracy"].notna().tolist() == [True, True, False, True, False, True]  # who has test samples
     kinds = json.loads(layout.EVALUATION.read_text())["personalisation"]
     assert list(kinds) == ["global", "personal"] and "by_cluster" not in kinds["personal"]
+    assert "cluster_clients" not in summary
+    rounds, summary = trained(algorithm="ifca", ifca={"clusters": 3})
+    evaluate.main()
+    clusters = pd.read_csv(layout.CLIENT_TABLE)["cluster"]
+    assert summary["cluster_clients"] == {str(number): int((clusters == number).sum()) for number in range(3)}
+    sizes = rounds[[f"cluster_{number}_clients" for number in range(3)]]
+    assert (sizes.sum(axis=1) == rounds["clients"]).all() and len(set(clusters)) > 1
 
 
 def test_an_asynchronous_training_says_its_time_and_staleness(project: Path) -> None:

@@ -1,0 +1,172 @@
+"""``python -m tests.fedpipe.resuming SHARDS OUTPUT``: every method killed in a round, and what it comes to afterwards.
+
+Each training runs undisturbed first. Then a process begins it, is killed with ``kill -9`` in a round, and another
+process goes on from the checkpoint, and begins the next one. All of them are forks of this process, which has loaded
+the libraries and computed nothing. OUTPUT gets, as JSON and by the name of what ran, the SHA-256 of all that the
+training left in both ways, the round that was under way, and the round of the checkpoint.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedpipe.config.train import COHORTS, Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.networks.network import Weights
+from fedpipe.runtime import checkpoints as checkpoints_module
+from fedpipe.runtime.checkpoints import Checkpoints
+from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.worker import Worker
+from tests.fedpipe import bits
+from tests.fedpipe.training import first_weights, model_of, train_settings
+
+ROUNDS, BEFORE = 8, 3  # of each training, and those that are whole before it is killed
+# Of the 13 clients, as many as Bulyan needs in a round; and a server that remembers.
+PART = {"clients_per_round": 7, "server_optimizer": {"name": "fed_yogi", "learning_rate": 0.01}}
+OF_ALGORITHMS = {"ifca": {"server_optimizer": {"learning_rate": 0.5}}}
+OF_COHORTS: dict[str, dict[str, Any]] = {
+    "poisson": {"clients_per_round": "all", "poisson": {"probability": 0.5}},
+    "fixed": {"clients_per_round": "all", "fixed": {"ids": [1, 2, 5, 9, 11]}},
+    "power_of_choice": {"power_of_choice": {"candidates": 9}},
+}
+
+
+def wanted() -> dict[str, Train]:
+    """What is trained, by name: all of tests/fedpipe/bits.py on some of the clients, and every cohort."""
+    found = bits.wanted() | {
+        f"cohort {name}": {"cohort": name, name: {}, **OF_COHORTS.get(name, {})} for name in COHORTS.names
+    }
+    settings = {}
+    for name, changes in found.items():
+        algorithm = changes.get("algorithm", "fed_avg")
+        others = {"rounds": ROUNDS, "evaluate_every": 3, "keep_best": True, "checkpoint": {"seconds": 0.0}}
+        parts = (bits.TRAINING, PART, others, OF_ALGORITHMS.get(algorithm, {}), {algorithm: {}}, changes)
+        settings[name] = train_settings(**{key: value for part in parts for key, value in part.items()})
+    return settings
+
+
+class Killing:
+    """Tells the parent, in a round, that it is time, and waits for the end before the last one."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def __call__(self, record: RoundRecord, *_: Any) -> None:
+        """After a round."""
+        if record.round == BEFORE:
+            os.write(self._pipe, b"!")
+        if record.round == ROUNDS - 1:
+            time.sleep(60)
+
+
+def trained(settings: Train, shards: Path, worker: Worker, folder: Path, on_round: Any = None) -> dict[str, Any]:
+    """Trains, from a checkpoint in ``folder`` if there is one."""
+    manifest = Manifest.read(shards)
+    first = first_weights(settings, manifest.image_shape)
+
+    def evaluate(weights: Weights) -> dict[str, float]:
+        measured = float(sum(abs(w).sum() for w in weights))
+        return {"test_loss": measured, "test_accuracy": measured % 1}
+
+    model = model_of(settings, manifest.image_shape)
+    with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
+        ended = train(
+            model,
+            settings,
+            manifest,
+            first,
+            shards,
+            worker,
+            on_round or (lambda *_: None),
+            evaluate=evaluate,
+            folder=folder,
+            checkpoints=checkpoints,
+        )
+        after = 0 if checkpoints.found is None else checkpoints.found.round
+        return {"digest": digest(ended, folder), "checkpoint": after}
+
+
+def digest(ended: Trained, folder: Path) -> str:
+    """Of all that a training leaves."""
+    content = hashlib.sha256()
+    for array in (*ended.weights, *ended.best):
+        content.update(array.tobytes())
+    content.update(repr([[asdict(record) for record in ended.records], ended.best_round, ended.privacy]).encode())
+    if ended.personal is not None:
+        ended.personal.write(folder / "personal.safetensors")
+        content.update((folder / "personal.safetensors").read_bytes())
+    return content.hexdigest()
+
+
+def forked(work: Callable[[], None]) -> int:
+    """The id of a process that does ``work`` and ends."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        checkpoints_module._SHARE = 1.0  # rounds are short, and most are to be saved
+        work()
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
+
+
+def main(shards: Path, output: Path, folder: Path) -> None:
+    """Trains everything in both ways."""
+    settings = wanted()
+    names, found = list(settings), {name: {} for name in settings}
+    moments = random.Random(2024)
+
+    def undisturbed() -> None:
+        with Worker(folder / "worker.log") as worker:
+            worker.wait_until_ready()
+            whole = {name: trained(settings[name], shards, worker, folder / "whole" / name)["digest"] for name in names}
+        (folder / "whole.json").write_text(json.dumps(whole))
+
+    def link(before: str | None, name: str | None, pipe: int) -> None:
+        """Goes on with the training ``before``, and begins ``name``."""
+        with Worker(folder / "worker.log") as worker:
+            worker.wait_until_ready()
+            if before is not None:
+                told = trained(settings[before], shards, worker, folder / "killed" / before)
+                (folder / f"{before}.json").write_text(json.dumps(told))
+            if name is not None:
+                trained(settings[name], shards, worker, folder / "killed" / name, Killing(pipe))
+
+    assert os.waitpid(forked(undisturbed), 0)[1] == 0
+    for before, name in zip([None, *names], [*names, None], strict=True):
+        read, write = os.pipe()
+        child = forked(lambda before=before, name=name, write=write: link(before, name, write))
+        os.close(write)
+        if os.read(read, 1):
+            time.sleep(moments.uniform(0, 0.02))
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        os.close(read)
+        assert (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0) == (0 if name is None else signal.SIGKILL)
+        if name is not None:
+            log = (folder / "killed" / name / "rounds.log").read_text()
+            found[name]["killed_in"] = len(log.splitlines()) + 1
+    whole = json.loads((folder / "whole.json").read_text())
+    for name in names:
+        found[name] |= json.loads((folder / f"{name}.json").read_text()) | {"whole": whole[name]}
+    output.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), Path(temporary))
