@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=2, help="trainings of each kind, in turn")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     given = parser.parse_args()
+    load = os.getloadavg()[0]  # what else the machine did
     images, labels = downloaded_training_set()
     with tempfile.TemporaryDirectory() as folder:
         shards = Path(folder) / "clients"
@@ -61,7 +62,7 @@ def main() -> None:
         found[str(workers or "none")] = one._asdict()
         print(f"  {workers or 'none':>5} {one.seconds:8.3f} {one.cpu_seconds:8.3f} {one.bytes / 1e6:8.2f}")
     machine = provenance.collect() | {"cores": len(os.sched_getaffinity(0))}
-    store(cluster={"machine": machine, "clients": given.clients, "workers": found})
+    store(cluster={"machine": machine, "load_before": load, "clients": given.clients, "workers": found})
 
 
 class Round(NamedTuple):

@@ -68,6 +68,7 @@ class Cluster:
         self._looked = 0.0
         self._begun = False
         self._alone_since: float | None = None
+        self._alone_said = False
         self._probe: Path | None = None
 
     @property
@@ -215,7 +216,7 @@ class Cluster:
         member.state = "refused" if wrong else "ready"
         if wrong:
             say(f"the worker at {member.address} is refused: {'; '.join(wrong)}")
-        elif self._alone_since is not None:
+        elif self._alone_said:
             say(f"the worker at {member.address} is there: training goes on")
         return True
 
@@ -262,13 +263,18 @@ class Cluster:
             return  # `begin` says why they are refused
         if any(member.state != "refused" for member in self._members.values()):
             if self._ready():
-                self._alone_since = None
+                self._alone_since, self._alone_said = None, False
             return
         now, limit = time.monotonic(), self._settings.wait_seconds
         if self._alone_since is None:
             self._alone_since = now
-            say(f"no worker is there in the cluster at {self._settings.address}; waits for one, at most {limit:g} s")
-        elif now - self._alone_since > limit:
+        alone = now - self._alone_since
+        # It may not have seen yet that the scheduler is gone, and the next look may take seconds.
+        if not self._alone_said and (alone > _LOOK_SECONDS or not self._connection.is_there):
+            self._alone_said = True
+            who = "worker is there in the cluster" if self._connection.is_there else "scheduler answers"
+            say(f"no {who} at {self._settings.address}; waits for one, at most {limit:g} s")
+        if alone > limit:
             raise WorkersLostError(
                 f"the cluster at {self._settings.address} had no worker for {limit:g} s; start workers "
                 "(docs/cluster.md) and run it again, which goes on from the last checkpoint"

@@ -37,13 +37,18 @@ class Connection:
                 f"the cluster's scheduler at {settings.address} does not let us in: {self._why_not()} (docs/cluster.md)"
             ) from error
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the connection stands."""
+        return self.client is not None and self.client.status == "running"
+
     def workers(self) -> dict[str, int]:
         """How many threads each worker has, by its address; none without a scheduler."""
         try:
             if self.client is None:
                 self._connect()
             client: Any = self.client
-            if client.status != "running":
+            if not self.is_there:
                 raise OSError("the scheduler is gone")
             identity = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=_CONNECT_SECONDS)
         except (OSError, ValueError):  # Dask's CommClosedError and TimeoutError are OSErrors

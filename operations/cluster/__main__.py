@@ -92,7 +92,8 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
             started[name] = process
             if name == "scheduler":
                 _wait_for(process, logs / "scheduler.log")
-        print(f"cluster: a scheduler and {workers} workers at {address}; their logs are in {logs} (Ctrl-C ends them)")
+        many = "1 worker" if workers == 1 else f"{workers} workers"
+        print(f"cluster: a scheduler and {many} at {address}; their logs are in {logs} (Ctrl-C ends them)")
         variables = f"{ADDRESS}={address}"
         if certificates != Path("certificates"):
             variables += f" {CERTIFICATES}={certificates}"

@@ -318,16 +318,23 @@ def test_waits_for_a_worker_when_all_are_gone(
 
 
 def test_scheduler_that_dies_costs_a_retry(
-    worker: Worker, shards: Path, expected: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: Worker,
+    shards: Path,
+    expected: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def hit() -> None:
         running.signal("scheduler", signal.SIGKILL)
         running.all["scheduler"].wait()
-        running.start_scheduler()
+        threading.Timer(2, running.start_scheduler).start()
 
     in_round_two(monkeypatch, hit)
     with processes(tmp_path, ["one"], shards) as running:
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+        said = capfd.readouterr().err
+        assert f"no scheduler answers at {running.address}; waits" in said and "training goes on" in said
 
 
 def test_only_certificates_of_the_ca_open_the_doors(shards: Path, running: Processes, tmp_path: Path) -> None:
