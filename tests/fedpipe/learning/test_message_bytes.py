@@ -117,7 +117,7 @@ def down(setup: Setup) -> bytes:
 
 @pytest.mark.parametrize("name", ALGORITHMS.names)
 def test_algorithms(make_shards: Make, name: str) -> None:
-    made = setup(make_shards, algorithm=name, **{name: {}}, **NEEDED.get(name, {}))
+    made = setup(make_shards, algorithm=name, **{name: {}, **NEEDED.get(name, {})})
     assert made.counted == (len(down(made)), len(up(made)))
 
 
