@@ -241,7 +241,7 @@ def test_other_code_is_refused(worker: Worker, shards: Path, tmp_path: Path, cap
     for code in (tmp_path / "other", tmp_path / "changed"):
         for name in ("fedpipe", "operations"):
             shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("libraries.lock", "requirements.lock"):
+        for name in ("layout.py", "libraries.lock", "requirements.lock"):
             shutil.copy(ROOT / name, code)
     append(tmp_path / "other/fedpipe/learning/optimizers.py")
     append(tmp_path / "other/requirements.lock")
