@@ -9,7 +9,7 @@ import pytest
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import COHORTS, SIZES, TRAINING
-from tests.fedpipe.training import first_weights, run, train_settings
+from tests.fedpipe.training import first_weights, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 
@@ -36,6 +36,17 @@ def test_is_the_papers(worker: Worker, make_shards: Make, q: float) -> None:
         summed = [sum(parts) / np.float32(sum(masses)) for parts in zip(*deltas, strict=True)]
         weights = reference.moved(weights, summed)
     reference.assert_close(ended.weights, [w.astype(np.float32) for w in weights])
+
+
+def test_a_client_without_any_loss_takes_part(worker: Worker, make_shards: Make) -> None:
+    """Its loss to a negative power would be infinite, and so not a number with the update of 0."""
+    settings = train_settings(**UNIFORM, algorithm="q_fed_avg", q_fed_avg={"q": 0.5}, loss="hinge")
+    shards = make_shards([1])
+    first = [np.zeros((784, 10), np.float32), np.zeros(10, np.float32)]
+    first[1][reference.samples_of(shards, 0).y] = 5.0
+    ended = run(worker, settings, shards, [[0]], first=first)
+    assert (int(ended.rounds[0]["clients"]), int(ended.rounds[0]["non_finite"])) == (1, 0)
+    assert float(ended.rounds[0]["loss"]) == 0 and same_bits(ended.weights, first)
 
 
 def test_without_fairness_it_is_fed_avg(worker: Worker, make_shards: Make) -> None:
