@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from fedpipe.config.train import AGGREGATORS
 from fedpipe.learning.interface import Contribution
+from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import weighting
-from tests.fedpipe.training import Ended, run, train_settings
+from tests.fedpipe.training import Ended, model_of, run, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 14  # several groups
@@ -184,6 +185,15 @@ def test_clients_whose_updates_are_not_finite_are_left_out(worker: Worker, make_
     for found, value in zip(ended.weights, wanted, strict=True):
         np.testing.assert_allclose(found, value, rtol=0, atol=1e-6)
     assert (int(ended.rounds[0]["non_finite"]), int(ended.rounds[0]["clients"])) == (3, 11)
+
+
+def test_a_share_that_is_a_little_less_in_floating_point_trims_no_client_less() -> None:
+    """0.29 x 100 is 28.999999999999996."""
+    settings = train_settings(model="logistic_regression", aggregator="trimmed_mean", trimmed_mean={"trim": 0.29})
+    rows = np.square(np.arange(100, dtype=np.float32))
+    task = Task(model_of(settings), settings, 100)
+    (found,), _ = AGGREGATORS.module("trimmed_mean").finish(task, (), [tf.constant(rows[::-1])], None, None)
+    assert float(found) == pytest.approx(rows[29:71].mean(), rel=1e-6)
 
 
 def test_left_out_clients_are_counted(worker: Worker, make_shards: Make) -> None:
