@@ -218,3 +218,13 @@ def test_more_clients_than_the_bits_can_count(worker: Worker, make_shards: Make)
     settings = given("secure_sum", own={"bits": 8})
     with pytest.raises(PipelineError, match=r"'train.secure_sum.bits' 8 has no room for the sum of 130 clients"):
         run(worker, settings, make_shards([1] * 130), [[0]], algorithm=sending(updates()))
+
+
+def test_a_client_without_samples_adds_no_integers() -> None:
+    """An attacker without samples may have an update all the same."""
+    settings = given("secure_sum")
+    task, secure_sum = Task(model_of(settings), settings, 5), AGGREGATORS.module("secure_sum")
+    client = Client(tf.zeros([0]), tf.zeros([0]), tf.constant(1), tf.constant(1))
+    for weight in (0.0, 1.0):
+        integers = secure_sum.encode(task, (), [tf.constant([0.5, -0.25])], tf.constant(weight), client)
+        assert bool(integers[0].numpy().any()) == bool(weight)

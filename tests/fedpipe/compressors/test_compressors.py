@@ -80,6 +80,12 @@ def test_quantised_entries_are_next_to_the_exact_ones(values: np.ndarray, bits: 
     assert size == math.ceil(12 * bits / 8) + 8
 
 
+def test_two_tensors_are_rounded_by_draws_of_their_own() -> None:
+    part = drawn()[1]
+    sent, _, _ = compressed("quantisation", {"bits": 2, "rounding": "stochastic"}, [part, part])
+    assert (sent[0] != sent[1]).any()
+
+
 def test_rotation_helps_where_one_entry_is_large() -> None:
     update = drawn()
     update[0][0, 0] = 5.0
