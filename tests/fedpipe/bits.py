@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, ATTACKS, COMPRESSORS
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS, ATTACKS, COMPRESSORS, Train
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.enclosure.enclosure import Enclosure
 from fedpipe.runtime import worker as worker_module
@@ -71,8 +71,6 @@ def wanted() -> dict[str, dict[str, Any]]:
 
 def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
     """By the names of `wanted`."""
-    clients = Manifest.read(shards).clients
-    sizes = np.diff(Shards.open(shards).offsets)
     found = {}
     for name, changes in wanted().items():
         if only and name not in only.split(","):
@@ -80,11 +78,7 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
         # Params are the defaults, if params.yaml has none.
         algorithm = changes.get("algorithm", "fed_avg")
         settings = train_settings(**TRAINING | {algorithm: {}} | changes)
-        cohorts: list[Any] = [range(clients), range(0, clients, 2)]
-        if settings.asynchrony is not None:
-            events = Schedule(settings, settings.asynchrony, sizes)
-            cohorts = [events.cohort(number) for number in range(1, 6)]
-        ended = run(worker, settings, shards, cohorts)
+        ended = run(worker, settings, shards, cohorts_of(settings, shards))
         content = hashlib.sha256()
         for array in (*ended.weights, *ended.state, *(ended.kept[file] for file in sorted(ended.kept))):
             content.update(np.ascontiguousarray(array).tobytes())
@@ -92,6 +86,15 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
             content.update(repr({key: np.asarray(value).tolist() for key, value in measured.items()}).encode())
         found[name] = content.hexdigest()
     return found
+
+
+def cohorts_of(settings: Train, shards: Path) -> list[Any]:
+    """All clients and half of them; if updates arrive at different times, those of five versions."""
+    if settings.asynchrony is None:
+        clients = Manifest.read(shards).clients
+        return [range(clients), range(0, clients, 2)]
+    events = Schedule(settings, settings.asynchrony, np.diff(Shards.open(shards).offsets))
+    return [events.cohort(number) for number in range(1, 6)]
 
 
 def weighting(aggregator: str) -> str:
