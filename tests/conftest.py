@@ -18,8 +18,9 @@ from fedpipe.runtime.worker import Worker
 from tests import ROOT
 from tests.browser import Browser, chromium
 
-# Under nohup or in the background, SIGINT is ignored, and every process that a test starts would inherit that.
+# Under nohup or in the background, SIGHUP or SIGINT is ignored, and what a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No time limit an example (the first pays for imports), and the same examples on every run.
 settings.register_profile("fedpipe", deadline=None, derandomize=True)

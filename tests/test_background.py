@@ -1,4 +1,4 @@
-"""The tests pass where a shell has started them in the background, which makes them ignore Ctrl-C."""
+"""The tests pass where a shell has started them in the background or under nohup, which makes them ignore signals."""
 
 import os
 import signal
@@ -8,7 +8,12 @@ import sys
 from tests import ROOT
 
 
-def test_tests_that_send_ctrl_c_pass_in_the_background() -> None:
+def _ignore() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def test_tests_that_send_signals_pass_in_the_background() -> None:
     done = subprocess.run(
         [
             sys.executable,
@@ -18,8 +23,9 @@ def test_tests_that_send_ctrl_c_pass_in_the_background() -> None:
             "-p",
             "no:cacheprovider",
             "tests/stages/test_process.py",
+            "tests/fedpipe/runtime/test_worker.py",
             "-k",
-            "ctrl_c",
+            "ctrl_c or killed_driver",
         ],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
@@ -27,6 +33,6 @@ def test_tests_that_send_ctrl_c_pass_in_the_background() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        preexec_fn=_ignore,
     )
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout

@@ -34,7 +34,11 @@ from tests.fedpipe.training import first_weights, model_of, train_settings
 ROUNDS, BEFORE = 8, 3  # of each training, and those that are whole before it is killed
 # Of the 13 clients, as many as Bulyan needs in a round; and a server that remembers.
 PART = {"clients_per_round": 7, "server_optimizer": {"name": "fed_yogi", "learning_rate": 0.01}}
-OF_ALGORITHMS = {"ifca": {"server_optimizer": {"learning_rate": 0.5}}}
+OF_ALGORITHMS: dict[str, dict[str, Any]] = {
+    "ifca": {"server_optimizer": {"learning_rate": 0.5}},
+    "fed_async": {"clients_per_round": "all"},  # these two draw no cohorts
+    "fed_buff": {"clients_per_round": "all"},
+}
 OF_COHORTS: dict[str, dict[str, Any]] = {
     "poisson": {"clients_per_round": "all", "poisson": {"probability": 0.5}},
     "fixed": {"clients_per_round": "all", "fixed": {"ids": [1, 2, 5, 9, 11]}},

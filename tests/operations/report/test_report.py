@@ -277,7 +277,7 @@ def test_curves_over_rounds_simulated_hours_and_bytes():
         svgs = {each.caption: each.address for each in page._curves(runs, ["A", "B"][: len(runs)])}
         costs = {row.name: row.values for row in comparison.costs(runs)}
         assert (
-            costs.get("simulated hours")
+            costs.get("simulated hours of all rounds")
             == {0: None, 1: ("1.75", comparison.ABSENT), 2: ("1.75", "1.75")}[
                 sum("simulated_hours" in each for each in tables)
             ]
