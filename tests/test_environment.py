@@ -253,7 +253,9 @@ def test_a_killed_install_starts_over(checkout: Path, offline: dict[str, str]) -
     assert_ready(checkout)
 
 
-@pytest.mark.parametrize("entry", ["setuptools==999", f"setuptools==999 --hash=sha256:{'0' * 64}"])
+@pytest.mark.parametrize(
+    "entry", [pytest.param("setuptools==999", marks=pytest.mark.slow), f"setuptools==999 --hash=sha256:{'0' * 64}"]
+)
 def test_a_package_without_its_hash_is_refused(checkout: Path, offline: dict[str, str], entry: str) -> None:
     (checkout / "requirements.lock").write_text(f"{entry}\n")
     result = run(checkout, "make", "env", PYTHON=str(Path(sys.executable).resolve()), **offline)

@@ -12,14 +12,42 @@ PROMISES = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
 def test_every_named_test_exists() -> None:
     missing = []
-    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PROMISES):
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
         file = ROOT / path
         tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.parse("")
         if name not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}:
             missing.append(f"{path}::{name}")
     assert not missing
+
+
+def marked(path: str, name: str) -> str:
+    """Whether a test is slow, or partly slow, or neither."""
+    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    (test,) = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
+    marks = [ast.unparse(mark) for mark in test.decorator_list]
+    everything = any(
+        isinstance(node, ast.Assign) and "pytestmark = pytest.mark.slow" in ast.unparse(node) for node in body
+    )
+    if everything or "pytest.mark.slow" in marks:
+        return "slow"
+    return "partly slow" if any("pytest.mark.slow" in mark for mark in marks) else ""
+
+
+def test_slow_promises_are_said_to_be_slow() -> None:
+    wrong = []
+    for promise, tests in re.findall(r"^\| (.*?) \| (`tests/.*) \|$", PROMISES, re.MULTILINE):
+        marks = [marked(path, name) for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)]
+        expected = "slow" if set(marks) == {"slow"} else "partly slow" if any(marks) else ""
+        said = re.search(r"\(\*(.*slow)\*\)$", promise)
+        if marks and (said[1] if said else "") != expected:
+            wrong.append((promise, expected))
+    assert not wrong
 
 
 def test_every_promise_has_a_test() -> None:
@@ -28,7 +56,7 @@ def test_every_promise_has_a_test() -> None:
     assert len(promises) > 40 and all("`tests/" in line.split(" | ")[-1] for line in promises)
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_path_in_backticks_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"`((?:stages|fedpipe|operations|tests|benchmarks|docs)/[\w./-]*)`", text)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,8 @@ import tensorflow_federated as tff
 
 from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork, optional
 from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.interface import MessageBytes, Nothing, Server, Total
+from fedpipe.learning.interface import Nothing, Server, Total
+from fedpipe.learning.message_bytes import Sent, round_bytes, size, update_bytes
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Weights
 
@@ -121,7 +122,7 @@ def build_process(
         get_weights=get_weights,
         server=server,
         measurements=built[-1][1],
-        **_message_bytes(task, algorithm, [sent for _, _, sent in built]),
+        **round_bytes(task, algorithm, [sent for _, _, sent in built]),
     )
 
 
@@ -171,7 +172,7 @@ def _build_pass(
     *,
     algorithm: ModuleType,
     last: bool,
-) -> tuple[Pass, tuple[str, ...], "_Sent"]:
+) -> tuple[Pass, tuple[str, ...], Sent]:
     """A pass, the names of its measurements, and its bytes to and from a client."""
 
     def shown(state: Server) -> Server:
@@ -191,11 +192,11 @@ def _build_pass(
 
     traced = contribute.get_concrete_function(clients.who, *message.signature)
     one: Accumulator = traced.structured_outputs
-    sent = _Sent(
-        seen=_size([message.specs.weights, message.specs.state]),
-        of_aggregator=_size(message.specs.aggregator),
-        update=_update_bytes(task, aggregator, one),
-        besides=_size([one.means, one.sums]),
+    sent = Sent(
+        seen=size([message.specs.weights, message.specs.state]),
+        of_aggregator=size(message.specs.aggregator),
+        update=update_bytes(task, aggregator, one),
+        besides=size([one.means, one.sums]),
     )
     collects = getattr(aggregator, "COLLECTS", False)
     if collects:
@@ -287,37 +288,3 @@ def _build_pass(
     counted = [LEFT_OUT] if hasattr(aggregator, "left_out") else []
     names = tuple(sorted([*one.measurements, *counted]))  # the order in which tf.nest flattens
     return Pass(prepare, work, zero, merge, update, group_type), names, sent
-
-
-class _Sent(NamedTuple):
-    """Bytes of a pass, to and from a client."""
-
-    seen: int  # the weights and the algorithm's state
-    of_aggregator: int  # the aggregator's state
-    update: int | None  # None where it is measured by its compressor
-    besides: int  # means and sums
-
-
-def _update_bytes(task: Task, aggregator: ModuleType, one: Accumulator) -> int | None:
-    """Bytes of an update: those of the tensors that go to the aggregator, or what its file says."""
-    if "compressed_bytes" in one.measurements:
-        return None
-    if hasattr(aggregator, "message_bytes"):
-        return int(aggregator.message_bytes(task, one.update))
-    return _size(one.update)
-
-
-def _message_bytes(task: Task, algorithm: ModuleType, passes: Sequence[_Sent]) -> dict[str, int]:
-    """``bytes_down`` and ``bytes_up`` of a round, as the algorithm's file or else the tensors say."""
-    told: MessageBytes = optional(algorithm, "message_bytes", task, otherwise=MessageBytes())
-    updates = [one.update for one in passes if one.update is not None]
-    down = sum(one.seen for one in passes) if told.down is None else told.down
-    update = told.update if told.update is not None and len(updates) == len(passes) else sum(updates)
-    besides = sum(one.besides for one in passes) if told.besides is None else told.besides
-    return {"bytes_down": down + sum(one.of_aggregator for one in passes), "bytes_up": update + besides}
-
-
-def _size(structure: Any) -> int:
-    """Bytes of the tensors of a structure; a side that is not known is one row."""
-    leaves = tf.nest.flatten(structure)
-    return sum(int(np.prod([side or 1 for side in leaf.shape])) * leaf.dtype.size for leaf in leaves)

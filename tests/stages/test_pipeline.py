@@ -34,7 +34,8 @@ def first(clone: Callable[[str], Path], raw: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("cpus", [pytest.param(None, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("cpus", [None, 1])
 def test_another_clone_gives_the_same_bits(
     clone: Callable[[str], Path], first: Path, raw: Path, cpus: int | None
 ) -> None:

@@ -149,6 +149,7 @@ def test_what_makes_no_sense_is_refused(training_set: Any) -> None:
             changed(train_settings(attack=name, **{name: section}), (training_set[0][:5], training_set[1][:5]))
 
 
+@pytest.mark.slow  # tests/fedpipe/test_bits.py has one setting of each
 def test_same_bits_again(worker: Worker, make_shards: Make) -> None:
     shards = make_shards(SIZES)
     for name in ("backdoor", "gaussian_update"):

@@ -186,6 +186,7 @@ def test_a_client_whose_update_is_not_finite_keeps_its_residual(worker: Worker, 
     assert all(np.isfinite(kept).all() and not kept.any() for kept in ended.kept.values())
 
 
+@pytest.mark.slow  # tests/fedpipe/test_bits.py has one setting of each
 @pytest.mark.parametrize("name", ["quantisation", "random_k"])
 def test_same_bits_again(worker: Worker, make_shards: Make, name: str) -> None:
     settings = train_settings(**reference.TRAINING, compressor=name)

@@ -28,7 +28,10 @@ SIZES = [5, 0, 12, 7, 3, 9, 4, 8, 6, 2, 1, 10]
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"algorithm": "fed_nova", "aggregator": "median", "shuffle": True, "server_optimizer": {"momentum": 0.5}}],
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"algorithm": "fed_nova", "aggregator": "median", "shuffle": True, "server_optimizer": {"momentum": 0.5}},
+    ],
 )
 def test_tffs_own_context_gives_the_same_weights(
     worker: Worker, make_shards: Make, tmp_path: Path, changes: dict

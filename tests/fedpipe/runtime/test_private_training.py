@@ -103,7 +103,7 @@ def test_a_budget(worker: Worker, shards: Path, tmp_path: Path) -> None:
     assert [record.test_accuracy for record in result.records] == [None, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("aggregator", ["dp_gaussian", "dp_ftrl"])
+@pytest.mark.parametrize("aggregator", ["dp_gaussian", pytest.param("dp_ftrl", marks=pytest.mark.slow)])
 def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: Path, aggregator: str) -> None:
     settings = private(aggregator=aggregator, rounds=6, checkpoint={"seconds": 0})
     whole = trained(worker, settings, shards, tmp_path / "whole")

@@ -35,7 +35,7 @@ def keras_file_params(folder: Path) -> dict[str, str]:
     return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-@pytest.mark.parametrize("name", ["keras_cnn", "keras_file"])
+@pytest.mark.parametrize("name", [pytest.param("keras_cnn", marks=pytest.mark.slow), "keras_file"])
 def test_a_keras_model_is_served_without_the_project(name: str, raw: Path, tmp_path: Path) -> None:
     from mlflow.models import Model
 

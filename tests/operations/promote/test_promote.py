@@ -129,6 +129,7 @@ def test_back_and_not_again(workspace: Workspace, capsys: pytest.CaptureFixture[
     assert champion() == 1
 
 
+@pytest.mark.slow
 def test_a_rollback_passes_over_what_was_deleted(workspace: Workspace) -> None:
     text = Path("params.yaml").read_text().replace("accuracy_margin: 0.0", "accuracy_margin: 0.5")
     Path("params.yaml").write_text(text)
@@ -199,6 +200,7 @@ def test_changed_weights_are_noticed(workspace: Workspace) -> None:
     assert not list(Path("models/registry").glob("*")) and champion() is None
 
 
+@pytest.mark.slow
 def test_another_machine_was_faster(workspace: Workspace) -> None:
     """What the lock cannot see: the champion moves between the measuring and the moving."""
     workspace.register("weak")

@@ -64,6 +64,7 @@ def test_fetching_twice_downloads_once(workspace: Workspace) -> None:
         layout.registry().kept_weights(version)
 
 
+@pytest.mark.slow
 def test_a_store_without_the_run_gets_it_from_the_outputs(workspace: Workspace) -> None:
     """Results restored from the DVC cache, a new store: by the real command, with its follower."""
     accuracy = workspace.evaluated("weak", track=False)

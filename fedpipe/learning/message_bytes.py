@@ -1,0 +1,50 @@
+"""Bytes that a device would get and send in a round, from the tensors of the messages.
+
+Weights of clients and figures for the tables are not counted. Where a device would send less than the tensors of the
+simulation, the file of the algorithm or aggregator says how much: `message_bytes`.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fedpipe.learning.client_work import Accumulator, optional
+from fedpipe.learning.interface import MessageBytes
+from fedpipe.learning.task import Task
+
+
+class Sent(NamedTuple):
+    """Bytes of a pass, to and from a client."""
+
+    seen: int  # the weights and the algorithm's state
+    of_aggregator: int  # the aggregator's state
+    update: int | None  # None where it is measured by its compressor
+    besides: int  # means and sums
+
+
+def update_bytes(task: Task, aggregator: ModuleType, one: Accumulator) -> int | None:
+    """Bytes of an update: those of the tensors that go to the aggregator, or what its file says."""
+    if "compressed_bytes" in one.measurements:
+        return None
+    if hasattr(aggregator, "message_bytes"):
+        return int(aggregator.message_bytes(task, one.update))
+    return size(one.update)
+
+
+def round_bytes(task: Task, algorithm: ModuleType, passes: Sequence[Sent]) -> dict[str, int]:
+    """``bytes_down`` and ``bytes_up`` of a round, as the algorithm's file or else the tensors say."""
+    told: MessageBytes = optional(algorithm, "message_bytes", task, otherwise=MessageBytes())
+    updates = [one.update for one in passes if one.update is not None]
+    down = sum(one.seen for one in passes) if told.down is None else told.down
+    update = told.update if told.update is not None and len(updates) == len(passes) else sum(updates)
+    besides = sum(one.besides for one in passes) if told.besides is None else told.besides
+    return {"bytes_down": down + sum(one.of_aggregator for one in passes), "bytes_up": update + besides}
+
+
+def size(structure: Any) -> int:
+    """Bytes of the tensors of a structure; a side that is not known is one row."""
+    leaves = tf.nest.flatten(structure)
+    return sum(int(np.prod([side or 1 for side in leaf.shape])) * leaf.dtype.size for leaf in leaves)
