@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
 from fedpipe.config import Train, read_yaml
+from fedpipe.config.asynchrony import is_asynchronous
+from fedpipe.config.train import ALGORITHMS
 from fedpipe.errors import run_stage
 from layout import PARAMS
 
@@ -74,14 +76,10 @@ class Job:
             found[found[key]] = dict(params.get(found[key]) or {})
         if found["cohort"] == "fixed":
             found["fixed"] = {"ids": list(range(self.asked))}
-        if _is_asynchronous(found["algorithm"]):  # it needs simulated time
+        if is_asynchronous(ALGORITHMS.module(found["algorithm"])):  # it needs simulated time
             found[AVAILABILITY] = dict(found[AVAILABILITY]) | {"devices": _DEVICES}
         found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
         return found
-
-
-def _is_asynchronous(algorithm: str) -> bool:
-    return hasattr(Train.CHOICES["algorithm"].module(algorithm), "asynchrony")
 
 
 def refusal(content: dict[str, Any]) -> str | None:
@@ -129,7 +127,7 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
                 left = [each for each in values if any(base[other] == each for base in fits)]
                 if len(left) == 1:
                     needs.append(f"`{other}` {'a number' if left[0] == job.asked else f'`{left[0]}`'}")
-            if key == "algorithm" and _is_asynchronous(name):
+            if key == "algorithm" and is_asynchronous(ALGORITHMS.module(name)):
                 needs.append("`availability` with `devices`")
             if needs:
                 lines.append(f"| `{key}` | `{name}` | {', '.join(needs)} |")

@@ -32,9 +32,8 @@ from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
 from fedpipe.privacy.sampling import require_sampling, sampling_of
 
-COUNTS_DROPOUTS = (
-    True  # its epsilon also holds if clients drop out or come in turn, whatever their data (docs/privacy.md)
-)
+# Epsilon also holds if clients drop out or come in turn, whatever their data are (docs/privacy.md).
+COUNTS_DROPOUTS = True
 
 
 class Params(Section):

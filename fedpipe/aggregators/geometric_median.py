@@ -9,7 +9,6 @@ Weiszfeld), https://arxiv.org/abs/1912.13445. There each step is a round of secu
 enough in practice; here the server has all updates, and steps cost little.
 """
 
-import math
 from typing import Any
 
 from fedpipe.config.section import Count, Positive, Section
@@ -17,6 +16,7 @@ from fedpipe.lazy import tf
 from fedpipe.learning.collected import row, squared_distances_to
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
+from fedpipe.learning.vectors import bytes_of
 
 COLLECTS = True  # what `encode` returns is stacked, not added
 
@@ -54,4 +54,4 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
 
 def message_bytes(task: Task, encoded: Tensors) -> int:
     """Those of the update: its weight is not counted, as with other aggregators."""
-    return sum(4 * math.prod(part.shape[1:]) for part in tf.nest.flatten(encoded[0]))
+    return bytes_of(encoded[0])

@@ -18,13 +18,13 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.local_training import clip
 from fedpipe.learning.task import Task
+from fedpipe.learning.vectors import bytes_of
 from fedpipe.privacy.mechanism import LocalGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
 
-COUNTS_DROPOUTS = (
-    True  # its epsilon also holds if clients drop out or come in turn, whatever their data (docs/privacy.md)
-)
+# Epsilon also holds if clients drop out or come in turn, whatever their data are (docs/privacy.md).
+COUNTS_DROPOUTS = True
 
 
 class Params(Section):
@@ -59,4 +59,4 @@ def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_numb
 
 def message_bytes(task: Task, encoded: Tensors) -> int:
     """Those of the noisy update; clients are counted by their messages."""
-    return sum(4 * int(part.shape.num_elements()) for part in encoded[:-1])
+    return bytes_of(encoded[:-1])

@@ -15,6 +15,7 @@ from fedpipe.config.section import Positive, Section
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
+from fedpipe.learning.vectors import bytes_of
 
 
 class Params(Section):
@@ -44,4 +45,4 @@ def left_out(task: Task, total: Tensors) -> Any:
 
 def message_bytes(task: Task, encoded: Tensors) -> int:
     """Those of the update, whose norm the server sees."""
-    return sum(4 * int(part.shape.num_elements()) for part in tf.nest.flatten(encoded[0]))
+    return bytes_of(encoded[0])

@@ -16,7 +16,7 @@ from typing import Any
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
-from fedpipe.learning.local_training import GradientAt
+from fedpipe.learning.local_training import pulled_to
 from fedpipe.learning.task import Task
 
 
@@ -39,11 +39,7 @@ def personal(task: Task, server: Server, client: Client) -> list[Any]:
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:
     """Trains the global model for the server, and the personal one for the client."""
-    lam = task.algorithm.lam
-
-    def pull(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
-        return [g + lam * (v - w) for g, v, w in zip(gradients, weights, server.weights, strict=True)]
-
+    pull = pulled_to(server.weights, task.algorithm.lam)
     own = task.train(personal(task, server, client), client, pull).weights
     local = task.train(server.weights, client)
     return Contribution(local.update, task.weight(client), local.measurements, kept=(tf.constant(1.0), own))

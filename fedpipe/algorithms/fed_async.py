@@ -24,7 +24,7 @@ from fedpipe.config.asynchrony import Asynchrony, Concurrency
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
-from fedpipe.learning.local_training import GradientAt
+from fedpipe.learning.local_training import pulled_to
 from fedpipe.learning.task import Task
 
 
@@ -51,11 +51,7 @@ def asynchrony(params: Params) -> Asynchrony:
 def client_update(task: Task, server: Server, client: Client) -> Contribution:
     """Trains from the weights of the round in which the client starts, with the proximal term."""
     mu = task.algorithm.mu
-
-    def pull(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
-        return [g + mu * (w - first) for g, w, first in zip(gradients, weights, server.weights, strict=True)]
-
-    local = task.train(server.weights, client, pull if mu else None)
+    local = task.train(server.weights, client, pulled_to(server.weights, mu) if mu else None)
     return Contribution(local.update, task.weight(client), local.measurements)
 
 

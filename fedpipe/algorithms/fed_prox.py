@@ -7,11 +7,9 @@ Source: Li et al. 2020, "Federated Optimization in Heterogeneous Networks", algo
 https://arxiv.org/abs/1812.06127.
 """
 
-from typing import Any
-
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.learning.interface import Client, Contribution, Server, Total
-from fedpipe.learning.local_training import GradientAt
+from fedpipe.learning.local_training import pulled_to
 from fedpipe.learning.task import Task
 
 ONE_MESSAGE = True  # clients send an update of weight 1 or their number of examples, and nothing besides
@@ -25,12 +23,7 @@ class Params(Section):
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:
     """Trains on the client's samples with the proximal term."""
-    mu = task.algorithm.mu
-
-    def pull(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
-        return [g + mu * (w - first) for g, w, first in zip(gradients, weights, server.weights, strict=True)]
-
-    local = task.train(server.weights, client, pull)
+    local = task.train(server.weights, client, pulled_to(server.weights, task.algorithm.mu))
     return Contribution(local.update, task.weight(client), local.measurements)
 
 

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from fedpipe.cluster.certificates import files
+from fedpipe.config.asynchrony import keeps_files
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import ALGORITHMS, COMPRESSORS, Train
 from fedpipe.errors import PipelineError
@@ -131,10 +132,10 @@ def require_fitting(settings: ClusterSettings, training: Train) -> None:
 
 
 def _keeps_files(training: Train) -> str:
-    """The param whose choice makes clients keep files from round to round (`keeps_state`); empty if none does."""
+    """The param whose choice makes clients keep files from round to round; empty if none does."""
     for key, registry in (("algorithm", ALGORITHMS), ("compressor", COMPRESSORS)):
         name = getattr(training, key)
-        if any(hasattr(registry.module(name), function) for function in ("client_init", "asynchrony")):
+        if keeps_files(registry.module(name)):
             return f"'train.{key}' {name}"
     return ""
 

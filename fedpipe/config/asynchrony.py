@@ -4,6 +4,7 @@ An algorithm whose file has a function ``asynchrony(params)`` has no cohorts. Cl
 server steps whenever enough updates have arrived (fedpipe/runtime/asynchronous.py).
 """
 
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from fedpipe.config.section import Count
@@ -16,6 +17,16 @@ class Asynchrony(NamedTuple):
 
     concurrency: int | Literal["all"]
     buffer_size: int
+
+
+def is_asynchronous(algorithm: ModuleType) -> bool:
+    """Whether the file of an algorithm says that clients train asynchronously."""
+    return hasattr(algorithm, "asynchrony")
+
+
+def keeps_files(choice: ModuleType) -> bool:
+    """Whether clients keep a file from round to round with the algorithm or compressor of this file."""
+    return hasattr(choice, "client_init") or is_asynchronous(choice)
 
 
 def check(settings: Any, asynchrony: Asynchrony, aggregator: Any) -> None:

@@ -213,8 +213,9 @@ class Train(ChoosingSection):
     @property
     def asynchrony(self) -> asynchrony.Asynchrony | None:
         """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
-        said = getattr(ALGORITHMS.module(self.algorithm), "asynchrony", None)
-        return None if said is None else said(self.params_of("algorithm"))
+        algorithm: Any = ALGORITHMS.module(self.algorithm)
+        is_one = asynchrony.is_asynchronous(algorithm)
+        return algorithm.asynchrony(self.params_of("algorithm")) if is_one else None
 
     @property
     def is_private(self) -> bool:

@@ -11,12 +11,13 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fedpipe.atomic import write_text
 from fedpipe.config import DatasetName
 from fedpipe.datasets.idx import read_labelled_images
 from fedpipe.errors import PipelineError
+from fedpipe.json_model import read_json
 
 DATASET_FILE = "dataset.json"
 
@@ -50,13 +51,12 @@ class RawDataset(BaseModel):
         Raises:
           PipelineError: It is missing or is no such file.
         """
-        path = folder / DATASET_FILE
-        try:
-            return RawDataset.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise PipelineError(f"{path} is missing: run the download stage first (dvc repro)") from None
-        except (ValidationError, UnicodeDecodeError):
-            raise PipelineError(f"{path} does not describe a data set: run the download stage again") from None
+        return read_json(
+            RawDataset,
+            folder / DATASET_FILE,
+            missing="run the download stage first (dvc repro)",
+            wrong="does not describe a data set: run the download stage again",
+        )
 
     def read_train(self, folder: Path) -> Labelled:
         """The training images uint8 [n, height, width, channels] and their labels uint8 [n].

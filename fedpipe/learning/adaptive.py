@@ -24,9 +24,8 @@ from fedpipe.lazy import tf
 
 # (v, g^2, beta_2) -> v
 SecondMoment = Callable[[Any, Any, float], Any]
-State = OrderedDict[
-    str, Any
-]  # learning_rate, a number or a float32 scalar; m and v, tuples in the order of the weights
+# learning_rate, a number or a float32 scalar; m and v, tuples in the order of the weights
+State = OrderedDict[str, Any]
 
 
 class Adaptive:

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from fedpipe.config.asynchrony import is_asynchronous, keeps_files
 from fedpipe.config.train import ATTACKS, COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.clients import ClientReader, Keep
 from fedpipe.learning.interface import REPORTS, TRAINS, Client, Contribution, Nothing, Server, Tensors
 from fedpipe.learning.task import Task
-from fedpipe.learning.under_way import Message, arrived, is_asynchronous, message_of, nothing_sent, started_or_arrived
+from fedpipe.learning.under_way import Message, arrived, message_of, nothing_sent, started_or_arrived
 
 # Seconds, summed over the clients: the only measurements that change from run to run.
 READ, WORK = "read_seconds", "work_seconds"
@@ -196,8 +197,7 @@ def first_kept(task: Task, algorithm: ModuleType) -> Kept:
 
 def keeps_state(task: Task, algorithm: ModuleType) -> bool:
     """Whether clients keep something from round to round."""
-    own = hasattr(algorithm, "client_init") or is_asynchronous(algorithm)
-    return own or hasattr(COMPRESSORS.module(task.settings.compressor), "client_init")
+    return keeps_files(algorithm) or keeps_files(COMPRESSORS.module(task.settings.compressor))
 
 
 def optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = Nothing) -> Any:

@@ -37,8 +37,10 @@ class ClientReader:
 
     @property
     def who(self) -> tf.TensorSpec:
-        """What says which client it is: [id, round of its last file or -1, thousandths of its work that it does,
-        `TRAINS` and `REPORTS`]."""
+        """What says which client it is, and what it does.
+
+        [id, round of its last file or -1, thousandths of its local steps that it takes, `TRAINS` and `REPORTS` as bits]
+        """
         return tf.TensorSpec([4], tf.int32)
 
     @staticmethod

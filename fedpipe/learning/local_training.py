@@ -23,6 +23,15 @@ GradientAt = Callable[[list[Any]], list[Any]]
 GradientHook = Callable[[list[Any], list[Any], GradientAt], list[Any]]
 
 
+def pulled_to(center: list[Any], strength: float) -> GradientHook:
+    """Adds the gradient of strength / 2 ||w - center||^2, which pulls the weights w to ``center``."""
+
+    def pull(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
+        return [g + strength * (w - middle) for g, w, middle in zip(gradients, weights, center, strict=True)]
+
+    return pull
+
+
 class Local(NamedTuple):
     """What local training leaves."""
 

@@ -6,14 +6,12 @@ simulation, the file of the algorithm or aggregator says how much: `message_byte
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
-
-import numpy as np
-import tensorflow as tf
+from typing import NamedTuple
 
 from fedpipe.learning.client_work import Accumulator, optional
 from fedpipe.learning.interface import MessageBytes
 from fedpipe.learning.task import Task
+from fedpipe.learning.vectors import bytes_of
 
 
 class Sent(NamedTuple):
@@ -31,7 +29,7 @@ def update_bytes(task: Task, aggregator: ModuleType, one: Accumulator) -> int | 
         return None
     if hasattr(aggregator, "message_bytes"):
         return int(aggregator.message_bytes(task, one.update))
-    return size(one.update)
+    return bytes_of(one.update)
 
 
 def round_bytes(task: Task, algorithm: ModuleType, passes: Sequence[Sent]) -> dict[str, int]:
@@ -42,9 +40,3 @@ def round_bytes(task: Task, algorithm: ModuleType, passes: Sequence[Sent]) -> di
     update = told.update if told.update is not None and len(updates) == len(passes) else sum(updates)
     besides = sum(one.besides for one in passes) if told.besides is None else told.besides
     return {"bytes_down": down + sum(one.of_aggregator for one in passes), "bytes_up": update + besides}
-
-
-def size(structure: Any) -> int:
-    """Bytes of the tensors of a structure; a side that is not known is one row."""
-    leaves = tf.nest.flatten(structure)
-    return sum(int(np.prod([side or 1 for side in leaf.shape])) * leaf.dtype.size for leaf in leaves)

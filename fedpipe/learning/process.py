@@ -18,8 +18,9 @@ import tensorflow_federated as tff
 from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork, optional
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total
-from fedpipe.learning.message_bytes import Sent, round_bytes, size, update_bytes
+from fedpipe.learning.message_bytes import Sent, round_bytes, update_bytes
 from fedpipe.learning.task import Task
+from fedpipe.learning.vectors import bytes_of
 from fedpipe.networks.network import Weights
 
 ServerUpdate = Callable[[Task, Server, Total], Server]
@@ -193,10 +194,10 @@ def _build_pass(
     traced = contribute.get_concrete_function(clients.who, *message.signature)
     one: Accumulator = traced.structured_outputs
     sent = Sent(
-        seen=size([message.specs.weights, message.specs.state]),
-        of_aggregator=size(message.specs.aggregator),
+        seen=bytes_of([message.specs.weights, message.specs.state]),
+        of_aggregator=bytes_of(message.specs.aggregator),
         update=update_bytes(task, aggregator, one),
-        besides=size([one.means, one.sums]),
+        besides=bytes_of([one.means, one.sums]),
     )
     collects = getattr(aggregator, "COLLECTS", False)
     if collects:

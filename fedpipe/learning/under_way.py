@@ -30,11 +30,6 @@ class Message(NamedTuple):
     measurements: "OrderedDict[str, Any]"  # whole numbers as two parts
 
 
-def is_asynchronous(algorithm: ModuleType) -> bool:
-    """Whether an algorithm's updates may arrive later than their clients start."""
-    return hasattr(algorithm, "arrival")
-
-
 def nothing_sent(task: Task, algorithm: ModuleType) -> Message:
     """Zeros in the structure of what a client sends."""
     update = algorithm.update_zeros(task) if hasattr(algorithm, "update_zeros") else task.zeros()

@@ -1,4 +1,4 @@
-"""Tensors as one vector and back, and the Walsh-Hadamard transform of a vector."""
+"""Tensors as one vector and back, their bytes, and the Walsh-Hadamard transform of a vector."""
 
 import math
 from typing import Any
@@ -17,6 +17,12 @@ def parted(vector: Any, like: Tensors) -> Tensors:
     leaves = tf.nest.flatten(like)
     parts = tf.split(vector, [leaf.shape.num_elements() for leaf in leaves])
     return tf.nest.pack_sequence_as(like, [tf.reshape(p, leaf.shape) for p, leaf in zip(parts, leaves, strict=True)])
+
+
+def bytes_of(tensors: Tensors) -> int:
+    """The bytes of ``tensors``; a side whose length is not known counts as one row."""
+    leaves = tf.nest.flatten(tensors)
+    return sum(math.prod(side or 1 for side in leaf.shape) * leaf.dtype.size for leaf in leaves)
 
 
 def hadamard(vector: Any) -> Any:

@@ -23,8 +23,10 @@ def check(task: Task, aggregator: ModuleType) -> None:
     settings = task.settings
     every = settings.clients_per_round == "all"
     cohort: Any = task.clients if every else settings.clients_per_round
+    fewer = "train.clients_per_round"
     if settings.asynchrony is not None:
         cohort = min(settings.asynchrony.buffer_size, task.clients)
+        fewer = f"train.{settings.algorithm}.buffer_size"
     smallest = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 0
     if cohort < smallest:
         raise PipelineError(
@@ -39,8 +41,8 @@ def check(task: Task, aggregator: ModuleType) -> None:
         raise PipelineError(
             f"params.yaml: 'train.aggregator' {settings.aggregator} holds all updates of a round, {cohort} clients x "
             f"{weights:,} weights x 4 bytes = {_said(rows)}, and about {COPIES} times as much while it computes, but "
-            f"{_said(free)} of memory are free: lower 'train.clients_per_round', or choose clipped_mean or "
-            "zeroed_mean, which hold only sums"
+            f"{_said(free)} of memory are free: lower '{fewer}', or choose clipped_mean or zeroed_mean, which hold "
+            "only sums"
         )
 
 

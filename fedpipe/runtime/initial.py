@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from fedpipe.config import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
+from fedpipe.json_model import read_json
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import load_weights, read_spec
@@ -43,12 +44,12 @@ class Pointer(BaseModel):
         Raises:
           PipelineError: It is missing or is no pointer.
         """
-        try:
-            return Pointer.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise PipelineError(f"{path} is missing: restore it with `git checkout {path}`") from None
-        except (ValidationError, UnicodeDecodeError):
-            raise PipelineError(f"{path} does not say which weights to start from: {_SET_IT}") from None
+        return read_json(
+            Pointer,
+            path,
+            missing=f"restore it with `git checkout {path}`",
+            wrong=f"does not say which weights to start from: {_SET_IT}",
+        )
 
 
 def check(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weights: Path, pointer: Path) -> str:

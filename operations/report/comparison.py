@@ -65,6 +65,7 @@ def costs(runs: Sequence[Run]) -> list[Row]:
     hours = [_column(table, "simulated_hours") for table in rounds]
     is_simulated = any(column.notna().any() for column in hours)
     seconds = [pd.Series(dtype=float) if run.seconds is None else run.seconds for run in runs]
+    simulated = [_row("simulated hours of all rounds", [h.sum(min_count=1) for h in hours], hundredths)]
     return [
         _row("rounds", [len(table) for table in rounds], count),
         _row("clients per round, mean", [float(table["clients"].mean()) for table in rounds], hundredths),
@@ -73,7 +74,7 @@ def costs(runs: Sequence[Run]) -> list[Row]:
         _row("bytes up from clients", [table["bytes_up"].sum() for table in rounds], size),
         _row("seconds per round, median", [times.median() for times in seconds], hundredths),
         _row("seconds of all rounds", [times.sum(min_count=1) for times in seconds], hundredths),
-        *([_row("simulated hours of all rounds", [h.sum(min_count=1) for h in hours], hundredths)] * is_simulated),
+        *(simulated if is_simulated else []),
         *_until(rounds, hours if is_simulated else None),
     ]
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from fedpipe.errors import PipelineError
+from fedpipe.json_model import read_json
 
 MANIFEST = "manifest.json"
 
@@ -32,13 +33,12 @@ class Manifest(BaseModel):
         Raises:
           PipelineError: It is missing or is not a manifest.
         """
-        path = folder / MANIFEST
-        try:
-            return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise PipelineError(f"{path} is missing: run the partition stage first (dvc repro)") from None
-        except (ValidationError, UnicodeDecodeError):
-            raise PipelineError(f"{path} is not a manifest of shards: run the partition stage again") from None
+        return read_json(
+            Manifest,
+            folder / MANIFEST,
+            missing="run the partition stage first (dvc repro)",
+            wrong="is not a manifest of shards: run the partition stage again",
+        )
 
 
 def read_client_tests(folder: Path, clients: Manifest) -> Manifest:

@@ -283,11 +283,7 @@ def test_killed_and_stopped_workers_cost_their_chunks(
         assert capfd.readouterr().err.count(" is gone") == 2
         assert tff_worker("three").is_running()
         running.signal("two", signal.SIGCONT)  # it finds out that it was taken for lost, and comes back
-        said = running.said("two").count("worker: at")
-        for _ in range(200):
-            if running.said("two").count("worker: at") > said:
-                break
-            threading.Event().wait(0.1)
+        running.wait_for("two", "worker: at", times=2)
         running.signal("three", signal.SIGKILL)
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
 

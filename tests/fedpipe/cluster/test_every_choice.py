@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-env` does that")
@@ -11,7 +10,7 @@ pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-
 from fedpipe.cluster import parts
 from fedpipe.cluster.settings import opened
 from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COMPRESSORS
-from fedpipe.datasets.shards import Manifest, write_shards
+from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import TRAINING, cohorts_of, wanted
 from tests.fedpipe.cluster.running import Processes, noting_parts, processes, settings_of
@@ -21,18 +20,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shards(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """13 clients with 0 to 12 real images each, of 8 x 8 pixels."""
-    folder = tmp_path_factory.mktemp("small_images")
-    images, labels = training_set
-    members = np.split(np.arange(78), np.cumsum(range(12)))
-    write_shards(folder, "mnist", images[:78, 2:26:3, 2:26:3].copy(), labels[:78], members, 10)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def running(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    with processes(tmp_path_factory.mktemp("cluster"), ["one", "two"], shards) as started:
+def running(small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    with processes(tmp_path_factory.mktemp("cluster"), ["one", "two"], small_images) as started:
         yield started
 
 
@@ -43,18 +32,18 @@ def test_all_of_them_are_here() -> None:
 
 @pytest.mark.parametrize("name", wanted())
 def test_has_the_local_bits(
-    worker: Worker, shards: Path, running: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    worker: Worker, small_images: Path, running: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A round is cut into parts, which both workers get; files that clients keep are in the shared folder."""
     monkeypatch.setattr(parts, "_LEAST_CLIENTS", 3)
     changes = wanted()[name]
     settings = train_settings(**TRAINING | {changes.get("algorithm", "fed_avg"): {}} | changes)
-    cohorts = cohorts_of(settings, shards)
-    here = run(worker, settings, shards, cohorts)
+    cohorts = cohorts_of(settings, small_images)
+    here = run(worker, settings, small_images, cohorts)
     ran = noting_parts(monkeypatch)
     cluster = settings_of(running, shared_folder=tmp_path)
-    with opened(cluster, settings, Manifest.read(shards).digest) as elsewhere:
-        there = run(worker, settings, shards, cohorts, elsewhere=elsewhere, kept_in=tmp_path)
+    with opened(cluster, settings, Manifest.read(small_images).digest) as elsewhere:
+        there = run(worker, settings, small_images, cohorts, elsewhere=elsewhere, kept_in=tmp_path)
     assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
     assert list(there.kept) == list(here.kept) and same_bits(list(there.kept.values()), list(here.kept.values()))
     assert len({who for who, _ in ran}) == 2

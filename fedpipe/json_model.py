@@ -1,0 +1,30 @@
+"""JSON files that describe data: read into a pydantic model, or refused in one sentence."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fedpipe.errors import PipelineError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_json(model: type[M], path: Path, *, missing: str, wrong: str) -> M:
+    """Reads ``path`` as a ``model``.
+
+    Args:
+      model: What the file holds.
+      path: The file.
+      missing: The remedy if there is no such file.
+      wrong: What is wrong, with the remedy, if the file holds anything else.
+
+    Raises:
+      PipelineError: The file is missing, or is no such JSON.
+    """
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: {missing}") from None
+    except (ValidationError, UnicodeDecodeError):
+        raise PipelineError(f"{path} {wrong}") from None
