@@ -26,6 +26,7 @@ CODE = (
     "datasets/raw.py",
     "datasets/shards",
     "evaluation",
+    "json_model.py",
     "lazy.py",
     "learning",
     "metrics",
