@@ -1,36 +1,38 @@
 """CPU milliseconds per client of each algorithm, aggregator and compressor, beside FedAvg with the mean.
 
-All train the baseline CNN on the same clients. Processes run in turn; a figure is the median over the turns, each
-giving its median round after the first two (in the second, clients read for the first time what they keep), and ratios
-are taken within a turn. CPU seconds of a round are those of driver and worker. Run it with nothing else running.
+All train the baseline CNN on the same clients. FedAvg and a few others at a time run a round each in turn; a figure
+is the median over the turns, and ratios are taken within a turn. CPU seconds of a round are those of driver and worker.
+Run it with nothing else running.
 """
 
 import argparse
 import json
-import os
-import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.results import store
-from benchmarks.rounds import CORES, downloaded_training_set, run, spread
+from benchmarks.rounds import downloaded_training_set
+from benchmarks.subjects import CORES, fedpipe, in_turn, median, ratio, spread
 from fedpipe import pinning, provenance
 
-ROUNDS = 6
-SKIPPED = 2
+TURNS = 15
+SKIPPED = 2  # in the second round, clients read for the first time what they keep
+AT_ONCE = 6  # a driver and its worker take 0.9 GiB
 KINDS = ("algorithm", "aggregator", "compressor")
 BASELINE = "fed_avg"
+BESIDE = f"beside {BASELINE}"
 NEED_EQUAL_WEIGHTS = ("q_fed_avg", "afl", "secure_sum", "dp_gaussian", "dp_ftrl", "local_dp")
 
-Turn = dict[str, float]  # CPU milliseconds per client, by the name of the choice
+Measured = dict[str, dict[str, float]]  # by the name of the choice: CPU milliseconds per client, and beside FedAvg
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=3, help="turns")
+    parser.add_argument("--processes", type=int, default=2, help="processes of each")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS[:1]), help="algorithm by default")
     parser.add_argument("--only", nargs="*", default=None, help="names to measure; all of the kinds by default")
@@ -44,16 +46,14 @@ def main() -> None:
         shards = Path(folder, "shards")
         shards.mkdir()
         write_shards(shards, "mnist", images, labels, np.array_split(np.arange(60_000), 600), 10)
-        turns = [measure(wanted, arguments.clients, shards, turn) for turn in range(arguments.processes)]
-    report(wanted, turns)
-    store(
-        algorithms={
-            "machine": provenance.collect() | {"cores": CORES},
-            "clients": arguments.clients,
-            "cpu_ms_per_client": {name: summary(name, turns) for name in wanted},
-            "turns": turns,
-        }
-    )
+        measured = [measure(wanted, arguments.clients, shards) for _ in range(arguments.processes)]
+    report(wanted, measured)
+    figures = {
+        "machine": provenance.collect() | {"cores": CORES},
+        "clients": arguments.clients,
+        "cpu_ms_per_client": {name: summary(name, measured) for name in wanted},
+    }
+    store(**{"_and_".join(f"{kind}s" for kind in arguments.kinds): figures})
 
 
 def choices(kinds: list[str], only: list[str] | None) -> dict[str, dict[str, Any]]:
@@ -72,30 +72,36 @@ def choices(kinds: list[str], only: list[str] | None) -> dict[str, dict[str, Any
     return found
 
 
-def measure(wanted: dict[str, dict[str, Any]], clients: int, shards: Path, turn: int) -> Turn:
-    """CPU milliseconds per client of each, one process after the other."""
-    found = {}
-    for name, changes in wanted.items():
-        command = ["benchmarks.fedpipe_rounds", str(clients), str(ROUNDS), str(shards)]
-        result = run([*command, "baseline_cnn", "", json.dumps(changes)], dict(os.environ))
-        found[name] = 1e3 * statistics.median(result["cpu_seconds"][SKIPPED:]) / clients
-        print(f"turn {turn + 1}: {name}: {found[name]:.2f}", flush=True)
-    return found
+def measure(wanted: dict[str, dict[str, Any]], clients: int, shards: Path) -> Measured:
+    """A process of each, FedAvg and a few others at a time."""
+    measured: Measured = {}
+    others = [name for name in wanted if name != BASELINE]
+    for first in range(0, max(len(others), 1), AT_ONCE):
+        names = [BASELINE, *others[first : first + AT_ONCE]]
+        subjects = {
+            name: partial(fedpipe, clients, shards, "baseline_cnn", "", json.dumps(wanted[name])) for name in names
+        }
+        found, _ = in_turn(subjects, dict.fromkeys(names, TURNS), SKIPPED)
+        for name in names:
+            measured[name] = {
+                "fedpipe": 1e3 * median(found[name], "cpu_seconds") / clients,
+                BESIDE: ratio(found[name], found[BASELINE], "cpu_seconds"),
+            }
+            told = ", ".join(f"{figure} {value:.2f}" for figure, value in measured[name].items())
+            print(f"{name}: {told}", flush=True)
+    return measured
 
 
-def summary(name: str, turns: list[Turn]) -> dict[str, dict[str, float]]:
-    """Spreads over the turns, and of the ratios within each."""
-    return {
-        "fedpipe": spread([turn[name] for turn in turns]),
-        f"beside {BASELINE}": spread([turn[name] / turn[BASELINE] for turn in turns]),
-    }
+def summary(name: str, measured: list[Measured]) -> dict[str, dict[str, float]]:
+    """Spreads over the processes."""
+    return {figure: spread([one[name][figure] for one in measured]) for figure in ("fedpipe", BESIDE)}
 
 
-def report(wanted: dict[str, dict[str, Any]], turns: list[Turn]) -> None:
-    print(f"\n{'CPU ms per client, medians':36} {'fedpipe':>9} {f'beside {BASELINE}':>16}")
+def report(wanted: dict[str, dict[str, Any]], measured: list[Measured]) -> None:
+    print(f"\n{'CPU ms per client, medians':36} {'fedpipe':>9} {BESIDE:>16}")
     for name in wanted:
-        found = {key: value["median"] for key, value in summary(name, turns).items()}
-        print(f"{name:36} {found['fedpipe']:9.2f} {found[f'beside {BASELINE}']:16.2f}")
+        found = {figure: value["median"] for figure, value in summary(name, measured).items()}
+        print(f"{name:36} {found['fedpipe']:9.2f} {found[BESIDE]:16.2f}")
 
 
 if __name__ == "__main__":

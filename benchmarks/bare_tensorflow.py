@@ -1,18 +1,18 @@
 """One process of bare TensorFlow: the clients' SGD steps and nothing else, no federation. The bound of the machine is
 one such process per core, each with its share of the clients.
 
-python -m benchmarks.bare_tensorflow KIND CLIENTS FIRST ROUNDS [KERAS_FILE [IMAGES]]   (prints one JSON line)
+python -m benchmarks.bare_tensorflow KIND CLIENTS FIRST [KERAS_FILE [IMAGES]]   (a subject, see benchmarks/subjects.py)
 
 KIND is the step: a name of fedpipe/models or of benchmarks/keras_twins.py, as this project runs it; or ``textbook``,
 `baseline_cnn` as one writes it down, with oneDNN's gradient of max pooling (what TensorFlow runs in its fast mode; left
 to itself it does so in about half of the processes). Each client has IMAGES images, 100 if it is not said.
 """
 
-import json
 import sys
 import time
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
+from benchmarks.subjects import answer, asked
 from benchmarks.workload import BATCH, LEARNING_RATE, SAMPLES_PER_CLIENT, client_data, network_of
 from fedpipe.networks import layers
 from fedpipe.networks.dropout import Dropout
@@ -20,8 +20,8 @@ from fedpipe.networks.network import scale
 
 
 def main() -> None:
-    kind, clients, first, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    keras_file, samples = (*sys.argv[5:7], *("", str(SAMPLES_PER_CLIENT))[len(sys.argv[5:7]) :])
+    kind, clients, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    keras_file, samples = (*sys.argv[4:6], *("", str(SAMPLES_PER_CLIENT))[len(sys.argv[4:6]) :])
     import numpy as np
     import tensorflow as tf
 
@@ -51,17 +51,12 @@ def main() -> None:
     initial = [tf.constant(w) for w in network.first_weights(np.random.default_rng(0))]
     for x, y in data[:5]:
         epoch(initial, x, y)
-    print("ready", flush=True)
-    input()  # the caller starts all processes at once
-    seconds, cpu_seconds = [], []
-    for _ in range(rounds):
+    for _ in asked({}):
         start, cpu_start = time.perf_counter(), time.process_time()
         for x, y in data:
             weights = epoch(initial, x, y)
         weights[0].numpy()
-        seconds.append(time.perf_counter() - start)
-        cpu_seconds.append(time.process_time() - cpu_start)
-    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds}), flush=True)
+        answer({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start})
 
 
 if __name__ == "__main__":

@@ -1,25 +1,28 @@
 """One process of this project's training, through its real code path: worker, engine and training loop.
 
-python -m benchmarks.fedpipe_rounds CLIENTS ROUNDS SHARDS [MODEL [KERAS_FILE [CHANGES]]]   (prints one JSON line)
+python -m benchmarks.fedpipe_rounds CLIENTS SHARDS [MODEL [KERAS_FILE [CHANGES]]]   (a subject, see subjects.py)
 
-MODEL is what `benchmarks.workload.network_of` takes, CHANGES are keys of section train as JSON. CPU seconds are those
-of driver and worker together.
+It is ready after its first round. MODEL is what `benchmarks.workload.network_of` takes, CHANGES are keys of section
+train as JSON. CPU seconds are those of driver and worker together.
 """
 
 import json
 import sys
+import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import psutil
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
+from benchmarks.subjects import answer
 from benchmarks.workload import BATCH, LEARNING_RATE, network_of
 from fedpipe.baseline import train_settings
 from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
 from fedpipe.seeds import Purpose, generator
+
+ROUNDS = 100_000  # more than anybody asks for
 
 
 def peak_bytes(pid: int | str) -> int:
@@ -35,39 +38,36 @@ def cpu_seconds(pid: int) -> float:
 
 
 def main() -> None:
-    clients, rounds, shards = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    model, keras_file, changes = (*sys.argv[4:7], *("baseline_cnn", "", "{}")[len(sys.argv[4:7]) :])
+    clients, shards = int(sys.argv[1]), Path(sys.argv[2])
+    model, keras_file, changes = (*sys.argv[3:6], *("baseline_cnn", "", "{}")[len(sys.argv[3:6]) :])
     begin = time.perf_counter()
     recipe = {
-        "rounds": rounds,
+        "rounds": ROUNDS,
         "clients_per_round": clients,
         "batch_size": BATCH,
         "client_optimizer": {"learning_rate": LEARNING_RATE},
     }
     settings = train_settings(**recipe | {"evaluate_every": 0} | json.loads(changes))
     manifest = Manifest.read(shards)
-    seconds: list[float] = []
-    cpu: list[float] = []
-    first: list[float] = []
-    folder = Path("logs/bench")
 
-    with Worker(folder / "worker.log") as worker:
+    with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:
         from fedpipe.runtime.training import train
 
         network = network_of(model, keras_file)
+        before = 0.0
 
         def on_round(_: object, took: float, phases: object) -> None:
-            if not seconds:
-                first.append(time.perf_counter() - begin - took)
-            seconds.append(took)
-            cpu.append(cpu_seconds(worker.pid))
+            nonlocal before
+            now = cpu_seconds(worker.pid)
+            facts = {"driver_peak_bytes": peak_bytes("self"), "worker_peak_bytes": peak_bytes(worker.pid)}
+            said = {"seconds": took, "cpu_seconds": now - before, **facts}
+            answer(said if before else {"startup": time.perf_counter() - begin - took})
+            before = now
+            if not sys.stdin.readline():
+                sys.exit()
 
         weights = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-        train(network, settings, manifest, weights, shards, worker, on_round, folder=folder)
-        peaks = {"driver_peak_bytes": peak_bytes("self"), "worker_peak_bytes": peak_bytes(worker.pid)}
-    rises = [after - before for before, after in pairwise(cpu)]
-    # The first round compiles; its CPU seconds are not told apart from the start.
-    print(json.dumps({"startup": first[0], "seconds": seconds, "cpu_seconds": [cpu[0], *rises], **peaks}))
+        train(network, settings, manifest, weights, shards, worker, on_round, folder=Path(folder))
 
 
 if __name__ == "__main__":

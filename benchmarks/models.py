@@ -3,27 +3,33 @@
 Two tables. The first has every model of fedpipe/models. The second has the ways to bring a model of one's own: three
 models of the zoo as their hand-written pass, as a stack of Keras layers, and from a `.keras` file.
 
-Processes run in turn; a figure is the median over the turns, each giving its median round after the first, and ratios
-are taken within a turn. CPU seconds of a round are those of driver and worker. Run it with nothing else running.
+All subjects of a model run a round each in turn; a figure is the median over the turns, and ratios are taken within a
+turn. CPU seconds of a round are those of driver and worker. Run it with nothing else running.
 """
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import keras_twins
 from benchmarks.results import store
-from benchmarks.rounds import CORES, bound, downloaded_training_set, fedpipe, round_seconds, spread
+from benchmarks.rounds import downloaded_training_set
+from benchmarks.subjects import CORES, bound, fedpipe, in_turn, median, ratio, spread
 from fedpipe import pinning, provenance
 
-ROUNDS = 5
+TURNS = 8
+BARE = "bare"
+HAND_WRITTEN = "hand-written"
+
+Measured = dict[str, float]  # of one process of each: CPU milliseconds per client, and ratios of these
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=3, help="turns")
+    parser.add_argument("--processes", type=int, default=3, help="processes of each kind")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--models", nargs="*", default=None, help="of the zoo; all by default")
     arguments = parser.parse_args()
@@ -39,17 +45,17 @@ def main() -> None:
         shards.mkdir()
         write_shards(shards, "mnist", images, labels, np.array_split(np.arange(60_000), 600), 10)
         files = {name: write_keras_file(name, Path(folder)) for name in twins}
-        rows = [(name, name, "") for name in zoo]
-        rows += [(f"{name} as Keras layers", f"keras:{name}", "") for name in twins]
-        rows += [(f"{name} from a .keras file", "keras_file", files[name]) for name in twins]
-        turns = [measure(rows, arguments.clients, shards, turn) for turn in range(arguments.processes)]
-    report(zoo, twins, turns)
+        measured = [
+            {name: measure(name, files.get(name, ""), arguments.clients, shards) for name in zoo}
+            for _ in range(arguments.processes)
+        ]
+    report(zoo, measured)
     store(
         models={
             "machine": provenance.collect() | {"cores": CORES},
             "clients": arguments.clients,
-            "cpu_ms_per_client": {name: summary(name, turns) for name, *_ in rows},
-            "turns": turns,
+            "cpu_ms_per_client": {name: summary(name, measured) for name in zoo},
+            "processes": measured,
         }
     )
 
@@ -70,36 +76,40 @@ def _save(name: str, path: str) -> None:
     keras_twins.keras_model(name, ModelSpec(name, (28, 28, 1), 10)).save(path)
 
 
-def measure(rows: list[tuple[str, str, str]], clients: int, shards: Path, turn: int) -> dict[str, dict[str, float]]:
-    """CPU milliseconds per client of each row, with federation and without, one process after the other."""
-    found = {}
-    for name, model, file in rows:
-        with_federation = fedpipe(clients, ROUNDS, shards, model, file)
-        bare = bound(model, clients, ROUNDS, file, processes=1)
-        found[name] = {
-            "fedpipe": 1e3 * round_seconds(with_federation, "cpu_seconds") / clients,
-            "bare": 1e3 * round_seconds(bare, "cpu_seconds") / clients,
-        }
-        print(f"turn {turn + 1}: {name}: {found[name]['fedpipe']:.2f}, bare {found[name]['bare']:.2f}", flush=True)
-    return found
+def measure(model: str, file: str, clients: int, shards: Path) -> Measured:
+    """CPU milliseconds per client of each way to bring ``model``, and of bare TensorFlow; and the ratios of these."""
+    ways = {HAND_WRITTEN: (model, "")}
+    if file:
+        ways |= {"as Keras layers": (f"keras:{model}", ""), "from a .keras file": ("keras_file", file)}
+    subjects = {way: partial(fedpipe, clients, shards, *brought) for way, brought in ways.items()}
+    subjects[BARE] = partial(bound, model, clients, processes=1)
+    found, _ = in_turn(subjects, dict.fromkeys(subjects, TURNS))
+    figures = {name: 1e3 * median(rounds, "cpu_seconds") / clients for name, rounds in found.items()}
+    others = {
+        f"{way} / {HAND_WRITTEN}": ratio(found[way], found[HAND_WRITTEN], "cpu_seconds")
+        for way in ways
+        if way != HAND_WRITTEN
+    }
+    ratios = {f"{HAND_WRITTEN} / {BARE}": ratio(found[HAND_WRITTEN], found[BARE], "cpu_seconds")} | others
+    print(f"{model}: " + ", ".join(f"{name} {value:.2f}" for name, value in (figures | ratios).items()), flush=True)
+    return figures | ratios
 
 
-def summary(name: str, turns: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Spreads over the turns, and of the ratios within each."""
-    plain = {kind: spread([turn[name][kind] for turn in turns]) for kind in ("fedpipe", "bare")}
-    return plain | {"fedpipe / bare": spread([turn[name]["fedpipe"] / turn[name]["bare"] for turn in turns])}
+def summary(model: str, measured: list[dict[str, Measured]]) -> dict[str, dict[str, float]]:
+    """Spreads over the processes."""
+    return {name: spread([one[model][name] for one in measured]) for name in measured[0][model]}
 
 
-def report(zoo: list[str], twins: list[str], turns: list[dict[str, dict[str, float]]]) -> None:
+def report(zoo: list[str], measured: list[dict[str, Measured]]) -> None:
+    medians = {model: {name: value["median"] for name, value in summary(model, measured).items()} for model in zoo}
     print(f"\n{'CPU ms per client, medians':36} {'fedpipe':>9} {'bare TF':>9} {'ratio':>7}")
-    for name in zoo:
-        found = {key: value["median"] for key, value in summary(name, turns).items()}
-        print(f"{name:36} {found['fedpipe']:9.2f} {found['bare']:9.2f} {found['fedpipe / bare']:7.2f}")
-    print(f"\n{'ways to bring a model, in fedpipe':36} {'CPU ms':>9} {'beside the hand-written pass':>30}")
-    for name in twins:
-        for way in (name, f"{name} as Keras layers", f"{name} from a .keras file"):
-            ratio = spread([turn[way]["fedpipe"] / turn[name]["fedpipe"] for turn in turns])["median"]
-            print(f"{way:36} {summary(way, turns)['fedpipe']['median']:9.2f} {ratio:30.2f}")
+    for model, found in medians.items():
+        ratio_to_bare = found[f"{HAND_WRITTEN} / {BARE}"]
+        print(f"{model:36} {found[HAND_WRITTEN]:9.2f} {found[BARE]:9.2f} {ratio_to_bare:7.2f}")
+    print(f"\n{'ways to bring a model, in fedpipe':48} {'CPU ms':>9} {'beside the hand-written pass':>30}")
+    for model, found in medians.items():
+        for way in (name for name in found if f"{name} / {HAND_WRITTEN}" in found):
+            print(f"{f'{model} {way}':48} {found[way]:9.2f} {found[f'{way} / {HAND_WRITTEN}']:30.2f}")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import store
-from benchmarks.rounds import CORES, bound, downloaded_training_set, fedpipe, round_seconds, spread
+from benchmarks.rounds import downloaded_training_set
+from benchmarks.subjects import CORES, bound, fedpipe, in_turn, median, ratio, spread
 from fedpipe import provenance
 from fedpipe.datasets.shards import write_shards
 
-CLIENTS, IMAGES, ROUNDS = 10_000, 6, 4
+CLIENTS, IMAGES, TURNS = 10_000, 6, 5
 AT_MOST = 2.0  # times the bare steps
 MEASURES = ("seconds", "cpu_seconds")
 
@@ -27,21 +28,26 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=3, help="processes of each kind")
     processes = parser.parse_args().processes
     images, labels = downloaded_training_set()
-    turns = []
+    medians, ratios = [], []
     with tempfile.TemporaryDirectory() as folder:
         members = list(np.arange(CLIENTS * IMAGES).reshape(CLIENTS, IMAGES))
         write_shards(Path(folder), "mnist", images, labels, members, 10)
-        for turn in range(processes):
-            ours = fedpipe(CLIENTS, ROUNDS, Path(folder))
-            bare = bound("baseline_cnn", CLIENTS, ROUNDS, "", str(IMAGES))
-            turns.append({m: {"fedpipe": round_seconds(ours, m), "bare": round_seconds(bare, m)} for m in MEASURES})
-            print(f"turn {turn + 1}: {turns[-1]}", flush=True)
-    ratios = {m: spread([turn[m]["fedpipe"] / turn[m]["bare"] for turn in turns]) for m in MEASURES}
-    for measure, ratio in ratios.items():
-        told = ", ".join(f"{name} {value:.2f}" for name, value in ratio.items())
+        subjects = {
+            "fedpipe": lambda: fedpipe(CLIENTS, Path(folder)),
+            "bare": lambda: bound("baseline_cnn", CLIENTS, "", str(IMAGES)),
+        }
+        for process in range(processes):
+            found, _ = in_turn(subjects, dict.fromkeys(subjects, TURNS))
+            medians.append({m: {name: median(found[name], m) for name in subjects} for m in MEASURES})
+            ratios.append({m: ratio(found["fedpipe"], found["bare"], m) for m in MEASURES})
+            print(f"process {process + 1} of each: {medians[-1]}", flush=True)
+    spreads = {m: spread([one[m] for one in ratios]) for m in MEASURES}
+    for measure, found_ratios in spreads.items():
+        told = ", ".join(f"{name} {value:.2f}" for name, value in found_ratios.items())
         print(f"fedpipe / bare TensorFlow, {measure} of a round: {told} (at most {AT_MOST:g})")
     machine = provenance.collect() | {"cores": CORES}
-    store(small_clients={"clients": CLIENTS, "images": IMAGES, "turns": turns, "ratios": ratios, "machine": machine})
+    figures = {"processes": medians, "ratios": spreads}
+    store(small_clients={"clients": CLIENTS, "images": IMAGES, "machine": machine} | figures)
 
 
 if __name__ == "__main__":

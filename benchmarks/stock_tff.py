@@ -1,20 +1,19 @@
 """One process of stock TFF: ``build_weighted_fed_avg`` over tf.data datasets, as TFF's tutorials do it.
 
-python -m benchmarks.stock_tff CLIENTS ROUNDS   (prints one JSON line)
+python -m benchmarks.stock_tff CLIENTS   (a subject, see benchmarks/subjects.py)
 """
 
-import json
-import os
 import resource
 import sys
 import time
 from collections import OrderedDict
 
+from benchmarks.subjects import answer, asked
 from benchmarks.workload import BATCH, LEARNING_RATE, client_data
 
 
 def main() -> None:
-    clients, rounds = int(sys.argv[1]), int(sys.argv[2])
+    clients = int(sys.argv[1])
     begin = time.perf_counter()
     import tensorflow as tf
     import tensorflow_federated as tff
@@ -45,14 +44,11 @@ def main() -> None:
         for images, labels in client_data(clients)
     ]
     state = process.initialize()
-    startup, seconds = time.perf_counter() - begin, []
-    for _ in range(rounds):
+    for _ in asked({"startup": time.perf_counter() - begin}):
         start = time.perf_counter()
         state = process.next(state, data).state
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"startup": startup, "seconds": seconds, "driver_peak_bytes": peak}), flush=True)
-    os._exit(0)  # TFF's context waits for its worker otherwise; the caller ends the whole process group
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        answer({"seconds": time.perf_counter() - start, "driver_peak_bytes": peak})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from fedpipe.cluster.parts import Sums
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
+from fedpipe.lazy import tff
 from fedpipe.pinning import require_avx2
 from fedpipe.runtime.worker import Worker
 
@@ -164,8 +165,6 @@ class RunningJob:
 
     def compute(self, version: int, groups: list[np.ndarray], how: How) -> Sums:
         """The sums over a part of a chunk."""
-        import tensorflow_federated as tff
-
         with self._guard:
             if version != self._version:
                 raise PipelineError(f"message {version} is not here")
@@ -191,8 +190,6 @@ class RunningJob:
 
     def _message_at(self, executor: "Executor") -> Any:
         """The message as a value of ``executor``."""
-        import tensorflow_federated as tff
-
         if executor not in self._values:
             message_type = tff.FederatedType(self._passes[self._number].message_type, tff.SERVER)
             self._values[executor] = executor.value(tuple(self._leaves), message_type)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from fedpipe.datasets.shards import Shards, read_shard_in_graph
+from fedpipe.lazy import tf
 from fedpipe.learning.interface import REPORTS, TRAINS, Client, Tensors
 
 # (kept, finite) -> operations to wait for

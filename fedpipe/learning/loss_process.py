@@ -5,9 +5,8 @@ to which a client adds its own loss, so that the order of the clients changes no
 """
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
+from fedpipe.lazy import tf, tff
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing
 from fedpipe.learning.process import Layout, Pass, Process, flat

@@ -12,9 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
+from fedpipe.lazy import tf, tff
 from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork, optional
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total

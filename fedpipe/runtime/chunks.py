@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import tensorflow_federated as tff
 
 from fedpipe.errors import PipelineError
+from fedpipe.lazy import tff
 from fedpipe.runtime.tff_executor import Compiled, Executor, Executors
 
 

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import tensorflow_federated as tff
 
+from fedpipe.lazy import tff
 from fedpipe.learning.process import Process
 from fedpipe.runtime.chunks import Chunks, Elsewhere, LocalChunks, RemoteChunks
 from fedpipe.runtime.phases import Phases

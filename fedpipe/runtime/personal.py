@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from fedpipe.config.train import ALGORITHMS, Train
+from fedpipe.lazy import tf
 from fedpipe.learning.client_work import first_kept
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server

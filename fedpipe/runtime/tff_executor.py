@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import Any
 
 import grpc
-import tensorflow_federated as tff
 
 from fedpipe.errors import PipelineError
+from fedpipe.lazy import tff
 from fedpipe.learning.process import Pass
 from fedpipe.runtime.worker import Worker
 

@@ -18,6 +18,16 @@ from types import TracebackType
 from fedpipe.enclosure.enclosure import Enclosure, ways_allowed
 from fedpipe.errors import PipelineError
 
+# How the worker takes memory, which decides nothing that it computes (`make bench ARGS=rounds` has what it saves).
+# TensorFlow's own allocator for oneDNN hands what one thread has freed to another, and that one's core waits for the
+# first one's cache: a round took 1.65 times as long while the two cores had no cache in common. With glibc, each thread
+# has memory of its own; and glibc keeps it, since new pages from the system cost a page fault each.
+_MEMORY = {
+    "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest that glibc takes
+    "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),  # a thread's memory comes in parts of this size, and glibc gives none back
+}
 _START_SECONDS = 60
 _END_SECONDS = 2.0  # the forwarder ends with the worker, and may be gone first
 
@@ -53,6 +63,7 @@ class Worker:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._enclosure.around(command),
+                env=os.environ | _MEMORY,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -3,15 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fedpipe.errors import PipelineError
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from fedpipe.lazy import tf
 
 Labelled = tuple[np.ndarray, np.ndarray]  # images uint8 [n, height, width, channels], labels uint8 [n]
 
@@ -102,7 +100,7 @@ def read_shard(folder: Path, client: int) -> Labelled:
     return shards.read(*shards.offsets[client : client + 2])
 
 
-def read_shard_in_graph(shards: Shards, client: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
+def read_shard_in_graph(shards: Shards, client: Any) -> tuple[Any, Any]:
     """`read_shard` as TensorFlow operations, for a worker that knows no Python.
 
     The file is mapped into memory, so that only the pages with the client's own bytes are read. (TensorFlow's other ops
@@ -115,12 +113,10 @@ def read_shard_in_graph(shards: Shards, client: "tf.Tensor") -> "tuple[tf.Tensor
     Returns:
       images uint8 [n, height, width, channels] and labels uint8 [n].
     """
-    import tensorflow as tf  # here only: partition writes shards without waiting for TensorFlow
-
     path = str(shards.path.resolve())
     file = tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[shards.size], memory_region_name=path)
 
-    def part(start: int, item_bytes: int, first: "tf.Tensor", end: "tf.Tensor") -> "tf.Tensor":
+    def part(start: int, item_bytes: int, first: Any, end: Any) -> Any:
         return file[start + first * item_bytes : start + end * item_bytes]
 
     client = tf.cast(client, tf.int64)
