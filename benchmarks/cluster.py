@@ -9,14 +9,14 @@ it. (Other programs may use loopback, too.)
 import argparse
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
 
 import numpy as np
 import psutil
@@ -24,58 +24,72 @@ import psutil
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from benchmarks.results import store
 from benchmarks.rounds import downloaded_training_set
-from benchmarks.workload import BATCH, LEARNING_RATE, network_of
+from benchmarks.subjects import CORES, Round, Subject, in_turn, median, ratio
 from fedpipe import provenance
-from fedpipe.baseline import train_settings
 from fedpipe.cluster.certificates import make_certificates
-from fedpipe.cluster.settings import ClusterSettings, opened
-from fedpipe.datasets.shards import Manifest, write_shards
-from fedpipe.runtime.worker import Worker
-from fedpipe.seeds import Purpose, generator
+from fedpipe.cluster.settings import ADDRESS, CERTIFICATES
+from fedpipe.datasets.shards import write_shards
+
+ALONE = "none"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=5, help="of each training; the first is left out")
-    parser.add_argument("--passes", type=int, default=2, help="trainings of each kind, in turn")
+    parser.add_argument("--rounds", type=int, default=10, help="of each, in turn")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     given = parser.parse_args()
-    load = os.getloadavg()[0]  # what else the machine did
     images, labels = downloaded_training_set()
     with tempfile.TemporaryDirectory() as folder:
         shards = Path(folder) / "clients"
         shards.mkdir()
         write_shards(shards, "mnist", images, labels, np.array_split(np.arange(60_000), 600), 10)
-        kinds = [0, *given.workers]
-        rounds: dict[int, list[Round]] = {workers: [] for workers in kinds}
-        for number in range(given.passes):
-            for workers in kinds:
-                with ExitStack() as stack:
-                    place = Path(folder) / f"{number}-{workers}"
-                    settings = started(stack, place, workers, shards) if workers else None
-                    rounds[workers] += measure(given.clients, given.rounds, shards, settings)
-    print(f"\n{given.clients} clients per round, medians: workers, seconds, CPU seconds, MB over the network")
+        subjects = {
+            str(workers or ALONE): partial(OnCluster, Path(folder) / str(workers), workers, given.clients, shards)
+            for workers in [0, *given.workers]
+        }
+        rounds, _ = in_turn(subjects, dict.fromkeys(subjects, given.rounds))
+    print(
+        f"\n{given.clients} clients, medians of a round: workers, seconds, beside none, CPU seconds, MB on the network"
+    )
     found = {}
     for workers, each in rounds.items():
-        one = Round(*(statistics.median(figure) for figure in zip(*each, strict=True)))
-        found[str(workers or "none")] = one._asdict()
-        print(f"  {workers or 'none':>5} {one.seconds:8.3f} {one.cpu_seconds:8.3f} {one.bytes / 1e6:8.2f}")
-    machine = provenance.collect() | {"cores": len(os.sched_getaffinity(0))}
-    store(cluster={"machine": machine, "load_before": load, "clients": given.clients, "workers": found})
+        figures = {measure: median(each, measure) for measure in ("seconds", "cpu_seconds", "bytes")}
+        found[workers] = figures | {f"beside {ALONE}": ratio(each, rounds[ALONE])}
+        beside, megabytes = found[workers][f"beside {ALONE}"], figures["bytes"] / 1e6
+        print(f"  {workers:>5} {figures['seconds']:8.3f} {beside:6.2f} {figures['cpu_seconds']:8.3f} {megabytes:8.2f}")
+    machine = provenance.collect() | {"cores": CORES}
+    store(cluster={"machine": machine, "clients": given.clients, "workers": found})
 
 
-class Round(NamedTuple):
-    """What a round cost."""
+class OnCluster(Subject):
+    """A training on a scheduler and workers of its own, or on none."""
 
-    seconds: float
-    cpu_seconds: float
-    bytes: float
+    def __init__(self, folder: Path, workers: int, clients: int, shards: Path) -> None:
+        folder.mkdir()
+        self._stack = ExitStack()
+        self._members, env = started(self._stack, folder, workers, shards) if workers else ([], {})
+        super().__init__(["benchmarks.fedpipe_rounds", str(clients), str(shards)], env=os.environ | env)
+
+    def round(self) -> Round:
+        """A round; its CPU seconds are those of all processes, its bytes those that passed the loopback interface."""
+        processes = [*self._processes, *self._members]
+        used, sent = cpu_seconds(processes), sent_bytes()
+        found = super().round()
+        return found | {"cpu_seconds": cpu_seconds(processes) - used, "bytes": sent_bytes() - sent}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self._stack.close()
 
 
-def started(stack: ExitStack, folder: Path, workers: int, shards: Path) -> ClusterSettings:
-    """A scheduler and workers, which end with ``stack``."""
-    folder.mkdir()
+def started(
+    stack: ExitStack, folder: Path, workers: int, shards: Path
+) -> "tuple[list[subprocess.Popen[str]], dict[str, str]]":
+    """A scheduler and workers, which end with ``stack``, and what the driver's environment says of them."""
+    processes = []
     make_certificates(folder / "certificates")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -87,14 +101,15 @@ def started(stack: ExitStack, folder: Path, workers: int, shards: Path) -> Clust
     for number, line in enumerate(lines):
         log = folder / f"{number}.log"
         output = stack.enter_context(log.open("wb"))
-        process = subprocess.Popen(line, stdout=output, stderr=output)
+        process = subprocess.Popen(line, stdout=output, stderr=output, text=True)
+        processes.append(process)
         stack.callback(process.wait)
         stack.callback(process.terminate)
         while ": at " not in log.read_text(errors="replace"):
             if process.poll() is not None:
                 raise RuntimeError(log.read_text(errors="replace"))
             time.sleep(0.1)
-    return ClusterSettings(address=address, certificates=folder / "certificates")
+    return processes, {ADDRESS: address, CERTIFICATES: str(folder / "certificates")}
 
 
 def cores_of(number: int, workers: int) -> str:
@@ -104,39 +119,14 @@ def cores_of(number: int, workers: int) -> str:
     return ",".join(map(str, mine))
 
 
-def measure(clients: int, rounds: int, shards: Path, cluster: ClusterSettings | None) -> list[Round]:
-    """Each round after the first one."""
-    settings = train_settings(
-        rounds=rounds, batch_size=BATCH, client_optimizer={"learning_rate": LEARNING_RATE}, evaluate_every=0
-    )
-    real = Manifest.read(shards)
-    manifest, folder = real.model_copy(update={"clients": clients}), Path("logs/bench")
-    seconds: list[float] = []
-    sent, used = [sent_bytes()], [cpu_seconds()]
-    with Worker(folder / "worker.log") as worker, opened(cluster, settings, real.digest) as elsewhere:
-        from fedpipe.runtime.training import train
-
-        network = network_of("baseline_cnn", "")
-
-        def on_round(_: object, took: float, __: object) -> None:
-            seconds.append(took)
-            sent.append(sent_bytes())
-            used.append(cpu_seconds())
-
-        weights = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-        train(network, settings, manifest, weights, shards, worker, on_round, folder=folder, elsewhere=elsewhere)
-    each = zip(seconds, np.diff(used).tolist(), np.diff(sent).tolist(), strict=True)
-    return [Round(*one) for one in each][1:]
-
-
-def cpu_seconds() -> float:
-    """What this process and all below it have used so far."""
-    this = psutil.Process()
+def cpu_seconds(processes: "list[subprocess.Popen[str]]") -> float:
+    """What these and all below them have used so far."""
     total = 0.0
-    for one in [this, *this.children(recursive=True)]:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            times = one.cpu_times()
-            total += times.user + times.system
+            first = psutil.Process(process.pid)
+            times = [one.cpu_times() for one in (first, *first.children(recursive=True))]
+            total += sum(each.user + each.system for each in times)
     return total
 
 

@@ -3,7 +3,7 @@
 python -m benchmarks.fedpipe_rounds CLIENTS SHARDS [MODEL [KERAS_FILE [CHANGES]]]   (a subject, see subjects.py)
 
 It is ready after its first round. MODEL is what `benchmarks.workload.network_of` takes, CHANGES are keys of section
-train as JSON. CPU seconds are those of driver and worker together.
+train as JSON. With FEDPIPE_CLUSTER, clients run there. CPU seconds are those of driver and worker together.
 """
 
 import json
@@ -18,6 +18,7 @@ import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from benchmarks.subjects import answer
 from benchmarks.workload import BATCH, LEARNING_RATE, network_of
 from fedpipe.baseline import train_settings
+from fedpipe.cluster import settings as clusters
 from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
 from fedpipe.seeds import Purpose, generator
@@ -50,7 +51,12 @@ def main() -> None:
     settings = train_settings(**recipe | {"evaluate_every": 0} | json.loads(changes))
     manifest = Manifest.read(shards)
 
-    with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:
+    cluster = clusters.chosen(Path("cluster.yaml"))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Worker(Path(folder, "worker.log")) as worker,
+        clusters.opened(cluster, settings, manifest.digest) as elsewhere,
+    ):
         from fedpipe.runtime.training import train
 
         network = network_of(model, keras_file)
@@ -67,7 +73,7 @@ def main() -> None:
                 sys.exit()
 
         weights = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-        train(network, settings, manifest, weights, shards, worker, on_round, folder=Path(folder))
+        train(network, settings, manifest, weights, shards, worker, on_round, folder=Path(folder), elsewhere=elsewhere)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The worker never outlives the run, however the run ends."""
 
+import mmap
 import os
 import signal
 import subprocess
@@ -80,3 +81,17 @@ def test_environment_is_pinned_in_the_worker(tmp_path: Path) -> None:
         worker.wait_until_ready()  # in the middle of an exec a process has no environment to show
         environment = psutil.Process(worker.pid).environ()
     assert PINNED.items() <= environment.items()
+
+
+def test_takes_memory_from_glibc(tmp_path: Path) -> None:
+    """Of which each thread has its own; that it is faster, `make bench ARGS=rounds` shows."""
+    with Worker(tmp_path / "worker.log") as worker:
+        worker.wait_until_ready()  # before, it may be the program that starts it
+        environment = psutil.Process(worker.pid).environ()
+        binary = psutil.Process(worker.pid).exe()
+        maps = Path(f"/proc/{worker.pid}/maps").read_text(encoding="utf-8")
+    switch = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
+    assert environment[switch] == "1" and {name for name in environment if name.startswith("MALLOC_")}
+    assert "libc.so.6" in maps
+    with Path(binary).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        assert content.find(switch.encode()) >= 0  # else TensorFlow knows it no more
