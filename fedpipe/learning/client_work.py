@@ -207,11 +207,11 @@ def optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = No
 
 def _finite(sent: Contribution) -> Any:
     """Whether all that a client sends is finite, as a bool scalar."""
-    # One reduction per tensor: a sum is finite only if no term is NaN or infinite (infinities of both signs add up to
-    # NaN), and clients' updates are far from the sizes at which finite terms overflow.
+    # One reduction per tensor: a sum is finite only if no term is NaN or infinite, and clients' updates are far from
+    # the sizes at which finite terms overflow.
     parts = [*tf.nest.flatten(sent.update), *tf.nest.flatten(sent.means), *tf.nest.flatten(sent.sums), sent.weight]
     parts += [value for value in sent.measurements.values() if value.dtype.is_floating]
-    return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(part)) for part in parts])
+    return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
 
 
 def _leave_out(sent: Contribution, finite: Any) -> Contribution:
