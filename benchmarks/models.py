@@ -4,7 +4,8 @@ Two tables. The first has every model of fedpipe/models. The second has the ways
 models of the zoo as their hand-written pass, as a stack of Keras layers, and from a `.keras` file.
 
 All subjects of a model run a round each in turn; a figure is the median over the turns, and ratios are taken within a
-turn. CPU seconds of a round are those of driver and worker. Run it with nothing else running.
+turn. CPU seconds of a round are those of driver and worker; bare TensorFlow has a process per core. Run it with nothing
+else running.
 """
 
 import argparse
@@ -30,7 +31,7 @@ Measured = dict[str, float]  # of one process of each: CPU milliseconds per clie
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=3, help="processes of each kind")
-    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--models", nargs="*", default=None, help="of the zoo; all by default")
     arguments = parser.parse_args()
     pinning.pin()
@@ -82,7 +83,7 @@ def measure(model: str, file: str, clients: int, shards: Path) -> Measured:
     if file:
         ways |= {"as Keras layers": (f"keras:{model}", ""), "from a .keras file": ("keras_file", file)}
     subjects = {way: partial(fedpipe, clients, shards, *brought) for way, brought in ways.items()}
-    subjects[BARE] = partial(bound, model, clients, processes=1)
+    subjects[BARE] = partial(bound, model, clients)
     found, _ = in_turn(subjects, dict.fromkeys(subjects, TURNS))
     figures = {name: 1e3 * median(rounds, "cpu_seconds") / clients for name, rounds in found.items()}
     others = {
