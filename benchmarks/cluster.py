@@ -27,7 +27,7 @@ from benchmarks.rounds import downloaded_training_set
 from benchmarks.subjects import CORES, Round, Subject, in_turn, median, ratio
 from fedpipe import provenance
 from fedpipe.cluster.certificates import make_certificates
-from fedpipe.cluster.settings import ADDRESS, CERTIFICATES
+from fedpipe.cluster.settings import ClusterSettings
 from fedpipe.datasets.shards import write_shards
 
 ALONE = "none"
@@ -67,9 +67,14 @@ class OnCluster(Subject):
 
     def __init__(self, folder: Path, workers: int, clients: int, shards: Path) -> None:
         folder.mkdir()
-        self._stack = ExitStack()
-        self._members, env = started(self._stack, folder, workers, shards) if workers else ([], {})
-        super().__init__(["benchmarks.fedpipe_rounds", str(clients), str(shards)], env=os.environ | env)
+        self._members: list[subprocess.Popen[str]] = []
+        command = ["benchmarks.fedpipe_rounds", str(clients), str(shards), "baseline_cnn", "", "{}"]
+        with ExitStack() as stack:  # which ends what has been started, if the rest cannot be
+            if workers:
+                self._members, settings = started(stack, folder, workers, shards)
+                command.append(settings.model_dump_json())
+            super().__init__(command)
+            self._stack = stack.pop_all()
 
     def round(self) -> Round:
         """A round; its CPU seconds are those of all processes, its bytes those that passed the loopback interface."""
@@ -87,8 +92,8 @@ class OnCluster(Subject):
 
 def started(
     stack: ExitStack, folder: Path, workers: int, shards: Path
-) -> "tuple[list[subprocess.Popen[str]], dict[str, str]]":
-    """A scheduler and workers, which end with ``stack``, and what the driver's environment says of them."""
+) -> "tuple[list[subprocess.Popen[str]], ClusterSettings]":
+    """A scheduler and workers, which end with ``stack``, and how the driver reaches them."""
     processes = []
     make_certificates(folder / "certificates")
     with socket.socket() as probe:
@@ -109,7 +114,7 @@ def started(
             if process.poll() is not None:
                 raise RuntimeError(log.read_text(errors="replace"))
             time.sleep(0.1)
-    return processes, {ADDRESS: address, CERTIFICATES: str(folder / "certificates")}
+    return processes, ClusterSettings(address=address, certificates=folder / "certificates")
 
 
 def cores_of(number: int, workers: int) -> str:

@@ -1,9 +1,10 @@
 """One process of this project's training, through its real code path: worker, engine and training loop.
 
-python -m benchmarks.fedpipe_rounds CLIENTS SHARDS [MODEL [KERAS_FILE [CHANGES]]]   (a subject, see subjects.py)
+python -m benchmarks.fedpipe_rounds CLIENTS SHARDS [MODEL [KERAS_FILE [CHANGES [CLUSTER]]]]   (see subjects.py)
 
 It is ready after its first round. MODEL is what `benchmarks.workload.network_of` takes, CHANGES are keys of section
-train as JSON. With FEDPIPE_CLUSTER, clients run there. CPU seconds are those of driver and worker together.
+train as JSON, CLUSTER is a `ClusterSettings` as JSON: where clients run, if not here. CPU seconds are those of
+driver and worker together.
 """
 
 import json
@@ -18,7 +19,7 @@ import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from benchmarks.subjects import answer
 from benchmarks.workload import BATCH, LEARNING_RATE, network_of
 from fedpipe.baseline import train_settings
-from fedpipe.cluster import settings as clusters
+from fedpipe.cluster.settings import ClusterSettings, opened
 from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
 from fedpipe.seeds import Purpose, generator
@@ -40,7 +41,7 @@ def cpu_seconds(pid: int) -> float:
 
 def main() -> None:
     clients, shards = int(sys.argv[1]), Path(sys.argv[2])
-    model, keras_file, changes = (*sys.argv[3:6], *("baseline_cnn", "", "{}")[len(sys.argv[3:6]) :])
+    model, keras_file, changes, place = (*sys.argv[3:7], *("baseline_cnn", "", "{}", "")[len(sys.argv[3:7]) :])
     begin = time.perf_counter()
     recipe = {
         "rounds": ROUNDS,
@@ -51,11 +52,11 @@ def main() -> None:
     settings = train_settings(**recipe | {"evaluate_every": 0} | json.loads(changes))
     manifest = Manifest.read(shards)
 
-    cluster = clusters.chosen(Path("cluster.yaml"))
+    cluster = ClusterSettings.model_validate_json(place) if place else None
     with (
         tempfile.TemporaryDirectory() as folder,
         Worker(Path(folder, "worker.log")) as worker,
-        clusters.opened(cluster, settings, manifest.digest) as elsewhere,
+        opened(cluster, settings, manifest.digest) as elsewhere,
     ):
         from fedpipe.runtime.training import train
 

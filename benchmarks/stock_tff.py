@@ -3,6 +3,7 @@
 python -m benchmarks.stock_tff CLIENTS   (a subject, see benchmarks/subjects.py)
 """
 
+import os
 import resource
 import sys
 import time
@@ -49,6 +50,7 @@ def main() -> None:
         state = process.next(state, data).state
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         answer({"seconds": time.perf_counter() - start, "driver_peak_bytes": peak})
+    os._exit(0)  # TFF's context waits for its worker otherwise; the caller ends the whole process group
 
 
 if __name__ == "__main__":

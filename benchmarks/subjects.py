@@ -25,6 +25,8 @@ from fedpipe import pinning
 
 CORES = len(os.sched_getaffinity(0))
 
+_END_SECONDS = 30  # a process that is in a round ends after it
+
 Round = dict[str, float]  # what a subject says of a round: seconds, cpu_seconds and others
 
 
@@ -68,10 +70,13 @@ class Subject:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for process in self._processes:
+            process.stdin.close()  # so it ends, and removes its temporary files
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # stock TFF leaves its worker running
             process.wait()
-            process.stdin.close()
             process.stdout.close()
         self._errors.close()
 

@@ -18,10 +18,10 @@ from types import TracebackType
 from fedpipe.enclosure.enclosure import Enclosure, ways_allowed
 from fedpipe.errors import PipelineError
 
-# How the worker takes memory, which decides nothing that it computes (`make bench ARGS=rounds` has what it saves).
+# How the worker takes memory, unless the environment says otherwise; it decides nothing that is computed.
 # TensorFlow's own allocator for oneDNN hands what one thread has freed to another, and that one's core waits for the
-# first one's cache: a round took 1.65 times as long while the two cores had no cache in common. With glibc, each thread
-# has memory of its own; and glibc keeps it, since new pages from the system cost a page fault each.
+# first one's cache, which takes long if the two have none in common (`make bench ARGS=worker_memory`). With glibc, each
+# thread has memory of its own; and glibc keeps it, since new pages from the system cost a page fault each.
 _MEMORY = {
     "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest that glibc takes
@@ -63,7 +63,7 @@ class Worker:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._enclosure.around(command),
-                env=os.environ | _MEMORY,
+                env=_MEMORY | os.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

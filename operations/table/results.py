@@ -51,7 +51,8 @@ def _section(table: Table) -> str:
         parts.append(f"![Test accuracy per round](results/{table.name}/{curves.NAME})")
     missing = [cell.name for cell in table.cells if cell.name not in rows]
     if missing:
-        what = "No cell has" if len(missing) == len(table.cells) else f"{len(missing)} of {len(table.cells)} cells have"
+        some = f"{len(missing)} of {len(table.cells)} cells {'has' if len(missing) == 1 else 'have'}"
+        what = "No cell has" if len(missing) == len(table.cells) else some
         parts.append(f"{what} {'' if what.startswith('No') else 'not '}been run{_named(missing, table)}.")
     if rows:
         parts.append(f"All runs: [runs.csv](results/{table.name}/runs.csv).")

@@ -83,8 +83,9 @@ def test_environment_is_pinned_in_the_worker(tmp_path: Path) -> None:
     assert PINNED.items() <= environment.items()
 
 
-def test_takes_memory_from_glibc(tmp_path: Path) -> None:
-    """Of which each thread has its own; that it is faster, `make bench ARGS=rounds` shows."""
+def test_takes_memory_from_glibc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which each thread has its own; that it is faster, `make bench ARGS=worker_memory` shows."""
+    monkeypatch.delenv("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", raising=False)
     with Worker(tmp_path / "worker.log") as worker:
         worker.wait_until_ready()  # before, it may be the program that starts it
         environment = psutil.Process(worker.pid).environ()
