@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from fedpipe.atomic import atomic_file
 from fedpipe.config.loading import read_yaml
 from fedpipe.config.section import Section
+from fedpipe.config.train import Train
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from layout import RAW
@@ -41,6 +42,15 @@ def read_grid(section: type[S], path: Path, example: Path) -> S:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise PipelineError(f"{path}: '{place}': {first['msg']}; {example} is right") from None
+
+
+def require_repeatable(settings: Train) -> None:
+    """Raises PipelineError for a training whose bits nobody gets again."""
+    if settings.has_secret_noise:
+        raise PipelineError(
+            "'train.privacy.noise' is secret, and a table keeps the SHA-256 of weights that can be had again: set it "
+            "to seeded"
+        )
 
 
 def key_of(*said: Any) -> str:

@@ -1,7 +1,7 @@
 """FedNova: updates are normalised by the clients' numbers of steps before they are averaged.
 
 Client k takes tau_k steps and sends d_k = (w - w_k) / ||a_k||_1, where a_k weighs the gradients of its steps: ones for
-SGD, (1 - rho^(tau_k - j)) / (1 - rho) for step j with momentum rho. The server moves along
+SGD, (1 - rho^(tau_k - j + 1)) / (1 - rho) for step j = 1, 2, ... with momentum rho. The server moves along
 
     w' = w - server_rate x tau_eff x sum_k p_k d_k,   tau_eff = sum_k p_k ||a_k||_1,   p_k = n_k / sum n
 
@@ -12,6 +12,7 @@ equation 6 and section 4, https://arxiv.org/abs/2007.07481.
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.optimizers import accumulated_steps
 from fedpipe.learning.task import Task
 
 
@@ -26,9 +27,8 @@ def check(settings: Train) -> None:
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:
     """Trains on the client's samples and normalises the update."""
-    rho = task.settings.client_optimizer.momentum
     local = task.train(server.weights, client)
-    length = (local.steps - rho * (1 - rho**local.steps) / (1 - rho)) / (1 - rho) if rho else local.steps
+    length = accumulated_steps(task.settings.client_optimizer, local.steps)
     normalised = [tf.math.divide_no_nan(u, length) for u in local.update]
     return Contribution(normalised, task.weight(client), local.measurements, means=length)
 

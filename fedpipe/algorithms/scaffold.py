@@ -5,6 +5,9 @@ Server and clients keep c and c_k, zeros at first. Client k steps with gradient 
     option 1   c_k' = mean gradient of its samples at the global weights w
     option 2   c_k' = c_k - c + (w - w_k) / (steps x client rate)
 
+The paper has plain SGD. With momentum, g + c - c_k is what the momentum adds up, and option 2 divides by the number of
+plain steps that go as far (`accumulated_steps`), so that c_k stays a mean gradient.
+
 The server moves along the mean of w - w_k, and adds to c the sum of c_k' - c_k over the cohort, divided by the number
 of all clients. The paper averages clients without weights: set ``train.client_weighting`` to uniform for that.
 
@@ -19,6 +22,7 @@ from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt
+from fedpipe.learning.optimizers import accumulated_steps
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 
@@ -30,12 +34,16 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for client optimizers whose steps are not the rate times the gradient."""
-    optimizer = settings.client_optimizer
-    if optimizer.name != "sgd" or optimizer.momentum:
+    """Raises ValueError for client optimizers whose steps do not add up gradients."""
+    if settings.client_optimizer.name != "sgd":
         raise ValueError(
-            "'train.algorithm' scaffold takes plain SGD steps at the clients: set 'train.client_optimizer.name' to sgd "
-            "and 'train.client_optimizer.momentum' to 0.0"
+            "'train.algorithm' scaffold takes mean gradients from the steps of SGD, and 'train.client_optimizer.name' "
+            f"is {settings.client_optimizer.name}: set it to sgd, or choose fed_avg"
+        )
+    if settings.client_optimizer.clip_norm and settings.params_of("algorithm").option == 2:
+        raise ValueError(
+            "'train.algorithm' scaffold takes mean gradients from the steps, which 'train.client_optimizer.clip_norm' "
+            "makes shorter: set it to 0.0, or 'train.scaffold.option' to 1"
         )
 
 
@@ -60,7 +68,9 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     if task.algorithm.option == 1:
         renewed, _ = task.full_gradient(server.weights, client)
     else:
-        way = local.steps * rate_in_graph(task.settings.client_optimizer, task.settings.rounds, client.round)
+        optimizer = task.settings.client_optimizer
+        rate = rate_in_graph(optimizer, task.settings.rounds, client.round)
+        way = accumulated_steps(optimizer, local.steps) * rate
         renewed = [tf.math.divide_no_nan(u, way) - s for u, s in zip(local.update, shift, strict=True)]
     renewed = [tf.where(local.steps > 0, new, old) for new, old in zip(renewed, client.kept, strict=True)]
     change = [new - old for new, old in zip(renewed, client.kept, strict=True)]

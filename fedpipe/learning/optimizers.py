@@ -36,6 +36,19 @@ class RoundOptimizer:
         return state, list(weights)
 
 
+def accumulated_steps(settings: Optimizer, steps: Any) -> Any:
+    """How many plain steps go as far as ``steps`` (float32 scalar) of SGD with ``settings.momentum`` rho.
+
+    The gradient of step j moves the weights in all steps that follow it, (1 - rho^(steps - j + 1)) / (1 - rho) times
+    the rate in all; the sum over j is ||a||_1.
+
+    Source: Wang et al. 2020, "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization",
+    section 4, https://arxiv.org/abs/2007.07481.
+    """
+    rho = settings.momentum
+    return (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho) if rho else steps
+
+
 def _build(settings: Optimizer) -> Any:
     if isinstance(settings, ServerOptimizer) and settings.name in _OF_THE_PAPER:
         return adaptive.Adaptive(

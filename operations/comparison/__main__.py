@@ -1,14 +1,16 @@
 """``python -m operations.comparison``: trains every algorithm on the same clients, and draws each beside FedAvg.
 
-Each round of a training is a row of the table, with the SHA-256 of the weights that the training ends with. An
-algorithm whose rows are there is not run again, so a run that was stopped goes on, and a changed setting runs what
-changed.
+Each round of a training that was evaluated is a row of the table, with the clients' updates that the server has got by
+then, and the SHA-256 of the weights that the training ends with. An algorithm whose rows are there is not run again, so
+a run that was stopped goes on, and a changed setting runs what changed.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from fedpipe import pinning
 from fedpipe.errors import run_stage
@@ -21,7 +23,7 @@ from operations.comparison.setting import Cell
 SETTING = Path("operations/comparison/algorithms.yaml")
 TABLE = Path("docs/tables/algorithms.csv")
 PICTURE = Path("docs/images/algorithms.png")
-COLUMNS = ("cell", "algorithm", "round", "test_accuracy", "weights_sha256")
+COLUMNS = ("cell", "algorithm", "round", "updates", "test_accuracy", "weights_sha256")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,14 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def run(cell: Cell) -> tuple[Rows, str]:
         result = simulate(*train, clients, cell.settings, test=test)
         last, ends_with = result.rounds[-1].test_accuracy, digest(result.weights)
+        updates = np.cumsum([record.clients for record in result.rounds])
         rows = [
             {
                 "algorithm": cell.algorithm,
                 "round": record.round,
+                "updates": total,
                 "test_accuracy": record.test_accuracy,
                 "weights_sha256": ends_with,
             }
-            for record in result.rounds
+            for record, total in zip(result.rounds, updates.tolist(), strict=True)
+            if record.test_accuracy is not None
         ]
         return rows, f"{cell.algorithm}: test accuracy {last:.4f}"
 

@@ -13,10 +13,12 @@ COLUMNS = 5
 
 
 def draw(table: pd.DataFrame, notes: Mapping[str, str], title: str, path: Path) -> None:
-    """Draws test accuracy over the rounds to ``path``.
+    """Draws test accuracy over the updates that the server has got to ``path``.
+
+    A round of cohorts has as many updates as clients; one of an asynchronous algorithm has fewer.
 
     Args:
-      table: Columns algorithm, round and test_accuracy; BASELINE is one of the algorithms.
+      table: Columns algorithm, updates and test_accuracy; BASELINE is one of the algorithms.
       notes: What stands below the name of an algorithm.
       title: Of the picture.
       path: A PNG file.
@@ -31,13 +33,13 @@ def draw(table: pd.DataFrame, notes: Mapping[str, str], title: str, path: Path) 
             axes.set_axis_off()
         for axes, name in zip(panels, others, strict=False):
             behind, curve = curves[BASELINE], curves[name]
-            axes.plot(behind["round"], behind["test_accuracy"], color="0.65", linewidth=2.5, label=BASELINE)
-            axes.plot(curve["round"], curve["test_accuracy"], color="C0", linewidth=1.3)
+            axes.plot(behind["updates"], behind["test_accuracy"], color="0.65", linewidth=2.5, label=BASELINE)
+            axes.plot(curve["updates"], curve["test_accuracy"], color="C0", linewidth=1.3)
             axes.set_ylim(0, 1)
             axes.set_title(f"{name}\n{notes.get(name, '')}".strip(), fontsize=9)
         for axes in panels[max(0, len(others) - across) : len(others)]:
             axes.tick_params(labelbottom=True)
         panels[0].legend(loc="lower right", fontsize=8)
-        figure.supxlabel("round")
+        figure.supxlabel("clients' updates so far")
         figure.supylabel("test accuracy")
         figure.suptitle(title)

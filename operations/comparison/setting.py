@@ -13,7 +13,7 @@ from fedpipe.config.section import Concentration, Count, Section, Size
 from fedpipe.config.train import Train
 from fedpipe.partitioners import dirichlet
 from fedpipe.seeds import Purpose, generator
-from operations.cells import key_of, read_grid
+from operations.cells import key_of, read_grid, require_repeatable
 
 BASELINE = "fed_avg"
 Params = dict[str, Any]
@@ -72,7 +72,9 @@ def cells(setting: Setting) -> Iterator[Cell]:
     """
     for algorithm, own in setting.algorithms.items():
         changes = {**setting.base, **own, "algorithm": algorithm}
-        yield Cell(algorithm, train_settings(**changes), key_of(setting.data.model_dump(), changes))
+        settings = train_settings(**changes)
+        require_repeatable(settings)
+        yield Cell(algorithm, settings, key_of(setting.data.model_dump(), changes))
 
 
 def clients(setting: Setting, labels: np.ndarray) -> list[np.ndarray]:

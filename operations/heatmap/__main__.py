@@ -16,7 +16,7 @@ from fedpipe import pinning
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.seeds import Purpose, generator
 from fedpipe.simulation import simulate
-from operations.cells import Arrays, Rows, digest, images, run_missing
+from operations.cells import Arrays, Rows, digest, images, require_repeatable, run_missing
 from operations.heatmap import grid as grids
 from operations.heatmap.grid import Cell, Grid
 from operations.heatmap.picture import draw
@@ -57,6 +57,7 @@ def _run(cell: Cell, grid: Grid, train: Arrays, test: Arrays) -> tuple[Rows, str
         settings = cell.settings()
     except PipelineError as error:  # too few clients for the defence, for instance: that is a result
         return [row | {"refused": str(error)}], f"{where}: {error}"
+    require_repeatable(settings)
     order = generator(settings.seed, Purpose.PARTITION).permutation(len(train[1]))
     result = simulate(*train, np.split(order, grid.data.clients), settings, test=test)
     last = result.rounds[-1]

@@ -277,6 +277,8 @@ def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[st
             content = config.read_yaml(candidate)
             partition = parse(config.Partition, content["partition"])
             cohort.check(train, partition.clients)
+            if train.has_secret_noise:
+                raise PipelineError("'train.privacy.noise' must be seeded, since nobody could verify a secret cell")
             if train.init != "fresh":
                 raise PipelineError("'train.init' must be fresh, since a champion is known on this machine only")
             if definition.measure == "rounds_to_target" and train.stop_at.accuracy is None:

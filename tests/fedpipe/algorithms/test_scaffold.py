@@ -16,16 +16,20 @@ COHORTS = [[0, 1, 2], [1, 3, 4], [0, 2, 3]]  # client 4 takes part once, 0, 1, 2
 
 
 @pytest.mark.parametrize(
-    ("option", "weighting", "schedule"),
+    ("option", "weighting", "schedule", "momentum"),
     [
-        (1, "uniform", {"name": "constant"}),
-        (2, "uniform", {"name": "constant"}),
-        (2, "examples", {"name": "constant"}),
-        (2, "uniform", {"name": "step", "factor": 0.5}),
+        (1, "uniform", {"name": "constant"}, 0.0),
+        (2, "uniform", {"name": "constant"}, 0.0),
+        (2, "examples", {"name": "constant"}, 0.0),
+        (2, "uniform", {"name": "step", "factor": 0.5}, 0.0),
+        (1, "uniform", {"name": "constant"}, 0.5),
+        (2, "examples", {"name": "constant"}, 0.9),
     ],
 )
-def test_is_the_papers(worker: Worker, make_shards: Make, option: int, weighting: str, schedule: dict) -> None:
-    optimizer = {"learning_rate": 0.1, "schedule": schedule}
+def test_is_the_papers(
+    worker: Worker, make_shards: Make, option: int, weighting: str, schedule: dict, momentum: float
+) -> None:
+    optimizer = {"learning_rate": 0.1, "momentum": momentum, "schedule": schedule}
     settings = train_settings(
         **TRAINING | {"client_optimizer": optimizer},
         algorithm="scaffold",
@@ -52,7 +56,9 @@ def test_is_the_papers(worker: Worker, make_shards: Make, option: int, weighting
             if steps and option == 1:
                 controls[client] = reference.losses_and_gradient(weights, samples)[1]
             elif steps:
-                way = np.float32(steps * rate)
+                # The gradient of step j counts 1 + momentum + ... + momentum^(steps - j) times.
+                counts = [sum(momentum**power for power in range(steps - j + 1)) for j in range(1, steps + 1)]
+                way = np.float32(sum(counts) * rate)
                 controls[client] = [m - c + u / way for m, c, u in zip(mine, control, update, strict=True)]
             changes.append([new - old for new, old in zip(controls[client], mine, strict=True)])
         masses = [SIZES[k] if weighting == "examples" else float(SIZES[k] > 0) for k in cohort]
@@ -80,9 +86,15 @@ def test_the_first_round_is_that_of_fed_avg(worker: Worker, make_shards: Make) -
     assert scaffold.bytes == (2 * 7_850 * 4, 2 * 7_850 * 4)
 
 
-@pytest.mark.parametrize("change", [{"name": "adam"}, {"momentum": 0.5}])
-def test_other_steps_are_refused(change: dict) -> None:
+def test_other_optimizers_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"'train.algorithm' scaffold takes plain SGD steps at the clients: set 'train"
+        ValueError, match=r"scaffold takes mean gradients from the steps of SGD, and 'train.* is adam: "
     ):
-        train_settings(algorithm="scaffold", client_optimizer=change)
+        train_settings(algorithm="scaffold", client_optimizer={"name": "adam"})
+
+
+def test_clipped_steps_are_no_mean_gradients() -> None:
+    clipped = {"client_optimizer": {"clip_norm": 1.0}}
+    with pytest.raises(ValueError, match=r"clip_norm' makes shorter: set it to 0.0, or 'train.scaffold.option' to 1"):
+        train_settings(algorithm="scaffold", **clipped)
+    train_settings(algorithm="scaffold", scaffold={"option": 1}, **clipped)

@@ -46,12 +46,25 @@ def test_algorithms_run_once(
     assert table.read_text(encoding="utf-8") != before
 
 
-def test_the_setting_of_the_documentation_has_every_algorithm_with_cohorts() -> None:
-    """The rounds of an asynchronous algorithm are something else."""
+def test_an_asynchronous_algorithm_is_drawn_over_its_updates(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not every round is evaluated, the others have no row."""
+    monkeypatch.chdir(raw.parents[1])
+    own = "{rounds: 8, evaluate_every: 4, availability: {devices: {seconds_per_sample: 0.1}}}"
+    setting, table = tmp_path / "setting.yaml", tmp_path / "table.csv"
+    setting.write_text(SMALL.replace("scaffold: {}", f"fed_async: {own}"), encoding="utf-8")
+    comparison.main(["--setting", str(setting), "--table", str(table), "--picture", str(tmp_path / "picture.png")])
+    rows = pd.read_csv(table)
+    assert rows[rows["algorithm"] == "fed_avg"]["updates"].tolist() == [8, 16, 24]
+    found = rows[rows["algorithm"] == "fed_async"]
+    assert found["round"].tolist() == found["updates"].tolist() == [4, 8]
+
+
+def test_the_setting_of_the_documentation_has_every_algorithm() -> None:
     setting = settings_file.read(Path(settings_file.__file__).with_name("algorithms.yaml"))
     cells = list(settings_file.cells(setting))
-    expected = [name for name in ALGORITHMS.names if not hasattr(ALGORITHMS.module(name), "asynchrony")]
-    assert sorted(cell.algorithm for cell in cells) == sorted(expected)
+    assert sorted(cell.algorithm for cell in cells) == sorted(ALGORITHMS.names)
     assert len({cell.key for cell in cells}) == len(cells) and set(setting.notes) <= set(ALGORITHMS.names)
 
 
@@ -59,3 +72,11 @@ def test_a_setting_without_the_baseline_is_refused(tmp_path: Path) -> None:
     (tmp_path / "setting.yaml").write_text(SMALL.replace("fed_avg: {}, ", ""), encoding="utf-8")
     with pytest.raises(PipelineError, match="has no fed_avg, beside which the others are drawn: add"):
         settings_file.read(tmp_path / "setting.yaml")
+
+
+def test_a_secret_training_is_refused(tmp_path: Path) -> None:
+    secret = "aggregator: dp_gaussian, client_weighting: uniform, privacy: {noise: secret}, rounds: 3"
+    small = SMALL.replace("rounds: 3", secret).replace("scaffold: {}", "fed_prox: {}")
+    (tmp_path / "setting.yaml").write_text(small, encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"'train.privacy.noise' is secret, and a table keeps the SHA-256"):
+        list(settings_file.cells(settings_file.read(tmp_path / "setting.yaml")))

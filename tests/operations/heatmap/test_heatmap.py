@@ -60,3 +60,14 @@ def test_a_grid_that_is_wrong_is_refused(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(SMALL.replace("[0.25]", "[1.5]"), encoding="utf-8")
     with pytest.raises(PipelineError, match=r"'shares\.0': Input should be less than 1"):
         grids.read(tmp_path / "grid.yaml")
+
+
+def test_a_secret_training_is_refused(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(raw.parents[1])
+    grid = tmp_path / "grid.yaml"
+    secret = "client_weighting: uniform, privacy: {noise: secret}, rounds: 2"
+    grid.write_text(SMALL.replace("rounds: 2", secret).replace("mean: {}", "dp_gaussian: {}"), encoding="utf-8")
+    arguments = ["--grid", str(grid), "--table", str(tmp_path / "t.csv"), "--picture", str(tmp_path / "p.png")]
+    with pytest.raises(PipelineError, match=r"'train.privacy.noise' is secret, and a table keeps the SHA-256"):
+        heatmap.main(arguments)
+    assert not (tmp_path / "t.csv").exists()

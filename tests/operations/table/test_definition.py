@@ -65,10 +65,22 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
             "cell iid_0.1_seed1: 'train.clients_per_round' is 601, but there are 600 clients",
         ),
         (
-            {"base": {"train": {"algorithm": "scaffold", "client_optimizer": {"momentum": 0.9}}}},
-            "scaffold takes plain SGD steps at the clients: set ",
+            {"base": {"train": {"algorithm": "mime", "client_optimizer": {"momentum": 0.9}}}},
+            "mime gives clients the server's momentum: set ",
         ),
         ({"base": {"train": {"init": "champion"}}}, "'train.init' must be fresh"),
+        (
+            {
+                "base": {
+                    "train": {
+                        "aggregator": "dp_gaussian",
+                        "client_weighting": "uniform",
+                        "privacy": {"noise": "secret"},
+                    }
+                }
+            },
+            "'train.privacy.noise' must be seeded, since nobody could verify a secret cell",
+        ),
         ({"measure": "rounds_to_target"}, "'train.stop_at.accuracy' must be the target"),
         ({"measure": "best_test_accuracy", "base": {"train": {"evaluate_every": 0}}}, "must not be 0"),
         ({"measure": "accuracy"}, "small.yaml: measure: Input should be 'rounds_to_target', "),
@@ -122,4 +134,4 @@ def test_the_papers_settings() -> None:
     params = definition.load("niid_bench_mnist", BASE, ROOT / definition.TABLES).params
     optimizer = params["two-labels_fed_nova_seed2024"]["train"]["client_optimizer"]
     assert (optimizer["learning_rate"], optimizer["momentum"], optimizer["weight_decay"]) == (0.01, 0.9, 1e-5)
-    assert params["two-labels_scaffold_seed2024"]["train"]["client_optimizer"]["momentum"] == 0.0
+    assert params["two-labels_scaffold_seed2024"]["train"]["client_optimizer"]["momentum"] == 0.9
