@@ -17,10 +17,11 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
+from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.global_model import attack_figures
 from fedpipe.evaluation.identity import has_personal, require_same_data_set, require_trained
-from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
-from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned, spread
+from fedpipe.evaluation.measures import confusion, logits_in_batches, mean_loss, per_class
+from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.personal_weights import PersonalModels
@@ -89,12 +90,12 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     counts = confusion(labels, predicted, spec.classes)
     classes = per_class(counts)
     clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size)
-    summary = client_summary(clients["accuracy"])
+    summary = spread(clients["accuracy"].to_numpy())
     test_summary = None
     if tests.clients:
         tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
         clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
-        test_summary = client_summary(clients["test_accuracy"])
+        test_summary = spread(clients["test_accuracy"].to_numpy())
     own, personalisation = _personalised(model, weights, manifest, settings, clients)
     clients = clients.assign(**own)
     metrics: dict[str, Any] = {

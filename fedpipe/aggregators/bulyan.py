@@ -21,6 +21,7 @@ from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
 
 COLLECTS = True  # what `encode` returns is stacked, not added
+IGNORES_WEIGHTS = True  # all clients with samples count alike
 
 
 class Params(Section):
@@ -83,7 +84,9 @@ def _chosen(distances: Any, theta: Any, attackers: int) -> Any:
     """The numbers of the rows that Krum chooses, int32 [theta], ascending."""
 
     def without_next(step: Any, there: Any) -> tuple[Any, Any]:
-        best = tf.argmin(krum_scores(distances, there, attackers), output_type=tf.int32)
+        # Among those left only: all scores are infinite where distances are too large for float32.
+        left = tf.cast(tf.where(there)[:, 0], tf.int32)
+        best = left[tf.argmin(tf.gather(krum_scores(distances, there, attackers), left))]
         # Not `!=`, which in the graphs of TFF compares the Python objects.
         return step + 1, there & tf.not_equal(tf.range(tf.size(there)), best)
 

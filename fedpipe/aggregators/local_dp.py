@@ -35,8 +35,13 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for what the accountant does not cover."""
+    """Raises ValueError for what the accountant does not cover, and for a compressor."""
     require_one_equal_message(settings)
+    if settings.compressor != "no_compression":
+        raise ValueError(
+            "'train.aggregator' local_dp adds noise to what a client sends, which 'train.compressor' "
+            f"{settings.compressor} has made smaller before and the noise makes whole again: set it to no_compression"
+        )
 
 
 def mechanism(settings: Train, clients: int) -> LocalGaussian:

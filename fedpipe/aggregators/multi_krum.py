@@ -1,10 +1,10 @@
-"""The mean of the m updates with the least scores of Krum (krum.py has the formula).
+"""The mean of the m updates with the least scores of Krum (krum.py has the formula): m = 1 is Krum, m = n the mean.
 
 Clients' weights are not used. All updates of a cohort are held at once: clients x weights x 4 bytes.
 
 Source: Blanchard et al. 2017, "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", section 4
-("m-Krum"), https://arxiv.org/abs/1703.02757. For n clients, of which f are attackers, it needs n >= 2f + 3; with
-m <= n - f - 2 the paper's argument holds for each of the m.
+("Multi-Krum"), https://arxiv.org/abs/1703.02757. For n clients, of which f are attackers, it needs n >= 2f + 3. The
+paper proves its bound for m = 1 only.
 """
 
 from typing import Any
@@ -17,6 +17,7 @@ from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
 
 COLLECTS = True  # what `encode` returns is stacked, not added
+IGNORES_WEIGHTS = True  # all clients with samples count alike
 
 
 class Params(Section):

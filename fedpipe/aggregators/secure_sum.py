@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fedpipe.config.section import Positive, Section
-from fedpipe.config.train import Train
+from fedpipe.config.train import COHORTS, Train
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
@@ -42,6 +42,11 @@ def check(settings: Train) -> None:
         raise ValueError(
             f"'train.aggregator' secure_sum sums integers of a fixed size, which 'train.compressor' "
             f"{settings.compressor} would not make smaller: set it to no_compression"
+        )
+    if getattr(COHORTS.module(settings.cohort), "NEEDS_LOSSES", False):
+        raise ValueError(
+            f"'train.aggregator' secure_sum shows the server a sum only, and clients of 'train.cohort' "
+            f"{settings.cohort} send it their losses one by one: set 'train.cohort' to uniform"
         )
 
 

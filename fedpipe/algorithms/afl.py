@@ -23,6 +23,8 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.task import Task
 
+NEEDS_WEIGHTS = True  # clients count by the weights of their contributions
+
 
 class Params(Section):
     """``rate``: of the ascent of lambda."""

@@ -19,6 +19,8 @@ from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import pulled_to
 from fedpipe.learning.task import Task
 
+ONE_MESSAGE = True  # clients send an update of weight 1 or their number of examples, and nothing besides
+
 
 class Params(Section):
     """``lam``: lambda of the paper, how strongly the global model pulls."""

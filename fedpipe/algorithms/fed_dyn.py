@@ -8,7 +8,8 @@ from the global weights w_t to w_k. Then g_k' = g_k - alpha (w_k - w_t). The ser
 
     h' = h - alpha x sum_k (w_k - w_t) / (number of all clients),   w' = mean_k w_k - h' / alpha
 
-The server's state here is h / alpha. The paper averages clients without weights: set ``train.client_weighting`` to
+The server's state here is h / alpha. The sum is the mean of the cohort times its size, so an aggregator other than the
+mean guards both places. The paper averages clients without weights: set ``train.client_weighting`` to
 uniform for that. With server SGD at rate 1 the step is the paper's.
 
 Source: Acar et al. 2021, "Federated Learning Based on Dynamic Regularization", algorithm 1,
@@ -18,6 +19,7 @@ https://arxiv.org/abs/2111.04263.
 from typing import Any
 
 from fedpipe.config.section import Positive, Section
+from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Nothing, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
@@ -54,15 +56,17 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
 
     local = task.train(server.weights, client, regularised)
     renewed = [mine + alpha * u for mine, u in zip(client.kept, local.update, strict=True)]
-    return Contribution(local.update, task.weight(client), local.measurements, sums=local.update, kept=renewed)
+    trained = tf.cast(tf.size(client.labels) > 0, tf.float32)
+    return Contribution(local.update, task.weight(client), local.measurements, sums=trained, kept=renewed)
 
 
 def server_update(task: Task, server: Server, total: Total) -> Server:
     """Moves to the mean of the clients' weights less h / alpha."""
-    state = [h + u / task.clients for h, u in zip(server.state, total.sums, strict=True)]
+    share = total.sums / task.clients
+    state = [h + share * u for h, u in zip(server.state, total.update, strict=True)]
     return task.server_step(server._replace(state=state), [u + h for u, h in zip(total.update, state, strict=True)])
 
 
 def message_bytes(task: Task) -> MessageBytes:
-    """The update alone tells both sums; a compressed one does not."""
-    return MessageBytes(besides=0 if task.settings.compressor == "no_compression" else None)
+    """The server counts the updates itself."""
+    return MessageBytes(besides=0)

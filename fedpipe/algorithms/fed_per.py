@@ -20,6 +20,8 @@ from fedpipe.learning.personal_layers import personal as personal
 from fedpipe.learning.personal_layers import update_zeros as update_zeros
 from fedpipe.learning.task import Task
 
+ONE_MESSAGE = True  # clients send an update of weight 1 or their number of examples, and nothing besides
+
 
 class Params(Section):
     """``layers``: how many of the last layers are personal."""

@@ -13,6 +13,8 @@ from fedpipe.config.train import Train
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task
 
+ONE_MESSAGE = True  # clients send an update of weight 1 or their number of examples, and nothing besides
+
 
 def check(settings: Train) -> None:
     """Raises ValueError for several epochs, for parts of an epoch, and for what is done to gradients of local steps."""

@@ -19,6 +19,8 @@ from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 
+NEEDS_WEIGHTS = True  # clients count by the weights of their contributions
+
 
 class Params(Section):
     """``q``: how much fairness; 0 for none."""

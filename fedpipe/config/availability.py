@@ -35,24 +35,38 @@ class Cyclic(Section):
         return self
 
 
+Spread = Annotated[float, Field(ge=0, le=10)]
+
+
+class Bandwidth(Section):
+    """The median client's connection in megabits per second, 0 for one that takes no time; and how they differ."""
+
+    down: NotNegative = 0.0
+    up: NotNegative = 0.0
+    spread: Spread = 0.0
+
+
 class Devices(Section):
     """How long clients take.
 
     ``seconds_per_sample``: of the median device; ``spread`` of the devices' speeds; ``latency``: seconds that each
-    client's messages take, down and up together.
+    client's messages take, down and up together, whatever their size; ``bandwidth``: what their size adds.
     """
 
     seconds_per_sample: NotNegative = 0.0
-    spread: Annotated[float, Field(ge=0, le=10)] = 0.0
+    spread: Spread = 0.0
     latency: NotNegative = 0.0
+    bandwidth: Bandwidth = Bandwidth()
 
     @model_validator(mode="after")
-    def _latency_is_simulated_time(self) -> Self:
-        if self.latency and not self.seconds_per_sample:
-            raise ValueError(
-                "'latency' is simulated time, of which there is none: set 'seconds_per_sample' above 0, or 'latency' "
-                "to 0.0"
-            )
+    def _messages_take_simulated_time(self) -> Self:
+        given = {"latency": self.latency, "bandwidth.down": self.bandwidth.down, "bandwidth.up": self.bandwidth.up}
+        for key, value in given.items():
+            if value and not self.seconds_per_sample:
+                raise ValueError(
+                    f"'{key}' is simulated time, of which there is none: set 'seconds_per_sample' above 0, or '{key}' "
+                    "to 0.0"
+                )
         return self
 
 

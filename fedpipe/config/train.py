@@ -207,7 +207,8 @@ class Train(ChoosingSection):
             check: Any = getattr(registry.module(getattr(self, key)), "check", None)
             if check is not None:
                 check(self)
-        who_counts.check(self, COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator))
+        chosen = ALGORITHMS.module(self.algorithm), COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator)
+        who_counts.check(self, *chosen)
         return self
 
     @property

@@ -1,13 +1,14 @@
-"""Rules across the cohort, the availability and the aggregator, each refused with its reason."""
+"""Rules across the algorithm, the cohort, the availability and the aggregator, each refused with its reason."""
 
 from typing import Any
 
 
-def check(settings: Any, cohort: Any, aggregator: Any) -> None:
-    """Checks who takes part in a round.
+def check(settings: Any, algorithm: Any, cohort: Any, aggregator: Any) -> None:
+    """Checks who takes part in a round, and how much each client counts.
 
     Args:
       settings: Section train of params.yaml.
+      algorithm: The file that ``train.algorithm`` names.
       cohort: The file that ``train.cohort`` names.
       aggregator: The file that ``train.aggregator`` names.
 
@@ -16,6 +17,7 @@ def check(settings: Any, cohort: Any, aggregator: Any) -> None:
     """
     _report_goal(settings, cohort, aggregator)
     _privacy(settings, cohort, aggregator)
+    _weights(settings, algorithm, aggregator)
 
 
 def _report_goal(settings: Any, cohort: Any, aggregator: Any) -> None:
@@ -62,4 +64,13 @@ def _privacy(settings: Any, cohort: Any, aggregator: Any) -> None:
         raise ValueError(
             f"'train.aggregator' {settings.aggregator} accounts for what clients send, and 'train.cohort' "
             f"{settings.cohort} also has them send their losses, without noise: set 'train.cohort' to uniform"
+        )
+
+
+def _weights(settings: Any, algorithm: Any, aggregator: Any) -> None:
+    if getattr(algorithm, "NEEDS_WEIGHTS", False) and getattr(aggregator, "IGNORES_WEIGHTS", False):
+        raise ValueError(
+            f"'train.algorithm' {settings.algorithm} lets clients count by weights of its own, and 'train.aggregator' "
+            f"{settings.aggregator} counts all alike: set 'train.aggregator' to mean or geometric_median, or "
+            "'train.algorithm' to fed_avg"
         )

@@ -8,7 +8,8 @@ import numpy as np
 
 from fedpipe.config.train import ATTACKS, METRICS, Train
 from fedpipe.evaluation.clients import accuracy_per_client
-from fedpipe.evaluation.measures import client_summary, logits_in_batches, mean_loss, mean_of
+from fedpipe.evaluation.fairness import spread
+from fedpipe.evaluation.measures import logits_in_batches, mean_loss, mean_of
 from fedpipe.networks.network import Network, Weights
 
 
@@ -38,7 +39,7 @@ class TestSamples:
             figures[f"test_{name}"] = mean_of(METRICS.module(name).per_example, logits, self.labels)
         if self.client_tests is not None:
             each = accuracy_per_client(classify, self.client_tests, self.clients, self.batch_size)
-            figures["client_test_accuracy"] = client_summary(each["accuracy"])["mean"]
+            figures["client_test_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
         attack = settings.attack, settings.params_of("attack")
         return figures | attack_figures(*attack, network, weights, self.images, self.labels, self.batch_size)
 

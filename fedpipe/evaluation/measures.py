@@ -58,13 +58,3 @@ def per_class(counts: np.ndarray) -> pd.DataFrame:
             "support": actual,
         }
     )
-
-
-def client_summary(accuracies: pd.Series) -> dict[str, float]:
-    """Mean, worst and 10th percentile of the clients' accuracies (each client counts once; without samples, not)."""
-    known = accuracies.dropna().to_numpy()
-    return {
-        "mean": float(known.mean()),
-        "worst": float(known.min()),
-        "percentile_10": float(np.percentile(known, 10)),
-    }

@@ -1,4 +1,4 @@
-"""Personalised models on each client's held-out samples, and how evenly accuracy is spread over the clients."""
+"""Personalised models, and each on its client's held-out samples."""
 
 import os
 from collections.abc import Callable
@@ -74,43 +74,3 @@ def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Perso
         return [w.numpy() for w in tune(tensors, images, labels)]
 
     return weights_of
-
-
-def spread(accuracies: np.ndarray, clusters: np.ndarray | None = None) -> dict[str, Any]:
-    """How an accuracy is spread over the clients; one without samples (NaN) does not count.
-
-    Mean, worst, the deciles (percentile_10 to percentile_90, linear between clients), the variance (over the clients,
-    divided by their number), Jain's index; with ``clusters`` (int [clients]) also clients, mean and worst of each.
-    """
-    there = ~np.isnan(accuracies)
-    known = accuracies[there]
-    if not len(known):
-        return {}
-    found: dict[str, Any] = {
-        "mean": float(known.mean()),
-        "worst": float(known.min()),
-        **{f"percentile_{10 * n}": float(np.percentile(known, 10 * n)) for n in range(1, 10)},
-        "variance": float(known.var()),
-        "jain": jain_index(known),
-    }
-    if clusters is not None:
-        found["by_cluster"] = {
-            str(number): {
-                "clients": len(mine),
-                "mean": float(mine.mean()),
-                "worst": float(mine.min()),
-            }
-            for number in np.unique(clusters[there])
-            for mine in [accuracies[there & (clusters == number)]]
-        }
-    return found
-
-
-def jain_index(values: np.ndarray) -> float:
-    """Jain's fairness index: J = (sum_k x_k)^2 / (n sum_k x_k^2), 1 if all are equal, 1/n if one has everything.
-
-    1 for zeros only. Source: Jain, Chiu, Hawe 1984, "A Quantitative Measure of Fairness and Discrimination for Resource
-    Allocation in Shared Computer Systems", DEC-TR-301, https://arxiv.org/abs/cs/9809099.
-    """
-    squares = float(np.square(values).sum())
-    return float(values.sum()) ** 2 / (len(values) * squares) if squares else 1.0

@@ -97,5 +97,6 @@ def _clusters(axes: Axes, clients: pd.DataFrame) -> None:
 
 
 def _summary_lines(axes: Axes, summary: dict[str, float], colour: str, prefix: str) -> None:
-    for (name, value), style in zip(summary.items(), ("-", ":", "--"), strict=True):
+    for name, style in (("mean", "-"), ("worst", ":"), ("percentile_10", "--")):
+        value = summary[name]
         axes.axhline(value, color=colour, linestyle=style, label=f"{prefix}{name.replace('_', ' ')} {value:.3f}")

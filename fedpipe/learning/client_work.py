@@ -51,6 +51,7 @@ class ClientWork:
         self._attack = ATTACKS.module(task.settings.attack)
         self._compressor = COMPRESSORS.module(task.settings.compressor)
         self._attacks = attackers(task.settings, task.clients)
+        self.compressed_bytes: int | None = 0  # of a client's update; None if they differ. Known after `contribute`.
 
     def contribute(self, client_update: ClientUpdate, seen: Server, who: Any, last: bool) -> Accumulator:
         """What one client adds to the accumulator.
@@ -180,6 +181,8 @@ class ClientWork:
         if not last or not hasattr(self._compressor, "compress"):
             return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
+        found = tf.get_static_value(size)
+        self.compressed_bytes = None if found is None else int(found)
         return sent._replace(update=update), residual, size
 
 

@@ -70,4 +70,5 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
         measurements=("losses",),
         bytes_down=size,
         bytes_up=4,
+        compressed_bytes=0,
     )

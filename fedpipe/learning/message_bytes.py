@@ -21,6 +21,7 @@ class Sent(NamedTuple):
     of_aggregator: int  # the aggregator's state
     update: int | None  # None where it is measured by its compressor
     besides: int  # means and sums
+    compressed: int | None  # what its compressor says, 0 without one; None if that differs from client to client
 
 
 def update_bytes(task: Task, aggregator: ModuleType, one: Accumulator) -> int | None:
@@ -33,7 +34,10 @@ def update_bytes(task: Task, aggregator: ModuleType, one: Accumulator) -> int | 
 
 
 def round_bytes(task: Task, algorithm: ModuleType, passes: Sequence[Sent]) -> dict[str, int]:
-    """``bytes_down`` and ``bytes_up`` of a round, as the algorithm's file or else the tensors say."""
+    """``bytes_down`` and ``bytes_up`` of a round, as the algorithm's file or else the tensors say.
+
+    A compressed update is not in ``bytes_up``, since its compressor measures it.
+    """
     told: MessageBytes = optional(algorithm, "message_bytes", task, otherwise=MessageBytes())
     updates = [one.update for one in passes if one.update is not None]
     down = sum(one.seen for one in passes) if told.down is None else told.down

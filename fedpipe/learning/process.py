@@ -73,7 +73,8 @@ class Process:
     server: Layout
     measurements: tuple[str, ...]  # names, in the order of the last pass's measurements
     bytes_down: int  # to one client in one round
-    bytes_up: int  # from one client in one round
+    bytes_up: int  # from one client in one round, without a compressed update
+    compressed_bytes: int | None  # of a compressed update, 0 if there is none; None if they differ between clients
 
 
 def build_process(
@@ -122,6 +123,7 @@ def build_process(
         get_weights=get_weights,
         server=server,
         measurements=built[-1][1],
+        compressed_bytes=built[-1][2].compressed,  # only the last pass is compressed
         **round_bytes(task, algorithm, [sent for _, _, sent in built]),
     )
 
@@ -197,6 +199,7 @@ def _build_pass(
         of_aggregator=bytes_of(message.specs.aggregator),
         update=update_bytes(task, aggregator, one),
         besides=bytes_of([one.means, one.sums]),
+        compressed=work_of_client.compressed_bytes,
     )
     collects = getattr(aggregator, "COLLECTS", False)
     if collects:

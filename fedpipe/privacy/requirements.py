@@ -15,9 +15,9 @@ def require_one_equal_message(settings: Train) -> None:
     if not sends_one_message(settings.algorithm):
         fitting = ", ".join(name for name in ALGORITHMS.names if sends_one_message(name))
         raise ValueError(
-            f"'train.aggregator' {settings.aggregator} protects a client's update and nothing besides, and clients of "
-            f"'train.algorithm' {settings.algorithm} send a second message or weights of their own: choose one of "
-            f"{fitting}"
+            f"'train.aggregator' {settings.aggregator} protects a client's update and nothing besides, and "
+            f"'train.algorithm' {settings.algorithm} uses more than the updates (a second message, weights of the "
+            f"clients' own, or how many clients sent one): choose one of {fitting}"
         )
 
 

@@ -27,7 +27,7 @@ from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.interface import REPORTS, TRAINS
-from fedpipe.runtime.availability import HOUR, WHOLE, RoundAvailability
+from fedpipe.runtime.availability import HOUR, NO_BYTES, WHOLE, Message, RoundAvailability
 from fedpipe.runtime.cohort import Cohort, Losses
 from fedpipe.seeds import Purpose, generator
 
@@ -43,20 +43,21 @@ class _Start(NamedTuple):
 class Schedule:
     """The rounds of an asynchronous training, one after the other."""
 
-    def __init__(self, settings: Train, rules: Asynchrony, sizes: np.ndarray) -> None:
+    def __init__(self, settings: Train, rules: Asynchrony, sizes: np.ndarray, message: Message = NO_BYTES) -> None:
         """Begins before the first round.
 
         Args:
           settings: Section train of params.yaml.
           rules: ``settings.asynchrony`` of an asynchronous algorithm.
           sizes: int64 [clients], the number of samples of every client.
+          message: What goes to and from a client, for the time that it takes.
 
         Raises:
           PipelineError: No client has a sample.
         """
         if not sizes.any():
             raise PipelineError("no client has a sample: raise the min_size of the partition's scheme in params.yaml")
-        self._settings, self._rules, self._sizes = settings, rules, sizes
+        self._settings, self._rules, self._sizes, self._message = settings, rules, sizes, message
         self._rounds = self._in_turn()
         self._number = 0
 
@@ -77,7 +78,7 @@ class Schedule:
         now, number = 0.0, 0
         while True:
             number, begun = number + 1, now
-            there = RoundAvailability(self._settings, self._sizes, number)
+            there = RoundAvailability(self._settings, self._sizes, number, self._message)
             waiting = self._order(there, number)
             started: list[int] = []
             arrived: list[tuple[int, _Start]] = []

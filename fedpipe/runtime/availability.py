@@ -7,8 +7,9 @@ In a round t (1, 2, ...), each client k by itself, with draws that do not depend
     before         not there with probability dropout_before
     work           with probability stragglers.share a fraction w ~ U[least_work, 1] of the local steps, else w = 1
     during         the result is lost with probability dropout_during
-    time           latency + w x epochs x samples x seconds_per_sample x exp(spread x z_k), z_k ~ N(0, 1) once for the
-                   training
+    time           latency + w x epochs x samples x seconds_per_sample x exp(spread x z_k)
+                   + (bits down / bandwidth.down + bits up / bandwidth.up) x exp(bandwidth.spread x y_k),
+                   z_k, y_k ~ N(0, 1) once for the training
     report goal    of the results that are not lost, the first `report_goal` by time count (ties by id)
 
 Sources: Eichner et al. 2019, "Semi-Cyclic Stochastic Gradient Descent", https://arxiv.org/abs/1904.10120 (groups);
@@ -16,6 +17,8 @@ Li et al. 2020, "Federated Optimization in Heterogeneous Networks", section 5.2,
 (partial work); Bonawitz et al. 2019, "Towards Federated Learning at Scale: System Design", section 2.2,
 https://arxiv.org/abs/1902.01046 (report goal, asking 1.3 times as many).
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +28,17 @@ from fedpipe.seeds import Purpose, generator
 WHOLE = 1000  # thousandths: all of a client's local steps
 _ONCE = 0  # the round number of what is drawn once for a training
 HOUR = 3600.0
+BITS = 8 / 1e6  # megabits of a byte
+
+
+class Message(NamedTuple):
+    """Bytes to and from a client in a round."""
+
+    down: int = 0
+    up: int = 0
+
+
+NO_BYTES = Message()
 
 
 class RoundAvailability:
@@ -34,13 +48,14 @@ class RoundAvailability:
     in thousandths, and ``seconds`` how long it takes.
     """
 
-    def __init__(self, settings: Train, sizes: np.ndarray, round_number: int) -> None:
+    def __init__(self, settings: Train, sizes: np.ndarray, round_number: int, message: Message = NO_BYTES) -> None:
         """Draws it.
 
         Args:
           settings: Section train of params.yaml.
           sizes: int64 [clients], the number of samples of every client.
           round_number: 1 for the first.
+          message: What takes time if connections do.
         """
         asked = self._params = settings.availability
         self._clients = len(sizes)
@@ -57,6 +72,11 @@ class RoundAvailability:
         self.work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
         slowness = asked.devices.seconds_per_sample * np.exp(asked.devices.spread * speed)
         self.seconds = asked.devices.latency + slowness * sizes * settings.local_epochs * self.work / WHOLE
+        line = asked.devices.bandwidth
+        if line.down or line.up:
+            directions = (message.down, line.down), (message.up, line.up)
+            median = sum(size * BITS / rate for size, rate in directions if rate)
+            self.seconds = self.seconds + median * np.exp(line.spread * once.standard_normal(self._clients))
 
     @property
     def available(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from fedpipe.config.train import COHORTS, Train
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.interface import REPORTS, TRAINS
-from fedpipe.runtime.availability import WHOLE, RoundAvailability
+from fedpipe.runtime.availability import NO_BYTES, WHOLE, Message, RoundAvailability
 
 # (ids) -> the mean loss of each of these clients under the weights before the round, float32
 Losses = Callable[[np.ndarray], np.ndarray]
@@ -77,7 +77,13 @@ def needs_losses(settings: Train) -> bool:
     return bool(getattr(COHORTS.module(settings.cohort), "NEEDS_LOSSES", False))
 
 
-def cohort(settings: Train, sizes: np.ndarray, round_number: int, losses: Losses | None = None) -> Cohort:
+def cohort(
+    settings: Train,
+    sizes: np.ndarray,
+    round_number: int,
+    losses: Losses | None = None,
+    message: Message = NO_BYTES,
+) -> Cohort:
     """The cohort of a round (1, 2, ...).
 
     Args:
@@ -85,9 +91,10 @@ def cohort(settings: Train, sizes: np.ndarray, round_number: int, losses: Losses
       sizes: int64 [clients], the number of samples of every client.
       round_number: 1 for the first.
       losses: Measures clients, for a cohort that needs it.
+      message: What goes to and from a client, for the time that it takes.
     """
     draw = COHORTS.function(settings.cohort, "draw")
-    there = RoundAvailability(settings, sizes, round_number) if settings.availability.is_on else None
+    there = RoundAvailability(settings, sizes, round_number, message) if settings.availability.is_on else None
     available = np.arange(len(sizes)) if there is None else there.available
     counts: dict[str, float] = {}
     if losses is None or not needs_losses(settings):

@@ -16,13 +16,14 @@ from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.process import build_process
+from fedpipe.learning.process import Process, build_process
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime import collecting
 from fedpipe.runtime.asynchronous import Schedule
+from fedpipe.runtime.availability import Message
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.chunks import Elsewhere, WorkersLostError
 from fedpipe.runtime.client_losses import client_losses
@@ -113,10 +114,11 @@ def train(
             )
         elsewhere.begin(kept.folder if kept else None)
     rules = settings.asynchrony
-    draw: Callable[..., Cohort] = partial(cohort, drawing, sizes)
+    message = _message(settings, process)
+    draw: Callable[..., Cohort] = partial(cohort, drawing, sizes, message=message)
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
     if rules is not None:
-        draw, size = Schedule(drawing, rules, sizes).cohort, 2 * rules.buffer_size  # as many start as arrive
+        draw, size = Schedule(drawing, rules, sizes, message).cohort, 2 * rules.buffer_size  # as many start as arrive
     every = settings.evaluate_every if evaluate is not None else 0
     so_far = _SoFar(resumed)
     phases, log = Phases(), PhaseLog(folder / "phases.csv", resumed is not None)
@@ -134,7 +136,7 @@ def train(
             clients = asked.clients
             who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
             # Noise must not be missing where nobody was: that would tell it.
-            if settings.availability.decides_who and not len(clients) and ledger is None:
+            if not len(clients) and ledger is None:
                 measured = engine.skip_round()
             else:
                 measured = engine.run_round(who, partial(report.clients, number, len(clients)))
@@ -172,6 +174,22 @@ def train(
     best = so_far.best or (0.0, len(records), last)
     spent = {} if ledger is None else ledger.summary(len(records))
     return Trained(last, best[2], best[1], records, reached, spent, personal)
+
+
+def _message(settings: Train, process: Process) -> Message:
+    """What goes to and from a client in a round.
+
+    Raises:
+      PipelineError: It takes time, and how long is known only when the client has trained.
+    """
+    compressed = process.compressed_bytes
+    if compressed is None and settings.availability.devices.bandwidth.up:
+        raise PipelineError(
+            "params.yaml: 'train.availability.devices.bandwidth.up' needs the size of an update before its client "
+            f"trains, and fedpipe/compressors/{settings.compressor}.py says it after: return it as a constant, or set "
+            "'up' to 0.0"
+        )
+    return Message(process.bytes_down, process.bytes_up + (compressed or 0))
 
 
 class _SoFar:

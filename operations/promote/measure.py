@@ -10,7 +10,8 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
-from fedpipe.evaluation.measures import Classify, client_summary, logits_in_batches
+from fedpipe.evaluation.fairness import spread
+from fedpipe.evaluation.measures import Classify, logits_in_batches
 from fedpipe.networks.weights import load_weights
 from fedpipe.tracking.registry import Version
 from layout import CLIENT_TESTS, CLIENTS, RAW
@@ -76,4 +77,4 @@ class Benchmark:
 
     def _worst_client(self, classify: Classify) -> float:
         clients = accuracy_per_client(classify, self.clients, self.manifest.clients, self.batch_size)
-        return client_summary(clients["accuracy"])["worst"]
+        return float(spread(clients["accuracy"].to_numpy())["worst"])

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
 from fedpipe.evaluation.clients import by_cluster
+from fedpipe.evaluation.fairness import jain_index
 from operations.report.runs import Run
 
 ABSENT = "\N{EN DASH}"
@@ -151,6 +152,8 @@ def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
         _row("median", [float(values.median()) for values in known]),
         _row("percentile_10", [float(values.quantile(0.1)) for values in known]),
         _row("worst", [float(values.min()) for values in known]),
+        _row("variance", [float(values.var(ddof=0)) for values in known]),
+        _row("Jain's index", [jain_index(values.to_numpy()) for values in known]),
     ]
 
 

@@ -129,7 +129,8 @@ def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> C
     values = [run.clients[column] for run in runs]
     which = _ACCURACIES[column]
     rows = comparison.client_accuracy(runs, column)
-    worst = "; ".join(f"{name}: worst {value}" for name, value in zip(names, rows[-1].values, strict=True))
+    (of_worst,) = (row for row in rows if row.name == "worst")
+    worst = "; ".join(f"{name}: worst {value}" for name, value in zip(names, of_worst.values, strict=True))
     histogram = f"How many clients have which accuracy ({which}), {_of(names)}. {worst}."
     ranked = f"Accuracy ({which}) of the clients from worst to best, {_of(names)}. {worst}."
     return ClientSection(

@@ -242,3 +242,18 @@ def test_small_cohorts_are_refused(name: str, smallest: int) -> None:
     train_settings(**section, clients_per_round=smallest)
     with pytest.raises(ValueError, match=f"'train.aggregator' {name} needs {smallest} clients in a round .*: raise it"):
         train_settings(**section, clients_per_round=smallest - 1)
+
+
+def test_bulyan_bears_updates_whose_distances_are_infinite(worker: Worker, make_shards: Make) -> None:
+    """In float32; only those of the attackers are so far away."""
+    rows = [np.array(part) for part in updates()]
+    for part in rows:
+        part[[1, 4]] *= 1e25
+    found = run(
+        worker,
+        train_settings(model="logistic_regression", aggregator="bulyan", bulyan={"attackers": 2}),
+        make_shards([1] * CLIENTS),
+        [list(range(CLIENTS))],
+        algorithm=sending(rows),
+    )
+    assert all(np.abs(part).max() < 1 for part in found.weights)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,9 +40,9 @@ def test_is_the_papers(worker: Worker, make_shards: Make, weighting: str) -> Non
             updates.append(update)
             kept[client] = [m + alpha * u for m, u in zip(mine, update, strict=True)]
         masses = [SIZES[k] if weighting == "examples" else float(SIZES[k] > 0) for k in cohort]
-        summed = [sum(parts) for parts in zip(*updates, strict=True)]
-        h = [part + alpha * u / np.float32(len(SIZES)) for part, u in zip(h, summed, strict=True)]
         mean = reference.mean(updates, masses)
+        share = np.float32(sum(SIZES[k] > 0 for k in cohort) / len(SIZES))
+        h = [part + alpha * share * u for part, u in zip(h, mean, strict=True)]
         weights = [w - u - part / alpha for w, u, part in zip(weights, mean, h, strict=True)]
     reference.assert_close(ended.weights, weights)
     assert set(ended.kept) == {"0.3", "1.2", "2.3", "3.3", "4.2"}  # the last file of each client
@@ -53,3 +54,19 @@ def test_is_the_papers(worker: Worker, make_shards: Make, weighting: str) -> Non
 def test_clients_are_sent_the_weights_only(worker: Worker, make_shards: Make) -> None:
     ended = run(worker, train_settings(**TRAINING, algorithm="fed_dyn"), make_shards([5]), [[0]])
     assert ended.bytes[0] == 7_850 * 4
+
+
+def test_an_attacker_reaches_neither_weights_nor_h_through_the_median(worker: Worker, make_shards: Make) -> None:
+    """One of five sends its update times 1000, and moves both far away through the mean."""
+    changes: Any = TRAINING | {"algorithm": "fed_dyn", "client_weighting": "uniform"}
+    attack: Any = {"attack": "scaled_update", "scaled_update": {"factor": 1000.0}, "attackers": 0.2}
+    shards, cohorts = make_shards([20] * 5), [[0, 1, 2, 3, 4]] * 2
+
+    def farthest(aggregator: str) -> float:
+        states = [
+            run(worker, train_settings(**changes, **more, aggregator=aggregator), shards, cohorts).state
+            for more in (attack, {})
+        ]
+        return max(float(np.abs(a - b).max()) for a, b in zip(*states, strict=True))
+
+    assert farthest("median") < 0.5 and farthest("mean") > 10

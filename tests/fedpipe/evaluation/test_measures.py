@@ -1,13 +1,12 @@
 """The figures of an evaluation, on predictions whose figures one can work out by hand."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpipe.evaluation.clients import accuracy_per_client
-from fedpipe.evaluation.measures import client_summary, confusion, logits_in_batches, mean_loss, per_class
+from fedpipe.evaluation.measures import confusion, logits_in_batches, mean_loss, per_class
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 
@@ -34,11 +33,6 @@ def test_mean_loss() -> None:
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], np.float32))
     model = network(ModelSpec("logistic_regression", (28, 28, 1), 3))
     assert mean_loss(model, logits, np.array([0, 2])) == pytest.approx(-(np.log(0.5) + np.log(0.8)) / 2, rel=1e-6)
-
-
-def test_client_summary_leaves_out_empty_clients() -> None:
-    accuracies = pd.Series([0.5, float("nan"), 1.0, 0.75])
-    assert client_summary(accuracies) == {"mean": 0.75, "worst": 0.5, "percentile_10": pytest.approx(0.55)}
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])

@@ -1,4 +1,4 @@
-"""How accuracy is spread over clients against plain NumPy, local steps against SGD, and the stage with all of it."""
+"""Local steps of each client against SGD in plain NumPy, and the stage with personal models."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import layout
 from fedpipe.config.judge import Personalise
 from fedpipe.datasets.shards import Manifest, read_shard, write_shards
 from fedpipe.errors import PipelineError
-from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned, jain_index, spread
+from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned
 from fedpipe.networks.personal_weights import save_personal
 from fedpipe.networks.weights import save_weights
 from stages import evaluate as stage
@@ -24,38 +24,6 @@ from tests.fedpipe.training import first_weights, model_of, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [30, 25, 0, 13]
-
-
-def test_spread_is_numpys() -> None:
-    rng = np.random.default_rng(3)
-    values = rng.random(31)
-    values[[4, 9]] = np.nan
-    known = np.sort(values[~np.isnan(values)])
-    found = spread(values)
-    for n in range(1, 10):
-        place = n / 10 * (len(known) - 1)
-        low = int(place)
-        expected = known[low] + (place - low) * (known[low + 1] - known[low])
-        assert found[f"percentile_{10 * n}"] == pytest.approx(expected, abs=1e-12)
-    mean = sum(known) / len(known)
-    assert found["mean"] == pytest.approx(mean) and found["worst"] == known[0]
-    assert found["variance"] == pytest.approx(sum((known - mean) ** 2) / len(known))
-    assert found["jain"] == pytest.approx(sum(known) ** 2 / (len(known) * sum(known**2)))
-    assert "by_cluster" not in found
-
-
-def test_jain_of_equal_shares_and_of_one_who_has_all() -> None:
-    assert jain_index(np.full(7, 0.3)) == pytest.approx(1)
-    assert jain_index(np.array([0.0, 0.0, 0.8, 0.0])) == pytest.approx(1 / 4)
-    assert jain_index(np.zeros(3)) == 1
-
-
-def test_clusters_have_figures_of_their_own() -> None:
-    found = spread(np.array([0.5, 0.9, np.nan, 0.7]), np.array([1, 0, 2, 1]))["by_cluster"]
-    assert found == {
-        "0": {"clients": 1, "mean": 0.9, "worst": 0.9},
-        "1": {"clients": 2, "mean": pytest.approx(0.6), "worst": 0.5},
-    }
 
 
 def test_local_steps_are_sgd(make_shards: Make) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fedpipe.evaluation import pictures
-from fedpipe.evaluation.measures import client_summary
+from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
 
 
@@ -45,7 +45,7 @@ def has_colour(path: Path, colour: str) -> bool:
 
 def test_clusters_are_a_chart_of_their_own(tmp_path: Path) -> None:
     clients = pd.DataFrame({"accuracy": [0.5, 0.9, 0.7], "personal_accuracy": [0.6, np.nan, 0.8]})
-    summary, kinds = client_summary(clients["accuracy"]), {"personal": {"mean": 0.7}}
+    summary, kinds = spread(clients["accuracy"].to_numpy()), {"personal": {"mean": 0.7}}
     draw_clients(clients, summary, "a title", tmp_path / "plain.png", personalisation=kinds)
     clustered = clients.assign(cluster=[1, 0, 1])
     draw_clients(clustered, summary, "a title", tmp_path / "clusters.png", personalisation=kinds)
@@ -55,7 +55,7 @@ def test_clusters_are_a_chart_of_their_own(tmp_path: Path) -> None:
 
 def test_test_samples_are_a_line_of_their_own(tmp_path: Path) -> None:
     clients = pd.DataFrame({"accuracy": [0.5, 0.9, np.nan, 0.7], "test_accuracy": [0.4, np.nan, np.nan, 0.8]})
-    summaries = client_summary(clients["accuracy"]), client_summary(clients["test_accuracy"])
+    summaries = spread(clients["accuracy"].to_numpy()), spread(clients["test_accuracy"].to_numpy())
     draw_clients(clients[["accuracy"]], summaries[0], "a title", tmp_path / "plain.png")
     draw_clients(clients, summaries[0], "a title", tmp_path / "tested.png", summaries[1])
     assert not has_colour(tmp_path / "plain.png", "tab:orange") and has_colour(tmp_path / "tested.png", "tab:orange")

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.learning.interface import Contribution
 from fedpipe.privacy.requirements import sends_one_message
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import run, train_settings
+from tests.fedpipe.training import first_weights, run, train_settings
 
 PRIVATE = ("dp_gaussian", "dp_ftrl", "local_dp", "secure_sum")
 
@@ -22,8 +23,11 @@ PRIVATE = ("dp_gaussian", "dp_ftrl", "local_dp", "secure_sum")
     ("changes", "said"),
     [
         ({"client_weighting": "examples"}, "set 'train.client_weighting' to uniform"),
-        ({"algorithm": "scaffold"}, "'train.algorithm' scaffold send a second message .*: choose one of fed_avg"),
-        ({"algorithm": "fed_nova"}, "'train.algorithm' fed_nova send a second message"),
+        (
+            {"algorithm": "scaffold"},
+            "'train.algorithm' scaffold uses more than the updates .*: choose one of ditto, fed",
+        ),
+        ({"algorithm": "fed_dyn"}, "'train.algorithm' fed_dyn uses more than the updates"),
     ],
 )
 def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], said: str) -> None:
@@ -33,8 +37,20 @@ def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], s
 
 
 def test_algorithms_are_refused_unless_they_say_that_they_fit() -> None:
-    assert [name for name in ALGORITHMS.names if sends_one_message(name)] >= ["fed_avg", "fed_prox"]
-    assert not sends_one_message("scaffold")
+    fitting = [name for name in ALGORITHMS.names if sends_one_message(name)]
+    assert fitting == ["ditto", "fed_avg", "fed_per", "fed_prox", "fed_rep", "fed_sgd"]
+
+
+@pytest.mark.parametrize("algorithm", ["ditto", "fed_per", "fed_rep", "fed_sgd"])
+@pytest.mark.parametrize("aggregator", PRIVATE)
+def test_algorithms_with_one_message_train(worker: Worker, make_shards: Any, algorithm: str, aggregator: str) -> None:
+    settings = train_settings(
+        model="mcmahan_2nn", algorithm=algorithm, aggregator=aggregator, client_weighting="uniform", clients_per_round=2
+    )
+    ended = run(worker, settings, make_shards([5, 4, 6]), [[0, 1], [1, 2]])
+    before = first_weights(settings)
+    assert all(np.isfinite(part).all() for part in ended.weights)
+    assert any((a != b).any() for a, b in zip(ended.weights, before, strict=True))
 
 
 def test_an_algorithm_that_says_so_falsely_is_found_out(worker: Worker, make_shards: Any) -> None:
@@ -98,3 +114,15 @@ def test_integer_sums_cannot_be_compressed(monkeypatch: pytest.MonkeyPatch) -> N
     settings = train_settings(client_weighting="uniform").model_copy(update={"compressor": "top_k"})
     with pytest.raises(ValueError, match=r"'train.compressor' top_k would not make smaller: set it to no_compression"):
         secure_sum.check(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"aggregator": "local_dp", "compressor": "top_k"}, "top_k has made smaller before and the noise makes whole"),
+        ({"aggregator": "secure_sum", "cohort": "power_of_choice"}, "power_of_choice send it their losses one by one"),
+    ],
+)
+def test_what_would_undo_the_protection_or_the_saving(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        train_settings(client_weighting="uniform", clients_per_round=5, **changes)

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedpipe.compressors import quantisation
 from fedpipe.datasets.shards import Manifest
-from fedpipe.runtime.availability import RoundAvailability
+from fedpipe.errors import PipelineError
+from fedpipe.lazy import tf
+from fedpipe.runtime.availability import Message, RoundAvailability
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import Cohort, cohort
 from fedpipe.runtime.worker import Worker
@@ -75,9 +78,40 @@ def test_speeds_are_lognormal_and_stay() -> None:
     assert logs.mean() == pytest.approx(0, abs=0.1) and logs.std() == pytest.approx(1, abs=0.08)
 
 
+def test_messages_take_the_time_of_their_connection() -> None:
+    sizes, message = np.arange(1, 6), Message(down=1_000_000, up=500_000)
+    device = {"seconds_per_sample": 2.0, "latency": 1.0}
+    for line, extra in (
+        ({}, 0),
+        ({"down": 4.0}, 2),  # 8 megabits
+        ({"up": 1.0}, 4),
+        ({"down": 4.0, "up": 1.0}, 6),
+    ):
+        settings = train_settings(local_epochs=3, availability={"devices": device | {"bandwidth": line}})
+        there = RoundAvailability(settings, sizes, 1, message)
+        assert there.seconds.tolist() == [1 + 2 * 3 * n + extra for n in sizes]
+
+
+def test_connections_are_lognormal_and_leave_the_speeds_as_they_are() -> None:
+    line = {"up": 8.0, "spread": 0.5}
+    with_line, without = (
+        RoundAvailability(
+            train_settings(availability={"devices": DEVICES | {"bandwidth": each}}), SIZES, 1, Message(up=10**6)
+        ).seconds
+        for each in (line, {})
+    )
+    logs = np.log(with_line - without)
+    assert logs.mean() == pytest.approx(0, abs=0.05) and logs.std() == pytest.approx(0.5, abs=0.04)
+    assert abs(np.corrcoef(logs, np.log(without))[0, 1]) < 0.1
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"availability": {"devices": {"bandwidth": {"up": 1.0}}}},
+            "'bandwidth.up' is simulated time, of which there is none: set 'seconds_per_sample' above 0, or 'bandwidth",
+        ),
         ({"availability": {"report_goal": 3}}, "set 'devices.seconds_per_sample' above 0"),
         (
             {"availability": {"report_goal": 3, "devices": DEVICES}, "clients_per_round": 3},
@@ -191,3 +225,41 @@ def test_a_round_without_anybody_keeps_the_weights_and_says_so(
     whole = training(worker, shards, tmp_path / "whole", rounds=6, availability=gone)
     assert same_bits(whole.weights, halves.weights)
     assert [dataclasses.asdict(each) for each in whole.records] == [dataclasses.asdict(each) for each in halves.records]
+
+
+@pytest.mark.parametrize("algorithm", ["fed_avg", "fed_buff"])
+def test_a_compressed_update_takes_less_time(
+    worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path, algorithm: str
+) -> None:
+    """By the bytes that it has less, for each round waits for one client more or less."""
+    devices = {"seconds_per_sample": 1e-9, "bandwidth": {"up": 0.001}}
+    shards = make_shards([4])
+    changes: Any = {"algorithm": algorithm, "fed_buff": {"buffer_size": 1}, "rounds": 2}
+    changes["availability"] = {"devices": devices}
+    records = [
+        training(worker, shards, tmp_path / compressor, compressor=compressor, **changes).records
+        for compressor in ("no_compression", "quantisation")
+    ]
+    for one in records:
+        for record in one:
+            assert record.others["simulated_hours"] == pytest.approx(record.bytes_up * 8 / 1000 / 3600, rel=1e-6)
+    assert records[1][0].bytes_up < records[0][0].bytes_up / 3
+
+
+def test_an_update_whose_size_nobody_knows_before_is_refused(
+    worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = quantisation.compress
+
+    def by_content(task: Any, update: Any, client: Any, residual: Any) -> Any:
+        sent, residual, _ = plain(task, update, client, residual)
+        return sent, residual, tf.math.count_nonzero(sent[0])
+
+    monkeypatch.setattr(quantisation, "compress", by_content)
+    shards = make_shards([4])
+    changes: Any = {"compressor": "quantisation", "rounds": 1}
+    devices: Any = {"seconds_per_sample": 1.0, "bandwidth": {"down": 1.0}}
+    assert training(worker, shards, tmp_path / "down", availability={"devices": devices}, **changes).records
+    devices["bandwidth"]["up"] = 1.0
+    with pytest.raises(PipelineError, match=r"bandwidth.up' needs the size of an update before .*quantisation.py says"):
+        training(worker, shards, tmp_path / "up", availability={"devices": devices}, **changes)

@@ -71,8 +71,15 @@ def test_empty_cohorts(worker: Worker, shards: Path, tmp_path: Path) -> None:
     assert "no training example" in (tmp_path / "rounds.log").read_text()
 
 
-def test_empty_cohorts_without_noise_leave_the_weights(worker: Worker, shards: Path, tmp_path: Path) -> None:
-    settings = private(aggregator="mean", evaluate_every=1)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"server_optimizer": {"momentum": 0.9}}, {"algorithm": "fed_dyn"}],
+    ids=["plain", "server momentum", "fed_dyn"],
+)
+def test_empty_cohorts_without_noise_leave_the_weights(
+    worker: Worker, shards: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = private(aggregator="mean", evaluate_every=1, **changes)
     weights = [first_weights(settings)]
 
     def evaluate(model: list[np.ndarray]) -> dict[str, float]:
