@@ -30,13 +30,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that differ in seed and grid only, and the best value of the grid among those that ran with all seeds."""
+    """Cells that differ in seed and grid only, and the best value of the grid.
+
+    Only values that ran with as many seeds as any other of the grid are compared.
+    """
 
     labels: tuple[str, ...]  # of the axes that are not of the grid
-    best: tuple[str, ...]  # of the axes of the grid; empty if there are none, or nothing ran with all seeds
-    cells: tuple[Cell, ...]  # those of the best value
+    best: tuple[str, ...]  # of the axes of the grid; empty if there are none, or nothing ran
+    cells: tuple[Cell, ...]  # those of the best value that ran
     rows: tuple[Row, ...]  # theirs
-    tried: int  # values of the grid that ran with all seeds
+    tried: int  # values of the grid that were compared
     values: int  # that the grid has
 
     @property
@@ -66,15 +69,13 @@ def _group(
     by_value: Mapping[tuple[str, ...], Sequence[Cell]],
     rows: Mapping[str, Row],
 ) -> Group:
-    whole = {
-        value: [rows[cell.name] for cell in cells]
-        for value, cells in by_value.items()
-        if all(cell.name in rows for cell in cells)
-    }
-    if not whole:
+    ran = {value: [cell for cell in cells if cell.name in rows] for value, cells in by_value.items()}
+    most = max(map(len, ran.values()))
+    if not most:
         return Group(labels, (), (), (), 0, len(by_value))
-    best = min(whole, key=lambda value: _rank(whole[value], definition.measure))  # the first one of equals
-    return Group(labels, best, tuple(by_value[best]), tuple(whole[best]), len(whole), len(by_value))
+    compared = {value: [rows[cell.name] for cell in cells] for value, cells in ran.items() if len(cells) == most}
+    best = min(compared, key=lambda value: _rank(compared[value], definition.measure))  # the first one of equals
+    return Group(labels, best, tuple(ran[best]), tuple(compared[best]), len(compared), len(by_value))
 
 
 def _rank(rows: Sequence[Row], measure: Measure) -> tuple[float, float]:

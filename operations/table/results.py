@@ -90,6 +90,9 @@ def _rows(table: Table, there: Sequence[Group]) -> str:
     for each in own.published:
         head += [_title(each, own.measure), "ours against it"]
     head.append("seconds per run")
+    incomplete = any(len(group.rows) < len(own.seeds) for group in there)
+    if incomplete:
+        head.append("seeds")
     lines = [head, ["---"] * len(head)]
     for group in there:
         line = [*group.labels, *group.best]
@@ -99,6 +102,8 @@ def _rows(table: Table, there: Sequence[Group]) -> str:
         for each in own.published:
             line += _beside(each, own.group_axes, group, each.measure or own.measure)
         line.append("not known" if group.seconds is None else f"{group.seconds:,.0f}")
+        if incomplete:
+            line.append(", ".join(str(row.seed) for row in group.rows))
         lines.append(line)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -56,12 +56,21 @@ def page() -> str:
 
 def test_the_best_of_the_grid_beside_the_published(table: Table) -> None:
     add(table, row("iid_0.2_seed1", test_accuracy=0.93), row("iid_0.2_seed2", test_accuracy=0.91, seconds=20.0))
-    add(table, row("iid_0.1_seed2", test_accuracy=0.99))  # not with all seeds, so it does not count
+    add(table, row("iid_0.1_seed2", test_accuracy=0.99))  # with fewer seeds, so it does not count
     text = page()
     assert "| iid | 0.2 (1 of 2 tried) | 92.00 % ± 1.41 | 90.0 % | +2.00 points | 15 |" in text
     assert "5 of 8 cells have not been run: `iid_0.1_seed1`, `as_it_is_0.1_seed1`" in text
     add(table, row("iid_0.1_seed1", test_accuracy=0.99))
     assert "| iid | 0.1 | 99.00 % ± 0.00 | 90.0 % | +9.00 points | 10 |" in page()
+
+
+def test_what_ran_with_some_of_the_seeds_says_with_which(table: Table) -> None:
+    add(table, row("iid_0.1_seed2", test_accuracy=0.9), row("iid_0.2_seed2", test_accuracy=0.8))
+    add(table, row("as_it_is_0.1_seed1"), row("as_it_is_0.1_seed2"))
+    text = page()
+    assert "| seconds per run | seeds |" in text
+    assert "| iid | 0.1 | 90.00 % | 90.0 % | +0.00 points | 10 | 2 |" in text
+    assert "| as_it_is | 0.1 (1 of 2 tried) | 50.00 % ± 0.00 |  |  | 10 | 1, 2 |" in text
 
 
 def test_rounds_to_a_target(table: Table, tmp_path: Path) -> None:
