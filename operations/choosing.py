@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
-from fedpipe.config import Train, read_yaml
+from fedpipe.config import Train, read_yaml, round_size
 from fedpipe.config.asynchrony import is_asynchronous
 from fedpipe.config.train import ALGORITHMS
 from fedpipe.errors import run_stage
@@ -40,8 +40,9 @@ with `availability.devices` set.
 
 @dataclass(frozen=True)
 class Job:
-    """How many clients a training asks in a round, and how many of them count with a report goal."""
+    """How many clients there are, how many a round asks, and how many of these count with a report goal."""
 
+    clients: int
     asked: int = 20
     goal: int = 12
 
@@ -81,14 +82,15 @@ class Job:
         found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
         return found
 
-
-def refusal(content: dict[str, Any]) -> str | None:
-    """Why section train cannot be ``content``, in a sentence; None if it can."""
-    try:
-        Train.fitting(content).model_validate(content)
-    except ValidationError as error:
-        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-    return None
+    def refusal(self, content: dict[str, Any]) -> str | None:
+        """Why section train cannot be ``content``, in a sentence; None if it can."""
+        try:
+            round_size.check_clients(Train.fitting(content).model_validate(content), self.clients)
+        except ValidationError as error:
+            return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        except ValueError as error:
+            return str(error)
+        return None
 
 
 def refused_pairs(params: dict[str, Any], job: Job) -> dict[tuple[str, str, str, str], str]:
@@ -96,7 +98,7 @@ def refused_pairs(params: dict[str, Any], job: Job) -> dict[tuple[str, str, str,
     keys, bases = (*KEYS, AVAILABILITY), job.bases()
 
     def fitting(chosen: dict[str, str], among: Iterable[int]) -> tuple[list[int], str]:
-        reasons = {each: refusal(job.content(params, chosen, bases[each])) for each in among}
+        reasons = {each: job.refusal(job.content(params, chosen, bases[each])) for each in among}
         return [each for each, reason in reasons.items() if reason is None], next(iter(reasons.values())) or ""
 
     alone = {(key, name): fitting({key: name}, range(len(bases)))[0] for key in keys for name in job.choices(key)}
@@ -113,7 +115,7 @@ def refused_pairs(params: dict[str, Any], job: Job) -> dict[tuple[str, str, str,
 
 def fitting_bases(params: dict[str, Any], job: Job, key: str, name: str) -> list[dict[str, Any]]:
     """Those of `Job.bases` with which a choice goes."""
-    return [base for base in job.bases() if refusal(job.content(params, {key: name}, base)) is None]
+    return [base for base in job.bases() if job.refusal(job.content(params, {key: name}, base)) is None]
 
 
 def _needs(params: dict[str, Any], job: Job) -> list[str]:
@@ -147,9 +149,9 @@ def _told(reasons: dict[tuple[str, str], str]) -> list[str]:
     return lines
 
 
-def page(params: dict[str, Any]) -> str:
-    """The text of docs/choosing.md for section train ``params``."""
-    job = Job()
+def page(tree: dict[str, Any]) -> str:
+    """The text of docs/choosing.md for the params.yaml that is ``tree``."""
+    params, job = tree["train"], Job(tree["partition"]["clients"])
     pairs = refused_pairs(params, job)
     lines = [_HEAD, *_needs(params, job)]
     for key, other in combinations((*KEYS, AVAILABILITY), 2):
@@ -171,7 +173,7 @@ def page(params: dict[str, Any]) -> str:
 
 def main() -> None:
     """Writes the page."""
-    write_text(PAGE, page(read_yaml(PARAMS)["train"]))
+    write_text(PAGE, page(read_yaml(PARAMS)))
 
 
 if __name__ == "__main__":

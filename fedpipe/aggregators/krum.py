@@ -14,7 +14,7 @@ from typing import Any
 from fedpipe.config.section import Section, Size
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
-from fedpipe.learning.collected import check_cohort, count, krum_scores, mean_of, row, squared_distances
+from fedpipe.learning.collected import count, krum_scores, mean_of, row, squared_distances
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
 
@@ -31,11 +31,6 @@ class Params(Section):
 def smallest_cohort(settings: Train) -> int:
     """How many clients a round needs."""
     return 2 * settings.params_of("aggregator").attackers + 3
-
-
-def check(settings: Train) -> None:
-    """Raises ValueError for a cohort that is too small."""
-    check_cohort(settings, smallest_cohort(settings), "2 x attackers + 3")
 
 
 def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Client) -> Tensors:

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from fedpipe.config import round_size
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import COHORTS, Train
-from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.local_training import clip
@@ -52,7 +52,8 @@ def check(settings: Train) -> None:
 
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
     """Integers int64 in [0, 2^k); zeros for a client without samples."""
-    scaled = [tf.cast(part * weight, tf.float64) * _scale(task) for part in clip(update, task.aggregator.norm)]
+    scale = _scale(task.settings, task.clients)
+    scaled = [tf.cast(part * weight, tf.float64) * scale for part in clip(update, task.aggregator.norm)]
     if task.aggregator.rounding == "stochastic":
         sizes = [part.shape.num_elements() for part in scaled]
         seed = task.client_seed(client)
@@ -70,24 +71,28 @@ def merge(a: Any, b: Any) -> Any:
 
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
     """The mean; zeros if no client has samples."""
-    modulus = 2**task.aggregator.bits
+    modulus, scale = 2**task.aggregator.bits, _scale(task.settings, task.clients)
     reduced = [tf.math.floormod(part, modulus) for part in total]
     signed = [tf.where(part >= modulus // 2, part - modulus, part) for part in reduced]
-    sums = [tf.cast(tf.cast(part, tf.float64) / _scale(task), tf.float32) for part in signed]
+    sums = [tf.cast(tf.cast(part, tf.float64) / scale, tf.float32) for part in signed]
     return [tf.math.divide_no_nan(part, weight) for part in sums], state
 
 
-def _scale(task: Task) -> float:
-    """s, for the largest cohort."""
-    asked = task.settings.clients_per_round
-    largest = task.clients if asked == "all" else min(asked, task.clients)
-    room = 2 ** (task.aggregator.bits - 1) - 1 - largest
+def check_clients(settings: Train, clients: int) -> None:
+    """Raises ValueError if the integers have too few bits for the sum of the largest cohort."""
+    _scale(settings, clients)
+
+
+def _scale(settings: Train, clients: int) -> float:
+    """s, for the largest cohort that there can be."""
+    params, largest = settings.params_of("aggregator"), round_size.asked(settings, clients).most
+    room = 2 ** (params.bits - 1) - 1 - largest
     if room <= 0:
-        raise PipelineError(
-            f"params.yaml: 'train.secure_sum.bits' {task.aggregator.bits} has no room for the sum of {largest} "
-            f"clients; set it to {largest.bit_length() + 8} or more"
+        raise ValueError(
+            f"'train.secure_sum.bits' {params.bits} has no room for the sum of {largest} clients; set it to "
+            f"{largest.bit_length() + 8} or more"
         )
-    return float(room / (largest * task.aggregator.norm))
+    return float(room / (largest * params.norm))
 
 
 def message_bytes(task: Task, encoded: Tensors) -> int:

@@ -5,9 +5,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from fedpipe.config.round_size import Sizes, exactly
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
-from fedpipe.errors import PipelineError
 
 
 class Params(Section):
@@ -25,27 +25,25 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for a number of clients besides the ids, and for a goal that leaves nobody out."""
+    """Raises ValueError for a number of clients besides the ids."""
     if settings.clients_per_round != "all":
         raise ValueError(
             "'train.cohort' fixed asks the clients of 'train.fixed.ids': set 'train.clients_per_round' to all"
         )
-    goal, asked = settings.availability.report_goal, len(settings.params_of("cohort").ids)
-    if goal is not None and goal >= asked:
-        raise ValueError(
-            f"'train.availability.report_goal' is {goal}, and 'train.fixed.ids' asks {asked} clients: ask more clients "
-            "than the goal, so that a slow one can be left out"
-        )
 
 
 def check_clients(settings: Train, clients: int) -> None:
-    """Raises PipelineError for an id that no client has."""
+    """Raises ValueError for an id that no client has."""
     highest = max(settings.params_of("cohort").ids)
     if highest >= clients:
-        raise PipelineError(
-            f"params.yaml: 'train.fixed.ids' has {highest}, but there are {clients} clients; give ids from 0 to "
-            f"{clients - 1}"
+        raise ValueError(
+            f"'train.fixed.ids' has {highest}, but there are {clients} clients; give ids from 0 to {clients - 1}"
         )
+
+
+def sizes(settings: Train, clients: int) -> Sizes:
+    """One client for each id."""
+    return exactly(len(settings.params_of("cohort").ids), "train.fixed.ids")
 
 
 def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:

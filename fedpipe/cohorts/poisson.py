@@ -7,11 +7,13 @@ Source: McMahan et al. 2018, "Learning Differentially Private Recurrent Language
 https://arxiv.org/abs/1710.06963.
 """
 
+import math
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
+from fedpipe.config.round_size import Sizes
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.privacy.sampling import Sampling
@@ -33,6 +35,14 @@ def check(settings: Train) -> None:
             "'train.cohort' poisson draws each client with 'train.poisson.probability': set 'train.clients_per_round' "
             "to all"
         )
+
+
+def sizes(settings: Train, clients: int) -> Sizes:
+    """Within six standard deviations of the mean."""
+    q = settings.params_of("cohort").probability
+    mean, off = q * clients, 6 * math.sqrt(q * (1 - q) * clients)
+    smallest, largest = max(math.floor(mean - off), 0), min(math.ceil(mean + off), clients)
+    return Sizes(smallest, largest, clients, "train.poisson.probability")
 
 
 def sampling(settings: Train, clients: int) -> Sampling:

@@ -9,6 +9,7 @@ A section that belongs to no chosen file may be there, and is checked, or be abs
 is chosen is checked by the section's `Section.check_chosen`.
 """
 
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, create_model, model_validator
@@ -70,6 +71,10 @@ class ChoosingSection(Section):
         for key in self.CHOICES:
             self.params_of(key).check_chosen()
         return self
+
+    def file_of(self, key: str) -> ModuleType:
+        """The file that ``key`` names, imported."""
+        return self.CHOICES[key].module(getattr(self, key))
 
     def params_of(self, key: str) -> Any:
         """The params of the file that ``key`` names: an instance of its class ``Params``."""

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from fedpipe.config import round_size
 from fedpipe.config.choices import ChoosingSection
 from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate, Promote
@@ -132,8 +133,13 @@ def _sections(path: Path) -> dict[type[Section], Section]:
             problems += _problems(fitting, key, error)
     if problems:
         raise PipelineError(f"{path}: {'; '.join(problems)}")
-    _require_unseen_tests(path, cast(Partition, sections[Partition]), cast(Train, sections[Train]))
-    _require_tests_for_personalising(path, cast(Partition, sections[Partition]), cast(Evaluate, sections[Evaluate]))
+    partition, train = cast(Partition, sections[Partition]), cast(Train, sections[Train])
+    _require_unseen_tests(path, partition, train)
+    _require_tests_for_personalising(path, partition, cast(Evaluate, sections[Evaluate]))
+    try:
+        round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
+    except ValueError as error:
+        raise PipelineError(f"{path}: {error}") from None
     return sections
 
 

@@ -10,7 +10,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 # What TensorFlow counts with int32 must stay below 2**31, also multiplied.
-Count = Annotated[int, Field(ge=1, le=10**6)]
+LARGEST_COUNT = 10**6
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 # A number of samples, which may be none.
 Size = Annotated[int, Field(ge=0)]
 # The alpha of a Dirichlet draw. Below 0.001 NumPy's draw does not end: nearly every share underflows to 0.

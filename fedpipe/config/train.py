@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fedpipe.config import asynchrony, who_counts
+from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
 from fedpipe.config.registry import Registry
@@ -209,6 +209,11 @@ class Train(ChoosingSection):
                 check(self)
         chosen = ALGORITHMS.module(self.algorithm), COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator)
         who_counts.check(self, *chosen)
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_can_be_large_enough(self) -> "Train":
+        round_size.check(self)
         return self
 
     @property

@@ -15,31 +15,16 @@ def check(settings: Any, algorithm: Any, cohort: Any, aggregator: Any) -> None:
     Raises:
       ValueError: Parts make no sense together; the message names the keys and the remedy.
     """
-    _report_goal(settings, cohort, aggregator)
+    _report_goal(settings, cohort)
     _privacy(settings, cohort, aggregator)
     _weights(settings, algorithm, aggregator)
 
 
-def _report_goal(settings: Any, cohort: Any, aggregator: Any) -> None:
-    goal = settings.availability.report_goal
-    if goal is None:
-        return
-    if getattr(cohort, "MAY_BE_EMPTY", False):
+def _report_goal(settings: Any, cohort: Any) -> None:
+    if settings.availability.report_goal is not None and getattr(cohort, "MAY_BE_EMPTY", False):
         raise ValueError(
             f"'train.cohort' {settings.cohort} draws each client by itself, and 'train.availability.report_goal' would "
             "cut its cohorts to a fixed size: remove the goal, or set 'train.cohort' to uniform"
-        )
-    asked = settings.clients_per_round
-    if asked != "all" and goal >= asked:
-        raise ValueError(
-            f"'train.availability.report_goal' is {goal}, and 'train.clients_per_round' asks {asked}: ask more clients "
-            "than the goal, so that a slow one can be left out"
-        )
-    smallest = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 0
-    if goal < smallest:
-        raise ValueError(
-            f"'train.availability.report_goal' is {goal}, and 'train.aggregator' {settings.aggregator} needs the "
-            f"updates of {smallest} clients: raise the goal to {smallest} or more"
         )
 
 

@@ -6,7 +6,6 @@ fedpipe/runtime/collecting.py refuses before the first round what does not fit.
 
 from typing import Any
 
-from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Tensors
 
@@ -67,19 +66,3 @@ def krum_scores(distances: Any, there: Any, attackers: int) -> Any:
     both = there[:, tf.newaxis] & there[tf.newaxis] & ~tf.eye(tf.size(there), dtype=tf.bool)
     ordered = tf.sort(tf.where(both, distances, float("inf")), axis=1)
     return tf.where(there, tf.reduce_sum(ordered[:, :near], axis=1), float("inf"))
-
-
-def check_cohort(settings: Train, smallest: int, why: str) -> None:
-    """Raises ValueError if the cohort's size is known and smaller than an aggregator needs.
-
-    Args:
-      settings: Section train of params.yaml.
-      smallest: The size that it needs.
-      why: Where that number comes from.
-    """
-    size = settings.clients_per_round
-    if size != "all" and size < smallest:
-        raise ValueError(
-            f"'train.aggregator' {settings.aggregator} needs {smallest} clients in a round ({why}), and "
-            f"'train.clients_per_round' is {size}: raise it, or lower 'train.{settings.aggregator}.attackers'"
-        )

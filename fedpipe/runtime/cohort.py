@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fedpipe.config import round_size
 from fedpipe.config.train import COHORTS, Train
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
@@ -48,28 +49,11 @@ class Cohort:
 
 
 def check(settings: Train, clients: int) -> None:
-    """Raises PipelineError if a round asks for more clients than there are shards."""
-    if settings.clients_per_round != "all" and settings.clients_per_round > clients:
-        raise PipelineError(
-            f"params.yaml: 'train.clients_per_round' is {settings.clients_per_round}, but there are {clients} clients; "
-            f"give a number up to {clients}, or all"
-        )
-    rules = settings.asynchrony
-    for key, value in () if rules is None else rules._asdict().items():
-        if value != "all" and value > clients:
-            raise PipelineError(
-                f"params.yaml: 'train.{settings.algorithm}.{key}' is {value}, but there are {clients} clients; give a "
-                f"number up to {clients}"
-            )
-    goal = settings.availability.report_goal
-    if goal is not None and goal >= clients:
-        raise PipelineError(
-            f"params.yaml: 'train.availability.report_goal' is {goal}, but there are {clients} clients; give a number "
-            f"below {clients}, so that a slow client can be left out"
-        )
-    check_clients = getattr(COHORTS.module(settings.cohort), "check_clients", None)
-    if check_clients is not None:
-        check_clients(settings, clients)
+    """Raises PipelineError if there are too few clients for what ``settings`` ask (fedpipe/config/round_size.py)."""
+    try:
+        round_size.check_clients(settings, clients)
+    except ValueError as error:
+        raise PipelineError(f"params.yaml: {error}") from None
 
 
 def needs_losses(settings: Train) -> bool:

@@ -22,7 +22,6 @@ from fedpipe import config
 from fedpipe.config.loading import parse
 from fedpipe.config.section import Section, Seed
 from fedpipe.errors import PipelineError
-from fedpipe.runtime import cohort
 from layout import PARAMS
 
 TABLES = Path("operations/table/tables")
@@ -276,7 +275,6 @@ def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[st
             train = config.load(config.Train, candidate)  # checks the other sections, too
             content = config.read_yaml(candidate)
             partition = parse(config.Partition, content["partition"])
-            cohort.check(train, partition.clients)
             if train.has_secret_noise:
                 raise PipelineError("'train.privacy.noise' must be seeded, since nobody could verify a secret cell")
             if train.init != "fresh":

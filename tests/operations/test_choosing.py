@@ -19,17 +19,18 @@ from operations import choosing
 from tests import ROOT
 from tests.fedpipe.training import first_weights, model_of
 
-PARAMS = config.read_yaml(ROOT / "params.yaml")["train"]
-JOB = choosing.Job(asked=8, goal=6)
+TREE = config.read_yaml(ROOT / "params.yaml")
+PARAMS, CLIENTS = TREE["train"], TREE["partition"]["clients"]
+JOB = choosing.Job(10, asked=8, goal=6)
 
 
 def test_the_page_is_current() -> None:
     written = (ROOT / choosing.PAGE).read_text(encoding="utf-8")
-    assert written == choosing.page(PARAMS), "run python -m operations.choosing"
+    assert written == choosing.page(TREE), "run python -m operations.choosing"
 
 
 def test_every_choice_goes_with_something() -> None:
-    job = choosing.Job()
+    job = choosing.Job(CLIENTS)
     keys = (*choosing.KEYS, choosing.AVAILABILITY)
     pairs = [(key, name) for key in keys for name in job.choices(key)]
     assert not [pair for pair in pairs if not choosing.fitting_bases(PARAMS, job, *pair)]
@@ -41,7 +42,7 @@ def test_a_refusal_is_found_and_its_reason_is_that_of_the_pair(monkeypatch: pyte
 
     monkeypatch.setattr(median, "mechanism", None, raising=False)  # as one that accounts for privacy
     monkeypatch.setattr(uniform, "MAY_BE_EMPTY", True, raising=False)  # as one that draws each client by itself
-    found = choosing.refused_pairs(PARAMS, choosing.Job())
+    found = choosing.refused_pairs(PARAMS, choosing.Job(CLIENTS))
     assert "send their losses, without noise" in found["aggregator", "median", "cohort", "power_of_choice"]
     assert "'train.availability' changes them" in found["aggregator", "median", "availability", "cyclic"]
     assert "would cut its cohorts to a fixed size" in found["cohort", "uniform", "availability", "report_goal"]
@@ -55,7 +56,14 @@ def test_a_goal_below_what_an_aggregator_needs(monkeypatch: pytest.MonkeyPatch) 
     content = JOB.content(
         PARAMS, {"aggregator": "median", "availability": "report_goal"}, {"clients_per_round": JOB.asked}
     )
-    assert "needs the updates of 7 clients: raise the goal to 7" in str(choosing.refusal(content))
+    assert "needs 7 clients in a round, and a round has 6: make rounds larger" in str(JOB.refusal(content))
+
+
+def test_a_cohort_that_is_too_small_with_these_clients_is_refused() -> None:
+    """One client of ten in a round, on average, and Krum needs five."""
+    content = JOB.content(PARAMS, {"aggregator": "krum", "cohort": "poisson"}, {"clients_per_round": "all"})
+    assert "krum needs 5 clients" in str(JOB.refusal(content))
+    assert choosing.Job(CLIENTS).refusal(content) is None
 
 
 @st.composite
@@ -76,7 +84,7 @@ def trainings(draw: Any) -> dict[str, Any]:
         legal: dict[str, list[dict[str, Any]]] = {}
         for name in JOB.choices(key):
             contents = [JOB.content(PARAMS, chosen | {key: name}, base) | others for base in JOB.bases()]
-            legal[name] = [content for content in contents if choosing.refusal(content) is None]
+            legal[name] = [content for content in contents if JOB.refusal(content) is None]
         possible = [name for name, contents in legal.items() if contents]
         if possible:
             chosen[key] = draw(st.sampled_from(possible))

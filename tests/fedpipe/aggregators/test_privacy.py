@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.aggregators import dp_gaussian
+from fedpipe.config import round_size
 from fedpipe.config.train import AGGREGATORS, Train
 from fedpipe.learning.interface import Client
 from fedpipe.learning.task import Task
@@ -212,12 +213,23 @@ def test_stochastic_rounding_has_the_right_mean(worker: Worker, make_shards: Mak
     assert found.mean() == pytest.approx(0.01, rel=0.05) and found.std() > 0.01
 
 
-def test_more_clients_than_the_bits_can_count(worker: Worker, make_shards: Make) -> None:
-    from fedpipe.errors import PipelineError
+@pytest.mark.parametrize(
+    ("cohort", "largest"),
+    [
+        ({}, 130),
+        ({"clients_per_round": 128}, 128),
+        ({"cohort": "poisson", "poisson": {"probability": 0.1}}, 130),  # any number of clients may come together
+    ],
+)
+def test_more_clients_than_the_bits_can_count(cohort: dict[str, Any], largest: int) -> None:
+    round_size.check_clients(given("secure_sum", own={"bits": 9}, **cohort), 130)
+    with pytest.raises(ValueError, match=f"'train.secure_sum.bits' 8 has no room for the sum of {largest} clients; se"):
+        round_size.check_clients(given("secure_sum", own={"bits": 8}, **cohort), 130)
 
-    settings = given("secure_sum", own={"bits": 8})
-    with pytest.raises(PipelineError, match=r"'train.secure_sum.bits' 8 has no room for the sum of 130 clients"):
-        run(worker, settings, make_shards([1] * 130), [[0]], algorithm=sending(updates()))
+
+def test_few_fixed_clients_of_many_fit_into_few_bits() -> None:
+    settings = given("secure_sum", own={"bits": 8}, cohort="fixed", fixed={"ids": [0, 599]})
+    round_size.check_clients(settings, 600)
 
 
 def test_a_client_without_samples_adds_no_integers() -> None:

@@ -1,6 +1,7 @@
 """params.yaml is refused by name: the key, what is wrong, and what would be right."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -325,6 +326,76 @@ def test_the_champion_and_held_out_samples_do_not_go_together(tmp_path: Path) ->
     for text in (held_out, DEFAULTS.replace("init: fresh", "init: champion")):
         path.write_text(text, encoding="utf-8")
         params.check(path)
+
+
+SECOND = {"devices": {"seconds_per_sample": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("enough", "clients", "train", "said"),
+    [
+        (
+            601,
+            600,
+            {"clients_per_round": 601},
+            "'train.clients_per_round' is 601, but there are 600 clients; give a number",
+        ),
+        (
+            6,
+            5,
+            {"availability": SECOND | {"report_goal": 5}},
+            "'train.availability.report_goal' is 5, and 'train.clients_per_round' asks 5 clients: lower the goal, or ",
+        ),
+        (6, 5, {"cohort": "fixed", "fixed": {"ids": [0, 5]}}, "'train.fixed.ids' has 5, but there are 5 clients; give"),
+        (
+            10,
+            8,
+            {"algorithm": "fed_buff", "availability": SECOND},
+            "'train.fed_buff.buffer_size' is 10, but there are 8 clients; give a number up to 8",
+        ),
+        (
+            11,
+            10,
+            {"algorithm": "fed_async", "availability": SECOND, "fed_async": {"concurrency": 11}},
+            "'train.fed_async.concurrency' is 11, but there are 10 clients; give a number up to 10",
+        ),
+        (
+            5,
+            4,
+            {"aggregator": "krum"},
+            "'train.aggregator' krum needs 5 clients in a round, and a round has 4: make rounds larger with "
+            "'partition.clients', or lower 'train.krum.attackers'",
+        ),
+        (
+            600,
+            100,
+            {"aggregator": "multi_krum", "cohort": "poisson"},  # 10 on average, with a standard deviation of 3
+            "'train.aggregator' multi_krum needs 5 clients in a round, and a round may have only 0: make rounds larger "
+            "with 'train.poisson.probability', or lower 'train.multi_krum.attackers'",
+        ),
+        (
+            100,
+            600,
+            {"aggregator": "secure_sum", "client_weighting": "uniform", "secure_sum": {"bits": 8}},
+            "'train.secure_sum.bits' 8 has no room for the sum of 600 clients; set it to 18 or more",
+        ),
+    ],
+)
+def test_what_does_not_go_with_the_number_of_clients_is_said_before_the_first_stage(
+    tmp_path: Path, enough: int, clients: int, train: dict[str, Any], said: str
+) -> None:
+    content = YAML(typ="safe").load(DEFAULTS)
+    path = tmp_path / "params.yaml"
+    for key, value in train.items():
+        content["train"][key] = content["train"][key] | value if isinstance(value, dict) else value
+    content["partition"]["clients"] = enough
+    YAML(typ="safe").dump(content, path)
+    params.check(path)
+    content["partition"]["clients"] = clients
+    YAML(typ="safe").dump(content, path)
+    with pytest.raises(PipelineError) as refused:
+        params.load(params.Download, path)
+    assert str(refused.value).startswith(f"{path}: {said}") and "\n" not in str(refused.value)
 
 
 def test_an_edit_while_a_stage_ran(tmp_path: Path) -> None:

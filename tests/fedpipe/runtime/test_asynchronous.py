@@ -201,7 +201,8 @@ def test_a_checkpoint_without_an_update_that_is_under_way_is_not_used(
 def test_a_round_in_which_all_are_lost(worker: Worker, make_shards: Make, tmp_path: Path) -> None:
     """Nobody is at work and nobody can start: the server steps with nothing, and others may be there then."""
     lossy = SPREAD | {"dropout_during": 0.8}
-    changes = BUFFERED | {"availability": lossy, "compressor": "no_compression", "rounds": 6}
+    changes = BUFFERED | {"fed_buff": {"concurrency": 3, "buffer_size": 3}, "availability": lossy, "rounds": 6}
+    changes["compressor"] = "no_compression"
     trained = training(worker, make_shards([8] * 3), tmp_path, **changes)
     empty = [record for record in trained.records if not record.clients]
     assert empty and any(record.clients for record in trained.records)

@@ -115,11 +115,11 @@ def test_connections_are_lognormal_and_leave_the_speeds_as_they_are() -> None:
         ({"availability": {"report_goal": 3}}, "set 'devices.seconds_per_sample' above 0"),
         (
             {"availability": {"report_goal": 3, "devices": DEVICES}, "clients_per_round": 3},
-            "'train.availability.report_goal' is 3, and 'train.clients_per_round' asks 3: ask more clients",
+            "'train.availability.report_goal' is 3, and 'train.clients_per_round' asks 3 clients: lower the goal",
         ),
         (
             {"availability": {"report_goal": 2, "devices": DEVICES}, "cohort": "fixed", "fixed": {"ids": [4, 5]}},
-            "'train.fixed.ids' asks 2 clients: ask more",
+            "'train.fixed.ids' asks 2 clients: lower the goal, or ask more",
         ),
         ({"availability": {"cyclic": {"groups": 3, "period": 2}}}, "3 groups need a round each"),
         ({"availability": {"dropout_before": 1.0}}, "less than 1"),

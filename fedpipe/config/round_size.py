@@ -1,0 +1,94 @@
+"""How many clients a round asks, how many updates it brings, and what is refused for it.
+
+It follows from section train and the number of clients. Clients that ``train.availability`` takes away are not counted:
+whatever uses these numbers must bear smaller rounds.
+"""
+
+from typing import Any, NamedTuple
+
+from fedpipe.config.section import LARGEST_COUNT
+
+ASKED = "train.clients_per_round"
+
+
+class Sizes(NamedTuple):
+    """How many clients a round has; what a cohort's file returns from its function ``sizes``."""
+
+    smallest: int  # hardly any round has fewer
+    largest: int  # hardly any round has more
+    most: int  # no round has more
+    key: str  # of params.yaml, that makes rounds larger and smaller
+
+
+def exactly(clients: int, key: str) -> Sizes:
+    """Of rounds that all have ``clients``."""
+    return Sizes(clients, clients, clients, key)
+
+
+def asked(settings: Any, clients: int) -> Sizes:
+    """How many clients the cohort of a round has: what its file says, or else ``train.clients_per_round``.
+
+    Args:
+      settings: Section train of params.yaml.
+      clients: How many there are altogether.
+    """
+    cohort = settings.file_of("cohort")
+    if hasattr(cohort, "sizes"):
+        found: Sizes = cohort.sizes(settings, clients)
+        return found
+    number = settings.clients_per_round
+    return exactly(clients if number == "all" else min(number, clients), ASKED)
+
+
+def updates(settings: Any, clients: int) -> Sizes:
+    """How many updates the server steps with in a round; arguments as of `asked`."""
+    rules, goal = settings.asynchrony, settings.availability.report_goal
+    if rules is not None:
+        return exactly(rules.buffer_size, f"train.{settings.algorithm}.buffer_size")
+    if goal is not None:
+        return exactly(goal, "train.availability.report_goal")
+    return asked(settings, clients)
+
+
+def check(settings: Any, clients: int = LARGEST_COUNT) -> None:
+    """Checks that rounds are large enough; arguments as of `asked`, by default as many clients as there can be.
+
+    Raises:
+      ValueError: Nobody is beyond the report goal, or the aggregator needs more updates.
+    """
+    name, goal = settings.aggregator, settings.availability.report_goal
+    found, brings = asked(settings, clients), updates(settings, clients)
+    if goal is not None and goal >= found.largest:
+        raise ValueError(
+            f"'train.availability.report_goal' is {goal}, and '{found.key}' asks {found.largest} clients: lower the "
+            "goal, or ask more clients, so that a slow one can be left out"
+        )
+    aggregator = settings.file_of("aggregator")
+    needed = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 0
+    if brings.smallest < needed:
+        key = "partition.clients" if brings.key == ASKED and settings.clients_per_round == "all" else brings.key
+        lower = f", or lower 'train.{name}.attackers'" if hasattr(settings.params_of("aggregator"), "attackers") else ""
+        has = "has" if brings.smallest == brings.most else "may have only"
+        raise ValueError(
+            f"'train.aggregator' {name} needs {needed} clients in a round, and a round {has} {brings.smallest}: make "
+            f"rounds larger with '{key}'{lower}"
+        )
+
+
+def check_clients(settings: Any, clients: int) -> None:
+    """Checks what depends on the number of clients, by the ``check_clients`` of chosen files too; arguments as `asked`.
+
+    Raises:
+      ValueError: There are too few clients for something, or too many; the message names the keys and the remedy.
+    """
+    rules = settings.asynchrony
+    own = {} if rules is None else {f"{settings.algorithm}.{key}": number for key, number in rules._asdict().items()}
+    for key, number in {"clients_per_round": settings.clients_per_round, **own}.items():
+        if number != "all" and number > clients:
+            raise ValueError(
+                f"'train.{key}' is {number}, but there are {clients} clients; give a number up to {clients}"
+            )
+    for key in settings.CHOICES:
+        if hasattr(file := settings.file_of(key), "check_clients"):
+            file.check_clients(settings, clients)
+    check(settings, clients)
