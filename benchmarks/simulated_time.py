@@ -1,7 +1,7 @@
 """Synchronous and asynchronous training on real MNIST, over simulated hours and over bytes, to a test accuracy.
 
 100 clients of unlike labels (Dirichlet 0.3), devices whose speeds are lognormal. In each training, as many clients are
-at work at a time. The figures are not times of this machine, and are the same on every one.
+at work at a time. The last ones have slow connections, with and without compression. The figures are not times of this machine, and are the same on every one.
 """
 
 import argparse
@@ -20,6 +20,7 @@ BASE: dict[str, Any] = {
     "client_weighting": "uniform",
     "availability": {"devices": {"seconds_per_sample": 0.1, "spread": 1.0, "latency": 5.0}},
 }
+SLOW_LINES = {"seconds_per_sample": 0.1, "spread": 1.0, "latency": 5.0, "bandwidth": {"down": 1.0, "up": 0.1}}
 TRAININGS: dict[str, dict[str, Any]] = {
     "FedAvg, 20 of 100 clients": {"clients_per_round": AT_WORK, "rounds": 100},
     "FedAvg, the first 15 of 20": {
@@ -37,6 +38,15 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "fed_async": {"concurrency": AT_WORK},
         "rounds": 2000,
         "evaluate_every": 10,
+    },
+    **{
+        f"FedAvg, slow lines, {compressor}": {
+            "clients_per_round": AT_WORK,
+            "rounds": 100,
+            "availability": {"devices": SLOW_LINES},
+            "compressor": compressor,
+        }
+        for compressor in ("no_compression", "quantisation", "top_k")
     },
 }
 
@@ -59,7 +69,7 @@ def main() -> None:
     owner = dirichlet.assign(labels, np.zeros(CLIENTS, np.int64), params, generator(2024, Purpose.PARTITION))
     clients = [np.flatnonzero(owner == client) for client in range(CLIENTS)]
     target = {"stop_at": {"accuracy": arguments.accuracy}}
-    print(f"{'to test accuracy ' + str(arguments.accuracy):36} {'rounds':>7} {'updates':>8} {'hours':>7} {'GB':>6}")
+    print(f"{'to test accuracy ' + str(arguments.accuracy):38} {'rounds':>7} {'updates':>8} {'hours':>7} {'GB':>6}")
     for name, changes in TRAININGS.items():
         rounds = simulate(images, labels, clients, train_settings(**BASE | target | changes), test=test).rounds
         reached = (rounds[-1].test_accuracy or 0.0) >= arguments.accuracy
@@ -67,7 +77,7 @@ def main() -> None:
         hours = sum(each.others["simulated_hours"] or 0.0 for each in rounds)
         sent = sum(each.bytes_down + each.bytes_up for each in rounds) / 1e9
         end = "" if reached else f"   not reached: {rounds[-1].test_accuracy:.4f}"
-        print(f"{name:36} {len(rounds):7} {updates:8} {hours:7.2f} {sent:6.2f}{end}", flush=True)
+        print(f"{name:38} {len(rounds):7} {updates:8} {hours:7.2f} {sent:6.2f}{end}", flush=True)
 
 
 if __name__ == "__main__":
