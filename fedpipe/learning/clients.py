@@ -3,8 +3,14 @@
 What a client keeps from round to round never leaves the worker's disk: a file per client and round, which the client's
 graph reads and writes. The driver says which round's file is the client's last one, so a round that is run again reads
 and writes the same.
+
+In a cluster a file may be written again at any time: a worker that was taken for lost, and whose clients others have
+run, may wake up and go on. What it writes has the same bits, and a file of a name is always a whole one: TensorFlow's
+``Save`` writes to a name of its own (CLIENT.ROUND.tempstateNUMBER) and renames that at the end, which ``write_file``
+does not. A worker that is killed before the end leaves that other name behind (fedpipe/runtime/kept_state.py).
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +23,7 @@ from fedpipe.learning.interface import REPORTS, TRAINS, Client, Tensors
 
 # (kept, finite) -> operations to wait for
 Keep = Callable[[Tensors, Any], list[Any]]
+_TENSOR = "kept"  # the only one in a client's file
 
 
 class ClientReader:
@@ -70,18 +77,22 @@ class ClientReader:
             return tf.concat([tf.reshape(leaf, [-1]) for leaf in leaves], 0)
 
         def stored() -> Any:
-            content = tf.io.read_file(self._path(client, last))
-            return tf.ensure_shape(tf.io.parse_tensor(content, tf.float32), [sum(sizes)])
+            literal = re.sub(r"[*?[\\]", r"\\\g<0>", str(self._kept))  # `Restore` takes a pattern
+            path = self._path(literal, client, last)
+            content = tf.raw_ops.Restore(file_pattern=path, tensor_name=_TENSOR, dt=tf.float32)
+            return tf.ensure_shape(content, [sum(sizes)])
 
         values = tf.cond(last < 0, lambda: together(before), stored)
         mine = [tf.reshape(part, leaf.shape) for part, leaf in zip(tf.split(values, sizes), before, strict=True)]
 
         def keep(kept: Tensors, finite: Any) -> list[Any]:
             content = tf.where(finite, together(tf.nest.flatten(kept)), values)
-            return [tf.io.write_file(self._path(client, round_number), tf.io.serialize_tensor(content))]
+            path = self._path(str(self._kept), client, round_number)
+            return [tf.raw_ops.Save(filename=path, tensor_names=[_TENSOR], data=[content])]
 
         return Client(images, labels, client, round_number, tf.nest.pack_sequence_as(first, mine), work), keep
 
-    def _path(self, client: Any, round_number: Any) -> Any:
+    @staticmethod
+    def _path(folder: str, client: Any, round_number: Any) -> Any:
         name = tf.strings.join([tf.strings.as_string(client), tf.strings.as_string(round_number)], ".")
-        return tf.strings.join([f"{self._kept}/", name])
+        return tf.strings.join([f"{folder}/", name])

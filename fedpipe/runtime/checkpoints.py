@@ -78,7 +78,10 @@ class Checkpoints:
 
     def __init__(self, folder: Path, key: Key, settings: Train) -> None:
         """Checkpoints in ``folder``/checkpoints of the training that has this key."""
-        self.kept_folder = folder / "clients"  # what clients keep
+        # What clients keep. A cluster's worker that was taken for lost may still write what another training told it.
+        self.kept_folder = (
+            folder / "clients" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        )
         self._folder = folder / "checkpoints"
         self._key, self._settings = key, settings
         self.found: Checkpoint | None = None
@@ -152,6 +155,8 @@ class Checkpoints:
     def kept_state(self, clients: int) -> KeptState:
         """What clients keep, as ``found`` left it or before the first round."""
         found = self.found
+        for other in set(self.kept_folder.parent.glob("*")) - {self.kept_folder}:
+            shutil.rmtree(other, ignore_errors=True)
         if found is None or found.last is None or found.digests is None:
             return KeptState(self.kept_folder, clients, guarded=self.enabled)
         return KeptState.restored(self.kept_folder, found.last, found.digests, found.round)
@@ -172,7 +177,7 @@ class Checkpoints:
     ) -> None:
         if error is None and self.enabled:
             shutil.rmtree(self._folder, ignore_errors=True)
-            shutil.rmtree(self.kept_folder, ignore_errors=True)
+            shutil.rmtree(self.kept_folder.parent, ignore_errors=True)
         os.close(self._lock)
 
     def _path(self, round_number: int) -> Path:

@@ -22,7 +22,7 @@ class KeptState:
           guarded: Whether files that no round will read again stay until `release`, for the sake of checkpoints.
         """
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self._start(folder, np.full(clients, -1, np.int32), np.zeros((clients, _DIGEST_BYTES), np.uint8), guarded)
 
     def _start(self, folder: Path, last: np.ndarray, digests: np.ndarray, guarded: bool) -> None:
@@ -38,6 +38,9 @@ class KeptState:
         kept = cls.__new__(cls)
         kept._start(folder, last.copy(), digests.copy(), guarded=True)
         for file in folder.iterdir():
+            if not is_client_file(file):
+                file.unlink()
+                continue
             client, written = map(int, file.name.split("."))
             if written > round_number:
                 file.unlink()  # of a round that is run again
@@ -65,6 +68,11 @@ class KeptState:
             self._digests[client] = _digest(self.folder / f"{client}.{self.last[client]}", sync=True)
         self._digested = self.last.copy()
         return self._digests
+
+
+def is_client_file(path: Path) -> bool:
+    """Whether a file has the name CLIENT.ROUND; one that a killed worker did not finish has another one."""
+    return path.name.count(".") == 1
 
 
 def is_whole(folder: Path, last: np.ndarray, digests: np.ndarray) -> bool:

@@ -76,14 +76,12 @@ def run(
     ``algorithm`` and ``aggregator`` stand in the place of the files that ``settings`` names; clients run ``elsewhere``
     if it is given, and keep their files in a folder in ``kept_in``.
     """
-    import tensorflow as tf
-
     from fedpipe.learning.client_work import keeps_state
     from fedpipe.learning.clients import ClientReader
     from fedpipe.learning.process import build_process
     from fedpipe.learning.task import Task
     from fedpipe.runtime.engine import Engine
-    from fedpipe.runtime.kept_state import KeptState
+    from fedpipe.runtime.kept_state import KeptState, is_client_file
 
     algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
     aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
@@ -107,11 +105,17 @@ def run(
                 after.append(engine.weights())
                 if kept:
                     kept.advance(asked.trained, number)
-            left = {
-                path.name: tf.io.parse_tensor(path.read_bytes(), tf.float32).numpy()
-                for path in sorted(Path(folder).iterdir())
-            }
+            files = sorted(path for path in Path(folder).iterdir() if is_client_file(path))
+            left = {path.name: kept_in_file(path) for path in files}
             return Ended(engine.weights(), rounds, engine.state(), left, (process.bytes_down, process.bytes_up), after)
+
+
+def kept_in_file(path: Path) -> np.ndarray:
+    """What a client keeps in a file, flat."""
+    import tensorflow as tf
+
+    values: np.ndarray = tf.train.load_checkpoint(str(path)).get_tensor("kept")
+    return values
 
 
 def same_bits(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:

@@ -107,6 +107,13 @@ def processes(folder: Path, workers: Sequence[str], shards: Path, **options: obj
         running.end()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def noting_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """A list that gets the worker of each part that is handed out, and whether the part has one sum per group."""
     found: list[tuple[str, bool]] = []

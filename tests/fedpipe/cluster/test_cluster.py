@@ -20,16 +20,18 @@ pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-
 from fedpipe.cluster import parts
 from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.cluster import Cluster
-from fedpipe.datasets.shards import Shards
+from fedpipe.cluster.settings import opened
+from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import engine as engine_module
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.chunks import WorkersLostError
+from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
 from tests.fedpipe.cluster.hosts import hosts
-from tests.fedpipe.cluster.running import Processes, noting_parts, processes, settings_of, trained
-from tests.fedpipe.training import same_bits, train_settings
+from tests.fedpipe.cluster.running import Processes, noting_parts, processes, settings_of, trained, wait_until
+from tests.fedpipe.training import run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SETTINGS = train_settings(model="logistic_regression", local_epochs=1)
@@ -69,13 +71,17 @@ def same(one: Result, other: Result) -> bool:
 
 def in_round_two(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
     """Calls ``action`` once, when chunks of the second round are at the workers."""
+    at_chunks(monkeypatch, {9: action})
+
+
+def at_chunks(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
+    """Calls each of ``actions`` when as many chunks as its key says have been handed out, from the first round on."""
     start, calls = Cluster.start, []
 
     def counted(cluster: Cluster, message: Any, groups: Any) -> Any:
         started = start(cluster, message, groups)
         calls.append(started)
-        if len(calls) == 9:
-            action()
+        actions.get(len(calls), lambda: None)()
         return started
 
     monkeypatch.setattr(Cluster, "start", counted)
@@ -286,6 +292,61 @@ def test_killed_and_stopped_workers_cost_their_chunks(
         running.wait_for("two", "worker: at", times=2)
         running.signal("three", signal.SIGKILL)
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
+
+
+@pytest.mark.slow
+def test_what_clients_keep_outlives_killed_and_stopped_workers(
+    worker: Worker, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of three workers, one is killed and one hangs in round 2, with its TFF worker, in the middle of its clients.
+
+    It wakes up in round 4, while others read files of round 2, and writes its own of that round again.
+    """
+    settings = train_settings(
+        model="logistic_regression",
+        algorithm="scaffold",
+        batch_size=4,
+        local_epochs=200,  # so that a client takes a tenth of a second
+        client_optimizer={"name": "sgd", "momentum": 0.0},
+    )
+    cohorts = [range(12), range(6, 18), range(12, 24), range(0, 24, 2), range(4, 16)]  # of six chunks each
+    monkeypatch.setattr(KeptState, "release", lambda kept, number: None)  # the files of all rounds stay
+    here = run(worker, settings, shards, cohorts)
+    idle, before = [0.0], dict[str, int]()
+
+    def seconds() -> float:
+        return sum(running.tff_worker_of("two").cpu_times()[:2])
+
+    def note() -> None:
+        idle[0] = seconds()
+
+    def hit() -> None:
+        wait_until(lambda: seconds() > idle[0] + 0.1)
+        running.signal("one", signal.SIGKILL)
+        stopped.extend([running.tff_worker_of("two"), psutil.Process(running.all["two"].pid)])
+        for process in stopped:
+            process.suspend()
+
+    def wake() -> None:
+        before.update(files_of_round_two())
+        for process in stopped:
+            process.resume()
+        wait_until(lambda: files_of_round_two() != before)
+
+    def files_of_round_two() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.2")}
+
+    stopped: list[psutil.Process] = []
+    with processes(tmp_path / "cluster", ["one", "two", "three"], shards, silent_seconds=5.0) as running:
+        cluster = settings_of(running, shared_folder=tmp_path)
+        at_chunks(monkeypatch, {7: note, 12: hit, 20: wake})
+        with opened(cluster, settings, Manifest.read(shards).digest) as elsewhere:
+            there = run(worker, settings, shards, cohorts, elsewhere=elsewhere, kept_in=tmp_path)
+        running.wait_for("two", "worker: at", times=2)
+    assert capfd.readouterr().err.count(" is gone") == 2 and len(before) == 12
+    assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
+    assert len(here.kept) == 60 and list(there.kept) == list(here.kept)
+    assert same_bits(list(there.kept.values()), list(here.kept.values()))
 
 
 @pytest.mark.slow

@@ -190,11 +190,11 @@ def test_saving_takes_a_small_share(tmp_path: Path, settings: params.Train, monk
 class Clients:
     """Three clients that keep a file each round, as the worker writes it, and a training that is saved."""
 
-    def __init__(self, folder: Path, settings: params.Train) -> None:
-        self.checkpoints = Checkpoints(folder, KEY, settings)
+    def __init__(self, folder: Path, settings: params.Train, key: dict[str, Any] = KEY) -> None:
+        self.checkpoints = Checkpoints(folder, key, settings)
         self.checkpoints.found = self.checkpoints.latest()
         self.kept = self.checkpoints.kept_state(3)
-        self.folder = folder / "clients"
+        self.folder = self.kept.folder
 
     def round(self, number: int, *clients: int) -> None:
         for client in clients:
@@ -219,6 +219,7 @@ def test_files_stay_while_a_checkpoint_needs_them(tmp_path: Path, settings: para
     clients.save(3)  # with it, the checkpoint after round 1 goes, which alone needs 1.1
     assert clients.files() == {"0.1", "1.2", "2.2", "0.3", "1.3"}
     clients.round(4, 2)
+    (clients.folder / "0.4.tempstate17").touch()
     # Killed: round 4 is run again, and its files are not there yet.
     again = Clients(tmp_path, settings)
     assert again.kept.last.tolist() == [3, 3, 2]
@@ -234,12 +235,27 @@ def test_a_lost_or_changed_file_of_a_client_means_the_checkpoint_before(tmp_path
     clients.save(1)
     clients.round(2, 1, 2)
     clients.save(2)
-    path = tmp_path / "clients/2.2"
+    path = clients.folder / "2.2"
     for content in ("2 3", None):
         path.write_text(content) if content else path.unlink()
         again = found(tmp_path, settings)
         assert again is not None and again.round == 1
     assert Clients(tmp_path, settings).kept.last.tolist() == [1, 1, -1]
+
+
+def test_who_still_writes_for_another_training_writes_elsewhere(tmp_path: Path, settings: params.Train) -> None:
+    """As a cluster's worker that was cut off from a training that was stopped and begun with another param."""
+    late = Clients(tmp_path, settings)
+    late.round(1, 0)
+    clients = Clients(tmp_path, settings, KEY | {"params": {"batch_size": 10}})
+    assert not late.folder.exists() and clients.files() == set()
+    clients.round(1, 0)
+    late.folder.mkdir()
+    (late.folder / "0.1").write_text("another one")
+    assert (clients.folder / "0.1").read_text() == "0 1"
+    with clients.checkpoints:
+        pass
+    assert not (tmp_path / "clients").exists()
 
 
 def test_without_checkpoints_files_go_at_once(tmp_path: Path) -> None:
