@@ -53,10 +53,16 @@ class Schedule:
           message: What goes to and from a client, for the time that it takes.
 
         Raises:
-          PipelineError: No client has a sample.
+          PipelineError: No client has a sample to train on.
         """
+        self._can_train = sizes >= (settings.batch_size if settings.last_batch == "drop" else 1)
         if not sizes.any():
             raise PipelineError("no client has a sample: raise the min_size of the partition's scheme in params.yaml")
+        if not self._can_train.any():
+            raise PipelineError(
+                "no client has a whole batch, and 'train.last_batch' drops smaller ones; set it to keep, or lower "
+                "'train.batch_size' in params.yaml"
+            )
         self._settings, self._rules, self._sizes, self._message = settings, rules, sizes, message
         self._rounds = self._in_turn()
         self._number = 0
@@ -113,7 +119,7 @@ class Schedule:
         order = generator(self._settings.seed, Purpose.COHORT, number).permutation(len(self._sizes))
         can = np.zeros(len(self._sizes), bool)
         can[there.available] = True
-        found: list[int] = order[(can & (self._sizes > 0))[order]].tolist()
+        found: list[int] = order[(can & self._can_train)[order]].tolist()
         return found
 
 

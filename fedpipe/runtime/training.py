@@ -102,7 +102,9 @@ def train(
     sizes = np.diff(Shards.open(shards).offsets)
     ledger = Ledger.of(settings, manifest.clients, lambda number: cohort(drawing, sizes, number).clients)
     rounds = settings.rounds if ledger is None else ledger.rounds()
+    # Where chance decides who is left, they may have no sample; and a private training must not tell that by its end.
     may_be_empty = getattr(COHORTS.module(settings.cohort), "MAY_BE_EMPTY", False)
+    may_be_empty = may_be_empty or settings.availability.decides_who or ledger is not None
     reader = ClientReader(shards, kept.folder if kept else None)
     process = build_process(task, algorithm, aggregator, first, reader)
     worker.wait_until_ready()

@@ -1,23 +1,10 @@
-"""docs/choosing.md is what the checks say, and what they let through can be trained."""
+"""docs/choosing.md is what the checks say."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 
 from fedpipe import config
-from fedpipe.config import Train
-from fedpipe.datasets.shards import Manifest
-from fedpipe.errors import PipelineError
-from fedpipe.runtime.worker import Worker
 from operations import choosing
 from tests import ROOT
-from tests.fedpipe.training import first_weights, model_of
 
 TREE = config.read_yaml(ROOT / "params.yaml")
 PARAMS, CLIENTS = TREE["train"], TREE["partition"]["clients"]
@@ -64,48 +51,3 @@ def test_a_cohort_that_is_too_small_with_these_clients_is_refused() -> None:
     content = JOB.content(PARAMS, {"aggregator": "krum", "cohort": "poisson"}, {"clients_per_round": "all"})
     assert "krum needs 5 clients" in str(JOB.refusal(content))
     assert choosing.Job(CLIENTS).refusal(content) is None
-
-
-@st.composite
-def trainings(draw: Any) -> dict[str, Any]:
-    """Section train with a random choice of each key, one after the other among those that go with the ones before."""
-    others = {
-        "model": "mcmahan_2nn",  # personal layers need more than one
-        "mcmahan_2nn": {},
-        "power_of_choice": {"candidates": 9},
-        "rounds": 2,
-        "evaluate_every": 0,
-        "batch_size": 4,
-        "seed": draw(st.integers(0, 100)),
-    }
-    chosen: dict[str, str] = {}
-    found: list[dict[str, Any]] = []
-    for key in draw(st.permutations((*choosing.KEYS, choosing.AVAILABILITY))):
-        legal: dict[str, list[dict[str, Any]]] = {}
-        for name in JOB.choices(key):
-            contents = [JOB.content(PARAMS, chosen | {key: name}, base) | others for base in JOB.bases()]
-            legal[name] = [content for content in contents if JOB.refusal(content) is None]
-        possible = [name for name, contents in legal.items() if contents]
-        if possible:
-            chosen[key] = draw(st.sampled_from(possible))
-            found = legal[chosen[key]]
-    return draw(st.sampled_from(found))
-
-
-# Not shrunk: each try is a training.
-@examples(max_examples=6, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-@given(content=trainings())
-def test_legal_combinations_train(
-    worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path_factory: pytest.TempPathFactory, content: Any
-) -> None:
-    from fedpipe.runtime.training import train
-
-    settings = Train.fitting(content).model_validate(content)
-    shards, folder = make_shards([6] * 10), tmp_path_factory.mktemp("training")
-    arguments = settings, Manifest.read(shards), first_weights(settings), shards, worker
-    try:
-        trained = train(model_of(settings), *arguments, lambda *_: None, folder=folder)
-    except PipelineError as error:
-        assert "not finite" in str(error)  # what an attack may lead to
-        return
-    assert len(trained.records) == 2 and all(np.isfinite(each).all() for each in trained.weights)

@@ -122,6 +122,17 @@ def test_any_round_can_be_asked_for_and_other_seeds_start_others() -> None:
     assert told(schedule([5] * 30, SPREAD, seed=2, concurrency=10).cohort(1)) != told(rounds[0])
 
 
+def test_who_has_no_whole_batch_does_not_start_where_smaller_ones_are_dropped(
+    worker: Worker, make_shards: Make, tmp_path: Path
+) -> None:
+    """A round of one update would have nothing to train on, and end the training."""
+    changes = {"algorithm": "fed_async", "availability": SPREAD, "last_batch": "drop", "rounds": 8}
+    trained = training(worker, make_shards([3, 0, 4, 9]), tmp_path, **changes)
+    assert {record.examples for record in trained.records} == {4, 9}
+    with pytest.raises(PipelineError, match=r"no client has a whole batch, and 'train.last_batch' drops"):
+        training(worker, make_shards([3, 0]), tmp_path, **changes)
+
+
 def test_latency_is_part_of_the_time() -> None:
     slow = {"devices": {"seconds_per_sample": 1.0, "latency": 100.0}}
     assert schedule([2, 3], slow, buffer_size=1).cohort(1).counts["simulated_hours"] == pytest.approx(102 / 3600)

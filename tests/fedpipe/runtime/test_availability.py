@@ -263,3 +263,18 @@ def test_an_update_whose_size_nobody_knows_before_is_refused(
     devices["bandwidth"]["up"] = 1.0
     with pytest.raises(PipelineError, match=r"bandwidth.up' needs the size of an update before .*quantisation.py says"):
         training(worker, shards, tmp_path / "up", availability={"devices": devices}, **changes)
+
+
+@pytest.mark.parametrize("aggregator", ["mean", "dp_gaussian"])
+def test_a_round_in_which_only_clients_without_samples_are_left_is_no_mistake(
+    worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path, aggregator: str
+) -> None:
+    changes = {
+        "aggregator": aggregator,
+        "client_weighting": "uniform",
+        "rounds": 8,
+        "availability": {"dropout_during": 0.5},
+    }
+    trained = training(worker, make_shards([0, 0, 8]), tmp_path, **changes)
+    lost = [record for record in trained.records if record.clients and not record.examples]
+    assert lost and all(record.loss is None for record in lost) and any(r.loss for r in trained.records)
