@@ -12,6 +12,10 @@ from fedpipe.config.train import AGGREGATORS, Train
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.mechanism import Draw, Mechanism
 
+# The time and the memory that a tight epsilon takes grow with it, to gigabytes where there is little noise; and where
+# nothing is protected it says nothing.
+_TIGHT_UP_TO = 100.0
+
 
 class Ledger:
     """The privacy of a training with an aggregator whose file has a function ``mechanism``."""
@@ -50,10 +54,10 @@ class Ledger:
 
     def summary(self, rounds: int) -> dict[str, Any]:
         """What metrics/training.json says of ``rounds`` rounds; a figure that is not known is absent."""
-        figures = {
-            "epsilon_rdp": self.epsilon(rounds),
-            "epsilon_pld": self._mechanism.tight_epsilon(rounds, self._settings.privacy.delta, self._draw),
-        }
+        spent, tight = self.epsilon(rounds), None
+        if spent <= _TIGHT_UP_TO:
+            tight = self._mechanism.tight_epsilon(rounds, self._settings.privacy.delta, self._draw)
+        figures = {"epsilon_rdp": spent, "epsilon_pld": tight}
         return {
             **{name: value for name, value in figures.items() if value is not None and math.isfinite(value)},
             "delta": self._settings.privacy.delta,

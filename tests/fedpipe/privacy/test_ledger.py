@@ -49,6 +49,12 @@ def test_known_figures(probability: float, clients: int, rounds: int, renyi: flo
     assert (summary["delta"], summary["neighbours"]) == (DELTA, "add or remove one client")
 
 
+def test_with_little_noise_there_is_no_tight_figure() -> None:
+    """Its table would have 40 GiB, after the last round."""
+    summary = private(10, dp_gaussian={"noise_multiplier": 1e-3}).summary(2)
+    assert summary["epsilon_rdp"] > 1e6 and "epsilon_pld" not in summary
+
+
 def test_a_fixed_cohort_never_has_the_poisson_figure() -> None:
     """It costs more: a client is replaced by another, and z counts half."""
     fixed, poisson = (
