@@ -47,7 +47,7 @@ EDGES: dict[str, list[dict[str, Any]]] = {
     "secure_sum": [{"bits": 12}, {"norm": 100.0}],
     "dp_gaussian": [{"noise_multiplier": 1e-3}, {"quantile_rate": 0.0}],
     "dp_ftrl": [{"restart_every": 1}],
-    "poisson": [{"probability": 0.05}, {"probability": 1.0}],
+    "poisson": [{"probability": 0.1}, {"probability": 1.0}],
     "fixed": [{"ids": [3]}, {"ids": [0, 12]}],
     "power_of_choice": [{"candidates": 13}],
     "backdoor": [{"share": 1.0, "size": 8}, {"factor": 10.0}],
@@ -55,14 +55,14 @@ EDGES: dict[str, list[dict[str, Any]]] = {
     "quantisation": [{"bits": 1}, {"bits": 16}],
     "top_k": [{"share": 1e-6}, {"share": 1.0}],
     "random_k": [{"share": 1e-6}, {"share": 1.0}],
-    "availability": [
-        {"dropout_before": 0.9},
-        {"dropout_during": 0.9},
-        {"cyclic": {"groups": 13, "period": 20}},
-        {"stragglers": {"share": 1.0, "least_work": 0.01}},
-        {"devices": {"seconds_per_sample": 1.0, "spread": 3.0, "latency": 5.0}},
-    ],
 }
+AVAILABILITIES: list[dict[str, Any]] = [
+    {"dropout_before": 0.7},
+    {"dropout_during": 0.7},
+    {"cyclic": {"groups": 3, "period": 4}},
+    {"stragglers": {"share": 1.0, "least_work": 0.01}},
+    {"devices": {"seconds_per_sample": 1.0, "spread": 3.0, "latency": 5.0, "bandwidth": {"down": 1.0, "up": 0.1}}},
+]
 Feature = tuple[str, str]
 
 
@@ -110,7 +110,7 @@ def changed(content: dict[str, Any], chance: Random) -> dict[str, Any]:
     """The same choices with other values of other keys, as far as these go with them."""
     content = content | {"seed": chance.randrange(2**16)}
     for _ in range(CHANGES):
-        candidate = content | chance.choice(_changes(content, chance))
+        candidate = content | _change(content, chance)
         if JOB.refusal(candidate) is None:
             content = candidate
     return content
@@ -128,15 +128,15 @@ def _content(chosen: dict[str, str], base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _changes(content: dict[str, Any], chance: Random) -> list[dict[str, Any]]:
-    """Keys with other values, each of which may or may not go with the others."""
+def _change(content: dict[str, Any], chance: Random) -> dict[str, Any]:
+    """A key or a param with another value, which may or may not go with the others."""
     loss = chance.choice(LOSSES.names)
     rates = {"momentum": 0.0, "schedule": {"name": "exponential", "warm_up": 1, "factor": 0.5}}
     of_client = {"name": chance.choice(_values(ClientOptimizer, "name")), "learning_rate": 0.01, "clip_norm": 1.0}
     of_server = {"name": chance.choice(_values(ServerOptimizer, "name")), "learning_rate": 0.1}
+    availability = [{}, *(content["availability"] | more for more in (*JOB.availability().values(), *AVAILABILITIES))]
     found: list[dict[str, Any]] = [
-        {"availability": {}},
-        *({"availability": content["availability"] | more} for more in JOB.availability().values()),
+        {"availability": chance.choice(availability)},
         {"client_optimizer": rates | of_client},
         {"server_optimizer": rates | of_server},
         {"local_epochs": 2},
@@ -149,12 +149,12 @@ def _changes(content: dict[str, Any], chance: Random) -> list[dict[str, Any]]:
         {"attackers": 0.5},
     ]
     for key in choosing.KEYS:
-        section = Train.CHOICES[key].params(content[key])
-        for field in section.model_fields:
-            found += [{content[key]: content[content[key]] | {field: value}} for value in _values(section, field)]
-    for name in ("availability", *(content[key] for key in choosing.KEYS)):
-        found += [{name: content[name] | edge} for edge in EDGES.get(name, [])]
-    return found
+        name = content[key]
+        section = Train.CHOICES[key].params(name)
+        values = [{field: value} for field in section.model_fields for value in _values(section, field)]
+        if values := [*values, *EDGES.get(name, [])]:
+            found.append({name: content[name] | chance.choice(values)})
+    return chance.choice(found)
 
 
 def _values(section: Any, field: str) -> tuple[Any, ...]:

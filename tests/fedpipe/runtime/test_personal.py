@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpipe.datasets.shards import Manifest
-from fedpipe.evaluation.personal import accuracy_of_own, spread
+from fedpipe.evaluation.fairness import spread
+from fedpipe.evaluation.personal import accuracy_of_own
 from fedpipe.networks.personal_weights import PersonalModels, save_none
 from fedpipe.runtime.personal import model_count
 from fedpipe.runtime.training import Trained, train
