@@ -9,6 +9,10 @@ class PipelineError(Exception):
     """Something the user can put right; its text is the whole message, without a traceback."""
 
 
+class DivergedError(PipelineError):
+    """The training grew without bound, which is a result of its params."""
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's ``main`` and ends the process: 0, or 1 with one sentence, or 130 after Ctrl-C (143 after SIGTERM).
 
