@@ -22,6 +22,7 @@ from fedpipe.provenance import library_versions
 PACKAGE = Path(__file__).resolve().parents[1]
 # The code that decides what a training computes, below fedpipe/; of each choice, only the chosen file is added.
 CODE = (
+    "contracts",
     "datasets/idx.py",
     "datasets/raw.py",
     "datasets/shards",
