@@ -22,6 +22,7 @@ DECIDE_NO_BITS = {
     "fedpipe.evaluation.identity": "refuses weights of another training",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
     "fedpipe.outputs": "where outputs are until all of them are whole, and who may write them",
+    "fedpipe.system": "locks, signals and child processes",
     "fedpipe.stage_process": "how a stage's process starts and ends",
     "fedpipe.provenance": "what a run says of its environment",
     "fedpipe.tracking": "what MLflow is told, after the outputs",
