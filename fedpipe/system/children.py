@@ -59,5 +59,5 @@ def kill_group(child: Child) -> None:
 
 
 def how_it_ended(code: int) -> str:
-    """An exit code of `subprocess` in words: ``was killed by SIGKILL``, or ``ended with exit code 1``."""
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    """An exit code of `subprocess` in words: ``was ended by SIGKILL``, or ``ended with exit code 1``."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

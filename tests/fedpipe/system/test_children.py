@@ -72,6 +72,6 @@ def test_a_child_that_obeys_is_not_killed(tmp_path: Path) -> None:
     assert child.returncode == -signal.SIGTERM
 
 
-@pytest.mark.parametrize(("code", "words"), [(-9, "was killed by SIGKILL"), (3, "ended with exit code 3")])
+@pytest.mark.parametrize(("code", "words"), [(-9, "was ended by SIGKILL"), (3, "ended with exit code 3")])
 def test_an_exit_code_in_words(code: int, words: str) -> None:
     assert how_it_ended(code) == words
