@@ -17,6 +17,7 @@ from typing import IO, Any
 import pandas as pd
 
 from fedpipe.atomic import write_text
+from fedpipe.code import PIPELINE
 from fedpipe.errors import PipelineError
 from fedpipe.provenance import collect
 from fedpipe.system.children import Child, start_child
@@ -27,10 +28,7 @@ from operations.table.records import Row, machine_key
 
 FOLDER = Path(".dvc/tmp/tables")
 # What a cell's result depends on, besides the table's file. A cell runs on the last commit's.
-CODE = (
-    *("stages", "fedpipe", "layout.py", "dvc.yaml", "params.yaml", "libraries.lock"),
-    *("data/pool", "models/initial.json"),
-)
+CODE = (*PIPELINE, "params.yaml", "data/pool", "models/initial.json")
 _DIVERGED = re.compile(r"the updates of all \d+ clients were not finite")
 _SECONDS = re.compile(r" round (\d+)/\d+: .*, ([\d.]+) s$", re.MULTILINE)
 
@@ -42,8 +40,7 @@ def require_committed_code() -> str:
       PipelineError: Code or params differ from it.
     """
     commands.require_repository()
-    changed = commands.git("diff", "--name-only", "HEAD", "--", *CODE).splitlines()
-    changed += commands.git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()
+    changed = commands.uncommitted(CODE, CODE)
     if changed:
         raise PipelineError(
             f"{', '.join(changed)} changed since the last commit, and the cells of a table run on that commit: commit "

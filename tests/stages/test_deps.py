@@ -14,6 +14,7 @@ from tests import ROOT
 DECIDE_NO_BITS = {
     "fedpipe.atomic": "where files are until they are whole",
     "fedpipe.cluster": "where a chunk of clients is computed; a machine that would compute other bits is refused",
+    "fedpipe.code": "which code a result names, by digest",
     "fedpipe.command_line": "refuses arguments",
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",
