@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fedpipe.config.train import METRICS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.model import METRICS
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client
 from fedpipe.learning.measurements import Counted, MeanPerExample, Measurement
@@ -187,14 +188,14 @@ def zero_sums(settings: Train) -> "OrderedDict[str, Measurement]":
 
 def _measured(settings: Train, labels: Any, losses: Any, logits: Any) -> "OrderedDict[str, Measurement]":
     """The measurements of a batch."""
-    hits = METRICS.module("accuracy").per_example(labels, logits)
+    hits = METRICS.of("accuracy").per_example(labels, logits)
     measured: OrderedDict[str, Measurement] = OrderedDict(
         loss=MeanPerExample(tf.reduce_sum(losses)),
         accuracy=MeanPerExample(tf.reduce_sum(hits)),
         seen=Counted(tf.size(labels, out_type=tf.int64)),
     )
     for name in _further(settings):
-        values = tf.cast(METRICS.module(name).per_example(labels, logits), tf.float32)
+        values = tf.cast(METRICS.of(name).per_example(labels, logits), tf.float32)
         measured[name] = MeanPerExample(tf.reduce_sum(values))
     return measured
 

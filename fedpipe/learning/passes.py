@@ -7,13 +7,14 @@ algorithms and aggregators still see single clients.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.lazy import tf, tff
-from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork, optional
+from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total
 from fedpipe.learning.measurements import Measurements, checked, joined
@@ -44,15 +45,15 @@ class Parts:
     """What all passes of a training are made of."""
 
     task: Task
-    algorithm: ModuleType
-    aggregator: ModuleType
+    algorithm: Algorithm
+    aggregator: Aggregator
     clients: ClientReader
     server: Structure
 
     def message(self, state: Server) -> Server:
         """What clients see of the server."""
-        own = optional(self.algorithm, "broadcast", self.task, state, otherwise=state.state)
-        of_aggregator = optional(self.aggregator, "broadcast", self.task, state.aggregator, otherwise=state.aggregator)
+        own = self.algorithm.broadcast(self.task, state)
+        of_aggregator = self.aggregator.broadcast(self.task, state.aggregator)
         return state._replace(optimizer=Nothing, state=own, aggregator=of_aggregator)
 
     def step(self, server_update: ServerUpdate, before: Server, sums: Accumulator) -> tuple[Server, Measurements]:
@@ -67,13 +68,14 @@ class Parts:
             clients=sums.measurements["clients"].total,
         )
         after = server_update(task, before._replace(aggregator=kept), total)
-        measured = self._measured("aggregator", self.aggregator, sums.measurements, state, kept, sums.update)
-        return after, self._measured("algorithm", self.algorithm, measured, before, after, total)
+        of_aggregator = self.aggregator.server_measurements(task, state, kept, sums.update)
+        of_algorithm = self.algorithm.server_measurements(task, before, after, total)
+        measured = self._joined("aggregator", sums.measurements, of_aggregator)
+        return after, self._joined("algorithm", measured, of_algorithm)
 
-    def _measured(self, kind: str, module: ModuleType, others: Measurements, *seen: Any) -> Measurements:
-        """``others``, and the server's measurements that a file makes of what it has ``seen``."""
+    def _joined(self, kind: str, others: Measurements, own: Measurements) -> Measurements:
+        """``others`` and those that the server's part of a file made."""
         file = f"fedpipe/{kind}s/{getattr(self.task.settings, kind)}.py"
-        own = optional(module, "server_measurements", self.task, *seen, otherwise={})
         return joined(file, others, checked(own, file))
 
 

@@ -1,10 +1,10 @@
 """From an algorithm, an aggregator and a model to computations of TFF, and to a `tff.learning` process made of them."""
 
 from dataclasses import dataclass
-from types import ModuleType
 
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.lazy import tf, tff
-from fedpipe.learning.client_work import optional
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Server
 from fedpipe.learning.message_bytes import ClientBytes, round_bytes
@@ -28,14 +28,14 @@ class Process:
 
 
 def build_process(
-    task: Task, algorithm: ModuleType, aggregator: ModuleType, first: Weights, clients: ClientReader
+    task: Task, algorithm: Algorithm, aggregator: Aggregator, first: Weights, clients: ClientReader
 ) -> Process:
     """Composes a training.
 
     Args:
       task: Model and params.
-      algorithm: A file of fedpipe/algorithms.
-      aggregator: A file of fedpipe/aggregators.
+      algorithm: Of `task.settings`, or another one.
+      aggregator: Of `task.settings`, or another one.
       first: The weights before the first round.
       clients: How a client's data is read on the worker.
     """
@@ -45,15 +45,14 @@ def build_process(
         return Server(
             weights=weights,
             optimizer=task.server_optimizer.start(weights),
-            state=optional(algorithm, "server_init", task),
-            aggregator=optional(aggregator, "server_init", task),
+            state=algorithm.server_init(task),
+            aggregator=aggregator.server_init(task),
             round=tf.constant(1),
         )
 
     with tf.Graph().as_default():
         server = Structure(tf.nest.map_structure(tf.convert_to_tensor, start()))
-    only = getattr(algorithm, "client_update", None), getattr(algorithm, "server_update", None)
-    steps = optional(algorithm, "passes", task, otherwise=(only,))
+    steps = algorithm.steps(task)
     parts = Parts(task, algorithm, aggregator, clients, server)
     built = [build_pass(parts, *step, last=number == len(steps)) for number, step in enumerate(steps, 1)]
 

@@ -1,9 +1,9 @@
 """What is carried from client to client: the sums of a pass, and the updates where an aggregator needs all of them."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
+from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.lazy import tf
 from fedpipe.learning.client_work import Accumulator
 from fedpipe.learning.structure import Structure, flat
@@ -15,10 +15,9 @@ class Sums:
     An aggregator with ``COLLECTS`` has them stacked, a row per client.
     """
 
-    def __init__(self, aggregator: ModuleType, contribution: Accumulator) -> None:
+    def __init__(self, aggregator: Aggregator, contribution: Accumulator) -> None:
         """``contribution``: the tensors or specs of a client's accumulator."""
-        self._stacks = getattr(aggregator, "COLLECTS", False)
-        self._merge = getattr(aggregator, "merge", tf.add)
+        self._stacks, self._merge = aggregator.COLLECTS, aggregator.merge
         if self._stacks:
             rows = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), contribution.update)
             contribution = contribution._replace(update=rows)

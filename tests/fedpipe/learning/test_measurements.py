@@ -2,8 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from fedpipe.aggregators import mean
 from fedpipe.algorithms import fed_avg
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.measurements import Counted, MeanPerClient, Measurements, Summed
@@ -24,12 +26,12 @@ from tests.fedpipe.training import cohort_of, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SETTINGS = train_settings(**TRAINING)
-MODULES = {"algorithm": fed_avg, "aggregator": mean}
+CHOSEN = {"algorithm": ALGORITHMS.of("fed_avg"), "aggregator": AGGREGATORS.of("mean")}
 
 
 def changed(kind: str, **functions: Any) -> dict[str, Any]:
     """An algorithm or aggregator with other functions, as arguments of `run`."""
-    return {kind: SimpleNamespace(**(vars(MODULES[kind]) | functions))}
+    return {kind: replace(CHOSEN[kind], **functions)}
 
 
 def measuring(*removed: str, **further: Any) -> dict[str, Any]:
@@ -72,8 +74,8 @@ def test_aggregator_and_algorithm_measure_at_the_server(worker: Worker, make_sha
     def finish(task: Task, state: Any, total: Any, weight: Any, round_number: Any) -> Any:
         return mean.finish(task, state, total, weight, round_number)[0], state + 1
 
-    aggregator = changed("aggregator", server_init=lambda task: tf.constant(0), finish=finish)
-    aggregator["aggregator"].server_measurements = of_aggregator
+    start = {"server_init": lambda task: tf.constant(0), "finish": finish}
+    aggregator = changed("aggregator", server_measurements=of_aggregator, **start)
     shards, cohorts = make_shards([9, 4, 6]), [[0, 1, 2], [0, 2], []]
     ended = run(
         worker, SETTINGS, shards, cohorts, **changed("algorithm", server_measurements=of_algorithm), **aggregator
@@ -94,11 +96,13 @@ def test_aggregator_and_algorithm_measure_at_the_server(worker: Worker, make_sha
         (measuring(clients=Counted(tf.constant(1))), r"algorithms/fed_avg.py measures clients, as is done already"),
         (measuring("seen", "loss"), r"algorithms/fed_avg.py does not measure loss, seen: pass on"),
         (
-            changed("algorithm", server_measurements=lambda *_: {"loss": Summed(tf.constant(1.0))}),
+            changed(
+                "algorithm", server_measurements=lambda task, before, after, total: {"loss": Summed(tf.constant(1.0))}
+            ),
             r"algorithms/fed_avg.py measures loss, as is done already",
         ),
         (
-            changed("aggregator", server_measurements=lambda *_: {"norm": tf.constant(1.0)}),
+            changed("aggregator", server_measurements=lambda task, before, after, total: {"norm": tf.constant(1.0)}),
             r"aggregators/mean.py measures 'norm' and does not say how it adds up",
         ),
     ],
