@@ -10,7 +10,11 @@ class PipelineError(Exception):
 
 
 class DivergedError(PipelineError):
-    """The training grew without bound, which is a result of its params."""
+    """Updates or weights are not finite any more, which is a result of the training's params."""
+
+
+class NothingTrainedError(PipelineError):
+    """No client of a round had a batch to train on."""
 
 
 def run_stage(main: Callable[[], None]) -> None:

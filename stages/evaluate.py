@@ -178,4 +178,4 @@ def _said(summary: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), layout.FAILURE)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from fedpipe.atomic import atomic_file
-from fedpipe.errors import DivergedError, PipelineError
+from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
 from fedpipe.learning.measurements import COMPRESSED, Measurements
 from fedpipe.learning.message_bytes import ClientBytes
@@ -33,7 +33,7 @@ def require_contribution(number: int, cohort: Cohort, measured: Measurements, ma
 
     Raises:
       DivergedError: All clients that trained sent an update that is not finite.
-      PipelineError: No client could train.
+      NothingTrainedError: No client could train.
     """
     examples, non_finite, seen = (int(measured[name].total) for name in ("examples", "non_finite", "seen"))
     if non_finite and not seen:
@@ -44,11 +44,11 @@ def require_contribution(number: int, cohort: Cohort, measured: Measurements, ma
     if seen or may_be_empty or not cohort.updates:
         return
     if examples:
-        raise PipelineError(
+        raise NothingTrainedError(
             f"round {number}: none of its {cohort.updates} clients has a whole batch, and 'train.last_batch' drops "
             "smaller ones; set it to keep, or lower 'train.batch_size' in params.yaml"
         )
-    raise PipelineError(
+    raise NothingTrainedError(
         f"round {number}: none of its {cohort.updates} clients has a sample; raise 'train.clients_per_round' or the "
         "min_size of the partition's scheme in params.yaml"
     )

@@ -16,7 +16,7 @@ from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest, Shards
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import Process, build_process
@@ -261,10 +261,10 @@ def _finite(weights: Weights) -> Weights:
     """``weights``, if they are numbers.
 
     Raises:
-      PipelineError: They are not.
+      DivergedError: They are not.
     """
     if not all(np.isfinite(w).all() for w in weights):
-        raise PipelineError(
+        raise DivergedError(
             "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
         )
     return weights

@@ -25,13 +25,14 @@ class OneClient:
 
         @tf.function(autograph=False)
         def write(round_number: object, values: object) -> object:
-            _, keep = reader.read(WorkRequest(0, -1, 1000, True, True), round_number, first)
+            request = WorkRequest.unpack(tf.constant([0, -1, 1000, 3]))
+            _, keep = reader.read(request, round_number, first)
             with tf.control_dependencies(keep((values,), True)):
                 return tf.constant(0)
 
         @tf.function(autograph=False)
         def read(last: object) -> object:
-            request = WorkRequest(0, last, 1000, True, True)
+            request = WorkRequest.unpack(tf.stack([0, last, 1000, 3]))
             return reader.read(request, last + 1, first)[0].kept[0]  # type: ignore[operator,index]
 
         self.write: Callable[[int, np.ndarray], object] = lambda number, values: write(tf.constant(number), values)

@@ -45,6 +45,11 @@ def measuring(*removed: str, **further: Any) -> dict[str, Any]:
     return changed("algorithm", client_update=client_update)
 
 
+def at_the_server(kind: str, **measured: Any) -> dict[str, Any]:
+    """FedAvg, or the mean, that measures something at the server."""
+    return changed(kind, server_measurements=lambda task, before, after, total: measured)
+
+
 def test_a_mean_per_client_counts_each_client_once(worker: Worker, make_shards: Make) -> None:
     """Across groups, and without the client whose update is not finite."""
     sizes = [5, 40, 3, 17, 8, 1, 9]
@@ -96,13 +101,11 @@ def test_aggregator_and_algorithm_measure_at_the_server(worker: Worker, make_sha
         (measuring(clients=Counted(tf.constant(1))), r"algorithms/fed_avg.py measures clients, as is done already"),
         (measuring("seen", "loss"), r"algorithms/fed_avg.py does not measure loss, seen: pass on"),
         (
-            changed(
-                "algorithm", server_measurements=lambda task, before, after, total: {"loss": Summed(tf.constant(1.0))}
-            ),
+            at_the_server("algorithm", loss=Summed(tf.constant(1.0))),
             r"algorithms/fed_avg.py measures loss, as is done already",
         ),
         (
-            changed("aggregator", server_measurements=lambda task, before, after, total: {"norm": tf.constant(1.0)}),
+            at_the_server("aggregator", norm=tf.constant(1.0)),
             r"aggregators/mean.py measures 'norm' and does not say how it adds up",
         ),
     ],

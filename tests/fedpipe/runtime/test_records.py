@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.errors import DivergedError, PipelineError
+from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.learning.measurements import Counted, MeanPerClient, MeanPerExample, Measurement, Summed
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.learning.work_request import WorkRequest
@@ -78,9 +78,11 @@ def test_a_round_whose_updates_are_all_not_finite_has_diverged() -> None:
 
 
 def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_samples() -> None:
-    with pytest.raises(PipelineError, match=r"none of its 2 clients has a whole batch, and 'train.last_batch' drops"):
+    with pytest.raises(
+        NothingTrainedError, match=r"none of its 2 clients has a whole batch, and 'train.last_batch' drops"
+    ):
         require_contribution(1, cohort(2), measured(seen=0, examples=9))
-    with pytest.raises(PipelineError, match="none of its 2 clients has a sample"):
+    with pytest.raises(NothingTrainedError, match="none of its 2 clients has a sample"):
         require_contribution(1, cohort(2), measured(seen=0, examples=0))
     require_contribution(1, cohort(2), measured(seen=0, examples=0), may_be_empty=True)
     require_contribution(1, cohort(0), measured(seen=0, examples=0))
