@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.learning.interface import Contribution
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
@@ -36,7 +36,7 @@ def sending(rows: list[np.ndarray]) -> Any:
         mine = [tf.gather(tf.constant(part), client.id) for part in rows]
         return Contribution(mine, tf.gather(tf.constant(MASSES), client.id), measured)
 
-    return SimpleNamespace(
+    return Algorithm(
         client_update=client_update, server_update=lambda task, server, total: server._replace(weights=total.update)
     )
 
