@@ -22,6 +22,7 @@ DATABASE = Path("mlflow.db")  # MLflow's store where MLFLOW_TRACKING_URI names n
 RAW = Path("data/raw")
 CLIENTS = Path("data/clients")
 CLIENT_TESTS = Path("data/client_tests")
+SKEW_TABLE = "skew.csv"  # in CLIENTS, where clients' images or labels are skewed
 VALIDATION = Path("data/validation")  # of no client; without samples with 'partition.validation' 0
 POOL = Path("data/pool")
 

@@ -22,7 +22,7 @@ from fedpipe.partitioning.partition_tables import assignment_table, client_test_
 from fedpipe.partitioning.untrained_classes import UntrainedClasses
 from fedpipe.seeds import Purpose
 from fedpipe.stage_process import run_stage
-from layout import CLIENT_TESTS, CLIENTS, PARTITION, PARTITION_PICTURE, PARTITION_TABLE, RAW, VALIDATION
+from layout import CLIENT_TESTS, CLIENTS, PARTITION, PARTITION_PICTURE, PARTITION_TABLE, RAW, SKEW_TABLE, VALIDATION
 
 COPIES = layout.COPIES / "partition"
 OUTPUTS = (CLIENTS, CLIENT_TESTS, VALIDATION, PARTITION, PARTITION_TABLE, PARTITION_PICTURE, COPIES)
@@ -74,7 +74,7 @@ def _split(outputs: StagedOutputs) -> None:
         if names is not None:
             names.to_csv(clients / "names.csv", index=False)
         if skew:
-            skew.table(settings.clients).to_csv(clients / "skew.csv", index=False)
+            skew.table(settings.clients).to_csv(clients / SKEW_TABLE, index=False)
     with outputs.writing(CLIENT_TESTS) as tests:
         tests.mkdir()
         source = (images, labels) if from_training else (test_images, test_labels)

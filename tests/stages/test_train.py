@@ -143,7 +143,9 @@ def test_rounds_are_chosen_by_the_validation_samples(project: Path) -> None:
     assert (model.classifier(weights)(images).argmax(axis=1) == labels).mean() == on_validation[best]
 
     shutil.rmtree(train.LOGS)
-    stopped, summary = trained(evaluate_every=1, stop_at={"accuracy": on_validation.max()}, client_optimizer=wild)
+    stopped, summary = trained(
+        evaluate_every=1, stop_at={"accuracy": float(on_validation.max())}, client_optimizer=wild
+    )
     assert len(stopped) == summary["rounds_to_target"] == rounds["round"][best]
     pd.testing.assert_frame_equal(stopped, rounds[: best + 1])
 
