@@ -34,8 +34,8 @@ from fedpipe.runtime.personal import ClientModels, personal_models
 from fedpipe.runtime.phases import PhaseLog, Phases
 from fedpipe.runtime.progress import reporting, say
 from fedpipe.runtime.records import RoundRecord
-from fedpipe.runtime.stopping import held
 from fedpipe.runtime.worker import Worker
+from fedpipe.system.signals import held
 
 # (weights) -> figures of the global model on validation and test samples, by the name of their column
 Evaluate = Callable[[Weights], dict[str, float]]
