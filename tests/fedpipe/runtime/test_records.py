@@ -44,14 +44,14 @@ def test_each_kind_of_measurement_makes_its_column() -> None:
     expected = {"by_example": 0.35, "whole_by_example": 0.35, "by_client": 1.75, "summed": 7.0, "counted": 7}
     assert {name: row[name] for name in kinds} == expected
     assert isinstance(row["counted"], int) and isinstance(row["summed"], float)
-    assert (row["round"], row["loss"], row["accuracy"], row["clients"], row["examples"]) == (3, 0.25, 0.4, 4, 10)
+    assert (row["round"], row["train_loss"], row["train_accuracy"], row["clients"], row["examples"]) == (3, 0.25, 0.4, 4, 10)
     assert "seen" not in row
 
 
 def test_a_round_without_examples_or_clients_has_no_means() -> None:
     empty = measured(seen=0, clients=0, mean=MeanPerExample(np.float32(0)), of_clients=MeanPerClient(np.float32(0)))
     row = record(empty).row()
-    assert [row[name] for name in ("loss", "accuracy", "mean", "of_clients")] == [None] * 4
+    assert [row[name] for name in ("train_loss", "train_accuracy", "mean", "of_clients")] == [None] * 4
 
 
 def test_bytes_are_those_of_every_client_and_of_compressed_updates() -> None:
