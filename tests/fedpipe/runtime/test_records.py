@@ -44,7 +44,13 @@ def test_each_kind_of_measurement_makes_its_column() -> None:
     expected = {"by_example": 0.35, "whole_by_example": 0.35, "by_client": 1.75, "summed": 7.0, "counted": 7}
     assert {name: row[name] for name in kinds} == expected
     assert isinstance(row["counted"], int) and isinstance(row["summed"], float)
-    assert (row["round"], row["train_loss"], row["train_accuracy"], row["clients"], row["examples"]) == (3, 0.25, 0.4, 4, 10)
+    assert (row["round"], row["train_loss"], row["train_accuracy"], row["clients"], row["examples"]) == (
+        3,
+        0.25,
+        0.4,
+        4,
+        10,
+    )
     assert "seen" not in row
 
 
