@@ -222,5 +222,5 @@ def test_worker_that_dies_ends_the_round(settings: params.Train, make_shards: Ma
         with Engine(process, mortal, 1) as engine:
             engine.run_round(WorkRequest.of([0]).pack())
             os.kill(mortal.pid, signal.SIGKILL)
-            with pytest.raises(PipelineError, match=r"the TFF worker was killed \(signal 9.*worker.log"):
+            with pytest.raises(PipelineError, match=r"the TFF worker was ended by SIGKILL .*worker.log"):
                 engine.run_round(WorkRequest.of([0]).pack())
