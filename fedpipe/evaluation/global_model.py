@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import ATTACKS, METRICS, Train
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
+from fedpipe.evaluation.identity import require_same_data_set
 from fedpipe.evaluation.measures import logits_in_batches, mean_loss, mean_of
 from fedpipe.networks.network import Network, Weights
 
@@ -19,9 +22,27 @@ class TestSamples:
 
     images: np.ndarray  # uint8 [n, height, width, channels]
     labels: np.ndarray  # uint8 [n]
-    client_tests: Path | None  # the folder of the clients' own test samples, if there are any
-    clients: int
-    batch_size: int  # images per forward pass
+    client_tests: Path | None = None  # the folder of the clients' own test samples, if there are any
+    clients: int = 0
+    batch_size: int = 1000  # images per forward pass: as `evaluate.batch_size` by default, which has the same last bits
+
+    @staticmethod
+    def read(raw: Path, clients: Path, client_tests: Path) -> "TestSamples":
+        """The test samples of the data set in ``raw``, and those of the clients.
+
+        Args:
+          raw: The folder of the data set.
+          clients: The folder of the clients' shards.
+          client_tests: The folder of the clients' own test samples; it may hold none.
+
+        Raises:
+          PipelineError: The folders are of different data sets, or a file is missing or damaged.
+        """
+        dataset, manifest = RawDataset.read(raw), Manifest.read(clients)
+        require_same_data_set(dataset, manifest, raw, clients)
+        tests = read_client_tests(client_tests, manifest)
+        verify_shards(client_tests, tests)
+        return TestSamples(*dataset.read_test(raw), client_tests if tests.clients else None, tests.clients)
 
     def measure(self, network: Network, weights: Weights, settings: Train) -> dict[str, float]:
         """Columns test_loss, test_accuracy, one ``test_`` column per metric, and client_test_accuracy.

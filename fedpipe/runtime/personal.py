@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,8 @@ import numpy as np
 from fedpipe.config.train import ALGORITHMS, Train
 from fedpipe.lazy import tf
 from fedpipe.learning.client_work import first_kept
-from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server
-from fedpipe.learning.process import Layout, Process
-from fedpipe.learning.task import Task
+from fedpipe.learning.wiring import Wiring
 from fedpipe.networks.network import Weights
 from fedpipe.networks.personal_weights import save_personal
 from fedpipe.runtime.engine import Engine
@@ -35,40 +32,36 @@ def model_count(settings: Train, clients: int) -> int:
     return clients if hasattr(algorithm, "personal") else 0
 
 
-def personal_models(
-    task: Task, algorithm: ModuleType, process: Process, engine: Engine, reader: ClientReader, kept: KeptState | None
-) -> "ClientModels | None":
+def personal_models(wiring: Wiring, engine: Engine, kept: KeptState | None) -> "ClientModels | None":
     """The personal models after the engine's last round; None if the algorithm has none."""
-    if not hasattr(algorithm, "personal"):
+    if not hasattr(wiring.algorithm, "personal"):
         return None
-    last = np.full(task.clients, -1, np.int32) if kept is None else kept.last.copy()
-    return ClientModels(task, algorithm, process.server, engine.state(), reader, last)
+    last = np.full(wiring.task.clients, -1, np.int32) if kept is None else kept.last.copy()
+    return ClientModels(wiring, engine.state(), last)
 
 
 @dataclass(frozen=True, eq=False)
 class ClientModels:
     """Personal models that are computed when they are written, one at a time, while what clients kept is there."""
 
-    task: Task
-    algorithm: ModuleType
-    layout: Layout
+    wiring: Wiring
     state: list[np.ndarray]  # of the server, flat
-    reader: ClientReader
     last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
         """The cluster of each client, int32 [clients]; None if clients share no models."""
-        if not hasattr(self.algorithm, "cluster"):
+        if not hasattr(self.wiring.algorithm, "cluster"):
             return None
         return np.array([int(chosen) for chosen in self._of_clients("cluster")], np.int32)
 
     def write(self, path: Path) -> None:
         """Writes all of them to ``path`` (networks/personal_weights.py)."""
-        network, clients = self.task.network, self.task.clients
-        count, owners = model_count(self.task.settings, clients), self.clusters
+        task = self.wiring.task
+        network, clients = task.network, task.clients
+        count, owners = model_count(task.settings, clients), self.clusters
         if owners is not None:
-            parts = self.layout.pack(self.state).state
+            parts = self.wiring.process.server.pack(self.state).state
             shared = ([part[number] for part in parts] for number in range(count))
             save_personal(path, network, owners, shared, count, clusters=True)
         else:
@@ -77,16 +70,17 @@ class ClientModels:
 
     def _of_clients(self, name: str) -> Iterator[Any]:
         """What the algorithm's function ``name`` gives for each client in turn."""
-        function = getattr(self.algorithm, name)
+        task, algorithm, reader = self.wiring.task, self.wiring.algorithm, self.wiring.reader
+        layout, function = self.wiring.process.server, getattr(algorithm, name)
 
-        @tf.function(autograph=False, input_signature=[self.reader.who, *self.layout.signature])
-        def one(who: Any, *leaves: Any) -> Any:
-            server: Server = self.layout.pack(leaves)
-            first = first_kept(self.task, self.algorithm)
-            client, _ = self.reader.read(who, server.round, first)
+        @tf.function(autograph=False, input_signature=[reader.who, *layout.signature])
+        def result(who: Any, *leaves: Any) -> Any:
+            server: Server = layout.pack(leaves)
+            first = first_kept(task, algorithm)
+            client, _ = reader.read(who, server.round, first)
             kept = first.algorithm if client.kept is Nothing else client.kept.algorithm
-            return function(self.task, server, client._replace(kept=kept))
+            return function(task, server, client._replace(kept=kept))
 
         leaves = [tf.constant(leaf) for leaf in self.state]
-        for who in self.reader.asked(np.arange(self.task.clients), self.last):
-            yield one(tf.constant(who), *leaves)
+        for who in reader.asked(np.arange(task.clients), self.last):
+            yield result(tf.constant(who), *leaves)

@@ -15,6 +15,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.figures import picture
 
 _KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
+SCORE = "test_accuracy"  # the column by which the best round is chosen, and by which a target is reached
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
 
 
@@ -112,6 +113,16 @@ class RoundRecord:
             | {name: column(sums[name]) for name in sorted(set(sums) - _KNOWN)}
             | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
         )
+
+    @property
+    def score(self) -> float | None:
+        """The figure in the column `SCORE`; None in a round that is not evaluated."""
+        score: float | None = self.row().get(SCORE)
+        return score
+
+    def reaches(self, target: float | None) -> bool:
+        """Whether there is a target, and the score is at least as high."""
+        return target is not None and self.score is not None and self.score >= target
 
     def row(self) -> dict[str, float | int | None]:
         """The figures by the name of their column."""

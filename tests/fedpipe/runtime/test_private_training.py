@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 
 from fedpipe.config.train import Train
-from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.records import RoundRecord, draw, write_table
-from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.rounds import CompletedRound
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
+from tests.fedpipe.training import first_weights, same_bits, train, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 6
@@ -39,9 +39,7 @@ def private(**changes: Any) -> Train:
 
 
 def trained(worker: Worker, settings: Train, shards: Path, folder: Path, **more: Any) -> Trained:
-    more = {"on_round": lambda *_: None} | more
-    manifest = Manifest.read(shards)
-    return train(model_of(settings), settings, manifest, first_weights(settings), shards, worker, folder=folder, **more)
+    return train(settings, shards, worker, folder, **more)
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +113,8 @@ def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: 
     settings = private(aggregator=aggregator, rounds=6, checkpoint={"seconds": 0})
     whole = trained(worker, settings, shards, tmp_path / "whole")
 
-    def stop(record: RoundRecord, *_: object) -> None:
-        if record.round == 3:
+    def stop(completed: CompletedRound) -> None:
+        if completed.record.round == 3:
             raise KeyboardInterrupt
 
     folder = tmp_path / "stopped"

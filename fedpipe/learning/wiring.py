@@ -1,0 +1,80 @@
+"""A training's parts, connected: model, algorithm, aggregator, access to the clients' data, and their process.
+
+Whoever runs a training or a part of one (driver, cluster worker, benchmark, test) connects them here.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.learning.client_work import keeps_state
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.process import Process, build_process
+from fedpipe.learning.task import Task
+from fedpipe.networks.network import Network, Weights
+from fedpipe.networks.network import network as model_of
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.seeds import Purpose, generator
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """The parts of a training over a folder of shards."""
+
+    task: Task
+    algorithm: ModuleType
+    aggregator: ModuleType
+    shards: Path
+    kept: Path | None  # the folder of the clients' state; None if they keep nothing
+    first: Weights  # the weights before the first round
+
+    @staticmethod
+    def of(
+        settings: Train,
+        shards: Path,
+        *,
+        kept: Path | None = None,
+        network: Network | None = None,
+        first: Weights | None = None,
+        noise_key: tuple[int, int] | None = None,
+        algorithm: ModuleType | None = None,
+        aggregator: ModuleType | None = None,
+    ) -> "Wiring":
+        """Connects what ``settings`` names.
+
+        Args:
+          settings: Section train of params.yaml.
+          shards: The folder of the clients' shards.
+          kept: The folder for the clients' state; it is not used if they keep nothing.
+          network: The model; by default that of the settings, for the shards' images and classes.
+          first: The weights before the first round; by default drawn from the seed.
+          noise_key: As `Task.noise_key`.
+          algorithm: Instead of the file that the settings name.
+          aggregator: Instead of the file that the settings name.
+
+        Raises:
+          PipelineError: There are no shards, or the model does not fit their images.
+        """
+        manifest = Manifest.read(shards)
+        network = network or model_of(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+        task = Task(network, settings, manifest.clients, noise_key)
+        algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
+        aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
+        if kept is not None:
+            kept = kept.resolve() if keeps_state(task, algorithm) else None
+        if first is None:
+            first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
+        return Wiring(task, algorithm, aggregator, shards, kept, first)
+
+    @cached_property
+    def reader(self) -> ClientReader:
+        """Reads clients' shards on the worker, and reads and writes their state."""
+        return ClientReader(self.shards, self.kept)
+
+    @cached_property
+    def process(self) -> Process:
+        """The training as TFF computations; building it traces every graph."""
+        return build_process(self.task, self.algorithm, self.aggregator, self.first, self.reader)
