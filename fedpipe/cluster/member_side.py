@@ -233,7 +233,7 @@ class RunningJob:
 
         settings = Train.fitting(self._told.settings).model_validate(self._told.settings)
         # The driver has the weights of the server; a client's work does not depend on the ones that are drawn here.
-        wiring = Wiring.of(settings, shards.resolve(), kept=Path(self._told.kept) if self._told.kept else None)
+        wiring = Wiring.of(settings, shards.resolve(), Path(self._told.kept) if self._told.kept else None)
         return [Compiled(one) for one in wiring.process.passes]
 
 

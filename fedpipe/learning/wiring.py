@@ -28,50 +28,48 @@ class Wiring:
     algorithm: ModuleType
     aggregator: ModuleType
     shards: Path
-    kept: Path | None  # the folder of the clients' state; None if they keep nothing
-    first: Weights  # the weights before the first round
+    first: Weights  # before the first round
+    folder: Path | None  # for what clients keep; None where an algorithm that keeps something cannot run
 
     @staticmethod
     def of(
         settings: Train,
         shards: Path,
+        folder: Path | None = None,
         *,
-        kept: Path | None = None,
         network: Network | None = None,
         first: Weights | None = None,
         noise_key: tuple[int, int] | None = None,
-        algorithm: ModuleType | None = None,
-        aggregator: ModuleType | None = None,
     ) -> "Wiring":
         """Connects what ``settings`` names.
 
         Args:
           settings: Section train of params.yaml.
           shards: The folder of the clients' shards.
-          kept: The folder for the clients' state; it is not used if they keep nothing.
+          folder: As the attribute.
           network: The model; by default that of the settings, for the shards' images and classes.
           first: The weights before the first round; by default drawn from the seed.
           noise_key: As `Task.noise_key`.
-          algorithm: Instead of the file that the settings name.
-          aggregator: Instead of the file that the settings name.
 
         Raises:
           PipelineError: There are no shards, or the model does not fit their images.
         """
         manifest = Manifest.read(shards)
         network = network or model_of(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
-        task = Task(network, settings, manifest.clients, noise_key)
-        algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
-        aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
-        if kept is not None:
-            kept = kept.resolve() if keeps_state(task, algorithm) else None
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-        return Wiring(task, algorithm, aggregator, shards, kept, first)
+        task = Task(network, settings, manifest.clients, noise_key)
+        algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+        return Wiring(task, algorithm, aggregator, shards, first, folder and folder.resolve())
+
+    @property
+    def kept(self) -> Path | None:
+        """The folder for what clients keep from round to round; None if they keep nothing."""
+        return self.folder if keeps_state(self.task, self.algorithm) else None
 
     @cached_property
     def reader(self) -> ClientReader:
-        """Reads clients' shards on the worker, and reads and writes their state."""
+        """Reads clients' shards on the worker, and what they keep."""
         return ClientReader(self.shards, self.kept)
 
     @cached_property

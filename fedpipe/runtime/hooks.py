@@ -1,8 +1,8 @@
 """The hooks of a training, one responsibility each; `training.Training.run` says in which order they come."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +14,7 @@ from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
-from fedpipe.runtime.phases import PHASES, Phases
+from fedpipe.runtime.phases import PHASES
 from fedpipe.runtime.progress import say
 from fedpipe.runtime.records import SCORE, RoundRecord
 from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round
@@ -23,80 +23,37 @@ from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round
 Evaluate = Callable[[Weights], dict[str, float]]
 
 
-class InOrder(Hook):
-    """Several hooks as one, each timed under its phase."""
-
-    def __init__(self, hooks: Iterable[Hook], phases: Phases) -> None:
-        self._hooks, self._phases, self._stack = list(hooks), phases, ExitStack()
-
-    def on_clients(self, number: int, cohort: int, done: int) -> None:
-        """Calls each."""
-        for hook in self._timed():
-            hook.on_clients(number, cohort, done)
-
-    def measure(self, current: Round) -> None:
-        """Calls each."""
-        for hook in self._timed():
-            hook.measure(current)
-
-    def on_round_end(self, completed: CompletedRound) -> None:
-        """Calls each."""
-        for hook in self._timed():
-            hook.on_round_end(completed)
-
-    def stops(self, last: RoundRecord) -> bool:
-        """Whether one of them ends the training."""
-        return any(hook.stops(last) for hook in self._hooks)
-
-    def __enter__(self) -> "InOrder":
-        for hook in self._hooks:
-            self._stack.enter_context(hook)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def _timed(self) -> Iterator[Hook]:
-        for hook in self._hooks:
-            with self._phases.timed(hook.phase):
-                yield hook
-
-
+@dataclass
 class EvaluateModel(Hook):
     """Measures the global model on test samples in every ``every``-th round, and in the last of ``rounds``."""
 
+    evaluate: Evaluate
+    every: int
+    rounds: int
     phase = "evaluate"
 
-    def __init__(self, evaluate: Evaluate, every: int, rounds: int) -> None:
-        self._evaluate, self._every, self._rounds = evaluate, every, rounds
-
     def measure(self, current: Round) -> None:
-        """Adds the columns of the test samples."""
-        if current.number % self._every == 0 or current.number == self._rounds:
-            current.columns |= self._evaluate(current.weights)
+        if current.number % self.every == 0 or current.number == self.rounds:
+            current.columns |= self.evaluate(current.weights)
 
 
 class KeepBest(Hook):
     """Keeps the weights of the round with the highest score; of equal ones, the first."""
 
     def measure(self, current: Round) -> None:
-        """Compares the round with the best one before."""
         score = current.columns.get(SCORE)
         if score is not None and (current.best is None or score > current.best.score):
             current.best = Best(score, current.number, current.weights)
 
 
+@dataclass
 class PrivacySpent(Hook):
     """Adds the column epsilon: what the rounds so far have spent."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    ledger: Ledger
 
     def measure(self, current: Round) -> None:
-        """Adds the column."""
-        current.columns["epsilon"] = self._ledger.epsilon(current.number)
+        current.columns["epsilon"] = self.ledger.epsilon(current.number)
 
 
 class PhaseTable(Hook):
@@ -110,24 +67,21 @@ class PhaseTable(Hook):
             path.write_text(",".join(("round", "clients", "seconds", *PHASES)) + "\n", encoding="utf-8")
 
     def on_round_end(self, completed: CompletedRound) -> None:
-        """Appends the row."""
         seconds = [completed.seconds, *(completed.phases[phase] for phase in PHASES)]
-        row = [completed.record.round, len(completed.selected.clients), *(round(each, 4) for each in seconds)]
+        row = [completed.record.round, completed.record.clients, *(round(each, 4) for each in seconds)]
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
 
 
+@dataclass
 class Callback(Hook):
     """Calls a function with each completed round, for instance to log it to MLflow."""
 
+    function: Callable[[CompletedRound], None]
     phase = "deliver"
 
-    def __init__(self, function: Callable[[CompletedRound], None]) -> None:
-        self._function = function
-
     def on_round_end(self, completed: CompletedRound) -> None:
-        """Calls the function."""
-        self._function(completed)
+        self.function(completed)
 
 
 class SaveCheckpoints(Hook):
@@ -143,7 +97,6 @@ class SaveCheckpoints(Hook):
         self._resumed = self._saved = len(history.records)
 
     def on_round_end(self, completed: CompletedRound) -> None:
-        """Saves if it is time to."""
         if self._checkpoints.due():
             self._save()
 
@@ -178,12 +131,11 @@ class SaveCheckpoints(Hook):
         return Checkpoint(list(history.records), list(history.seconds), state, history.best)
 
 
+@dataclass
 class StopAtTarget(Hook):
     """Ends the training with the first round that reaches ``train.stop_at.accuracy``."""
 
-    def __init__(self, target: float) -> None:
-        self._target = target
+    target: float
 
     def stops(self, last: RoundRecord) -> bool:
-        """At the target."""
-        return last.reaches(self._target)
+        return last.reaches(self.target)

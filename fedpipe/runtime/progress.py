@@ -35,7 +35,6 @@ class Progress(Hook):
         self._begin = self._round_begin = self._shown = time.perf_counter()
 
     def on_clients(self, number: int, cohort: int, done: int) -> None:
-        """Shows how many clients are done."""
         now = time.perf_counter()
         rate = done / max(now - self._round_begin, 1e-9)
         line = f"{done:,} of {cohort:,} clients, {rate:,.1f} clients per second"
@@ -49,7 +48,6 @@ class Progress(Hook):
             )
 
     def on_round_end(self, completed: CompletedRound) -> None:
-        """Shows the round's figures, and the time left."""
         record = completed.record
         line = record.line(self._rounds, completed.seconds)
         self._log.info(line)

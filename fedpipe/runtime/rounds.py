@@ -11,7 +11,6 @@ import numpy as np
 from fedpipe.errors import PipelineError
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.checkpoint import Best, Checkpoint
-from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.records import RoundRecord
 
 
@@ -40,7 +39,6 @@ class CompletedRound(NamedTuple):
     record: RoundRecord
     seconds: float
     phases: Mapping[str, float]  # seconds of each phase (phases.py)
-    selected: Cohort
 
 
 class History:

@@ -11,7 +11,7 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.checkpoint import Checkpoint
 from fedpipe.runtime.hooks import Callback
 from fedpipe.runtime.records import RoundRecord
-from fedpipe.runtime.rounds import CompletedRound, Hook
+from fedpipe.runtime.rounds import Hook
 from fedpipe.tracking import run_events
 from fedpipe.tracking.journal import Earlier, TrainingRecord
 from fedpipe.tracking.pipeline import PipelineFiles
@@ -31,12 +31,7 @@ def started(settings: Train, manifest: Manifest, shards: Path, init: str, pipeli
 
 def log_rounds(run: TrainingRecord) -> Hook:
     """A hook that hands each round to MLflow."""
-
-    def log(completed: CompletedRound) -> None:
-        metrics = figures(completed.record, completed.seconds, completed.phases)
-        run.log_round(completed.record.round, metrics)
-
-    return Callback(log)
+    return Callback(lambda completed: run.log_round(completed.record.round, figures(*completed)))
 
 
 def figures(record: RoundRecord, seconds: float, phases: Mapping[str, float] | None = None) -> dict[str, float]:

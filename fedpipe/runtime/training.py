@@ -5,7 +5,8 @@ The stage, `fedpipe.simulate`, `make profile` and the benchmarks all train in th
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,6 @@ from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.hooks import (
     Evaluate,
     EvaluateModel,
-    InOrder,
     KeepBest,
     PhaseTable,
     PrivacySpent,
@@ -94,23 +94,37 @@ class Training:
         with (
             Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases) as engine,
             client_losses(task, self.wiring.shards, worker, engine) as losses,
-            InOrder(self._hooks(history, engine, evaluate, hooks), phases) as all_hooks,
+            ExitStack() as stack,
         ):
+            every_hook = [stack.enter_context(hook) for hook in self._hooks(history, engine, evaluate, hooks)]
+
+            def in_turn() -> Iterator[Hook]:
+                for hook in every_hook:
+                    with phases.timed(hook.phase):
+                        yield hook
+
+            def report(number: int, size: int, done: int) -> None:
+                for hook in in_turn():
+                    hook.on_clients(number, size, done)
+
             if resumed is not None:
                 engine.restore(resumed.state)
-            while not self._is_over(history, all_hooks):
+            while not self._is_over(history.records, every_hook):
                 start, number = time.perf_counter(), len(history.records) + 1
                 selected = self.draw(number, losses)
-                sums = self._train(engine, selected, partial(all_hooks.on_clients, number, len(selected.clients)))
+                sums = self._train(engine, selected, partial(report, number, len(selected.clients)))
                 current = Round(number, engine.weights, history.best)
-                all_hooks.measure(current)
+                for hook in in_turn():
+                    hook.measure(current)
                 record = self._record(current, selected, sums)
                 seconds = time.perf_counter() - start
                 with held():
                     history.add(record, seconds, current.best)
                     if self.kept:
                         self.kept.advance(selected.trained, number)
-                all_hooks.on_round_end(CompletedRound(record, seconds, phases.end_round(), selected))
+                completed = CompletedRound(record, seconds, phases.end_round())
+                for hook in in_turn():
+                    hook.on_round_end(completed)
             return self._trained(engine, history)
 
     def _hooks(
@@ -132,10 +146,9 @@ class Training:
         if settings.stop_at.accuracy is not None:
             yield StopAtTarget(settings.stop_at.accuracy)
 
-    def _is_over(self, history: History, hooks: Hook) -> bool:
-        """Whether no further round is run; it may be so from the start, after a checkpoint."""
-        records = history.records
-        return len(records) >= self.rounds or bool(records and hooks.stops(records[-1]))
+    def _is_over(self, records: Sequence[RoundRecord], hooks: Iterable[Hook]) -> bool:
+        """Whether no further round is run; a checkpoint may be of the last one."""
+        return len(records) >= self.rounds or any(hook.stops(records[-1]) for hook in hooks if records)
 
     def _begin(self, elsewhere: Elsewhere | None) -> None:
         """Gets the other machines ready.
@@ -227,7 +240,7 @@ def prepare(
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
     place = checkpoints.kept_folder if checkpoints else folder / "clients"
-    wiring = Wiring.of(settings, shards, kept=place, network=network, first=first, noise_key=key)
+    wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key)
     clients = wiring.task.clients
     collecting.check(wiring.task, wiring.aggregator)
     kept = None

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,15 +89,8 @@ def run(
     start = first_weights(settings, manifest.image_shape) if first is None else first
     network = model_of(settings, manifest.image_shape)
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
-        wiring = Wiring.of(
-            settings,
-            shards,
-            kept=Path(folder),
-            network=network,
-            first=start,
-            algorithm=algorithm,
-            aggregator=aggregator,
-        )
+        wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
+        wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
         process, reader = wiring.process, wiring.reader
         kept = None if wiring.kept is None else KeptState(wiring.kept, manifest.clients)
         rounds: list[dict[str, Any]] = []

@@ -147,7 +147,7 @@ def trained(
     from fedpipe.runtime.kept_state import KeptState
 
     manifest = Manifest.read(shards)
-    wiring = Wiring.of(settings, shards, kept=kept_in, first=first_weights(settings))
+    wiring = Wiring.of(settings, shards, kept_in, first=first_weights(settings))
     kept = None if wiring.kept is None else KeptState(wiring.kept, manifest.clients)
     measured = []
     with opened(cluster, settings, manifest.digest) as elsewhere:

@@ -12,7 +12,7 @@ from fedpipe.runtime.phases import PHASES, Phases
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.rounds import CompletedRound
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import cohort_of, train, train_settings
+from tests.fedpipe.training import train, train_settings
 
 
 def test_clients_time_is_divided_as_their_own() -> None:
@@ -40,7 +40,7 @@ def test_the_table_has_one_row_per_round_and_goes_on(tmp_path: Path) -> None:
 
     def completed(number: int) -> CompletedRound:
         record = RoundRecord(number, 2.0, 0.5, 10, 0, 100, 1, 1)
-        return CompletedRound(record, 1.5, dict.fromkeys(PHASES, 0.25), cohort_of(range(10)))
+        return CompletedRound(record, 1.5, dict.fromkeys(PHASES, 0.25))
 
     PhaseTable(path, resumed=True).on_round_end(completed(1))
     PhaseTable(path, resumed=True).on_round_end(completed(2))

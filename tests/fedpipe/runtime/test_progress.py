@@ -8,10 +8,9 @@ import pytest
 from fedpipe.runtime import progress
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.rounds import CompletedRound
-from tests.fedpipe.training import cohort_of
 
 RECORD = RoundRecord(1, 2.0, 0.5, 10, 0, 100, 1, 1)
-ROUND = CompletedRound(RECORD, 0.5, {}, cohort_of(range(10)))
+ROUND = CompletedRound(RECORD, 0.5, {})
 
 
 def test_one_line_per_round_and_the_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
