@@ -1,6 +1,5 @@
 """The process of a stage: how it starts, what Ctrl-C does to it, and that it ends with the DVC that started it."""
 
-import ctypes
 import os
 import select
 import signal
@@ -13,8 +12,8 @@ from typing import Any
 
 from fedpipe import errors
 from fedpipe.outputs.restore import restore_for_dvc
+from fedpipe.system.launch import signal_when_parent_ends
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DEFAULTS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -87,7 +86,7 @@ def _end_with_dvc() -> None:
 
     A shell between them (fish, or a wrapper script) would go on waiting for us when DVC is gone.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    signal_when_parent_ends(signal.SIGKILL)
     parent = os.getppid()
     dvc = _dvc(parent)
     # Whoever adopts orphans is in another process group; a stage is in DVC's.

@@ -23,10 +23,10 @@ from fedpipe.networks.weights import save_weights
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
 from fedpipe.runtime import cohort, initial
-from fedpipe.runtime.stopping import stoppable
 from fedpipe.runtime.training_key import training_key
 from fedpipe.runtime.worker import Worker
 from fedpipe.stage_process import run_stage
+from fedpipe.system.signals import stoppable
 from fedpipe.tracking import journal
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@
 checkpoint.py says what a file holds. The folder is no output of DVC, which would delete it, and no input.
 """
 
-import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -25,6 +25,7 @@ from fedpipe.runtime.checkpoint import Checkpoint, from_file, to_bytes
 from fedpipe.runtime.kept_state import KeptState, is_whole
 from fedpipe.runtime.progress import say
 from fedpipe.runtime.training_key import Key, differences
+from fedpipe.system.locks import lock
 
 _KEPT = 2  # checkpoints; the older one is for the case that the newer one is damaged
 _SHARE = 0.05  # of a training's time that saving may take
@@ -129,11 +130,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self._folder.with_name("training.lock"), os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waits for another training that writes to {self._folder.parent}")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        lock(self._lock, math.inf, lambda: say(f"waits for another training that writes to {self._folder.parent}"))
         self.found = self.latest()
         return self
 

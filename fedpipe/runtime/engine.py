@@ -17,9 +17,9 @@ from fedpipe.lazy import tff
 from fedpipe.learning.process import Process
 from fedpipe.runtime.chunks import Chunks, Elsewhere, LocalChunks, RemoteChunks
 from fedpipe.runtime.phases import Phases
-from fedpipe.runtime.stopping import held
 from fedpipe.runtime.tff_executor import Compiled, Executors, at_server
 from fedpipe.runtime.worker import Worker
+from fedpipe.system.signals import held
 
 # The largest and smallest number of clients that one call of a graph takes, one after the other; and into how many
 # parts the clients that are left are cut, so that groups become smaller and all cores end a round at the same time.

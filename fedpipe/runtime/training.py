@@ -47,9 +47,9 @@ from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.progress import Progress, say
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round, finite
-from fedpipe.runtime.stopping import held
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
+from fedpipe.system.signals import held
 
 # (round, measures clients, for a cohort that needs it) -> who takes part
 Draw = Callable[[int, Losses | None], Cohort]

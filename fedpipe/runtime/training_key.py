@@ -6,36 +6,18 @@ The number of rounds is not part of it: a training of more rounds begins as one 
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from fedpipe.code import chosen_code, code_digest
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.evaluation.global_model import TestSamples
 from fedpipe.networks.network import Weights
 from fedpipe.pinning import PINNED
 from fedpipe.provenance import library_versions
-
-PACKAGE = Path(__file__).resolve().parents[1]
-# The code that decides what a training computes, below fedpipe/; of each choice, only the chosen file is added.
-CODE = (
-    "datasets/idx.py",
-    "datasets/raw.py",
-    "datasets/shards",
-    "evaluation",
-    "json_model.py",
-    "lazy.py",
-    "learning",
-    "metrics",
-    "networks",
-    "pinning.py",
-    "privacy",
-    "runtime",
-    "seeds.py",
-)
 
 Key = dict[str, Any]  # part -> its digest or its values, as JSON has them
 
@@ -68,27 +50,6 @@ def differences(one: Key, other: Key) -> list[str]:
     return [f"train.{name}" for name in params if one["params"].get(name) != other["params"].get(name)] + [
         name for name in names if one.get(name) != other.get(name)
     ]
-
-
-def chosen_code(settings: Train) -> list[str]:
-    """`CODE`, and the file of each choice: paths below fedpipe/."""
-    chosen = [
-        f"{registry.package.split('.')[1]}/{getattr(settings, key)}.py" for key, registry in Train.CHOICES.items()
-    ]
-    return [*CODE, *chosen]
-
-
-def code_digest(paths: Sequence[str]) -> str:
-    """The SHA-256 over the Python files at ``paths`` below fedpipe/, folders with all that is in them."""
-    files = sorted(file for path in paths for file in _files(PACKAGE / path))
-    found = hashlib.sha256()
-    for file in files:
-        found.update(f"{file.relative_to(PACKAGE)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return found.hexdigest()
-
-
-def _files(path: Path) -> Iterable[Path]:
-    return path.rglob("*.py") if path.is_dir() else [path]
 
 
 def _params(settings: Train) -> dict[str, Any]:

@@ -8,7 +8,6 @@ local                runs a scheduler and some workers on this machine, for tryi
 
 import argparse
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from fedpipe.cluster.certificates import ROLES, make_certificates
 from fedpipe.cluster.processes import run_scheduler, run_worker
 from fedpipe.cluster.settings import ADDRESS, CERTIFICATES, dask_address, require_dask
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.launch import ending_with_us
+from fedpipe.system.children import Child, end_child, start_child
 from layout import CLIENTS, CLUSTER_LOGS
 
 _LOCAL = "tls://127.0.0.1:8786"
@@ -86,9 +85,8 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
         commands |= {f"worker-{n}": [*ours, "worker", address, "--host", "127.0.0.1"] for n in range(1, workers + 1)}
         started = {}
         for name, command in commands.items():
-            output = stack.enter_context((logs / f"{name}.log").open("wb"))
-            process = subprocess.Popen(ending_with_us(command), stdout=output, stderr=output, process_group=0)
-            stack.callback(_end, process)
+            process = start_child(command, logs / f"{name}.log")
+            stack.callback(end_child, process, _END_SECONDS)
             started[name] = process
             if name == "scheduler":
                 _wait_for(process, logs / "scheduler.log")
@@ -116,22 +114,13 @@ def _count(given: str) -> int:
     return int(given)
 
 
-def _wait_for(scheduler: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_for(scheduler: Child, log: Path) -> None:
     """Waits until the scheduler listens."""
     while "scheduler: at " not in (said := log.read_text(encoding="utf-8", errors="replace")):
         if scheduler.poll() is not None:
             last = said.strip().splitlines()[-1:] or ["it said nothing"]
             raise PipelineError(f"the scheduler ended at once: {last[0].removeprefix('error: ')}")
         time.sleep(0.1)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _say(what: str, address: str) -> None:

@@ -9,11 +9,10 @@ The row is written last, so a cell that has one has the rest too.
 """
 
 import csv
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ import pandas as pd
 
 from fedpipe.atomic import atomic_file, write_text
 from fedpipe.errors import PipelineError
+from fedpipe.system.locks import locked_file
 from operations.table.definition import Table
 
 RESULTS = Path("docs/results")
@@ -104,7 +104,8 @@ def changed(before: Any, now: Any, key: str = "") -> list[str]:
 def add(table: Table, row: Row, curve: pd.DataFrame, machine: dict[str, Any]) -> None:
     """Writes a row and what belongs to it, in place of an earlier one of the same cell."""
     folder = RESULTS / table.name
-    with _locked():
+    _LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with locked_file(_LOCK, math.inf):  # another `make table` may write at the same moment
         _write_json(MACHINES, read_machines() | {row.machine: machine})
         params = read_params(table.name) | {row.cell: table.params[row.cell]}
         order = [cell.name for cell in table.cells]
@@ -158,12 +159,3 @@ def _parsed(row: dict[str, str]) -> Row:
         commit=row["commit"],
         machine=row["machine"],
     )
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    """Keeps another `make table` from writing at the same moment."""
-    _LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with _LOCK.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

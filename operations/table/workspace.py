@@ -5,7 +5,6 @@ is not, so a cell that was stopped or killed goes on. It shares the project's DV
 partitioned once. Its experiment and its MLflow run are the project's.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -18,19 +17,18 @@ from typing import IO, Any
 import pandas as pd
 
 from fedpipe.atomic import write_text
+from fedpipe.code import PIPELINE
 from fedpipe.errors import PipelineError
-from fedpipe.launch import ending_with_us
 from fedpipe.provenance import collect
+from fedpipe.system.children import Child, start_child
+from fedpipe.system.locks import try_lock
 from operations import commands
 from operations.table.definition import Cell
 from operations.table.records import Row, machine_key
 
 FOLDER = Path(".dvc/tmp/tables")
 # What a cell's result depends on, besides the table's file. A cell runs on the last commit's.
-CODE = (
-    *("stages", "fedpipe", "layout.py", "dvc.yaml", "params.yaml", "libraries.lock"),
-    *("data/pool", "models/initial.json"),
-)
+CODE = (*PIPELINE, "params.yaml", "data/pool", "models/initial.json")
 _DIVERGED = re.compile(r"the updates of all \d+ clients were not finite")
 _SECONDS = re.compile(r" round (\d+)/\d+: .*, ([\d.]+) s$", re.MULTILINE)
 
@@ -42,8 +40,7 @@ def require_committed_code() -> str:
       PipelineError: Code or params differ from it.
     """
     commands.require_repository()
-    changed = commands.git("diff", "--name-only", "HEAD", "--", *CODE).splitlines()
-    changed += commands.git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()
+    changed = commands.uncommitted(CODE, CODE)
     if changed:
         raise PipelineError(
             f"{', '.join(changed)} changed since the last commit, and the cells of a table run on that commit: commit "
@@ -67,13 +64,11 @@ class Workspace:
         self.log = self.folder.with_name(f"{cell.name}.log")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock: IO[bytes] = self.folder.with_name(f"{cell.name}.lock").open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(self._lock):
             self._lock.close()
             raise PipelineError(
                 f"cell {cell.name} of table {cell.table} is run by another process: wait until it has ended"
-            ) from None
+            )
 
     def prepare(self, commit: str, params: str) -> bool:
         """Makes the folder, or takes the one that is there.
@@ -95,7 +90,7 @@ class Workspace:
             write_text(self.folder / "params.yaml", params)
         return begun
 
-    def start(self, *arguments: str, tracking: bool = True, cpus: set[int] | None = None) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, tracking: bool = True, cpus: set[int] | None = None) -> Child:
         """Starts ``dvc`` with ``arguments`` in the folder; it ends with this process."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_STAGE")}
         # As DVC tells the stages of an experiment in a temporary workspace: whose it is, and its name.
@@ -104,9 +99,8 @@ class Workspace:
         environment.pop("PYTHONPATH", None)
         if not tracking:
             environment["FEDPIPE_TRACKING"] = "off"
-        command = ending_with_us([sys.executable, "-m", "dvc", *arguments])
-        with self.log.open("wb") as log:
-            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "dvc", *arguments]
+        process = start_child(command, self.log, folder=self.folder, environment=environment)
         if cpus:
             os.sched_setaffinity(process.pid, cpus)
         return process

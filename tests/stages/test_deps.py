@@ -14,6 +14,7 @@ from tests import ROOT
 DECIDE_NO_BITS = {
     "fedpipe.atomic": "where files are until they are whole",
     "fedpipe.cluster": "where a chunk of clients is computed; a machine that would compute other bits is refused",
+    "fedpipe.code": "which code a result names, by digest",
     "fedpipe.command_line": "refuses arguments",
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",
@@ -22,6 +23,7 @@ DECIDE_NO_BITS = {
     "fedpipe.evaluation.identity": "refuses weights of another training",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
     "fedpipe.outputs": "where outputs are until all of them are whole, and who may write them",
+    "fedpipe.system": "locks, signals and child processes",
     "fedpipe.stage_process": "how a stage's process starts and ends",
     "fedpipe.provenance": "what a run says of its environment",
     "fedpipe.tracking": "what MLflow is told, after the outputs",

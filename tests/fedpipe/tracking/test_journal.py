@@ -244,7 +244,7 @@ def test_the_end_says_what_is_kept_and_where(project, capsys):
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"), [("kill -KILL $$", "was killed by SIGKILL"), ("exit 3", "ended with exit code 3")]
+    ("ending", "said"), [("kill -KILL $$", "was ended by SIGKILL"), ("exit 3", "ended with exit code 3")]
 )
 def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, ending, said):
     follower = subprocess.Popen(["sh", "-c", ending])
