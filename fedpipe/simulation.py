@@ -111,7 +111,7 @@ def simulate(
             trained.best if settings.keep_best else trained.weights,
             trained.records,
             None if trained.personal is None else trained.personal.clusters,
-            None if trained.personal is None else _personal(trained.personal, place / "personal.safetensors"),
+            None if trained.personal is None else _personal(trained.personal, place / "models_of_clients.safetensors"),
             trained.privacy,
         )
 

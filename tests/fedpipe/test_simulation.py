@@ -37,7 +37,7 @@ def test_personal_models_are_those_of_the_file_of_the_pipeline(arrays: tuple[Any
     result = fedpipe.simulate(*arrays, settings, classes=10, folder=tmp_path)
     personal = result.personal
     assert personal is not None and result.clusters is None
-    models = PersonalModels.open(tmp_path / "personal.safetensors", result.network, CLIENTS)
+    models = PersonalModels.open(tmp_path / "models_of_clients.safetensors", result.network, CLIENTS)
     assert models is not None
     for client in range(CLIENTS):
         assert same_bits(personal.weights(client), models.of(client))
