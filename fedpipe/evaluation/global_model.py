@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import ATTACKS, METRICS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.model import METRICS
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.evaluation.clients import accuracy_per_client
@@ -57,7 +59,7 @@ class TestSamples:
             "test_accuracy": float((logits.argmax(axis=1) == self.labels).mean()),
         }
         for name in settings.metrics:
-            figures[f"test_{name}"] = mean_of(METRICS.module(name).per_example, logits, self.labels)
+            figures[f"test_{name}"] = mean_of(METRICS.of(name).per_example, logits, self.labels)
         if self.client_tests is not None:
             each = accuracy_per_client(classify, self.client_tests, self.clients, self.batch_size)
             figures["client_test_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
@@ -75,7 +77,7 @@ def attack_figures(
     batch_size: int,
 ) -> dict[str, float]:
     """What shows that an attack works, by column, such as test_backdoor; empty for most attacks."""
-    measure = getattr(ATTACKS.module(attack), "measure", None)
+    measure = ATTACKS.of(attack).measure
     if measure is None:
         return {}
     classify = network.classifier(weights)
@@ -83,5 +85,4 @@ def attack_figures(
     def predict(images: np.ndarray) -> np.ndarray:
         return logits_in_batches(classify, images, batch_size).argmax(axis=1)
 
-    figures: dict[str, float] = measure(params, predict, images, labels, network.spec.classes)
-    return figures
+    return measure(params, predict, images, labels, network.spec.classes)

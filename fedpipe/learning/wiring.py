@@ -6,9 +6,10 @@ Whoever runs a training or a part of one (driver, cluster worker, benchmark, tes
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
+from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
 from fedpipe.datasets.shards import Manifest
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
@@ -25,8 +26,8 @@ class Wiring:
     """The parts of a training over a folder of shards."""
 
     task: Task
-    algorithm: ModuleType
-    aggregator: ModuleType
+    algorithm: Algorithm
+    aggregator: Aggregator
     shards: Path
     first: Weights  # before the first round
     folder: Path | None  # for what clients keep; None where an algorithm that keeps something cannot run
@@ -59,7 +60,7 @@ class Wiring:
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
         task = Task(network, settings, manifest.clients, noise_key)
-        algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+        algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
         return Wiring(task, algorithm, aggregator, shards, first, folder and folder.resolve())
 
     @property

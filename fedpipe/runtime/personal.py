@@ -5,7 +5,7 @@ has ``cluster(task, server, client)`` has a param ``clusters``, and its server s
 [clusters, ...] for each of the weights; ``cluster`` says which of them is the client's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.lazy import tf
 from fedpipe.learning.client_work import first_kept
-from fedpipe.learning.interface import Nothing, Server
+from fedpipe.learning.interface import Client, Nothing, Server
+from fedpipe.learning.task import Task
 from fedpipe.learning.wiring import Wiring
 from fedpipe.networks.network import Weights
 from fedpipe.networks.personal_weights import save_personal
@@ -26,18 +28,18 @@ from fedpipe.runtime.kept_state import KeptState
 
 def model_count(settings: Train, clients: int) -> int:
     """How many personal models a training ends with."""
-    algorithm = ALGORITHMS.module(settings.algorithm)
-    if hasattr(algorithm, "cluster"):
+    algorithm = ALGORITHMS.of(settings.algorithm)
+    if algorithm.cluster is not None:
         return int(settings.params_of("algorithm").clusters)
-    return clients if hasattr(algorithm, "personal") else 0
+    return 0 if algorithm.personal is None else clients
 
 
 def personal_models(wiring: Wiring, engine: Engine, kept: KeptState | None) -> "ClientModels | None":
     """The personal models after the engine's last round; None if the algorithm has none."""
-    if not hasattr(wiring.algorithm, "personal"):
+    if wiring.algorithm.personal is None:
         return None
     last = np.full(wiring.task.clients, -1, np.int32) if kept is None else kept.last.copy()
-    return ClientModels(wiring, engine.state(), last)
+    return ClientModels(wiring, wiring.algorithm.personal, engine.state(), last)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +47,16 @@ class ClientModels:
     """Personal models that are computed when they are written, one at a time, while what clients kept is there."""
 
     wiring: Wiring
+    personal: Callable[[Task, Server, Client], Weights]
     state: list[np.ndarray]  # of the server, flat
     last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
         """The cluster of each client, int32 [clients]; None if clients share no models."""
-        if not hasattr(self.wiring.algorithm, "cluster"):
+        if self.wiring.algorithm.cluster is None:
             return None
-        return np.array([int(chosen) for chosen in self._of_clients("cluster")], np.int32)
+        return np.array([int(chosen) for chosen in self._of_clients(self.wiring.algorithm.cluster)], np.int32)
 
     def write(self, path: Path) -> None:
         """Writes all of them to ``path`` (networks/personal_weights.py)."""
@@ -65,13 +68,13 @@ class ClientModels:
             shared = ([part[number] for part in parts] for number in range(count))
             save_personal(path, network, owners, shared, count, clusters=True)
         else:
-            each: Iterator[Weights] = ([w.numpy() for w in weights] for weights in self._of_clients("personal"))
+            each: Iterator[Weights] = ([w.numpy() for w in weights] for weights in self._of_clients(self.personal))
             save_personal(path, network, np.arange(clients, dtype=np.int32), each, count, clusters=False)
 
-    def _of_clients(self, name: str) -> Iterator[Any]:
-        """What the algorithm's function ``name`` gives for each client in turn."""
+    def _of_clients(self, function: Callable[[Task, Server, Client], Any]) -> Iterator[Any]:
+        """What a function of the algorithm gives for each client in turn."""
         task, algorithm, reader = self.wiring.task, self.wiring.algorithm, self.wiring.reader
-        layout, function = self.wiring.process.server, getattr(algorithm, name)
+        layout = self.wiring.process.server
 
         @tf.function(autograph=False, input_signature=[reader.who, *layout.signature])
         def result(who: Any, *leaves: Any) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import COHORTS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.process import Process
@@ -181,7 +182,7 @@ class Training:
         """
         process, settings = self.wiring.process, self.wiring.task.settings
         # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
-        may_be_empty = getattr(COHORTS.module(settings.cohort), "MAY_BE_EMPTY", False)
+        may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY
         return RoundRecord.of(
             current.number,
             selected.reports,

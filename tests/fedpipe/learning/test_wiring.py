@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpipe.config.train import ALGORITHMS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.wiring import Wiring
 from fedpipe.seeds import Purpose, generator
 from tests.fedpipe.training import model_of, same_bits, train_settings
@@ -29,5 +29,5 @@ def test_only_an_algorithm_or_a_compressor_that_keeps_something_has_a_folder(mak
     for changes, keeps in (({}, False), ({"algorithm": "scaffold"}, True), ({"compressor": "top_k"}, True)):
         wiring = Wiring.of(train_settings(model="logistic_regression", **changes), shards, tmp_path)
         assert wiring.kept == (tmp_path if keeps else None)
-    changed = replace(Wiring.of(train_settings(), shards, tmp_path), algorithm=ALGORITHMS.module("scaffold"))
+    changed = replace(Wiring.of(train_settings(), shards, tmp_path), algorithm=ALGORITHMS.of("scaffold"))
     assert changed.kept == tmp_path

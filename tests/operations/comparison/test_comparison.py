@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedpipe.config.train import ALGORITHMS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError
 from operations.comparison import __main__ as comparison
 from operations.comparison import setting as settings_file
