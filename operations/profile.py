@@ -15,11 +15,11 @@ import psutil
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from fedpipe import config
-from fedpipe.config.train import Train
+from fedpipe.config.train import StopAt, Train
 from fedpipe.errors import run_stage
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.runtime.worker import Worker
-from layout import CLIENT_TESTS, CLIENTS, PARAMS, RAW
+from layout import CLIENT_TESTS, CLIENTS, PARAMS, RAW, VALIDATION
 
 
 def main() -> None:
@@ -27,8 +27,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
-    settings = config.load(Train, PARAMS).model_copy(update={"rounds": rounds})
-    tests = TestSamples.read(RAW, CLIENTS, CLIENT_TESTS) if settings.evaluate_every else None
+    settings = config.load(Train, PARAMS).model_copy(update={"rounds": rounds, "stop_at": StopAt()})
+    samples = GlobalSamples.read(RAW, CLIENTS, VALIDATION, CLIENT_TESTS) if settings.evaluate_every else None
     taken: list[dict[str, float]] = []
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:
@@ -49,7 +49,7 @@ def main() -> None:
 
         training = prepare(settings, CLIENTS, Path(folder))
         model = training.wiring.task.network
-        evaluate = None if tests is None else partial(tests.measure, model, settings=settings)
+        evaluate = None if samples is None else partial(samples.measure, model, settings=settings)
         training.run(worker, evaluate=evaluate, hooks=[Callback(count)])
         memory = _peak_bytes(worker.pid)
     counted = taken[1:]

@@ -15,7 +15,8 @@ from fedpipe.atomic import write_text
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.shards import Manifest, verify_shards
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.errors import PipelineError
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.networks.network import Network, network
 from fedpipe.networks.personal_weights import save_none
 from fedpipe.networks.spec import ModelSpec
@@ -49,9 +50,9 @@ def main() -> None:
     cohort.check(settings, manifest.clients)
     model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
     init = initial.check(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
-    tests = TestSamples.read(layout.RAW, layout.CLIENTS, layout.CLIENT_TESTS) if settings.evaluate_every else None
+    samples = _samples(settings)
     first = initial.first_weights(model, settings, layout.INITIAL)
-    key = training_key(settings, manifest, first, tests)
+    key = training_key(settings, manifest, first, samples)
     pinning.require_avx2()
     cluster = clusters.chosen(layout.CLUSTER)
     pipeline = layout.pipeline_files()
@@ -76,7 +77,7 @@ def main() -> None:
             training = prepare(settings, layout.CLIENTS, LOGS, network=model, first=first, checkpoints=checkpoints)
             trained = training.run(
                 worker,
-                evaluate=None if tests is None else partial(tests.measure, model, settings=settings),
+                evaluate=None if samples is None else partial(samples.measure, model, settings=settings),
                 hooks=[tracked.log_rounds(run)],
                 elsewhere=elsewhere,
             )
@@ -91,6 +92,19 @@ def main() -> None:
                 figures={"total_seconds": seconds, **pipeline.partition_figures()},
             )
     params.require_unchanged(settings, layout.PARAMS)
+
+
+def _samples(settings: params.Train) -> GlobalSamples | None:
+    """What rounds are measured on; None if none is."""
+    if not settings.evaluate_every:
+        return None
+    samples = GlobalSamples.read(layout.RAW, layout.CLIENTS, layout.VALIDATION, layout.CLIENT_TESTS)
+    if settings.selecting and settings.selection not in samples.parts:
+        raise PipelineError(
+            f"'train.{settings.selecting[0]}' needs validation samples, and {layout.VALIDATION} holds none: run the "
+            "partition stage first (dvc repro)"
+        )
+    return samples
 
 
 def _sizes(settings: params.Train, manifest: Manifest, model: Network) -> dict[Path, int]:

@@ -27,7 +27,7 @@ _METADATA_KEY = "fedpipe"  # one key only: safetensors does not keep the order o
 class Best(NamedTuple):
     """The weights of the best round so far."""
 
-    score: float  # `records.SCORE`
+    score: float  # the accuracy on the samples of `train.selection`
     round: int
     weights: Weights
 
@@ -56,7 +56,7 @@ class Checkpoint:
         """
         every, last = settings.evaluate_every, self.records[-1]
         evaluated = bool(every) and (self.round % every == 0 or self.round == settings.rounds)
-        return self.round <= settings.rounds and evaluated == (last.test_accuracy is not None)
+        return self.round <= settings.rounds and evaluated == last.is_evaluated
 
 
 def to_bytes(checkpoint: Checkpoint, key: Key) -> bytes:

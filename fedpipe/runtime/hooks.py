@@ -16,16 +16,16 @@ from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.phases import PHASES
 from fedpipe.runtime.progress import say
-from fedpipe.runtime.records import SCORE, RoundRecord
+from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round
 
-# (weights) -> figures of the global model on test samples, by the name of their column
+# (weights) -> figures of the global model on validation and test samples, by the name of their column
 Evaluate = Callable[[Weights], dict[str, float]]
 
 
 @dataclass
 class EvaluateModel(Hook):
-    """Measures the global model on test samples in every ``every``-th round, and in the last of ``rounds``."""
+    """Measures the global model in every ``every``-th round, and in the last of ``rounds``."""
 
     evaluate: Evaluate
     every: int
@@ -37,11 +37,14 @@ class EvaluateModel(Hook):
             current.columns |= self.evaluate(current.weights)
 
 
+@dataclass
 class KeepBest(Hook):
-    """Keeps the weights of the round with the highest score; of equal ones, the first."""
+    """Keeps the weights of the round with the highest accuracy on ``samples``; of equal ones, the first."""
+
+    samples: str  # `train.selection`
 
     def measure(self, current: Round) -> None:
-        score = current.columns.get(SCORE)
+        score = current.columns.get(f"{self.samples}_accuracy")
         if score is not None and (current.best is None or score > current.best.score):
             current.best = Best(score, current.number, current.weights)
 
@@ -133,9 +136,10 @@ class SaveCheckpoints(Hook):
 
 @dataclass
 class StopAtTarget(Hook):
-    """Ends the training with the first round that reaches ``train.stop_at.accuracy``."""
+    """Ends the training with the first round whose accuracy on ``samples`` reaches ``train.stop_at.accuracy``."""
 
     target: float
+    samples: str  # `train.selection`
 
     def stops(self, last: RoundRecord) -> bool:
-        return last.reaches(self.target)
+        return last.reaches(self.target, self.samples)

@@ -51,8 +51,8 @@ class Progress(Hook):
         record = completed.record
         line = record.line(self._rounds, completed.seconds)
         self._log.info(line)
-        if record.loss is not None:  # some client trained
-            self._bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
+        if accuracies := record.accuracies():
+            self._bar.set_postfix_str(accuracies, refresh=False)
         self._bar.update()
         now = time.perf_counter()
         if self._bar.disable:

@@ -39,7 +39,7 @@ def figures(record: RoundRecord, seconds: float, phases: Mapping[str, float] | N
     loss = math.nan if record.loss is None else record.loss
     columns = {name: value for name, value in record.row().items() if value is not None and name != "round"}
     by_phase = {f"seconds.{phase}": value for phase, value in (phases or {}).items()}
-    return columns | {"loss": loss, "seconds": seconds} | by_phase
+    return columns | {"train_loss": loss, "seconds": seconds} | by_phase
 
 
 def earlier(resumed: Checkpoint | None) -> Earlier | None:

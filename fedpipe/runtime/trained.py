@@ -10,7 +10,7 @@ import numpy as np
 from fedpipe.config.train import Train
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.personal import ClientModels
-from fedpipe.runtime.records import SCORE, RoundRecord
+from fedpipe.runtime.records import RoundRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Trained:
     settings: Train
     network: Network
     weights: Weights  # of the last round
-    best: Weights  # of the round with the highest score, if `keep_best`; else those of the last round
+    best: Weights  # of the round that `selection` chooses, if `keep_best`; else those of the last round
     best_round: int
     records: list[RoundRecord]
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
@@ -28,37 +28,43 @@ class Trained:
 
     @property
     def reached(self) -> int | None:
-        """The first round whose score was at least that of ``stop_at``; training ends with it."""
+        """The first round whose accuracy was at least that of ``stop_at``; training ends with it."""
         last = self.records[-1]
-        return last.round if last.reaches(self.settings.stop_at.accuracy) else None
+        return last.round if last.reaches(self.settings.stop_at.accuracy, self.settings.selection) else None
 
     def summary(self) -> dict[str, Any]:
         """Figures of the whole training, in the order of metrics/training.json; those that it has not are absent."""
         records, settings = self.records, self.settings
         return {
-            "loss": _last(record.loss for record in records),
-            "accuracy": _last(record.accuracy for record in records),
+            "train": {
+                "loss": _last(record.loss for record in records),
+                "accuracy": _last(record.accuracy for record in records),
+            },
             "rounds": len(records),
             "non_finite": sum(record.non_finite for record in records),
             "bytes_down": sum(record.bytes_down for record in records),
             "bytes_up": sum(record.bytes_up for record in records),
             **_simulated(records),
             "weights": self.network.parameters,
-            **self._evaluated(),
+            **self._selected(),
             **self.privacy,
             **({"noise": settings.privacy.noise} if settings.is_private else {}),
             **_attacked(settings),
             **self._clustered(),
         }
 
-    def _evaluated(self) -> dict[str, Any]:
-        """The best of the evaluated rounds, and when the target was reached; nothing if none was evaluated."""
-        scores = {record.round: record.score for record in self.records if record.score is not None}
-        if not scores:
+    def _selected(self) -> dict[str, Any]:
+        """The best round, and on what it was selected; nothing if no round was measured on that."""
+        samples = self.settings.selection
+        measured = [(record.accuracy_on(samples), -record.round, record) for record in self.records]
+        known = [each for each in measured if each[0] is not None]
+        if not known:
             return {}
-        best = max(scores, key=lambda number: (scores[number], -number))
+        best = max(known)[2]
+        accuracies = {f"best_{name}_accuracy": best.accuracy_on(name) for name in ("validation", "test")}
+        figures = {name: accuracy for name, accuracy in accuracies.items() if accuracy is not None}
         target = {} if self.settings.stop_at.accuracy is None else {"rounds_to_target": self.reached}
-        return {"best_round": best, f"best_{SCORE}": scores[best], **target}
+        return {"selected_on": samples, "best_round": best.round, **figures, **target}
 
     def _clustered(self) -> dict[str, Any]:
         """How many clients each cluster has after the last round; nothing if clients share no models."""

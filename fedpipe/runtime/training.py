@@ -136,7 +136,7 @@ class Training:
         if evaluate is not None and settings.evaluate_every:
             yield EvaluateModel(evaluate, settings.evaluate_every, self.rounds)
         if settings.keep_best:
-            yield KeepBest()
+            yield KeepBest(settings.selection)
         if self.ledger is not None:
             yield PrivacySpent(self.ledger)
         yield PhaseTable(self.folder / "phases.csv", resumed=completed > 0)
@@ -145,7 +145,7 @@ class Training:
         if self.checkpoints is not None and self.checkpoints.enabled:
             yield SaveCheckpoints(self.checkpoints, history, engine, self.kept)
         if settings.stop_at.accuracy is not None:
-            yield StopAtTarget(settings.stop_at.accuracy)
+            yield StopAtTarget(settings.stop_at.accuracy, settings.selection)
 
     def _is_over(self, records: Sequence[RoundRecord], hooks: Iterable[Hook]) -> bool:
         """Whether no further round is run; a checkpoint may be of the last one."""

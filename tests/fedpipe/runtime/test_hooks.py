@@ -18,7 +18,7 @@ from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
-SMALL = {"model": "logistic_regression", "rounds": 4, "evaluate_every": 1, "clients_per_round": 2}
+SMALL = {"model": "logistic_regression", "rounds": 4, "evaluate_every": 1, "clients_per_round": 2, "selection": "test"}
 SCORES = [0.2, 0.5, 0.5, 0.4]  # of the rounds, by what `Scores` says
 
 
@@ -78,21 +78,21 @@ def test_a_hook_is_called_in_every_round_and_adds_columns(worker: Worker, make_s
 
 
 def test_the_first_of_the_best_rounds_is_kept() -> None:
-    best, hook = None, KeepBest()
+    best, hook = None, KeepBest("test")
     for number, score in enumerate([0.2, 0.5, 0.5, 0.4], 1):
         current = Round(number, lambda number=number: [np.array([number])], best, {"test_accuracy": score})
         hook.measure(current)
         best = current.best
     assert best == Best(0.5, 2, [np.array([2])])
-    not_evaluated = Round(5, lambda: [], best)
-    hook.measure(not_evaluated)
-    assert not_evaluated.best is best
+    other_samples = Round(5, lambda: [], best, {"validation_accuracy": 0.9})
+    hook.measure(other_samples)
+    assert other_samples.best is best
 
 
 def test_the_target_is_a_score_at_least_that_high() -> None:
     record = RoundRecord(1, 2.0, 0.5, 10, 0, 100, 1, 1, test_accuracy=0.5)
-    assert StopAtTarget(0.5).stops(record) and not StopAtTarget(0.51).stops(record)
-    assert not StopAtTarget(0.0).stops(RoundRecord(1, 2.0, 0.5, 10, 0, 100, 1, 1))
+    assert StopAtTarget(0.5, "test").stops(record) and not StopAtTarget(0.51, "test").stops(record)
+    assert not StopAtTarget(0.0, "test").stops(RoundRecord(1, 2.0, 0.5, 10, 0, 100, 1, 1))
 
 
 class Interrupts(Hook):
