@@ -155,4 +155,4 @@ def _sha256(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), layout.FAILURE)

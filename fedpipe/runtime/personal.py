@@ -20,6 +20,7 @@ from fedpipe.learning.client_work import first_kept
 from fedpipe.learning.interface import Client, Nothing, Server
 from fedpipe.learning.task import Task
 from fedpipe.learning.wiring import Wiring
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.networks.personal_weights import save_personal
 from fedpipe.runtime.engine import Engine
@@ -74,16 +75,16 @@ class ClientModels:
     def _of_clients(self, function: Callable[[Task, Server, Client], Any]) -> Iterator[Any]:
         """What a function of the algorithm gives for each client in turn."""
         task, algorithm, reader = self.wiring.task, self.wiring.algorithm, self.wiring.reader
-        layout = self.wiring.process.server
+        server_structure = self.wiring.process.server
 
-        @tf.function(autograph=False, input_signature=[reader.who, *layout.signature])
-        def result(who: Any, *leaves: Any) -> Any:
-            server: Server = layout.pack(leaves)
+        @tf.function(autograph=False, input_signature=[WorkRequest.spec(), *server_structure.signature])
+        def of_client(packed: Any, *leaves: Any) -> Any:
+            server: Server = server_structure.pack(leaves)
             first = first_kept(task, algorithm)
-            client, _ = reader.read(who, server.round, first)
+            client, _ = reader.read(WorkRequest.unpack(packed), server.round, first)
             kept = first.algorithm if client.kept is Nothing else client.kept.algorithm
             return function(task, server, client._replace(kept=kept))
 
         leaves = [tf.constant(leaf) for leaf in self.state]
-        for who in reader.asked(np.arange(task.clients), self.last):
-            yield result(tf.constant(who), *leaves)
+        for packed in WorkRequest.of(np.arange(task.clients), self.last).pack():
+            yield of_client(tf.constant(packed), *leaves)

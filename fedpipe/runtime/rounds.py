@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.checkpoint import Best, Checkpoint
 from fedpipe.runtime.records import RoundRecord
@@ -28,7 +28,7 @@ class Round:
         """The global model after the round.
 
         Raises:
-          PipelineError: The weights are not finite.
+          DivergedError: The weights are not finite.
         """
         return finite(self.fetch())
 
@@ -88,10 +88,10 @@ def finite(weights: Weights) -> Weights:
     """``weights``, if all of them are numbers.
 
     Raises:
-      PipelineError: They are not.
+      DivergedError: They are not.
     """
     if not all(np.isfinite(w).all() for w in weights):
-        raise PipelineError(
+        raise DivergedError(
             "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
         )
     return weights

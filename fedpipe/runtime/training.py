@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
+from fedpipe.learning.measurements import Measurements
 from fedpipe.learning.process import Process
 from fedpipe.learning.wiring import Wiring
 from fedpipe.networks.network import Network, Weights
@@ -46,7 +46,7 @@ from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.personal import personal_models
 from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.progress import Progress, say
-from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.records import RoundRecord, require_contribution
 from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round, finite
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
@@ -113,11 +113,11 @@ class Training:
             while not self._is_over(history.records, every_hook):
                 start, number = time.perf_counter(), len(history.records) + 1
                 selected = self.draw(number, losses)
-                sums = self._train(engine, selected, partial(report, number, len(selected.clients)))
+                measured = self._train(engine, selected, partial(report, number, len(selected.clients)))
                 current = Round(number, engine.weights, history.best)
                 for hook in in_turn():
                     hook.measure(current)
-                record = self._record(current, selected, sums)
+                record = self._record(current, selected, measured)
                 seconds = time.perf_counter() - start
                 with held():
                     history.add(record, seconds, current.best)
@@ -166,33 +166,23 @@ class Training:
             )
         elsewhere.begin(self.kept.folder if self.kept else None)
 
-    def _train(self, engine: Engine, selected: Cohort, done: Callable[[int], None]) -> dict[str, Any]:
-        """Runs a round over a cohort and returns its measurements, summed over the clients."""
-        clients = selected.clients
-        if not len(clients) and self.ledger is None:  # a private round adds its noise, or its absence would tell
+    def _train(self, engine: Engine, selected: Cohort, done: Callable[[int], None]) -> Measurements:
+        """Runs a round over a cohort and returns its measurements."""
+        if not len(selected.clients) and self.ledger is None:  # without its noise, a private round would tell of it
             return engine.skip_round()
-        last = self.kept.last[clients] if self.kept else -1
-        return engine.run_round(self.wiring.reader.asked(clients, last, selected.work, selected.parts), done)
+        return engine.run_round(selected.packed(self.kept), done)
 
-    def _record(self, current: Round, selected: Cohort, sums: dict[str, Any]) -> RoundRecord:
+    def _record(self, current: Round, selected: Cohort, measured: Measurements) -> RoundRecord:
         """The record of a round: all that is reported, saved and delivered of it.
 
         Raises:
           PipelineError: No client contributed, and the settings do not let that happen.
         """
-        process, settings = self.wiring.process, self.wiring.task.settings
+        settings = self.wiring.task.settings
         # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
-        may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY
-        return RoundRecord.of(
-            current.number,
-            selected.reports,
-            sums,
-            process.bytes_down,
-            process.bytes_up,
-            current.columns,
-            selected.counts,
-            may_be_empty=may_be_empty or settings.availability.decides_who or self.ledger is not None,
-        )
+        may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who
+        require_contribution(current.number, selected, measured, may_be_empty or self.ledger is not None)
+        return RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
 
     def _trained(self, engine: Engine, history: History) -> Trained:
         """What the training ends with."""
@@ -270,11 +260,11 @@ def _message(settings: Train, process: Process) -> Message:
     Raises:
       PipelineError: It takes time, and how long is known only when the client has trained.
     """
-    compressed = process.compressed_bytes
+    down, up, compressed = process.bytes
     if compressed is None and settings.availability.devices.bandwidth.up:
         raise PipelineError(
             "params.yaml: 'train.availability.devices.bandwidth.up' needs the size of an update before its client "
             f"trains, and fedpipe/compressors/{settings.compressor}.py says it after: return it as a constant, or set "
             "'up' to 0.0"
         )
-    return Message(process.bytes_down, process.bytes_up + (compressed or 0))
+    return Message(down, up + (compressed or 0))
