@@ -56,8 +56,10 @@ class Parts:
         of_aggregator = self.aggregator.broadcast(self.task, state.aggregator)
         return state._replace(optimizer=Nothing, state=own, aggregator=of_aggregator)
 
-    def step(self, server_update: ServerUpdate, before: Server, sums: Accumulator) -> tuple[Server, Measurements]:
-        """The server after it got the ``sums`` of a cohort, and what clients and server measured."""
+    def step(
+        self, server_update: ServerUpdate, last: bool, before: Server, sums: Accumulator
+    ) -> tuple[Server, Measurements]:
+        """The server after a pass with the ``sums`` of a cohort, and the measurements of clients and server."""
         task, state = self.task, before.aggregator
         made, kept = self.aggregator.finish(task, state, sums.update, sums.weight, before.round)
         total = Total(
@@ -68,6 +70,7 @@ class Parts:
             clients=sums.measurements["clients"].total,
         )
         after = server_update(task, before._replace(aggregator=kept), total)
+        after = after._replace(round=before.round + (1 if last else 0))
         of_aggregator = self.aggregator.server_measurements(task, state, kept, sums.update)
         of_algorithm = self.algorithm.server_measurements(task, before, after, total)
         measured = self._joined("aggregator", sums.measurements, of_aggregator)
@@ -155,8 +158,7 @@ def _update(parts: Parts, sums: Sums, server_update: ServerUpdate, last: bool) -
     @tff.tensorflow.computation(parts.server.type, sums.structure.type)
     def update(state, total):  # type: ignore[no-untyped-def]
         before: Server = parts.server.pack(state)
-        after, measured = parts.step(server_update, before, sums.structure.pack(total))
-        after = after._replace(round=before.round + (1 if last else 0))
+        after, measured = parts.step(server_update, last, before, sums.structure.pack(total))
         measurements.append(Structure(measured))
         return flat(tf.nest.map_structure(tf.identity, after)), flat(measured)
 

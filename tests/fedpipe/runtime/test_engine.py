@@ -15,6 +15,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Shards, read_shard, shards_path, write_shards
 from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.measurements import Counted, MeanPerExample
 from fedpipe.learning.process import Process, build_process
 from fedpipe.learning.task import Task
 from fedpipe.learning.work_request import WorkRequest
@@ -143,6 +144,18 @@ def test_non_finite_client_is_left_out(worker: Worker, settings: params.Train, m
     ended = run(worker, settings, shards, [[1]])
     with pytest.raises(DivergedError, match=r"round 3: the updates of all 1 clients were not finite .*learning_rate"):
         require_contribution(3, cohort_of([1]), ended.measured[0])
+
+
+def test_a_skipped_round_leaves_the_server_as_it_is(worker: Worker, make_shards: Make) -> None:
+    settings = train_settings(algorithm="scaffold", aggregator="krum", scaffold={}, server_optimizer={"momentum": 0.5})
+    process = process_over(settings, make_shards([5]), 1)
+    with Engine(process, worker, 1) as engine:
+        before = process.server.pack(engine.state())
+        measured = engine.skip_round()
+        after = process.server.pack(engine.state())
+    assert (int(before.round), int(after.round)) == (1, 2)
+    assert same_bits(tf.nest.flatten(before._replace(round=after.round)), tf.nest.flatten(after))
+    assert measured["loss"] == MeanPerExample(0) and measured["left_out"] == Counted(0)
 
 
 def test_a_proxy_in_the_environment_is_not_asked(
