@@ -42,6 +42,13 @@ def trained(worker: Worker, settings: Train, shards: Path, folder: Path, **more:
     return train(settings, shards, worker, folder, **more)
 
 
+def ledger_of(settings: Train) -> Ledger:
+    """The ledger of cohorts that all are empty."""
+    ledger = Ledger.of(settings, CLIENTS, lambda number: np.array([]))
+    assert ledger is not None
+    return ledger
+
+
 @pytest.fixture(scope="module")
 def shards(make_shards: Make) -> Path:
     return make_shards([4] * CLIENTS)
@@ -92,14 +99,14 @@ def test_empty_cohorts_without_noise_leave_the_weights(
 
 def test_the_ledger_of_a_training(worker: Worker, shards: Path, tmp_path: Path) -> None:
     settings = private(rounds=3)
-    result, ledger = trained(worker, settings, shards, tmp_path), Ledger(settings, CLIENTS, lambda number: np.array([]))
+    result, ledger = trained(worker, settings, shards, tmp_path), ledger_of(settings)
     assert [record.others["epsilon"] for record in result.records] == [ledger.epsilon(number) for number in (1, 2, 3)]
     assert result.privacy == ledger.summary(3) and 0 < result.privacy["epsilon_pld"] < result.privacy["epsilon_rdp"]
 
 
 def test_a_budget(worker: Worker, shards: Path, tmp_path: Path) -> None:
     """The round that would exceed it is not run, and the one before it is evaluated as a last one."""
-    ledger = Ledger(private(), CLIENTS, lambda number: np.array([]))
+    ledger = ledger_of(private())
     budget = (ledger.epsilon(3) + ledger.epsilon(4)) / 2
     settings = private(stop_at={"epsilon": budget}, evaluate_every=2)
     measured = {"test_loss": 1.0, "test_accuracy": 0.5}
