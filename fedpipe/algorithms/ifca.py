@@ -94,6 +94,13 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     return Contribution(update, weight, measured, sums=(mine * weight, mine * seen))
 
 
+def sendable(honest: Contribution, attacked: Contribution) -> Contribution:
+    """What a device can send of an attacked contribution: the update of one model, that of its cluster."""
+    mine = honest.sums[0] > 0
+    update = [tf.where(tf.reshape(mine, [-1] + [1] * (len(u.shape) - 1)), u, 0.0) for u in attacked.update]
+    return attacked._replace(update=update)
+
+
 def server_update(task: Task, server: Server, total: Total) -> Server:
     """Moves each model along the mean update of its clients."""
     weights, seen = total.sums

@@ -50,6 +50,11 @@ class Algorithm(TrainChoice):
     message_bytes: Callable[[Task], MessageBytes] | None = function(
         "task", "`MessageBytes`, if a device would receive or send less than the tensors.", None
     )
+    sendable: Callable[[Contribution, Contribution], Contribution] = function(
+        "honest, attacked",
+        "The part of an attacker's contribution that a device can send, if it would send less than the tensors.",
+        lambda honest, attacked: attacked,
+    )
     personal: Callable[[Task, Server, Client], list[Any]] | None = function(
         "task, server, client", "The weights of the client's personal model.", None
     )

@@ -105,7 +105,7 @@ def build_process(
         server = Layout(tf.nest.map_structure(tf.convert_to_tensor, start()))
     steps = algorithm.steps(task)
     built = [
-        _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=number == len(steps))
+        _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, later=len(steps) - number)
         for number, step in enumerate(steps, 1)
     ]
 
@@ -173,9 +173,9 @@ def _build_pass(
     server_update: ServerUpdate,
     *,
     algorithm: Algorithm,
-    last: bool,
+    later: int,
 ) -> tuple[Pass, tuple[str, ...], Sent]:
-    """A pass, the names of its measurements, and its bytes to and from a client."""
+    """A pass, the names of its measurements, and its bytes to and from a client; ``later``: how many passes follow."""
 
     def shown(state: Server) -> Server:
         """What clients see of the server."""
@@ -185,11 +185,11 @@ def _build_pass(
     with tf.Graph().as_default():
         message = Layout(shown(server.pack([tf.zeros(s.shape, s.dtype) for s in server.signature])))
 
-    work_of_client = ClientWork(task, algorithm, aggregator, clients)
+    work_of_client = ClientWork(task, algorithm, aggregator, clients, later)
 
     @tf.function(autograph=False)
     def contribute(who: Any, *leaves: Any) -> Any:
-        return work_of_client.contribute(client_update, message.pack(leaves), who, last)
+        return work_of_client.contribute(client_update, message.pack(leaves), who)
 
     traced = contribute.get_concrete_function(clients.who, *message.signature)
     one: Accumulator = traced.structured_outputs
@@ -281,7 +281,7 @@ def _build_pass(
             clients=sums.measurements["clients"],
         )
         after = server_update(task, before._replace(aggregator=kept_by_aggregator), cohort)
-        after = after._replace(round=before.round + (1 if last else 0))
+        after = after._replace(round=before.round + (0 if later else 1))
         measured = OrderedDict(sums.measurements)
         if aggregator.left_out is not None:
             measured[LEFT_OUT] = aggregator.left_out(task, sums.update)

@@ -23,8 +23,8 @@ def client_losses(task: Task, shards: Path, worker: Worker, training: Engine) ->
     reader = ClientReader(shards)
     with Engine(loss_process(task, reader), worker, task.clients) as engine:
 
-        def losses(clients: np.ndarray) -> np.ndarray:
-            engine.restore(training.weights())
+        def losses(clients: np.ndarray, round_number: int) -> np.ndarray:
+            engine.restore([*training.weights(), np.asarray(round_number, np.int32)])
             found = engine.run_round(reader.asked(clients))["losses"]
             return np.asarray(found)[clients]
 

@@ -16,8 +16,8 @@ from fedpipe.learning.attackers import attackers
 from fedpipe.learning.interface import REPORTS, TRAINS
 from fedpipe.runtime.availability import NO_BYTES, WHOLE, Message, RoundAvailability
 
-# (ids) -> the mean loss of each of these clients under the weights before the round, float32
-Losses = Callable[[np.ndarray], np.ndarray]
+# (ids, round) -> the mean loss of each of these clients under the weights before the round, float32
+Losses = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def cohort(
 
         def counted(clients: np.ndarray) -> np.ndarray:
             counts["measured"] += len(clients)
-            return losses(clients)
+            return losses(clients, round_number)
 
         drawn = sampler.draw_by_losses(settings, available, sizes, round_number, counted)
     else:
