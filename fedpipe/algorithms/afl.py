@@ -17,6 +17,7 @@ High Dimensions", figure 1.
 
 from typing import Any
 
+from fedpipe.config.cost import Cost, FORWARD
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
@@ -39,6 +40,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' afl weighs clients by lambda, not by their numbers of samples: set "
             "'train.client_weighting' to uniform"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps, and the loss before them."""
+    return Cost(settings.local_epochs, FORWARD)
 
 
 def server_init(task: Task) -> Any:

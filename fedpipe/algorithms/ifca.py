@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from fedpipe.config.cost import Cost, FORWARD
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
@@ -51,6 +52,11 @@ def check(settings: Train) -> None:
         )
     if settings.init != "fresh":
         raise ValueError("'train.algorithm' ifca starts from several models: set 'train.init' to fresh")
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps, and the loss of each model."""
+    return Cost(settings.local_epochs, settings.params_of("algorithm").clusters * FORWARD)
 
 
 def server_init(task: Task) -> list[Any]:

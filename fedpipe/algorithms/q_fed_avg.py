@@ -18,6 +18,7 @@ Source: Li et al. 2020, "Fair Resource Allocation in Federated Learning", algori
 https://arxiv.org/abs/1905.10497.
 """
 
+from fedpipe.config.cost import Cost, FORWARD
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
@@ -46,6 +47,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' q_fed_avg takes 1 / rate for the smoothness of the losses, which holds for SGD: set "
             "'train.client_optimizer.name' to sgd"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps, and the loss before them."""
+    return Cost(settings.local_epochs, FORWARD)
 
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:

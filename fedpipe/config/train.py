@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
+from fedpipe.config.cost import Cost
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
@@ -216,6 +217,11 @@ class Train(ChoosingSection):
         """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
         rules = ALGORITHMS.of(self.algorithm).asynchrony
         return None if rules is None else rules(self.params_of("algorithm"))
+
+    @property
+    def cost(self) -> Cost:
+        """What a client computes and exchanges in a round."""
+        return ALGORITHMS.of(self.algorithm).cost(self)
 
     @property
     def is_private(self) -> bool:

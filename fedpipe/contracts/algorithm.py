@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedpipe.config.cost import Cost
 from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
 from fedpipe.contracts.registry import Registry
 
 if TYPE_CHECKING:
     from fedpipe.config.asynchrony import Asynchrony
+    from fedpipe.config.train import Train
     from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Tensors, Total
     from fedpipe.learning.task import Task
 
@@ -54,6 +56,11 @@ class Algorithm(TrainChoice):
         "honest, attacked",
         "The part of an attacker's contribution that a device can send, if it would send less than the tensors.",
         lambda honest, attacked: attacked,
+    )
+    cost: Callable[[Train], Cost] = function(
+        "settings",
+        "`Cost`: epochs and exchanges of a client in a round, for simulated time, if there are more than `local_epochs`.",
+        lambda settings: Cost(settings.local_epochs),
     )
     personal: Callable[[Task, Server, Client], list[Any]] | None = function(
         "task, server, client", "The weights of the client's personal model.", None
