@@ -17,7 +17,7 @@ High Dimensions", figure 1.
 
 from typing import Any
 
-from fedpipe.config.cost import Cost, FORWARD
+from fedpipe.config.cost import FORWARD, Cost
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf

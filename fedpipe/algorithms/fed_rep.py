@@ -47,7 +47,7 @@ def check(settings: Train) -> None:
 
 
 def cost(settings: Train) -> Cost:
-    """Local steps for the head and for the base. Each counts as one for all layers, though a device could save a part."""
+    """Local steps for the head and for the base, each as one for all layers though a device could save a part."""
     return Cost(settings.params_of("algorithm").head_epochs + settings.local_epochs)
 
 

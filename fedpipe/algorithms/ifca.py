@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fedpipe.config.cost import Cost, FORWARD
+from fedpipe.config.cost import FORWARD, Cost
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf

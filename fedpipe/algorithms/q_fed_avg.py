@@ -18,7 +18,7 @@ Source: Li et al. 2020, "Fair Resource Allocation in Federated Learning", algori
 https://arxiv.org/abs/1905.10497.
 """
 
-from fedpipe.config.cost import Cost, FORWARD
+from fedpipe.config.cost import FORWARD, Cost
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf

@@ -15,7 +15,7 @@ In a round t (1, 2, ...), each client k by itself, with draws that do not depend
 
 n_k are the samples, b_k those in the batches of an epoch. The algorithm's `cost` says how many epochs are local steps,
 how many are computed whole besides, and how often messages go down and up (fedpipe/config/cost.py). Clients that are
-measured for a cohort get the model first, and take a forward pass and an exchange more; training starts once the slowest
+measured for a cohort get the model first, and take a forward pass and an exchange more; training starts when the last
 of them is done.
 
 Sources: Eichner et al. 2019, "Semi-Cyclic Stochastic Gradient Descent", https://arxiv.org/abs/1904.10120 (groups);

@@ -117,7 +117,7 @@ def test_a_straggler_takes_a_part_of_its_local_steps_and_all_of_the_other_passes
 
 
 def test_clients_that_are_measured_take_the_time_before_the_others_start() -> None:
-    """Seven candidates get the model and take a forward pass; then the chosen ones train, and need no model any more."""
+    """Seven candidates get the model and take a forward pass; then the chosen ones train, without getting it again."""
     sizes, message = np.arange(10, 22), Message(down=1_000_000, up=500_000)
     devices = {"devices": {"seconds_per_sample": 1.0, "latency": 3.0, "bandwidth": {"down": 4.0, "up": 1.0}}}
     settings = train_settings(**CHOICE, availability=devices)
