@@ -17,9 +17,9 @@ High Dimensions", figure 1.
 
 from typing import Any
 
-from fedpipe.config.cost import FORWARD, Cost
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import FORWARD, Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.task import Task

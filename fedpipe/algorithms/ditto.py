@@ -13,9 +13,9 @@ https://arxiv.org/abs/2012.04221.
 
 from typing import Any
 
-from fedpipe.config.cost import Cost
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import pulled_to

@@ -14,9 +14,9 @@ https://arxiv.org/abs/2102.07078.
 from dataclasses import replace
 from typing import Any
 
-from fedpipe.config.cost import Cost
 from fedpipe.config.section import Count, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt

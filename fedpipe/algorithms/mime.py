@@ -14,9 +14,9 @@ with MimeSGDm of table 2, https://arxiv.org/abs/2008.03606.
 
 from typing import Any
 
-from fedpipe.config.cost import Cost
 from fedpipe.config.section import Rate, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task

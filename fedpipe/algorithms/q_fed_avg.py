@@ -18,9 +18,9 @@ Source: Li et al. 2020, "Fair Resource Allocation in Federated Learning", algori
 https://arxiv.org/abs/1905.10497.
 """
 
-from fedpipe.config.cost import FORWARD, Cost
 from fedpipe.config.section import NotNegative, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import FORWARD, Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.schedules import rate_in_graph

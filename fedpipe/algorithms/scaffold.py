@@ -17,9 +17,9 @@ https://arxiv.org/abs/1910.06378.
 
 from typing import Any, Literal
 
-from fedpipe.config.cost import Cost
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt

@@ -7,13 +7,13 @@ from pydantic import Field, model_validator
 from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
-from fedpipe.config.cost import Cost
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.attack import ATTACKS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.contracts.compressor import COMPRESSORS
+from fedpipe.contracts.cost import Cost
 from fedpipe.contracts.model import LOSSES, METRICS, MODELS
 from fedpipe.contracts.registry import Registry
 

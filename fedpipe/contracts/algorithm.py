@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedpipe.config.cost import Cost
 from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
+from fedpipe.contracts.cost import Cost
 from fedpipe.contracts.registry import Registry
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Algorithm(TrainChoice):
     )
     cost: Callable[[Train], Cost] = function(
         "settings",
-        "`Cost`: epochs and exchanges of a client in a round, for simulated time, if there are more than `local_epochs`.",
+        "`Cost` of a client's round for simulated time, if it is more than `local_epochs` of local steps.",
         lambda settings: Cost(settings.local_epochs),
     )
     personal: Callable[[Task, Server, Client], list[Any]] | None = function(

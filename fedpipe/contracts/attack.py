@@ -27,8 +27,8 @@ class Attack(TrainChoice):
     )
     vector: Callable[[Task, Server, Client, list[Any], Any], list[Any]] | None = function(
         "task, server, client, honest, seed",
-        "The tensors that an attacker sends in place of `honest`: called for its update, and for all else that it sends "
-        "in the update's shapes. Draw from `seed`, an int32 [2] of the vector's own.",
+        "The tensors that an attacker sends in place of `honest`, which is its update, or another message in the "
+        "update's shapes. Draw from `seed`, an int32 [2] of the vector's own.",
         None,
     )
     measure: Callable[[Any, Predict, np.ndarray, np.ndarray, int], dict[str, float]] | None = function(

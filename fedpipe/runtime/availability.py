@@ -14,7 +14,7 @@ In a round t (1, 2, ...), each client k by itself, with draws that do not depend
                    can take no step have none to wait for, and come last
 
 n_k are the samples, b_k those in the batches of an epoch. The algorithm's `cost` says how many epochs are local steps,
-how many are computed whole besides, and how often messages go down and up (fedpipe/config/cost.py). Clients that are
+how many are computed whole besides, and how often messages go down and up (fedpipe/contracts/cost.py). Clients that are
 measured for a cohort get the model first, and take a forward pass and an exchange more; training starts when the last
 of them is done.
 
@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedpipe.config.cost import FORWARD
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import FORWARD
 from fedpipe.seeds import Purpose, generator
 
 WHOLE = 1000  # thousandths: all of a client's local steps

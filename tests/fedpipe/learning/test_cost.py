@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.config.cost import FORWARD
 from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.cost import FORWARD
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server
 from fedpipe.learning.task import Task
