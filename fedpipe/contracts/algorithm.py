@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fedpipe.config.asynchrony import Asynchrony
     from fedpipe.config.train import Train
     from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Tensors, Total
+    from fedpipe.learning.measurements import Measurements
     from fedpipe.learning.task import Task
 
     ClientUpdate = Callable[[Task, Server, Client], Contribution]
@@ -48,6 +49,11 @@ class Algorithm(TrainChoice):
         "task",
         "Zeros in the shapes of an update, if these are not the shapes of the weights.",
         lambda task: task.zeros(),
+    )
+    server_measurements: Callable[[Task, Server, Server, Total], Measurements] = function(
+        "task, before, after, total",
+        "Measurements of the server, by the name of their column, from the `Server` before and after the round.",
+        lambda task, before, after, total: {},
     )
     message_bytes: Callable[[Task], MessageBytes] | None = function(
         "task", "`MessageBytes`, if a device would receive or send less than the tensors.", None

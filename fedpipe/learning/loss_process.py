@@ -11,8 +11,13 @@ from fedpipe.lazy import tf, tff
 from fedpipe.learning.attacking import Attacking
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing
-from fedpipe.learning.process import Layout, Pass, Process, flat
+from fedpipe.learning.measurements import Summed
+from fedpipe.learning.message_bytes import ClientBytes
+from fedpipe.learning.passes import Pass
+from fedpipe.learning.process import Process
+from fedpipe.learning.structure import Structure, flat
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 
 
 def loss_process(task: Task, clients: ClientReader) -> Process:
@@ -24,14 +29,14 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
     """
     attacking = Attacking(task)
     with tf.Graph().as_default():
-        server = Layout([*task.zeros(), tf.constant(1)])
-        losses = Layout([tf.zeros([task.clients])])
-    group_type = tff.TensorType(np.int32, [None, *clients.who.shape])
+        server = Structure([*task.zeros(), tf.constant(1)])
+        losses = Structure([tf.zeros([task.clients])])
+    group_type = tff.TensorType(np.int32, [None, *WorkRequest.spec().shape])
 
     @tf.function(autograph=False)
-    def with_loss_of(who, total, *leaves):  # type: ignore[no-untyped-def]
+    def with_loss_of(packed, total, *leaves):  # type: ignore[no-untyped-def]
         *weights, number = leaves
-        client, _ = clients.read(who, number, Nothing)
+        client, _ = clients.read(WorkRequest.unpack(packed), number, Nothing)
         loss = task.loss(weights, attacking.samples(client))
         return tf.tensor_scatter_nd_add(total, [[client.id]], [loss])
 
@@ -74,10 +79,9 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
     return Process(
         initialize=initialize,
         passes=(Pass(same, work, zero, merge, update, group_type),),
+        skip_round=same,
         get_weights=get_weights,
         server=server,
-        measurements=("losses",),
-        bytes_down=size,
-        bytes_up=4,
-        compressed_bytes=0,
+        measurements=Structure({"losses": Summed(tf.TensorSpec([task.clients]))}),
+        bytes=ClientBytes(size, 4),
     )

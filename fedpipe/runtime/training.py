@@ -16,7 +16,7 @@ from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest, Shards
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import Process, build_process
@@ -36,11 +36,11 @@ from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.personal import ClientModels, personal_models
 from fedpipe.runtime.phases import PhaseLog, Phases
 from fedpipe.runtime.progress import reporting, say
-from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.records import RoundRecord, require_contribution
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.signals import held
 
-# (weights) -> figures of the global model on test samples, by the name of their column
+# (weights) -> figures of the global model on validation and test samples, by the name of their column
 Evaluate = Callable[[Weights], dict[str, float]]
 
 
@@ -49,10 +49,10 @@ class Trained:
     """What a training ends with."""
 
     weights: Weights  # of the last round
-    best: Weights  # of the round with the highest test accuracy, if `keep_best`; else those of the last round
+    best: Weights  # of the round that `selection` chooses, if `keep_best`; else those of the last round
     best_round: int
     records: list[RoundRecord]
-    reached: int | None  # the first round at which the test accuracy was at least that of ``stop_at``
+    reached: int | None  # the first round at which the accuracy was at least that of ``stop_at``
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if the algorithm has any
 
@@ -139,26 +139,24 @@ def train(
             start, number = time.perf_counter(), len(so_far.records) + 1
             asked = draw(number, losses)
             clients = asked.clients
-            who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
+            requests = asked.packed(kept)
             # Noise must not be missing where nobody was: that would tell it.
             if not len(clients) and ledger is None:
                 measured = engine.skip_round()
             else:
-                measured = engine.run_round(who, partial(report.clients, number, len(clients)))
+                measured = engine.run_round(requests, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == rounds):
                 with phases.timed("evaluate"):
                     weights = _finite(engine.weights())
                     figures = evaluate(weights)
-                if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
-                    best = (figures["test_accuracy"], number, weights)
+                if settings.keep_best and (best is None or figures[f"{settings.selection}_accuracy"] > best[0]):
+                    best = (figures[f"{settings.selection}_accuracy"], number, weights)
             if ledger is not None:
                 figures = {**figures, "epsilon": ledger.epsilon(number)}
-            sizes_sent = process.bytes_down, process.bytes_up
-            record = RoundRecord.of(
-                number, asked.reports, measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
-            )
+            require_contribution(number, asked, measured, may_be_empty)
+            record = RoundRecord.of(number, asked, measured, process.bytes, figures)
             seconds = time.perf_counter() - start
             with held():
                 so_far.add(record, seconds, best)
@@ -187,14 +185,14 @@ def _message(settings: Train, process: Process) -> Message:
     Raises:
       PipelineError: It takes time, and how long is known only when the client has trained.
     """
-    compressed = process.compressed_bytes
+    down, up, compressed = process.bytes
     if compressed is None and settings.availability.devices.bandwidth.up:
         raise PipelineError(
             "params.yaml: 'train.availability.devices.bandwidth.up' needs the size of an update before its client "
             f"trains, and fedpipe/compressors/{settings.compressor}.py says it after: return it as a constant, or set "
             "'up' to 0.0"
         )
-    return Message(process.bytes_down, process.bytes_up + (compressed or 0))
+    return Message(down, up + (compressed or 0))
 
 
 class _SoFar:
@@ -253,9 +251,9 @@ def _saved_when_stopped(
 
 
 def _reached(settings: Train, records: Sequence[RoundRecord]) -> bool:
-    """Whether the last round has the test accuracy at which training ends."""
+    """Whether the last round has the accuracy at which training ends."""
     target = settings.stop_at.accuracy
-    accuracy = records[-1].test_accuracy if records else None
+    accuracy = records[-1].accuracy_on(settings.selection) if records else None
     return target is not None and accuracy is not None and accuracy >= target
 
 
@@ -263,10 +261,10 @@ def _finite(weights: Weights) -> Weights:
     """``weights``, if they are numbers.
 
     Raises:
-      PipelineError: They are not.
+      DivergedError: They are not.
     """
     if not all(np.isfinite(w).all() for w in weights):
-        raise PipelineError(
+        raise DivergedError(
             "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
         )
     return weights

@@ -4,7 +4,7 @@ A choice is neutral if its formula says so: an attack with factor 1, a compresso
 update reaches. Where the sums are those of the plain training the weights are equal, else they differ by rounding.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from pydantic import ValidationError
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.algorithm import ALGORITHMS
-from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.algorithms.reference import TOLERANCE
 from tests.fedpipe.training import Ended, run, train_settings
 
 Make = Callable[[list[int]], Path]
