@@ -50,9 +50,20 @@ def require(libraries: Path) -> None:
     try:
         installed.require(libraries)
         _require_threads()
+        _warn_of_shallow_clone()
     except PipelineError as error:
         restore_for_dvc()
         sys.exit(f"error: {error}")
+
+
+def _warn_of_shallow_clone() -> None:
+    """DVC experiments are commits, which DVC loses where git has cut the history."""
+    here = Path.cwd()
+    if "DVC_EXP_NAME" in os.environ and any((folder / ".git/shallow").is_file() for folder in (here, *here.parents)):
+        print(
+            "warning: in a shallow clone DVC loses the results of experiments: run `git fetch --unshallow` first",
+            file=sys.stderr,
+        )
 
 
 def _require_threads() -> None:

@@ -172,6 +172,14 @@ def test_a_system_that_allows_no_thread_is_not_called_ctrl_c(tmp_path: Path, sta
     assert said[0].startswith("error: the system lets this process start no thread") and "clone3" in said[0]
 
 
+def test_an_experiment_in_a_shallow_clone_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/shallow").touch()
+    warning = "warning: in a shallow clone DVC loses the results of experiments: run `git fetch --unshallow` first"
+    assert by_hand(tmp_path, "partition", DVC_EXP_NAME="x")[1][0] == warning
+    assert warning not in by_hand(tmp_path, "partition")[1]
+
+
 def test_the_c_library_computes_without_the_users_tunables(project: Path) -> None:
     """It reads them before Python starts: exp, log and pow of other instruction sets, and so other draws."""
     code = (
