@@ -76,6 +76,13 @@ SAME_AS_FED_AVG: list[tuple[str, dict[str, Any], int]] = [
 ]
 
 
+# Clients that send an update and nothing besides are like FedAvg's; of these, FedAvg is enough for every day.
+DAILY = [
+    pytest.param(name, marks=[pytest.mark.slow] if algorithm.ONE_MESSAGE and name != "fed_avg" else [])
+    for name, algorithm in ALGORITHMS.all()
+]
+
+
 def settings_of(name: str, *changes: dict[str, Any]) -> Train:
     """The settings of an algorithm with those of the changes that are not refused."""
     content = BASE | OWN.get(name, {}) | {"algorithm": name}
@@ -96,7 +103,7 @@ def assert_equal(found: Weights, expected: Weights, tolerance: float = 0.0) -> N
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS.names)
+@pytest.mark.parametrize("name", DAILY)
 def test_neutral_choices_together_change_nothing(worker: Worker, make_shards: Make, name: str) -> None:
     shards, neutral = make_shards(SIZES), settings_of(name, *NEUTRAL.values())
     assert (neutral.attack, neutral.last_batch) == ("scaled_update", "drop")
