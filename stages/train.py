@@ -245,10 +245,10 @@ def _attacked(settings: params.Train) -> dict[str, Any]:
 
 def _clustered(trained: "Trained", settings: params.Train) -> dict[str, Any]:
     """How many clients each cluster has after the last round; nothing if clients share no models."""
-    clusters = None if trained.personal is None else trained.personal.clusters
-    if clusters is None:
+    if trained.personal is None or (clusters := trained.personal.clusters) is None:
         return {}
-    sizes = np.bincount(clusters, minlength=settings.params_of("algorithm").clusters)
+    with_samples = trained.personal.reader.sizes > 0
+    sizes = np.bincount(clusters[with_samples], minlength=settings.params_of("algorithm").clusters)
     return {"cluster_clients": {str(number): int(size) for number, size in enumerate(sizes)}}
 
 

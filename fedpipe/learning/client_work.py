@@ -77,9 +77,10 @@ class ClientWork:
             sent, measurements = self._started_or_arrived(client_update, seen, who, client, kept, keep)
         else:
             client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, last)
-            with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
-                sent = _leave_out(sent, finite)
-            measurements = _measurements(sent, client, finite)
+            counts = tf.logical_and(finite, task.takes_part(client))
+            with tf.control_dependencies(keep(Kept(sent.kept, residual), counts) if last else []):
+                sent = _leave_out(sent, counts)
+            measurements = _measurements(sent, client, finite, counts)
             if sent_bytes is not None:
                 measurements["compressed_bytes"] = tf.cast(sent_bytes, tf.int64)
         with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
@@ -127,8 +128,9 @@ class ClientWork:
         message = started_or_arrived(trains, train, kept.message)
         exact = arrived(task, algorithm, seen, message, client, tf.where(trains, client.round, who[1]))
         finite = _finite(exact)
-        sent = _leave_out(exact, tf.logical_and(reports, finite))
-        measurements = _measurements(sent, client, tf.logical_and(reports, finite))
+        counts = tf.logical_and(reports, finite)
+        sent = _leave_out(exact, counts)
+        measurements = _measurements(sent, client, counts, counts)
         measurements["non_finite"] = tf.cast(tf.logical_and(reports, tf.logical_not(finite)), tf.int32)
         if "compressed_bytes" in measurements:
             measurements["compressed_bytes"] = tf.where(reports, exact.measurements["compressed_bytes"], 0)
@@ -217,21 +219,20 @@ def _finite(sent: Contribution) -> Any:
     return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
 
 
-def _leave_out(sent: Contribution, finite: Any) -> Contribution:
-    """Zeroes everything a client sends if a part of it is not finite."""
+def _leave_out(sent: Contribution, counts: Any) -> Contribution:
+    """Zeroes everything that a client sends unless it ``counts``, a bool scalar."""
 
     def zeroed(value: Any) -> Any:
-        return tf.where(finite, value, tf.zeros_like(value))
+        return tf.where(counts, value, tf.zeros_like(value))
 
     return tf.nest.map_structure(zeroed, sent._replace(kept=Nothing))
 
 
-def _measurements(sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Any]":
+def _measurements(sent: Contribution, client: Client, finite: Any, counts: Any) -> "OrderedDict[str, Any]":
     """What the client measured, and the counts that every round has."""
-    counted = tf.cast(finite, tf.int64)
     return OrderedDict(
         sent.measurements,
-        clients=tf.cast(finite, tf.int32),
-        examples=tf.size(client.labels, out_type=tf.int64) * counted,
+        clients=tf.cast(counts, tf.int32),
+        examples=tf.size(client.labels, out_type=tf.int64) * tf.cast(finite, tf.int64),
         non_finite=1 - tf.cast(finite, tf.int32),
     )

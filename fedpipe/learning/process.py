@@ -187,6 +187,7 @@ def _build_pass(
         message = Layout(shown(server.pack([tf.zeros(s.shape, s.dtype) for s in server.signature])))
 
     work_of_client = ClientWork(task, algorithm, aggregator, clients)
+    all_weights = task.total_weight(clients.sizes)
 
     @tf.function(autograph=False)
     def contribute(who: Any, *leaves: Any) -> Any:
@@ -280,8 +281,12 @@ def _build_pass(
             sums=sums.sums,
             weight=sums.weight,
             clients=sums.measurements["clients"],
+            all_weights=all_weights,
         )
         after = server_update(task, before._replace(aggregator=kept_by_aggregator), cohort)
+        if not hasattr(aggregator, "mechanism"):  # noise that is missing would tell that nobody took part
+            pairs = zip(flat(after), flat(before), strict=True)
+            after = server.pack([tf.where(cohort.clients > 0, new, old) for new, old in pairs])
         after = after._replace(round=before.round + (1 if last else 0))
         measured = OrderedDict(sums.measurements)
         if hasattr(aggregator, "left_out"):

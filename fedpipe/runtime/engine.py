@@ -94,18 +94,6 @@ class Engine:
         self._phases.split_clients(found)
         return found
 
-    def skip_round(self) -> dict[str, Any]:
-        """A round in which nobody takes part: the state stays as it is, but for the round's number, its last leaf."""
-        *leaves, number = self.state()
-        state = self._value((*leaves, number + np.int32(1)))
-        with held():
-            self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        _, measured = self._process.passes[-1].update.type_signature.result
-        zeros = [np.zeros(kind.shape, kind.dtype) for kind in measured]
-        found: dict[str, Any] = dict(zip(self._process.measurements, zeros, strict=True))
-        self._phases.split_clients(found)
-        return found
-
     def weights(self) -> list[np.ndarray]:
         """The global model's weights, float32 arrays in the model's order."""
         return list(self._server.fetch(self._server.call(self._get_weights, self._state)))
@@ -142,8 +130,10 @@ class Engine:
     def _sum(self, number: int, state: Any, clients: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator of pass ``number`` over all ``clients``, as a value of the executor that has the state."""
         server, one, chunks = self._server, self._passes[number], self._chunks
+        if not len(clients):
+            return server.call(one.zero)
         message = chunks.message(number, server.call(one.prepare, state), len(clients))
-        groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1]) if len(clients) else []
+        groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1])
         total: Any = None
         ended = 0
         started: deque[tuple[int, Any]] = deque()
@@ -159,4 +149,4 @@ class Engine:
                 total = partial if total is None else server.call(one.merge, server.struct(total, partial))
                 ended += count
                 done(ended)
-        return server.call(one.zero) if total is None else total
+        return total

@@ -137,11 +137,7 @@ def train(
             asked = draw(number, losses)
             clients = asked.clients
             who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
-            # Noise must not be missing where nobody was: that would tell it.
-            if not len(clients) and ledger is None:
-                measured = engine.skip_round()
-            else:
-                measured = engine.run_round(who, partial(report.clients, number, len(clients)))
+            measured = engine.run_round(who, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == rounds):

@@ -68,6 +68,7 @@ def run(
     algorithm: Any = None,
     aggregator: Any = None,
     first: Weights | None = None,
+    model: Network | None = None,
     elsewhere: "Elsewhere | None" = None,
     kept_in: Path | None = None,
 ) -> Ended:
@@ -86,7 +87,7 @@ def run(
     algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
     aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
     manifest = Manifest.read(shards)
-    clients, model = manifest.clients, model_of(settings, manifest.image_shape)
+    clients, model = manifest.clients, model or model_of(settings, manifest.image_shape)
     task = Task(model, settings, clients)
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
         kept = KeptState(Path(folder), clients) if keeps_state(task, algorithm) else None
