@@ -97,7 +97,7 @@ def settings_of(algorithm: str, *changes: dict[str, Any]) -> Train:
 
 
 def cohorts_of(settings: Train, sizes: list[int]) -> list[Cohort]:
-    """Those of `COHORTS`, of which stragglers do 1 to 100 % of their work; or the events of an asynchronous training."""
+    """Those of `COHORTS`, with the work of stragglers; or the events of an asynchronous training."""
     if settings.asynchrony is not None:
         schedule = Schedule(settings, settings.asynchrony, np.array(sizes))
         return [schedule.cohort(number) for number in range(1, 9)]
