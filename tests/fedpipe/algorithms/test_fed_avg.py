@@ -77,6 +77,6 @@ def drawn_orders(settings: Any, client: int, number: int, samples: int) -> list[
     return list(_order(settings, asked, tf.constant(samples)).numpy())
 
 
-def test_what_is_sent(worker: Worker, make_shards: Make) -> None:
+def test_the_weights_are_sent_down_and_an_update_up(worker: Worker, make_shards: Make) -> None:
     ended = run(worker, train_settings(**TRAINING), make_shards([5]), [[0]])
     assert ended.bytes == (7_850 * 4, 7_850 * 4)

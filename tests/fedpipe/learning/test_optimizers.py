@@ -25,7 +25,7 @@ def stepped(**changes: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("epsilon", "start"), [(1e-3, 1e-6), (0.1, 0.5)])
-def test_adagrad(epsilon: float, start: float) -> None:
+def test_tffs_adagrad_follows_its_formula(epsilon: float, start: float) -> None:
     weights, squares = np.zeros(3), np.full(3, start)
     for gradient in GRADIENTS:
         squares += gradient**2
