@@ -1,6 +1,5 @@
 """The process of a stage: how it starts, what Ctrl-C does to it, and that it ends with the DVC that started it."""
 
-import ctypes
 import os
 import select
 import signal
@@ -12,9 +11,11 @@ from types import FrameType
 from typing import Any
 
 from fedpipe import errors
+from fedpipe.errors import PipelineError
+from fedpipe.failure import Failure
 from fedpipe.outputs.restore import restore_for_dvc
+from fedpipe.system.launch import signal_when_parent_ends
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DEFAULTS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -36,11 +37,16 @@ def begin() -> None:
         _end_with_dvc()
 
 
-def run_stage(main: Callable[[], None]) -> None:
+def run_stage(main: Callable[[], None], failure: Path) -> None:
     """As `fedpipe.errors.run_stage`; if the stage does not succeed, the outputs that DVC deleted come back.
 
     Ctrl-C is an exception from here on. SIGTERM and SIGHUP end the process at once, unless the stage handles them.
+
+    Args:
+      main: The stage's work.
+      failure: The file for the stage's error (fedpipe/failure.py); that of an earlier stage is removed.
     """
+    failure.unlink(missing_ok=True)
     if signal.getsignal(signal.SIGINT) is _end_now:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _not_lost
@@ -48,9 +54,11 @@ def run_stage(main: Callable[[], None]) -> None:
     def interruptible() -> None:
         try:
             main()
-        except BaseException:
+        except BaseException as error:
             if _interrupted:  # whatever a library made of it
                 raise KeyboardInterrupt from None
+            if isinstance(error, PipelineError):
+                Failure.write(error, failure)
             raise
 
     try:
@@ -87,7 +95,7 @@ def _end_with_dvc() -> None:
 
     A shell between them (fish, or a wrapper script) would go on waiting for us when DVC is gone.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    signal_when_parent_ends(signal.SIGKILL)
     parent = os.getppid()
     dvc = _dvc(parent)
     # Whoever adopts orphans is in another process group; a stage is in DVC's.

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedpipe.errors import PipelineError
@@ -37,6 +37,17 @@ def require_repository() -> None:
       PipelineError: git is not installed, or the folder is not in a git repository.
     """
     git("rev-parse", "--git-dir")
+
+
+def uncommitted(known: Sequence[str], unknown: Sequence[str]) -> list[str]:
+    """The files that differ from the last commit.
+
+    Args:
+      known: Where to compare files that git knows: paths of the checkout.
+      unknown: Where to list files that git does not know, and does not ignore.
+    """
+    changed = git("diff", "--name-only", "HEAD", "--", *known)
+    return [*changed.splitlines(), *git("ls-files", "--others", "--exclude-standard", "--", *unknown).splitlines()]
 
 
 def _run(name: str, command: list[str], environment: Mapping[str, str] | None = None, stdin: str | None = None) -> str:

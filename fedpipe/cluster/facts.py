@@ -6,9 +6,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from fedpipe.code import CLUSTER, PACKAGE, chosen_code, code_digest
 from fedpipe.config.train import Train
 from fedpipe.pinning import PINNED
-from fedpipe.runtime.training_key import PACKAGE, chosen_code, code_digest
 
 Facts = dict[str, str]  # name -> version, value or digest
 
@@ -24,7 +24,7 @@ def facts(settings: Train) -> Facts:
     names = [line.partition("==")[0] for line in lines if "==" in line]
     return {
         "code of training": code_digest(chosen_code(settings)),
-        "code of fedpipe/cluster and fedpipe/enclosure": code_digest(["cluster", "enclosure"]),
+        f"code of fedpipe/{{{','.join(CLUSTER)}}}": code_digest(CLUSTER),
         "requirements.lock": _digest(_LOCK),
         "Python": platform.python_version(),
         **{f"package {name}": _version(name) for name in (*names, *_OF_CLUSTER)},

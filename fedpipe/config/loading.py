@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -137,6 +137,7 @@ def _sections(path: Path) -> dict[type[Section], Section]:
     _require_unseen_tests(path, partition, train)
     _require_tests_for_personalising(path, partition, cast(Evaluate, sections[Evaluate]))
     try:
+        train.check_selection(["validation", "test"] if partition.validation else ["test"])
         round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
     except ValueError as error:
         raise PipelineError(f"{path}: {error}") from None
@@ -212,7 +213,7 @@ def _depth(section: type[Section], keys: list[Any]) -> int:
     """How many of ``keys`` name something in params.yaml, the rest being a union member's name."""
     current: Any = section
     for depth, key in enumerate(keys):
-        if isinstance(key, int) or not (isinstance(current, type) and issubclass(current, Section)):
+        if isinstance(key, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
             return depth + 1 if isinstance(key, int) else depth
         if key not in current.model_fields:
             return depth + 1
@@ -220,8 +221,8 @@ def _depth(section: type[Section], keys: list[Any]) -> int:
     return len(keys)
 
 
-def _kind(section: type[Section], key: str) -> Any:
+def _kind(section: type[BaseModel], key: str) -> Any:
     """What ``key`` holds in ``section``; of an optional section, the section."""
     kind = section.model_fields[key].annotation
-    inner = [member for member in get_args(kind) if isinstance(member, type) and issubclass(member, Section)]
+    inner = [member for member in get_args(kind) if isinstance(member, type) and issubclass(member, BaseModel)]
     return inner[0] if inner else kind

@@ -1,5 +1,6 @@
 """Section ``train``: model, algorithm, cohort, client work and server step."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -7,17 +8,14 @@ from pydantic import Field, model_validator
 from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
-from fedpipe.config.registry import Registry
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
-
-ALGORITHMS = Registry("fedpipe.algorithms")
-AGGREGATORS = Registry("fedpipe.aggregators")
-MODELS = Registry("fedpipe.models")
-LOSSES = Registry("fedpipe.losses")
-COHORTS = Registry("fedpipe.cohorts")
-ATTACKS = Registry("fedpipe.attacks")
-COMPRESSORS = Registry("fedpipe.compressors")
-METRICS = Registry("fedpipe.metrics")
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.cohort import COHORTS
+from fedpipe.contracts.compressor import COMPRESSORS
+from fedpipe.contracts.model import LOSSES, METRICS, MODELS
+from fedpipe.contracts.registry import Registry
 
 
 class Schedule(Section):
@@ -142,7 +140,7 @@ class Checkpoint(Section):
 class Train(ChoosingSection):
     """How the global model is trained."""
 
-    CHOICES: ClassVar[dict[str, Registry]] = {
+    CHOICES: ClassVar[dict[str, Registry[Any]]] = {
         "algorithm": ALGORITHMS,
         "aggregator": AGGREGATORS,
         "model": MODELS,
@@ -176,23 +174,23 @@ class Train(ChoosingSection):
     stop_at: StopAt = StopAt()
     privacy: Privacy = Privacy()
     checkpoint: Checkpoint = Checkpoint()
+    selection: Literal["validation", "test"] = "validation"
     keep_best: bool
     seed: Seed
 
     @model_validator(mode="after")
-    def _stopping_and_keeping_need_evaluation(self) -> "Train":
-        if not self.evaluate_every and self.stop_at.accuracy is not None:
+    def _selecting_needs_evaluation(self) -> "Train":
+        if self.selecting and not self.evaluate_every:
             raise ValueError(
-                "'train.stop_at.accuracy' needs rounds with a test accuracy: set 'train.evaluate_every' to 1"
+                f"'train.{self.selecting[0]}' needs rounds with a {self.selection} accuracy: set "
+                "'train.evaluate_every' to 1"
             )
-        if not self.evaluate_every and self.keep_best:
-            raise ValueError("'train.keep_best' needs rounds with a test accuracy: set 'train.evaluate_every' to 1")
         return self
 
     @model_validator(mode="after")
     def _a_budget_needs_a_ledger(self) -> "Train":
         if self.stop_at.epsilon is not None and not self.is_private:
-            private = [name for name in AGGREGATORS.names if hasattr(AGGREGATORS.module(name), "mechanism")]
+            private = [name for name, aggregator in AGGREGATORS.all() if aggregator.is_private]
             raise ValueError(
                 f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
                 f"{self.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
@@ -201,14 +199,12 @@ class Train(ChoosingSection):
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> "Train":
-        if (found := self.asynchrony) is not None:
-            asynchrony.check(self, found, AGGREGATORS.module(self.aggregator))
-        for key, registry in self.CHOICES.items():
-            check: Any = getattr(registry.module(getattr(self, key)), "check", None)
-            if check is not None:
-                check(self)
-        chosen = ALGORITHMS.module(self.algorithm), COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator)
-        who_counts.check(self, *chosen)
+        aggregator = AGGREGATORS.of(self.aggregator)
+        if (rules := self.asynchrony) is not None:
+            asynchrony.check(self, rules, aggregator)
+        for key in self.CHOICES:
+            self.choice(key).check(self)
+        who_counts.check(self, ALGORITHMS.of(self.algorithm), COHORTS.of(self.cohort), aggregator)
         return self
 
     @model_validator(mode="after")
@@ -217,16 +213,36 @@ class Train(ChoosingSection):
         return self
 
     @property
+    def selecting(self) -> list[str]:
+        """The keys that choose a round by its accuracy on the samples that ``selection`` names."""
+        used = {"keep_best": self.keep_best, "stop_at.accuracy": self.stop_at.accuracy is not None}
+        return [key for key, is_used in used.items() if is_used]
+
+    def check_selection(self, measured_on: Collection[str]) -> None:
+        """Raises ValueError if a round is to be chosen by samples that no round is measured on.
+
+        Args:
+          measured_on: What rounds are measured on: ``validation``, ``test``, both or nothing.
+        """
+        if not self.selecting or self.selection in measured_on:
+            return
+        samples = "'partition.validation' is 0" if self.selection == "validation" else "there are no test samples"
+        raise ValueError(
+            f"'train.{self.selecting[0]}' chooses a round by its {self.selection} accuracy, and {samples}: set "
+            "'partition.validation' to a number of samples, or 'train.selection' to test to choose by the test "
+            "images, as many papers do, whose test accuracy then flatters the model"
+        )
+
+    @property
     def asynchrony(self) -> asynchrony.Asynchrony | None:
         """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
-        algorithm: Any = ALGORITHMS.module(self.algorithm)
-        is_one = asynchrony.is_asynchronous(algorithm)
-        return algorithm.asynchrony(self.params_of("algorithm")) if is_one else None
+        rules = ALGORITHMS.of(self.algorithm).asynchrony
+        return None if rules is None else rules(self.params_of("algorithm"))
 
     @property
     def is_private(self) -> bool:
         """Whether the aggregator adds noise of which the privacy ledger knows."""
-        return hasattr(AGGREGATORS.module(self.aggregator), "mechanism")
+        return AGGREGATORS.of(self.aggregator).is_private
 
     @property
     def has_secret_noise(self) -> bool:

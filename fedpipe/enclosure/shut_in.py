@@ -1,4 +1,4 @@
-"""A script that shuts itself in and then becomes the TFF worker, in a process of its own like ``fedpipe.launch``.
+"""A script that shuts itself in and becomes the TFF worker, in a process of its own like ``fedpipe.system.launch``.
 
     python -I -S shut_in.py PARENT_PID WAYS PORT LISTENER CHANNEL BINARY [ARGUMENT ...]
 
@@ -23,7 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fedpipe.enclosure import bind_answers, forwarder, namespace, syscall_filter
-from fedpipe.launch import end_with_parent
+from fedpipe.system.launch import end_with_parent
 
 
 def _main() -> None:

@@ -2,18 +2,17 @@
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from fedpipe.errors import PipelineError
+from fedpipe.system.signals import blocked
 
 _PLACING = ".placing"  # there while outputs are moved; what it is found beside is moved back
 _FORMER = ".former"
 _RESERVED = ".reserved"
-_STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class StagedOutputs:
@@ -74,7 +73,7 @@ class StagedOutputs:
         for output in self._outputs:
             with _naming(output):
                 _to_disk(self._staged(output))
-        with _uninterrupted():
+        with blocked():
             try:
                 self._placing().touch()
                 for output in self._outputs:
@@ -150,13 +149,3 @@ def _naming(output: Path, staged: Path | None = None) -> Iterator[None]:
         if staged and name and staged.parent.absolute() not in Path(os.fsdecode(name)).absolute().parents:
             raise
         raise PipelineError(f"{output} cannot be written: {error.strerror or error}") from None
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Holds back Ctrl-C and requests to end until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,13 +1,12 @@
 """One process at a time writes a stage's outputs."""
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fedpipe.errors import PipelineError
+from fedpipe.system.locks import LockTaken, locked_file
 
 _PATIENCE_SECONDS = 5.0  # how long a stage that was killed may take to end
 
@@ -26,31 +25,18 @@ def only_writer(stage: str, lock: Path, patience: float = _PATIENCE_SECONDS) -> 
     Raises:
       PipelineError: Another process writes them, or the lock's file cannot be opened.
     """
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise PipelineError(f"{lock}, which keeps two writers apart, cannot be opened: {error.strerror}") from None
-    try:
-        deadline = time.monotonic() + patience
-        while not _taken(descriptor):
-            if time.monotonic() > deadline:
-                holder = lock.read_text(encoding="ascii", errors="replace").strip() or "unknown"
-                raise PipelineError(
-                    f"another process (pid {holder}) runs the {stage} stage in this folder, and both would write the "
-                    "same outputs: wait until it has ended, or end it"
-                )
-            time.sleep(0.1)
+    with ExitStack() as stack:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = stack.enter_context(locked_file(lock, patience))
+        except LockTaken:
+            holder = lock.read_text(encoding="ascii", errors="replace").strip() or "unknown"
+            raise PipelineError(
+                f"another process (pid {holder}) runs the {stage} stage in this folder, and both would write the "
+                "same outputs: wait until it has ended, or end it"
+            ) from None
+        except OSError as error:
+            raise PipelineError(f"{lock}, which keeps two writers apart, cannot be opened: {error.strerror}") from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -8,9 +8,9 @@ everything else, by which damage is noticed, and the key of the training (traini
 DVC, which would delete it, and no input.
 """
 
-import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -32,6 +32,7 @@ from fedpipe.runtime.kept_state import KeptState, is_whole
 from fedpipe.runtime.progress import say
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import Key, differences
+from fedpipe.system.locks import lock
 
 _METADATA_KEY = "fedpipe"  # one key only: safetensors does not keep the order of several
 _KEPT = 2  # checkpoints; the older one is for the case that the newer one is damaged
@@ -45,7 +46,7 @@ class Checkpoint:
     records: list[RoundRecord]  # of all rounds so far
     seconds: list[float]  # that each of them took
     state: list[np.ndarray]  # the leaves of the server's state
-    best: tuple[float, int, Weights] | None = None  # test accuracy, round and weights, with 'train.keep_best'
+    best: tuple[float, int, Weights] | None = None  # accuracy, round and weights, with 'train.keep_best'
     last: np.ndarray | None = None  # int32 [clients]: the round in which each client last kept something, or -1
     digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of what it kept then
     tracking: Mapping[str, str] = field(default_factory=dict)  # which run of MLflow it is
@@ -62,7 +63,7 @@ class Checkpoint:
         """
         every, last = settings.evaluate_every, self.records[-1]
         evaluated = bool(every) and (self.round % every == 0 or self.round == settings.rounds)
-        return self.round <= settings.rounds and evaluated == (last.test_accuracy is not None)
+        return self.round <= settings.rounds and evaluated == last.is_evaluated
 
 
 class _Unusable(Exception):
@@ -164,11 +165,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self._folder.with_name("training.lock"), os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waits for another training that writes to {self._folder.parent}")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        lock(self._lock, math.inf, lambda: say(f"waits for another training that writes to {self._folder.parent}"))
         self.found = self.latest()
         return self
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from fedpipe.lazy import tff
+from fedpipe.learning.measurements import Measurement
 from fedpipe.learning.process import Process
 from fedpipe.runtime.chunks import Chunks, Elsewhere, LocalChunks, RemoteChunks
 from fedpipe.runtime.phases import Phases
-from fedpipe.runtime.stopping import held
 from fedpipe.runtime.tff_executor import Compiled, Executors, at_server
 from fedpipe.runtime.worker import Worker
+from fedpipe.system.signals import held
 
 # The largest and smallest number of clients that one call of a graph takes, one after the other; and into how many
 # parts the clients that are left are cut, so that groups become smaller and all cores end a round at the same time.
@@ -71,11 +72,13 @@ class Engine:
         self._state = self._before = self._server.call(at_server(process.initialize))
         self.rounds = 0  # that ended here
 
-    def run_round(self, clients: np.ndarray, done: Callable[[int], None] = lambda clients: None) -> dict[str, Any]:
-        """Runs one round over ``clients`` and returns what its last pass measured, by name.
+    def run_round(
+        self, requests: np.ndarray, done: Callable[[int], None] = lambda clients: None
+    ) -> dict[str, Measurement]:
+        """Runs one round of work ``requests`` and returns what its last pass measured, by name.
 
         Args:
-          clients: int32 [cohort, 4], from `ClientReader.asked`; there may be none.
+          requests: int32 [cohort, 4], of `WorkRequest.pack`; there may be none.
           done: Is told how many clients of a pass have ended, as chunks come back.
 
         Raises:
@@ -83,16 +86,16 @@ class Engine:
         """
         server, state, measured = self._server, self._state, None
         for number, one in enumerate(self._passes):
-            total = self._sum(number, state, np.asarray(clients, np.int32), done)
+            total = self._sum(number, state, requests, done)
             result = server.call(one.update, server.struct(state, total))
             state, measured = server.select(result, 0), server.select(result, 1)
         with self._phases.timed("aggregate"):
             values = server.fetch(measured)
         with held():
             self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        found = dict(zip(self._process.measurements, values, strict=True))
-        self._phases.split_clients(found)
-        return found
+        measurements: dict[str, Measurement] = self._process.measurements.pack(values)
+        self._phases.split_clients(measurements)  # takes out the clients' times
+        return measurements
 
     def weights(self) -> list[np.ndarray]:
         """The global model's weights, float32 arrays in the model's order."""
@@ -127,13 +130,13 @@ class Engine:
         """``state`` on the worker."""
         return self._server.value(state, tff.FederatedType(self._process.server.type, tff.SERVER))
 
-    def _sum(self, number: int, state: Any, clients: np.ndarray, done: Callable[[int], None]) -> Any:
-        """The accumulator of pass ``number`` over all ``clients``, as a value of the executor that has the state."""
+    def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> Any:
+        """The accumulator of pass ``number`` over all ``requests``, as a value of the executor that has the state."""
         server, one, chunks = self._server, self._passes[number], self._chunks
-        if not len(clients):
+        if not len(requests):
             return server.call(one.zero)
-        message = chunks.message(number, server.call(one.prepare, state), len(clients))
-        groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1])
+        message = chunks.message(number, server.call(one.prepare, state), len(requests))
+        groups = np.split(requests, np.cumsum(group_sizes(len(requests)))[:-1])
         total: Any = None
         ended = 0
         started: deque[tuple[int, Any]] = deque()

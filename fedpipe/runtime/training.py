@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COHORTS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest, Shards
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import Process, build_process
@@ -33,11 +36,11 @@ from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.personal import ClientModels, personal_models
 from fedpipe.runtime.phases import PhaseLog, Phases
 from fedpipe.runtime.progress import reporting, say
-from fedpipe.runtime.records import RoundRecord
-from fedpipe.runtime.stopping import held
+from fedpipe.runtime.records import RoundRecord, require_contribution
 from fedpipe.runtime.worker import Worker
+from fedpipe.system.signals import held
 
-# (weights) -> figures of the global model on test samples, by the name of their column
+# (weights) -> figures of the global model on validation and test samples, by the name of their column
 Evaluate = Callable[[Weights], dict[str, float]]
 
 
@@ -46,10 +49,10 @@ class Trained:
     """What a training ends with."""
 
     weights: Weights  # of the last round
-    best: Weights  # of the round with the highest test accuracy, if `keep_best`; else those of the last round
+    best: Weights  # of the round that `selection` chooses, if `keep_best`; else those of the last round
     best_round: int
     records: list[RoundRecord]
-    reached: int | None  # the first round at which the test accuracy was at least that of ``stop_at``
+    reached: int | None  # the first round at which the accuracy was at least that of ``stop_at``
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if the algorithm has any
 
@@ -87,7 +90,7 @@ def train(
       PipelineError: The aggregator does not fit the cohort or the memory, a round could not be run, or the weights are
         not finite any more.
     """
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     drawing, key = settings, None
     if settings.has_secret_noise:
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
@@ -103,7 +106,7 @@ def train(
     ledger = Ledger.of(settings, manifest.clients, lambda number: cohort(drawing, sizes, number).clients)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     # Where chance decides who is left, they may have no sample; and a private training must not tell that by its end.
-    may_be_empty = getattr(COHORTS.module(settings.cohort), "MAY_BE_EMPTY", False)
+    may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY
     may_be_empty = may_be_empty or settings.availability.decides_who or ledger is not None
     reader = ClientReader(shards, kept.folder if kept else None)
     process = build_process(task, algorithm, aggregator, first, reader)
@@ -136,22 +139,20 @@ def train(
             start, number = time.perf_counter(), len(so_far.records) + 1
             asked = draw(number, losses)
             clients = asked.clients
-            who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
-            measured = engine.run_round(who, partial(report.clients, number, len(clients)))
+            requests = asked.packed(kept)
+            measured = engine.run_round(requests, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == rounds):
                 with phases.timed("evaluate"):
                     weights = _finite(engine.weights())
                     figures = evaluate(weights)
-                if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
-                    best = (figures["test_accuracy"], number, weights)
+                if settings.keep_best and (best is None or figures[f"{settings.selection}_accuracy"] > best[0]):
+                    best = (figures[f"{settings.selection}_accuracy"], number, weights)
             if ledger is not None:
                 figures = {**figures, "epsilon": ledger.epsilon(number)}
-            sizes_sent = process.bytes_down, process.bytes_up
-            record = RoundRecord.of(
-                number, asked.reports, measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
-            )
+            require_contribution(number, asked, measured, may_be_empty)
+            record = RoundRecord.of(number, asked, measured, process.bytes, figures)
             seconds = time.perf_counter() - start
             with held():
                 so_far.add(record, seconds, best)
@@ -180,14 +181,14 @@ def _message(settings: Train, process: Process) -> Message:
     Raises:
       PipelineError: It takes time, and how long is known only when the client has trained.
     """
-    compressed = process.compressed_bytes
+    down, up, compressed = process.bytes
     if compressed is None and settings.availability.devices.bandwidth.up:
         raise PipelineError(
             "params.yaml: 'train.availability.devices.bandwidth.up' needs the size of an update before its client "
             f"trains, and fedpipe/compressors/{settings.compressor}.py says it after: return it as a constant, or set "
             "'up' to 0.0"
         )
-    return Message(process.bytes_down, process.bytes_up + (compressed or 0))
+    return Message(down, up + (compressed or 0))
 
 
 class _SoFar:
@@ -246,9 +247,9 @@ def _saved_when_stopped(
 
 
 def _reached(settings: Train, records: Sequence[RoundRecord]) -> bool:
-    """Whether the last round has the test accuracy at which training ends."""
+    """Whether the last round has the accuracy at which training ends."""
     target = settings.stop_at.accuracy
-    accuracy = records[-1].test_accuracy if records else None
+    accuracy = records[-1].accuracy_on(settings.selection) if records else None
     return target is not None and accuracy is not None and accuracy >= target
 
 
@@ -256,10 +257,10 @@ def _finite(weights: Weights) -> Weights:
     """``weights``, if they are numbers.
 
     Raises:
-      PipelineError: They are not.
+      DivergedError: They are not.
     """
     if not all(np.isfinite(w).all() for w in weights):
-        raise PipelineError(
+        raise DivergedError(
             "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
         )
     return weights

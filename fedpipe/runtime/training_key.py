@@ -6,54 +6,36 @@ The number of rounds is not part of it: a training of more rounds begins as one 
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from fedpipe.code import chosen_code, code_digest
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.networks.network import Weights
 from fedpipe.pinning import PINNED
 from fedpipe.provenance import library_versions
 
-PACKAGE = Path(__file__).resolve().parents[1]
-# The code that decides what a training computes, below fedpipe/; of each choice, only the chosen file is added.
-CODE = (
-    "datasets/idx.py",
-    "datasets/raw.py",
-    "datasets/shards",
-    "evaluation",
-    "json_model.py",
-    "lazy.py",
-    "learning",
-    "metrics",
-    "networks",
-    "pinning.py",
-    "privacy",
-    "runtime",
-    "seeds.py",
-)
-
 Key = dict[str, Any]  # part -> its digest or its values, as JSON has them
 
 
-def training_key(settings: Train, manifest: Manifest, first: Weights, tests: TestSamples | None) -> Key:
+def training_key(settings: Train, manifest: Manifest, first: Weights, measured: GlobalSamples | None) -> Key:
     """The key of a training.
 
     Args:
       settings: Section train of params.yaml.
       manifest: What the shards hold.
       first: The weights before the first round.
-      tests: What rounds are evaluated on; None if none is.
+      measured: What rounds are measured on; None if none is.
     """
     return {
         "params": _params(settings),
         "shards": manifest.digest,
         "first weights": _digest(first),
-        "test samples": None if tests is None else _test_digest(tests),
+        "evaluation samples": None if measured is None else _samples_digest(measured),
         "code": code_digest(chosen_code(settings)),
         "libraries": {"python": platform.python_version(), **library_versions(), **PINNED},
     }
@@ -70,27 +52,6 @@ def differences(one: Key, other: Key) -> list[str]:
     ]
 
 
-def chosen_code(settings: Train) -> list[str]:
-    """`CODE`, and the file of each choice: paths below fedpipe/."""
-    chosen = [
-        f"{registry.package.split('.')[1]}/{getattr(settings, key)}.py" for key, registry in Train.CHOICES.items()
-    ]
-    return [*CODE, *chosen]
-
-
-def code_digest(paths: Sequence[str]) -> str:
-    """The SHA-256 over the Python files at ``paths`` below fedpipe/, folders with all that is in them."""
-    files = sorted(file for path in paths for file in _files(PACKAGE / path))
-    found = hashlib.sha256()
-    for file in files:
-        found.update(f"{file.relative_to(PACKAGE)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return found.hexdigest()
-
-
-def _files(path: Path) -> Iterable[Path]:
-    return path.rglob("*.py") if path.is_dir() else [path]
-
-
 def _params(settings: Train) -> dict[str, Any]:
     """The values that matter: without ``rounds`` and ``checkpoint``, and without sections that are not chosen."""
     names = {name for registry in Train.CHOICES.values() for name in registry.names}
@@ -99,9 +60,10 @@ def _params(settings: Train) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in unused}
 
 
-def _test_digest(tests: TestSamples) -> str:
-    of_clients = Manifest.read(tests.client_tests).digest if tests.client_tests else ""
-    said = f"{_digest([tests.images, tests.labels])} {of_clients} {tests.clients} {tests.batch_size}"
+def _samples_digest(measured: GlobalSamples) -> str:
+    of_clients = Manifest.read(measured.client_tests).digest if measured.client_tests else ""
+    parts = " ".join(f"{name} {_digest(arrays)}" for name, arrays in measured.parts.items())
+    said = f"{parts} {of_clients} {measured.clients} {measured.batch_size}"
     return hashlib.sha256(said.encode()).hexdigest()
 
 

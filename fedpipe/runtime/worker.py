@@ -17,6 +17,7 @@ from types import TracebackType
 
 from fedpipe.enclosure.enclosure import Enclosure, ways_allowed
 from fedpipe.errors import PipelineError
+from fedpipe.system.children import how_it_ended
 
 # How the worker takes memory, unless the environment says otherwise; it decides nothing that is computed.
 # TensorFlow's own allocator for oneDNN hands what one thread has freed to another, and that one's core waits for the
@@ -102,12 +103,7 @@ class Worker:
             if broken:
                 raise PipelineError(f"the TFF worker's forwarder has ended; the log of both is {self._log}") from None
             return
-        if code == -signal.SIGKILL:
-            reason = "was killed (signal 9, often for want of memory)"
-        elif code < 0:
-            reason = f"was ended by signal {-code} ({signal.Signals(-code).name})"
-        else:
-            reason = f"ended with exit code {code}"
+        reason = how_it_ended(code) + (" (often for want of memory)" if code == -signal.SIGKILL else "")
         raise PipelineError(f"the TFF worker {reason}; its log is {self._log}")
 
     def stop(self) -> None:

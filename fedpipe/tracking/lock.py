@@ -1,7 +1,7 @@
 """One process at a time changes the model registry of a store, on this machine."""
 
-import fcntl
 import hashlib
+import math
 import os
 import sys
 import tempfile
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedpipe.errors import PipelineError
+from fedpipe.system.locks import lock
 from fedpipe.tracking.outbox import without_password
 
 
@@ -30,11 +31,8 @@ def registry_lock(store: str) -> Iterator[None]:
     except OSError as error:
         raise PipelineError(f"{path}, which keeps two promotions apart, cannot be opened: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that changes the registry of {shown}", file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        waiting = f"waiting for another process that changes the registry of {shown}"
+        lock(descriptor, math.inf, lambda: print(waiting, file=sys.stderr))
         yield
     finally:
         os.close(descriptor)

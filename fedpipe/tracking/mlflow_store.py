@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedpipe.code import PACKAGE, SERVING
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
@@ -28,18 +29,6 @@ if TYPE_CHECKING:
 _JOURNAL_TAG = "fedpipe.journal"
 _PER_BATCH = 100  # params or tags that MLflow takes in one call
 _DIGEST_LENGTH = 36  # characters that MLflow stores; the whole digest is in a tag
-# What serving.py imports of this project, and what these import in turn.
-_MODEL_CODE = (
-    "__init__.py",
-    "atomic.py",
-    "errors.py",
-    "lazy.py",
-    "pinning.py",
-    "config",
-    "losses",
-    "models",
-    "networks",
-)
 _MODEL_PACKAGES = ("numpy", "pydantic", "ruamel.yaml", "safetensors", "tensorflow")
 
 
@@ -223,8 +212,8 @@ def _save_model(folder: Path, weights: Path, description: "Model") -> None:
 
     code = folder / "fedpipe"
     code.mkdir()
-    for name in _MODEL_CODE:
-        source = Path(__file__).resolve().parents[1] / name
+    for name in SERVING:
+        source = PACKAGE / name
         if source.is_dir():
             shutil.copytree(source, code / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:

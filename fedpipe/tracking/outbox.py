@@ -10,7 +10,6 @@ it (delivery.py), and either may be killed at any time:
     follower.lock   held by the process that delivers
 """
 
-import fcntl
 import json
 import re
 import shutil
@@ -19,10 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
+from fedpipe.system.locks import try_lock
 from fedpipe.tracking.run_events import Event
 
 STORE = "MLFLOW_TRACKING_URI"  # in the environment, the address of the store for a process that delivers
@@ -85,7 +84,7 @@ class Journal:
         """Whether the process that writes this journal is alive, and so may add to it."""
         try:
             with (self.path / "events.jsonl").open("rb") as file:
-                return not locked(file, fcntl.LOCK_SH)
+                return not try_lock(file, shared=True)
         except FileNotFoundError:  # delivered and removed by another process
             return False
 
@@ -99,7 +98,7 @@ class Journal:
     def delivering(self) -> Iterator[bool]:
         """Yields whether this process is the one to deliver; others wait or go on."""
         with (self.path / "follower.lock").open("w") as file:
-            yield locked(file, fcntl.LOCK_EX)
+            yield try_lock(file)
 
     def remove(self) -> None:
         """Deletes the folder; renamed first, so that half of it is never taken for a journal."""
@@ -148,12 +147,3 @@ def sweep(folder: Path) -> None:
     for path in folder.glob(".*"):
         if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def locked(file: IO[Any], kind: int) -> bool:
-    """Takes a lock on ``file`` unless another process has it; the kernel frees it however the holder ends."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

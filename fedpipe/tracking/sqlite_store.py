@@ -3,19 +3,16 @@
 MLflow tries for 100 seconds to open a file that it cannot open. A short look before it says at once what is wrong.
 """
 
-import fcntl
 import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit
 
+from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.delivery import Unreachable
 
 _PATIENCE_SECONDS = 5.0  # how long to wait for another program to release the file; SQLite's own default
-_POLL_SECONDS = 0.1
 _LOCKED = ("is locked by another program", "end that program, or try again when it is done")
 _PERMISSIONS = "make the file and its folder readable and writable for this user, or set MLFLOW_TRACKING_URI"
 # SQLite's words (sqlite.org/rescode.html): what to say of the store instead, and what to do.
@@ -51,28 +48,17 @@ def opened_exclusively(path: Path) -> Iterator[None]:
       Unreachable: The file cannot be opened, or another program holds it.
     """
     lock_path = path.with_name(f"{path.name}.lock")
-    try:
-        lock = lock_path.open("w")
-    except OSError as error:
-        state = f"cannot be written: {lock_path} cannot be opened ({error.strerror})"
-        raise Unreachable(str(error.strerror), state, _PERMISSIONS) from error
-    with lock:
-        _wait_for(lock, lock_path)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(lock_path, 10 * _PATIENCE_SECONDS))  # another may be making the tables
+        except LockTaken:
+            raise Unreachable(f"{lock_path} is held", *_LOCKED) from None
+        except OSError as error:
+            state = f"cannot be written: {lock_path} cannot be opened ({error.strerror})"
+            raise Unreachable(str(error.strerror), state, _PERMISSIONS) from error
         if path.exists():
             _require_readable(path)
         yield
-
-
-def _wait_for(lock: IO[str], path: Path) -> None:
-    deadline = time.monotonic() + 10 * _PATIENCE_SECONDS  # another process may be making the tables
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise Unreachable(f"{path} is held", *_LOCKED) from None
-            time.sleep(_POLL_SECONDS)
 
 
 def _require_readable(path: Path) -> None:

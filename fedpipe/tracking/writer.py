@@ -1,10 +1,8 @@
 """A journal in the making, and the process that delivers it (journal.py says what for)."""
 
-import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +15,10 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from fedpipe.atomic import naming
+from fedpipe.system.children import how_it_ended
+from fedpipe.system.locks import try_lock
 from fedpipe.tracking import run_events
-from fedpipe.tracking.outbox import STORE, Journal, Outbox, locked
+from fedpipe.tracking.outbox import STORE, Journal, Outbox
 from fedpipe.tracking.run_events import Event
 
 _PARAMS = "params.yaml"  # as the artifact of a run is called
@@ -37,7 +37,7 @@ class Writer:
         self._hidden.mkdir(parents=True)
         self.journal = Journal(self._hidden)
         self._events = (self._hidden / "events.jsonl").open("a", encoding="utf-8")
-        locked(self._events, fcntl.LOCK_EX)
+        try_lock(self._events)
         self._follower: subprocess.Popen[bytes] | None = None
         self._said = False
         self.has_events = False
@@ -132,8 +132,7 @@ class Writer:
         """What an exit code of the follower says of the store; empty if it is none or the follower had its say."""
         if code is None or code == 0:
             return ""
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"does not get the run, since the process that delivers it {how} (see {self._outbox.log})"
+        return f"does not get the run, since the process that delivers it {how_it_ended(code)} (see {self._outbox.log})"
 
 
 def _later_than_all(outbox: Outbox, now: datetime) -> datetime:

@@ -8,10 +8,8 @@ week-12-labels-idx1-ubyte
 
 import hashlib
 import lzma
-import math
 import re
 import time
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ from fedpipe.datasets.idx import read_labelled_images
 from fedpipe.datasets.pool import BATCH_NAME
 from fedpipe.datasets.raw import Labelled, RawDataset
 from fedpipe.datasets.sources.label_form import check_label_form
+from fedpipe.datasets.sources.npz_header import array_header
 from fedpipe.errors import PipelineError
 
 HASH_SUFFIX = ".sha256"
@@ -36,10 +35,8 @@ _FORMS = (
 LARGEST = 1 << 30  # bytes of a file, and of an array before it was compressed: a batch is read into memory
 ON_ITS_WAY = 3600.0  # seconds for which the rest of a batch is waited for
 EXPECTED = "NAME.npz, or NAME-images-idx3-ubyte (idx4 with channels) and NAME-labels-idx1-ubyte, each with its .sha256"
-# What the modules below `np.load` raise for a damaged, encrypted or hostile file (RuntimeError: encrypted, or packed in
-# a way that is not known; the other three of a header: it is read as Python's text).
+# Errors of a damaged, encrypted or hostile archive (RuntimeError: encrypted, or packed in a way that is not known).
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
-_BAD_HEADER = (ValueError, TypeError, SyntaxError, tokenize.TokenError)
 
 
 @dataclass(frozen=True)
@@ -164,34 +161,25 @@ def _read_npz(path: Path, dataset: RawDataset) -> Labelled:
             _check_shapes(path, _shape(path, archive, image_key), _shape(path, archive, label_key, True), dataset)
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[image_key], arrays[label_key]
-    except (*_BAD_ARCHIVE, *_BAD_HEADER, EOFError, OSError) as error:
+    except (*_BAD_ARCHIVE, ValueError, EOFError, OSError) as error:
         raise PipelineError(f"{path.name} is not a readable npz file: {error}") from None
     return images.reshape(*images.shape[:3], -1), labels
 
 
 def _shape(path: Path, archive: zipfile.ZipFile, key: str, is_labels: bool = False) -> tuple[int, ...]:
     """The shape of an array of an npz, by its header; none but uint8 are allowed."""
-    info = archive.getinfo(f"{key}.npy")
-    _check_size(f"{path.name}: {info.filename}", info.file_size)
-    with archive.open(info) as member:
-        magic = np.lib.format.read_magic(member)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(magic)
-        if read_header is None:
-            raise PipelineError(f"{path.name}: {info.filename} has npy format {magic}; 1.0 and 2.0 are read")
-        shape, _, dtype = read_header(member)
-        start = member.tell()
+    called = f"{path.name}: {key}.npy"
+    header = array_header(archive, key)
+    _check_size(called, header.stored_bytes)
     if is_labels:
-        check_label_form(f"{path.name}: {info.filename}", dtype, shape)
-    if dtype.hasobject:
-        raise PipelineError(f"{path.name}: {info.filename} holds Python objects (a pickle), which is refused")
-    if dtype != np.uint8:
-        raise PipelineError(f"{path.name}: {info.filename} is {dtype}; uint8 is expected")
-    if info.file_size != start + math.prod(shape):
-        raise PipelineError(f"{path.name}: {info.filename} is longer or shorter than its header {shape} says")
-    return shape
+        check_label_form(called, header.dtype, header.shape)
+    if header.dtype.hasobject:
+        raise PipelineError(f"{called} holds Python objects (a pickle), which is refused")
+    if header.dtype != np.uint8:
+        raise PipelineError(f"{called} is {header.dtype}; uint8 is expected")
+    if not header.is_whole:
+        raise PipelineError(f"{called} is longer or shorter than its header {header.shape} says")
+    return header.shape
 
 
 def _keys(path: Path, members: Sequence[str]) -> tuple[str, str]:

@@ -1,11 +1,10 @@
 """One retraining at a time in a checkout."""
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from fedpipe.errors import PipelineError
+from fedpipe.system.locks import LockTaken, locked_file
 from layout import LOGS
 
 LOCK = LOGS / "retrain/lock"
@@ -22,14 +21,11 @@ def exclusive_lock() -> Iterator[int]:
       PipelineError: Another retraining runs.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            descriptor = stack.enter_context(locked_file(LOCK))
+        except LockTaken:
             raise PipelineError(
                 "another retraining runs in this folder, or a step of one that was killed: wait until it has ended"
             ) from None
         yield descriptor
-    finally:
-        os.close(descriptor)

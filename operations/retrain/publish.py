@@ -13,13 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fedpipe.code import PIPELINE
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands
 from operations.retrain.state import default_remote
 from operations.retrain.summary import SUMMARY
 
 PUBLISHED = ("params.yaml", "dvc.lock", "provenance.json", "metrics", "plots", "data/pool", "models")
-CODE = ("stages", "fedpipe", "operations", "layout.py", "dvc.yaml", "requirements.lock", "libraries.lock")
+CODE = (*PIPELINE, "operations", "requirements.lock")
 # The last line of the commit's message: by it, a branch is known to hold nothing but a retraining.
 MARK = "Made-by: python -m operations.retrain.publish"
 _TITLE = "Retrain"
@@ -64,8 +65,7 @@ def _require_committed_code() -> None:
     """
     commands.require_repository()
     others = [f":(exclude){path}" for path in PUBLISHED]
-    changed = commands.git("diff", "--name-only", "HEAD", "--", ".", *others).splitlines()
-    changed += commands.git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()
+    changed = commands.uncommitted([".", *others], CODE)
     if changed:
         raise PipelineError(
             f"{', '.join(changed)} changed since the last commit, and the results rest on it: commit it first"

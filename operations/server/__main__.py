@@ -10,23 +10,21 @@ whoever reaches its port may read, write and delete, so it listens on loopback u
 """
 
 import argparse
-import fcntl
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.launch import ending_with_us
+from fedpipe.system.children import Child, end_child, start_child
+from fedpipe.system.locks import try_lock
 from fedpipe.tracking.connection import configure
-from fedpipe.tracking.outbox import locked
 from operations.ports import LOOPBACK, SERVER_PORT, port_number, require_free
 from operations.server.postgres import DRIVER, running_cluster
 
@@ -80,7 +78,7 @@ def _held(folder: Path) -> Iterator[None]:
             f"the server's folder {folder} cannot be written ({error.strerror}): choose another with --folder"
         ) from None
     with lock:
-        if not locked(lock, fcntl.LOCK_EX):
+        if not try_lock(lock):
             raise PipelineError(f"another server runs in {folder}: use that, or choose another folder with --folder")
         yield
 
@@ -109,7 +107,7 @@ def _without_password(database: str) -> str:
 
 
 @contextmanager
-def _running_mlflow(host: str, port: int, folder: Path, database: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running_mlflow(host: str, port: int, folder: Path, database: str) -> Iterator[Child]:
     """MLflow's server from when it answers to the end of the block."""
     configure()
     # In the environment, which other users of the machine cannot read, unlike a command line.
@@ -117,27 +115,15 @@ def _running_mlflow(host: str, port: int, folder: Path, database: str) -> Iterat
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes for what this project does not use
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").absolute().as_uri()]
-    with (folder / "mlflow.log").open("wb") as log:
-        process = subprocess.Popen(
-            ending_with_us(command, signal.SIGTERM),  # which it hands on to its own child
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            process_group=0,  # Ctrl-C is for us
-        )
+    process = start_child(command, folder / "mlflow.log", last=signal.SIGTERM)  # which it hands on to its own child
     try:
         _wait_until_it_answers(process, host, port, folder / "mlflow.log")
         yield process
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end_child(process, _STOP_SECONDS)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
+def _wait_until_it_answers(process: Child, host: str, port: int, log: Path) -> None:
     address = f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/health"
     deadline = time.monotonic() + _START_SECONDS
     while True:

@@ -20,7 +20,8 @@ import psutil
 
 from fedpipe.atomic import atomic_folder
 from fedpipe.errors import PipelineError
-from fedpipe.launch import ending_with_us
+from fedpipe.system.children import Child, start_child
+from fedpipe.system.launch import ending_with_us
 
 DATABASE = "mlflow"
 DRIVER = "postgresql+psycopg2://"  # named, since SQLAlchemy's default has become another driver
@@ -57,15 +58,8 @@ def running_cluster(data: Path, log: Path) -> Iterator[str]:
     }
     command = [str(binaries / "postgres"), "-D", str(data.absolute())]
     command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ending_with_us(command, signal.SIGINT, user),  # SIGINT is its fast shutdown, with nothing to replay
-            cwd="/",  # ours may be closed to the user that it runs as
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            process_group=0,  # Ctrl-C is for us, and MLflow has to end first
-        )
+    # SIGINT is its fast shutdown, with nothing to replay; this folder may be closed to the user that it runs as.
+    process = start_child(command, log, last=signal.SIGINT, user=user, folder=Path("/"))
     try:
         _make_database(socket_folder, process, log)
         yield f"{DRIVER}{_current_user()}@/{DATABASE}?host={socket_folder}"
@@ -197,7 +191,7 @@ def _is_postmaster(pid: int, data: Path) -> bool:
         return False
 
 
-def _make_database(socket_folder: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+def _make_database(socket_folder: Path, process: Child, log: Path) -> None:
     """Waits until PostgreSQL takes connections, and makes MLflow's database if it is not there."""
     import psycopg2  # type: ignore[import-untyped]
 

@@ -6,14 +6,14 @@ go to docs/results, and docs/results.md is made from them (docs/tables.md).
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.runtime.stopping import stoppable
+from fedpipe.system.children import Child
+from fedpipe.system.signals import stoppable
 from operations.table import definition, records, results
 from operations.table.definition import Cell, Table
 from operations.table.workspace import Workspace, base_params, require_committed_code
@@ -27,7 +27,7 @@ _CORES_PER_CELL = 2  # of which a training makes good use
 class _Running:
     cell: Cell
     workspace: Workspace
-    process: "subprocess.Popen[bytes]"
+    process: Child
     cpus: frozenset[int]
     said: str = ""
     said_at: float = 0.0

@@ -9,11 +9,10 @@ The row is written last, so a cell that has one has the rest too.
 """
 
 import csv
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ import pandas as pd
 
 from fedpipe.atomic import atomic_file, write_text
 from fedpipe.errors import PipelineError
+from fedpipe.system.locks import locked_file
 from operations.table.definition import Table
 
 RESULTS = Path("docs/results")
@@ -40,7 +40,9 @@ class Row:
     rounds: int | None
     rounds_to_target: int | None
     test_accuracy: float | None
-    best_test_accuracy: float | None
+    best_test_accuracy: float | None  # of the round with the highest accuracy on what `train.selection` names
+    validation_accuracy: float | None  # of the last round; this and the next are None without validation samples
+    best_validation_accuracy: float | None
     seconds: float | None  # that the rounds took; none if the training came from DVC's cache
     weights_sha256: str
     commit: str
@@ -104,7 +106,8 @@ def changed(before: Any, now: Any, key: str = "") -> list[str]:
 def add(table: Table, row: Row, curve: pd.DataFrame, machine: dict[str, Any]) -> None:
     """Writes a row and what belongs to it, in place of an earlier one of the same cell."""
     folder = RESULTS / table.name
-    with _locked():
+    _LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with locked_file(_LOCK, math.inf):  # another `make table` may write at the same moment
         _write_json(MACHINES, read_machines() | {row.machine: machine})
         params = read_params(table.name) | {row.cell: table.params[row.cell]}
         order = [cell.name for cell in table.cells]
@@ -141,6 +144,10 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
 def _parsed(row: dict[str, str]) -> Row:
     outcome = row["outcome"]
     if outcome not in ("finished", "diverged"):
@@ -151,19 +158,12 @@ def _parsed(row: dict[str, str]) -> Row:
         outcome="finished" if outcome == "finished" else "diverged",
         rounds=int(row["rounds"]) if row["rounds"] else None,
         rounds_to_target=int(row["rounds_to_target"]) if row["rounds_to_target"] else None,
-        test_accuracy=float(row["test_accuracy"]) if row["test_accuracy"] else None,
-        best_test_accuracy=float(row["best_test_accuracy"]) if row["best_test_accuracy"] else None,
-        seconds=float(row["seconds"]) if row["seconds"] else None,
+        test_accuracy=_number(row["test_accuracy"]),
+        best_test_accuracy=_number(row["best_test_accuracy"]),
+        validation_accuracy=_number(row.get("validation_accuracy", "")),
+        best_validation_accuracy=_number(row.get("best_validation_accuracy", "")),
+        seconds=_number(row["seconds"]),
         weights_sha256=row["weights_sha256"],
         commit=row["commit"],
         machine=row["machine"],
     )
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    """Keeps another `make table` from writing at the same moment."""
-    _LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with _LOCK.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.provenance import collect, differences
-from fedpipe.runtime.stopping import stoppable
+from fedpipe.system.signals import stoppable
 from operations import commands
 from operations.table import definition, records
 from operations.table.workspace import CODE, Workspace, base_params, require_committed_code

@@ -14,14 +14,18 @@ from tests import ROOT
 DECIDE_NO_BITS = {
     "fedpipe.atomic": "where files are until they are whole",
     "fedpipe.cluster": "where a chunk of clients is computed; a machine that would compute other bits is refused",
+    "fedpipe.code": "which code a result names, by digest",
     "fedpipe.command_line": "refuses arguments",
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",
     "fedpipe.errors": "the text of refusals",
+    "fedpipe.failure": "the error of a stage, for programs",
+    "fedpipe.spelling": "the text of refusals",
     "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",
     "fedpipe.evaluation.identity": "refuses weights of another training",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
     "fedpipe.outputs": "where outputs are until all of them are whole, and who may write them",
+    "fedpipe.system": "locks, signals and child processes",
     "fedpipe.stage_process": "how a stage's process starts and ends",
     "fedpipe.provenance": "what a run says of its environment",
     "fedpipe.tracking": "what MLflow is told, after the outputs",
@@ -41,9 +45,12 @@ def source(module: str) -> Path | None:
 
 
 def imports(file: Path) -> set[str]:
-    """The names of this project that a file imports, at its top or in a function."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    """The names of this project that a file imports when it runs, at its top or in a function."""
+    tree, names = ast.parse((ROOT / file).read_text(encoding="utf-8")), set()
+    for branch in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+        if ast.unparse(branch.test) == "TYPE_CHECKING":
+            branch.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedpipe.datasets.sources.source import SourceFailed
+from fedpipe.system.children import kill_group
 
 # They show no progress that could be measured, so a whole command gets a limit.
 TIME_LIMIT = 300.0  # seconds
@@ -54,13 +54,7 @@ def run(
         except subprocess.TimeoutExpired:
             raise SourceFailed(f"{name} took longer than {time_limit:g} s") from None
         finally:
-            _end(process)
+            if process.poll() is None:  # too slow, or Ctrl-C in the meantime
+                kill_group(process)
     if process.returncode != 0:
         raise SourceFailed(f"{name} failed: {gist(said)[:200] or f'exit code {process.returncode}'}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the command, and what it started, if it still runs: too slow, or Ctrl-C in the meantime."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

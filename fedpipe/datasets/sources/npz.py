@@ -1,16 +1,15 @@
 """A NumPy ``.npz`` archive as a data set: the arrays x_train, y_train, x_test and y_test; never a pickle."""
 
-import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
 from fedpipe.datasets.sources.label_form import check_label_form
+from fedpipe.datasets.sources.npz_header import array_header
 from fedpipe.datasets.sources.parts import LARGEST, Part
 from fedpipe.errors import PipelineError
 
@@ -44,34 +43,19 @@ def read_npz(path: Path, called: str) -> list[Part]:
 
 
 def _read(archive: zipfile.ZipFile, name: str, called: str) -> npt.NDArray[Any]:
-    stored = archive.getinfo(f"{name}.npy")
     try:
-        with archive.open(stored) as file:
-            shape, dtype = _header(file)
-            length = file.tell() + math.prod(shape) * dtype.itemsize
-            if dtype.hasobject and name.startswith("y"):
-                check_label_form(f"{name} of {called}", dtype, shape)
-            if dtype.hasobject:
-                raise PipelineError(f"{name} of {called} holds Python objects; allowed: numbers")
-            if length != stored.file_size or length > LARGEST:
-                raise PipelineError(
-                    f"{name} of {called} has {stored.file_size:,} bytes, but its header {shape} of {dtype} asks for "
-                    f"{length:,} (at most {LARGEST:,})"
-                )
-        with archive.open(stored) as file:
+        header = array_header(archive, name)
+        if header.dtype.hasobject and name.startswith("y"):
+            check_label_form(f"{name} of {called}", header.dtype, header.shape)
+        if header.dtype.hasobject:
+            raise PipelineError(f"{name} of {called} holds Python objects; allowed: numbers")
+        if not header.is_whole or header.stored_bytes > LARGEST:
+            raise PipelineError(
+                f"{name} of {called} has {header.stored_bytes:,} bytes, but its header {header.shape} of "
+                f"{header.dtype} asks for {header.expected_bytes:,} (at most {LARGEST:,})"
+            )
+        with archive.open(f"{name}.npy") as file:
             array: npt.NDArray[Any] = npy.read_array(file, allow_pickle=False)
     except ValueError as error:
         raise PipelineError(f"{name} of {called} is no NumPy array: {error}") from None
     return array[:, 0] if name.startswith("y") and array.ndim == 2 and array.shape[1] == 1 else array
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type; leaves ``file`` at the first number."""
-    version = npy.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = npy.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, _, dtype = npy.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"its version is {version}; allowed: (1, 0) and (2, 0)")
-    return shape, dtype

@@ -1,21 +1,20 @@
 """Every aggregator against NumPy, on updates that are given rather than trained."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.learning.interface import Contribution
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import weighting
-from tests.fedpipe.training import Ended, model_of, run, same_bits, train_settings
+from tests.fedpipe.training import Ended, measured_of_one_example, model_of, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 14  # several groups
@@ -33,11 +32,11 @@ def sending(rows: list[np.ndarray]) -> Any:
     """An algorithm whose client k sends row k of each of ``rows``, and whose server takes the total for its weights."""
 
     def client_update(task: Any, server: Any, client: Any) -> Contribution:
-        measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
+        measured = measured_of_one_example()
         mine = [tf.gather(tf.constant(part), client.id) for part in rows]
         return Contribution(mine, tf.gather(tf.constant(MASSES), client.id), measured)
 
-    return SimpleNamespace(
+    return Algorithm(
         client_update=client_update, server_update=lambda task, server, total: server._replace(weights=total.update)
     )
 
@@ -196,7 +195,7 @@ def test_a_share_that_is_a_little_less_in_floating_point_trims_no_client_less() 
     settings = train_settings(model="logistic_regression", aggregator="trimmed_mean", trimmed_mean={"trim": 0.29})
     rows = np.square(np.arange(100, dtype=np.float32))
     task = Task(model_of(settings), settings, 100)
-    (found,), _ = AGGREGATORS.module("trimmed_mean").finish(task, (), [tf.constant(rows[::-1])], None, None)
+    (found,), _ = AGGREGATORS.of("trimmed_mean").finish(task, (), [tf.constant(rows[::-1])], None, None)
     assert float(found) == pytest.approx(rows[29:71].mean(), rel=1e-6)
 
 
@@ -211,7 +210,7 @@ def test_left_out_clients_are_counted(worker: Worker, make_shards: Make) -> None
     assert "left_out" not in aggregated(worker, make_shards, "median", rows, cohort).rounds[0]
 
 
-WITHOUT_NOISE = [name for name in AGGREGATORS.names if not hasattr(AGGREGATORS.module(name), "mechanism")]
+WITHOUT_NOISE = [name for name, aggregator in AGGREGATORS.all() if not aggregator.is_private]
 
 
 @pytest.mark.parametrize("name", WITHOUT_NOISE)

@@ -43,8 +43,7 @@ class Federation:
 
     def rounds(self) -> list[dict[int, int]]:
         """For each round the clients that take part, and how much of their work they do in thousandths."""
-        pairs = [zip(cohort.clients.tolist(), cohort.work.tolist(), strict=True) for cohort in self.cohorts]
-        return [{k: work for k, work in each if self.steps(k, work)} for each in pairs]
+        return [{k: work for k, work, *_ in rows(cohort) if self.steps(k, work)} for cohort in self.cohorts]
 
     def steps(self, client: int, work: int = 1000) -> int:
         return reference.step_count(self.settings, len(self.samples[client].y), work)
@@ -76,6 +75,13 @@ class Federation:
 
     def gradient(self, weights: Weights, client: int) -> Weights:
         return reference.losses_and_gradient(weights, self.samples[client])[1]
+
+
+def rows(cohort: Cohort) -> list[tuple[int, int, bool, bool]]:
+    """Of each request: the client, its work in thousandths, whether it trains, whether its update arrives."""
+    requests = cohort.requests
+    columns = (requests.id, requests.work, requests.trains, requests.reports)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def added(strength: float, center: Weights) -> reference.Hook:
@@ -302,10 +308,10 @@ def fed_buff(fed: Federation) -> Expected:
     under_way: dict[int, tuple[int, Weights]] = {}
     for number, cohort in enumerate(fed.cohorts, 1):
         arrived = {}
-        for k, work, part in zip(cohort.clients.tolist(), cohort.work.tolist(), cohort.parts.tolist(), strict=True):
-            if part & 1:
+        for k, work, trains, reports in rows(cohort):
+            if trains:
                 under_way[k] = number, fed.update(weights, k, work)
-            if part & 2:
+            if reports:
                 since, update = under_way[k]
                 arrived[k] = [np.float32((1 + number - since) ** -exponent) * u for u in update]
         weights = fed.step(weights, fed.mean(arrived)) if arrived else weights
@@ -322,10 +328,10 @@ def fed_async(fed: Federation) -> Expected:
     models: dict[int, tuple[int, Weights]] = {}
     for number, cohort in enumerate(fed.cohorts, 1):
         before = weights
-        for k, work, part in zip(cohort.clients.tolist(), cohort.work.tolist(), cohort.parts.tolist(), strict=True):
-            if part & 1:
+        for k, work, trains, reports in rows(cohort):
+            if trains:
                 models[k] = number, moved(before, fed.update(before, k, work, added(params.mu, before)))
-            if part & 2:
+            if reports:
                 since, model = models[k]
                 share = np.float32(params.alpha * factors[params.staleness](number - since))
                 weights = [(1 - share) * w + share * mine for w, mine in zip(before, model, strict=True)]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import write_shards
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.spec import ModelSpec

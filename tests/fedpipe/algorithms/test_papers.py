@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.config.train import ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
@@ -105,7 +107,7 @@ def cohorts_of(settings: Train, sizes: list[int]) -> list[Cohort]:
     if not settings.availability.stragglers.share:
         return cohorts
     work = [1, 500, 730, 1000, 300]
-    return [Cohort(each.clients, np.array(work[: len(each.clients)], np.int32)) for each in cohorts]
+    return [Cohort(WorkRequest.of(each.clients, work=work[: len(each.clients)])) for each in cohorts]
 
 
 def compare(worker: Worker, shards: Path, settings: Train, sizes: list[int] = SIZES) -> Ended:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fedpipe.launch import ending_with_us
+from fedpipe.system.launch import ending_with_us
 
 _SECONDS = 10.0
 

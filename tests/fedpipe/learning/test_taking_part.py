@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import weighting
@@ -30,8 +32,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "fed_per": {"model": "mcmahan_2nn"},
     "fed_rep": {"model": "mcmahan_2nn"},
 }
-SYNCHRONOUS = [name for name in ALGORITHMS.names if not hasattr(ALGORITHMS.module(name), "asynchrony")]
-WITHOUT_NOISE = [name for name in AGGREGATORS.names if not hasattr(AGGREGATORS.module(name), "mechanism")]
+SYNCHRONOUS = [name for name, algorithm in ALGORITHMS.all() if not algorithm.is_asynchronous]
+WITHOUT_NOISE = [name for name, aggregator in AGGREGATORS.all() if not aggregator.is_private]
 
 
 def settings_of(algorithm: str, **changes: Any) -> Train:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from fedpipe import config as params
+from fedpipe.code import TRAINING, chosen_code
 from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
 from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.records import RoundRecord
-from fedpipe.runtime.training_key import CODE, chosen_code, differences
+from fedpipe.runtime.training_key import differences
 from tests import ROOT
 from tests.stages.test_deps import STAGES
 
@@ -281,5 +282,5 @@ def test_the_key_covers_the_code_that_dvc_watches(settings: params.Train) -> Non
         for dep in STAGES["train"]["deps"]
         if dep.startswith("fedpipe/") and "$" not in dep and "figures" not in dep
     }
-    assert watched == set(CODE)
+    assert watched == set(TRAINING)
     assert "algorithms/fed_avg.py" in chosen_code(settings) and "models/baseline_cnn.py" in chosen_code(settings)

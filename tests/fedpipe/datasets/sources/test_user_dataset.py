@@ -229,6 +229,12 @@ def test_an_npz_whose_header_lies_costs_no_memory(gray, project, tmp_path):
     )
 
 
+def test_an_npz_with_a_header_that_is_no_python_is_one_sentence(gray, project, tmp_path):
+    damaged = with_member(gray, "x_test", lambda content: content.replace(b"'descr'", b"((((((("))
+    message = refusal(project, {"name": "mine", "npz": pinned(tmp_path / "a.npz", damaged)})
+    assert "x_test of" in message and "is no NumPy array: its header is damaged" in message
+
+
 def test_what_unfolds_for_ever_is_stopped(gray, project, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "LARGEST", 10_000)
     monkeypatch.setattr("fedpipe.datasets.sources.user_dataset.LARGEST", 10_000)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedpipe.runtime.stopping import Stopped, held, stoppable
+from fedpipe.system.signals import Stopped, held, stoppable
 
 
 @pytest.fixture

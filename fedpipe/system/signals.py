@@ -76,3 +76,13 @@ def held() -> Iterator[None]:
             signal.signal(number, handler)
         for each in came[:1]:
             callables[signal.Signals(each)](each, None)
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """The kernel holds back signals that ask this thread to end until the block is done; for a few system calls."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -31,9 +31,14 @@ def end_with_parent(parent: int, last: signal.Signals = signal.SIGKILL) -> None:
 
     Call it after the last change of user, which would undo it.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(last))
+    signal_when_parent_ends(last)
     if os.getppid() != parent:  # it was gone before the line above
         sys.exit(1)
+
+
+def signal_when_parent_ends(last: signal.Signals) -> None:
+    """Makes the kernel send ``last`` to this process when its parent ends, unless that is gone already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(last))
 
 
 def _main() -> None:

@@ -1,0 +1,69 @@
+"""Which code decides a result: a list for each use, and digests of the code on this machine's disk.
+
+dvc.yaml names the code of each stage in its deps. Tests derive all of it from the imports.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fedpipe.config.train import Train
+
+PACKAGE = Path(__file__).resolve().parent
+
+# Below fedpipe/: what decides the bits of a training. Of each choice, `chosen_code` adds the chosen file.
+TRAINING = (
+    "contracts",
+    "datasets/idx.py",
+    "datasets/raw.py",
+    "datasets/shards",
+    "evaluation",
+    "json_model.py",
+    "lazy.py",
+    "learning",
+    "metrics",
+    "networks",
+    "pinning.py",
+    "privacy",
+    "runtime",
+    "seeds.py",
+)
+# Below fedpipe/: what a worker of a cluster runs around a training.
+CLUSTER = ("cluster", "enclosure", "system")
+# Below fedpipe/: the imports of a served model (tracking/serving.py), and theirs.
+SERVING = (
+    "__init__.py",
+    "atomic.py",
+    "errors.py",
+    "lazy.py",
+    "pinning.py",
+    "spelling.py",
+    "config",
+    "contracts",
+    "losses",
+    "models",
+    "networks",
+)
+# Below the project's folder: what the results of the pipeline rest on, besides params and data.
+PIPELINE = ("stages", "fedpipe", "layout.py", "dvc.yaml", "libraries.lock")
+
+
+def chosen_code(settings: Train) -> list[str]:
+    """`TRAINING`, and the file of each choice: paths below fedpipe/."""
+    chosen = [
+        f"{registry.package.split('.')[1]}/{getattr(settings, key)}.py" for key, registry in Train.CHOICES.items()
+    ]
+    return [*TRAINING, *chosen]
+
+
+def code_digest(paths: Sequence[str]) -> str:
+    """The SHA-256 over the Python files at ``paths`` below fedpipe/, folders with all that is in them."""
+    files = sorted(file for path in paths for file in _files(PACKAGE / path))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(PACKAGE)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return path.rglob("*.py") if path.is_dir() else [path]

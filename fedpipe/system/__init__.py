@@ -1,0 +1,1 @@
+"""Locks, signals and child processes: the parts of the operating system that several packages need."""
