@@ -200,7 +200,8 @@ def mime_lite(fed: Federation) -> Expected:
 
 def q_fed_avg(fed: Federation) -> Expected:
     weights, q = fed.first, fed.settings.params_of("algorithm").q
-    smoothness = 1 / fed.settings.client_optimizer.learning_rate
+    optimizer = fed.settings.client_optimizer
+    smoothness = (1 - optimizer.momentum) / optimizer.learning_rate
     for clients in fed.rounds():
         deltas, masses = [], []
         for k, work in clients.items():
