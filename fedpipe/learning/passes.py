@@ -68,8 +68,12 @@ class Parts:
             sums=sums.sums,
             weight=sums.weight,
             clients=sums.measurements["clients"].total,
+            all_weights=task.total_weight(self.clients.sizes),
         )
         after = server_update(task, before._replace(aggregator=kept), total)
+        if not self.aggregator.is_private:  # noise that is missing would tell that nobody took part
+            pairs = zip(flat(after), flat(before), strict=True)
+            after = self.server.pack([tf.where(total.clients > 0, new, old) for new, old in pairs])
         after = after._replace(round=before.round + (1 if last else 0))
         of_aggregator = self.aggregator.server_measurements(task, state, kept, sums.update)
         of_algorithm = self.algorithm.server_measurements(task, before, after, total)

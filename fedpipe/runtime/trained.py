@@ -68,10 +68,10 @@ class Trained:
 
     def _clustered(self) -> dict[str, Any]:
         """How many clients each cluster has after the last round; nothing if clients share no models."""
-        clusters = None if self.personal is None else self.personal.clusters
-        if clusters is None:
+        if self.personal is None or (clusters := self.personal.clusters) is None:
             return {}
-        sizes = np.bincount(clusters, minlength=self.settings.params_of("algorithm").clusters)
+        with_samples = self.personal.wiring.reader.sizes > 0
+        sizes = np.bincount(clusters[with_samples], minlength=self.settings.params_of("algorithm").clusters)
         return {"cluster_clients": {str(number): int(size) for number, size in enumerate(sizes)}}
 
 

@@ -113,7 +113,8 @@ class Training:
             while not self._is_over(history.records, every_hook):
                 start, number = time.perf_counter(), len(history.records) + 1
                 selected = self.draw(number, losses)
-                measured = self._train(engine, selected, partial(report, number, len(selected.clients)))
+                done = partial(report, number, len(selected.clients))
+                measured = engine.run_round(selected.packed(self.kept), done)
                 current = Round(number, engine.weights, history.best)
                 for hook in in_turn():
                     hook.measure(current)
@@ -165,12 +166,6 @@ class Training:
                 "train on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
             )
         elsewhere.begin(self.kept.folder if self.kept else None)
-
-    def _train(self, engine: Engine, selected: Cohort, done: Callable[[int], None]) -> Measurements:
-        """Runs a round over a cohort and returns its measurements."""
-        if not len(selected.clients) and self.ledger is None:  # without its noise, a private round would tell of it
-            return engine.skip_round()
-        return engine.run_round(selected.packed(self.kept), done)
 
     def _record(self, current: Round, selected: Cohort, measured: Measurements) -> RoundRecord:
         """The record of a round: all that is reported, saved and delivered of it.
