@@ -2,9 +2,9 @@
 
     mean = (sum_k u_k min(1, C / ||u_k||) + N(0, (z_u C)^2)) / m
 
-where m is the expected number of clients of a cohort (a constant: the real number would tell who took part; clients
-that `train.availability` loses count in it), and z_u is ``noise_multiplier`` z. With ``clipping: adaptive``, C follows
-a quantile of the updates' norms:
+where m is the expected number of updates of a round, dropouts left out (`fedpipe.privacy.sampling.expected_updates`; a
+constant, for the real number would tell who took part), and z_u is ``noise_multiplier`` z. With ``clipping: adaptive``,
+C follows a quantile of the updates' norms:
 
     b = 1/2 + (sum_k (b_k - 1/2) + N(0, count_stddev^2)) / m     b_k = 1 if ||u_k|| <= C, else 0
     C' = C exp(-quantile_rate (b - quantile))
@@ -30,7 +30,7 @@ from fedpipe.learning.task import Task
 from fedpipe.privacy.mechanism import SampledGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
-from fedpipe.privacy.sampling import require_sampling, sampling_of
+from fedpipe.privacy.sampling import expected_updates, require_sampling, sampling_of
 
 # Epsilon also holds if clients drop out or come in turn, whatever their data are (docs/privacy.md).
 COUNTS_DROPOUTS = True
@@ -90,7 +90,7 @@ def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: C
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
     """The noisy mean, and the next norm."""
     params = task.aggregator
-    expected = sampling_of(task.settings, task.clients).expected
+    expected = expected_updates(task.settings, task.clients)
     seed = task.noise_seed(round_number)
     if not _adapts(task):
         noisy = add_gaussian(total, params.noise_multiplier * params.norm, seed)

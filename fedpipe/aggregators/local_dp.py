@@ -22,6 +22,7 @@ from fedpipe.learning.vectors import bytes_of
 from fedpipe.privacy.mechanism import LocalGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
+from fedpipe.privacy.sampling import require_sampling
 
 # Epsilon also holds if clients drop out or come in turn, whatever their data are (docs/privacy.md).
 COUNTS_DROPOUTS = True
@@ -37,6 +38,7 @@ class Params(Section):
 def check(settings: Train) -> None:
     """Raises ValueError for what the accountant does not cover, and for a compressor."""
     require_one_equal_message(settings)
+    require_sampling(settings)
     if settings.compressor != "no_compression":
         raise ValueError(
             "'train.aggregator' local_dp adds noise to what a client sends, which 'train.compressor' "
