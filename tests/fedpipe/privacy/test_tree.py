@@ -44,15 +44,13 @@ def estimator(rounds: int) -> np.ndarray:
 
 
 def covariance(rounds: int, restart_every: int = 0) -> np.ndarray:
-    """Of the released noise, for noise of variance 1 on each node; after a restart, the last sum's noise stays."""
-    found, last = np.zeros((rounds, rounds)), 0.0
+    """Of the released noise, for noise of variance 1 on each node; after a restart, the noise of the last sum stays."""
+    found = np.zeros((rounds, rounds))
     for begin in range(0, rounds, restart_every or rounds):
         rows = estimator(min(restart_every or rounds, rounds - begin))
-        found[begin:, begin:] += last
-        part = slice(begin, begin + len(rows))
-        before = found[begin, begin]
-        found[part, part] = before + rows @ rows.T
-        last = found[part, part][-1, -1] - before
+        later = np.repeat(rows[-1:], rounds - begin - len(rows), axis=0)
+        of_tree = np.concatenate([rows, later])
+        found[begin:, begin:] += of_tree @ of_tree.T
     return found
 
 
