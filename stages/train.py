@@ -171,6 +171,7 @@ def main() -> None:
                 figures={
                     "total_seconds": time.perf_counter() - begin + checkpoints.seconds_before,
                     **pipeline.partition_figures(),
+                    **trained.privacy,
                 },
             )
     params.require_unchanged(settings, layout.PARAMS)

@@ -32,6 +32,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from fedpipe.config.privacy import NoiseMultiplier
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
@@ -51,7 +52,7 @@ class Params(Section):
     """``norm``: C; ``noise_multiplier``: z, of each node; ``restart_every``: rounds of a tree, 0 for one tree."""
 
     norm: Positive = 1.0
-    noise_multiplier: Positive = 1.0
+    noise_multiplier: NoiseMultiplier = 1.0
     restart_every: Annotated[int, Field(ge=0, le=10**6)] = 0
 
 

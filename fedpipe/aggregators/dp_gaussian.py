@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from fedpipe.config.privacy import AUTO, NoiseMultiplier
 from fedpipe.config.section import NotNegative, Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
@@ -43,7 +44,7 @@ class Params(Section):
     """
 
     norm: Positive = 1.0
-    noise_multiplier: Positive = 1.0
+    noise_multiplier: NoiseMultiplier = 1.0
     clipping: Literal["fixed", "adaptive"] = "fixed"
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     quantile_rate: NotNegative = 0.2
@@ -61,6 +62,8 @@ def check(settings: Train) -> None:
             "'train.cohort' to poisson with 'train.clients_per_round' all, or cyclic.groups to 1"
         )
     params = settings.params_of("aggregator")
+    if params.noise_multiplier == AUTO:  # is checked with the number
+        return
     if params.clipping == "adaptive" and 2 * params.count_stddev <= params.noise_multiplier:
         raise ValueError(
             f"'train.dp_gaussian.count_stddev' {params.count_stddev} leaves no noise multiplier of "

@@ -12,6 +12,7 @@ https://www.cis.upenn.edu/~aaroth/Papers/privacybook.pdf.
 
 from typing import Any
 
+from fedpipe.config.privacy import NoiseMultiplier
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
@@ -32,7 +33,7 @@ class Params(Section):
     """``norm``: C; ``noise_multiplier``: z."""
 
     norm: Positive = 1.0
-    noise_multiplier: Positive = 1.0
+    noise_multiplier: NoiseMultiplier = 1.0
 
 
 def check(settings: Train) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
+from fedpipe.config.privacy import Privacy, require_target
 from fedpipe.config.registry import Registry
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
 
@@ -125,13 +126,6 @@ class StopAt(Section):
     epsilon: Positive | None = None
 
 
-class Privacy(Section):
-    """The delta of (epsilon, delta)-differential privacy, and where its noise comes from."""
-
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    noise: Literal["seeded", "secret"] = "seeded"
-
-
 class Checkpoint(Section):
     """How often a training is saved, so that it goes on where it was stopped. No result depends on it."""
 
@@ -209,6 +203,7 @@ class Train(ChoosingSection):
                 check(self)
         chosen = ALGORITHMS.module(self.algorithm), COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator)
         who_counts.check(self, *chosen)
+        require_target(self)
         return self
 
     @model_validator(mode="after")

@@ -3,9 +3,10 @@
 dp-accounting is imported where it is used: it takes a second.
 """
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -23,6 +24,9 @@ class Mechanism(Protocol):
     @property
     def neighbours(self) -> str:
         """What two data sets differ by that the guarantee makes alike."""
+
+    def with_noise(self, noise_multiplier: float) -> "Mechanism":
+        """The same with other noise."""
 
     def epsilon(self, rounds: int, delta: float, draw: Draw) -> float:
         """Epsilon after ``rounds``, by Rényi DP."""
@@ -47,6 +51,10 @@ class SampledGaussian:
     def neighbours(self) -> str:
         """What two data sets differ by that the guarantee makes alike."""
         return "replace one client" if self.sampling.kind == "fixed" else "add or remove one client"
+
+    def with_noise(self, noise_multiplier: float) -> "SampledGaussian":
+        """The same with other noise."""
+        return replace(self, noise_multiplier=noise_multiplier)
 
     def epsilon(self, rounds: int, delta: float, draw: Draw) -> float:
         """Epsilon after ``rounds``, by Rényi DP."""
@@ -100,6 +108,10 @@ class LocalGaussian:
     noise_multiplier: float
     neighbours: str = "replace all that one client holds"
 
+    def with_noise(self, noise_multiplier: float) -> "LocalGaussian":
+        """The same with other noise."""
+        return replace(self, noise_multiplier=noise_multiplier)
+
     def epsilon(self, rounds: int, delta: float, draw: Draw) -> float:
         """Epsilon of a client that was in ``rounds``, by Rényi DP."""
         return _gaussian_renyi(self.noise_multiplier / 2 / math.sqrt(rounds), delta)
@@ -138,6 +150,12 @@ class Tree:
         self._open = np.zeros((_LEVELS, clients), np.int64)  # rounds of each client in the node that is not whole
         self._squares = np.zeros(clients)  # of the sensitivity to each client, over the norm
         self._largest: list[float] = []  # of the squares, after each round
+
+    def with_noise(self, noise_multiplier: float) -> "Tree":
+        """The same with other noise; cohorts that one of the two has counted are counted for both."""
+        other = copy.copy(self)
+        other._noise_multiplier = noise_multiplier
+        return other
 
     def epsilon(self, rounds: int, delta: float, draw: Draw) -> float:
         """Epsilon after ``rounds``, by Rényi DP."""

@@ -19,6 +19,7 @@ from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import Process, build_process
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
+from fedpipe.privacy.calibration import calibrated
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime import collecting
@@ -93,14 +94,19 @@ def train(
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
+    sizes = np.diff(Shards.open(shards).offsets)
+
+    def drawn(number: int) -> np.ndarray:
+        return cohort(drawing, sizes, number).clients
+
+    settings = calibrated(settings, manifest.clients, drawn)
     task = Task(network, settings, manifest.clients, key)
     collecting.check(task, aggregator)
     kept, resumed = None, checkpoints.found if checkpoints else None
     if keeps_state(task, algorithm):
         there = checkpoints.kept_state(manifest.clients) if checkpoints else None
         kept = there or KeptState(folder / "clients", manifest.clients)
-    sizes = np.diff(Shards.open(shards).offsets)
-    ledger = Ledger.of(settings, manifest.clients, lambda number: cohort(drawing, sizes, number).clients)
+    ledger = Ledger.of(settings, manifest.clients, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     # Where chance decides who is left, they may have no sample; and a private training must not tell that by its end.
     may_be_empty = getattr(COHORTS.module(settings.cohort), "MAY_BE_EMPTY", False)
