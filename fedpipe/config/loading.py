@@ -137,6 +137,7 @@ def _sections(path: Path) -> dict[type[Section], Section]:
     _require_unseen_tests(path, partition, train)
     _require_tests_for_personalising(path, partition, cast(Evaluate, sections[Evaluate]))
     try:
+        train.check_selection(["validation", "test"] if partition.validation else ["test"])
         round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
     except ValueError as error:
         raise PipelineError(f"{path}: {error}") from None

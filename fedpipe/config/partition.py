@@ -44,6 +44,7 @@ class Partition(ChoosingSection):
     quantity: Annotated[str, AfterValidator(QUANTITIES.require)]
     clients: Count
     leave_out: Size
+    validation: Size = 0
     seed: Seed
     features: Features
     concept: Concept

@@ -30,6 +30,7 @@ Measure = Literal["rounds_to_target", "test_accuracy", "best_test_accuracy"]
 # Other columns of the results.
 _RESERVED = {
     *("cell", "seed", "value", "outcome", "rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy"),
+    *("validation_accuracy", "best_validation_accuracy"),
     *("seconds", "weights_sha256", "commit", "machine"),
 }
 Overlay = dict[str, Any]  # a part of the tree of params.yaml
@@ -97,6 +98,11 @@ class Definition(Section):
                 )
         if isinstance(figure["value"], bool) or not isinstance(figure["value"], int | float):
             raise ValueError(f"a figure of 'published' {name} has the value {figure['value']!r}, which is no number")
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The table's measure, then others with which published figures are compared."""
+        return list(dict.fromkeys([self.measure, *(each.measure or self.measure for each in self.published)]))
 
     @property
     def group_axes(self) -> list[str]:
@@ -275,14 +281,20 @@ def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[st
             train = config.load(config.Train, candidate)  # checks the other sections, too
             content = config.read_yaml(candidate)
             partition = parse(config.Partition, content["partition"])
+            samples = partition.validation
             if train.has_secret_noise:
                 raise PipelineError("'train.privacy.noise' must be seeded, since nobody could verify a secret cell")
             if train.init != "fresh":
                 raise PipelineError("'train.init' must be fresh, since a champion is known on this machine only")
             if definition.measure == "rounds_to_target" and train.stop_at.accuracy is None:
                 raise PipelineError("'train.stop_at.accuracy' must be the target, since 'measure' is rounds_to_target")
-            if definition.measure == "best_test_accuracy" and not train.evaluate_every:
+            if "best_test_accuracy" in definition.measures and not train.evaluate_every:
                 raise PipelineError("'train.evaluate_every' must not be 0, since 'measure' is best_test_accuracy")
+            if "best_test_accuracy" in definition.measures and train.selection == "validation" and not samples:
+                raise PipelineError(
+                    "'measure' is best_test_accuracy, and 'partition.validation' is 0: set it to the number of samples "
+                    "by which the best round is chosen, or 'train.selection' to test to choose it by the test images"
+                )
         except PipelineError as error:
             said = str(error).replace(f"{candidate}: ", "").removeprefix("params.yaml: ")
             raise PipelineError(f"{path}, cell {cell.name}: {said}") from None
