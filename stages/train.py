@@ -38,7 +38,6 @@ from layout import (
     BEST,
     CLIENT_TESTS,
     CLIENTS,
-    PARTITION,
     PARTITION_PICTURE,
     PERSONAL,
     RAW,
@@ -108,7 +107,10 @@ def main() -> None:
 
             def on_round(record: RoundRecord, seconds: float, phases: Mapping[str, float]) -> None:
                 by_phase = {f"seconds.{phase}": took for phase, took in phases.items()}
-                run.log_round(record.round, _figures(record, seconds) | by_phase)
+                figures = _figures(record, seconds) | by_phase
+                if settings.has_secret_noise:  # a round takes longer with more clients
+                    figures = {name: value for name, value in figures.items() if not name.startswith("seconds")}
+                run.log_round(record.round, figures)
 
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             trained = train(
@@ -142,15 +144,8 @@ def main() -> None:
             with outputs.writing(ROUNDS) as path:
                 write_table(records, path)
             summary = {
-                "train": {
-                    "loss": _last(record.loss for record in records),
-                    "accuracy": _last(record.accuracy for record in records),
-                },
+                **({} if settings.has_secret_noise else _by_clients(records)),
                 "rounds": len(records),
-                "non_finite": sum(record.non_finite for record in records),
-                "bytes_down": sum(record.bytes_down for record in records),
-                "bytes_up": sum(record.bytes_up for record in records),
-                **_simulated(records),
                 "weights": model.parameters,
                 **_selected(settings, trained),
                 **trained.privacy,
@@ -166,10 +161,11 @@ def main() -> None:
                 draw(records, title, path)
             outputs.copy([TRAINING, ROUNDS], COPIES)
             outputs.place()
+            pictures = [TRAINING_PICTURE] if settings.has_secret_noise else [TRAINING_PICTURE, PARTITION_PICTURE]
             run.log_results(
                 weights=WEIGHTS,
-                tables=[path for path in (ROUNDS, TRAINING, PARTITION, CLIENTS / "labels.csv") if path.exists()],
-                pictures=[path for path in (TRAINING_PICTURE, PARTITION_PICTURE) if path.exists()],
+                tables=pipeline.tables(),
+                pictures=[path for path in pictures if path.exists()],
                 figures={
                     "total_seconds": time.perf_counter() - begin + checkpoints.seconds_before,
                     **pipeline.partition_figures(),
@@ -227,14 +223,28 @@ def _selected(settings: params.Train, trained: "Trained") -> dict[str, Any]:
     return figures
 
 
+def _by_clients(records: "list[RoundRecord]") -> dict[str, Any]:
+    """The figures of the training that clients' data decide."""
+    return {
+        "train": {
+            "loss": _last(record.loss for record in records),
+            "accuracy": _last(record.accuracy for record in records),
+        },
+        "non_finite": sum(record.non_finite or 0 for record in records),
+        "bytes_down": sum(record.bytes_down or 0 for record in records),
+        "bytes_up": sum(record.bytes_up or 0 for record in records),
+        **_simulated(records),
+    }
+
+
 def _simulated(records: "list[RoundRecord]") -> dict[str, float]:
     """The simulated hours of all rounds, and how old updates were in asynchronous training; nothing without these."""
     hours = [record.others["simulated_hours"] or 0.0 for record in records if "simulated_hours" in record.others]
     stale = [record for record in records if "staleness_max" in record.others]
     figures = {"simulated_hours": math.fsum(hours)} if hours else {}
     if stale:
-        mean = math.fsum(record.clients * (record.others["staleness_mean"] or 0.0) for record in stale)
-        figures["staleness_mean"] = mean / max(sum(record.clients for record in stale), 1)
+        mean = math.fsum((record.clients or 0) * (record.others["staleness_mean"] or 0.0) for record in stale)
+        figures["staleness_mean"] = mean / max(sum(record.clients or 0 for record in stale), 1)
         figures["staleness_max"] = max(record.others["staleness_max"] or 0.0 for record in stale)
     return figures
 

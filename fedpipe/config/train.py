@@ -185,6 +185,16 @@ class Train(ChoosingSection):
         return self
 
     @model_validator(mode="after")
+    def _secret_noise_covers_what_is_selected_on(self) -> "Train":
+        if self.has_secret_noise and self.selecting and self.selection == "validation":
+            raise ValueError(
+                f"'train.{self.selecting[0]}' chooses a round by validation samples, which are training images, and "
+                "'train.privacy.noise' secret covers clients' updates only: set 'train.selection' to test, or "
+                f"remove '{self.selecting[0]}'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_budget_needs_a_ledger(self) -> "Train":
         if self.stop_at.epsilon is not None and not self.is_private:
             private = [name for name in AGGREGATORS.names if hasattr(AGGREGATORS.module(name), "mechanism")]

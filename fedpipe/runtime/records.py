@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from fedpipe.figures import picture
 
 _COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes whose name leaves out the samples
 _KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
+# Columns measured on samples that may be training images: the validation samples, and clients' own test samples.
+_OF_TRAINING_IMAGES = ("validation_", "test_clients_")
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
 
 
@@ -27,17 +29,18 @@ class RoundRecord:
     Loss and accuracy are means over the examples as the clients trained on them, each with its client's weights
     before that step. Bytes are those of what is sent down to and back up from each client of the cohort. The figures on
     validation and test samples are those of the global model after the round, in rounds that are evaluated. A round
-    without a training example has no mean of anything: None.
+    without a training example has no mean of anything: None. With secret noise, whatever clients' data decide is
+    withheld: None (`_withheld`).
     """
 
     round: int
     loss: float | None
     accuracy: float | None
-    clients: int
-    non_finite: int
-    examples: int
-    bytes_down: int
-    bytes_up: int
+    clients: int | None
+    non_finite: int | None
+    examples: int | None
+    bytes_down: int | None
+    bytes_up: int | None
     test_loss: float | None = None
     test_accuracy: float | None = None
     others: dict[str, float | None] = field(default_factory=dict)  # further columns: what else was measured, by name
@@ -52,6 +55,7 @@ class RoundRecord:
         test: Mapping[str, float],
         counts: Mapping[str, float] | None = None,
         may_be_empty: bool = False,
+        withheld: bool = False,
     ) -> "RoundRecord":
         """Makes the record from the clients' summed measurements.
 
@@ -69,12 +73,13 @@ class RoundRecord:
             they are more than the cohort; ``measured`` those that got it to send a loss.
           may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody
             always is.
+          withheld: Whether the noise is secret, so that nothing else may tell of clients' data, a failure neither.
 
         Raises:
           PipelineError: No client contributed, so there is no model to go on with.
         """
         non_finite, seen = int(sums["non_finite"]), int(sums["seen"])
-        if non_finite and not seen:
+        if non_finite and not seen and not withheld:
             raise PipelineError(
                 f"round {round_number}: the updates of all {non_finite} clients were not finite (the loss grew without "
                 "bound); lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in "
@@ -100,7 +105,7 @@ class RoundRecord:
         def column(total: Any) -> float | None:
             return int(total) if np.asarray(total).dtype.kind in "iu" else mean(float(total))
 
-        return RoundRecord(
+        record = RoundRecord(
             round=round_number,
             loss=mean(float(sums["loss"])),
             accuracy=mean(int(sums["correct"])),
@@ -114,6 +119,26 @@ class RoundRecord:
             others=dict(counts or {})
             | {_column(name): column(sums[name]) for name in sorted(set(sums) - _KNOWN)}
             | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
+        )
+        return record._withheld(test) if withheld else record
+
+    def _withheld(self, measured_after: Mapping[str, float]) -> "RoundRecord":
+        """The record with no figure but those of the model after the round, on test images that are no client's.
+
+        Args:
+          measured_after: All that was measured once the noise had been added, by column.
+        """
+        public = [name for name in measured_after if not name.startswith(_OF_TRAINING_IMAGES)]
+        return replace(
+            self,
+            loss=None,
+            accuracy=None,
+            clients=None,
+            non_finite=None,
+            examples=None,
+            bytes_down=None,
+            bytes_up=None,
+            others={name: value if name in public else None for name, value in self.others.items()},
         )
 
     def row(self) -> dict[str, float | int | None]:
@@ -138,11 +163,13 @@ class RoundRecord:
 
     def line(self, rounds: int, seconds: float) -> str:
         """One line for a person."""
-        trained = "no training example" if self.loss is None else f"train loss {self.loss:.4f}"
+        trained = "" if self.clients is None else "no training example"
+        trained = trained if self.loss is None else f"train loss {self.loss:.4f}"
         figures = ", ".join(filter(None, [trained, self.accuracies()]))
         spent = f", epsilon {self.others['epsilon']:.3g}" if "epsilon" in self.others else ""
         left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
-        return f"round {self.round}/{rounds}: {figures}, {self.clients} clients{left_out}{spent}, {seconds:.2f} s"
+        clients = "" if self.clients is None else f", {self.clients} clients{left_out}"
+        return f"round {self.round}/{rounds}: {figures}{clients}{spent}, {seconds:.2f} s"
 
 
 def _column(measurement: str) -> str:
@@ -164,15 +191,17 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
         loss, accuracy, *more = figure.subplots(1, 3 if private else 2)
         losses = [math.nan if record.loss is None else record.loss for record in records]
         accuracies = [math.nan if record.accuracy is None else record.accuracy for record in records]
-        loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="train")
-        accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="train")
+        if any(record.clients is not None for record in records):  # not withheld
+            loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="train")
+            accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="train")
         for samples, colour in (("validation", "C1"), ("test", "0.3")):
             rows = [record.row() for record in records if record.accuracy_on(samples) is not None]
             style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": colour}
             for axes, figure_name in ((loss, "loss"), (accuracy, "accuracy")) if rows else ():
                 values = [row[f"{samples}_{figure_name}"] for row in rows]
                 axes.plot([row["round"] for row in rows], values, label=samples, **style)
-        accuracy.legend(loc="lower right")
+        if accuracy.lines:
+            accuracy.legend(loc="lower right")
         loss.set(ylabel="loss", ylim=(0, None))
         accuracy.set(ylabel="accuracy", ylim=(0, 1))
         for axes in more:

@@ -52,7 +52,9 @@ class Trained:
     records: list[RoundRecord]
     reached: int | None  # the first round at which the accuracy was at least that of ``stop_at``
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
-    personal: ClientModels | None = None  # the clients' personal models, if the algorithm has any
+    personal: ClientModels | None = (
+        None  # the clients' personal models, if the algorithm has any; not with secret noise
+    )
 
 
 def train(
@@ -94,6 +96,7 @@ def train(
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
+        say("figures that clients' data decide are withheld, and so are personal models (docs/privacy.md)")
     sizes = np.diff(Shards.open(shards).offsets)
 
     def drawn(number: int) -> np.ndarray:
@@ -147,7 +150,8 @@ def train(
             if not len(clients) and ledger is None:
                 measured = engine.skip_round()
             else:
-                measured = engine.run_round(who, partial(report.clients, number, len(clients)))
+                progress = [] if key else [partial(report.clients, number, len(clients))]
+                measured = engine.run_round(who, *progress)
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == rounds):
@@ -160,7 +164,14 @@ def train(
                 figures = {**figures, "epsilon": ledger.epsilon(number)}
             sizes_sent = process.bytes_down, process.bytes_up
             record = RoundRecord.of(
-                number, asked.reports, measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
+                number,
+                asked.reports,
+                measured,
+                *sizes_sent,
+                figures,
+                asked.counts,
+                may_be_empty=may_be_empty,
+                withheld=settings.has_secret_noise,
             )
             seconds = time.perf_counter() - start
             with held():
@@ -176,7 +187,8 @@ def train(
                 with phases.timed("checkpoint"):
                     save()
         last = _finite(engine.weights())
-        personal = personal_models(task, algorithm, process, engine, reader, kept)
+        # Personal models are made without noise, and would stay with their clients.
+        personal = None if key else personal_models(task, algorithm, process, engine, reader, kept)
     records = so_far.records
     reached = len(records) if _reached(settings, records) else None
     best = so_far.best or (0.0, len(records), last)

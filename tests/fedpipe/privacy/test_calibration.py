@@ -90,7 +90,7 @@ def test_a_target_and_auto_come_together(changes: dict[str, Any], sentence: str)
 
 
 def test_a_target_without_noise_is_refused() -> None:
-    with pytest.raises(ValueError, match="'train.aggregator' mean has its noise from params.yaml, or none"):
+    with pytest.raises(ValueError, match=r"'train.aggregator' mean has its noise from params.yaml, or none"):
         train_settings(privacy={"epsilon": 3.0})
 
 
