@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 # Below fedpipe/: what decides the bits of a training. Of each choice, `chosen_code` adds the chosen file.
 TRAINING = (
+    "contracts",
     "datasets/idx.py",
     "datasets/raw.py",
     "datasets/shards",
@@ -36,7 +37,9 @@ SERVING = (
     "errors.py",
     "lazy.py",
     "pinning.py",
+    "spelling.py",
     "config",
+    "contracts",
     "losses",
     "models",
     "networks",

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
 from fedpipe.config import Train, read_yaml, round_size
-from fedpipe.config.asynchrony import is_asynchronous
-from fedpipe.config.train import ALGORITHMS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import run_stage
 from layout import PARAMS
 
@@ -77,7 +76,7 @@ class Job:
             found[found[key]] = dict(params.get(found[key]) or {})
         if found["cohort"] == "fixed":
             found["fixed"] = {"ids": list(range(self.asked))}
-        if is_asynchronous(ALGORITHMS.module(found["algorithm"])):  # it needs simulated time
+        if ALGORITHMS.of(found["algorithm"]).is_asynchronous:  # it needs simulated time
             found[AVAILABILITY] = dict(found[AVAILABILITY]) | {"devices": _DEVICES}
         found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
         return found
@@ -129,7 +128,7 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
                 left = [each for each in values if any(base[other] == each for base in fits)]
                 if len(left) == 1:
                     needs.append(f"`{other}` {'a number' if left[0] == job.asked else f'`{left[0]}`'}")
-            if key == "algorithm" and is_asynchronous(ALGORITHMS.module(name)):
+            if key == "algorithm" and ALGORITHMS.of(name).is_asynchronous:
                 needs.append("`availability` with `devices`")
             if needs:
                 lines.append(f"| `{key}` | `{name}` | {', '.join(needs)} |")

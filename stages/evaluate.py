@@ -12,7 +12,7 @@ from fedpipe import config as params
 from fedpipe import pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
-from fedpipe.config.train import ATTACKS
+from fedpipe.contracts.attack import ATTACKS
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_held_out, verify_shards
 from fedpipe.errors import PipelineError

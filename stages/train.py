@@ -18,7 +18,8 @@ from fedpipe.atomic import write_text
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import Manifest, Shards, read_held_out, verify_shards
+from fedpipe.datasets.shards import Manifest, read_held_out, read_shard, verify_shards
+from fedpipe.errors import PipelineError
 from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.evaluation.identity import require_same_data_set
 from fedpipe.networks.network import network
@@ -196,14 +197,17 @@ def _samples(settings: params.Train, manifest: Manifest) -> GlobalSamples | None
         return None
     dataset = RawDataset.read(RAW)
     require_same_data_set(dataset, manifest, RAW, CLIENTS)
-    for folder in (VALIDATION, CLIENT_TESTS):
-        held_out = read_held_out(folder, manifest)
-        verify_shards(folder, held_out)
-    validation = Shards.open(VALIDATION)
-    parts = {"validation": validation.read(0, validation.samples)} if validation.samples else {}
-    return GlobalSamples(
-        parts | {"test": dataset.read_test(RAW)}, CLIENT_TESTS if held_out.clients else None, held_out.clients
-    )
+    validation, tests = read_held_out(VALIDATION, manifest), read_held_out(CLIENT_TESTS, manifest)
+    verify_shards(VALIDATION, validation)
+    verify_shards(CLIENT_TESTS, tests)
+    parts = {"validation": read_shard(VALIDATION, 0)} if validation.clients else {}
+    parts["test"] = dataset.read_test(RAW)
+    if settings.selecting and settings.selection not in parts:
+        raise PipelineError(
+            f"'train.{settings.selecting[0]}' needs validation samples, and {VALIDATION} holds none: run the partition "
+            "stage first (dvc repro)"
+        )
+    return GlobalSamples(parts, CLIENT_TESTS if tests.clients else None, tests.clients)
 
 
 def _selected(settings: params.Train, trained: "Trained") -> dict[str, Any]:

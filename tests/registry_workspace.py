@@ -14,7 +14,7 @@ from dvc.repo import Repo
 
 import layout
 from fedpipe.config import read_yaml
-from fedpipe.config.train import MODELS
+from fedpipe.contracts.model import MODELS
 from fedpipe.datasets import raw as raw_data
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards

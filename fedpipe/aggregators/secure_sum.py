@@ -25,14 +25,14 @@ from fedpipe.learning.task import Task
 from fedpipe.privacy.requirements import require_one_equal_message
 from fedpipe.privacy.sampling import require_sampling
 
-LARGEST_BITS = 62  # two such numbers add up in an int64
+_LARGEST_BITS = 62  # two such numbers add up in an int64
 
 
 class Params(Section):
     """``norm``: C; ``bits``: k; ``rounding`` to the nearest integer, or up and down at random with the right mean."""
 
     norm: Positive = 1.0
-    bits: Annotated[int, Field(ge=8, le=LARGEST_BITS)] = 32
+    bits: Annotated[int, Field(ge=8, le=_LARGEST_BITS)] = 32
     rounding: Literal["nearest", "stochastic"] = "nearest"
 
 
@@ -63,7 +63,7 @@ def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: C
 
 def merge(a: Any, b: Any) -> Any:
     """Their sum, modulo the largest modulus, of which every other one is a divisor: int64 never overflows."""
-    return tf.math.floormod(a + b, 2**LARGEST_BITS)
+    return tf.math.floormod(a + b, 2**_LARGEST_BITS)
 
 
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:

@@ -58,11 +58,11 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
 def server_update(task: Task, server: Server, total: Total) -> Server:
     """Moves the weights down and lambda up."""
     return task.server_step(
-        server._replace(state=project(server.state + task.algorithm.rate * total.sums)), total.update
+        server._replace(state=_project(server.state + task.algorithm.rate * total.sums)), total.update
     )
 
 
-def project(values: Any) -> Any:
+def _project(values: Any) -> Any:
     """The point of the simplex that is next to ``values``, float32 [n]."""
     descending = tf.sort(values, direction="DESCENDING")
     counts = tf.range(1, tf.size(values) + 1)

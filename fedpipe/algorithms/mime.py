@@ -44,16 +44,16 @@ def server_init(task: Task) -> dict[str, list[Any]]:
 
 def passes(task: Task) -> tuple[Any, ...]:
     """The mean gradient first, then training."""
-    return (send_gradient, keep_mean_gradient), (client_update, server_update)
+    return (_send_gradient, _keep_mean_gradient), (client_update, server_update)
 
 
-def send_gradient(task: Task, server: Server, client: Client) -> Contribution:
+def _send_gradient(task: Task, server: Server, client: Client) -> Contribution:
     """First pass: G_k."""
     gradient, measurements = task.measured_gradient(server.weights, client)
     return Contribution(gradient, task.weight(client), measurements)
 
 
-def keep_mean_gradient(task: Task, server: Server, total: Total) -> Server:
+def _keep_mean_gradient(task: Task, server: Server, total: Total) -> Server:
     """c."""
     return server._replace(state={**server.state, "mean_gradient": total.update})
 

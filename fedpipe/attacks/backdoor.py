@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # evaluation uses `measure`, which needs none of it
     from fedpipe.learning.interface import Client, Contribution, Server
     from fedpipe.learning.task import Task
 
-WHITE = 255
+_WHITE = 255
 
 
 class Params(Section):
@@ -47,7 +47,9 @@ def samples(task: "Task", client: "Client") -> "Client":
     drawn = tf.random.stateless_uniform([count], task.attack_seed(client), None, None, tf.int32, alg="philox")
     place = tf.argsort(tf.argsort(drawn, stable=True), stable=True)  # of each sample in a drawn order
     chosen = place < tf.cast(tf.round(task.attack.share * tf.cast(count, tf.float32)), tf.int32)
-    images = tf.where(chosen[:, tf.newaxis, tf.newaxis, tf.newaxis], stamped(client.images, task.attack), client.images)
+    images = tf.where(
+        chosen[:, tf.newaxis, tf.newaxis, tf.newaxis], _stamped(client.images, task.attack), client.images
+    )
     return client._replace(images=images, labels=tf.where(chosen, tf.cast(task.attack.target, tf.uint8), client.labels))
 
 
@@ -56,12 +58,12 @@ def contribution(task: "Task", server: "Server", client: "Client", sent: "Contri
     return sent._replace(update=tf.nest.map_structure(lambda part: task.attack.factor * part, sent.update))
 
 
-def stamped(images: Any, params: Params) -> Any:
+def _stamped(images: Any, params: Params) -> Any:
     """``images`` uint8 [n, height, width, channels], a tensor or an array, with the pattern."""
     height, width = images.shape[1:3]
     corner = np.zeros((height, width, 1), np.uint8)
     corner[-params.size :, -params.size :] = 1
-    return images * (1 - corner) + corner * np.uint8(WHITE)
+    return images * (1 - corner) + corner * np.uint8(_WHITE)
 
 
 def measure(
@@ -86,7 +88,7 @@ def measure(
             f"params.yaml: 'train.backdoor.target' is {params.target}, which is the label of every test image: give "
             "another one"
         )
-    return {"test_backdoor": float((predict(stamped(images[others], params)) == params.target).mean())}
+    return {"test_backdoor": float((predict(_stamped(images[others], params)) == params.target).mean())}
 
 
 def _require_class(params: Params, classes: int) -> None:

@@ -228,7 +228,8 @@ class RunningJob:
 
     def _built(self) -> "list[Compiled]":
         """The passes of the training."""
-        from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+        from fedpipe.contracts.aggregator import AGGREGATORS
+        from fedpipe.contracts.algorithm import ALGORITHMS
         from fedpipe.learning.clients import ClientReader
         from fedpipe.learning.process import build_process
         from fedpipe.learning.task import Task
@@ -242,7 +243,7 @@ class RunningJob:
         reader = ClientReader(shards.resolve(), Path(self._told.kept) if self._told.kept else None)
         # The weights to start from are the driver's; a client's work does not depend on them.
         zeros = [np.zeros(shape, np.float32) for shape in model.shapes.values()]
-        algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+        algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
         process = build_process(Task(model, settings, manifest.clients), algorithm, aggregator, zeros, reader)
         return [Compiled(one) for one in process.passes]
 

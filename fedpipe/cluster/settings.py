@@ -14,9 +14,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from fedpipe.cluster.certificates import files
-from fedpipe.config.asynchrony import keeps_files
 from fedpipe.config.section import Positive, Section
-from fedpipe.config.train import ALGORITHMS, COMPRESSORS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -133,11 +134,9 @@ def require_fitting(settings: ClusterSettings, training: Train) -> None:
 
 def _keeps_files(training: Train) -> str:
     """The param whose choice makes clients keep files from round to round; empty if none does."""
-    for key, registry in (("algorithm", ALGORITHMS), ("compressor", COMPRESSORS)):
-        name = getattr(training, key)
-        if keeps_files(registry.module(name)):
-            return f"'train.{key}' {name}"
-    return ""
+    if ALGORITHMS.of(training.algorithm).keeps_files:
+        return f"'train.algorithm' {training.algorithm}"
+    return f"'train.compressor' {training.compressor}" if COMPRESSORS.of(training.compressor).keeps_files else ""
 
 
 def opened(settings: ClusterSettings | None, training: Train, data: str) -> "AbstractContextManager[Cluster | None]":

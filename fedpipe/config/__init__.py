@@ -6,12 +6,10 @@ Each stage asks for its own section with `load`; nothing after that checks a par
 from fedpipe.config.download import DatasetName, Download, IdxFiles, PinnedFile, Sources, UserDataset
 from fedpipe.config.judge import Evaluate, McNemar, Personalise, Promote
 from fedpipe.config.loading import SECTIONS, check, load, parse_yaml, read_yaml, require_unchanged, used
-from fedpipe.config.partition import PARTITIONERS, QUANTITIES, Concept, Features, Partition
+from fedpipe.config.partition import Concept, Features, Partition
 from fedpipe.config.train import Optimizer, Train
 
 __all__ = [
-    "PARTITIONERS",
-    "QUANTITIES",
     "SECTIONS",
     "Concept",
     "DatasetName",

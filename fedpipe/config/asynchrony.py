@@ -4,10 +4,10 @@ An algorithm whose file has a function ``asynchrony(params)`` has no cohorts. Cl
 server steps whenever enough updates have arrived (fedpipe/runtime/asynchronous.py).
 """
 
-from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from fedpipe.config.section import Count
+from fedpipe.contracts.aggregator import Aggregator
 
 Concurrency = Literal["all"] | Count
 
@@ -19,23 +19,13 @@ class Asynchrony(NamedTuple):
     buffer_size: int
 
 
-def is_asynchronous(algorithm: ModuleType) -> bool:
-    """Whether the file of an algorithm says that clients train asynchronously."""
-    return hasattr(algorithm, "asynchrony")
-
-
-def keeps_files(choice: ModuleType) -> bool:
-    """Whether clients keep a file from round to round with the algorithm or compressor of this file."""
-    return hasattr(choice, "client_init") or is_asynchronous(choice)
-
-
-def check(settings: Any, asynchrony: Asynchrony, aggregator: Any) -> None:
+def check(settings: Any, asynchrony: Asynchrony, aggregator: Aggregator) -> None:
     """Checks what goes with an asynchronous algorithm.
 
     Args:
       settings: Section train of params.yaml.
       asynchrony: Of the algorithm.
-      aggregator: The file that ``train.aggregator`` names.
+      aggregator: The choice that ``train.aggregator`` names.
 
     Raises:
       ValueError: Parts make no sense together; the message names the keys and the remedy.
@@ -68,9 +58,9 @@ def _who_starts(settings: Any) -> None:
         )
 
 
-def _who_adds(settings: Any, buffer_size: int, aggregator: Any) -> None:
+def _who_adds(settings: Any, buffer_size: int, aggregator: Aggregator) -> None:
     name = settings.algorithm
-    if hasattr(aggregator, "mechanism"):
+    if aggregator.is_private:
         raise ValueError(
             f"'train.aggregator' {settings.aggregator} accounts for cohorts that are drawn at random, and with "
             f"'train.algorithm' {name} it is the fast clients whose updates come often: choose fed_avg or fed_prox"
@@ -80,8 +70,7 @@ def _who_adds(settings: Any, buffer_size: int, aggregator: Any) -> None:
             "'train.aggregator' secure_sum needs clients that agree on their sum before they send, and with "
             f"'train.algorithm' {name} nobody knows before whose updates come together: choose fed_avg or fed_prox"
         )
-    collects = getattr(aggregator, "COLLECTS", False)
-    smallest = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 2 * collects
+    smallest = max(aggregator.smallest_cohort(settings), 2 * aggregator.COLLECTS)
     if buffer_size < smallest:
         raise ValueError(
             f"'train.aggregator' {settings.aggregator} needs the updates of {smallest} clients, and 'train.algorithm' "

@@ -9,17 +9,16 @@ A section that belongs to no chosen file may be there, and is checked, or be abs
 is chosen is checked by the section's `Section.check_chosen`.
 """
 
-from types import ModuleType
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, create_model, model_validator
 
-from fedpipe.config.registry import Registry
 from fedpipe.config.section import Section
+from fedpipe.contracts.registry import Registry
 from fedpipe.errors import PipelineError
 
 
-def chosen_from(registry: Registry) -> Any:
+def chosen_from(registry: Registry[Any]) -> Any:
     """The type of a key whose value names a file of ``registry``."""
     return Annotated[str, AfterValidator(registry.require)]
 
@@ -30,7 +29,7 @@ class ChoosingSection(Section):
     Declare such a key as ``algorithm: chosen_from(ALGORITHMS)``.
     """
 
-    CHOICES: ClassVar[dict[str, Registry]] = {}
+    CHOICES: ClassVar[dict[str, Registry[Any]]] = {}
 
     @classmethod
     def fitting(cls, content: Any) -> type[Self]:
@@ -72,9 +71,9 @@ class ChoosingSection(Section):
             self.params_of(key).check_chosen()
         return self
 
-    def file_of(self, key: str) -> ModuleType:
-        """The file that ``key`` names, imported."""
-        return self.CHOICES[key].module(getattr(self, key))
+    def choice(self, key: str) -> Any:
+        """The choice that ``key`` names, with its file imported."""
+        return self.CHOICES[key].of(getattr(self, key))
 
     def params_of(self, key: str) -> Any:
         """The params of the file that ``key`` names: an instance of its class ``Params``."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -223,7 +223,7 @@ def _depth(section: type[Section], keys: list[Any]) -> int:
     """How many of ``keys`` name something in params.yaml, the rest being a union member's name."""
     current: Any = section
     for depth, key in enumerate(keys):
-        if isinstance(key, int) or not (isinstance(current, type) and issubclass(current, Section)):
+        if isinstance(key, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
             return depth + 1 if isinstance(key, int) else depth
         if key not in current.model_fields:
             return depth + 1
@@ -231,8 +231,8 @@ def _depth(section: type[Section], keys: list[Any]) -> int:
     return len(keys)
 
 
-def _kind(section: type[Section], key: str) -> Any:
+def _kind(section: type[BaseModel], key: str) -> Any:
     """What ``key`` holds in ``section``; of an optional section, the section."""
     kind = section.model_fields[key].annotation
-    inner = [member for member in get_args(kind) if isinstance(member, type) and issubclass(member, Section)]
+    inner = [member for member in get_args(kind) if isinstance(member, type) and issubclass(member, BaseModel)]
     return inner[0] if inner else kind

@@ -9,11 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from fedpipe.config.choices import ChoosingSection
-from fedpipe.config.registry import Registry
 from fedpipe.config.section import Count, Positive, Section, Seed, Size
+from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
+from fedpipe.contracts.registry import Registry
 
-PARTITIONERS = Registry("fedpipe.partitioners")
-QUANTITIES = Registry("fedpipe.quantities")
 NO_QUANTITY_SKEW = "even"  # what `quantity` must be where the scheme decides the sizes
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -38,7 +37,7 @@ class Concept(Section):
 class Partition(ChoosingSection):
     """How the training images are split into client shards."""
 
-    CHOICES: ClassVar[dict[str, Registry]] = {"scheme": PARTITIONERS, "quantity": QUANTITIES}
+    CHOICES: ClassVar[dict[str, Registry[Any]]] = {"scheme": PARTITIONERS, "quantity": QUANTITIES}
 
     scheme: Annotated[str, AfterValidator(PARTITIONERS.require)]
     quantity: Annotated[str, AfterValidator(QUANTITIES.require)]
@@ -54,8 +53,7 @@ class Partition(ChoosingSection):
     @property
     def scheme_decides_sizes(self) -> bool:
         """Whether the scheme, with its params, decides how many samples a client gets."""
-        decides = getattr(PARTITIONERS.module(self.scheme), "decides_sizes", None)
-        return bool(decides and decides(self.params_of("scheme")))
+        return PARTITIONERS.of(self.scheme).decides_sizes(self.params_of("scheme"))
 
     @model_validator(mode="before")
     @classmethod
@@ -82,10 +80,9 @@ class Partition(ChoosingSection):
     @model_validator(mode="after")
     def _one_decides_the_sizes(self) -> "Partition":
         if self.quantity != NO_QUANTITY_SKEW and self.scheme_decides_sizes:
-            hint = getattr(PARTITIONERS.module(self.scheme), "FOR_GIVEN_SIZES", "take another scheme")
             raise ValueError(
                 f"'scheme: {self.scheme}' and 'quantity: {self.quantity}' both decide the sizes of the clients: "
-                f"set quantity to {NO_QUANTITY_SKEW}, or {hint}"
+                f"set quantity to {NO_QUANTITY_SKEW}, or {PARTITIONERS.of(self.scheme).FOR_GIVEN_SIZES}"
             )
         return self
 

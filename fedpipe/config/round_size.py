@@ -7,6 +7,8 @@ whatever uses these numbers must bear smaller rounds.
 from typing import Any, NamedTuple
 
 from fedpipe.config.section import LARGEST_COUNT
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.cohort import COHORTS
 
 ASKED = "train.clients_per_round"
 
@@ -32,10 +34,9 @@ def asked(settings: Any, clients: int) -> Sizes:
       settings: Section train of params.yaml.
       clients: How many there are altogether.
     """
-    cohort = settings.file_of("cohort")
-    if hasattr(cohort, "sizes"):
-        found: Sizes = cohort.sizes(settings, clients)
-        return found
+    cohort = COHORTS.of(settings.cohort)
+    if cohort.sizes is not None:
+        return cohort.sizes(settings, clients)
     number = settings.clients_per_round
     return exactly(clients if number == "all" else min(number, clients), ASKED)
 
@@ -63,8 +64,7 @@ def check(settings: Any, clients: int = LARGEST_COUNT) -> None:
             f"'train.availability.report_goal' is {goal}, and '{found.key}' asks {found.largest} clients: lower the "
             "goal, or ask more clients, so that a slow one can be left out"
         )
-    aggregator = settings.file_of("aggregator")
-    needed = aggregator.smallest_cohort(settings) if hasattr(aggregator, "smallest_cohort") else 0
+    needed = AGGREGATORS.of(name).smallest_cohort(settings)
     if brings.smallest < needed:
         key = "partition.clients" if brings.key == ASKED and settings.clients_per_round == "all" else brings.key
         lower = f", or lower 'train.{name}.attackers'" if hasattr(settings.params_of("aggregator"), "attackers") else ""
@@ -89,6 +89,5 @@ def check_clients(settings: Any, clients: int) -> None:
                 f"'train.{key}' is {number}, but there are {clients} clients; give a number up to {clients}"
             )
     for key in settings.CHOICES:
-        if hasattr(file := settings.file_of(key), "check_clients"):
-            file.check_clients(settings, clients)
+        settings.choice(key).check_clients(settings, clients)
     check(settings, clients)

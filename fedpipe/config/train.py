@@ -9,17 +9,14 @@ from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
 from fedpipe.config.privacy import Privacy, require_target
-from fedpipe.config.registry import Registry
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
-
-ALGORITHMS = Registry("fedpipe.algorithms")
-AGGREGATORS = Registry("fedpipe.aggregators")
-MODELS = Registry("fedpipe.models")
-LOSSES = Registry("fedpipe.losses")
-COHORTS = Registry("fedpipe.cohorts")
-ATTACKS = Registry("fedpipe.attacks")
-COMPRESSORS = Registry("fedpipe.compressors")
-METRICS = Registry("fedpipe.metrics")
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.cohort import COHORTS
+from fedpipe.contracts.compressor import COMPRESSORS
+from fedpipe.contracts.model import LOSSES, METRICS, MODELS
+from fedpipe.contracts.registry import Registry
 
 
 class Schedule(Section):
@@ -137,7 +134,7 @@ class Checkpoint(Section):
 class Train(ChoosingSection):
     """How the global model is trained."""
 
-    CHOICES: ClassVar[dict[str, Registry]] = {
+    CHOICES: ClassVar[dict[str, Registry[Any]]] = {
         "algorithm": ALGORITHMS,
         "aggregator": AGGREGATORS,
         "model": MODELS,
@@ -197,7 +194,7 @@ class Train(ChoosingSection):
     @model_validator(mode="after")
     def _a_budget_needs_a_ledger(self) -> "Train":
         if self.stop_at.epsilon is not None and not self.is_private:
-            private = [name for name in AGGREGATORS.names if hasattr(AGGREGATORS.module(name), "mechanism")]
+            private = [name for name, aggregator in AGGREGATORS.all() if aggregator.is_private]
             raise ValueError(
                 f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
                 f"{self.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
@@ -206,14 +203,12 @@ class Train(ChoosingSection):
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> "Train":
-        if (found := self.asynchrony) is not None:
-            asynchrony.check(self, found, AGGREGATORS.module(self.aggregator))
-        for key, registry in self.CHOICES.items():
-            check: Any = getattr(registry.module(getattr(self, key)), "check", None)
-            if check is not None:
-                check(self)
-        chosen = ALGORITHMS.module(self.algorithm), COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator)
-        who_counts.check(self, *chosen)
+        aggregator = AGGREGATORS.of(self.aggregator)
+        if (rules := self.asynchrony) is not None:
+            asynchrony.check(self, rules, aggregator)
+        for key in self.CHOICES:
+            self.choice(key).check(self)
+        who_counts.check(self, ALGORITHMS.of(self.algorithm), COHORTS.of(self.cohort), aggregator)
         require_target(self)
         return self
 
@@ -246,14 +241,13 @@ class Train(ChoosingSection):
     @property
     def asynchrony(self) -> asynchrony.Asynchrony | None:
         """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
-        algorithm: Any = ALGORITHMS.module(self.algorithm)
-        is_one = asynchrony.is_asynchronous(algorithm)
-        return algorithm.asynchrony(self.params_of("algorithm")) if is_one else None
+        rules = ALGORITHMS.of(self.algorithm).asynchrony
+        return None if rules is None else rules(self.params_of("algorithm"))
 
     @property
     def is_private(self) -> bool:
         """Whether the aggregator adds noise of which the privacy ledger knows."""
-        return hasattr(AGGREGATORS.module(self.aggregator), "mechanism")
+        return AGGREGATORS.of(self.aggregator).is_private
 
     @property
     def has_secret_noise(self) -> bool:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import ATTACKS, METRICS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.model import METRICS
 from fedpipe.datasets.raw import Labelled
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
@@ -37,7 +39,7 @@ class GlobalSamples:
             figures[f"{part}_loss"] = mean_loss(network, logits, labels)
             figures[f"{part}_accuracy"] = float((logits.argmax(axis=1) == labels).mean())
             for name in settings.metrics:
-                figures[f"{part}_{name}"] = mean_of(METRICS.module(name).per_example, logits, labels)
+                figures[f"{part}_{name}"] = mean_of(METRICS.of(name).per_example, logits, labels)
         if self.client_tests is not None:
             each = accuracy_per_client(classify, self.client_tests, self.clients, self.batch_size)
             figures["test_clients_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
@@ -57,7 +59,7 @@ def attack_figures(
     batch_size: int,
 ) -> dict[str, float]:
     """What shows that an attack works, by column, such as test_backdoor; empty for most attacks."""
-    measure = getattr(ATTACKS.module(attack), "measure", None)
+    measure = ATTACKS.of(attack).measure
     if measure is None:
         return {}
     classify = network.classifier(weights)
@@ -65,5 +67,4 @@ def attack_figures(
     def predict(images: np.ndarray) -> np.ndarray:
         return logits_in_batches(classify, images, batch_size).argmax(axis=1)
 
-    figures: dict[str, float] = measure(params, predict, images, labels, network.spec.classes)
-    return figures
+    return measure(params, predict, images, labels, network.spec.classes)

@@ -7,11 +7,12 @@ In asynchronous training, what comes before the encoding and the encoding may be
 
 from collections import OrderedDict
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
-from fedpipe.config.asynchrony import is_asynchronous, keeps_files
-from fedpipe.config.train import ATTACKS, COMPRESSORS
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.attackers import attackers
@@ -46,10 +47,10 @@ class Kept(NamedTuple):
 class ClientWork:
     """The work of a client, composed of the files that the params choose."""
 
-    def __init__(self, task: Task, algorithm: ModuleType, aggregator: ModuleType, clients: ClientReader) -> None:
+    def __init__(self, task: Task, algorithm: Algorithm, aggregator: Aggregator, clients: ClientReader) -> None:
         self._task, self._algorithm, self._aggregator, self._clients = task, algorithm, aggregator, clients
-        self._attack = ATTACKS.module(task.settings.attack)
-        self._compressor = COMPRESSORS.module(task.settings.compressor)
+        self._attack = ATTACKS.of(task.settings.attack)
+        self._compressor = COMPRESSORS.of(task.settings.compressor)
         self._attacks = attackers(task.settings, task.clients)
         self.compressed_bytes: int | None = 0  # of a client's update; None if they differ. Known after `contribute`.
 
@@ -73,7 +74,7 @@ class ClientWork:
             client = client._replace(images=tf.identity(client.images), labels=tf.identity(client.labels))
         kept = client.kept if client.kept is not Nothing else first
         client = client._replace(kept=kept.algorithm)
-        if is_asynchronous(self._algorithm):
+        if self._algorithm.is_asynchronous:
             sent, measurements = self._started_or_arrived(client_update, seen, who, client, kept, keep)
         else:
             client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, last)
@@ -136,7 +137,7 @@ class ClientWork:
 
     def _require_what_the_algorithm_says(self, sent: Contribution) -> None:
         """Raises PipelineError if clients send more than an update though the algorithm's file says ONE_MESSAGE."""
-        if getattr(self._algorithm, "ONE_MESSAGE", False) and tf.nest.flatten([sent.means, sent.sums]):
+        if self._algorithm.ONE_MESSAGE and tf.nest.flatten([sent.means, sent.sums]):
             raise PipelineError(
                 f"fedpipe/algorithms/{self._task.settings.algorithm}.py says ONE_MESSAGE, and its clients send means "
                 "or sums besides the update; remove one of the two"
@@ -147,11 +148,12 @@ class ClientWork:
 
     def _attacked_samples(self, client: Client) -> Client:
         """The client with what an attacker makes of its samples."""
-        if not hasattr(self._attack, "samples") or not self._attacks.any():
+        samples = self._attack.samples
+        if samples is None or not self._attacks.any():
             return client
 
         def poisoned() -> tuple[Any, Any]:
-            other = self._attack.samples(self._task, client)
+            other = samples(self._task, client)
             return other.images, other.labels
 
         images, labels = tf.cond(self._is_attacker(client), poisoned, lambda: (client.images, client.labels))
@@ -159,11 +161,12 @@ class ClientWork:
 
     def _attacked(self, seen: Server, client: Client, sent: Contribution) -> Contribution:
         """The contribution, or what an attacker sends in its place; what it keeps and measures stays."""
-        if not hasattr(self._attack, "contribution") or not self._attacks.any():
+        contribution = self._attack.contribution
+        if contribution is None or not self._attacks.any():
             return sent
 
         def poisoned() -> tuple[Any, ...]:
-            other = self._attack.contribution(self._task, seen, client, sent)
+            other = contribution(self._task, seen, client, sent)
             return tuple(tf.nest.flatten([other.update, other.weight, other.means, other.sums]))
 
         parts = [sent.update, sent.weight, sent.means, sent.sums]
@@ -178,7 +181,7 @@ class ClientWork:
 
         Of several passes in a round only the last one is compressed.
         """
-        if not last or not hasattr(self._compressor, "compress"):
+        if not last or self._compressor.compress is None:
             return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
         found = tf.get_static_value(size)
@@ -186,26 +189,19 @@ class ClientWork:
         return sent._replace(update=update), residual, size
 
 
-def first_kept(task: Task, algorithm: ModuleType) -> Kept:
+def first_kept(task: Task, algorithm: Algorithm) -> Kept:
     """What a client has before its first round. A residual has the shapes of what the algorithm sends."""
-    compressor = COMPRESSORS.module(task.settings.compressor)
+    compressor = COMPRESSORS.of(task.settings.compressor)
     residual: Tensors = Nothing
-    if hasattr(compressor, "client_init"):
-        sent = optional(algorithm, "update_zeros", task, otherwise=None)
-        residual = compressor.client_init(task, task.zeros() if sent is None else sent)
-    message = nothing_sent(task, algorithm) if is_asynchronous(algorithm) else Nothing
-    return Kept(optional(algorithm, "client_init", task), residual, message)
+    if compressor.client_init is not None:
+        residual = compressor.client_init(task, algorithm.update_zeros(task))
+    message = nothing_sent(task, algorithm) if algorithm.is_asynchronous else Nothing
+    return Kept(Nothing if algorithm.client_init is None else algorithm.client_init(task), residual, message)
 
 
-def keeps_state(task: Task, algorithm: ModuleType) -> bool:
+def keeps_state(task: Task, algorithm: Algorithm) -> bool:
     """Whether clients keep something from round to round."""
-    return keeps_files(algorithm) or keeps_files(COMPRESSORS.module(task.settings.compressor))
-
-
-def optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = Nothing) -> Any:
-    """What the function ``name`` of a file returns, or ``otherwise`` if the file has none."""
-    function = getattr(module, name, None)
-    return otherwise if function is None else function(*arguments)
+    return algorithm.keeps_files or COMPRESSORS.of(task.settings.compressor).keeps_files
 
 
 def _finite(sent: Contribution) -> Any:

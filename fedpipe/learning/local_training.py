@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fedpipe.config.train import METRICS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.model import METRICS
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client
 from fedpipe.learning.optimizers import RoundOptimizer
@@ -180,13 +181,13 @@ def zero_sums(settings: Train) -> "OrderedDict[str, Any]":
 
 
 def _add(sums: Any, settings: Train, labels: Any, losses: Any, logits: Any) -> "OrderedDict[str, Any]":
-    hits = METRICS.module("accuracy").per_example(labels, logits)
+    hits = METRICS.of("accuracy").per_example(labels, logits)
     added = OrderedDict(
         loss=sums["loss"] + tf.reduce_sum(losses),
         correct=sums["correct"] + tf.reduce_sum(hits),
         seen=sums["seen"] + tf.size(labels, out_type=tf.int64),
     )
     for name in settings.metrics:
-        measured = tf.cast(METRICS.module(name).per_example(labels, logits), tf.float32)
+        measured = tf.cast(METRICS.of(name).per_example(labels, logits), tf.float32)
         added[name] = sums[name] + tf.reduce_sum(measured)
     return added

@@ -8,13 +8,14 @@ aggregators still see single clients. Structures are flattened to tuples of tens
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.lazy import tf, tff
-from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork, optional
+from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total
 from fedpipe.learning.message_bytes import Sent, round_bytes, update_bytes
@@ -78,14 +79,14 @@ class Process:
 
 
 def build_process(
-    task: Task, algorithm: ModuleType, aggregator: ModuleType, first: Weights, clients: ClientReader
+    task: Task, algorithm: Algorithm, aggregator: Aggregator, first: Weights, clients: ClientReader
 ) -> Process:
     """Composes a training.
 
     Args:
       task: Model and params.
-      algorithm: A file of fedpipe/algorithms.
-      aggregator: A file of fedpipe/aggregators.
+      algorithm: Of `task.settings`, or another one.
+      aggregator: Of `task.settings`, or another one.
       first: The weights before the first round.
       clients: How a client's data is read on the worker.
     """
@@ -95,15 +96,14 @@ def build_process(
         return Server(
             weights=weights,
             optimizer=task.server_optimizer.start(weights),
-            state=optional(algorithm, "server_init", task),
-            aggregator=optional(aggregator, "server_init", task),
+            state=algorithm.server_init(task),
+            aggregator=aggregator.server_init(task),
             round=tf.constant(1),
         )
 
     with tf.Graph().as_default():
         server = Layout(tf.nest.map_structure(tf.convert_to_tensor, start()))
-    only = getattr(algorithm, "client_update", None), getattr(algorithm, "server_update", None)
-    steps = optional(algorithm, "passes", task, otherwise=(only,))
+    steps = algorithm.steps(task)
     built = [
         _build_pass(task, aggregator, clients, server, *step, algorithm=algorithm, last=number == len(steps))
         for number, step in enumerate(steps, 1)
@@ -166,21 +166,20 @@ def learning_process(process: Process) -> tff.learning.templates.LearningProcess
 
 def _build_pass(
     task: Task,
-    aggregator: ModuleType,
+    aggregator: Aggregator,
     clients: ClientReader,
     server: Layout,
     client_update: ClientUpdate,
     server_update: ServerUpdate,
     *,
-    algorithm: ModuleType,
+    algorithm: Algorithm,
     last: bool,
 ) -> tuple[Pass, tuple[str, ...], Sent]:
     """A pass, the names of its measurements, and its bytes to and from a client."""
 
     def shown(state: Server) -> Server:
         """What clients see of the server."""
-        own = optional(algorithm, "broadcast", task, state, otherwise=state.state)
-        of_aggregator = optional(aggregator, "broadcast", task, state.aggregator, otherwise=state.aggregator)
+        own, of_aggregator = algorithm.broadcast(task, state), aggregator.broadcast(task, state.aggregator)
         return state._replace(optimizer=Nothing, state=own, aggregator=of_aggregator)
 
     with tf.Graph().as_default():
@@ -201,7 +200,7 @@ def _build_pass(
         besides=bytes_of([one.means, one.sums]),
         compressed=work_of_client.compressed_bytes,
     )
-    collects = getattr(aggregator, "COLLECTS", False)
+    collects = aggregator.COLLECTS
     if collects:
         stacked = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), one.update)
         one = one._replace(update=stacked)
@@ -220,7 +219,7 @@ def _build_pass(
         def stack(x: Any, y: Any) -> Any:
             return tf.concat([x, y], 0)
 
-        join = stack if collects else getattr(aggregator, "merge", tf.add)
+        join = stack if collects else aggregator.merge
         added = tf.nest.map_structure(tf.add, a[1:], b[1:])
         return Accumulator(tf.nest.map_structure(join, a.update, b.update), *added)
 
@@ -284,10 +283,10 @@ def _build_pass(
         after = server_update(task, before._replace(aggregator=kept_by_aggregator), cohort)
         after = after._replace(round=before.round + (1 if last else 0))
         measured = OrderedDict(sums.measurements)
-        if hasattr(aggregator, "left_out"):
+        if aggregator.left_out is not None:
             measured[LEFT_OUT] = aggregator.left_out(task, sums.update)
         return flat(tf.nest.map_structure(tf.identity, after)), flat(measured)
 
-    counted = [LEFT_OUT] if hasattr(aggregator, "left_out") else []
+    counted = [] if aggregator.left_out is None else [LEFT_OUT]
     names = tuple(sorted([*one.measurements, *counted]))  # the order in which tf.nest flattens
     return Pass(prepare, work, zero, merge, update, group_type), names, sent

@@ -9,10 +9,10 @@ at a client counts in the round in which its update arrives.
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any, NamedTuple
 
-from fedpipe.config.train import COMPRESSORS
+from fedpipe.contracts.algorithm import Algorithm
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Tensors
@@ -30,14 +30,13 @@ class Message(NamedTuple):
     measurements: "OrderedDict[str, Any]"  # whole numbers as two parts
 
 
-def nothing_sent(task: Task, algorithm: ModuleType) -> Message:
+def nothing_sent(task: Task, algorithm: Algorithm) -> Message:
     """Zeros in the structure of what a client sends."""
-    update = algorithm.update_zeros(task) if hasattr(algorithm, "update_zeros") else task.zeros()
-    return Message(update, tf.constant(0.0), _as_floats(_measured(task)))
+    return Message(algorithm.update_zeros(task), tf.constant(0.0), _as_floats(_measured(task)))
 
 
 def message_of(
-    task: Task, algorithm: ModuleType, seen: Server, sent: Contribution, measurements: Mapping[str, Any]
+    task: Task, algorithm: Algorithm, seen: Server, sent: Contribution, measurements: Mapping[str, Any]
 ) -> Message:
     """What a client that has trained is to send.
 
@@ -50,14 +49,12 @@ def message_of(
             f"fedpipe/algorithms/{task.settings.algorithm}.py is asynchronous, and its clients send more than an "
             f"update, its weight and the measurements {', '.join(expected)}: remove what is beside these"
         )
-    update = sent.update
-    if hasattr(algorithm, "under_way"):
-        update = algorithm.under_way(task, seen, update)
+    update = algorithm.under_way(task, seen, sent.update)
     return Message(update, sent.weight, _as_floats(OrderedDict((name, measurements[name]) for name in expected)))
 
 
 def arrived(
-    task: Task, algorithm: ModuleType, seen: Server, message: Message, client: Client, since: Any
+    task: Task, algorithm: Algorithm, seen: Server, message: Message, client: Client, since: Any
 ) -> Contribution:
     """What the server adds up of a message.
 
@@ -84,7 +81,7 @@ def started_or_arrived(trains: Any, train: Callable[[], Message], kept: Message)
 def _measured(task: Task) -> "OrderedDict[str, Any]":
     """Zeros for all that is measured at a client."""
     zeros = zero_sums(task.settings)
-    if hasattr(COMPRESSORS.module(task.settings.compressor), "compress"):
+    if COMPRESSORS.of(task.settings.compressor).compress is not None:
         zeros["compressed_bytes"] = tf.constant(0, tf.int64)
     return zeros
 

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedpipe.config.section import Section
-from fedpipe.config.train import LOSSES, MODELS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.model import LOSSES, MODELS
 
 Shapes = dict[str, tuple[int, ...]]  # names and shapes of the weights, in order
 

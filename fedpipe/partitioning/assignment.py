@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fedpipe.allocation.counts import LEFT_OUT, draw_samples
-from fedpipe.config import PARTITIONERS, QUANTITIES, Partition
+from fedpipe.config import Partition
+from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning import validation_samples
 from fedpipe.seeds import Purpose, generator
@@ -41,7 +42,7 @@ def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
             f"({len(labels)} less the {params.leave_out} of 'partition.leave_out'{of_validation}); a client needs at "
             "least one"
         )
-    if not getattr(PARTITIONERS.module(params.scheme), "NAMES_SAMPLES", False):
+    if not PARTITIONERS.of(params.scheme).NAMES_SAMPLES:
         others = np.delete(np.arange(len(labels)), validation)
         assignment = np.full(len(labels), LEFT_OUT, np.int64)
         assignment[others] = _dealt(labels[others], params)
@@ -62,13 +63,12 @@ def _dealt(labels: np.ndarray, params: Partition) -> np.ndarray:
     """The client of each sample, or `LEFT_OUT` for ``params.leave_out`` of them: int [samples]."""
     count = len(labels) - params.leave_out
     rng = generator(params.seed, Purpose.PARTITION)
-    scheme = PARTITIONERS.module(params.scheme)
-    sees_all = getattr(scheme, "SEES_ALL_SAMPLES", False)
-    kept = np.arange(len(labels)) if sees_all else draw_samples(len(labels), count, rng)
-    sizes = QUANTITIES.function(params.quantity, "sizes")(count, params.clients, params.params_of("quantity"), rng)
+    scheme, quantity = PARTITIONERS.of(params.scheme), QUANTITIES.of(params.quantity)
+    kept = np.arange(len(labels)) if scheme.SEES_ALL_SAMPLES else draw_samples(len(labels), count, rng)
+    sizes = quantity.sizes(count, params.clients, params.params_of("quantity"), rng)
     _check_sizes(sizes, count, params)
     assignment = np.full(len(labels), LEFT_OUT, np.int64)
-    dealt = PARTITIONERS.function(params.scheme, "assign")(labels[kept], sizes, params.params_of("scheme"), rng)
+    dealt = scheme.assign(labels[kept], sizes, params.params_of("scheme"), rng)
     _check_dealt(dealt, kept, params)
     assignment[kept] = dealt
     _check_assignment(assignment, sizes, params)
@@ -81,9 +81,10 @@ def client_names(params: Partition) -> pd.DataFrame | None:
     Raises:
       PipelineError: The scheme cannot read them.
     """
-    if not hasattr(PARTITIONERS.module(params.scheme), "client_names"):
+    client_names = PARTITIONERS.of(params.scheme).client_names
+    if client_names is None:
         return None
-    names = PARTITIONERS.function(params.scheme, "client_names")(params.params_of("scheme"))
+    names = client_names(params.params_of("scheme"))
     return pd.DataFrame({"client": np.arange(len(names)), "name": names})
 
 

@@ -6,9 +6,10 @@ last bits of an accountant's sums do not matter.
 
 import bisect
 
-from fedpipe.config.train import AGGREGATORS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.errors import PipelineError
-from fedpipe.privacy.mechanism import Draw, Mechanism
+from fedpipe.privacy.mechanism import Draw
 
 _LEAST, _LARGEST = -2, 4  # powers of ten
 
@@ -25,10 +26,10 @@ def calibrated(settings: Train, clients: int, draw: Draw) -> Train:
       PipelineError: No noise is enough, or it is more than the aggregator can add; the message names the keys.
     """
     target = settings.privacy.epsilon
-    if target is None:
+    aggregator, delta = AGGREGATORS.of(settings.aggregator), settings.privacy.delta
+    if target is None or aggregator.mechanism is None:
         return settings
-    aggregator, delta = AGGREGATORS.module(settings.aggregator), settings.privacy.delta
-    mechanism: Mechanism = aggregator.mechanism(_with_multiplier(settings, 1.0), clients)
+    mechanism = aggregator.mechanism(_with_multiplier(settings, 1.0), clients)
 
     def is_enough(index: int) -> bool:
         return mechanism.with_noise(_multiplier(index)).epsilon(settings.rounds, delta, draw) <= target

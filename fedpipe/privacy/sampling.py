@@ -1,8 +1,10 @@
 """How a cohort is drawn, as the accountant needs to know it; each file of fedpipe/cohorts that it can use says so."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from fedpipe.config.train import COHORTS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
 
 
 class Sampling(NamedTuple):
@@ -29,19 +31,23 @@ def sampling_of(settings: Train, clients: int) -> Sampling:
     Raises:
       ValueError: The file of the cohort does not say it.
     """
-    require_sampling(settings)
-    found: Sampling = COHORTS.module(settings.cohort).sampling(settings, clients)
-    return found
+    return require_sampling(settings)(settings, clients)
 
 
-def require_sampling(settings: Train) -> None:
-    """Raises ValueError for a cohort that clients' data may decide: its file has no function ``sampling``."""
-    if not hasattr(COHORTS.module(settings.cohort), "sampling"):
-        known = ", ".join(name for name in COHORTS.names if hasattr(COHORTS.module(name), "sampling"))
+def require_sampling(settings: Train) -> Callable[[Train, int], Sampling]:
+    """The function ``sampling`` of the cohort's file.
+
+    Raises:
+      ValueError: It has none.
+    """
+    sampling = COHORTS.of(settings.cohort).sampling
+    if sampling is None:
+        known = ", ".join(name for name, cohort in COHORTS.all() if cohort.sampling is not None)
         raise ValueError(
             f"'train.aggregator' {settings.aggregator} needs a cohort that is drawn without a look at clients' data, "
             f"and 'train.cohort' {settings.cohort} does not say that it is: choose one of {known}"
         )
+    return sampling
 
 
 def expected_updates(settings: Train, clients: int) -> float:

@@ -1,6 +1,6 @@
 """Who takes part in a round: a function of (seed, round), so that a resumed run asks the same clients.
 
-Only a cohort with ``NEEDS_LOSSES`` also depends on the weights before the round, which a checkpoint gives back.
+Only a cohort with ``draw_by_losses`` also depends on the weights before the round, which a checkpoint gives back.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedpipe.config import round_size
-from fedpipe.config.train import COHORTS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.interface import REPORTS, TRAINS
@@ -58,7 +59,7 @@ def check(settings: Train, clients: int) -> None:
 
 def needs_losses(settings: Train) -> bool:
     """Whether the cohort's file asks for the clients' losses."""
-    return bool(getattr(COHORTS.module(settings.cohort), "NEEDS_LOSSES", False))
+    return COHORTS.of(settings.cohort).needs_losses
 
 
 def cohort(
@@ -77,20 +78,22 @@ def cohort(
       losses: Measures clients, for a cohort that needs it.
       message: What goes to and from a client, for the time that it takes.
     """
-    draw = COHORTS.function(settings.cohort, "draw")
+    sampler = COHORTS.of(settings.cohort)
     there = RoundAvailability(settings, sizes, round_number, message) if settings.availability.is_on else None
     available = np.arange(len(sizes)) if there is None else there.available
     counts: dict[str, float] = {}
-    if losses is None or not needs_losses(settings):
-        drawn = draw(settings, available, sizes, round_number)
-    else:
+    if sampler.draw is not None:
+        drawn = sampler.draw(settings, available, sizes, round_number)
+    elif sampler.draw_by_losses is not None and losses is not None:
         counts["measured"] = 0
 
         def counted(clients: np.ndarray) -> np.ndarray:
             counts["measured"] += len(clients)
             return losses(clients)
 
-        drawn = draw(settings, available, sizes, round_number, counted)
+        drawn = sampler.draw_by_losses(settings, available, sizes, round_number, counted)
+    else:
+        raise TypeError(f"the cohort {settings.cohort} needs the clients' losses")
     chosen = np.asarray(drawn, np.int32)
     work = np.full(len(chosen), WHOLE, np.int32)
     if there is not None:

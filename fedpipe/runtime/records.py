@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from fedpipe.atomic import atomic_file
-from fedpipe.config.train import METRICS
+from fedpipe.contracts.model import METRICS
 from fedpipe.errors import PipelineError
 from fedpipe.figures import picture
 

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COHORTS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.client_work import keeps_state
@@ -90,7 +93,7 @@ def train(
       PipelineError: The aggregator does not fit the cohort or the memory, a round could not be run, or the weights are
         not finite any more.
     """
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     drawing, key = settings, None
     if settings.has_secret_noise:
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
@@ -112,7 +115,7 @@ def train(
     ledger = Ledger.of(settings, manifest.clients, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     # Where chance decides who is left, they may have no sample; and a private training must not tell that by its end.
-    may_be_empty = getattr(COHORTS.module(settings.cohort), "MAY_BE_EMPTY", False)
+    may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY
     may_be_empty = may_be_empty or settings.availability.decides_who or ledger is not None
     reader = ClientReader(shards, kept.folder if kept else None)
     process = build_process(task, algorithm, aggregator, first, reader)

@@ -16,7 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, ATTACKS, COMPRESSORS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.enclosure.enclosure import Enclosure
 from fedpipe.runtime import worker as worker_module
@@ -99,7 +103,7 @@ def cohorts_of(settings: Train, shards: Path) -> list[Any]:
 
 def weighting(aggregator: str) -> str:
     """Weights of clients that an aggregator takes: equal ones if it is choosy."""
-    return "uniform" if hasattr(AGGREGATORS.module(aggregator), "check") else "examples"
+    return "uniform" if AGGREGATORS.of(aggregator).defines("check") else "examples"
 
 
 def emulated(folder: Path, command: list[str]) -> None:

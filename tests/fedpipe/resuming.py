@@ -20,7 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedpipe.config.train import COHORTS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime import checkpoints as checkpoints_module

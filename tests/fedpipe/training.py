@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ruamel.yaml import YAML
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
@@ -83,8 +85,8 @@ def run(
     from fedpipe.runtime.engine import Engine
     from fedpipe.runtime.kept_state import KeptState, is_client_file
 
-    algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
-    aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
+    algorithm = algorithm or ALGORITHMS.of(settings.algorithm)
+    aggregator = aggregator or AGGREGATORS.of(settings.aggregator)
     manifest = Manifest.read(shards)
     clients, model = manifest.clients, model_of(settings, manifest.image_shape)
     task = Task(model, settings, clients)

@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 
 from fedpipe import config
 from fedpipe.config import Train
-from fedpipe.config.train import LOSSES, METRICS, ClientOptimizer, ServerOptimizer
+from fedpipe.config.train import ClientOptimizer, ServerOptimizer
+from fedpipe.contracts.model import LOSSES, METRICS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import cohort

@@ -19,6 +19,7 @@ DECIDE_NO_BITS = {
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",
     "fedpipe.errors": "the text of refusals",
+    "fedpipe.spelling": "the text of refusals",
     "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",
     "fedpipe.evaluation.identity": "refuses weights of another training",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
@@ -43,9 +44,12 @@ def source(module: str) -> Path | None:
 
 
 def imports(file: Path) -> set[str]:
-    """The names of this project that a file imports, at its top or in a function."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    """The names of this project that a file imports when it runs, at its top or in a function."""
+    tree, names = ast.parse((ROOT / file).read_text(encoding="utf-8")), set()
+    for branch in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+        if ast.unparse(branch.test) == "TYPE_CHECKING":
+            branch.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

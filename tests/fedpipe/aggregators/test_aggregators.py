@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.learning.interface import Contribution
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
@@ -192,7 +192,7 @@ def test_a_share_that_is_a_little_less_in_floating_point_trims_no_client_less() 
     settings = train_settings(model="logistic_regression", aggregator="trimmed_mean", trimmed_mean={"trim": 0.29})
     rows = np.square(np.arange(100, dtype=np.float32))
     task = Task(model_of(settings), settings, 100)
-    (found,), _ = AGGREGATORS.module("trimmed_mean").finish(task, (), [tf.constant(rows[::-1])], None, None)
+    (found,), _ = AGGREGATORS.of("trimmed_mean").finish(task, (), [tf.constant(rows[::-1])], None, None)
     assert float(found) == pytest.approx(rows[29:71].mean(), rel=1e-6)
 
 
@@ -207,7 +207,7 @@ def test_left_out_clients_are_counted(worker: Worker, make_shards: Make) -> None
     assert "left_out" not in aggregated(worker, make_shards, "median", rows, cohort).rounds[0]
 
 
-WITHOUT_NOISE = [name for name in AGGREGATORS.names if not hasattr(AGGREGATORS.module(name), "mechanism")]
+WITHOUT_NOISE = [name for name, aggregator in AGGREGATORS.all() if not aggregator.is_private]
 
 
 @pytest.mark.parametrize("name", WITHOUT_NOISE)

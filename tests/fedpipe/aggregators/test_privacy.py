@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from fedpipe.aggregators import dp_gaussian
 from fedpipe.config import round_size
-from fedpipe.config.train import AGGREGATORS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.learning.interface import Client
 from fedpipe.learning.task import Task
 from fedpipe.privacy.noise import secret_key
@@ -78,7 +79,7 @@ def test_divided_by_the_expected_number(worker: Worker, make_shards: Make, cohor
 
 def drawn(settings: Train, round_number: int, client: int | None = None) -> np.ndarray:
     """The noise on the sum of a round's updates; or that of a client."""
-    file, task = AGGREGATORS.module(settings.aggregator), Task(model_of(settings), settings, CLIENTS)
+    file, task = AGGREGATORS.of(settings.aggregator), Task(model_of(settings), settings, CLIENTS)
     zeros = [tf.zeros([784, 10]), tf.zeros([10])]
     if client is not None:
         asked = Client(tf.zeros([0, 28, 28, 1]), tf.zeros([0]), tf.constant(client), tf.constant(round_number))
@@ -230,7 +231,7 @@ def test_few_fixed_clients_of_many_fit_into_few_bits() -> None:
 def test_a_client_without_samples_adds_no_integers() -> None:
     """An attacker without samples may have an update all the same."""
     settings = given("secure_sum")
-    task, secure_sum = Task(model_of(settings), settings, 5), AGGREGATORS.module("secure_sum")
+    task, secure_sum = Task(model_of(settings), settings, 5), AGGREGATORS.of("secure_sum")
     client = Client(tf.zeros([0]), tf.zeros([0]), tf.constant(1), tf.constant(1))
     for weight in (0.0, 1.0):
         integers = secure_sum.encode(task, (), [tf.constant([0.5, -0.25])], tf.constant(weight), client)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.config.train import ATTACKS
+from fedpipe.contracts.attack import ATTACKS
 from fedpipe.evaluation import global_model
 from fedpipe.lazy import tf
 from fedpipe.learning.attackers import attackers
@@ -33,7 +33,7 @@ def changed(settings: Any, samples: Any, client: int = 0) -> tuple[np.ndarray, n
     """What an attack makes of samples."""
     task = Task(model_of(settings), settings, CLIENTS)
     given = Client(*(tf.constant(part) for part in samples), tf.constant(client), tf.constant(1))
-    other = ATTACKS.module(settings.attack).samples(task, given)
+    other = ATTACKS.of(settings.attack).samples(task, given)
     return other.images.numpy(), other.labels.numpy()
 
 
@@ -85,7 +85,7 @@ def test_gaussian_updates() -> None:
     def drawn(client: int, number: int) -> np.ndarray:
         given: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(number))
         empty = SimpleNamespace(update=task.zeros(), _replace=lambda update: update)
-        made = ATTACKS.module("gaussian_update").contribution(task, None, given, empty)
+        made = ATTACKS.of("gaussian_update").contribution(task, None, given, empty)
         return np.concatenate([part.numpy().ravel() for part in made])
 
     one = drawn(3, 1)

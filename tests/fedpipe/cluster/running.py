@@ -18,7 +18,9 @@ from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.members import Member
 from fedpipe.cluster.parts import Part
 from fedpipe.cluster.settings import ClusterSettings
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.cohort import Cohort
@@ -152,7 +154,7 @@ def trained(
     task = Task(model_of(settings), settings, manifest.clients)
     kept = KeptState(kept_in, manifest.clients) if kept_in else None
     reader = ClientReader(shards, kept.folder if kept else None)
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     process = build_process(task, algorithm, aggregator, first_weights(settings), reader)
     measured = []
     with opened(cluster, settings, manifest.digest) as elsewhere:

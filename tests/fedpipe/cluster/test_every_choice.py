@@ -9,7 +9,9 @@ pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-
 
 from fedpipe.cluster import parts
 from fedpipe.cluster.settings import opened
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COMPRESSORS
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import TRAINING, cohorts_of, wanted

@@ -81,7 +81,8 @@ def test_refusals(changes: dict[str, Any], said: str) -> None:
 def test_losses_are_those_of_numpy_and_the_weights_at_the_time(
     worker: Worker, make_shards: Callable[[list[int]], Path]
 ) -> None:
-    from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+    from fedpipe.contracts.aggregator import AGGREGATORS
+    from fedpipe.contracts.algorithm import ALGORITHMS
     from fedpipe.learning.clients import ClientReader
     from fedpipe.learning.process import build_process
     from fedpipe.runtime.client_losses import client_losses
@@ -93,7 +94,7 @@ def test_losses_are_those_of_numpy_and_the_weights_at_the_time(
     )
     model = model_of(settings)
     task, reader, first = Task(model, settings, 4), ClientReader(folder), first_weights(settings)
-    parts = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    parts = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     shards = Shards.open(folder)
 
     def expected(weights: list[np.ndarray], client: int) -> float:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.linalg import hadamard as hadamard_matrix
 
-from fedpipe.config.train import COMPRESSORS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.lazy import tf
 from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import hadamard, joined, parted, random_signs
@@ -40,7 +40,7 @@ def compressed(name: str, section: Any, update: list[np.ndarray], residual: Any 
     task = task_of(name, tuple(section.items()))
     who: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(1))
     given = [tf.constant(part) for part in update], who, [tf.constant(part) for part in residual]
-    sent, kept, size = COMPRESSORS.module(name).compress(task, *given)
+    sent, kept, size = COMPRESSORS.of(name).compress(task, *given)
     return [part.numpy() for part in sent], [part.numpy() for part in kept], int(size)
 
 

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from fedpipe.config.choices import ChoosingSection, chosen_from
-from fedpipe.config.registry import Registry
+from fedpipe.contracts.choice import Choice
+from fedpipe.contracts.registry import Registry
 from fedpipe.errors import PipelineError
 
 
@@ -24,7 +25,7 @@ def section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
         "from fedpipe.config.section import Section\nclass Params(Section):\n    degrees: float\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    registry = Registry(package)
+    registry = Registry(package, Choice)
 
     class Kettle(ChoosingSection):
         CHOICES: ClassVar = {"water": registry}
@@ -80,8 +81,3 @@ def test_a_section_may_be_incomplete_until_its_file_is_chosen(section: type[Choo
     assert made(section, {"water": "plain", "litres": 1.0, "plain": {}, "spring": {"name": ""}})
     with pytest.raises(ValidationError, match="which spring"):
         made(section, {"water": "spring", "litres": 1.0, "spring": {"name": ""}})
-
-
-def test_a_file_without_its_function_is_named(section: type[ChoosingSection]) -> None:
-    with pytest.raises(PipelineError, match=r"/plain.py has no function 'pour', which every file of this folder must"):
-        section.CHOICES["water"].function("plain", "pour")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from fedpipe import config as params
+from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
 from fedpipe.errors import PipelineError
 from tests import ROOT
 
@@ -314,7 +315,7 @@ def test_the_old_way_to_write_quantity_skew_is_translated(tmp_path: Path) -> Non
 
 def test_sections_of_unused_schemes_may_be_absent(tmp_path: Path) -> None:
     content = YAML(typ="safe").load(DEFAULTS)
-    unused = {*params.PARTITIONERS.names, *params.QUANTITIES.names} - {"contiguous", "even"}
+    unused = {*PARTITIONERS.names, *QUANTITIES.names} - {"contiguous", "even"}
     content["partition"] = {key: value for key, value in content["partition"].items() if key not in unused}
     path = tmp_path / "params.yaml"
     YAML(typ="safe").dump(content, path)

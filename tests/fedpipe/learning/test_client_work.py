@@ -1,21 +1,21 @@
 """The seams of a client's work: what attackers and compressors may change, and that others stay as they are."""
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedpipe.config.train import ATTACKS, COMPRESSORS
+from fedpipe.contracts.attack import ATTACKS, Attack
+from fedpipe.contracts.compressor import COMPRESSORS, Compressor
 from fedpipe.lazy import tf
 from fedpipe.learning.attackers import attackers
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import run, same_bits, train_settings
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, registry: Any, module: Any) -> None:
-    monkeypatch.setattr(registry, "module", lambda name: module)
+def chosen(monkeypatch: pytest.MonkeyPatch, registry: Any, choice: Any) -> None:
+    monkeypatch.setattr(registry, "of", lambda name: choice)
 
 
 def test_attackers_are_a_share_drawn_from_the_seed() -> None:
@@ -37,7 +37,7 @@ def test_an_attack_reaches_attackers_only(monkeypatch: pytest.MonkeyPatch, worke
         return sent._replace(update=[tf.zeros_like(u) for u in sent.update], weight=tf.constant(0.0))
 
     expected = run(worker, train_settings(), shards, [honest])
-    chosen(monkeypatch, ATTACKS, SimpleNamespace(contribution=nothing))
+    chosen(monkeypatch, ATTACKS, Attack(contribution=nothing))
     assert same_bits(run(worker, settings, shards, [honest]).weights, expected.weights)
     attacked = run(worker, settings, shards, [range(4)])
     for one, other in zip(attacked.weights, expected.weights, strict=True):
@@ -55,7 +55,7 @@ def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
         return [d / 2 for d in due], [d / 2 for d in due], tf.constant(100, tf.int64)
 
     settings = train_settings()
-    chosen(monkeypatch, COMPRESSORS, SimpleNamespace(compress=compress, client_init=lambda task, zeros: zeros))
+    chosen(monkeypatch, COMPRESSORS, Compressor(compress=compress, client_init=lambda task, zeros: zeros))
     ended = run(worker, settings, shards, [[0, 1], [0]])
     assert [measured["compressed_bytes"] for measured in ended.rounds] == [200, 100]
     assert sorted(ended.kept) == ["0.2", "1.1"]

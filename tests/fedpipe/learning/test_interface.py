@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.algorithms import fed_avg
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
@@ -46,7 +47,7 @@ def two_passes(task: Task) -> Any:
 
 def test_two_passes_in_a_round(worker: Worker, make_shards: Make) -> None:
     shards = make_shards(SIZES)
-    algorithm = SimpleNamespace(passes=two_passes, server_init=lambda task: task.zeros())
+    algorithm = Algorithm(passes=two_passes, server_init=lambda task: task.zeros())
     ended = run(worker, SETTINGS, shards, COHORTS, algorithm=algorithm)
     weights = first_weights(SETTINGS)
     for cohort in COHORTS:
@@ -73,7 +74,7 @@ def test_the_same_pass_several_times_is_one_round(worker: Worker, make_shards: M
         return server._replace(state=server.state + 100 * server.round)
 
     step = (fed_avg.client_update, note)
-    algorithm = SimpleNamespace(passes=lambda task: (step,) * 3, server_init=lambda task: tf.constant(0))
+    algorithm = Algorithm(passes=lambda task: (step,) * 3, server_init=lambda task: tf.constant(0))
     ended = run(worker, SETTINGS, make_shards([5, 5]), [[0, 1]] * 2, algorithm=algorithm)
     seen = [int(leaf) for leaf in ended.state if leaf.shape == () and leaf.dtype == np.int32]
     assert sorted(seen) == [3, 900]  # round 3 comes next; 3 x 100 + 3 x 200
@@ -93,7 +94,7 @@ def q_fed_avg(q: float, rate: float) -> Any:
     def server_update(task: Task, server: Server, total: Total) -> Server:
         return task.server_step(server, [g * total.weight / total.sums for g in total.update])
 
-    return SimpleNamespace(client_update=client_update, server_update=server_update)
+    return Algorithm(client_update=client_update, server_update=server_update)
 
 
 def test_a_weight_from_the_loss_and_further_measurements(worker: Worker, make_shards: Make) -> None:
@@ -130,7 +131,7 @@ def noisy(at_client: float, at_server: float) -> Any:
         drawn = noise([t.shape for t in total], task.server_seed(number))
         return [t + at_server * n for t, n in zip(total, drawn, strict=True)], state
 
-    return SimpleNamespace(encode=encode, finish=finish)
+    return Aggregator(encode=encode, finish=finish)
 
 
 def only_noise(task: Task, server: Server, client: Client) -> Contribution:
@@ -148,7 +149,7 @@ def test_randomness_at_clients_and_server(
 ) -> None:
     """Of the variance asked for; another one each round; the same bits in two runs, others by another seed."""
     shards = make_shards([1] * 4)
-    algorithm = SimpleNamespace(client_update=only_noise, server_update=total_is_weights)
+    algorithm = Algorithm(client_update=only_noise, server_update=total_is_weights)
 
     def drawn(rounds: int, seed: int = 1) -> Weights:
         settings = train_settings(**TRAINING, seed=seed)
@@ -163,19 +164,19 @@ def test_randomness_at_clients_and_server(
 
 def test_an_aggregator_with_a_state_that_clients_see(worker: Worker, make_shards: Make) -> None:
     """The state doubles each round, and each client adds what it sees of it."""
-    aggregator = SimpleNamespace(
+    aggregator = Aggregator(
         server_init=lambda task: tf.constant(1.0),
         broadcast=lambda task, state: state + 0.5,
         encode=lambda task, state, update, weight, client: [u + state for u in update],
         finish=lambda task, state, total, weight, number: (total, 2 * state),
     )
-    algorithm = SimpleNamespace(client_update=only_noise, server_update=total_is_weights)
+    algorithm = Algorithm(client_update=only_noise, server_update=total_is_weights)
     ended = run(worker, SETTINGS, make_shards([1] * 4), [range(4)] * 3, algorithm=algorithm, aggregator=aggregator)
     assert (ended.weights[0] == 4 * (4.0 + 0.5)).all()
 
 
 def test_what_clients_see_of_the_server_may_be_less_than_its_state(worker: Worker, make_shards: Make) -> None:
-    algorithm = SimpleNamespace(
+    algorithm = Algorithm(
         client_update=fed_avg.client_update,
         server_update=fed_avg.server_update,
         server_init=lambda task: task.zeros(),

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COMPRESSORS
-from fedpipe.learning.client_work import first_kept, keeps_state, optional
+from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
+from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
+from fedpipe.contracts.compressor import COMPRESSORS
+from fedpipe.learning.client_work import first_kept, keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server
 from fedpipe.learning.process import build_process
@@ -28,8 +30,8 @@ class Setup(NamedTuple):
     """A training that is described, and one of its clients; its functions run as they are, without TFF."""
 
     task: Task
-    algorithm: Any
-    aggregator: Any
+    algorithm: Algorithm
+    aggregator: Aggregator
     server: Server
     client: Client
     shards: Path
@@ -44,23 +46,22 @@ class Setup(NamedTuple):
 
     def contributions(self) -> list[Contribution]:
         """What the client sends in each pass."""
-        only = (getattr(self.algorithm, "client_update", None),)
-        steps = optional(self.algorithm, "passes", self.task, otherwise=(only,))
-        return [update(self.task, self.server, self.client) for update, *_ in steps]
+        steps = self.algorithm.steps(self.task)
+        return [update(self.task, self.server, self.client) for update, _ in steps]
 
 
 def setup(make_shards: Make, **changes: Any) -> Setup:
     settings = train_settings(**{"model": "logistic_regression", "batch_size": 2, **changes})
     shards = make_shards(SIZES)
     task = Task(model_of(settings), settings, len(SIZES))
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     weights = [tf.constant(w) for w in first_weights(settings)]
     images, labels = reference.read_shard(shards, ME)
     server = Server(
         weights,
         task.server_optimizer.start(weights),
-        optional(algorithm, "server_init", task),
-        optional(aggregator, "server_init", task),
+        algorithm.server_init(task),
+        aggregator.server_init(task),
         tf.constant(1),
     )
     kept = first_kept(task, algorithm).algorithm
@@ -101,7 +102,7 @@ def up(setup: Setup) -> bytes:
 def down(setup: Setup) -> bytes:
     """What the client gets."""
     name, server, task = setup.task.settings.algorithm, setup.server, setup.task
-    seen = optional(setup.algorithm, "broadcast", task, server, otherwise=server.state)
+    seen = setup.algorithm.broadcast(task, server)
     if name == "ifca":
         return packed(seen)  # the weights are one of these
     if name == "afl":
@@ -170,7 +171,7 @@ def compressed(made: Setup) -> tuple[list[np.ndarray], list[np.ndarray], int]:
     """The client's update, what the server makes of its message, and the bytes that are counted."""
     (sent,) = made.contributions()
     residual = [tf.zeros(part.shape) for part in sent.update]
-    compressor = COMPRESSORS.module(made.task.settings.compressor)
+    compressor = COMPRESSORS.of(made.task.settings.compressor)
     decoded, _, size = compressor.compress(made.task, sent.update, made.client, residual)
     assert made.counted[1] == 0  # of the update, nothing goes besides
     return [part.numpy() for part in sent.update], [part.numpy() for part in decoded], int(size)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process, learning_process
 from fedpipe.learning.task import Task
@@ -24,8 +25,8 @@ def main(shards: Path, output: Path, groups: list[list[int]], changes: dict) -> 
     settings = train_settings(**changes)
     process = build_process(
         Task(model_of(settings), settings, sum(map(len, groups))),
-        ALGORITHMS.module(settings.algorithm),
-        AGGREGATORS.module(settings.aggregator),
+        ALGORITHMS.of(settings.algorithm),
+        AGGREGATORS.of(settings.aggregator),
         first_weights(settings),
         ClientReader(shards),
     )

@@ -15,8 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedpipe.allocation.counts import LEFT_OUT
-from fedpipe.config import PARTITIONERS, QUANTITIES, Partition
-from fedpipe.config.registry import Registry
+from fedpipe.config import Partition
+from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
+from fedpipe.contracts.registry import Registry
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign, client_names
 from fedpipe.partitioning.partition_tables import assignment_table, label_table, samples_by_client
@@ -126,7 +127,7 @@ def test_every_sample_has_one_client_unless_left_out(
     if quantity != "even":
         assert min(sizes) >= 2
         if quantity not in DRAWN:  # sizes that are no draw are exact, whoever deals
-            made = QUANTITIES.function(quantity, "sizes")
+            made = QUANTITIES.of(quantity).sizes
             assert sizes == made(len(given_out), clients, params.params_of("quantity"), None).tolist()
     elif not params.scheme_decides_sizes:
         assert max(sizes) - min(sizes) <= 1
@@ -207,15 +208,16 @@ def test_tables_agree() -> None:
 
 
 @pytest.fixture
-def dropped(tmp_path: Path) -> Iterator[Callable[[Registry, str], None]]:
+def dropped(tmp_path: Path) -> Iterator[Callable[[Registry[Any], str], None]]:
     """Drops a file ``mine.py`` of the given code into a folder of choices, as far as Python can see."""
     ended = ExitStack()
 
-    def drop(registry: Registry, code: str) -> None:
+    def drop(registry: Registry[Any], code: str) -> None:
         (tmp_path / "mine.py").write_text(f"import numpy as np\n{code}\n", encoding="utf-8")
         places = importlib.import_module(registry.package).__path__
         places.append(str(tmp_path))
         ended.callback(registry.__dict__.pop, "names", None)
+        ended.callback(registry._choices.pop, "mine", None)
         ended.callback(sys.modules.pop, f"{registry.package}.mine", None)
         ended.callback(places.remove, str(tmp_path))
         registry.__dict__.pop("names", None)
@@ -228,7 +230,7 @@ def dropped(tmp_path: Path) -> Iterator[Callable[[Registry, str], None]]:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("x = 1", "fedpipe/partitioners/mine.py has no function 'assign'"),
+        ("_x = 1", "fedpipe/partitioners/mine.py does not define 'assign'"),
         (
             "def assign(l, s, p, r): return np.zeros(len(l))",
             "must return for each of the 90 samples a client from 0 to",
@@ -240,7 +242,7 @@ def dropped(tmp_path: Path) -> Iterator[Callable[[Registry, str], None]]:
     ],
 )
 def test_a_scheme_that_does_not_keep_to_its_word(
-    dropped: Callable[[Registry, str], None], code: str, said: str
+    dropped: Callable[[Registry[Any], str], None], code: str, said: str
 ) -> None:
     dropped(PARTITIONERS, code)
     with pytest.raises(PipelineError, match=re.escape(said)):
@@ -250,7 +252,7 @@ def test_a_scheme_that_does_not_keep_to_its_word(
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("x = 1", "fedpipe/quantities/mine.py has no function 'sizes'"),
+        ("_x = 1", "fedpipe/quantities/mine.py does not define 'sizes'"),
         (
             "def sizes(n, c, p, r): return np.full(c, n / c)",
             "must return whole numbers from 0 on, one for each of the 10",
@@ -259,7 +261,7 @@ def test_a_scheme_that_does_not_keep_to_its_word(
     ],
 )
 def test_a_quantity_that_does_not_keep_to_its_word(
-    dropped: Callable[[Registry, str], None], code: str, said: str
+    dropped: Callable[[Registry[Any], str], None], code: str, said: str
 ) -> None:
     dropped(QUANTITIES, code)
     with pytest.raises(PipelineError, match=re.escape(said)):
@@ -276,4 +278,4 @@ def test_no_file_imports_what_takes_seconds() -> None:
 
 def test_every_file_says_where_it_is_from() -> None:
     for name in PARTITIONERS.names:
-        assert "\nSource: " in (PARTITIONERS.module(name).__doc__ or ""), name
+        assert "\nSource: " in (importlib.import_module(f"{PARTITIONERS.package}.{name}").__doc__ or ""), name

@@ -1,17 +1,16 @@
 """Combinations that make no sense are refused, with the key and the remedy."""
 
 from collections import OrderedDict
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import ALGORITHMS, COHORTS
+from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
+from fedpipe.contracts.cohort import COHORTS, ClientSampler
 from fedpipe.errors import PipelineError
 from fedpipe.learning.interface import Contribution
-from fedpipe.privacy.requirements import sends_one_message
 from fedpipe.privacy.sampling import sampling_of
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import first_weights, run, train_settings
@@ -38,7 +37,7 @@ def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], s
 
 
 def test_algorithms_are_refused_unless_they_say_that_they_fit() -> None:
-    fitting = [name for name in ALGORITHMS.names if sends_one_message(name)]
+    fitting = [name for name, algorithm in ALGORITHMS.all() if algorithm.ONE_MESSAGE]
     assert fitting == ["ditto", "fed_avg", "fed_per", "fed_prox", "fed_rep", "fed_sgd"]
 
 
@@ -59,9 +58,7 @@ def test_an_algorithm_that_says_so_falsely_is_found_out(worker: Worker, make_sha
         measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
         return Contribution(task.zeros(), tf.constant(1.0), measured, sums=tf.constant(3.0))
 
-    liar = SimpleNamespace(
-        ONE_MESSAGE=True, client_update=client_update, server_update=lambda task, server, total: server
-    )
+    liar = Algorithm(ONE_MESSAGE=True, client_update=client_update, server_update=lambda task, server, total: server)
     settings = train_settings(model="logistic_regression")
     with pytest.raises(PipelineError, match="says ONE_MESSAGE, and its clients send means or sums"):
         run(worker, settings, make_shards([1]), [[0]], algorithm=liar)
@@ -71,10 +68,8 @@ def test_an_algorithm_that_says_so_falsely_is_found_out(worker: Worker, make_sha
 def test_a_cohort_that_does_not_say_how_it_is_drawn_is_refused(
     monkeypatch: pytest.MonkeyPatch, aggregator: str
 ) -> None:
-    module = COHORTS.module
-    monkeypatch.setattr(
-        COHORTS, "module", lambda name: SimpleNamespace(draw=None) if name == "uniform" else module(name)
-    )
+    of, unknown = COHORTS.of, ClientSampler(draw=COHORTS.of("uniform").draw)
+    monkeypatch.setattr(COHORTS, "of", lambda name: unknown if name == "uniform" else of(name))
     with pytest.raises(ValueError, match=r"'train.cohort' uniform does not say that it is: choose one of .*poisson"):
         train_settings(aggregator=aggregator, client_weighting="uniform")
 

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from fedpipe import config as params
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Shards, read_shard, shards_path, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.clients import ClientReader
@@ -27,7 +28,7 @@ Make = Callable[[list[int]], Path]
 
 
 def process_over(settings: params.Train, shards: Path, clients: int) -> Process:
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     task = Task(model_of(settings), settings, clients)
     return build_process(task, algorithm, aggregator, first_weights(settings), ClientReader(shards))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedpipe.config.train import ALGORITHMS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError
 from operations.grid.__main__ import GRIDS, grid_path, main, settings_of
 from operations.grid.cells import read_grid

@@ -1,0 +1,119 @@
+"""A folder of choices is its own registry: the value in params.yaml is the name of a file in the folder.
+
+Files whose names start with ``_`` are no choices. Nothing else lists the files, so adding a file is all it takes to
+add a choice.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from fedpipe.contracts.choice import Choice, ContractError
+from fedpipe.errors import PipelineError
+from fedpipe.spelling import did_you_mean
+
+C = TypeVar("C", bound=Choice)
+
+
+class Registry(Generic[C]):
+    """The choices that a package holds, one per file, and the contract that the files keep."""
+
+    def __init__(self, package: str, contract: type[C]) -> None:
+        """``package``: the dotted name of the folder, such as ``fedpipe.algorithms``."""
+        self.package, self.contract = package, contract
+        self._choices: dict[str, C] = {}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All choices in alphabetical order, listed without importing any of them."""
+        spec = find_spec(self.package)
+        folders = spec.submodule_search_locations or [] if spec else []
+        files = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
+        return tuple(sorted(name for name in files if not name.startswith("_")))
+
+    @property
+    def folder(self) -> str:
+        """The folder as people write it: ``fedpipe/algorithms``."""
+        return self.package.replace(".", "/")
+
+    def require(self, name: str) -> str:
+        """Returns ``name`` if it is a choice.
+
+        Raises:
+          ValueError: It is none; the message lists the choices and names the nearest one.
+        """
+        if name in self.names:
+            return name
+        raise ValueError(
+            f"there is no such file in {self.folder}; choose one of {', '.join(self.names)}"
+            + did_you_mean(name, self.names)
+        )
+
+    def of(self, name: str) -> C:
+        """The choice ``name``, with its file imported.
+
+        Raises:
+          ValueError: There is no such file.
+          PipelineError: The file does not keep the folder's contract.
+        """
+        if name not in self._choices:
+            module = import_module(f"{self.package}.{self.require(name)}")
+            try:
+                self._choices[name] = self.contract.of(_defined(module, self.contract.names()))
+            except ContractError as error:
+                raise PipelineError(f"{self.folder}/{name}.py {error} (docs/extending.md)") from None
+        return self._choices[name]
+
+    def params(self, name: str) -> type[BaseModel]:
+        """The class of the params that the choice ``name`` takes; errors as of `of`."""
+        return self.of(name).Params
+
+    def all(self) -> Iterator[tuple[str, C]]:
+        """Every name with its choice."""
+        return ((name, self.of(name)) for name in self.names)
+
+
+def _defined(module: ModuleType, known: Iterable[str]) -> dict[str, Any]:
+    """The public names that a file defines at its top level, with their values.
+
+    A definition is a function, a class, an assignment, or an import that says so (``from a import b as b``).
+
+    Raises:
+      ContractError: A plain import has a name of the contract, which leaves open whose name it is.
+    """
+    tree = ast.parse(Path(str(module.__file__)).read_bytes())
+    names = {name for name in _names(tree.body) if not name.startswith("_")}
+    for name in sorted(set(_plain_imports(tree.body)) & set(known) - names):
+        raise ContractError(
+            f"imports '{name}', a name of this folder's contract: write 'import {name} as {name}' if it is to be the "
+            f"file's own, or 'import {name} as _{name}' if not"
+        )
+    return {name: getattr(module, name) for name in sorted(names)}
+
+
+def _names(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Assign() | ast.AnnAssign(value=ast.expr()):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                yield from (each.id for part in targets for each in ast.walk(part) if isinstance(each, ast.Name))
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                yield from (alias.name for alias in aliases if alias.name in (alias.asname, "*"))
+            case ast.If(body=inner, orelse=others) | ast.Try(body=inner, orelse=others):
+                if ast.unparse(getattr(node, "test", ast.Constant(0))) != "TYPE_CHECKING":
+                    yield from _names([*inner, *others])
+
+
+def _plain_imports(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
