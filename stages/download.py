@@ -14,7 +14,7 @@ from fedpipe.datasets.sources.user_dataset import write_user_dataset
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.outputs.writer import only_writer
 from fedpipe.stage_process import run_stage
-from layout import PARAMS, RAW, stage_lock
+from layout import FAILURE, PARAMS, RAW, stage_lock
 
 
 def main() -> None:
@@ -57,4 +57,4 @@ def _user_dataset(dataset: UserDataset, params: Download) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), FAILURE)
