@@ -73,6 +73,11 @@ def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: C
     return clip(update, task.aggregator.norm)
 
 
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params."""
+    return task.aggregator.norm
+
+
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
     """The mean with this round's share of the tree's noise: N_t - N_(t-1).
 

@@ -28,6 +28,7 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Nothing, Tensors
 from fedpipe.learning.local_training import clip
 from fedpipe.learning.task import Task
+from fedpipe.learning.vectors import norm
 from fedpipe.privacy.mechanism import SampledGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
@@ -84,10 +85,13 @@ def server_init(task: Task) -> Tensors:
 
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
     """The clipped update; if the norm adapts, also whether it is within the norm, less 1/2."""
-    if not _adapts(task):
-        return clip(update, task.aggregator.norm)
-    within = tf.cast(_norm(update) <= state, tf.float32)
-    return [*clip(update, state), within - 0.5]
+    clipped = clip(update, clip_norm(task, state))
+    return [*clipped, tf.cast(norm(update) <= state, tf.float32) - 0.5] if _adapts(task) else clipped
+
+
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params, or the one that adapts."""
+    return state if _adapts(task) else task.aggregator.norm
 
 
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
@@ -106,7 +110,3 @@ def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_numb
 
 def _adapts(task: Task) -> bool:
     return bool(task.aggregator.clipping == "adaptive")
-
-
-def _norm(update: list[Any]) -> Any:
-    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(part)) for part in update]))

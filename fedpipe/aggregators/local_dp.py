@@ -59,6 +59,11 @@ def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: C
     return [*add_gaussian(clip(update, params.norm), params.noise_multiplier * params.norm, seed), tf.constant(1.0)]
 
 
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params."""
+    return task.aggregator.norm
+
+
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
     """The mean of what was sent."""
     *parts, count = total

@@ -66,6 +66,11 @@ def merge(a: Any, b: Any) -> Any:
     return tf.math.floormod(a + b, 2**_LARGEST_BITS)
 
 
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params."""
+    return task.aggregator.norm
+
+
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
     """The mean; zeros if no client has samples."""
     modulus, scale = 2**task.aggregator.bits, _scale(task.settings, task.clients)
