@@ -13,7 +13,7 @@ from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
 from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
-from fedpipe.learning.measurements import COMPRESSED, Measurements
+from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, Measurements
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
 
@@ -118,6 +118,26 @@ class RoundRecord:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise PipelineError(f"metrics/rounds.csv would have two columns {', '.join(twice)}: rename a measurement")
         return replace(record, others=dict(others))
+
+    def withheld(self, measured_after: Mapping[str, float]) -> "RoundRecord":
+        """The record with secret noise: without what clients' data decide (docs/privacy.md).
+
+        Args:
+          measured_after: Figures that follow from the model or from params, once the noise was added, by column. Those
+            of validation samples and of clients' own test samples are withheld as well.
+        """
+        public = {CLIP_NORM, *(name for name in measured_after if not name.startswith(_OF_TRAINING_IMAGES))}
+        return replace(
+            self,
+            loss=None,
+            accuracy=None,
+            clients=None,
+            non_finite=None,
+            examples=None,
+            bytes_down=None,
+            bytes_up=None,
+            others={name: value if name in public else None for name, value in self.others.items()},
+        )
 
     def row(self) -> dict[str, float | int | None]:
         """The figures by the name of their column, which says on what a loss or an accuracy is measured."""

@@ -54,14 +54,14 @@ def test_tables_of_the_training_tell_of_the_model_only(project: Path, told: list
     layout.PARTITION.write_text('{"samples": 140}')
     rounds, summary = trained(**SECRET)
     known = set(rounds.columns[rounds.notna().any()])
-    assert known == {"round", "epsilon"} | OF_TEST_IMAGES
-    assert {"clients", "train_loss", "asked", "dropped", "bytes_up", "test_clients_accuracy"} < set(rounds.columns)
+    assert known == {"round", "epsilon", "clip_norm"} | OF_TEST_IMAGES
+    assert {"clients", "clipped", "train_loss", "asked", "dropped", "bytes_up", "test_clients_accuracy"} < set(rounds.columns)
     assert set(summary) == {
         *("rounds", "weights", "epsilon_rdp", "epsilon_pld", "delta", "neighbours", "noise", "weights_sha256"),
     }
     assert layout.TRAINING_PICTURE.stat().st_size > 10_000
     *each, (_, results) = told
-    assert [names for _, names in each] == [{"epsilon", *OF_TEST_IMAGES}] * 3
+    assert [names for _, names in each] == [{"epsilon", "clip_norm", *OF_TEST_IMAGES}] * 3
     assert results["tables"] == [layout.ROUNDS, layout.TRAINING] and results["pictures"] == [layout.TRAINING_PICTURE]
     assert set(results["figures"]) == {"total_seconds", "epsilon_rdp", "epsilon_pld", "delta", "neighbours"}
     assert "clients" not in (train.LOGS / "rounds.log").read_text()
