@@ -27,7 +27,7 @@ def test_a_refusal_is_found_and_its_reason_is_that_of_the_pair(monkeypatch: pyte
     from fedpipe.aggregators import median
     from fedpipe.cohorts import uniform
 
-    monkeypatch.setattr(median, "mechanism", lambda settings, clients: None, raising=False)  # as one that accounts for privacy
+    monkeypatch.setattr(median, "mechanism", None, raising=False)  # as one that accounts for privacy
     monkeypatch.setattr(uniform, "MAY_BE_EMPTY", True, raising=False)  # as one that draws each client by itself
     found = choosing.refused_pairs(PARAMS, choosing.Job(CLIENTS))
     assert "send their losses, without noise" in found["aggregator", "median", "cohort", "power_of_choice"]
