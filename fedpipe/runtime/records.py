@@ -153,6 +153,11 @@ class RoundRecord:
         """The accuracy of the global model on the ``test`` or ``validation`` samples; None if it was not measured."""
         return self.test_accuracy if samples == "test" else self.others.get(f"{samples}_accuracy")
 
+    def reaches(self, target: float | None, samples: str) -> bool:
+        """Whether there is a target, and the accuracy on ``samples`` is at least as high."""
+        accuracy = self.accuracy_on(samples)
+        return target is not None and accuracy is not None and accuracy >= target
+
     def accuracies(self) -> str:
         """The accuracies for a person: ``accuracy train 0.7330, validation 0.7785, test 0.7828``; empty without any."""
         by_samples = {"train": self.accuracy} | {name: self.accuracy_on(name) for name in ("validation", "test")}

@@ -55,7 +55,9 @@ def test_tables_of_the_training_tell_of_the_model_only(project: Path, told: list
     rounds, summary = trained(**SECRET)
     known = set(rounds.columns[rounds.notna().any()])
     assert known == {"round", "epsilon", "clip_norm"} | OF_TEST_IMAGES
-    assert {"clients", "clipped", "train_loss", "asked", "dropped", "bytes_up", "test_clients_accuracy"} < set(rounds.columns)
+    assert {"clients", "clipped", "train_loss", "asked", "dropped", "bytes_up", "test_clients_accuracy"} < set(
+        rounds.columns
+    )
     assert set(summary) == {
         *("rounds", "weights", "epsilon_rdp", "epsilon_pld", "delta", "neighbours", "noise", "weights_sha256"),
     }

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from fedpipe.compressors import quantisation
-from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.runtime.availability import Message, RoundAvailability
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import Cohort, cohort
+from fedpipe.runtime.rounds import CompletedRound
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
+from tests.fedpipe.training import same_bits, train, train_settings
 
 DEVICES = {"seconds_per_sample": 0.5, "spread": 1.0}
 SIZES = np.full(1000, 10)
@@ -143,8 +143,6 @@ def training(
 
     Of KeyboardInterrupt it saves itself; of others it leaves what a killed process would.
     """
-    from fedpipe.runtime.training import train
-
     settings = train_settings(
         **{
             "model": "logistic_regression",
@@ -158,23 +156,12 @@ def training(
         | changes
     )
 
-    def on_round(record: Any, *_: Any) -> None:
-        if record.round == stop_after:
+    def on_round(completed: CompletedRound) -> None:
+        if completed.record.round == stop_after:
             raise stop_with
 
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
-        return train(
-            model_of(settings),
-            settings,
-            Manifest.read(shards),
-            first_weights(settings),
-            shards,
-            worker,
-            on_round,
-            evaluate=evaluate,
-            folder=folder,
-            checkpoints=checkpoints,
-        )
+        return train(settings, shards, worker, folder, on_round=on_round, evaluate=evaluate, checkpoints=checkpoints)
 
 
 HARD = {
