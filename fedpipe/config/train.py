@@ -15,6 +15,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.attack import ATTACKS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.contracts.compressor import COMPRESSORS
+from fedpipe.contracts.cost import Cost
 from fedpipe.contracts.model import LOSSES, METRICS, MODELS
 from fedpipe.contracts.registry import Registry
 
@@ -243,6 +244,11 @@ class Train(ChoosingSection):
         """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
         rules = ALGORITHMS.of(self.algorithm).asynchrony
         return None if rules is None else rules(self.params_of("algorithm"))
+
+    @property
+    def cost(self) -> Cost:
+        """What a client computes and exchanges in a round."""
+        return ALGORITHMS.of(self.algorithm).cost(self)
 
     @property
     def is_private(self) -> bool:

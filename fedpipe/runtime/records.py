@@ -13,7 +13,7 @@ from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
 from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
-from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, Measurements
+from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, Measurements, column
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
 
@@ -100,7 +100,7 @@ class RoundRecord:
           PipelineError: Two columns would have the same name.
         """
         seen, clients = int(measured["seen"].total), int(measured["clients"].total)
-        figures = {name: measured[name].figure(seen, clients) for name in sorted(measured) if name not in _NO_COLUMN}
+        figures = {name: column(measured[name], seen, clients) for name in sorted(measured) if name not in _NO_COLUMN}
         losses = int(cohort.counts.get("measured", 0))
         reached = max(int(cohort.counts.get("asked", cohort.updates)), losses)
         compressed = int(measured[COMPRESSED].total) if COMPRESSED in measured else 0

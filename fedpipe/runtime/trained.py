@@ -24,7 +24,7 @@ class Trained:
     best_round: int
     records: list[RoundRecord]
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
-    personal: ClientModels | None = None  # the clients' personal models; None without any, and with secret noise
+    personal: ClientModels | None = None  # the clients' personal models, if any; not with secret noise
 
     @property
     def reached(self) -> int | None:

@@ -22,6 +22,7 @@ DECIDE_NO_BITS = {
     "fedpipe.failure": "the error of a stage, for programs",
     "fedpipe.spelling": "the text of refusals",
     "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",
+    "fedpipe.installed": "refuses other libraries than those of libraries.lock",
     "fedpipe.evaluation.identity": "refuses weights of another training",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
     "fedpipe.outputs": "where outputs are until all of them are whole, and who may write them",

@@ -21,7 +21,7 @@ from fedpipe.runtime.records import draw, write_table
 from fedpipe.runtime.rounds import CompletedRound
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, same_bits, train, train_settings
+from tests.fedpipe.training import first_weights, model_of, same_bits, train, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 6
