@@ -136,6 +136,7 @@ def _sections(path: Path) -> dict[type[Section], Section]:
     partition, train = cast(Partition, sections[Partition]), cast(Train, sections[Train])
     _require_unseen_tests(path, partition, train)
     _require_tests_for_personalising(path, partition, cast(Evaluate, sections[Evaluate]))
+    _require_nothing_of_own_samples(path, train, cast(Evaluate, sections[Evaluate]))
     try:
         train.check_selection(["validation", "test"] if partition.validation else ["test"])
         round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
@@ -161,6 +162,15 @@ def _require_tests_for_personalising(path: Path, partition: Partition, evaluate:
             f"{path}: 'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which needs test samples of each "
             "client's own: set 'partition.client_test' to same_distribution or fraction, or "
             "'evaluate.personalise.epochs' to 0"
+        )
+
+
+def _require_nothing_of_own_samples(path: Path, train: Train, evaluate: Evaluate) -> None:
+    """With secret noise, nothing is told of clients' own samples."""
+    if train.has_secret_noise and evaluate.personalise.epochs:
+        raise PipelineError(
+            f"{path}: 'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which measures models on "
+            "clients' own samples, and 'train.privacy.noise' is secret: set 'evaluate.personalise.epochs' to 0"
         )
 
 

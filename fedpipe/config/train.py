@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
+from fedpipe.config.privacy import Privacy, require_target
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
@@ -124,13 +125,6 @@ class StopAt(Section):
     epsilon: Positive | None = None
 
 
-class Privacy(Section):
-    """The delta of (epsilon, delta)-differential privacy, and where its noise comes from."""
-
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    noise: Literal["seeded", "secret"] = "seeded"
-
-
 class Checkpoint(Section):
     """How often a training is saved, so that it goes on where it was stopped. No result depends on it."""
 
@@ -189,6 +183,16 @@ class Train(ChoosingSection):
         return self
 
     @model_validator(mode="after")
+    def _secret_noise_covers_what_is_selected_on(self) -> "Train":
+        if self.has_secret_noise and self.selecting and self.selection == "validation":
+            raise ValueError(
+                f"'train.{self.selecting[0]}' chooses a round by validation samples, which are training images, and "
+                "'train.privacy.noise' secret covers clients' updates only: set 'train.selection' to test, or "
+                f"remove '{self.selecting[0]}'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_budget_needs_a_ledger(self) -> "Train":
         if self.stop_at.epsilon is not None and not self.is_private:
             private = [name for name, aggregator in AGGREGATORS.all() if aggregator.is_private]
@@ -206,6 +210,7 @@ class Train(ChoosingSection):
         for key in self.CHOICES:
             self.choice(key).check(self)
         who_counts.check(self, ALGORITHMS.of(self.algorithm), COHORTS.of(self.cohort), aggregator)
+        require_target(self)
         return self
 
     @model_validator(mode="after")

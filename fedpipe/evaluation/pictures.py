@@ -69,6 +69,10 @@ def draw_clients(
         for other in more:
             _clusters(other, clients)
         accuracies = np.sort(clients["train_accuracy"].dropna().to_numpy())
+        if not len(accuracies):  # withheld, where the noise of the training is secret
+            axes.set(title=title, xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "no accuracies", ha="center", va="center", transform=axes.transAxes)
+            return
         axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color="C0", alpha=0.7)
         lines = {column: style for column, style in _LINES.items() if column in clients}
         samples = "training and test" if any(column.startswith("test_") for column in lines) else "training"

@@ -17,9 +17,21 @@ from fedpipe.lazy import tf
 from fedpipe.learning.attacking import Attacking
 from fedpipe.learning.clients import ClientReader, Keep
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
-from fedpipe.learning.measurements import COMPRESSED, READ, WORK, Counted, Measurement, Summed, checked, joined
+from fedpipe.learning.measurements import (
+    CLIPPED,
+    COMPRESSED,
+    READ,
+    WORK,
+    Counted,
+    MeanPerClient,
+    Measurement,
+    Summed,
+    checked,
+    joined,
+)
 from fedpipe.learning.task import Task
 from fedpipe.learning.under_way import Message, arrived, message_of, nothing_sent, started_or_arrived
+from fedpipe.learning.vectors import norm
 from fedpipe.learning.work_request import WorkRequest
 
 MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
@@ -87,6 +99,9 @@ class ClientWork:
             measurements = self._measurements(sent, client, finite, counts)
             if sent_bytes is not None:
                 measurements[COMPRESSED] = Counted(tf.cast(sent_bytes, tf.int64))
+        if self._aggregator.clip_norm is not None:
+            is_longer = norm(sent.update) > self._aggregator.clip_norm(task, seen.aggregator)
+            measurements[CLIPPED] = MeanPerClient(tf.cast(is_longer, tf.float32))
         with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
             end = tf.timestamp()
         measurements[READ], measurements[WORK] = Summed(read - begin), Summed(end - read)
