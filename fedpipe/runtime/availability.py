@@ -13,10 +13,10 @@ In a round t (1, 2, ...), each client k by itself, with draws that do not depend
     report goal    of the results that are not lost, the first `report_goal` by time count (ties by id); clients that
                    can take no step have none to wait for, and come last
 
-n_k are the samples, b_k those in the batches of an epoch. The algorithm's `cost` says how many epochs are local steps,
-how many are computed whole besides, and how often messages go down and up (fedpipe/contracts/cost.py). Clients that are
-measured for a cohort get the model first, and take a forward pass and an exchange more; training starts when the last
-of them is done.
+n_k are the samples (0 if they make no batch), b_k those in batches of an epoch. The algorithm's `cost` says how many
+epochs are local steps, how many are computed whole besides, and how often messages go down and up
+(fedpipe/contracts/cost.py). Clients that are measured for a cohort get the model first, and take a forward pass and an
+exchange more; training starts when the last of them is done.
 
 Sources: Eichner et al. 2019, "Semi-Cyclic Stochastic Gradient Descent", https://arxiv.org/abs/1904.10120 (groups);
 Li et al. 2020, "Federated Optimization in Heterogeneous Networks", section 5.2, https://arxiv.org/abs/1812.06127
@@ -30,6 +30,7 @@ import numpy as np
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.cost import FORWARD
+from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.work_request import WHOLE
 from fedpipe.seeds import Purpose, generator
 
@@ -78,11 +79,10 @@ class RoundAvailability:
         part = np.ceil((least + (1 - least) * work) * WHOLE)
         self.work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
         cost, devices, line = settings.cost, asked.devices, asked.devices.bandwidth
-        size = settings.batch_size
-        batched = sizes // size * size if settings.last_batch == "drop" else sizes
-        self._can_train = (batched if cost.local else sizes) > 0
+        batched = np.minimum(batch_count(settings, sizes) * settings.batch_size, sizes)
+        self._can_train = batched > 0
         slowness = devices.seconds_per_sample * np.exp(devices.spread * speed)
-        computing = slowness * batched * cost.local * self.work / WHOLE + slowness * sizes * cost.full
+        computing = slowness * batched * cost.local * self.work / WHOLE + slowness * sizes * self._can_train * cost.full
         directions = (message.down, line.down), (message.up, line.up)
         down, up = (bytes_sent * BITS / rate if rate else 0.0 for bytes_sent, rate in directions)
         slow_line = np.exp(line.spread * once.standard_normal(self._clients))
