@@ -17,9 +17,11 @@ import pandas as pd
 from pydantic import ValidationError
 
 from fedpipe.atomic import atomic_file
-from fedpipe.config.loading import read_yaml
+from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Section
+from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from layout import RAW
@@ -34,19 +36,17 @@ def read_grid(section: type[S], path: Path, example: Path) -> S:
     """Reads a grid as ``section``.
 
     Raises:
-      PipelineError: The file is missing or is no grid; the message names the first key that is wrong.
+      PipelineError: The file is missing or is no grid; the message names the keys that are wrong.
     """
     try:
         return section.model_validate(read_yaml(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise PipelineError(f"{path}: '{place}': {first['msg']}; {example} is right") from None
+        raise PipelineError(f"{path}: {'; '.join(mistakes(error, section))}; {example} is right") from None
 
 
 def require_repeatable(settings: Train) -> None:
     """Raises PipelineError for a training whose bits nobody gets again."""
-    if settings.has_secret_noise:
+    if has_secret_noise(settings):
         raise PipelineError(
             "'train.privacy.noise' is secret, and a table keeps the SHA-256 of weights that can be had again: set it "
             "to seeded"

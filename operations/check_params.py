@@ -4,7 +4,7 @@ A stage checks the file when it runs. With nothing to run, a mistake would pass 
 If a cluster is chosen, its settings are checked, too, before the stages in front of train spend their time.
 """
 
-from fedpipe import config
+from fedpipe import params
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
 from fedpipe.errors import run_stage
@@ -18,10 +18,10 @@ def main() -> None:
       PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
         Or the cluster that is chosen cannot run this training.
     """
-    config.check(PARAMS)
+    params.check(PARAMS)
     cluster = clusters.chosen(CLUSTER)
     if cluster is not None:
-        clusters.require_fitting(cluster, config.load(config.Train, PARAMS))
+        clusters.require_fitting(cluster, params.load(params.Train, PARAMS))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from fedpipe import config, pinning
+from fedpipe import params, pinning
 from fedpipe.config.train import Train
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
-    settings = config.load(Train, PARAMS).model_copy(update={"rounds": rounds})
+    settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds})
     manifest = Manifest.read(CLIENTS)
     cohort.check(settings, manifest.clients)
     pinning.require_avx2()

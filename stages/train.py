@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning, provenance
+from fedpipe import params, pinning, provenance
 from fedpipe.atomic import write_text
 from fedpipe.cluster import settings as clusters
+from fedpipe.cluster.opening import opened
 from fedpipe.command_line import without_arguments
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
 from fedpipe.evaluation.global_model import TestSamples
@@ -66,6 +67,7 @@ _TEST_BATCH = 1000  # test images per forward pass: as 'evaluate.batch_size' by 
 def main() -> None:
     """Reads params and shards' manifest, trains on a worker, writes weights, tables and the picture."""
     begin = time.perf_counter()
+    params.check(layout.PARAMS)
     settings = params.load(params.Train, layout.PARAMS)
     manifest = Manifest.read(CLIENTS)
     cohort.check(settings, manifest.clients)
@@ -98,7 +100,7 @@ def main() -> None:
         }
         with (
             StagedOutputs("train", sizes) as outputs,
-            clusters.opened(cluster, settings, manifest.digest) as elsewhere,
+            opened(cluster, settings, manifest.digest) as elsewhere,
             Checkpoints(LOGS, key, settings) as checkpoints,
             journal.record_training(
                 _started(settings, manifest, start, pipeline), layout.outbox(), _earlier(checkpoints.found)
@@ -152,7 +154,7 @@ def main() -> None:
                 "weights": model.parameters,
                 **_tested(settings, trained),
                 **trained.privacy,
-                **({"noise": settings.privacy.noise} if settings.is_private else {}),
+                **({"noise": settings.privacy.noise} if AGGREGATORS.of(settings.aggregator).is_private else {}),
                 **_attacked(settings),
                 **_clustered(trained, settings),
                 "weights_sha256": digest,

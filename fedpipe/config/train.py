@@ -1,20 +1,15 @@
 """Section ``train``: model, algorithm, cohort, client work and server step."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
+from fedpipe.config.folder import Folder
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
-from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.algorithm import ALGORITHMS
-from fedpipe.contracts.attack import ATTACKS
-from fedpipe.contracts.cohort import COHORTS
-from fedpipe.contracts.compressor import COMPRESSORS
-from fedpipe.contracts.model import LOSSES, METRICS, MODELS
-from fedpipe.contracts.registry import Registry
+
+METRICS_FOLDER = Folder("fedpipe.metrics")
 
 
 class Schedule(Section):
@@ -139,25 +134,25 @@ class Checkpoint(Section):
 class Train(ChoosingSection):
     """How the global model is trained."""
 
-    CHOICES: ClassVar[dict[str, Registry[Any]]] = {
-        "algorithm": ALGORITHMS,
-        "aggregator": AGGREGATORS,
-        "model": MODELS,
-        "loss": LOSSES,
-        "cohort": COHORTS,
-        "attack": ATTACKS,
-        "compressor": COMPRESSORS,
+    CHOICES: ClassVar[dict[str, Folder]] = {
+        "algorithm": Folder("fedpipe.algorithms"),
+        "aggregator": Folder("fedpipe.aggregators"),
+        "model": Folder("fedpipe.models"),
+        "loss": Folder("fedpipe.losses"),
+        "cohort": Folder("fedpipe.cohorts"),
+        "attack": Folder("fedpipe.attacks"),
+        "compressor": Folder("fedpipe.compressors"),
     }
 
-    algorithm: chosen_from(ALGORITHMS)  # type: ignore[valid-type]
-    aggregator: chosen_from(AGGREGATORS)  # type: ignore[valid-type]
-    model: chosen_from(MODELS)  # type: ignore[valid-type]
-    loss: chosen_from(LOSSES)  # type: ignore[valid-type]
-    cohort: chosen_from(COHORTS)  # type: ignore[valid-type]
-    attack: chosen_from(ATTACKS)  # type: ignore[valid-type]
+    algorithm: chosen_from(CHOICES["algorithm"])  # type: ignore[valid-type]
+    aggregator: chosen_from(CHOICES["aggregator"])  # type: ignore[valid-type]
+    model: chosen_from(CHOICES["model"])  # type: ignore[valid-type]
+    loss: chosen_from(CHOICES["loss"])  # type: ignore[valid-type]
+    cohort: chosen_from(CHOICES["cohort"])  # type: ignore[valid-type]
+    attack: chosen_from(CHOICES["attack"])  # type: ignore[valid-type]
     attackers: Rate  # share of the clients
-    compressor: chosen_from(COMPRESSORS)  # type: ignore[valid-type]
-    metrics: list[chosen_from(METRICS)]  # type: ignore[valid-type]
+    compressor: chosen_from(CHOICES["compressor"])  # type: ignore[valid-type]
+    metrics: list[chosen_from(METRICS_FOLDER)]  # type: ignore[valid-type]
     rounds: Count
     clients_per_round: Literal["all"] | Count
     availability: Availability = Availability()
@@ -185,44 +180,3 @@ class Train(ChoosingSection):
         if not self.evaluate_every and self.keep_best:
             raise ValueError("'train.keep_best' needs rounds with a test accuracy: set 'train.evaluate_every' to 1")
         return self
-
-    @model_validator(mode="after")
-    def _a_budget_needs_a_ledger(self) -> "Train":
-        if self.stop_at.epsilon is not None and not self.is_private:
-            private = [name for name, aggregator in AGGREGATORS.all() if aggregator.is_private]
-            raise ValueError(
-                f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
-                f"{self.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _parts_go_together(self) -> "Train":
-        aggregator = AGGREGATORS.of(self.aggregator)
-        if (rules := self.asynchrony) is not None:
-            asynchrony.check(self, rules, aggregator)
-        for key in self.CHOICES:
-            self.choice(key).check(self)
-        who_counts.check(self, ALGORITHMS.of(self.algorithm), COHORTS.of(self.cohort), aggregator)
-        return self
-
-    @model_validator(mode="after")
-    def _rounds_can_be_large_enough(self) -> "Train":
-        round_size.check(self)
-        return self
-
-    @property
-    def asynchrony(self) -> asynchrony.Asynchrony | None:
-        """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
-        rules = ALGORITHMS.of(self.algorithm).asynchrony
-        return None if rules is None else rules(self.params_of("algorithm"))
-
-    @property
-    def is_private(self) -> bool:
-        """Whether the aggregator adds noise of which the privacy ledger knows."""
-        return AGGREGATORS.of(self.aggregator).is_private
-
-    @property
-    def has_secret_noise(self) -> bool:
-        """Whether noise and cohorts come from the system's generator, so that no other run has the same bits."""
-        return self.is_private and self.privacy.noise == "secret"

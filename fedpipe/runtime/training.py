@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
+from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
@@ -92,7 +92,7 @@ def train(
     """
     algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     drawing, key = settings, None
-    if settings.has_secret_noise:
+    if has_secret_noise(settings):
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
@@ -118,7 +118,7 @@ def train(
                 "train on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
             )
         elsewhere.begin(kept.folder if kept else None)
-    rules = settings.asynchrony
+    rules = asynchrony_of(settings)
     message = _message(settings, process)
     draw: Callable[..., Cohort] = partial(cohort, drawing, sizes, message=message)
     size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round

@@ -13,8 +13,7 @@ import argparse
 from pathlib import Path
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage

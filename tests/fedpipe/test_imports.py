@@ -140,9 +140,9 @@ def test_importing_fedpipe_does_no_work() -> None:
 def test_params_are_checked_without_tensorflow() -> None:
     """All choices of all folders are imported for it."""
     code = (
-        "from fedpipe import config; from fedpipe.contracts.model import METRICS\n"
-        "for r in (*config.Train.CHOICES.values(), METRICS):\n"
+        "from fedpipe import params; from fedpipe.contracts import train, model\n"
+        "for r in (*train.REGISTRIES.values(), model.METRICS):\n"
         "    list(r.all())\n"
-        "from pathlib import Path; config.load(config.Train, Path('params.yaml'))"
+        "from pathlib import Path; params.load(params.Train, Path('params.yaml'))"
     )
     assert not loaded_by(code) & {"tensorflow", "tensorflow_federated", "mlflow", "keras", "grpc", "matplotlib"}

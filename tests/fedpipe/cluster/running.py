@@ -143,7 +143,7 @@ def trained(
     before_round: Callable[[int], None] = lambda number: None,
 ) -> tuple[Weights, list[dict[str, float]]]:
     """Weights and measurements after one round per cohort, on this machine or on a cluster."""
-    from fedpipe.cluster.settings import opened
+    from fedpipe.cluster.opening import opened
     from fedpipe.learning.clients import ClientReader
     from fedpipe.learning.process import build_process
     from fedpipe.learning.task import Task
