@@ -6,6 +6,8 @@ A name is declared in one line of a dataclass:
     COLLECTS: bool = constant(False, "Whether `finish` gets all rows ...")
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -53,7 +55,7 @@ class Choice:
         self.check_names()
 
     @classmethod
-    def names(cls) -> dict[str, "Field[Any]"]:
+    def names(cls) -> dict[str, Field[Any]]:
         """The public names that a file may define."""
         return {each.name: each for each in fields(cls)}
 
@@ -105,7 +107,7 @@ class TrainChoice(Choice):
     )
 
 
-def _require_kind(name: "Field[Any]", value: Any) -> None:
+def _require_kind(name: Field[Any], value: Any) -> None:
     """Raises ContractError for a value that is not of the kind that the contract declares."""
     if value is None and "| None" in str(name.type):
         return

@@ -19,7 +19,7 @@ from fedpipe.params.composition import fitted
 from fedpipe.spelling import did_you_mean
 
 # Of no result, so that neither DVC nor MLflow records it: it may change while a stage runs.
-_DECIDE_NOTHING = {"checkpoint"}
+DECIDE_NOTHING = {"checkpoint"}
 
 S = TypeVar("S", bound=Section)
 
@@ -67,7 +67,7 @@ def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Sec
 def used(settings: Section) -> dict[str, Any]:
     """The params that results are made with: no sections of files that are not chosen, and none that decide nothing."""
     others = settings.unchosen() if isinstance(settings, ChoosingSection) else set()
-    return settings.model_dump(exclude=others | _DECIDE_NOTHING)
+    return settings.model_dump(exclude=others | DECIDE_NOTHING)
 
 
 def require_unchanged(settings: Section, path: Path) -> None:

@@ -29,7 +29,11 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "'train.clients_per_round' is 700, but there are 600 clients; give a number up",
         ),
         ("evaluate:", "typo: {}\n\nevaluate:", "unknown section 'typo'; allowed: download, partition, train, evaluate"),
-        ("    level: 0.05", "    levle: 0.05", "unknown key 'promote.mcnemar.levle'; allowed: level, require"),
+        (
+            "    level: 0.05",
+            "    levle: 0.05",
+            "unknown key 'promote.mcnemar.levle' (did you mean level?); ",
+        ),
         ("  accuracy_margin: 0.0", "  accuracy_margin: 2", "'promote.accuracy_margin' is 2: should be less than 1"),
     ],
 )
