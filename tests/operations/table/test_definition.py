@@ -61,7 +61,7 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
             {"base": {"train": {"rouns": 3}}},
             "cell iid_0.1_seed1: unknown key 'train.rouns' (did you mean rounds?); all",
         ),
-        ({"base": {"training": {}}}, "cell iid_0.1_seed1: unknown section 'training'; allowed: "),
+        ({"base": {"training": {}}}, "cell iid_0.1_seed1: unknown section 'training' (did you mean train?); "),
         ({"base": {"train": {"rounds": 0}}}, "cell iid_0.1_seed1: 'train.rounds' is 0: should be greater than"),
         (
             {"base": {"train": {"clients_per_round": 601}}},
