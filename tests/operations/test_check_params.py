@@ -22,7 +22,7 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("old", "new", "said"),
     [
         ("scheme: contiguous", "scheme: dirichlets", "(did you mean dirichlet?)"),
-        ("scheme: contiguous", "scheme: linear", "write 'scheme: iid' and 'quantity: linear'"),
+        ("scheme: contiguous", "scheme: linear", "no such file in fedpipe/partitioners; choose one of"),
         (
             "per_round: all",
             "per_round: 700",
