@@ -76,10 +76,10 @@ cluster: cluster-env ## run a Dask scheduler and workers on this machine, for tr
 	@.venv/bin/python -m operations.cluster local --workers $(or $(N),2) $(ARGS)
 
 heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
-	@.venv/bin/python -m operations.heatmap $(ARGS)
+	@.venv/bin/python -m operations.grid robustness $(ARGS)
 
 compare: env ## train every algorithm on the same clients, and draw docs/images/algorithms.png; goes on where it was stopped
-	@.venv/bin/python -m operations.comparison $(ARGS)
+	@.venv/bin/python -m operations.grid algorithms $(ARGS)
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)

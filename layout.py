@@ -22,10 +22,12 @@ DATABASE = Path("mlflow.db")  # MLflow's store where MLFLOW_TRACKING_URI names n
 RAW = Path("data/raw")
 CLIENTS = Path("data/clients")
 CLIENT_TESTS = Path("data/client_tests")
+SKEW_TABLE = "skew.csv"  # in CLIENTS, where clients' images or labels are skewed
+VALIDATION = Path("data/validation")  # of no client; without samples with 'partition.validation' 0
 POOL = Path("data/pool")
 
 WEIGHTS = Path("models/weights.safetensors")
-BEST = Path("models/best.safetensors")  # of the round with the highest test accuracy, with 'train.keep_best'
+BEST = Path("models/best.safetensors")  # of the round that 'train.selection' chooses, with 'train.keep_best'
 PERSONAL = Path("models/personal.safetensors")  # the clients' own models; without tensors if the algorithm has none
 INITIAL = Path("models/initial.safetensors")
 INITIAL_POINTER = Path("models/initial.json")

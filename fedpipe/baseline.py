@@ -25,6 +25,7 @@ RECIPE: dict[str, Any] = {
     "server_optimizer": {"name": "sgd", "learning_rate": 1.0, "momentum": 0.0},
     "client_weighting": "examples",
     "evaluate_every": 1,
+    "selection": "validation",
     "keep_best": False,
     "init": "fresh",
     "seed": 2024,

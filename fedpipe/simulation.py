@@ -12,9 +12,10 @@ import numpy as np
 
 from fedpipe import pinning
 from fedpipe.config.train import Train
+from fedpipe.datasets.raw import Labelled
 from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import PipelineError
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime import cohort
@@ -43,7 +44,8 @@ def simulate(
     clients: Sequence[np.ndarray],
     settings: Train,
     *,
-    test: tuple[np.ndarray, np.ndarray] | None = None,
+    test: Labelled | None = None,
+    validation: Labelled | None = None,
     classes: int | None = None,
     folder: Path | None = None,
     on_round: Callable[[RoundRecord, float], None] | None = None,
@@ -56,6 +58,7 @@ def simulate(
       clients: For each client the indices of its samples, in the order in which it trains on them.
       settings: What `train_settings` gives.
       test: Images and labels on which the global model is measured, every ``evaluate_every`` rounds.
+      validation: The same, by which rounds are chosen (``selection``); no client may train on them.
       classes: The number of classes; by default one more than the largest label.
       folder: Where shards and logs go; by default a temporary folder, which is removed.
       on_round: Called after each round with its record and its seconds.
@@ -65,6 +68,12 @@ def simulate(
     """
     _check(images, labels, clients)
     cohort.check(settings, len(clients))
+    parts = {name: part for name, part in (("validation", validation), ("test", test)) if part is not None}
+    if settings.selecting and settings.selection not in parts:
+        raise PipelineError(
+            f"'{settings.selecting[0]}' chooses a round by its {settings.selection} accuracy: give "
+            f"{settings.selection}=(images, labels), or set selection to the samples that you give"
+        )
     if any(os.environ.get(name) != value for name, value in pinning.PINNED.items()):
         raise PipelineError("call fedpipe.pin() before NumPy and TensorFlow are imported: results depend on it")
     pinning.require_avx2()
@@ -75,10 +84,7 @@ def simulate(
         count = int(labels.max()) + 1 if classes is None else classes
         manifest = write_shards(shards, "arrays", images, labels, list(clients), count)
         model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
-        measure = None
-        if test is not None:
-            samples = TestSamples(*test, client_tests=None, clients=0, batch_size=1000)
-            measure = partial(samples.measure, model, settings=settings)
+        measure = partial(GlobalSamples(parts).measure, model, settings=settings) if parts else None
         worker = stack.enter_context(Worker(place / "worker.log"))
         from fedpipe.runtime.training import train  # TensorFlow and TFF load while the worker starts
 

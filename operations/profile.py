@@ -15,11 +15,11 @@ import psutil
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from fedpipe import params, pinning
-from fedpipe.config.train import Train
+from fedpipe.config.train import StopAt, Train
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import run_stage
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime import cohort
@@ -33,15 +33,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
-    settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds})
+    settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds, "keep_best": False, "stop_at": StopAt()})
     manifest = Manifest.read(CLIENTS)
     cohort.check(settings, manifest.clients)
     pinning.require_avx2()
     model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
     evaluate = None
     if settings.evaluate_every:
-        tests = TestSamples(*RawDataset.read(RAW).read_test(RAW), client_tests=None, clients=0, batch_size=1000)
-        evaluate = partial(tests.measure, model, settings=settings)
+        samples = GlobalSamples({"test": RawDataset.read(RAW).read_test(RAW)})
+        evaluate = partial(samples.measure, model, settings=settings)
     taken: list[dict[str, float]] = []
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:

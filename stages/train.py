@@ -19,8 +19,9 @@ from fedpipe.cluster.opening import opened
 from fedpipe.command_line import without_arguments
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.datasets.shards import Manifest, read_held_out, read_shard, verify_shards
+from fedpipe.errors import PipelineError
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.evaluation.identity import require_same_data_set
 from fedpipe.networks.network import network
 from fedpipe.networks.personal_weights import save_none
@@ -46,6 +47,7 @@ from layout import (
     ROUNDS,
     TRAINING,
     TRAINING_PICTURE,
+    VALIDATION,
     WEIGHTS,
 )
 
@@ -61,7 +63,6 @@ LOGS = layout.stage_logs("train")
 _COPIES = 3  # of the weights: here, in DVC's cache, and for MLflow
 _A_ROUND = 200  # a row of metrics/rounds.csv
 _SMALL = 500_000  # any other output
-_TEST_BATCH = 1000  # test images per forward pass: as 'evaluate.batch_size' by default, which has the same last bits
 
 
 def main() -> None:
@@ -73,9 +74,9 @@ def main() -> None:
     cohort.check(settings, manifest.clients)
     model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
     start = initial.check(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
-    test = _test_samples(settings, manifest)
+    samples = _samples(settings, manifest)
     first = initial.first_weights(model, settings, layout.INITIAL)
-    key = training_key(settings, manifest, first, test)
+    key = training_key(settings, manifest, first, samples)
     pinning.require_avx2()
     cluster = clusters.chosen(layout.CLUSTER)
     pipeline = layout.pipeline_files()
@@ -121,7 +122,7 @@ def main() -> None:
                 CLIENTS,
                 worker,
                 on_round,
-                evaluate=None if test is None else partial(test.measure, model, settings=settings),
+                evaluate=None if samples is None else partial(samples.measure, model, settings=settings),
                 folder=LOGS,
                 checkpoints=checkpoints,
                 elsewhere=elsewhere,
@@ -144,15 +145,17 @@ def main() -> None:
             with outputs.writing(ROUNDS) as path:
                 write_table(records, path)
             summary = {
-                "loss": _last(record.loss for record in records),
-                "accuracy": _last(record.accuracy for record in records),
+                "train": {
+                    "loss": _last(record.loss for record in records),
+                    "accuracy": _last(record.accuracy for record in records),
+                },
                 "rounds": len(records),
                 "non_finite": sum(record.non_finite for record in records),
                 "bytes_down": sum(record.bytes_down for record in records),
                 "bytes_up": sum(record.bytes_up for record in records),
                 **_simulated(records),
                 "weights": model.parameters,
-                **_tested(settings, trained),
+                **_selected(settings, trained),
                 **trained.privacy,
                 **({"noise": settings.privacy.noise} if AGGREGATORS.of(settings.aggregator).is_private else {}),
                 **_attacked(settings),
@@ -182,7 +185,7 @@ def _figures(record: "RoundRecord", seconds: float) -> dict[str, float]:
     """What MLflow is told of a round. It has a loss in any case, NaN where there is none: rounds are counted by it."""
     loss = math.nan if record.loss is None else record.loss
     figures = {name: value for name, value in record.row().items() if value is not None and name != "round"}
-    return figures | {"loss": loss, "seconds": seconds}
+    return figures | {"train_loss": loss, "seconds": seconds}
 
 
 def _earlier(resumed: "Checkpoint | None") -> journal.Earlier | None:
@@ -193,29 +196,37 @@ def _earlier(resumed: "Checkpoint | None") -> journal.Earlier | None:
     return journal.Earlier(resumed.tracking, rounds)
 
 
-def _test_samples(settings: params.Train, manifest: Manifest) -> TestSamples | None:
-    """What rounds are evaluated on; None if none is."""
+def _samples(settings: params.Train, manifest: Manifest) -> GlobalSamples | None:
+    """What rounds are measured on; None if none is."""
     if not settings.evaluate_every:
         return None
     dataset = RawDataset.read(RAW)
     require_same_data_set(dataset, manifest, RAW, CLIENTS)
-    tests = read_client_tests(CLIENT_TESTS, manifest)
+    validation, tests = read_held_out(VALIDATION, manifest), read_held_out(CLIENT_TESTS, manifest)
+    verify_shards(VALIDATION, validation)
     verify_shards(CLIENT_TESTS, tests)
-    return TestSamples(
-        *dataset.read_test(RAW),
-        client_tests=CLIENT_TESTS if tests.clients else None,
-        clients=tests.clients,
-        batch_size=_TEST_BATCH,
-    )
+    parts = {"validation": read_shard(VALIDATION, 0)} if validation.clients else {}
+    parts["test"] = dataset.read_test(RAW)
+    if settings.selecting and settings.selection not in parts:
+        raise PipelineError(
+            f"'train.{settings.selecting[0]}' needs validation samples, and {VALIDATION} holds none: run the partition "
+            "stage first (dvc repro)"
+        )
+    return GlobalSamples(parts, CLIENT_TESTS if tests.clients else None, tests.clients)
 
 
-def _tested(settings: params.Train, trained: "Trained") -> dict[str, Any]:
-    """What the summary says of the evaluated rounds; nothing if there are none."""
-    tested = [record for record in trained.records if record.test_accuracy is not None]
-    if not tested:
+def _selected(settings: params.Train, trained: "Trained") -> dict[str, Any]:
+    """The best round, and on what it was selected; nothing if no round was measured on that."""
+    records = trained.records
+    measured = [(record.accuracy_on(settings.selection), -record.round, record) for record in records]
+    known = [each for each in measured if each[0] is not None]
+    if not known:
         return {}
-    best = max(tested, key=lambda record: (record.test_accuracy or 0.0, -record.round))
-    figures: dict[str, Any] = {"best_round": best.round, "best_test_accuracy": best.test_accuracy}
+    best = max(known)[2]
+    figures: dict[str, Any] = {"selected_on": settings.selection, "best_round": best.round}
+    for samples in ("validation", "test"):
+        if (accuracy := best.accuracy_on(samples)) is not None:
+            figures[f"best_{samples}_accuracy"] = accuracy
     if settings.stop_at.accuracy is not None:
         figures["rounds_to_target"] = trained.reached
     return figures

@@ -14,6 +14,7 @@ def check(partition: Partition, train: Train, evaluate: Evaluate) -> None:
     """
     _require_unseen_tests(partition, train)
     _require_tests_for_personalising(partition, evaluate)
+    train.check_selection(["validation", "test"] if partition.validation else ["test"])
     round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
 
 

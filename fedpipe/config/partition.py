@@ -43,6 +43,7 @@ class Partition(ChoosingSection):
     quantity: chosen_from(CHOICES["quantity"])  # type: ignore[valid-type]
     clients: Count
     leave_out: Size
+    validation: Size = 0
     seed: Seed
     features: Features
     concept: Concept

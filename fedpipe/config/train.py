@@ -1,5 +1,6 @@
 """Section ``train``: model, algorithm, cohort, client work and server step."""
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -168,15 +169,36 @@ class Train(ChoosingSection):
     stop_at: StopAt = StopAt()
     privacy: Privacy = Privacy()
     checkpoint: Checkpoint = Checkpoint()
+    selection: Literal["validation", "test"] = "validation"
     keep_best: bool
     seed: Seed
 
     @model_validator(mode="after")
-    def _stopping_and_keeping_need_evaluation(self) -> "Train":
-        if not self.evaluate_every and self.stop_at.accuracy is not None:
+    def _selecting_needs_evaluation(self) -> "Train":
+        if self.selecting and not self.evaluate_every:
             raise ValueError(
-                "'train.stop_at.accuracy' needs rounds with a test accuracy: set 'train.evaluate_every' to 1"
+                f"'train.{self.selecting[0]}' needs rounds with a {self.selection} accuracy: set "
+                "'train.evaluate_every' to 1"
             )
-        if not self.evaluate_every and self.keep_best:
-            raise ValueError("'train.keep_best' needs rounds with a test accuracy: set 'train.evaluate_every' to 1")
         return self
+
+    @property
+    def selecting(self) -> list[str]:
+        """The keys that choose a round by its accuracy on the samples that ``selection`` names."""
+        used = {"keep_best": self.keep_best, "stop_at.accuracy": self.stop_at.accuracy is not None}
+        return [key for key, is_used in used.items() if is_used]
+
+    def check_selection(self, measured_on: Collection[str]) -> None:
+        """Raises ValueError if a round is to be chosen by samples that no round is measured on.
+
+        Args:
+          measured_on: What rounds are measured on: ``validation``, ``test``, both or nothing.
+        """
+        if not self.selecting or self.selection in measured_on:
+            return
+        samples = "'partition.validation' is 0" if self.selection == "validation" else "there are no test samples"
+        raise ValueError(
+            f"'train.{self.selecting[0]}' chooses a round by its {self.selection} accuracy, and {samples}: set "
+            "'partition.validation' to a number of samples, or 'train.selection' to test to choose by the test "
+            "images, as many papers do, whose test accuracy then flatters the model"
+        )

@@ -41,6 +41,11 @@ class Partitioner(Choice):
         "`labels` are those of all samples, and the scheme returns -1 (`LEFT_OUT`) for `len(labels) - sizes.sum()` of "
         "them. Without it, `partition.leave_out` samples are drawn before.",
     )
+    NAMES_SAMPLES: bool = constant(
+        False,
+        "A table of the scheme names samples by their numbers, so `assign` gets the validation samples too, and they "
+        "are taken from their clients after it. Without it, `assign` never sees them.",
+    )
 
     def check_names(self) -> None:
         """Checks which names go together; errors as of `Choice.check_names`."""

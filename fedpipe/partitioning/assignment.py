@@ -12,14 +12,18 @@ from fedpipe.allocation.counts import LEFT_OUT, draw_samples
 from fedpipe.config import Partition
 from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
 from fedpipe.errors import PipelineError
+from fedpipe.partitioning import validation_samples
 from fedpipe.seeds import Purpose, generator
 
 
 def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
-    """The client of each sample, or `LEFT_OUT`: int [samples]; exactly ``params.leave_out`` samples are left out.
+    """The client of each sample, or `LEFT_OUT`: int [samples].
 
-    No client gets none, unless a ``min_size`` of 0 in the params allows it. Which samples are left out is a seeded
-    draw, unless the scheme declares ``SEES_ALL_SAMPLES`` and so leaves them out itself.
+    Left out are the validation samples (validation_samples.py) and exactly ``params.leave_out`` others. The scheme
+    deals the samples that are not for validation; one that declares ``NAMES_SAMPLES`` deals all of them by their
+    numbers, and the validation samples are taken from their clients. No client gets none, unless a ``min_size`` of 0 in
+    the params allows it. Which samples are left out is a seeded draw, unless the scheme declares ``SEES_ALL_SAMPLES``
+    and so leaves them out itself.
 
     Args:
       labels: int [samples].
@@ -29,12 +33,35 @@ def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
       PipelineError: The request cannot be met, and the message says what would be possible; or a file of a folder does
         not keep to what it must return.
     """
-    count = len(labels) - params.leave_out
+    validation = validation_samples.draw(len(labels), params)
+    count = len(labels) - len(validation) - params.leave_out
     if count < params.clients:
+        of_validation = f" and the {params.validation} of 'partition.validation'" if params.validation else ""
         raise PipelineError(
             f"params.yaml: 'partition.clients' is {params.clients}, but there are only {max(count, 0)} samples "
-            f"({len(labels)} less the {params.leave_out} of 'partition.leave_out'); a client needs at least one"
+            f"({len(labels)} less the {params.leave_out} of 'partition.leave_out'{of_validation}); a client needs at "
+            "least one"
         )
+    if not PARTITIONERS.of(params.scheme).NAMES_SAMPLES:
+        others = np.delete(np.arange(len(labels)), validation)
+        assignment = np.full(len(labels), LEFT_OUT, np.int64)
+        assignment[others] = _dealt(labels[others], params)
+        return assignment
+    assignment = _dealt(labels, params)
+    before = np.unique(assignment)
+    assignment[validation] = LEFT_OUT
+    lost = np.setdiff1d(before, [*np.unique(assignment), LEFT_OUT])
+    if len(lost):
+        raise PipelineError(
+            f"params.yaml: 'partition.validation' is {params.validation}, which takes all samples of {len(lost)} "
+            f"clients, the first of them client {lost[0]}: lower it, or give these clients' samples to others"
+        )
+    return assignment
+
+
+def _dealt(labels: np.ndarray, params: Partition) -> np.ndarray:
+    """The client of each sample, or `LEFT_OUT` for ``params.leave_out`` of them: int [samples]."""
+    count = len(labels) - params.leave_out
     rng = generator(params.seed, Purpose.PARTITION)
     scheme, quantity = PARTITIONERS.of(params.scheme), QUANTITIES.of(params.quantity)
     kept = np.arange(len(labels)) if scheme.SEES_ALL_SAMPLES else draw_samples(len(labels), count, rng)

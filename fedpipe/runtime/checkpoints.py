@@ -47,7 +47,7 @@ class Checkpoint:
     records: list[RoundRecord]  # of all rounds so far
     seconds: list[float]  # that each of them took
     state: list[np.ndarray]  # the leaves of the server's state
-    best: tuple[float, int, Weights] | None = None  # test accuracy, round and weights, with 'train.keep_best'
+    best: tuple[float, int, Weights] | None = None  # accuracy, round and weights, with 'train.keep_best'
     last: np.ndarray | None = None  # int32 [clients]: the round in which each client last kept something, or -1
     digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of what it kept then
     tracking: Mapping[str, str] = field(default_factory=dict)  # which run of MLflow it is
@@ -64,7 +64,7 @@ class Checkpoint:
         """
         every, last = settings.evaluate_every, self.records[-1]
         evaluated = bool(every) and (self.round % every == 0 or self.round == settings.rounds)
-        return self.round <= settings.rounds and evaluated == (last.test_accuracy is not None)
+        return self.round <= settings.rounds and evaluated == last.is_evaluated
 
 
 class _Unusable(Exception):

@@ -26,8 +26,8 @@ class Report:
         """Reports a round that has ended."""
         line = record.line(self._rounds, seconds)
         self._log.info(line)
-        if record.loss is not None:  # nobody took part
-            self._bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
+        if accuracies := record.accuracies():
+            self._bar.set_postfix_str(accuracies, refresh=False)
         self._bar.update()
         now = time.perf_counter()
         if self._bar.disable:

@@ -11,9 +11,11 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from fedpipe.atomic import atomic_file
+from fedpipe.contracts.model import METRICS
 from fedpipe.errors import PipelineError
 from fedpipe.figures import picture
 
+_COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes whose name leaves out the samples
 _KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
 
@@ -24,8 +26,8 @@ class RoundRecord:
 
     Loss and accuracy are means over the examples as the clients trained on them, each with its client's weights
     before that step. Bytes are those of what is sent down to and back up from each client of the cohort. The figures on
-    test samples are those of the global model after the round, in rounds that are evaluated. A round without a
-    training example has no mean of anything: None.
+    validation and test samples are those of the global model after the round, in rounds that are evaluated. A round
+    without a training example has no mean of anything: None.
     """
 
     round: int
@@ -61,7 +63,8 @@ class RoundRecord:
             become means over the examples.
           bytes_down: What is sent to one client.
           bytes_up: What one client sends, without a compressed update.
-          test: Figures of the global model on test samples, by column; empty in a round without evaluation.
+          test: Figures of the global model on validation and test samples, by column; empty in a round without
+            evaluation.
           counts: Further columns, such as how many attackers were asked. ``asked`` counts those that got the model, if
             they are more than the cohort; ``measured`` those that got it to send a loss.
           may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody
@@ -109,24 +112,42 @@ class RoundRecord:
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
             others=dict(counts or {})
-            | {name: column(sums[name]) for name in sorted(set(sums) - _KNOWN)}
+            | {_column(name): column(sums[name]) for name in sorted(set(sums) - _KNOWN)}
             | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
         )
 
     def row(self) -> dict[str, float | int | None]:
-        """The figures by the name of their column."""
-        figures = asdict(self)
+        """The figures by the name of their column, which says on what a loss or an accuracy is measured."""
+        figures = {_COLUMNS.get(name, name): value for name, value in asdict(self).items()}
         return figures | figures.pop("others")
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the global model was measured after the round."""
+        return self.accuracy_on("test") is not None or self.accuracy_on("validation") is not None
+
+    def accuracy_on(self, samples: str) -> float | None:
+        """The accuracy of the global model on the ``test`` or ``validation`` samples; None if it was not measured."""
+        return self.test_accuracy if samples == "test" else self.others.get(f"{samples}_accuracy")
+
+    def accuracies(self) -> str:
+        """The accuracies for a person: ``accuracy train 0.7330, validation 0.7785, test 0.7828``; empty without any."""
+        by_samples = {"train": self.accuracy} | {name: self.accuracy_on(name) for name in ("validation", "test")}
+        known = [f"{name} {value:.4f}" for name, value in by_samples.items() if value is not None]
+        return f"accuracy {', '.join(known)}" if known else ""
 
     def line(self, rounds: int, seconds: float) -> str:
         """One line for a person."""
-        tested = "" if self.test_accuracy is None else f"test accuracy {self.test_accuracy:.4f}, "
-        trained = (
-            "no training example, " if self.loss is None else f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, "
-        )
+        trained = "no training example" if self.loss is None else f"train loss {self.loss:.4f}"
+        figures = ", ".join(filter(None, [trained, self.accuracies()]))
         spent = f", epsilon {self.others['epsilon']:.3g}" if "epsilon" in self.others else ""
         left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
-        return f"round {self.round}/{rounds}: {trained}{tested}{self.clients} clients{left_out}{spent}, {seconds:.2f} s"
+        return f"round {self.round}/{rounds}: {figures}, {self.clients} clients{left_out}{spent}, {seconds:.2f} s"
+
+
+def _column(measurement: str) -> str:
+    """The column of what clients measured: of a metric, the name says that it is measured on their training samples."""
+    return f"train_{measurement}" if measurement in METRICS.names else measurement
 
 
 def write_table(records: Sequence[RoundRecord], path: Path) -> None:
@@ -143,15 +164,15 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
         loss, accuracy, *more = figure.subplots(1, 3 if private else 2)
         losses = [math.nan if record.loss is None else record.loss for record in records]
         accuracies = [math.nan if record.accuracy is None else record.accuracy for record in records]
-        loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="training")
-        accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="training")
-        tested = [record for record in records if record.test_accuracy is not None]
-        if tested:
-            at = [record.round for record in tested]
-            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": "0.3", "label": "test"}
-            loss.plot(at, [record.test_loss for record in tested], **style)
-            accuracy.plot(at, [record.test_accuracy for record in tested], **style)
-            accuracy.legend(loc="lower right")
+        loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="train")
+        accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="train")
+        for samples, colour in (("validation", "C1"), ("test", "0.3")):
+            rows = [record.row() for record in records if record.accuracy_on(samples) is not None]
+            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": colour}
+            for axes, figure_name in ((loss, "loss"), (accuracy, "accuracy")) if rows else ():
+                values = [row[f"{samples}_{figure_name}"] for row in rows]
+                axes.plot([row["round"] for row in rows], values, label=samples, **style)
+        accuracy.legend(loc="lower right")
         loss.set(ylabel="loss", ylim=(0, None))
         accuracy.set(ylabel="accuracy", ylim=(0, 1))
         for axes in more:

@@ -40,7 +40,7 @@ from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.signals import held
 
-# (weights) -> figures of the global model on test samples, by the name of their column
+# (weights) -> figures of the global model on validation and test samples, by the name of their column
 Evaluate = Callable[[Weights], dict[str, float]]
 
 
@@ -49,10 +49,10 @@ class Trained:
     """What a training ends with."""
 
     weights: Weights  # of the last round
-    best: Weights  # of the round with the highest test accuracy, if `keep_best`; else those of the last round
+    best: Weights  # of the round that `selection` chooses, if `keep_best`; else those of the last round
     best_round: int
     records: list[RoundRecord]
-    reached: int | None  # the first round at which the test accuracy was at least that of ``stop_at``
+    reached: int | None  # the first round at which the accuracy was at least that of ``stop_at``
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if the algorithm has any
 
@@ -151,8 +151,8 @@ def train(
                 with phases.timed("evaluate"):
                     weights = _finite(engine.weights())
                     figures = evaluate(weights)
-                if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
-                    best = (figures["test_accuracy"], number, weights)
+                if settings.keep_best and (best is None or figures[f"{settings.selection}_accuracy"] > best[0]):
+                    best = (figures[f"{settings.selection}_accuracy"], number, weights)
             if ledger is not None:
                 figures = {**figures, "epsilon": ledger.epsilon(number)}
             sizes_sent = process.bytes_down, process.bytes_up
@@ -253,9 +253,9 @@ def _saved_when_stopped(
 
 
 def _reached(settings: Train, records: Sequence[RoundRecord]) -> bool:
-    """Whether the last round has the test accuracy at which training ends."""
+    """Whether the last round has the accuracy at which training ends."""
     target = settings.stop_at.accuracy
-    accuracy = records[-1].test_accuracy if records else None
+    accuracy = records[-1].accuracy_on(settings.selection) if records else None
     return target is not None and accuracy is not None and accuracy >= target
 
 

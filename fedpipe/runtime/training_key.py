@@ -14,7 +14,7 @@ import numpy as np
 from fedpipe.code import chosen_code, code_digest
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.networks.network import Weights
 from fedpipe.pinning import PINNED
 from fedpipe.provenance import library_versions
@@ -22,20 +22,20 @@ from fedpipe.provenance import library_versions
 Key = dict[str, Any]  # part -> its digest or its values, as JSON has them
 
 
-def training_key(settings: Train, manifest: Manifest, first: Weights, tests: TestSamples | None) -> Key:
+def training_key(settings: Train, manifest: Manifest, first: Weights, measured: GlobalSamples | None) -> Key:
     """The key of a training.
 
     Args:
       settings: Section train of params.yaml.
       manifest: What the shards hold.
       first: The weights before the first round.
-      tests: What rounds are evaluated on; None if none is.
+      measured: What rounds are measured on; None if none is.
     """
     return {
         "params": _params(settings),
         "shards": manifest.digest,
         "first weights": _digest(first),
-        "test samples": None if tests is None else _test_digest(tests),
+        "evaluation samples": None if measured is None else _samples_digest(measured),
         "code": code_digest(chosen_code(settings)),
         "libraries": {"python": platform.python_version(), **library_versions(), **PINNED},
     }
@@ -60,9 +60,10 @@ def _params(settings: Train) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in unused}
 
 
-def _test_digest(tests: TestSamples) -> str:
-    of_clients = Manifest.read(tests.client_tests).digest if tests.client_tests else ""
-    said = f"{_digest([tests.images, tests.labels])} {of_clients} {tests.clients} {tests.batch_size}"
+def _samples_digest(measured: GlobalSamples) -> str:
+    of_clients = Manifest.read(measured.client_tests).digest if measured.client_tests else ""
+    parts = " ".join(f"{name} {_digest(arrays)}" for name, arrays in measured.parts.items())
+    said = f"{parts} {of_clients} {measured.clients} {measured.batch_size}"
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -69,6 +69,10 @@ class PipelineFiles:
         """The figures of the partition below the key ``partition``, as the partition stage wrote them down."""
         return {"partition": _read_object(self.partition)}
 
+    def last_round(self) -> int:
+        """The number of the training's last round; 0 where no training is known."""
+        return int(_read_object(self.training).get("rounds", 0))
+
     def dataset(self) -> dict[str, str]:
         """The data set's name, digest and source, as the partition stage wrote them down."""
         manifest = _read_object(self.shards / _MANIFEST)
@@ -103,7 +107,7 @@ class PipelineFiles:
         return [
             start({"name": run_name(params), "params": params, "dataset": self.dataset(), "tags": tags}, {}),
             *(round_metrics(int(row["round"]), _measured(row)) for row in _rows(self.rounds)),
-            results(_read_object(self.training) | self.partition_figures(), files, weights),
+            results(_read_object(self.training) | self.partition_figures(), files, weights, self.last_round()),
             end("FINISHED"),
         ]
 

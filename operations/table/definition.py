@@ -31,6 +31,7 @@ Measure = Literal["rounds_to_target", "test_accuracy", "best_test_accuracy"]
 # Other columns of the results.
 _RESERVED = {
     *("cell", "seed", "value", "outcome", "rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy"),
+    *("validation_accuracy", "best_validation_accuracy"),
     *("seconds", "weights_sha256", "commit", "machine"),
 }
 Overlay = dict[str, Any]  # a part of the tree of params.yaml
@@ -98,6 +99,11 @@ class Definition(Section):
                 )
         if isinstance(figure["value"], bool) or not isinstance(figure["value"], int | float):
             raise ValueError(f"a figure of 'published' {name} has the value {figure['value']!r}, which is no number")
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The table's measure, then others with which published figures are compared."""
+        return list(dict.fromkeys([self.measure, *(each.measure or self.measure for each in self.published)]))
 
     @property
     def group_axes(self) -> list[str]:
@@ -277,8 +283,13 @@ def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[st
         raise PipelineError(
             f"{source}: 'train.stop_at.accuracy' must be the target, since 'measure' is rounds_to_target"
         )
-    if definition.measure == "best_test_accuracy" and not train.evaluate_every:
+    if "best_test_accuracy" in definition.measures and not train.evaluate_every:
         raise PipelineError(f"{source}: 'train.evaluate_every' must not be 0, since 'measure' is best_test_accuracy")
+    if "best_test_accuracy" in definition.measures and train.selection == "validation" and not partition.validation:
+        raise PipelineError(
+            f"{source}: 'measure' is best_test_accuracy, and 'partition.validation' is 0: set it to the number of "
+            "samples by which the best round is chosen, or 'train.selection' to test to choose it by the test images"
+        )
     used = {
         "download": {key: content["download"].get(key) for key in ("dataset", "idx")},
         "partition": params.used(partition),

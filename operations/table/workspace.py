@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -135,7 +136,7 @@ class Workspace:
         known["machine"] = machine_key(machine)
         curve = pd.DataFrame(columns=["round", "test_loss", "test_accuracy"])
         if self.has_diverged():
-            names = ("rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy", "seconds")
+            names = {each.name for each in fields(Row)} - {"outcome", "weights_sha256", *known}
             nothing: dict[str, Any] = dict.fromkeys(names)
             return Row(outcome="diverged", weights_sha256="", **nothing, **known), curve, machine
         training = self._json("metrics/training.json")
@@ -144,8 +145,10 @@ class Workspace:
             outcome="finished",
             rounds=training["rounds"],
             rounds_to_target=training.get("rounds_to_target"),
-            test_accuracy=self._json("metrics/evaluation.json")["accuracy"],
+            test_accuracy=self._json("metrics/evaluation.json")["test"]["accuracy"],
             best_test_accuracy=training.get("best_test_accuracy"),
+            validation_accuracy=rounds["validation_accuracy"].iloc[-1] if "validation_accuracy" in rounds else None,
+            best_validation_accuracy=training.get("best_validation_accuracy"),
             seconds=self._seconds(training["rounds"]),
             weights_sha256=training["weights_sha256"],
             **known,

@@ -56,6 +56,7 @@ def wanted() -> dict[str, Train]:
     for name, changes in found.items():
         algorithm = changes.get("algorithm", "fed_avg")
         others = {"rounds": ROUNDS, "evaluate_every": 3, "keep_best": True, "checkpoint": {"seconds": 0.0}}
+        others["selection"] = "test"
         parts = (bits.TRAINING, PART, others, OF_ALGORITHMS.get(algorithm, {}), {algorithm: {}}, changes)
         settings[name] = train_settings(**{key: value for part in parts for key, value in part.items()})
     return settings

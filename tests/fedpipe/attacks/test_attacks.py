@@ -110,7 +110,7 @@ def test_a_backdoor_works_without_a_defence_and_leaves_clean_accuracy(
     worker: Worker, make_shards: Make, training_set: Any
 ) -> None:
     shards, images, labels = make_shards([40] * 10), training_set[0][5000:5500], training_set[1][5000:5500]
-    samples = global_model.TestSamples(images, labels, client_tests=None, clients=0, batch_size=100)
+    samples = global_model.GlobalSamples({"test": (images, labels)}, batch_size=100)
     common: dict[str, Any] = {"attack": "backdoor", "backdoor": {"target": 2, "share": 0.5, "factor": 2.0}}
     common |= reference.TRAINING
     figures = []

@@ -79,11 +79,18 @@ def test_defaults_are_valid(section: type) -> None:
         ),
         (
             params.Train,
-            "evaluate_every: 1 # rounds from one evaluation on the test images to the next; 0: none\n"
-            "  stop_at:\n    accuracy:      #",
-            "evaluate_every: 0\n  stop_at:\n    accuracy: 0.9 #",
-            "'train': 'train.stop_at.accuracy' needs rounds with a test accuracy: set 'train.evaluate_every' to 1",
+            "accuracy:      #",
+            "accuracy: 0.9 #",
+            "'train.stop_at.accuracy' chooses a round by its validation accuracy, and 'partition.validation' is 0: set "
+            "'partition.validation' to a number of samples, or 'train.selection' to test",
         ),
+        (
+            params.Train,
+            "keep_best: false",
+            "keep_best: true",
+            "'train.keep_best' chooses a round by its validation accuracy, and 'partition.validation' is 0",
+        ),
+        (params.Partition, "validation: 0", "validation: -1", "'partition.validation' is -1: should be greater than"),
         (params.Train, "init: fresh", "init: warm", "'train.init' is 'warm': should be 'fresh' or 'champion'"),
         (
             params.Train,

@@ -242,6 +242,7 @@ def test_synchronous_and_asynchronous_over_simulated_hours_and_bytes(
             evaluate=evaluate,
             evaluate_every=1,
             rounds=200,
+            selection="test",
             stop_at={"accuracy": 0.7},
             algorithm=algorithm,
             availability=SPREAD,

@@ -65,7 +65,7 @@ def test_empty_cohorts(worker: Worker, shards: Path, tmp_path: Path) -> None:
         assert "no training example" in record.line(8, 0.1)
     write_table(records, tmp_path / "rounds.csv")
     table = pd.read_csv(tmp_path / "rounds.csv")
-    assert table["loss"].isna().sum() == table["accuracy"].isna().sum() == len(empty)
+    assert table["train_loss"].isna().sum() == table["train_accuracy"].isna().sum() == len(empty)
     assert table["epsilon"].is_monotonic_increasing and (table["epsilon"] > 0).all()
     draw(records, "a training", tmp_path / "training.png")
     assert (tmp_path / "training.png").stat().st_size > 10_000

@@ -15,7 +15,10 @@ def test_one_line_per_round_and_the_time_left(tmp_path: Path, capsys: pytest.Cap
     with progress.reporting(tmp_path / "rounds.log", 3) as report:
         report.round(RECORD, 0.5)
     said = capsys.readouterr().err
-    assert said.startswith("round 1/3: loss 2.0000, accuracy 0.5000, 10 clients, 0.50 s, ") and " s left\n" in said
+    assert (
+        said.startswith("round 1/3: train loss 2.0000, accuracy train 0.5000, 10 clients, 0.50 s, ")
+        and " s left\n" in said
+    )
     assert "round 1/3" in (tmp_path / "rounds.log").read_text()
     assert not [h for h in logging.getLogger("fedpipe.train").handlers if isinstance(h, logging.FileHandler)]
 

@@ -34,7 +34,8 @@ def test_accuracy(challenger: float, champion: float, margin: float, holds: bool
     [(0.5, 0.5, 0.0, True), (0.49, 0.5, 0.0, False), (0.48, 0.5, 0.02, True), (0.47, 0.5, 0.02, False)],
 )
 def test_worst_client(challenger: float, champion: float, margin: float, holds: bool) -> None:
-    rule = worst_client(challenger, champion, margin)
+    rule = worst_client(challenger, champion, margin, "its own test samples")
+    assert "on its own test samples is" in rule.sentence
     assert rule.holds is holds and ("is not below the champion's 0.5000" in rule.sentence) is holds
 
 

@@ -86,6 +86,7 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
         ),
         ({"measure": "rounds_to_target"}, "'train.stop_at.accuracy' must be the target"),
         ({"measure": "best_test_accuracy", "base": {"train": {"evaluate_every": 0}}}, "must not be 0"),
+        ({"measure": "best_test_accuracy"}, "'measure' is best_test_accuracy, and 'partition.validation' is 0: set it"),
         ({"measure": "accuracy"}, "small.yaml: 'measure' is 'accuracy': should be 'rounds_to_target', "),
         ({"axis": {}}, "small.yaml: unknown key 'axis' (did you mean axes?); allowed: "),
         ({"grid": ["rates"]}, "small.yaml: 'grid' names rates, which is no axis; the axes are split, rate"),
