@@ -78,14 +78,14 @@ def test_defaults_are_valid(section: type) -> None:
             "'train.client_optimizer.schedule': cosine needs 'rounds' above 'warm_up' (5), not 5",
         ),
         (
-            params.Train,
+            None,
             "accuracy:      #",
             "accuracy: 0.9 #",
             "'train.stop_at.accuracy' chooses a round by its validation accuracy, and 'partition.validation' is 0: set "
             "'partition.validation' to a number of samples, or 'train.selection' to test",
         ),
         (
-            params.Train,
+            None,
             "keep_best: false",
             "keep_best: true",
             "'train.keep_best' chooses a round by its validation accuracy, and 'partition.validation' is 0",
