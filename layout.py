@@ -51,6 +51,7 @@ CLIENT_PICTURE = Path("plots/clients.png")
 LOGS = Path("logs")
 CLUSTER_LOGS = LOGS / "cluster"
 TRACKING_LOG = LOGS / "tracking.log"
+FAILURE = LOGS / "failure.json"  # of the stage that failed last
 OUTBOX = LOGS / "tracking/pending"
 
 # What the pipeline writes is no change of the code: DVC deletes outputs before it makes them again.

@@ -11,6 +11,8 @@ from types import FrameType
 from typing import Any
 
 from fedpipe import errors
+from fedpipe.errors import PipelineError
+from fedpipe.failure import Failure
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.system.launch import signal_when_parent_ends
 
@@ -35,11 +37,16 @@ def begin() -> None:
         _end_with_dvc()
 
 
-def run_stage(main: Callable[[], None]) -> None:
+def run_stage(main: Callable[[], None], failure: Path) -> None:
     """As `fedpipe.errors.run_stage`; if the stage does not succeed, the outputs that DVC deleted come back.
 
     Ctrl-C is an exception from here on. SIGTERM and SIGHUP end the process at once, unless the stage handles them.
+
+    Args:
+      main: The stage's work.
+      failure: The file for the stage's error (fedpipe/failure.py); that of an earlier stage is removed.
     """
+    failure.unlink(missing_ok=True)
     if signal.getsignal(signal.SIGINT) is _end_now:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _not_lost
@@ -47,9 +54,11 @@ def run_stage(main: Callable[[], None]) -> None:
     def interruptible() -> None:
         try:
             main()
-        except BaseException:
+        except BaseException as error:
             if _interrupted:  # whatever a library made of it
                 raise KeyboardInterrupt from None
+            if isinstance(error, PipelineError):
+                Failure.write(error, failure)
             raise
 
     try:

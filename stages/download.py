@@ -15,7 +15,7 @@ from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.outputs.writer import only_writer
 from fedpipe.params import check, load, require_unchanged
 from fedpipe.stage_process import run_stage
-from layout import PARAMS, RAW, stage_lock
+from layout import FAILURE, PARAMS, RAW, stage_lock
 
 
 def main() -> None:
@@ -59,4 +59,4 @@ def _user_dataset(dataset: UserDataset, params: Download) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), FAILURE)

@@ -180,4 +180,4 @@ def _summary(summary: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), layout.FAILURE)

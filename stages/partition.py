@@ -113,4 +113,4 @@ def _split(outputs: StagedOutputs) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), layout.FAILURE)

@@ -278,4 +278,4 @@ def _started(settings: params.Train, manifest: Manifest, start: str, pipeline: P
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), layout.FAILURE)

@@ -14,6 +14,7 @@ from typing import Any
 from fedpipe.config.section import Positive, Section
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.measurements import Counted, Measurements
 from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import bytes_of
 
@@ -38,9 +39,9 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
     return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, counted), update), state
 
 
-def left_out(task: Task, total: Tensors) -> Any:
-    """How many clients had an update that was too long, int32."""
-    return total[2]
+def server_measurements(task: Task, before: Tensors, after: Tensors, total: Tensors) -> Measurements:
+    """Clients whose update was too long."""
+    return {"left_out": Counted(total[2])}
 
 
 def message_bytes(task: Task, encoded: Tensors) -> int:

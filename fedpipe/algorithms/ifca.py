@@ -23,6 +23,7 @@ from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
+from fedpipe.learning.measurements import Counted, MeanPerExample
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 from fedpipe.seeds import Purpose, generator
@@ -86,10 +87,10 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     local = task.train([tf.gather(part, chosen) for part in server.state], client)
     mine = tf.one_hot(chosen, clusters)
     update = [tf.reshape(mine, [-1] + [1] * len(u.shape)) * u for u in local.update]
-    seen = tf.cast(local.measurements["seen"], tf.float32)
-    shares = {f"cluster_{j}": mine[j] * seen for j in range(clusters)}
+    seen = tf.cast(local.measurements["seen"].total, tf.float32)
+    shares = {f"cluster_{j}": MeanPerExample(mine[j] * seen) for j in range(clusters)}
     there = tf.minimum(tf.size(client.labels), 1)
-    sizes = {f"cluster_{j}_clients": tf.cast(mine[j], tf.int32) * there for j in range(clusters)}
+    sizes = {f"cluster_{j}_clients": Counted(tf.cast(mine[j], tf.int32) * there) for j in range(clusters)}
     measured, weight = OrderedDict(local.measurements, **shares, **sizes), task.weight(client)
     return Contribution(update, weight, measured, sums=(mine * weight, mine * seen))
 

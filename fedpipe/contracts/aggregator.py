@@ -13,6 +13,7 @@ from fedpipe.lazy import tf
 
 if TYPE_CHECKING:
     from fedpipe.learning.interface import Client, Tensors
+    from fedpipe.learning.measurements import Measurements
     from fedpipe.learning.task import Task
     from fedpipe.privacy.mechanism import Mechanism
 
@@ -38,8 +39,11 @@ class Aggregator(TrainChoice):
         "Takes the place of the sum, tensor by tensor; the same in any grouping, up to rounding.",
         lambda a, b: tf.add(a, b),
     )
-    left_out: Callable[[Task, Tensors], Any] | None = function(
-        "task, total", "The number of clients whose update is not used, int32; gets the total that `finish` gets.", None
+    server_measurements: Callable[[Task, Tensors, Tensors, Tensors], Measurements] = function(
+        "task, before, after, total",
+        "Measurements of the server, by the name of their column, from the states before and after the round and the "
+        "total that `finish` gets.",
+        lambda task, before, after, total: {},
     )
     message_bytes: Callable[[Task, Tensors], int] | None = function(
         "task, encoded", "The bytes of a client's message, if a device would send less than `encode` returns.", None

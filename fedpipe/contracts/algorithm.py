@@ -12,6 +12,7 @@ from fedpipe.contracts.registry import Registry
 
 if TYPE_CHECKING:
     from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Tensors, Total
+    from fedpipe.learning.measurements import Measurements
     from fedpipe.learning.task import Task
 
     ClientUpdate = Callable[[Task, Server, Client], Contribution]
@@ -53,6 +54,11 @@ class Algorithm(TrainChoice):
         "task",
         "Zeros in the shapes of an update, if these are not the shapes of the weights.",
         lambda task: task.zeros(),
+    )
+    server_measurements: Callable[[Task, Server, Server, Total], Measurements] = function(
+        "task, before, after, total",
+        "Measurements of the server, by the name of their column, from the `Server` before and after the round.",
+        lambda task, before, after, total: {},
     )
     message_bytes: Callable[[Task], MessageBytes] | None = function(
         "task", "`MessageBytes`, if a device would receive or send less than the tensors.", None

@@ -17,12 +17,13 @@ from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.clients import ClientReader, Keep
-from fedpipe.learning.interface import REPORTS, TRAINS, Client, Contribution, Nothing, Server, Tensors
+from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
+from fedpipe.learning.measurements import COMPRESSED, READ, WORK, Counted, Measurement, Summed, checked, joined
 from fedpipe.learning.task import Task
 from fedpipe.learning.under_way import Message, arrived, message_of, nothing_sent, started_or_arrived
+from fedpipe.learning.work_request import WorkRequest
 
-# Seconds, summed over the clients: the only measurements that change from run to run.
-READ, WORK = "read_seconds", "work_seconds"
+MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
 ClientUpdate = Callable[[Task, Server, Client], Contribution]
 
 
@@ -33,7 +34,7 @@ class Accumulator(NamedTuple):
     weight: Any
     means: Tensors
     sums: Tensors
-    measurements: "OrderedDict[str, Any]"
+    measurements: "OrderedDict[str, Measurement]"
 
 
 class Kept(NamedTuple):
@@ -52,22 +53,23 @@ class ClientWork:
         self._attack = ATTACKS.of(task.settings.attack)
         self._compressor = COMPRESSORS.of(task.settings.compressor)
         self._attacks = attackers(task.settings, task.clients)
+        self._file = f"fedpipe/algorithms/{task.settings.algorithm}.py"  # for errors
         self.compressed_bytes: int | None = 0  # of a client's update; None if they differ. Known after `contribute`.
 
-    def contribute(self, client_update: ClientUpdate, seen: Server, who: Any, last: bool) -> Accumulator:
+    def contribute(self, client_update: ClientUpdate, seen: Server, request: WorkRequest, last: bool) -> Accumulator:
         """What one client adds to the accumulator.
 
         Args:
           client_update: The algorithm's, of this pass.
           seen: What clients see of the server.
-          who: Which client it is, as `ClientReader.who` says.
+          request: To the client.
           last: Whether it is the round's last pass, after which clients keep what they keep.
         """
         task = self._task
         first = first_kept(task, self._algorithm)
         begin = tf.timestamp()
         with tf.control_dependencies([begin]):
-            client, keep = self._clients.read(who, seen.round, first)
+            client, keep = self._clients.read(request, seen.round, first)
         with tf.control_dependencies([client.images, client.labels]):
             read = tf.timestamp()
         with tf.control_dependencies([read]):
@@ -75,17 +77,17 @@ class ClientWork:
         kept = client.kept if client.kept is not Nothing else first
         client = client._replace(kept=kept.algorithm)
         if self._algorithm.is_asynchronous:
-            sent, measurements = self._started_or_arrived(client_update, seen, who, client, kept, keep)
+            sent, measurements = self._started_or_arrived(client_update, seen, request, client, kept, keep)
         else:
             client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, last)
             with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
                 sent = _leave_out(sent, finite)
-            measurements = _measurements(sent, client, finite)
+            measurements = self._measurements(sent, client, finite)
             if sent_bytes is not None:
-                measurements["compressed_bytes"] = tf.cast(sent_bytes, tf.int64)
+                measurements[COMPRESSED] = Counted(tf.cast(sent_bytes, tf.int64))
         with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
             end = tf.timestamp()
-        measurements[READ], measurements[WORK] = read - begin, end - read
+        measurements[READ], measurements[WORK] = Summed(read - begin), Summed(end - read)
         return Accumulator(
             update=self._aggregator.encode(task, seen.aggregator, sent.update, sent.weight, client),
             weight=sent.weight,
@@ -100,6 +102,7 @@ class ClientWork:
         """Trains: the client as it did, what it sends, its new residual, its bytes, and whether all is finite."""
         client = self._attacked_samples(client)
         exact = self._attacked(seen, client, client_update(self._task, seen, client))
+        checked(exact.measurements, self._file, MEASURED if last else ())
         self._require_what_the_algorithm_says(exact)
         sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor, last)
         # Of what is not finite, a compressor may send a part that is.
@@ -107,18 +110,18 @@ class ClientWork:
         return client, sent, residual, sent_bytes, finite
 
     def _started_or_arrived(
-        self, client_update: ClientUpdate, seen: Server, who: Any, client: Client, kept: Kept, keep: Keep
-    ) -> tuple[Contribution, "OrderedDict[str, Any]"]:
+        self, client_update: ClientUpdate, seen: Server, request: WorkRequest, client: Client, kept: Kept, keep: Keep
+    ) -> tuple[Contribution, "OrderedDict[str, Measurement]"]:
         """What arrives at the server from a client that starts in this round, or started earlier; zeros if nothing."""
         task, algorithm = self._task, self._algorithm
-        trains, reports = (tf.bitwise.bitwise_and(who[3], bit) > 0 for bit in (TRAINS, REPORTS))
+        trains, reports = request.trains, request.reports
 
         def train() -> Message:
             _, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, True)
-            more = {} if sent_bytes is None else {"compressed_bytes": tf.cast(sent_bytes, tf.int64)}
+            more = {} if sent_bytes is None else {COMPRESSED: Counted(tf.cast(sent_bytes, tf.int64))}
             # Of what is not finite, the weight says so, for a compressor may have made it finite.
             sent = sent._replace(weight=tf.where(finite, sent.weight, float("nan")))
-            message = message_of(task, algorithm, seen, sent, sent.measurements | more)
+            message = message_of(task, algorithm, seen, sent, {**sent.measurements, **more})
             own, rest = tf.nest.map_structure(
                 lambda new, old: tf.where(finite, new, old), (sent.kept, residual), (kept.algorithm, kept.compressor)
             )
@@ -126,22 +129,32 @@ class ClientWork:
                 return tf.nest.map_structure(tf.identity, message)
 
         message = started_or_arrived(trains, train, kept.message)
-        exact = arrived(task, algorithm, seen, message, client, tf.where(trains, client.round, who[1]))
+        exact = arrived(task, algorithm, seen, message, client, tf.where(trains, client.round, request.last_round))
         finite = _finite(exact)
         sent = _leave_out(exact, tf.logical_and(reports, finite))
-        measurements = _measurements(sent, client, tf.logical_and(reports, finite))
-        measurements["non_finite"] = tf.cast(tf.logical_and(reports, tf.logical_not(finite)), tf.int32)
-        if "compressed_bytes" in measurements:
-            measurements["compressed_bytes"] = tf.where(reports, exact.measurements["compressed_bytes"], 0)
+        measurements = self._measurements(sent, client, tf.logical_and(reports, finite))
+        measurements["non_finite"] = Counted(tf.cast(tf.logical_and(reports, tf.logical_not(finite)), tf.int32))
+        if COMPRESSED in measurements:
+            sent_bytes = exact.measurements[COMPRESSED].total
+            measurements[COMPRESSED] = Counted(tf.where(reports, sent_bytes, 0))
         return sent, measurements
 
     def _require_what_the_algorithm_says(self, sent: Contribution) -> None:
         """Raises PipelineError if clients send more than an update though the algorithm's file says ONE_MESSAGE."""
         if self._algorithm.ONE_MESSAGE and tf.nest.flatten([sent.means, sent.sums]):
             raise PipelineError(
-                f"fedpipe/algorithms/{self._task.settings.algorithm}.py says ONE_MESSAGE, and its clients send means "
-                "or sums besides the update; remove one of the two"
+                f"{self._file} says ONE_MESSAGE, and its clients send means or sums besides the update; remove one of "
+                "the two"
             )
+
+    def _measurements(self, sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Measurement]":
+        """What the client measured, and the counts that every round has."""
+        counts = OrderedDict(
+            clients=Counted(tf.cast(finite, tf.int32)),
+            examples=Counted(tf.size(client.labels, out_type=tf.int64) * tf.cast(finite, tf.int64)),
+            non_finite=Counted(1 - tf.cast(finite, tf.int32)),
+        )
+        return joined(self._file, counts, sent.measurements)
 
     def _is_attacker(self, client: Client) -> Any:
         return tf.gather(tf.constant(self._attacks), client.id)
@@ -209,7 +222,7 @@ def _finite(sent: Contribution) -> Any:
     # One reduction per tensor: a sum is finite only if no term is NaN or infinite, and clients' updates are far from
     # the sizes at which finite terms overflow.
     parts = [*tf.nest.flatten(sent.update), *tf.nest.flatten(sent.means), *tf.nest.flatten(sent.sums), sent.weight]
-    parts += [value for value in sent.measurements.values() if value.dtype.is_floating]
+    parts += [value for value in tf.nest.flatten(sent.measurements) if value.dtype.is_floating]
     return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
 
 
@@ -220,14 +233,3 @@ def _leave_out(sent: Contribution, finite: Any) -> Contribution:
         return tf.where(finite, value, tf.zeros_like(value))
 
     return tf.nest.map_structure(zeroed, sent._replace(kept=Nothing))
-
-
-def _measurements(sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Any]":
-    """What the client measured, and the counts that every round has."""
-    counted = tf.cast(finite, tf.int64)
-    return OrderedDict(
-        sent.measurements,
-        clients=tf.cast(finite, tf.int32),
-        examples=tf.size(client.labels, out_type=tf.int64) * counted,
-        non_finite=1 - tf.cast(finite, tf.int32),
-    )

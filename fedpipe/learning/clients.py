@@ -15,11 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedpipe.datasets.shards import Shards, read_shard_in_graph
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import REPORTS, TRAINS, Client, Tensors
+from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.work_request import WorkRequest
 
 # (kept, finite) -> operations to wait for
 Keep = Callable[[Tensors, Any], list[Any]]
@@ -42,31 +41,15 @@ class ClientReader:
         self._shards = Shards.open(shards)
         self._kept = kept
 
-    @property
-    def who(self) -> tf.TensorSpec:
-        """What says which client it is, and what it does.
-
-        [id, round of its last file or -1, thousandths of its local steps that it takes, `TRAINS` and `REPORTS` as bits]
-        """
-        return tf.TensorSpec([4], tf.int32)
-
-    @staticmethod
-    def asked(clients: Any, last: Any = -1, work: Any = 1000, part: Any = TRAINS | REPORTS) -> np.ndarray:
-        """int32 [n, 4]: `who` for each of ``clients`` (ids [n]); the others are [n] or the same for all."""
-        clients = np.asarray(clients, np.int32)
-        given = clients, last, work, part
-        columns = [np.broadcast_to(np.asarray(column, np.int32), clients.shape) for column in given]
-        return np.stack(columns, axis=1)
-
-    def read(self, who: Any, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
+    def read(self, request: WorkRequest, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
         """A client's data, and how it keeps something.
 
         Args:
-          who: As the property says.
+          request: Which client it is, and how much it does.
           round_number: int32 scalar.
           first: What the client has kept before its first round, in the structure of what it keeps.
         """
-        client, last, work = who[0], who[1], who[2]
+        client, last, work = request.id, request.last_round, request.work
         images, labels = read_shard_in_graph(self._shards, client)
         if self._kept is None:
             return Client(images, labels, client, round_number, work=work), lambda kept, finite: []

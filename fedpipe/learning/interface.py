@@ -1,13 +1,11 @@
 """What an algorithm and an aggregator exchange with the process that runs them (docs/extending.md shows both whole)."""
 
-from collections import OrderedDict
 from typing import Any, NamedTuple
+
+from fedpipe.learning.measurements import Measurements
 
 Tensors = Any  # a tensor, or lists, tuples and dicts of tensors
 Nothing: tuple[()] = ()
-# What a client does in a round, as the bits of a number: it trains, and the server gets its update. All do both, but in
-# asynchronous training, where an update may come rounds after the training.
-TRAINS, REPORTS = 1, 2
 
 
 class Server(NamedTuple):
@@ -39,7 +37,7 @@ class Contribution(NamedTuple):
 
     update: Tensors  # float32
     weight: Any  # float32 scalar; 0 for a client without samples
-    measurements: "OrderedDict[str, Any]"  # sums for the record of the round: loss, correct, seen, and others
+    measurements: Measurements  # loss, accuracy and seen, which `Local` has, and others
     means: Tensors = Nothing  # float32, averaged with ``weight``
     sums: Tensors = Nothing  # float32, summed
     kept: Tensors = Nothing  # stays with the client

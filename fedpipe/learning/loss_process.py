@@ -9,8 +9,13 @@ import numpy as np
 from fedpipe.lazy import tf, tff
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing
-from fedpipe.learning.process import Layout, Pass, Process, flat
+from fedpipe.learning.measurements import Summed
+from fedpipe.learning.message_bytes import ClientBytes
+from fedpipe.learning.passes import Pass
+from fedpipe.learning.process import Process
+from fedpipe.learning.structure import Structure, flat
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 
 
 def loss_process(task: Task, clients: ClientReader) -> Process:
@@ -21,13 +26,13 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
       clients: How a client's samples are read on the worker.
     """
     with tf.Graph().as_default():
-        weights = Layout(task.zeros())
-        losses = Layout([tf.zeros([task.clients])])
-    group_type = tff.TensorType(np.int32, [None, *clients.who.shape])
+        weights = Structure(task.zeros())
+        losses = Structure([tf.zeros([task.clients])])
+    group_type = tff.TensorType(np.int32, [None, *WorkRequest.spec().shape])
 
     @tf.function(autograph=False)
-    def with_loss_of(who, total, *leaves):  # type: ignore[no-untyped-def]
-        client, _ = clients.read(who, tf.constant(0), Nothing)
+    def with_loss_of(packed, total, *leaves):  # type: ignore[no-untyped-def]
+        client, _ = clients.read(WorkRequest.unpack(packed), tf.constant(0), Nothing)
         return tf.tensor_scatter_nd_add(total, [[client.id]], [task.loss(list(leaves), client)])
 
     @tff.tensorflow.computation
@@ -65,10 +70,9 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
     return Process(
         initialize=initialize,
         passes=(Pass(same, work, zero, merge, update, group_type),),
+        skip_round=same,
         get_weights=same,
         server=weights,
-        measurements=("losses",),
-        bytes_down=size,
-        bytes_up=4,
-        compressed_bytes=0,
+        measurements=Structure({"losses": Summed(tf.TensorSpec([task.clients]))}),
+        bytes=ClientBytes(size, 4),
     )

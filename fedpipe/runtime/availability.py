@@ -23,9 +23,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.learning.work_request import WHOLE
 from fedpipe.seeds import Purpose, generator
 
-WHOLE = 1000  # thousandths: all of a client's local steps
 _ONCE = 0  # the round number of what is drawn once for a training
 HOUR = 3600.0
 BITS = 8 / 1e6  # megabits of a byte

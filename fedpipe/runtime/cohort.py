@@ -13,8 +13,9 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
-from fedpipe.learning.interface import REPORTS, TRAINS
-from fedpipe.runtime.availability import NO_BYTES, WHOLE, Message, RoundAvailability
+from fedpipe.learning.work_request import WHOLE, WorkRequest
+from fedpipe.runtime.availability import NO_BYTES, Message, RoundAvailability
+from fedpipe.runtime.kept_state import KeptState
 
 # (ids) -> the mean loss of each of these clients under the weights before the round, float32
 Losses = Callable[[np.ndarray], np.ndarray]
@@ -28,25 +29,30 @@ class Cohort:
     it starts now.
     """
 
-    clients: np.ndarray  # int32 [n], ids, ascending
-    work: np.ndarray  # int32 [n]: how much of its local steps each takes, in thousandths
+    requests: WorkRequest  # to each of them, by ascending ids, as if it had kept nothing
     counts: dict[str, float] = field(default_factory=dict)  # further columns of the round's record
-    part: np.ndarray | None = None  # int32 [n]: what each does, as bits (learning/interface.py); None if all do all
 
     @property
-    def parts(self) -> np.ndarray:
-        """What each does: int32 [n]."""
-        return np.full(len(self.clients), TRAINS | REPORTS, np.int32) if self.part is None else self.part
+    def clients(self) -> np.ndarray:
+        """Ids, int32 [n]."""
+        clients: np.ndarray = self.requests.id
+        return clients
 
     @property
     def trained(self) -> np.ndarray:
         """The clients that train in this round: ids, ascending."""
-        return self.clients[self.parts & TRAINS > 0]
+        trained: np.ndarray = self.clients[self.requests.trains]
+        return trained
 
     @property
-    def reports(self) -> int:
+    def updates(self) -> int:
         """How many updates the server gets in this round."""
-        return int((self.parts & REPORTS > 0).sum())
+        return int(self.requests.reports.sum())
+
+    def packed(self, kept: KeptState | None) -> np.ndarray:
+        """The requests as workers get them, int32 [n, 4]; ``kept`` knows what clients keep, if they do."""
+        last_round = self.requests.last_round if kept is None else kept.last[self.clients]
+        return self.requests._replace(last_round=last_round).pack()
 
 
 def check(settings: Train, clients: int) -> None:
@@ -100,4 +106,4 @@ def cohort(
         chosen, work, counts = there.finish(chosen, counts)
     if settings.attack != "no_attack":
         counts["attackers"] = int(attackers(settings, len(sizes))[chosen].sum())
-    return Cohort(chosen, work, counts)
+    return Cohort(WorkRequest.of(chosen, work=work), counts)

@@ -19,8 +19,10 @@ from fedpipe.lazy import tf
 from fedpipe.learning.client_work import first_kept
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Client, Nothing, Server
-from fedpipe.learning.process import Layout, Process
+from fedpipe.learning.process import Process
+from fedpipe.learning.structure import Structure
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.networks.personal_weights import save_personal
 from fedpipe.runtime.engine import Engine
@@ -52,7 +54,7 @@ class ClientModels:
     task: Task
     algorithm: Algorithm
     personal: Callable[[Task, Server, Client], Weights]
-    layout: Layout
+    structure: Structure
     state: list[np.ndarray]  # of the server, flat
     reader: ClientReader
     last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
@@ -69,7 +71,7 @@ class ClientModels:
         network, clients = self.task.network, self.task.clients
         count, owners = model_count(self.task.settings, clients), self.clusters
         if owners is not None:
-            parts = self.layout.pack(self.state).state
+            parts = self.structure.pack(self.state).state
             shared = ([part[number] for part in parts] for number in range(count))
             save_personal(path, network, owners, shared, count, clusters=True)
         else:
@@ -79,14 +81,14 @@ class ClientModels:
     def _of_clients(self, function: Callable[[Task, Server, Client], Any]) -> Iterator[Any]:
         """What a function of the algorithm gives for each client in turn."""
 
-        @tf.function(autograph=False, input_signature=[self.reader.who, *self.layout.signature])
-        def one(who: Any, *leaves: Any) -> Any:
-            server: Server = self.layout.pack(leaves)
+        @tf.function(autograph=False, input_signature=[WorkRequest.spec(), *self.structure.signature])
+        def of_client(packed: Any, *leaves: Any) -> Any:
+            server: Server = self.structure.pack(leaves)
             first = first_kept(self.task, self.algorithm)
-            client, _ = self.reader.read(who, server.round, first)
+            client, _ = self.reader.read(WorkRequest.unpack(packed), server.round, first)
             kept = first.algorithm if client.kept is Nothing else client.kept.algorithm
             return function(self.task, server, client._replace(kept=kept))
 
         leaves = [tf.constant(leaf) for leaf in self.state]
-        for who in self.reader.asked(np.arange(self.task.clients), self.last):
-            yield one(tf.constant(who), *leaves)
+        for packed in WorkRequest.of(np.arange(self.task.clients), self.last).pack():
+            yield of_client(tf.constant(packed), *leaves)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedpipe.learning.client_work import READ, WORK
+from fedpipe.learning.measurements import READ, WORK, Measurement, Summed
 
 PHASES = ("read", "train", "aggregate", "evaluate", "checkpoint", "deliver")
 _CLIENTS = "clients"  # read and train together
@@ -39,9 +39,9 @@ class Phases:
         finally:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - start
 
-    def split_clients(self, measured: dict[str, float]) -> None:
+    def split_clients(self, measured: dict[str, Measurement]) -> None:
         """Takes the clients' own times out of what a round ``measured``, to divide the phase ``clients`` by."""
-        read, work = float(measured.pop(READ, 0)), float(measured.pop(WORK, 0))
+        read, work = (float(measured.pop(name, Summed(0)).total) for name in (READ, WORK))
         self._read_share = read / (read + work) if read + work else 0.0
 
     def end_round(self) -> dict[str, float]:

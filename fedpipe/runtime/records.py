@@ -2,22 +2,58 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
+from fedpipe.learning.measurements import COMPRESSED, Measurements
+from fedpipe.learning.message_bytes import ClientBytes
+from fedpipe.runtime.cohort import Cohort
 
 _COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes whose name leaves out the samples
-_KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
+_MEASURED = ("loss", "accuracy", "clients", "non_finite", "examples")  # columns of every training
+_NO_COLUMN = ("seen", COMPRESSED)
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
+
+
+def require_contribution(number: int, cohort: Cohort, measured: Measurements, may_be_empty: bool = False) -> None:
+    """Checks that there is a model to go on with after a round.
+
+    Args:
+      number: Of the round.
+      cohort: The clients of the round.
+      measured: By clients.
+      may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody always
+        is.
+
+    Raises:
+      DivergedError: All clients that trained sent an update that is not finite.
+      NothingTrainedError: No client could train.
+    """
+    examples, non_finite, seen = (int(measured[name].total) for name in ("examples", "non_finite", "seen"))
+    if non_finite and not seen:
+        raise DivergedError(
+            f"round {number}: the updates of all {non_finite} clients were not finite (the loss grew without bound); "
+            "lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in params.yaml"
+        )
+    if seen or may_be_empty or not cohort.updates:
+        return
+    if examples:
+        raise NothingTrainedError(
+            f"round {number}: none of its {cohort.updates} clients has a whole batch, and 'train.last_batch' drops "
+            "smaller ones; set it to keep, or lower 'train.batch_size' in params.yaml"
+        )
+    raise NothingTrainedError(
+        f"round {number}: none of its {cohort.updates} clients has a sample; raise 'train.clients_per_round' or the "
+        "min_size of the partition's scheme in params.yaml"
+    )
 
 
 @dataclass(frozen=True)
@@ -44,77 +80,41 @@ class RoundRecord:
 
     @staticmethod
     def of(
-        round_number: int,
-        cohort: int,
-        sums: Mapping[str, float],
-        bytes_down: int,
-        bytes_up: int,
-        test: Mapping[str, float],
-        counts: Mapping[str, float] | None = None,
-        may_be_empty: bool = False,
+        number: int, cohort: Cohort, measured: Measurements, sent: ClientBytes, test: Mapping[str, float]
     ) -> "RoundRecord":
-        """Makes the record from the clients' summed measurements.
+        """Makes the record of a round.
 
         Args:
-          round_number: 1 for the first.
-          cohort: How many clients were asked.
-          sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients; with a
-            compressor, compressed_bytes too. Of the others, a whole number is a count and stays as it is; the others
-            become means over the examples.
-          bytes_down: What is sent to one client.
-          bytes_up: What one client sends, without a compressed update.
+          number: 1 for the first.
+          cohort: The clients of the round. Its counts are columns; ``asked`` counts the clients that got the model, if
+            they are more than the cohort, and ``measured`` those that got it to send a loss.
+          measured: By clients and server; each measurement is a column, but for what only other figures are made of.
+          sent: Bytes to and from a client.
           test: Figures of the global model on validation and test samples, by column; empty in a round without
             evaluation.
-          counts: Further columns, such as how many attackers were asked. ``asked`` counts those that got the model, if
-            they are more than the cohort; ``measured`` those that got it to send a loss.
-          may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody
-            always is.
 
         Raises:
-          PipelineError: No client contributed, so there is no model to go on with.
+          PipelineError: Two columns would have the same name.
         """
-        non_finite, seen = int(sums["non_finite"]), int(sums["seen"])
-        if non_finite and not seen:
-            raise PipelineError(
-                f"round {round_number}: the updates of all {non_finite} clients were not finite (the loss grew without "
-                "bound); lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in "
-                "params.yaml"
-            )
-        if not seen and cohort and not may_be_empty:
-            if int(sums["examples"]):
-                raise PipelineError(
-                    f"round {round_number}: none of its {cohort} clients has a whole batch, and 'train.last_batch' "
-                    "drops smaller ones; set it to keep, or lower 'train.batch_size' in params.yaml"
-                )
-            raise PipelineError(
-                f"round {round_number}: none of its {cohort} clients has a sample; raise 'train.clients_per_round' or "
-                "the min_size of the partition's scheme in params.yaml"
-            )
-
-        measured = int((counts or {}).get("measured", 0))
-        reached = max(int((counts or {}).get("asked", cohort)), measured)
-
-        def mean(total: float) -> float | None:
-            return total / seen if seen else None
-
-        def column(total: Any) -> float | None:
-            return int(total) if np.asarray(total).dtype.kind in "iu" else mean(float(total))
-
-        return RoundRecord(
-            round=round_number,
-            loss=mean(float(sums["loss"])),
-            accuracy=mean(int(sums["correct"])),
-            clients=int(sums["clients"]),
-            non_finite=non_finite,
-            examples=int(sums["examples"]),
-            bytes_down=reached * bytes_down,
-            bytes_up=cohort * bytes_up + int(sums.get("compressed_bytes", 0)) + _LOSS_BYTES * measured,
+        seen, clients = int(measured["seen"].total), int(measured["clients"].total)
+        figures = {name: measured[name].figure(seen, clients) for name in sorted(measured) if name not in _NO_COLUMN}
+        losses = int(cohort.counts.get("measured", 0))
+        reached = max(int(cohort.counts.get("asked", cohort.updates)), losses)
+        compressed = int(measured[COMPRESSED].total) if COMPRESSED in measured else 0
+        record = RoundRecord(
+            round=number,
+            **{name: figures.pop(name) for name in _MEASURED},  # type: ignore[arg-type]
+            bytes_down=reached * sent.down,
+            bytes_up=cohort.updates * sent.up + compressed + _LOSS_BYTES * losses,
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
-            others=dict(counts or {})
-            | {_column(name): column(sums[name]) for name in sorted(set(sums) - _KNOWN)}
-            | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
         )
+        others = [*cohort.counts.items(), *((_column(name), value) for name, value in figures.items())]
+        others += [(name, value) for name, value in test.items() if name not in ("test_loss", "test_accuracy")]
+        names = [*record.row(), *(name for name, _ in others)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise PipelineError(f"metrics/rounds.csv would have two columns {', '.join(twice)}: rename a measurement")
+        return replace(record, others=dict(others))
 
     def row(self) -> dict[str, float | int | None]:
         """The figures by the name of their column, which says on what a loss or an accuracy is measured."""

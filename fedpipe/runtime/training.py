@@ -16,7 +16,7 @@ from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest, Shards
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import Process, build_process
@@ -36,7 +36,7 @@ from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.personal import ClientModels, personal_models
 from fedpipe.runtime.phases import PhaseLog, Phases
 from fedpipe.runtime.progress import reporting, say
-from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.records import RoundRecord, require_contribution
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.signals import held
 
@@ -139,12 +139,12 @@ def train(
             start, number = time.perf_counter(), len(so_far.records) + 1
             asked = draw(number, losses)
             clients = asked.clients
-            who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
+            requests = asked.packed(kept)
             # Noise must not be missing where nobody was: that would tell it.
             if not len(clients) and ledger is None:
                 measured = engine.skip_round()
             else:
-                measured = engine.run_round(who, partial(report.clients, number, len(clients)))
+                measured = engine.run_round(requests, partial(report.clients, number, len(clients)))
             figures: dict[str, Any] = {}
             best = so_far.best
             if evaluate is not None and every and (number % every == 0 or number == rounds):
@@ -155,10 +155,8 @@ def train(
                     best = (figures[f"{settings.selection}_accuracy"], number, weights)
             if ledger is not None:
                 figures = {**figures, "epsilon": ledger.epsilon(number)}
-            sizes_sent = process.bytes_down, process.bytes_up
-            record = RoundRecord.of(
-                number, asked.reports, measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
-            )
+            require_contribution(number, asked, measured, may_be_empty)
+            record = RoundRecord.of(number, asked, measured, process.bytes, figures)
             seconds = time.perf_counter() - start
             with held():
                 so_far.add(record, seconds, best)
@@ -187,14 +185,14 @@ def _message(settings: Train, process: Process) -> Message:
     Raises:
       PipelineError: It takes time, and how long is known only when the client has trained.
     """
-    compressed = process.compressed_bytes
+    down, up, compressed = process.bytes
     if compressed is None and settings.availability.devices.bandwidth.up:
         raise PipelineError(
             "params.yaml: 'train.availability.devices.bandwidth.up' needs the size of an update before its client "
             f"trains, and fedpipe/compressors/{settings.compressor}.py says it after: return it as a constant, or set "
             "'up' to 0.0"
         )
-    return Message(process.bytes_down, process.bytes_up + (compressed or 0))
+    return Message(down, up + (compressed or 0))
 
 
 class _SoFar:
@@ -263,10 +261,10 @@ def _finite(weights: Weights) -> Weights:
     """``weights``, if they are numbers.
 
     Raises:
-      PipelineError: They are not.
+      DivergedError: They are not.
     """
     if not all(np.isfinite(w).all() for w in weights):
-        raise PipelineError(
+        raise DivergedError(
             "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
         )
     return weights

@@ -12,6 +12,7 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.params.composition import fitted
@@ -20,6 +21,7 @@ from fedpipe.runtime.worker import Worker
 from tests import ROOT
 
 if TYPE_CHECKING:
+    from fedpipe.learning.measurements import Measurements
     from fedpipe.runtime.chunks import Elsewhere
 
 MNIST = (28, 28, 1)
@@ -48,18 +50,19 @@ def cohort_of(clients: Sequence[int] | Cohort) -> Cohort:
     """The cohort of these clients, who do all of their work; or the cohort itself."""
     if isinstance(clients, Cohort):
         return clients
-    return Cohort(np.array(clients, np.int32), np.full(len(clients), 1000, np.int32))
+    return Cohort(WorkRequest.of(clients))
 
 
 class Ended(NamedTuple):
     """What a training ends with."""
 
     weights: Weights
-    rounds: list[dict[str, Any]]  # what each round measured
+    rounds: list[dict[str, Any]]  # the sums of what each round measured: `measured` without the kinds
     state: list[np.ndarray]  # all leaves of the server's state
     kept: dict[str, np.ndarray]  # what clients keep, flat, by the name of the file
     bytes: tuple[int, int]  # down to and up from a client in a round
     weights_by_round: list[Weights]
+    measured: "list[Measurements]"
 
 
 def run(
@@ -96,21 +99,31 @@ def run(
         reader = ClientReader(shards, kept.folder if kept else None)
         start = first_weights(settings, manifest.image_shape) if first is None else first
         process = build_process(task, algorithm, aggregator, start, reader)
-        rounds: list[dict[str, Any]] = []
+        measured: list[Measurements] = []
         after: list[Weights] = []
         if elsewhere is not None:
             elsewhere.begin(kept.folder if kept else None)
         with Engine(process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 asked = cohort_of(cohort)
-                last = kept.last[asked.clients] if kept else -1
-                rounds.append(engine.run_round(reader.asked(asked.clients, last, asked.work, asked.parts)))
+                measured.append(engine.run_round(asked.packed(kept)))
                 after.append(engine.weights())
                 if kept:
                     kept.advance(asked.trained, number)
             files = sorted(path for path in Path(folder).iterdir() if is_client_file(path))
             left = {path.name: kept_in_file(path) for path in files}
-            return Ended(engine.weights(), rounds, engine.state(), left, (process.bytes_down, process.bytes_up), after)
+            rounds = [{name: each.total for name, each in sums.items()} for sums in measured]
+            return Ended(engine.weights(), rounds, engine.state(), left, process.bytes[:2], after, measured)
+
+
+def measured_of_one_example() -> "Measurements":
+    """What a client measures that saw an example and did not hit its label."""
+    import tensorflow as tf
+
+    from fedpipe.learning.measurements import Counted, MeanPerExample
+
+    loss, hits, seen = tf.constant(0.0), tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+    return {"loss": MeanPerExample(loss), "accuracy": MeanPerExample(hits), "seen": Counted(seen)}
 
 
 def kept_in_file(path: Path) -> np.ndarray:

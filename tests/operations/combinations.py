@@ -13,7 +13,7 @@ from fedpipe.config import Train
 from fedpipe.config.train import ClientOptimizer, ServerOptimizer
 from fedpipe.contracts.model import LOSSES, METRICS
 from fedpipe.datasets.shards import Manifest
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, NothingTrainedError
 from fedpipe.params import parse
 from fedpipe.runtime import cohort
 from fedpipe.runtime.training import Trained, train
@@ -179,11 +179,14 @@ def trained(content: dict[str, Any], shards: Path, worker: Worker, folder: Path)
     folder.mkdir()
     try:
         ended = train(model, settings, manifest, first, shards, worker, lambda *_: None, folder=folder)
-    except PipelineError as error:
-        attacked = settings.attack != "no_attack" and "not finite" in str(error)
-        if attacked or (settings.last_batch == "drop" and "has a whole batch" in str(error)):
-            return str(error)
-        raise
+    except DivergedError as error:
+        if settings.attack == "no_attack":
+            raise
+        return str(error)
+    except NothingTrainedError as error:
+        if settings.last_batch != "drop":
+            raise
+        return str(error)
     weights = [*ended.weights]
     if ended.personal is not None:
         ended.personal.write(folder / "personal.safetensors")

@@ -1,9 +1,7 @@
 """Every aggregator against NumPy, on updates that are given rather than trained."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +9,12 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.learning.interface import Contribution
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import weighting
-from tests.fedpipe.training import Ended, model_of, run, train_settings
+from tests.fedpipe.training import Ended, measured_of_one_example, model_of, run, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 14  # several groups
@@ -33,11 +32,11 @@ def sending(rows: list[np.ndarray]) -> Any:
     """An algorithm whose client k sends row k of each of ``rows``, and whose server takes the total for its weights."""
 
     def client_update(task: Any, server: Any, client: Any) -> Contribution:
-        measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
+        measured = measured_of_one_example()
         mine = [tf.gather(tf.constant(part), client.id) for part in rows]
         return Contribution(mine, tf.gather(tf.constant(MASSES), client.id), measured)
 
-    return SimpleNamespace(
+    return Algorithm(
         client_update=client_update, server_update=lambda task, server, total: server._replace(weights=total.update)
     )
 

@@ -32,7 +32,8 @@ def cohorts_of(settings: Train, rounds: int) -> list[Cohort]:
 
 def rows(cohort: Cohort) -> list[tuple[int, bool, bool]]:
     """Client, whether it starts, whether its update arrives."""
-    return [(int(c), bool(p & 1), bool(p & 2)) for c, p in zip(cohort.clients, cohort.parts, strict=True)]
+    requests = cohort.requests
+    return list(zip(requests.id.tolist(), requests.trains.tolist(), requests.reports.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,7 @@ def trained(
             for number, cohort in enumerate(cohorts, 1):
                 before_round(number)
                 asked = cohort_of(cohort)
-                last = kept.last[asked.clients] if kept else -1
-                measured.append(engine.run_round(reader.asked(asked.clients, last, asked.work, asked.parts)))
+                measured.append(engine.run_round(asked.packed(kept)))
                 if kept:
                     kept.advance(asked.trained, number)
             return engine.weights(), measured

@@ -12,6 +12,7 @@ import pytest
 from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import scale
 from fedpipe.runtime.cohort import check, cohort
 from fedpipe.runtime.worker import Worker
@@ -110,7 +111,7 @@ def test_losses_are_those_of_numpy_and_the_weights_at_the_time(
         assert losses is not None
         before = losses(np.array([3, 0, 2]))
         np.testing.assert_allclose(before, [expected(first, k) for k in (3, 0, 2)], rtol=1e-5)
-        engine.run_round(reader.asked([0, 2, 3]))
+        engine.run_round(WorkRequest.of([0, 2, 3]).pack())
         after = losses(np.array([0, 2]))
         np.testing.assert_allclose(after, [expected(engine.weights(), k) for k in (0, 2)], rtol=1e-5)
         assert losses(np.array([1]))[0] == 0
@@ -125,7 +126,7 @@ s = train_settings(cohort="by_size", clients_per_round=7, availability={
     "devices": {"seconds_per_sample": 0.1, "spread": 1.0}, "report_goal": 4})
 for t in range(1, 9):
     c = cohort(s, np.arange(40), t)
-    print(c.clients.tolist(), c.work.tolist(), c.counts)
+    print(c.clients.tolist(), c.requests.work.tolist(), c.counts)
 """
 
 

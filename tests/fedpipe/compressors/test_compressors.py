@@ -17,12 +17,13 @@ from scipy.linalg import hadamard as hadamard_matrix
 
 from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.lazy import tf
+from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import hadamard, joined, parted, random_signs
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
-from tests.fedpipe.training import model_of, run, same_bits, train_settings
+from tests.fedpipe.training import cohort_of, model_of, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 ENTRIES = 7850
@@ -171,7 +172,7 @@ def test_trainings_keep_residuals_and_count_bytes(worker: Worker, make_shards: M
     size = 4 * count + math.ceil(13 * count / 8)
     assert [measured["compressed_bytes"] for measured in ended.rounds] == [2 * size, 2 * size]
     assert ended.bytes[1] == 0
-    record = RoundRecord.of(1, 2, ended.rounds[0], *ended.bytes, {})
+    record = RoundRecord.of(1, cohort_of([0, 1]), ended.measured[0], ClientBytes(*ended.bytes), {})
     assert record.bytes_up == 2 * size and "compressed_bytes" not in record.row()
 
 

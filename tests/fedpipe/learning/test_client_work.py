@@ -64,11 +64,9 @@ def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
 
 def test_work_in_thousandths(worker: Worker, make_shards: Any) -> None:
     """A client with half of its work takes half of its five steps, rounded up, as one with 60 of its 100 samples."""
-    from fedpipe.learning.clients import ClientReader
     from fedpipe.learning.local_training import train
     from tests.fedpipe.training import first_weights, model_of
 
-    assert ClientReader.asked([3, 5], [-1, 2], [1000, 500]).tolist() == [[3, -1, 1000, 3], [5, 2, 500, 3]]
     settings, first = train_settings(), first_weights(train_settings())
     from fedpipe.learning.interface import Client
     from fedpipe.learning.optimizers import RoundOptimizer

@@ -13,11 +13,14 @@ from fedpipe.algorithms import fed_avg
 from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.measurements import MeanPerClient, MeanPerExample, Summed
+from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.learning.task import Task
+from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import COHORTS, SIZES, TRAINING, Weights
-from tests.fedpipe.training import first_weights, run, same_bits, train_settings
+from tests.fedpipe.training import cohort_of, first_weights, measured_of_one_example, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SETTINGS = train_settings(**TRAINING)
@@ -28,7 +31,7 @@ def two_passes(task: Task) -> Any:
 
     def gradients(task: Task, server: Server, client: Client) -> Contribution:
         full, loss = task.full_gradient(server.weights, client)
-        return Contribution(full, task.weight(client), OrderedDict(loss=loss))
+        return Contribution(full, task.weight(client), OrderedDict(loss=MeanPerExample(loss)))
 
     def remember(task: Task, server: Server, total: Total) -> Server:
         return server._replace(state=total.update)
@@ -89,7 +92,8 @@ def q_fed_avg(q: float, rate: float) -> Any:
         gradient = [u / rate for u in local.update]
         norm = tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradient])
         bound = q * loss ** (q - 1) * norm + loss**q / rate
-        return Contribution(gradient, loss**q, OrderedDict(local.measurements, bounds=bound), sums=bound)
+        measured = OrderedDict(local.measurements, bounds=Summed(bound), start=MeanPerClient(loss))
+        return Contribution(gradient, loss**q, measured, sums=bound)
 
     def server_update(task: Task, server: Server, total: Total) -> Server:
         return task.server_step(server, [g * total.weight / total.sums for g in total.update])
@@ -103,16 +107,18 @@ def test_a_weight_from_the_loss_and_further_measurements(worker: Worker, make_sh
     ended = run(worker, SETTINGS, shards, cohorts, algorithm=q_fed_avg(q, rate))
     weights = first_weights(SETTINGS)
     for number, cohort in enumerate(cohorts):
-        numerator, denominator = [np.zeros_like(w) for w in weights], 0.0
+        numerator, denominator, losses = [np.zeros_like(w) for w in weights], 0.0, []
         for client in cohort:
             samples = reference.samples_of(shards, client)
             loss = float(reference.losses_and_gradient(weights, samples)[0].mean())
             gradient = [u / np.float32(rate) for u in reference.sgd(weights, samples, SETTINGS)[0]]
             numerator = [n + np.float32(loss**q) * g for n, g in zip(numerator, gradient, strict=True)]
             squares = sum(float(np.square(g).sum()) for g in gradient)
+            losses.append(loss)
             denominator += q * loss ** (q - 1) * squares + loss**q / rate
         weights = [w - n / np.float32(denominator) for w, n in zip(weights, numerator, strict=True)]
-        np.testing.assert_allclose(ended.rounds[number]["bounds"], denominator, rtol=1e-5)
+        columns = RoundRecord.of(number, cohort_of(cohort), ended.measured[number], ClientBytes(4, 4), {}).others
+        assert columns == pytest.approx({"bounds": denominator, "start": np.mean(losses)}, rel=1e-5)
     reference.assert_close(ended.weights, weights)
 
 
@@ -135,7 +141,7 @@ def noisy(at_client: float, at_server: float) -> Any:
 
 
 def only_noise(task: Task, server: Server, client: Client) -> Contribution:
-    measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
+    measured = measured_of_one_example()
     return Contribution(task.zeros(), tf.constant(1.0), measured)
 
 

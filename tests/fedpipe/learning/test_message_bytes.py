@@ -42,7 +42,7 @@ class Setup(NamedTuple):
         first = [w.numpy() for w in self.server.weights]
         kept = Path("nothing is written there") if keeps_state(self.task, self.algorithm) else None
         process = build_process(self.task, self.algorithm, self.aggregator, first, ClientReader(self.shards, kept))
-        return process.bytes_down, process.bytes_up
+        return process.bytes[:2]
 
     def contributions(self) -> list[Contribution]:
         """What the client sends in each pass."""
@@ -87,7 +87,7 @@ def up(setup: Setup) -> bytes:
         mine = np.eye(setup.task.algorithm.clusters, dtype=np.float32)[number]
         alone = [part[number].numpy() for part in update]
         same(update, [mine.reshape(-1, *[1] * part.ndim) * part for part in alone])
-        same(sums, (mine * weight.numpy(), mine * float(measured["seen"])))
+        same(sums, (mine * weight.numpy(), mine * float(measured["seen"].total)))
         return packed(alone, number)
     if setup.task.settings.algorithm == "afl":
         loss = sent[0].sums[ME]

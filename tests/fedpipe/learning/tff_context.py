@@ -16,6 +16,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process, learning_process
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 from tests.fedpipe.training import first_weights, model_of, train_settings
 
 
@@ -34,11 +35,11 @@ def main(shards: Path, output: Path, groups: list[list[int]], changes: dict) -> 
     learning = learning_process(process)
     state = learning.initialize()
     for _ in range(2):
-        state, metrics = learning.next(state, [ClientReader.asked(group) for group in groups])
-    told = dict(zip(process.measurements, metrics, strict=True))
+        state, metrics = learning.next(state, [WorkRequest.of(group).pack() for group in groups])
+    measured = process.measurements.pack(metrics)
     weights = learning.get_model_weights(state)
     again = learning.get_model_weights(learning.set_model_weights(state, tuple(w + 1 for w in weights)))
-    np.savez(output, *weights, moved=again[-1], seen=told["seen"], loss=told["loss"])
+    np.savez(output, *weights, moved=again[-1], seen=measured["seen"].total, loss=measured["loss"].total)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Combinations that make no sense are refused, with the key and the remedy."""
 
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from fedpipe.contracts.cohort import COHORTS, ClientSampler
 from fedpipe.errors import PipelineError
 from fedpipe.learning.interface import Contribution
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, run, train_settings
+from tests.fedpipe.training import first_weights, measured_of_one_example, run, train_settings
 
 PRIVATE = ("dp_gaussian", "dp_ftrl", "local_dp", "secure_sum")
 
@@ -54,7 +53,7 @@ def test_algorithms_with_one_message_train(worker: Worker, make_shards: Any, alg
 
 def test_an_algorithm_that_says_so_falsely_is_found_out(worker: Worker, make_shards: Any) -> None:
     def client_update(task: Any, server: Any, client: Any) -> Contribution:
-        measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
+        measured = measured_of_one_example()
         return Contribution(task.zeros(), tf.constant(1.0), measured, sums=tf.constant(3.0))
 
     liar = Algorithm(ONE_MESSAGE=True, client_update=client_update, server_update=lambda task, server, total: server)

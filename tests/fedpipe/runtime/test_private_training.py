@@ -192,23 +192,6 @@ def test_secret_cohorts_are_not_those_of_the_seed(worker: Worker, shards: Path, 
     assert same_bits(again[0].weights, again[1].weights)
 
 
-def sums(**changes: int) -> dict[str, float]:
-    return {"loss": 0.0, "correct": 0, "seen": 0, "examples": 0, "clients": 2, "non_finite": 0} | changes
-
-
-def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_samples() -> None:
-    with pytest.raises(Exception, match=r"none of its 2 clients has a whole batch, and 'train.last_batch' drops"):
-        RoundRecord.of(1, 2, sums(examples=9), 4, 4, {})
-    with pytest.raises(Exception, match="none of its 2 clients has a sample"):
-        RoundRecord.of(1, 2, sums(), 4, 4, {})
-    with pytest.raises(Exception, match="were not finite"):
-        RoundRecord.of(1, 2, sums(non_finite=2), 4, 4, {}, may_be_empty=True)
-    others = RoundRecord.of(
-        1, 2, sums() | {"mean": np.float32(0), "count": np.int32(3)}, 4, 4, {}, may_be_empty=True
-    ).others
-    assert others == {"mean": None, "count": 3}  # a count is one, whatever the examples
-
-
 def test_secret_noise_does_not_travel(worker: Worker, shards: Path, tmp_path: Path) -> None:
     settings = private(privacy={"noise": "secret"})
     with pytest.raises(PipelineError, match=r"'train.privacy.noise' is secret, and a secret does not travel"):
