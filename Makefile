@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := true
 
 # `python` and `dvc` are the environment's, also in what these commands start, and see nothing but the lock.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-unexport PYTHONPATH PYTHONHOME
+unexport GLIBC_TUNABLES $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 # Tests read MNIST from a folder beside the checkout where there is one (set the variable, even to nothing, to choose).
 neighbour := $(shell cd ../shared/data/mnist 2>/dev/null && pwd)

@@ -80,7 +80,8 @@ def project() -> Path:
 
 def store() -> str:
     """MLflow's store: ``MLFLOW_TRACKING_URI``, else a SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project().absolute() / DATABASE}"
+    path = str(project().absolute() / DATABASE).replace("%", "%25").replace("?", "%3F")
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
 
 
 def outbox() -> "Outbox":

@@ -17,7 +17,7 @@ def record(folder: Path, outs: Mapping[str, Iterable[Path]], params: Mapping[str
     """Writes dvc.lock: for each stage its section of ``params``, and the MD5 of its outputs, paths in ``folder``."""
     stages = {
         stage: {
-            "cmd": f"python -m stages.{stage}",
+            "cmd": f"python -E -m stages.{stage}",
             "params": {"params.yaml": {stage: params[stage]}},
             "outs": [{"path": str(path), "hash": "md5", "md5": md5(folder / path)} for path in paths],
         }

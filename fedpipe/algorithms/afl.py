@@ -19,6 +19,7 @@ from typing import Any
 
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import FORWARD, Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.task import Task
@@ -39,6 +40,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' afl weighs clients by lambda, not by their numbers of samples: set "
             "'train.client_weighting' to uniform"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps, and the loss before them."""
+    return Cost(settings.local_epochs, FORWARD)
 
 
 def server_init(task: Task) -> Any:

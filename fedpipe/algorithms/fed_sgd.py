@@ -10,6 +10,7 @@ https://arxiv.org/abs/1602.05629.
 """
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task
 
@@ -31,6 +32,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' fed_sgd takes no local steps: set 'train.client_optimizer.weight_decay' and "
             "'train.client_optimizer.clip_norm' to 0.0"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """The gradient of all samples."""
+    return Cost(0, 1)
 
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:

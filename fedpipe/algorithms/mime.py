@@ -16,6 +16,7 @@ from typing import Any
 
 from fedpipe.config.section import Rate, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
@@ -35,6 +36,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' mime gives clients the server's momentum: set 'train.client_optimizer.name' to sgd and "
             "'train.client_optimizer.momentum' to 0.0; the momentum is 'train.mime.beta'"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """A pass for the gradient of all samples; then each local step has the gradients at two points."""
+    return Cost(2 * settings.local_epochs, 1, exchanges=2)
 
 
 def server_init(task: Task) -> dict[str, list[Any]]:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt
@@ -45,6 +46,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' scaffold takes mean gradients from the steps, which 'train.client_optimizer.clip_norm' "
             "makes shorter: set it to 0.0, or 'train.scaffold.option' to 1"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps, and with option 1 the gradient of all samples."""
+    return Cost(settings.local_epochs, 1 if settings.params_of("algorithm").option == 1 else 0)
 
 
 def server_init(task: Task) -> list[Any]:

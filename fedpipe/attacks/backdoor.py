@@ -19,7 +19,7 @@ from pydantic import Field
 from fedpipe.config.section import Count, Positive, Section, Size
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.interface import Client, Server
 from fedpipe.learning.task import Task
 
 _WHITE = 255
@@ -51,9 +51,9 @@ def samples(task: Task, client: Client) -> Client:
     return client._replace(images=images, labels=tf.where(chosen, tf.cast(task.attack.target, tf.uint8), client.labels))
 
 
-def contribution(task: Task, server: Server, client: Client, sent: Contribution) -> Contribution:
-    """What the attacker sends."""
-    return sent._replace(update=tf.nest.map_structure(lambda part: task.attack.factor * part, sent.update))
+def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
+    """What the attacker sends in the place of each vector."""
+    return [task.attack.factor * part for part in honest]
 
 
 def _stamped(images: Any, params: Params) -> Any:

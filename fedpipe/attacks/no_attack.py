@@ -1,7 +1,7 @@
 """Every client does what the algorithm says; docs/extending.md has the functions of an attack."""
 
 from fedpipe.config.train import Train
-from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.interface import Client
 from fedpipe.learning.task import Task
 
 
@@ -11,6 +11,6 @@ def check(settings: Train) -> None:
         raise ValueError("'train.attackers' is above 0, but 'train.attack' is no_attack: choose an attack")
 
 
-def contribution(task: Task, server: Server, client: Client, sent: Contribution) -> Contribution:
-    """What the client sends anyway."""
-    return sent
+def samples(task: Task, client: Client) -> Client:
+    """The client's own samples."""
+    return client

@@ -229,24 +229,13 @@ class RunningJob:
 
     def _built(self) -> "list[Compiled]":
         """The passes of the training."""
-        from fedpipe.contracts.aggregator import AGGREGATORS
-        from fedpipe.contracts.algorithm import ALGORITHMS
-        from fedpipe.learning.clients import ClientReader
-        from fedpipe.learning.process import build_process
-        from fedpipe.learning.task import Task
-        from fedpipe.networks.network import network
-        from fedpipe.networks.spec import ModelSpec
+        from fedpipe.learning.wiring import Wiring
         from fedpipe.runtime.tff_executor import Compiled
 
         settings = parse(Train, self._told.settings)
-        manifest = Manifest.read(shards)
-        model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
-        reader = ClientReader(shards.resolve(), Path(self._told.kept) if self._told.kept else None)
-        # The weights to start from are the driver's; a client's work does not depend on them.
-        zeros = [np.zeros(shape, np.float32) for shape in model.shapes.values()]
-        algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
-        process = build_process(Task(model, settings, manifest.clients), algorithm, aggregator, zeros, reader)
-        return [Compiled(one) for one in process.passes]
+        # The driver has the weights of the server; a client's work does not depend on the ones that are drawn here.
+        wiring = Wiring.of(settings, shards.resolve(), Path(self._told.kept) if self._told.kept else None)
+        return [Compiled(one) for one in wiring.process.passes]
 
 
 @contextmanager

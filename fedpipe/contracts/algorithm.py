@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
+from fedpipe.contracts.cost import Cost
 from fedpipe.contracts.registry import Registry
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ class Algorithm(TrainChoice):
     )
     message_bytes: Callable[[Task], MessageBytes] | None = function(
         "task", "`MessageBytes`, if a device would receive or send less than the tensors.", None
+    )
+    sendable: Callable[[Contribution, Contribution], Contribution] = function(
+        "honest, attacked",
+        "The part of an attacker's contribution that a device can send, if it would send less than the tensors.",
+        lambda honest, attacked: attacked,
+    )
+    cost: Callable[[Train], Cost] = function(
+        "settings",
+        "`Cost` of a client's round for simulated time, if it is more than `local_epochs` of local steps.",
+        lambda settings: Cost(settings.local_epochs),
     )
     personal: Callable[[Task, Server, Client], list[Any]] | None = function(
         "task, server, client", "The weights of the client's personal model.", None

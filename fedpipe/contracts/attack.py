@@ -13,7 +13,7 @@ from fedpipe.contracts.registry import Registry
 if TYPE_CHECKING:
     import numpy as np
 
-    from fedpipe.learning.interface import Client, Contribution, Server
+    from fedpipe.learning.interface import Client, Server
     from fedpipe.learning.task import Task
 
     Predict = Callable[[np.ndarray], np.ndarray]
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(TrainChoice):
-    """A file of ``fedpipe/attacks``: ``samples``, ``contribution`` or both, called for attackers only."""
+    """A file of ``fedpipe/attacks``: ``samples``, ``vector`` or both, called for attackers only."""
 
     samples: Callable[[Task, Client], Client] | None = function(
         "task, client", "The client with the samples that an attacker trains on.", None
     )
-    contribution: Callable[[Task, Server, Client, Contribution], Contribution] | None = function(
-        "task, server, client, sent", "What an attacker sends in place of `sent`.", None
+    vector: Callable[[Task, Server, Client, list[Any], Any], list[Any]] | None = function(
+        "task, server, client, honest, seed",
+        "The tensors that an attacker sends in place of `honest`, which is its update, or another message in the "
+        "update's shapes. Draw from `seed`, an int32 [2] of the vector's own.",
+        None,
     )
     measure: Callable[[Any, Predict, np.ndarray, np.ndarray, int], dict[str, float]] | None = function(
         "params, predict, images, labels, classes",
@@ -37,8 +40,8 @@ class Attack(TrainChoice):
 
     def check_names(self) -> None:
         """Checks which names go together; errors as of `Choice.check_names`."""
-        if self.samples is None and self.contribution is None:
-            raise ContractError("defines neither 'samples' nor 'contribution', so that attackers would do nothing")
+        if self.samples is None and self.vector is None:
+            raise ContractError("defines neither 'samples' nor 'vector', so that attackers would do nothing")
 
 
 ATTACKS = Registry(Train.CHOICES["attack"], Attack)

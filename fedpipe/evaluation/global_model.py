@@ -10,9 +10,11 @@ import numpy as np
 from fedpipe.config.train import Train
 from fedpipe.contracts.attack import ATTACKS
 from fedpipe.contracts.model import METRICS
-from fedpipe.datasets.raw import Labelled
+from fedpipe.datasets.raw import Labelled, RawDataset
+from fedpipe.datasets.shards import Manifest, read_held_out, read_shard, verify_shards
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
+from fedpipe.evaluation.identity import require_same_data_set
 from fedpipe.evaluation.measures import logits_in_batches, mean_loss, mean_of
 from fedpipe.networks.network import Network, Weights
 
@@ -25,6 +27,28 @@ class GlobalSamples:
     client_tests: Path | None = None  # the folder of the clients' own test samples, if there are any
     clients: int = 0
     batch_size: int = 1000  # images per forward pass: as 'evaluate.batch_size' by default, which has the same last bits
+
+    @staticmethod
+    def read(raw: Path, clients: Path, validation: Path, client_tests: Path) -> "GlobalSamples":
+        """The test samples of the data set, the validation samples if there are any, and the clients' test samples.
+
+        Args:
+          raw: The folder of the data set.
+          clients: The folder of the clients' shards.
+          validation: The folder of the validation samples; it may hold none.
+          client_tests: The folder of the clients' own test samples; it may hold none.
+
+        Raises:
+          PipelineError: The folders are of different data sets, or a file is missing or damaged.
+        """
+        dataset, manifest = RawDataset.read(raw), Manifest.read(clients)
+        require_same_data_set(dataset, manifest, raw, clients)
+        held_out, tests = read_held_out(validation, manifest), read_held_out(client_tests, manifest)
+        verify_shards(validation, held_out)
+        verify_shards(client_tests, tests)
+        parts = {"validation": read_shard(validation, 0)} if held_out.clients else {}
+        parts["test"] = dataset.read_test(raw)
+        return GlobalSamples(parts, client_tests if tests.clients else None, tests.clients)
 
     def measure(self, network: Network, weights: Weights, settings: Train) -> dict[str, float]:
         """Columns validation_loss, validation_accuracy and one per metric; the same with test_; test_clients_accuracy.

@@ -1,6 +1,6 @@
 """What happens at one client in one pass: read, train, attack, compress, leave out what is not finite, encode.
 
-samples -> attack's samples -> algorithm's client_update -> attack's contribution -> compressor -> aggregator's encode
+samples -> attack's samples -> algorithm's client_update -> attack's vectors -> compressor -> aggregator's encode
 
 In asynchronous training, what comes before the encoding and the encoding may be in different rounds (under_way.py).
 """
@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.contracts.algorithm import Algorithm
-from fedpipe.contracts.attack import ATTACKS
 from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-from fedpipe.learning.attackers import attackers
+from fedpipe.learning.attacking import Attacking
 from fedpipe.learning.clients import ClientReader, Keep
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
 from fedpipe.learning.measurements import COMPRESSED, READ, WORK, Counted, Measurement, Summed, checked, joined
@@ -48,22 +47,24 @@ class Kept(NamedTuple):
 class ClientWork:
     """The work of a client, composed of the files that the params choose."""
 
-    def __init__(self, task: Task, algorithm: Algorithm, aggregator: Aggregator, clients: ClientReader) -> None:
+    def __init__(
+        self, task: Task, algorithm: Algorithm, aggregator: Aggregator, clients: ClientReader, later: int = 0
+    ) -> None:
+        """``later``: how many passes of the round follow. After the last one clients keep what they keep."""
         self._task, self._algorithm, self._aggregator, self._clients = task, algorithm, aggregator, clients
-        self._attack = ATTACKS.of(task.settings.attack)
+        self._later, self._is_last = later, later == 0
         self._compressor = COMPRESSORS.of(task.settings.compressor)
-        self._attacks = attackers(task.settings, task.clients)
+        self._attacking = Attacking(task)
         self._file = f"fedpipe/algorithms/{task.settings.algorithm}.py"  # for errors
         self.compressed_bytes: int | None = 0  # of a client's update; None if they differ. Known after `contribute`.
 
-    def contribute(self, client_update: ClientUpdate, seen: Server, request: WorkRequest, last: bool) -> Accumulator:
+    def contribute(self, client_update: ClientUpdate, seen: Server, request: WorkRequest) -> Accumulator:
         """What one client adds to the accumulator.
 
         Args:
           client_update: The algorithm's, of this pass.
           seen: What clients see of the server.
           request: To the client.
-          last: Whether it is the round's last pass, after which clients keep what they keep.
         """
         task = self._task
         first = first_kept(task, self._algorithm)
@@ -79,8 +80,8 @@ class ClientWork:
         if self._algorithm.is_asynchronous:
             sent, measurements = self._started_or_arrived(client_update, seen, request, client, kept, keep)
         else:
-            client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, last)
-            with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
+            client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept)
+            with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if self._is_last else []):
                 sent = _leave_out(sent, finite)
             measurements = self._measurements(sent, client, finite)
             if sent_bytes is not None:
@@ -97,14 +98,15 @@ class ClientWork:
         )
 
     def _trained(
-        self, client_update: ClientUpdate, seen: Server, client: Client, kept: Kept, last: bool
+        self, client_update: ClientUpdate, seen: Server, client: Client, kept: Kept
     ) -> tuple[Client, Contribution, Tensors, Any, Any]:
         """Trains: the client as it did, what it sends, its new residual, its bytes, and whether all is finite."""
-        client = self._attacked_samples(client)
-        exact = self._attacked(seen, client, client_update(self._task, seen, client))
-        checked(exact.measurements, self._file, MEASURED if last else ())
-        self._require_what_the_algorithm_says(exact)
-        sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor, last)
+        client = self._attacking.samples(client)
+        honest = client_update(self._task, seen, client)
+        checked(honest.measurements, self._file, MEASURED if self._is_last else ())
+        self._require_what_the_algorithm_says(honest)
+        exact = self._attacking.contribution(self._algorithm, seen, client, honest, self._later)
+        sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor)
         # Of what is not finite, a compressor may send a part that is.
         finite = _finite(sent) if sent is exact else tf.logical_and(_finite(exact), _finite(sent))
         return client, sent, residual, sent_bytes, finite
@@ -117,7 +119,7 @@ class ClientWork:
         trains, reports = request.trains, request.reports
 
         def train() -> Message:
-            _, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, True)
+            _, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept)
             more = {} if sent_bytes is None else {COMPRESSED: Counted(tf.cast(sent_bytes, tf.int64))}
             # Of what is not finite, the weight says so, for a compressor may have made it finite.
             sent = sent._replace(weight=tf.where(finite, sent.weight, float("nan")))
@@ -156,45 +158,12 @@ class ClientWork:
         )
         return joined(self._file, counts, sent.measurements)
 
-    def _is_attacker(self, client: Client) -> Any:
-        return tf.gather(tf.constant(self._attacks), client.id)
-
-    def _attacked_samples(self, client: Client) -> Client:
-        """The client with what an attacker makes of its samples."""
-        samples = self._attack.samples
-        if samples is None or not self._attacks.any():
-            return client
-
-        def poisoned() -> tuple[Any, Any]:
-            other = samples(self._task, client)
-            return other.images, other.labels
-
-        images, labels = tf.cond(self._is_attacker(client), poisoned, lambda: (client.images, client.labels))
-        return client._replace(images=images, labels=labels)
-
-    def _attacked(self, seen: Server, client: Client, sent: Contribution) -> Contribution:
-        """The contribution, or what an attacker sends in its place; what it keeps and measures stays."""
-        contribution = self._attack.contribution
-        if contribution is None or not self._attacks.any():
-            return sent
-
-        def poisoned() -> tuple[Any, ...]:
-            other = contribution(self._task, seen, client, sent)
-            return tuple(tf.nest.flatten([other.update, other.weight, other.means, other.sums]))
-
-        parts = [sent.update, sent.weight, sent.means, sent.sums]
-        leaves = tf.cond(self._is_attacker(client), poisoned, lambda: tuple(tf.nest.flatten(parts)))
-        update, weight, means, sums = tf.nest.pack_sequence_as(parts, list(leaves))
-        return sent._replace(update=update, weight=weight, means=means, sums=sums)
-
-    def _compressed(
-        self, sent: Contribution, client: Client, residual: Tensors, last: bool
-    ) -> tuple[Contribution, Tensors, Any]:
+    def _compressed(self, sent: Contribution, client: Client, residual: Tensors) -> tuple[Contribution, Tensors, Any]:
         """The contribution as the server decodes it, the client's new residual, and its bytes; None if uncompressed.
 
         Of several passes in a round only the last one is compressed.
         """
-        if not last or self._compressor.compress is None:
+        if not self._is_last or self._compressor.compress is None:
             return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
         found = tf.get_static_value(size)

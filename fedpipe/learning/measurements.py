@@ -1,7 +1,7 @@
 """Measurements of clients and of the server, each with the way in which it adds up to a figure of the round.
 
 A measurement is a named tuple of one tensor, so its kind is a part of the structure and costs nothing in a graph. The
-tensors of a round's clients are summed, whatever the kind; `figure` makes a column of metrics/rounds.csv of the sum.
+tensors of a round's clients are summed, whatever the kind; `column` makes a column of metrics/rounds.csv of the sum.
 """
 
 from collections import OrderedDict
@@ -12,13 +12,9 @@ from fedpipe.errors import PipelineError
 
 
 class MeanPerExample(NamedTuple):
-    """The mean over the examples that the round's clients trained on, one that was seen twice counted twice."""
+    """The mean over the examples that the round's clients trained on; one that was seen twice counts twice."""
 
     total: Any  # over a client's examples; float32, or int64 for a sum that must be exact
-
-    def figure(self, seen: int, clients: int) -> float | None:
-        """The mean, from the sum over the clients; None without examples."""
-        return float(self.total) / seen if seen else None
 
 
 class MeanPerClient(NamedTuple):
@@ -26,29 +22,17 @@ class MeanPerClient(NamedTuple):
 
     total: Any  # a client's number, float32
 
-    def figure(self, seen: int, clients: int) -> float | None:
-        """The mean, from the sum over the clients; None without clients."""
-        return float(self.total) / clients if clients else None
-
 
 class Summed(NamedTuple):
     """The sum over the clients; a number of the server's, which there is once, stays as it is."""
 
     total: Any  # float
 
-    def figure(self, seen: int, clients: int) -> float:
-        """The sum."""
-        return float(self.total)
-
 
 class Counted(NamedTuple):
     """A whole number, summed over the clients."""
 
     total: Any  # int32 or int64
-
-    def figure(self, seen: int, clients: int) -> int:
-        """The sum."""
-        return int(self.total)
 
 
 KINDS = (MeanPerExample, MeanPerClient, Summed, Counted)
@@ -58,6 +42,25 @@ Measurements = Mapping[str, Measurement]  # by name, which is the column's
 COMPRESSED = "compressed_bytes"  # of the clients' compressed updates
 # Seconds, summed over the clients: the only measurements that change from run to run.
 READ, WORK = "read_seconds", "work_seconds"
+
+
+def column(measurement: Measurement, seen: int, clients: int) -> float | int | None:
+    """The column of a round; None for a mean over nothing.
+
+    Args:
+      measurement: Its sum over the clients.
+      seen: The examples that they trained on.
+      clients: Their number.
+    """
+    match measurement:
+        case MeanPerExample(total):
+            return float(total) / seen if seen else None
+        case MeanPerClient(total):
+            return float(total) / clients if clients else None
+        case Summed(total):
+            return float(total)
+        case Counted(total):
+            return int(total)
 
 
 def checked(measurements: Measurements, source: str, names: Iterable[str] = ()) -> Measurements:

@@ -83,7 +83,7 @@ class Parts:
 
 
 def build_pass(
-    parts: Parts, client_update: ClientUpdate, server_update: ServerUpdate, *, last: bool
+    parts: Parts, client_update: ClientUpdate, server_update: ServerUpdate, *, later: int
 ) -> tuple[Pass, Structure, Sent]:
     """A pass, its measurements, and its bytes to and from a client.
 
@@ -91,17 +91,17 @@ def build_pass(
       parts: Of the training.
       client_update: The algorithm's, in this pass.
       server_update: The algorithm's, in this pass.
-      last: Whether it is the round's last pass.
+      later: How many passes of the round follow.
     """
     task, aggregator = parts.task, parts.aggregator
     with tf.Graph().as_default():
         nothing = parts.server.pack([tf.zeros(spec.shape, spec.dtype) for spec in parts.server.signature])
         message = Structure(parts.message(nothing))
-    work_of_client = ClientWork(task, parts.algorithm, aggregator, parts.clients)
+    work_of_client = ClientWork(task, parts.algorithm, aggregator, parts.clients, later)
 
     @tf.function(autograph=False)
     def contribute(packed: Any, *leaves: Any) -> Any:
-        return work_of_client.contribute(client_update, message.pack(leaves), WorkRequest.unpack(packed), last)
+        return work_of_client.contribute(client_update, message.pack(leaves), WorkRequest.unpack(packed))
 
     traced = contribute.get_concrete_function(WorkRequest.spec(), *message.signature)
     contribution: Accumulator = traced.structured_outputs
@@ -114,7 +114,7 @@ def build_pass(
     )
     sums = Sums(aggregator, contribution)
     zero, merge = _zero_and_merge(sums)
-    update, measurements = _update(parts, sums, server_update, last)
+    update, measurements = _update(parts, sums, server_update, last=not later)
     group_type = tff.TensorType(np.int32, [None, *WorkRequest.spec().shape])
     work = _work(message, group_type, sums, traced)
     return Pass(_prepare(parts), work, zero, merge, update, group_type), measurements, sent

@@ -54,7 +54,7 @@ def build_process(
         server = Structure(tf.nest.map_structure(tf.convert_to_tensor, start()))
     steps = algorithm.steps(task)
     parts = Parts(task, algorithm, aggregator, clients, server)
-    built = [build_pass(parts, *step, last=number == len(steps)) for number, step in enumerate(steps, 1)]
+    built = [build_pass(parts, *step, later=len(steps) - number) for number, step in enumerate(steps, 1)]
 
     @tff.tensorflow.computation
     def initialize():  # type: ignore[no-untyped-def]

@@ -24,8 +24,8 @@ def client_losses(task: Task, shards: Path, worker: Worker, training: Engine) ->
     reader = ClientReader(shards)
     with Engine(loss_process(task, reader), worker, task.clients) as engine:
 
-        def losses(clients: np.ndarray) -> np.ndarray:
-            engine.restore(training.weights())
+        def losses(clients: np.ndarray, round_number: int) -> np.ndarray:
+            engine.restore([*training.weights(), np.asarray(round_number, np.int32)])
             measured = engine.run_round(WorkRequest.of(clients).pack())["losses"]
             return np.asarray(measured.total)[clients]
 

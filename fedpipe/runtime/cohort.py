@@ -17,8 +17,8 @@ from fedpipe.learning.work_request import WHOLE, WorkRequest
 from fedpipe.runtime.availability import NO_BYTES, Message, RoundAvailability
 from fedpipe.runtime.kept_state import KeptState
 
-# (ids) -> the mean loss of each of these clients under the weights before the round, float32
-Losses = Callable[[np.ndarray], np.ndarray]
+# (ids, round) -> the mean loss of each of these clients under the weights before the round, float32
+Losses = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,24 @@ def cohort(
     there = RoundAvailability(settings, sizes, round_number, message) if settings.availability.is_on else None
     available = np.arange(len(sizes)) if there is None else there.available
     counts: dict[str, float] = {}
+    measured = np.zeros(0, np.int32)
     if sampler.draw is not None:
         drawn = sampler.draw(settings, available, sizes, round_number)
     elif sampler.draw_by_losses is not None and losses is not None:
-        counts["measured"] = 0
 
         def counted(clients: np.ndarray) -> np.ndarray:
-            counts["measured"] += len(clients)
-            return losses(clients)
+            nonlocal measured
+            measured = np.append(measured, clients.astype(np.int32))
+            return losses(clients, round_number)
 
         drawn = sampler.draw_by_losses(settings, available, sizes, round_number, counted)
+        counts["measured"] = len(measured)
     else:
         raise TypeError(f"the cohort {settings.cohort} needs the clients' losses")
     chosen = np.asarray(drawn, np.int32)
     work = np.full(len(chosen), WHOLE, np.int32)
     if there is not None:
-        chosen, work, counts = there.finish(chosen, counts)
+        chosen, work, counts = there.finish(chosen, counts, measured)
     if settings.attack != "no_attack":
         counts["attackers"] = int(attackers(settings, len(sizes))[chosen].sum())
     return Cohort(WorkRequest.of(chosen, work=work), counts)

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.lazy import tf
 from fedpipe.learning.client_work import first_kept
-from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Client, Nothing, Server
-from fedpipe.learning.process import Process
-from fedpipe.learning.structure import Structure
 from fedpipe.learning.task import Task
+from fedpipe.learning.wiring import Wiring
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.networks.personal_weights import save_personal
@@ -37,41 +35,37 @@ def model_count(settings: Train, clients: int) -> int:
     return 0 if algorithm.personal is None else clients
 
 
-def personal_models(
-    task: Task, algorithm: Algorithm, process: Process, engine: Engine, reader: ClientReader, kept: KeptState | None
-) -> "ClientModels | None":
+def personal_models(wiring: Wiring, engine: Engine, kept: KeptState | None) -> "ClientModels | None":
     """The personal models after the engine's last round; None if the algorithm has none."""
-    if algorithm.personal is None:
+    if wiring.algorithm.personal is None:
         return None
-    last = np.full(task.clients, -1, np.int32) if kept is None else kept.last.copy()
-    return ClientModels(task, algorithm, algorithm.personal, process.server, engine.state(), reader, last)
+    last = np.full(wiring.task.clients, -1, np.int32) if kept is None else kept.last.copy()
+    return ClientModels(wiring, wiring.algorithm.personal, engine.state(), last)
 
 
 @dataclass(frozen=True, eq=False)
 class ClientModels:
     """Personal models that are computed when they are written, one at a time, while what clients kept is there."""
 
-    task: Task
-    algorithm: Algorithm
+    wiring: Wiring
     personal: Callable[[Task, Server, Client], Weights]
-    structure: Structure
     state: list[np.ndarray]  # of the server, flat
-    reader: ClientReader
     last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
         """The cluster of each client, int32 [clients]; None if clients share no models."""
-        if self.algorithm.cluster is None:
+        if self.wiring.algorithm.cluster is None:
             return None
-        return np.array([int(chosen) for chosen in self._of_clients(self.algorithm.cluster)], np.int32)
+        return np.array([int(chosen) for chosen in self._of_clients(self.wiring.algorithm.cluster)], np.int32)
 
     def write(self, path: Path) -> None:
         """Writes all of them to ``path`` (networks/personal_weights.py)."""
-        network, clients = self.task.network, self.task.clients
-        count, owners = model_count(self.task.settings, clients), self.clusters
+        task = self.wiring.task
+        network, clients = task.network, task.clients
+        count, owners = model_count(task.settings, clients), self.clusters
         if owners is not None:
-            parts = self.structure.pack(self.state).state
+            parts = self.wiring.process.server.pack(self.state).state
             shared = ([part[number] for part in parts] for number in range(count))
             save_personal(path, network, owners, shared, count, clusters=True)
         else:
@@ -80,15 +74,17 @@ class ClientModels:
 
     def _of_clients(self, function: Callable[[Task, Server, Client], Any]) -> Iterator[Any]:
         """What a function of the algorithm gives for each client in turn."""
+        task, algorithm, reader = self.wiring.task, self.wiring.algorithm, self.wiring.reader
+        server_structure = self.wiring.process.server
 
-        @tf.function(autograph=False, input_signature=[WorkRequest.spec(), *self.structure.signature])
+        @tf.function(autograph=False, input_signature=[WorkRequest.spec(), *server_structure.signature])
         def of_client(packed: Any, *leaves: Any) -> Any:
-            server: Server = self.structure.pack(leaves)
-            first = first_kept(self.task, self.algorithm)
-            client, _ = self.reader.read(WorkRequest.unpack(packed), server.round, first)
+            server: Server = server_structure.pack(leaves)
+            first = first_kept(task, algorithm)
+            client, _ = reader.read(WorkRequest.unpack(packed), server.round, first)
             kept = first.algorithm if client.kept is Nothing else client.kept.algorithm
-            return function(self.task, server, client._replace(kept=kept))
+            return function(task, server, client._replace(kept=kept))
 
         leaves = [tf.constant(leaf) for leaf in self.state]
-        for packed in WorkRequest.of(np.arange(self.task.clients), self.last).pack():
+        for packed in WorkRequest.of(np.arange(task.clients), self.last).pack():
             yield of_client(tf.constant(packed), *leaves)

@@ -13,7 +13,7 @@ from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
 from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
-from fedpipe.learning.measurements import COMPRESSED, Measurements
+from fedpipe.learning.measurements import COMPRESSED, Measurements, column
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
 
@@ -97,7 +97,7 @@ class RoundRecord:
           PipelineError: Two columns would have the same name.
         """
         seen, clients = int(measured["seen"].total), int(measured["clients"].total)
-        figures = {name: measured[name].figure(seen, clients) for name in sorted(measured) if name not in _NO_COLUMN}
+        figures = {name: column(measured[name], seen, clients) for name in sorted(measured) if name not in _NO_COLUMN}
         losses = int(cohort.counts.get("measured", 0))
         reached = max(int(cohort.counts.get("asked", cohort.updates)), losses)
         compressed = int(measured[COMPRESSED].total) if COMPRESSED in measured else 0
@@ -129,6 +129,11 @@ class RoundRecord:
     def accuracy_on(self, samples: str) -> float | None:
         """The accuracy of the global model on the ``test`` or ``validation`` samples; None if it was not measured."""
         return self.test_accuracy if samples == "test" else self.others.get(f"{samples}_accuracy")
+
+    def reaches(self, target: float | None, samples: str) -> bool:
+        """Whether there is a target, and the accuracy on ``samples`` is at least as high."""
+        accuracy = self.accuracy_on(samples)
+        return target is not None and accuracy is not None and accuracy >= target
 
     def accuracies(self) -> str:
         """The accuracies for a person: ``accuracy train 0.7330, validation 0.7785, test 0.7828``; empty without any."""

@@ -1,7 +1,8 @@
 """Trainings for tests: params as a person would write them, and a few rounds on a worker."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,8 +10,6 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Network, Weights, network
@@ -22,7 +21,11 @@ from tests import ROOT
 
 if TYPE_CHECKING:
     from fedpipe.learning.measurements import Measurements
+    from fedpipe.runtime.checkpoints import Checkpoints
     from fedpipe.runtime.chunks import Elsewhere
+    from fedpipe.runtime.hooks import Evaluate
+    from fedpipe.runtime.rounds import CompletedRound
+    from fedpipe.runtime.trained import Trained
 
 MNIST = (28, 28, 1)
 
@@ -82,23 +85,18 @@ def run(
     ``algorithm`` and ``aggregator`` stand in the place of the files that ``settings`` names; clients run ``elsewhere``
     if it is given, and keep their files in a folder in ``kept_in``.
     """
-    from fedpipe.learning.client_work import keeps_state
-    from fedpipe.learning.clients import ClientReader
-    from fedpipe.learning.process import build_process
-    from fedpipe.learning.task import Task
+    from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.engine import Engine
     from fedpipe.runtime.kept_state import KeptState, is_client_file
 
-    algorithm = algorithm or ALGORITHMS.of(settings.algorithm)
-    aggregator = aggregator or AGGREGATORS.of(settings.aggregator)
     manifest = Manifest.read(shards)
-    clients, model = manifest.clients, model_of(settings, manifest.image_shape)
-    task = Task(model, settings, clients)
+    start = first_weights(settings, manifest.image_shape) if first is None else first
+    network = model_of(settings, manifest.image_shape)
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
-        kept = KeptState(Path(folder), clients) if keeps_state(task, algorithm) else None
-        reader = ClientReader(shards, kept.folder if kept else None)
-        start = first_weights(settings, manifest.image_shape) if first is None else first
-        process = build_process(task, algorithm, aggregator, start, reader)
+        wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
+        wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
+        process = wiring.process
+        kept = None if wiring.kept is None else KeptState(wiring.kept, manifest.clients)
         measured: list[Measurements] = []
         after: list[Weights] = []
         if elsewhere is not None:
@@ -124,6 +122,28 @@ def measured_of_one_example() -> "Measurements":
 
     loss, hits, seen = tf.constant(0.0), tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     return {"loss": MeanPerExample(loss), "accuracy": MeanPerExample(hits), "seen": Counted(seen)}
+
+
+def train(
+    settings: Train,
+    shards: Path,
+    worker: Worker,
+    folder: Path,
+    *,
+    on_round: "Callable[[CompletedRound], None] | None" = None,
+    evaluate: "Evaluate | None" = None,
+    checkpoints: "Checkpoints | None" = None,
+    elsewhere: "Elsewhere | None" = None,
+) -> "Trained":
+    """A whole training, from `first_weights` or a checkpoint; ``on_round`` is called after each round."""
+    from fedpipe.runtime.hooks import Callback
+    from fedpipe.runtime.training import prepare
+
+    shape = Manifest.read(shards).image_shape
+    model, first = model_of(settings, shape), first_weights(settings, shape)
+    training = prepare(settings, shards, folder, network=model, first=first, checkpoints=checkpoints)
+    hooks = [] if on_round is None else [Callback(on_round)]
+    return training.run(worker, evaluate=evaluate, hooks=hooks, elsewhere=elsewhere)
 
 
 def kept_in_file(path: Path) -> np.ndarray:

@@ -16,11 +16,11 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import DivergedError, NothingTrainedError
 from fedpipe.params import parse
 from fedpipe.runtime import cohort
-from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from operations import choosing
 from tests import ROOT
-from tests.fedpipe.training import first_weights, model_of
+from tests.fedpipe.training import train
 
 PARAMS = config.read_yaml(ROOT / "params.yaml")["train"]
 JOB = choosing.Job(13, asked=9, goal=7)
@@ -174,11 +174,9 @@ def trained(content: dict[str, Any], shards: Path, worker: Worker, folder: Path)
     """
     settings, manifest = parse(Train, content), Manifest.read(shards)
     cohort.check(settings, manifest.clients)
-    first = first_weights(settings, manifest.image_shape)
-    model = model_of(settings, manifest.image_shape)
     folder.mkdir()
     try:
-        ended = train(model, settings, manifest, first, shards, worker, lambda *_: None, folder=folder)
+        ended = train(settings, shards, worker, folder)
     except DivergedError as error:
         if settings.attack == "no_attack":
             raise

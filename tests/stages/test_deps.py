@@ -24,6 +24,7 @@ DECIDE_NO_BITS = {
     "fedpipe.failure": "the error of a stage, for programs",
     "fedpipe.spelling": "the text of refusals",
     "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",
+    "fedpipe.installed": "refuses other libraries than those of libraries.lock",
     "fedpipe.evaluation.identity": "refuses weights of another training",
     "fedpipe.compatibility.across_sections": "the text of refusals",
     "fedpipe.compatibility.aggregation": "the text of refusals",

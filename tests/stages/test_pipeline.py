@@ -22,6 +22,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpipe.datasets.shards import Shards
+from tests.fedpipe.test_pinning import HOSTILE
 from tests.small_pipeline import SMALL, edit, environment, outputs, repro, stages_run
 
 
@@ -42,6 +43,18 @@ def test_another_clone_gives_the_same_bits(
     folder = clone("again-with-a-longer-path")
     edit(folder, SMALL)
     repro(folder, raw, cpus={min(os.sched_getaffinity(0))} if cpus else None, FEDPIPE_TRACKING="off")
+    assert (folder / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_hostile_environment_gives_the_same_bits(
+    clone: Callable[[str], Path], first: Path, raw: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy/__init__.py").write_text("raise ImportError('another NumPy')")
+    folder = clone("hostile")
+    edit(folder, SMALL)
+    repro(folder, raw, FEDPIPE_TRACKING="off", PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1", MPLBACKEND="x", **HOSTILE)
     assert (folder / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
 
 

@@ -84,8 +84,8 @@ def test_gaussian_updates() -> None:
 
     def drawn(client: int, number: int) -> np.ndarray:
         given: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(number))
-        empty = SimpleNamespace(update=task.zeros(), _replace=lambda update: update)
-        made = ATTACKS.of("gaussian_update").contribution(task, None, given, empty)
+        seed = task.attack_seed(given)
+        made = ATTACKS.of("gaussian_update").vector(task, None, given, task.zeros(), seed)
         return np.concatenate([part.numpy().ravel() for part in made])
 
     one = drawn(3, 1)

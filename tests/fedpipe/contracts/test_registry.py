@@ -130,7 +130,7 @@ def test_a_value_of_the_wrong_kind_is_refused(loaded: Loaded, contract: type[Cho
 @pytest.mark.parametrize(
     ("contract", "code", "said"),
     [
-        (Attack, "def check(settings): ...", "neither 'samples' nor 'contribution'"),
+        (Attack, "def check(settings): ...", "neither 'samples' nor 'vector'"),
         (Algorithm, ALGORITHM + "def under_way(task, server, update): ...", "'under_way' without 'asynchrony'"),
         (Algorithm, ALGORITHM + "def arrival(t, s, u, staleness): ...", "'arrival' without 'asynchrony'"),
         (Algorithm, ALGORITHM + "def asynchrony(params): ...\ndef passes(task): ...", "'asynchrony' and 'passes'"),
@@ -186,7 +186,7 @@ def test_functions_may_take_more_than_they_get(loaded: Loaded) -> None:
 
 
 def test_the_contracts_hold_for_choices_that_are_made_in_code() -> None:
-    with pytest.raises(ContractError, match="neither 'samples' nor 'contribution'"):
+    with pytest.raises(ContractError, match="neither 'samples' nor 'vector'"):
         Attack()
 
 

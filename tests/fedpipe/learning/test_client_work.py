@@ -11,7 +11,7 @@ from fedpipe.contracts.compressor import COMPRESSORS, Compressor
 from fedpipe.lazy import tf
 from fedpipe.learning.attackers import attackers
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import run, same_bits, train_settings
+from tests.fedpipe.training import first_weights, run, same_bits, train_settings
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, registry: Any, choice: Any) -> None:
@@ -27,21 +27,21 @@ def test_attackers_are_a_share_drawn_from_the_seed() -> None:
 
 
 def test_an_attack_reaches_attackers_only(monkeypatch: pytest.MonkeyPatch, worker: Worker, make_shards: Any) -> None:
-    """With honest clients alone it changes nothing; with an attacker that sends zeros the sum is that of the others."""
+    """With honest clients alone it changes nothing; with one of four that sends zeros, the model moves 3 / 4 as far."""
     shards = make_shards([20, 20, 20, 20])
     settings = train_settings().model_copy(update={"attackers": 0.25})
     (attacker,) = np.flatnonzero(attackers(settings, 4))
     honest = [client for client in range(4) if client != attacker]
 
-    def nothing(task: Any, server: Any, client: Any, sent: Any) -> Any:
-        return sent._replace(update=[tf.zeros_like(u) for u in sent.update], weight=tf.constant(0.0))
+    def nothing(task: Any, server: Any, client: Any, vector: Any, seed: Any) -> Any:
+        return [tf.zeros_like(u) for u in vector]
 
     expected = run(worker, train_settings(), shards, [honest])
-    chosen(monkeypatch, ATTACKS, Attack(contribution=nothing))
+    chosen(monkeypatch, ATTACKS, Attack(vector=nothing))
     assert same_bits(run(worker, settings, shards, [honest]).weights, expected.weights)
     attacked = run(worker, settings, shards, [range(4)])
-    for one, other in zip(attacked.weights, expected.weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-7)
+    for start, one, other in zip(first_weights(settings), attacked.weights, expected.weights, strict=True):
+        np.testing.assert_allclose(one - start, 0.75 * (other - start), atol=1e-7)
 
 
 def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
@@ -65,7 +65,7 @@ def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
 def test_work_in_thousandths(worker: Worker, make_shards: Any) -> None:
     """A client with half of its work takes half of its five steps, rounded up, as one with 60 of its 100 samples."""
     from fedpipe.learning.local_training import train
-    from tests.fedpipe.training import first_weights, model_of
+    from tests.fedpipe.training import model_of
 
     settings, first = train_settings(), first_weights(train_settings())
     from fedpipe.learning.interface import Client

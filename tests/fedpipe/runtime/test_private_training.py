@@ -10,15 +10,15 @@ import pytest
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
-from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import cohort
-from fedpipe.runtime.records import RoundRecord, draw, write_table
-from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.records import draw, write_table
+from fedpipe.runtime.rounds import CompletedRound
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
+from tests.fedpipe.training import first_weights, same_bits, train, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 6
@@ -40,9 +40,14 @@ def private(**changes: Any) -> Train:
 
 
 def trained(worker: Worker, settings: Train, shards: Path, folder: Path, **more: Any) -> Trained:
-    more = {"on_round": lambda *_: None} | more
-    manifest = Manifest.read(shards)
-    return train(model_of(settings), settings, manifest, first_weights(settings), shards, worker, folder=folder, **more)
+    return train(settings, shards, worker, folder, **more)
+
+
+def ledger_of(settings: Train) -> Ledger:
+    """The ledger of cohorts that all are empty."""
+    ledger = Ledger.of(settings, CLIENTS, lambda number: np.array([]))
+    assert ledger is not None
+    return ledger
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +100,14 @@ def test_empty_cohorts_without_noise_leave_the_weights(
 
 def test_the_ledger_of_a_training(worker: Worker, shards: Path, tmp_path: Path) -> None:
     settings = private(rounds=3)
-    result, ledger = trained(worker, settings, shards, tmp_path), Ledger(settings, CLIENTS, lambda number: np.array([]))
+    result, ledger = trained(worker, settings, shards, tmp_path), ledger_of(settings)
     assert [record.others["epsilon"] for record in result.records] == [ledger.epsilon(number) for number in (1, 2, 3)]
     assert result.privacy == ledger.summary(3) and 0 < result.privacy["epsilon_pld"] < result.privacy["epsilon_rdp"]
 
 
 def test_a_budget(worker: Worker, shards: Path, tmp_path: Path) -> None:
     """The round that would exceed it is not run, and the one before it is evaluated as a last one."""
-    ledger = Ledger(private(), CLIENTS, lambda number: np.array([]))
+    ledger = ledger_of(private())
     budget = (ledger.epsilon(3) + ledger.epsilon(4)) / 2
     settings = private(stop_at={"epsilon": budget}, evaluate_every=2)
     measured = {"test_loss": 1.0, "test_accuracy": 0.5}
@@ -116,8 +121,8 @@ def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: 
     settings = private(aggregator=aggregator, rounds=6, checkpoint={"seconds": 0})
     whole = trained(worker, settings, shards, tmp_path / "whole")
 
-    def stop(record: RoundRecord, *_: object) -> None:
-        if record.round == 3:
+    def stop(completed: CompletedRound) -> None:
+        if completed.record.round == 3:
             raise KeyboardInterrupt
 
     folder = tmp_path / "stopped"

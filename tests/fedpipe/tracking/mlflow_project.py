@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import psutil
@@ -58,7 +59,7 @@ class Project:
     """A folder with a pipeline's outputs, in which drivers run."""
 
     def __init__(self, path: Path, uri: str | None = None) -> None:
-        self.path, self.uri = path, uri or f"sqlite:///{path / 'mlflow.db'}"
+        self.path, self.uri = path, uri or f"sqlite:///{quote(str(path / 'mlflow.db'), safe='/ #=')}"
         self.environment = {k: v for k, v in os.environ.items() if k not in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI")}
         self.environment |= {"PYTHONPATH": str(ROOT), "FEDPIPE_TRACKING_WAIT": "60"}
         if uri:

@@ -7,7 +7,10 @@ import pytest
 import layout
 from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.failure import Failure
-from fedpipe.runtime.phases import PHASES, PhaseLog
+from fedpipe.runtime.hooks import PhaseTable
+from fedpipe.runtime.phases import PHASES
+from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.rounds import CompletedRound
 from operations.table.definition import Cell
 from operations.table.workspace import Workspace
 
@@ -33,7 +36,8 @@ def test_a_training_has_diverged_if_its_error_is_of_that_class(workspace: Worksp
 
 def test_seconds_are_those_of_every_round_the_last_time_it_ran(workspace: Workspace) -> None:
     assert workspace._seconds(2) is None
-    log = PhaseLog(workspace.folder / "logs/train/phases.csv", resumed=False)
+    table = PhaseTable(workspace.folder / "logs/train/phases.csv", resumed=False)
     for number, seconds in ((1, 1.25), (2, 9.0), (2, 2.5)):  # the second was run again after a stop
-        log.add(number, 3, seconds, dict.fromkeys(PHASES, 0.0))
+        record = RoundRecord(number, 2.0, 0.5, 3, 0, 100, 1, 1)
+        table.on_round_end(CompletedRound(record, seconds, dict.fromkeys(PHASES, 0.0)))
     assert workspace._seconds(2) == 3.8 and workspace._seconds(3) is None
