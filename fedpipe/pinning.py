@@ -62,9 +62,15 @@ def pin() -> None:
 
 
 def pin_process() -> None:
-    """As `pin`, and keeps the user's settings of Python and matplotlib from this process's children."""
+    """As `pin`, and keeps the user's settings of Python and matplotlib from this process's children.
+
+    Of ``PYTHONPATH`` this project's own folder stays.
+    """
     without = {name for name in os.environ if name.startswith(_CLEARED_IN_PROCESSES) and name != "PYTHON"}
-    _replace_environment({name: value for name, value in pinned(os.environ).items() if name not in without})
+    environment = {name: value for name, value in pinned(os.environ).items() if name not in without}
+    if "PYTHONPATH" in without:
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    _replace_environment(environment)
 
 
 def _replace_environment(environment: Mapping[str, str]) -> None:

@@ -43,7 +43,7 @@ def main() -> None:
         def count(completed: CompletedRound) -> None:
             nonlocal before
             now = _cpu_seconds(worker.pid)
-            of_round = {"seconds": completed.seconds, "clients": completed.record.clients, "cpu": now - before}
+            of_round = {"seconds": completed.seconds, "clients": completed.record.clients or 0, "cpu": now - before}
             taken.append({**completed.phases, **of_round})
             before = now
 

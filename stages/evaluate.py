@@ -84,29 +84,20 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
             "samples: set it to 0, or 'partition.client_test' to same_distribution or fraction"
         )
 
-    classify = model.classifier(weights)
-    logits = logits_in_batches(classify, images, settings.batch_size)
+    withholds = layout.pipeline_files().withholds
+    logits = logits_in_batches(model.classifier(weights), images, settings.batch_size)
     predicted = logits.argmax(axis=1)
     counts = confusion(labels, predicted, spec.classes)
     classes = per_class(counts)
-    clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size).add_prefix("train_")
-    clients = clients.rename(columns={"train_client": "client"})
     # By what the figures are measured on: the test images and the clients' test samples, and what clients trained on.
     test: dict[str, Any] = {
         "loss": mean_loss(model, logits, labels),
         "accuracy": float((predicted == labels).mean()),
     }
-    train: dict[str, Any] = {"clients": spread(clients["train_accuracy"].to_numpy())}
     attacked = attack_figures(*_attack(), model, weights, images, labels, settings.batch_size)
     test |= {name.removeprefix("test_"): value for name, value in attacked.items()}
-    if tests.clients:
-        tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
-        clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
-        test["clients"] = {"samples": tests.samples, **spread(clients["test_accuracy"].to_numpy())}
-    own, personalisation = _personalised(model, weights, manifest, settings, clients)
-    clients = clients.assign(**own)
-    if own:
-        (test if tests.clients else train)["personalisation"] = personalisation
+    clients, of_clients = _withheld(manifest) if withholds else _of_clients(model, weights, manifest, tests, settings)
+    test, train = test | of_clients["test"], of_clients["train"]
     for figure in ("precision", "recall"):
         test[figure] = {str(row["class"]): row[figure] for row in classes.to_dict("records")}
     metrics = {"test": test, "train": train}
@@ -128,10 +119,13 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         draw_clients(clients, {name: part.get("clients") for name, part in metrics.items()}, title, path)
     outputs.copy([EVALUATION, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
-    on_tests = f"; on their test samples: {_summary(test['clients'])}" if tests.clients else ""
+    each = "clients' own accuracies are withheld, for the noise is secret (docs/privacy.md)"
+    if not withholds:
+        on_tests = f"; on their test samples: {_summary(test['clients'])}" if tests.clients else ""
+        each = f"clients' accuracy on their training samples: {_summary(train['clients'])}{on_tests}"
     print(
         f"evaluate: test loss {test['loss']:.4f}, test accuracy {test['accuracy']:.4f} on {len(labels):,} images; "
-        f"clients' accuracy on their training samples: {_summary(train['clients'])}{on_tests}",
+        f"{each}",
         file=sys.stderr,
     )
     if "personalisation" in train:
@@ -144,6 +138,30 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )
     params.require_unchanged(settings, layout.PARAMS)
+
+
+def _of_clients(
+    model: Network, weights: Weights, manifest: Manifest, tests: Manifest, settings: params.Evaluate
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The table of clients, and figures of it by what they are measured on: ``train`` and ``test``."""
+    classify, test = model.classifier(weights), {}
+    clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size).add_prefix("train_")
+    clients = clients.rename(columns={"train_client": "client"})
+    train: dict[str, Any] = {"clients": spread(clients["train_accuracy"].to_numpy())}
+    if tests.clients:
+        tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
+        clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
+        test["clients"] = {"samples": tests.samples, **spread(clients["test_accuracy"].to_numpy())}
+    own, personalisation = _personalised(model, weights, manifest, settings, clients)
+    if own:
+        (test if tests.clients else train)["personalisation"] = personalisation
+    return clients.assign(**own), {"train": train, "test": test}
+
+
+def _withheld(manifest: Manifest) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The same where the noise of the training is secret: nothing is told of what clients have."""
+    table = pd.DataFrame({"client": range(manifest.clients), "train_samples": None, "train_accuracy": math.nan})
+    return table, {"train": {}, "test": {}}
 
 
 def _personalised(

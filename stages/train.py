@@ -83,14 +83,13 @@ def main() -> None:
                 elsewhere=elsewhere,
             )
             _write(trained, outputs, title)
-            tables = layout.ROUNDS, layout.TRAINING, layout.PARTITION, layout.CLIENTS / "labels.csv"
-            pictures = layout.TRAINING_PICTURE, layout.PARTITION_PICTURE
+            pictures = [layout.TRAINING_PICTURE, *([] if pipeline.withholds else [layout.PARTITION_PICTURE])]
             seconds = time.perf_counter() - begin + checkpoints.seconds_before
             run.log_results(
                 weights=layout.WEIGHTS,
-                tables=[path for path in tables if path.exists()],
+                tables=pipeline.tables(),
                 pictures=[path for path in pictures if path.exists()],
-                figures={"total_seconds": seconds, **pipeline.partition_figures()},
+                figures={"total_seconds": seconds, **pipeline.partition_figures(), **trained.privacy},
             )
     params.require_unchanged(settings, layout.PARAMS)
 

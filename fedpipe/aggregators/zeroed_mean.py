@@ -16,7 +16,7 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.measurements import Counted, Measurements
 from fedpipe.learning.task import Task
-from fedpipe.learning.vectors import bytes_of
+from fedpipe.learning.vectors import bytes_of, norm
 
 
 class Params(Section):
@@ -27,8 +27,7 @@ class Params(Section):
 
 def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Client) -> Tensors:
     """What is summed over the clients: updates, the weight of those that count, and the number of the others."""
-    squares = [tf.reduce_sum(tf.square(part)) for part in tf.nest.flatten(update)]
-    counted = tf.where(tf.sqrt(tf.add_n(squares)) <= task.aggregator.norm, weight, 0.0)
+    counted = tf.where(norm(update) <= task.aggregator.norm, weight, 0.0)
     left_out = tf.cast((weight > 0) & (counted <= 0), tf.int32)
     return tf.nest.map_structure(lambda part: part * counted, update), counted, left_out
 

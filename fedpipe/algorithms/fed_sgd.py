@@ -20,6 +20,8 @@ ONE_MESSAGE = True  # clients send an update of weight 1 or their number of exam
 def check(settings: Train) -> None:
     """Raises ValueError for several epochs, for parts of an epoch, and for what is done to gradients of local steps."""
     optimizer = settings.client_optimizer
+    if settings.last_batch == "drop":
+        raise ValueError("'train.algorithm' fed_sgd takes the gradient of all samples: set 'train.last_batch' to keep")
     if settings.local_epochs != 1:
         raise ValueError("'train.algorithm' fed_sgd takes no local steps: set 'train.local_epochs' to 1")
     if settings.availability.stragglers.share:

@@ -95,8 +95,7 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     update = [tf.reshape(mine, [-1] + [1] * len(u.shape)) * u for u in local.update]
     seen = tf.cast(local.measurements["seen"].total, tf.float32)
     shares = {f"cluster_{j}": MeanPerExample(mine[j] * seen) for j in range(clusters)}
-    there = tf.minimum(tf.size(client.labels), 1)
-    sizes = {f"cluster_{j}_clients": Counted(tf.cast(mine[j], tf.int32) * there) for j in range(clusters)}
+    sizes = {f"cluster_{j}_clients": Counted(tf.cast(mine[j], tf.int32)) for j in range(clusters)}
     measured, weight = OrderedDict(local.measurements, **shares, **sizes), task.weight(client)
     return Contribution(update, weight, measured, sums=(mine * weight, mine * seen))
 

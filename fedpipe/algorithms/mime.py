@@ -6,7 +6,8 @@ weights w_t, and c is their mean. In the second, client k steps with
     w <- w - client_rate x ((1 - beta) (g(w) - g(w_t) + c) + beta s),   g(.) = gradient of its batch
 
 The server moves along the mean of w_t - w_k, and then sets its momentum s' = (1 - beta) c + beta s, zeros at first.
-``mime_lite`` leaves out the correction, and with it the first pass.
+``mime_lite`` leaves out the correction, and with it the first pass. A client that takes no step in the second pass is
+left out of both. The paper averages clients without weights: set ``train.client_weighting`` to uniform for that.
 
 Source: Karimireddy et al. 2020, "Mime: Mimicking Centralized Stochastic Algorithms in Federated Learning", algorithm 1
 with MimeSGDm of table 2, https://arxiv.org/abs/2008.03606.

@@ -4,6 +4,7 @@ from fedpipe.compatibility import round_size
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.partition import Partition
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
 
 
 def check(partition: Partition, train: Train, evaluate: Evaluate) -> None:
@@ -14,6 +15,7 @@ def check(partition: Partition, train: Train, evaluate: Evaluate) -> None:
     """
     _require_unseen_tests(partition, train)
     _require_tests_for_personalising(partition, evaluate)
+    _require_nothing_of_own_samples(train, evaluate)
     train.check_selection(["validation", "test"] if partition.validation else ["test"])
     round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
 
@@ -35,4 +37,13 @@ def _require_tests_for_personalising(partition: Partition, evaluate: Evaluate) -
             f"'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which needs test samples of each "
             "client's own: set 'partition.client_test' to same_distribution or fraction, or "
             "'evaluate.personalise.epochs' to 0"
+        )
+
+
+def _require_nothing_of_own_samples(train: Train, evaluate: Evaluate) -> None:
+    """With secret noise, nothing is told of clients' own samples."""
+    if has_secret_noise(train) and evaluate.personalise.epochs:
+        raise ValueError(
+            f"'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which measures models on "
+            "clients' own samples, and 'train.privacy.noise' is secret: set 'evaluate.personalise.epochs' to 0"
         )

@@ -1,6 +1,6 @@
 """The rules of section ``train``: those across its keys, and those that the chosen files say."""
 
-from fedpipe.compatibility import aggregation, asynchrony, round_size
+from fedpipe.compatibility import aggregation, asynchrony, privacy, round_size
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
@@ -15,15 +15,10 @@ def check(settings: Train) -> None:
       ValueError: Choices make no sense together; the message names the keys and the remedy.
     """
     aggregator = AGGREGATORS.of(settings.aggregator)
-    if settings.stop_at.epsilon is not None and not aggregator.is_private:
-        private = [name for name, each in AGGREGATORS.all() if each.is_private]
-        raise ValueError(
-            f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
-            f"{settings.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
-        )
     if (rules := asynchrony_of(settings)) is not None:
         asynchrony.check(settings, rules, aggregator)
     for choice in chosen(settings):
         choice.check(settings)
     aggregation.check(settings, ALGORITHMS.of(settings.algorithm), COHORTS.of(settings.cohort), aggregator)
+    privacy.check(settings)
     round_size.check(settings)

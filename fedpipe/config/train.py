@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
 from fedpipe.config.folder import Folder
+from fedpipe.config.privacy import Privacy
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
 
 METRICS_FOLDER = Folder("fedpipe.metrics")
@@ -116,13 +117,6 @@ class StopAt(Section):
 
     accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
     epsilon: Positive | None = None
-
-
-class Privacy(Section):
-    """The delta of (epsilon, delta)-differential privacy, and where its noise comes from."""
-
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    noise: Literal["seeded", "secret"] = "seeded"
 
 
 class Checkpoint(Section):

@@ -45,6 +45,12 @@ class Aggregator(TrainChoice):
         "total that `finish` gets.",
         lambda task, before, after, total: {},
     )
+    clip_norm: Callable[[Task, Tensors], Any] | None = function(
+        "task, state",
+        "The L2 norm to which `encode` scales updates down; a round then has the columns clip_norm and clipped, the "
+        "share of the clients whose update was longer.",
+        None,
+    )
     message_bytes: Callable[[Task, Tensors], int] | None = function(
         "task, encoded", "The bytes of a client's message, if a device would send less than `encode` returns.", None
     )

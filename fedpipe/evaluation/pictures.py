@@ -69,10 +69,15 @@ def draw_clients(
         for other in more:
             _clusters(other, clients)
         accuracies = np.sort(clients["train_accuracy"].dropna().to_numpy())
+        if not len(accuracies):  # withheld, where the noise of the training is secret
+            axes.set(title=title, xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "no accuracies", ha="center", va="center", transform=axes.transAxes)
+            return
         axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color="C0", alpha=0.7)
-        axes.set(xlabel="client, sorted by accuracy", ylabel="accuracy", title=title)
-        axes.set(xlim=(0, len(accuracies)), ylim=(0, 1))
         lines = {column: style for column, style in _LINES.items() if column in clients}
+        samples = "training and test" if any(column.startswith("test_") for column in lines) else "training"
+        axes.set(xlabel="client, sorted by accuracy", ylabel=f"accuracy on {samples} samples", title=title)
+        axes.set(xlim=(0, len(accuracies)), ylim=(0, 1))
         for column, (colour, label) in lines.items():
             values = np.sort(clients[column].dropna().to_numpy())
             # Over the same width, also where some clients have no test samples.

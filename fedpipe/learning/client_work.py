@@ -1,4 +1,4 @@
-"""What happens at one client in one pass: read, train, attack, compress, leave out what is not finite, encode.
+"""What happens at one client in one pass: read, train, attack, compress, leave out what does not count, encode.
 
 samples -> attack's samples -> algorithm's client_update -> attack's vectors -> compressor -> aggregator's encode
 
@@ -17,9 +17,21 @@ from fedpipe.lazy import tf
 from fedpipe.learning.attacking import Attacking
 from fedpipe.learning.clients import ClientReader, Keep
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
-from fedpipe.learning.measurements import COMPRESSED, READ, WORK, Counted, Measurement, Summed, checked, joined
+from fedpipe.learning.measurements import (
+    CLIPPED,
+    COMPRESSED,
+    READ,
+    WORK,
+    Counted,
+    MeanPerClient,
+    Measurement,
+    Summed,
+    checked,
+    joined,
+)
 from fedpipe.learning.task import Task
 from fedpipe.learning.under_way import Message, arrived, message_of, nothing_sent, started_or_arrived
+from fedpipe.learning.vectors import norm
 from fedpipe.learning.work_request import WorkRequest
 
 MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
@@ -81,11 +93,15 @@ class ClientWork:
             sent, measurements = self._started_or_arrived(client_update, seen, request, client, kept, keep)
         else:
             client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept)
-            with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if self._is_last else []):
-                sent = _leave_out(sent, finite)
-            measurements = self._measurements(sent, client, finite)
+            counts = tf.logical_and(finite, task.takes_part(client))
+            with tf.control_dependencies(keep(Kept(sent.kept, residual), counts) if self._is_last else []):
+                sent = _leave_out(sent, counts)
+            measurements = self._measurements(sent, client, finite, counts)
             if sent_bytes is not None:
                 measurements[COMPRESSED] = Counted(tf.cast(sent_bytes, tf.int64))
+        if self._aggregator.clip_norm is not None:
+            is_longer = norm(sent.update) > self._aggregator.clip_norm(task, seen.aggregator)
+            measurements[CLIPPED] = MeanPerClient(tf.cast(is_longer, tf.float32))
         with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
             end = tf.timestamp()
         measurements[READ], measurements[WORK] = Summed(read - begin), Summed(end - read)
@@ -133,8 +149,9 @@ class ClientWork:
         message = started_or_arrived(trains, train, kept.message)
         exact = arrived(task, algorithm, seen, message, client, tf.where(trains, client.round, request.last_round))
         finite = _finite(exact)
-        sent = _leave_out(exact, tf.logical_and(reports, finite))
-        measurements = self._measurements(sent, client, tf.logical_and(reports, finite))
+        counts = tf.logical_and(reports, finite)
+        sent = _leave_out(exact, counts)
+        measurements = self._measurements(sent, client, counts, counts)
         measurements["non_finite"] = Counted(tf.cast(tf.logical_and(reports, tf.logical_not(finite)), tf.int32))
         if COMPRESSED in measurements:
             sent_bytes = exact.measurements[COMPRESSED].total
@@ -149,14 +166,16 @@ class ClientWork:
                 "the two"
             )
 
-    def _measurements(self, sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Measurement]":
-        """What the client measured, and the counts that every round has."""
-        counts = OrderedDict(
-            clients=Counted(tf.cast(finite, tf.int32)),
+    def _measurements(
+        self, sent: Contribution, client: Client, finite: Any, counts: Any
+    ) -> "OrderedDict[str, Measurement]":
+        """What the client measured, and the numbers that every round has."""
+        numbers = OrderedDict(
+            clients=Counted(tf.cast(counts, tf.int32)),
             examples=Counted(tf.size(client.labels, out_type=tf.int64) * tf.cast(finite, tf.int64)),
             non_finite=Counted(1 - tf.cast(finite, tf.int32)),
         )
-        return joined(self._file, counts, sent.measurements)
+        return joined(self._file, numbers, sent.measurements)
 
     def _compressed(self, sent: Contribution, client: Client, residual: Tensors) -> tuple[Contribution, Tensors, Any]:
         """The contribution as the server decodes it, the client's new residual, and its bytes; None if uncompressed.
@@ -195,10 +214,10 @@ def _finite(sent: Contribution) -> Any:
     return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
 
 
-def _leave_out(sent: Contribution, finite: Any) -> Contribution:
-    """Zeroes everything a client sends if a part of it is not finite."""
+def _leave_out(sent: Contribution, counts: Any) -> Contribution:
+    """Zeroes everything that a client sends unless it ``counts``, a bool scalar."""
 
     def zeroed(value: Any) -> Any:
-        return tf.where(finite, value, tf.zeros_like(value))
+        return tf.where(counts, value, tf.zeros_like(value))
 
     return tf.nest.map_structure(zeroed, sent._replace(kept=Nothing))

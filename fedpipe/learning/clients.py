@@ -15,12 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedpipe.datasets.shards import Shards, read_shard_in_graph
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.work_request import WorkRequest
 
-# (kept, finite) -> operations to wait for
+# (kept, counts) -> operations to wait for
 Keep = Callable[[Tensors, Any], list[Any]]
 _TENSOR = "kept"  # the only one in a client's file
 
@@ -41,6 +43,11 @@ class ClientReader:
         self._shards = Shards.open(shards)
         self._kept = kept
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """How many samples each client has: int64 [clients]."""
+        return np.diff(self._shards.offsets)
+
     def read(self, request: WorkRequest, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
         """A client's data, and how it keeps something.
 
@@ -52,7 +59,7 @@ class ClientReader:
         client, last, work = request.id, request.last_round, request.work
         images, labels = read_shard_in_graph(self._shards, client)
         if self._kept is None:
-            return Client(images, labels, client, round_number, work=work), lambda kept, finite: []
+            return Client(images, labels, client, round_number, work=work), lambda kept, counts: []
         before = tf.nest.flatten(first)
         sizes = [leaf.shape.num_elements() for leaf in before]
 
@@ -68,8 +75,8 @@ class ClientReader:
         values = tf.cond(last < 0, lambda: together(before), stored)
         mine = [tf.reshape(part, leaf.shape) for part, leaf in zip(tf.split(values, sizes), before, strict=True)]
 
-        def keep(kept: Tensors, finite: Any) -> list[Any]:
-            content = tf.where(finite, together(tf.nest.flatten(kept)), values)
+        def keep(kept: Tensors, counts: Any) -> list[Any]:
+            content = tf.where(counts, together(tf.nest.flatten(kept)), values)
             path = self._path(str(self._kept), client, round_number)
             return [tf.raw_ops.Save(filename=path, tensor_names=[_TENSOR], data=[content])]
 

@@ -44,6 +44,20 @@ class Local(NamedTuple):
     measurements: "OrderedDict[str, Measurement]"  # of the examples seen, each under the weights before its step
 
 
+def batch_count(settings: Train, samples: Any) -> Any:
+    """How many batches an epoch has over so many ``samples``: an integer, or a tensor or array of integers."""
+    size = settings.batch_size
+    return samples // size if settings.last_batch == "drop" else -(-samples // size)
+
+
+def step_count(settings: Train, client: Client) -> Any:
+    """How many local steps the client takes in a round, int32."""
+    steps = batch_count(settings, tf.size(client.labels)) * settings.local_epochs
+    if client.work is None:
+        return steps
+    return tf.cast(-(-tf.cast(steps, tf.int64) * tf.cast(client.work, tf.int64) // WHOLE), tf.int32)
+
+
 def train(
     network: Network,
     settings: Train,
@@ -66,10 +80,7 @@ def train(
       steps: At most so many steps (int32 scalar); None for all. A client with ``work`` below 1000 takes fewer.
     """
     samples, size = tf.size(client.labels), settings.batch_size
-    batches = samples // size if settings.last_batch == "drop" else -(-samples // size)
-    total = batches * settings.local_epochs
-    if client.work is not None:
-        total = tf.cast(-(-tf.cast(total, tf.int64) * tf.cast(client.work, tf.int64) // WHOLE), tf.int32)
+    batches, total = batch_count(settings, samples), step_count(settings, client)
     if steps is not None:
         total = tf.minimum(total, steps)
     order = _order(settings, client, samples) if settings.shuffle else None

@@ -79,7 +79,6 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
     return Process(
         initialize=initialize,
         passes=(Pass(same, work, zero, merge, update, group_type),),
-        skip_round=same,
         get_weights=get_weights,
         server=server,
         measurements=Structure({"losses": Summed(tf.TensorSpec([task.clients]))}),

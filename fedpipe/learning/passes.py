@@ -17,7 +17,7 @@ from fedpipe.lazy import tf, tff
 from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total
-from fedpipe.learning.measurements import Measurements, checked, joined
+from fedpipe.learning.measurements import CLIP_NORM, Measurements, Summed, checked, joined
 from fedpipe.learning.message_bytes import Sent, update_bytes
 from fedpipe.learning.structure import Structure, flat
 from fedpipe.learning.sums import Sums
@@ -68,10 +68,16 @@ class Parts:
             sums=sums.sums,
             weight=sums.weight,
             clients=sums.measurements["clients"].total,
+            all_weights=task.total_weight(self.clients.sizes),
         )
         after = server_update(task, before._replace(aggregator=kept), total)
+        if not self.aggregator.is_private:  # noise that is missing would tell that nobody took part
+            pairs = zip(flat(after), flat(before), strict=True)
+            after = self.server.pack([tf.where(total.clients > 0, new, old) for new, old in pairs])
         after = after._replace(round=before.round + (1 if last else 0))
-        of_aggregator = self.aggregator.server_measurements(task, state, kept, sums.update)
+        of_aggregator = dict(self.aggregator.server_measurements(task, state, kept, sums.update))
+        if self.aggregator.clip_norm is not None:
+            of_aggregator[CLIP_NORM] = Summed(tf.convert_to_tensor(self.aggregator.clip_norm(task, state)))
         of_algorithm = self.algorithm.server_measurements(task, before, after, total)
         measured = self._joined("aggregator", sums.measurements, of_aggregator)
         return after, self._joined("algorithm", measured, of_algorithm)

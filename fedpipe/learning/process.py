@@ -20,7 +20,6 @@ class Process:
 
     initialize: tff.Computation  # -> server
     passes: tuple[Pass, ...]
-    skip_round: tff.Computation  # server -> server, for a round in which nobody takes part
     get_weights: tff.Computation  # server -> weights
     server: Structure
     measurements: Structure  # of the last pass's measurements, by name
@@ -61,18 +60,12 @@ def build_process(
         return flat(tf.nest.map_structure(tf.convert_to_tensor, start()))
 
     @tff.tensorflow.computation(server.type)
-    def skip_round(state):  # type: ignore[no-untyped-def]
-        before: Server = server.pack([tf.identity(leaf) for leaf in state])
-        return flat(before._replace(round=before.round + 1))
-
-    @tff.tensorflow.computation(server.type)
     def get_weights(state):  # type: ignore[no-untyped-def]
         return tuple(tf.identity(w) for w in server.pack(state).weights)
 
     return Process(
         initialize=initialize,
         passes=tuple(one for one, *_ in built),
-        skip_round=skip_round,
         get_weights=get_weights,
         server=server,
         measurements=built[-1][1],

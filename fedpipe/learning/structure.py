@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fedpipe.lazy import tf, tff
 
 
@@ -20,10 +18,6 @@ class Structure:
     def pack(self, leaves: Sequence[Any]) -> Any:
         """The structure with ``leaves``."""
         return tf.nest.pack_sequence_as(self.specs, list(leaves))
-
-    def zeros(self) -> Any:
-        """The structure with zeros of NumPy; all its shapes must be known."""
-        return self.pack([np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in self.signature])
 
     @property
     def signature(self) -> list[Any]:

@@ -24,6 +24,8 @@ class Ledger:
     def __init__(self, settings: Train, mechanism: Mechanism, draw: Draw) -> None:
         """``draw``: the ids of the cohort of a round."""
         self._settings, self._mechanism, self._draw = settings, mechanism, draw
+        own = settings.params_of("aggregator")
+        self._calibrated = {} if settings.privacy.epsilon is None else {"noise_multiplier": own.noise_multiplier}
 
     @staticmethod
     def of(settings: Train, clients: int, draw: Draw) -> "Ledger | None":
@@ -62,4 +64,5 @@ class Ledger:
             **{name: value for name, value in figures.items() if value is not None and math.isfinite(value)},
             "delta": self._settings.privacy.delta,
             "neighbours": self._mechanism.neighbours,
+            **self._calibrated,
         }

@@ -26,6 +26,7 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.algorithm import Asynchrony
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
+from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.work_request import WHOLE, WorkRequest
 from fedpipe.runtime.availability import HOUR, NO_BYTES, Message, RoundAvailability
 from fedpipe.runtime.cohort import Cohort, Losses
@@ -55,7 +56,7 @@ class Schedule:
         Raises:
           PipelineError: No client has a sample to train on.
         """
-        self._can_train = sizes >= (settings.batch_size if settings.last_batch == "drop" else 1)
+        self._can_train = batch_count(settings, sizes) > 0
         if not sizes.any():
             raise PipelineError("no client has a sample: raise the min_size of the partition's scheme in params.yaml")
         if not self._can_train.any():

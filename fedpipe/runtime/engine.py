@@ -61,7 +61,7 @@ class Engine:
         """
         self._process, self._phases = process, phases or Phases()
         self._passes = [Compiled(one) for one in process.passes]
-        self._get_weights, self._skip_round = at_server(process.get_weights), at_server(process.skip_round)
+        self._get_weights = at_server(process.get_weights)
         self._executors = Executors(worker)
         self._server = self._executors.of(min(CHUNK, max(len(group_sizes(cohort)), 1)))
         self._chunks: Chunks = (
@@ -93,19 +93,9 @@ class Engine:
             values = server.fetch(measured)
         with held():
             self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        return self._without_times(self._process.measurements.pack(values))
-
-    def skip_round(self) -> dict[str, Measurement]:
-        """A round in which nobody takes part: the state stays as it is, but for the round's number."""
-        state = self._server.call(self._skip_round, self._state)
-        with held():
-            self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        return self._without_times(self._process.measurements.zeros())
-
-    def _without_times(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
-        """The measurements of a round, less the clients' times, which are the phases'."""
-        self._phases.split_clients(measured)
-        return measured
+        measurements: dict[str, Measurement] = self._process.measurements.pack(values)
+        self._phases.split_clients(measurements)  # takes out the clients' times
+        return measurements
 
     def weights(self) -> list[np.ndarray]:
         """The global model's weights, float32 arrays in the model's order."""
@@ -143,8 +133,10 @@ class Engine:
     def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator of pass ``number`` over all ``requests``, as a value of the executor that has the state."""
         server, one, chunks = self._server, self._passes[number], self._chunks
+        if not len(requests):
+            return server.call(one.zero)
         message = chunks.message(number, server.call(one.prepare, state), len(requests))
-        groups = np.split(requests, np.cumsum(group_sizes(len(requests)))[:-1]) if len(requests) else []
+        groups = np.split(requests, np.cumsum(group_sizes(len(requests)))[:-1])
         total: Any = None
         ended = 0
         started: deque[tuple[int, Any]] = deque()
@@ -160,4 +152,4 @@ class Engine:
                 total = partial if total is None else server.call(one.merge, server.struct(total, partial))
                 ended += count
                 done(ended)
-        return server.call(one.zero) if total is None else total
+        return total

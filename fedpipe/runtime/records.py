@@ -13,11 +13,13 @@ from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
 from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
-from fedpipe.learning.measurements import COMPRESSED, Measurements, column
+from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, Measurements, column
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
 
 _COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes whose name leaves out the samples
+# Columns measured on samples that may be training images: the validation samples, and clients' own test samples.
+_OF_TRAINING_IMAGES = ("validation_", "test_clients_")
 _MEASURED = ("loss", "accuracy", "clients", "non_finite", "examples")  # columns of every training
 _NO_COLUMN = ("seen", COMPRESSED)
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
@@ -63,17 +65,18 @@ class RoundRecord:
     Loss and accuracy are means over the examples as the clients trained on them, each with its client's weights
     before that step. Bytes are those of what is sent down to and back up from each client of the cohort. The figures on
     validation and test samples are those of the global model after the round, in rounds that are evaluated. A round
-    without a training example has no mean of anything: None.
+    without a training example has no mean of anything: None. With secret noise, whatever clients' data decide is
+    withheld: None (`withheld`).
     """
 
     round: int
     loss: float | None
     accuracy: float | None
-    clients: int
-    non_finite: int
-    examples: int
-    bytes_down: int
-    bytes_up: int
+    clients: int | None
+    non_finite: int | None
+    examples: int | None
+    bytes_down: int | None
+    bytes_up: int | None
     test_loss: float | None = None
     test_accuracy: float | None = None
     others: dict[str, float | None] = field(default_factory=dict)  # further columns: what else was measured, by name
@@ -116,6 +119,26 @@ class RoundRecord:
             raise PipelineError(f"metrics/rounds.csv would have two columns {', '.join(twice)}: rename a measurement")
         return replace(record, others=dict(others))
 
+    def withheld(self, measured_after: Mapping[str, float]) -> "RoundRecord":
+        """The record with secret noise: without what clients' data decide (docs/privacy.md).
+
+        Args:
+          measured_after: Figures that follow from the model or from params, once the noise was added, by column. Those
+            of validation samples and of clients' own test samples are withheld as well.
+        """
+        public = {CLIP_NORM, *(name for name in measured_after if not name.startswith(_OF_TRAINING_IMAGES))}
+        return replace(
+            self,
+            loss=None,
+            accuracy=None,
+            clients=None,
+            non_finite=None,
+            examples=None,
+            bytes_down=None,
+            bytes_up=None,
+            others={name: value if name in public else None for name, value in self.others.items()},
+        )
+
     def row(self) -> dict[str, float | int | None]:
         """The figures by the name of their column, which says on what a loss or an accuracy is measured."""
         figures = {_COLUMNS.get(name, name): value for name, value in asdict(self).items()}
@@ -143,11 +166,13 @@ class RoundRecord:
 
     def line(self, rounds: int, seconds: float) -> str:
         """One line for a person."""
-        trained = "no training example" if self.loss is None else f"train loss {self.loss:.4f}"
+        trained = "" if self.clients is None else "no training example"
+        trained = trained if self.loss is None else f"train loss {self.loss:.4f}"
         figures = ", ".join(filter(None, [trained, self.accuracies()]))
         spent = f", epsilon {self.others['epsilon']:.3g}" if "epsilon" in self.others else ""
         left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
-        return f"round {self.round}/{rounds}: {figures}, {self.clients} clients{left_out}{spent}, {seconds:.2f} s"
+        clients = "" if self.clients is None else f", {self.clients} clients{left_out}"
+        return f"round {self.round}/{rounds}: {figures}{clients}{spent}, {seconds:.2f} s"
 
 
 def _column(measurement: str) -> str:
@@ -169,15 +194,17 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
         loss, accuracy, *more = figure.subplots(1, 3 if private else 2)
         losses = [math.nan if record.loss is None else record.loss for record in records]
         accuracies = [math.nan if record.accuracy is None else record.accuracy for record in records]
-        loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="train")
-        accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="train")
+        if any(record.clients is not None for record in records):  # not withheld
+            loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="train")
+            accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="train")
         for samples, colour in (("validation", "C1"), ("test", "0.3")):
             rows = [record.row() for record in records if record.accuracy_on(samples) is not None]
             style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": colour}
             for axes, figure_name in ((loss, "loss"), (accuracy, "accuracy")) if rows else ():
                 values = [row[f"{samples}_{figure_name}"] for row in rows]
                 axes.plot([row["round"] for row in rows], values, label=samples, **style)
-        accuracy.legend(loc="lower right")
+        if accuracy.lines:
+            accuracy.legend(loc="lower right")
         loss.set(ylabel="loss", ylim=(0, None))
         accuracy.set(ylabel="accuracy", ylim=(0, 1))
         for axes in more:

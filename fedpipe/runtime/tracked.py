@@ -35,11 +35,14 @@ def log_rounds(run: TrainingRecord) -> Hook:
 
 
 def figures(record: RoundRecord, seconds: float, phases: Mapping[str, float] | None = None) -> dict[str, float]:
-    """The metrics of a round. One without a loss has NaN, because rounds are counted by their loss."""
+    """The metrics of a round. One without a loss has NaN, because rounds are counted by their loss.
+
+    Where figures are withheld, so are times, for a round takes longer with more clients.
+    """
     loss = math.nan if record.loss is None else record.loss
     columns = {name: value for name, value in record.row().items() if value is not None and name != "round"}
-    by_phase = {f"seconds.{phase}": value for phase, value in (phases or {}).items()}
-    return columns | {"train_loss": loss, "seconds": seconds} | by_phase
+    times = {"seconds": seconds} | {f"seconds.{phase}": value for phase, value in (phases or {}).items()}
+    return columns | {"train_loss": loss} | ({} if record.clients is None else times)
 
 
 def earlier(resumed: Checkpoint | None) -> Earlier | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.personal import ClientModels
 from fedpipe.runtime.records import RoundRecord
@@ -25,7 +25,7 @@ class Trained:
     best_round: int
     records: list[RoundRecord]
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
-    personal: ClientModels | None = None  # the clients' personal models, if the algorithm has any
+    personal: ClientModels | None = None  # the clients' personal models, if any; not with secret noise
 
     @property
     def reached(self) -> int | None:
@@ -37,15 +37,8 @@ class Trained:
         """Figures of the whole training, in the order of metrics/training.json; those that it has not are absent."""
         records, settings = self.records, self.settings
         return {
-            "train": {
-                "loss": _last(record.loss for record in records),
-                "accuracy": _last(record.accuracy for record in records),
-            },
+            **({} if has_secret_noise(settings) else _by_clients(records)),
             "rounds": len(records),
-            "non_finite": sum(record.non_finite for record in records),
-            "bytes_down": sum(record.bytes_down for record in records),
-            "bytes_up": sum(record.bytes_up for record in records),
-            **_simulated(records),
             "weights": self.network.parameters,
             **self._selected(),
             **self.privacy,
@@ -69,11 +62,25 @@ class Trained:
 
     def _clustered(self) -> dict[str, Any]:
         """How many clients each cluster has after the last round; nothing if clients share no models."""
-        clusters = None if self.personal is None else self.personal.clusters
-        if clusters is None:
+        if self.personal is None or (clusters := self.personal.clusters) is None:
             return {}
-        sizes = np.bincount(clusters, minlength=self.settings.params_of("algorithm").clusters)
+        with_samples = self.personal.wiring.reader.sizes > 0
+        sizes = np.bincount(clusters[with_samples], minlength=self.settings.params_of("algorithm").clusters)
         return {"cluster_clients": {str(number): int(size) for number, size in enumerate(sizes)}}
+
+
+def _by_clients(records: list[RoundRecord]) -> dict[str, Any]:
+    """Figures that clients' data decide."""
+    return {
+        "train": {
+            "loss": _last(record.loss for record in records),
+            "accuracy": _last(record.accuracy for record in records),
+        },
+        "non_finite": sum(record.non_finite or 0 for record in records),
+        "bytes_down": sum(record.bytes_down or 0 for record in records),
+        "bytes_up": sum(record.bytes_up or 0 for record in records),
+        **_simulated(records),
+    }
 
 
 def _last(figures: Iterable[float | None]) -> float | None:
@@ -87,8 +94,8 @@ def _simulated(records: list[RoundRecord]) -> dict[str, float]:
     stale = [record for record in records if "staleness_max" in record.others]
     figures = {"simulated_hours": math.fsum(hours)} if hours else {}
     if stale:
-        mean = math.fsum(record.clients * (record.others["staleness_mean"] or 0.0) for record in stale)
-        figures["staleness_mean"] = mean / max(sum(record.clients for record in stale), 1)
+        mean = math.fsum((record.clients or 0) * (record.others["staleness_mean"] or 0.0) for record in stale)
+        figures["staleness_mean"] = mean / max(sum(record.clients or 0 for record in stale), 1)
         figures["staleness_max"] = max(record.others["staleness_max"] or 0.0 for record in stale)
     return figures
 

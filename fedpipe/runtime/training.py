@@ -24,6 +24,7 @@ from fedpipe.learning.process import Process
 from fedpipe.learning.wiring import Wiring
 from fedpipe.networks.network import Network, Weights
 from fedpipe.pinning import require_avx2
+from fedpipe.privacy.calibration import calibrated
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime import collecting
@@ -107,7 +108,7 @@ class Training:
                         yield hook
 
             def report(number: int, size: int, done: int) -> None:
-                for hook in in_turn():
+                for hook in in_turn() if not has_secret_noise(task.settings) else ():
                     hook.on_clients(number, size, done)
 
             if resumed is not None:
@@ -115,7 +116,8 @@ class Training:
             while not self._is_over(history.records, every_hook):
                 start, number = time.perf_counter(), len(history.records) + 1
                 selected = self.draw(number, losses)
-                measured = self._train(engine, selected, partial(report, number, len(selected.clients)))
+                done = partial(report, number, len(selected.clients))
+                measured = engine.run_round(selected.packed(self.kept), done)
                 current = Round(number, engine.weights, history.best)
                 for hook in in_turn():
                     hook.measure(current)
@@ -168,12 +170,6 @@ class Training:
             )
         elsewhere.begin(self.kept.folder if self.kept else None)
 
-    def _train(self, engine: Engine, selected: Cohort, done: Callable[[int], None]) -> Measurements:
-        """Runs a round over a cohort and returns its measurements."""
-        if not len(selected.clients) and self.ledger is None:  # without its noise, a private round would tell of it
-            return engine.skip_round()
-        return engine.run_round(selected.packed(self.kept), done)
-
     def _record(self, current: Round, selected: Cohort, measured: Measurements) -> RoundRecord:
         """The record of a round: all that is reported, saved and delivered of it.
 
@@ -183,23 +179,26 @@ class Training:
         settings = self.wiring.task.settings
         # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
         may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who
-        require_contribution(current.number, selected, measured, may_be_empty or self.ledger is not None)
-        return RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
+        if not has_secret_noise(settings):  # an error would tell of clients' data
+            require_contribution(current.number, selected, measured, may_be_empty or self.ledger is not None)
+        record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
+        return record.withheld(current.columns) if has_secret_noise(settings) else record
 
     def _trained(self, engine: Engine, history: History) -> Trained:
         """What the training ends with."""
-        records = history.records
+        records, settings = history.records, self.wiring.task.settings
         last = finite(engine.weights())
         best = history.best or Best(0.0, len(records), last)
         return Trained(
-            settings=self.wiring.task.settings,
+            settings=settings,
             network=self.wiring.task.network,
             weights=last,
             best=best.weights,
             best_round=best.round,
             records=records,
             privacy={} if self.ledger is None else self.ledger.summary(len(records)),
-            personal=personal_models(self.wiring, engine, self.kept),
+            # Personal models are made without noise, and would stay with their clients.
+            personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept),
         )
 
 
@@ -224,7 +223,8 @@ def prepare(
 
     Raises:
       PipelineError: The CPU is too old, there are too few clients or too little memory, the model does not fit the
-        images, or the first round would exceed the privacy budget.
+        images, the first round would exceed the privacy budget, or no noise
+        keeps the target.
     """
     require_avx2()
     drawing, key = settings, None
@@ -232,15 +232,21 @@ def prepare(
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
+        say("figures that clients' data decide are withheld, and so are personal models (docs/privacy.md)")
+    sizes = np.diff(Shards.open(shards).offsets)
+    clients = len(sizes)
+
+    def drawn(number: int) -> np.ndarray:
+        return cohort(drawing, sizes, number).clients
+
+    settings = calibrated(settings, clients, drawn)
     place = checkpoints.kept_folder if checkpoints else folder / "clients"
     wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key)
-    clients = wiring.task.clients
     collecting.check(wiring.task, wiring.aggregator)
     kept = None
     if wiring.kept is not None:
         kept = checkpoints.kept_state(clients) if checkpoints else KeptState(wiring.kept, clients)
-    sizes = np.diff(Shards.open(shards).offsets)
-    ledger = Ledger.of(settings, clients, lambda number: cohort(drawing, sizes, number).clients)
+    ledger = Ledger.of(settings, clients, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))
     return Training(wiring, draw, cohort_size, rounds, ledger, kept, folder, checkpoints)

@@ -1,6 +1,7 @@
 """What a training's bits depend on, so that a checkpoint goes on only where it leads to the same bits.
 
-The number of rounds is not part of it: a training of more rounds begins as one of fewer.
+The number of rounds is not part of it, for a training of more rounds begins as one of fewer; unless the noise of each
+round is computed from them (``train.privacy.epsilon``).
 """
 
 import hashlib
@@ -53,9 +54,10 @@ def differences(one: Key, other: Key) -> list[str]:
 
 
 def _params(settings: Train) -> dict[str, Any]:
-    """The values that matter: without ``rounds`` and ``checkpoint``, and without sections that are not chosen."""
+    """The values that matter: without what decides no round's result, and without sections that are not chosen."""
     names = {name for registry in Train.CHOICES.values() for name in registry.names}
-    unused = names - {getattr(settings, key) for key in Train.CHOICES} | {"rounds", "checkpoint"}
+    unused = names - {getattr(settings, key) for key in Train.CHOICES} | {"checkpoint"}
+    unused |= {"rounds"} if settings.privacy.epsilon is None else set()
     values: dict[str, Any] = json.loads(json.dumps(settings.model_dump()))
     return {name: value for name, value in values.items() if name not in unused}
 

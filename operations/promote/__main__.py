@@ -113,6 +113,8 @@ def _notes(champion: Version | None, benchmark: "Benchmark") -> list[str]:
     notes, number = [], champion.number
     if champion.tags.get(TEST_SET_TAG) != benchmark.test_set_sha256:
         notes.append(f"version {number} was registered with other test images; both were measured on the present ones")
+    if benchmark.withholds:
+        return [*notes, "the training has secret noise, so the worst client is not measured (docs/privacy.md)"]
     if champion.tags.get(DATA_TAG) == benchmark.manifest.digest:
         return notes
     if benchmark.clients == layout.CLIENTS:

@@ -36,6 +36,7 @@ class Benchmark:
       clients: The folder of samples on which each client's accuracy is measured; None for the test images.
       manifest: What the clients' shards hold.
       batch_size: Images per forward pass.
+      withholds: Whether nothing is told of the clients' samples, since a training has secret noise.
     """
 
     raw: RawDataset
@@ -45,6 +46,7 @@ class Benchmark:
     clients: Path | None
     manifest: Manifest
     batch_size: int
+    withholds: bool = False
 
     @staticmethod
     def read(batch_size: int) -> "Benchmark":
@@ -62,7 +64,8 @@ class Benchmark:
         verify_shards(CLIENTS, manifest)
         verify_shards(CLIENT_TESTS, tests)
         clients = CLIENT_TESTS if tests.clients else CLIENTS if (CLIENTS / SKEW_TABLE).is_file() else None
-        return Benchmark(raw, images, labels, raw.test_sha256(RAW), clients, manifest, batch_size)
+        withholds = layout.pipeline_files().withholds
+        return Benchmark(raw, images, labels, raw.test_sha256(RAW), clients, manifest, batch_size, withholds)
 
     def measure(self, version: Version) -> Measured:
         """The answers of ``version`` on the test images, and the accuracy of the client that it serves worst.
@@ -80,11 +83,14 @@ class Benchmark:
             )
         classify = model.classifier(weights)
         right = logits_in_batches(classify, self.images, self.batch_size).argmax(axis=1) == self.labels
-        return Measured(right, float(spread(self._client_accuracies(classify, right))["worst"]), self.clients_on)
+        worst = None if self.withholds else float(spread(self._client_accuracies(classify, right))["worst"])
+        return Measured(right, worst, self.clients_on)
 
     @property
     def clients_on(self) -> str:
         """The samples on which a client's accuracy is measured, in words."""
+        if self.withholds:
+            return "no samples"
         if self.clients is None:
             return "the test images weighted by its labels"
         return "its own test samples" if self.clients == CLIENT_TESTS else "its training samples"

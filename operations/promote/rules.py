@@ -14,12 +14,12 @@ class Measured:
 
     Attributes:
       right: bool [test images], whether it knows each one.
-      worst_client: The lowest accuracy among the clients.
+      worst_client: The lowest accuracy among the clients; None if it is withheld (`docs/privacy.md`).
       clients_on: The samples that a client's accuracy is measured on, in words; the same for both versions.
     """
 
     right: np.ndarray
-    worst_client: float
+    worst_client: float | None
     clients_on: str
 
     @property
@@ -38,12 +38,16 @@ class Rule:
 
 
 def judge(settings: Promote, challenger: Measured, champion: Measured) -> list[Rule]:
-    """Applies all rules; the challenger is promoted if all hold."""
+    """Applies all rules; the challenger is promoted if all hold. One whose figures are withheld is left out."""
+    ours, theirs = challenger.worst_client, champion.worst_client
+    of_clients = (
+        []
+        if ours is None or theirs is None
+        else [worst_client(ours, theirs, settings.worst_client_margin, challenger.clients_on)]
+    )
     return [
         accuracy(challenger.accuracy, champion.accuracy, settings.accuracy_margin),
-        worst_client(
-            challenger.worst_client, champion.worst_client, settings.worst_client_margin, challenger.clients_on
-        ),
+        *of_clients,
         mcnemar(challenger.right, champion.right, settings.mcnemar),
     ]
 

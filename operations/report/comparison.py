@@ -77,9 +77,9 @@ def costs(runs: Sequence[Run]) -> list[Row]:
     return [
         _row("rounds", [len(table) for table in rounds], count),
         _row("clients per round, mean", [float(table["clients"].mean()) for table in rounds], hundredths),
-        _row("examples that clients trained on", [table["examples"].sum() for table in rounds], count),
-        _row("bytes down to clients", [table["bytes_down"].sum() for table in rounds], size),
-        _row("bytes up from clients", [table["bytes_up"].sum() for table in rounds], size),
+        _row("examples that clients trained on", [table["examples"].sum(min_count=1) for table in rounds], count),
+        _row("bytes down to clients", [table["bytes_down"].sum(min_count=1) for table in rounds], size),
+        _row("bytes up from clients", [table["bytes_up"].sum(min_count=1) for table in rounds], size),
         _row("seconds per round, median", [times.median() for times in seconds], hundredths),
         _row("seconds of all rounds", [times.sum(min_count=1) for times in seconds], hundredths),
         *(simulated if is_simulated else []),
@@ -96,7 +96,7 @@ def _until(rounds: Sequence[pd.DataFrame], hours: Sequence[pd.Series] | None) ->
         return []
     last = [int((column >= target).to_numpy().argmax()) + 1 for column in accuracies]
     tables = list(zip(rounds, last, strict=True))
-    sent = [float((table["bytes_down"] + table["bytes_up"])[:end].sum()) for table, end in tables]
+    sent = [float((table["bytes_down"] + table["bytes_up"])[:end].sum(min_count=1)) for table, end in tables]
     said = f"until test accuracy {target:g}"
     return [
         _row(f"rounds {said}", [int(table["round"].iloc[end - 1]) for table, end in tables], count),
@@ -116,8 +116,12 @@ def _column(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def accuracy_columns(runs: Sequence[Run]) -> list[str]:
-    """The columns of the client table that are accuracies, and that all runs have."""
-    return [column for column in ACCURACIES if all(column in run.clients.columns for run in runs)]
+    """The columns of the client table that are accuracies, and that all runs have and do not withhold."""
+    return [
+        column
+        for column in ACCURACIES
+        if all(column in run.clients.columns and run.clients[column].notna().any() for run in runs)
+    ]
 
 
 def paired_clients(runs: Sequence[Run], column: str) -> str:

@@ -115,10 +115,10 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         if all(f"{samples}_{figure}" in table and table[f"{samples}_{figure}"].notna().any() for table in tables)
     ]
     found = [chart(*each) for each in measured]
-    if measured:
+    if measured and all(table["bytes_up"].notna().any() for table in tables):
         found.append(chart(*measured[-1], over="bytes"))
-        if all("simulated_hours" in table for table in tables):
-            found.append(chart(*measured[-1], over="hours"))
+    if measured and all("simulated_hours" in table and table["simulated_hours"].notna().any() for table in tables):
+        found.append(chart(*measured[-1], over="hours"))
     if all("epsilon" in table for table in tables):
         found.append(chart("epsilon", "epsilon spent"))
     return found

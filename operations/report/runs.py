@@ -69,18 +69,22 @@ def read(source: Source) -> Run:
     training, evaluation = _json(source, TRAINING), _json(source, EVALUATION)
     classes = _table(source, CLASS_TABLE)
     missing: dict[str, str] = {}
+    withholds = training.get("noise") == "secret"
+    if withholds:
+        missing["partition"] = missing["seconds"] = "withheld, for the training has secret noise (docs/privacy.md)"
     return Run(
         name=source.name,
         title=_title(tree, source),
         origin=source.origin | {"weights": str(training.get("weights_sha256", "unknown"))},
         params=run_events.flatten(tree),
-        metrics=_metrics(training, evaluation) | _numbers(_partition_figures(source), "partition/"),
+        metrics=_metrics(training, evaluation)
+        | ({} if withholds else _numbers(_partition_figures(source), "partition/")),
         rounds=_table(source, ROUNDS),
         classes=classes,
         clients=_table(source, CLIENT_TABLE),
         confusion=_confusion(source, len(classes), missing),
-        partition_picture=_partition_picture(source, missing),
-        seconds=_seconds(str(training.get("weights_sha256", "")), missing),
+        partition_picture=None if withholds else _partition_picture(source, missing),
+        seconds=None if withholds else _seconds(str(training.get("weights_sha256", "")), missing),
         missing=missing,
         stale=_stale(source),
     )

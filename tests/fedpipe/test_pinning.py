@@ -72,10 +72,12 @@ def test_a_users_keras_json_is_neither_read_nor_written(tmp_path: Path) -> None:
     assert printed(code, HOME=str(tmp_path)) == "float32 channels_last 1e-07"
 
 
-def test_children_of_stages_and_operations_get_no_settings_of_python() -> None:
-    for package in ("stages", "operations"):
-        code = f"import {package}, os; print([name for name in os.environ if name.startswith(('PYTHON', 'MPL'))])"
-        assert printed(code, PYTHONWARNINGS="default", MPLBACKEND="nonsense", PYTHON="python3.11") == "['PYTHON']"
+@pytest.mark.parametrize("package", ["stages", "operations"])
+def test_children_of_stages_and_operations_get_no_settings_of_python(package: str) -> None:
+    names = "sorted(name for name in os.environ if name.startswith(('PYTHON', 'MPL')))"
+    code = f"import {package}, os; print(*(os.environ[name] for name in {names}))"
+    hostile = {"PYTHONPATH": "/nonsense", "PYTHONWARNINGS": "default", "MPLBACKEND": "nonsense"}
+    assert printed(code, **hostile, PYTHON="python3.11") == f"python3.11 {ROOT}"
 
 
 @pytest.mark.parametrize(("limit", "option"), [(resource.RLIMIT_AS, "v"), (resource.RLIMIT_DATA, "d")])

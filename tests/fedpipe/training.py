@@ -77,6 +77,7 @@ def run(
     algorithm: Any = None,
     aggregator: Any = None,
     first: Weights | None = None,
+    model: Network | None = None,
     elsewhere: "Elsewhere | None" = None,
     kept_in: Path | None = None,
 ) -> Ended:
@@ -91,7 +92,7 @@ def run(
 
     manifest = Manifest.read(shards)
     start = first_weights(settings, manifest.image_shape) if first is None else first
-    network = model_of(settings, manifest.image_shape)
+    network = model or model_of(settings, manifest.image_shape)
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
         wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
         wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)

@@ -49,6 +49,25 @@ def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said
     assert done.stderr.count("\n") == 1
 
 
+def test_noise_that_follows_from_a_target_is_told_or_refused(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    changes = [
+        ("aggregator: mean\n", "aggregator: dp_ftrl\n"),
+        ("weighting: examples", "weighting: uniform"),
+        ("    epsilon:       # a target", "    epsilon: 3.0 # a target"),
+        ("noise_multiplier: 1.0\n    restart_every", "noise_multiplier: auto\n    restart_every"),
+    ]
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (tmp_path / "params.yaml").write_text(text)
+    done = check(tmp_path)
+    assert done.returncode == 0 and "noise_multiplier' auto is" in done.stderr and done.stderr.count("\n") == 1
+    (tmp_path / "params.yaml").write_text(text.replace("epsilon: 3.0", "epsilon: 1.0e-3"))
+    done = check(tmp_path)
+    assert done.returncode == 1 and "keeps epsilon at 'train.privacy.epsilon' 0.001" in done.stderr
+
+
 def test_a_cluster_that_cannot_train_this_is_refused(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "cluster.yaml").write_text("address: tcp://127.0.0.1:8786\n")

@@ -30,6 +30,7 @@ DECIDE_NO_BITS = {
     "fedpipe.compatibility.aggregation": "the text of refusals",
     "fedpipe.compatibility.asynchrony": "the text of refusals",
     "fedpipe.compatibility.partition": "the text of refusals",
+    "fedpipe.compatibility.privacy": "the text of refusals",
     "fedpipe.compatibility.train": "the text of refusals",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
     "fedpipe.params": "checks values that are `params` of the stage",

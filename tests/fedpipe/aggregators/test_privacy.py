@@ -126,16 +126,11 @@ def test_noise_of_clients() -> None:
 
 
 def test_noise_of_the_tree() -> None:
-    """After t rounds it is that of as many nodes as t has bits set, and shared nodes are the same."""
+    """After t rounds it has the variance of as many estimates as t has bits set."""
     after = np.cumsum([drawn(given("dp_ftrl", own=OWN), number) for number in range(1, 17)], axis=0)
     for rounds in range(1, 17):
-        assert_normal(after[rounds - 1], 0.7 * 3 * np.sqrt(rounds.bit_count()))
-    for one, other, nodes in ((5, 4, 1), (6, 4, 1), (7, 6, 1), (7, 4, 2), (8, 7, 4), (12, 8, 1), (14, 12, 1)):
-        assert_normal(after[one - 1] - after[other - 1], 0.7 * 3 * np.sqrt(nodes))
-    restarting = given("dp_ftrl", own=OWN | {"restart_every": 4})
-    restarted = np.cumsum([drawn(restarting, number) for number in range(1, 9)], axis=0)
-    for rounds, nodes in ((3, 2), (4, 1), (5, 2), (6, 2), (7, 3), (8, 2)):
-        assert_normal(restarted[rounds - 1], 0.7 * 3 * np.sqrt(nodes))
+        variance = sum(1 / (2 - 2.0**-level) for level in range(5) if rounds >> level & 1)
+        assert_normal(after[rounds - 1], 0.7 * 3 * np.sqrt(variance))
 
 
 def test_another_key_is_other_noise() -> None:

@@ -40,7 +40,7 @@ def rows(cohort: Cohort) -> list[tuple[int, bool, bool]]:
     ("concurrency", "exponent", "weighting", "server_rate"),
     [("all", 0.5, "uniform", 1.0), (3, 1.5, "examples", 0.5), (3, 0.0, "uniform", 1.0)],
 )
-def test_is_the_papers(
+def test_steps_with_the_mean_of_the_buffer_and_measures_what_arrived(
     worker: Worker, make_shards: Make, concurrency: Any, exponent: float, weighting: str, server_rate: float
 ) -> None:
     settings = settings_of(

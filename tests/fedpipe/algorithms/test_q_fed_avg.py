@@ -1,4 +1,4 @@
-"""q-FedAvg against plain NumPy."""
+"""q-FedAvg: special cases and refusals (test_papers.py compares it with its paper)."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -75,7 +75,7 @@ def test_power_of_choice_takes_the_highest_losses_of_the_candidates() -> None:
         ({"cohort": "power_of_choice", "clients_per_round": 21}, r"set 'train.clients_per_round' to a number up to 20"),
     ],
 )
-def test_refusals(changes: dict[str, Any], said: str) -> None:
+def test_what_makes_no_cohort_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         train_settings(**changes)
 

@@ -51,7 +51,7 @@ def drawn(seed: int = 1) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])
-def test_nearest_level(bits: int) -> None:
+def test_quantised_entries_are_the_nearest_levels(bits: int) -> None:
     update = drawn()
     sent, _, size = compressed("quantisation", {"bits": bits, "rounding": "nearest"}, update)
     for part, found in zip(update, sent, strict=True):
@@ -100,7 +100,7 @@ def test_rotation_helps_where_one_entry_is_large() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 8, 64])
-def test_hadamard(size: int) -> None:
+def test_the_hadamard_transform_is_that_of_its_matrix_and_its_own_inverse(size: int) -> None:
     vector = np.random.default_rng(size).normal(size=size).astype(np.float32)
     found = hadamard(tf.constant(vector))
     np.testing.assert_allclose(found, hadamard_matrix(size) @ vector / math.sqrt(size), atol=1e-6)
@@ -108,7 +108,7 @@ def test_hadamard(size: int) -> None:
     assert set(np.unique(random_signs(1000, tf.constant([1, 2])).numpy())) == {-1.0, 1.0}
 
 
-def test_vectors() -> None:
+def test_tensors_joined_and_parted_are_the_same() -> None:
     tensors = [tf.constant(part) for part in drawn()]
     assert same_bits([part.numpy() for part in parted(joined(tensors), tensors)], drawn())
 
@@ -189,7 +189,7 @@ def test_a_client_whose_update_is_not_finite_keeps_its_residual(worker: Worker, 
 
 @pytest.mark.slow  # tests/fedpipe/test_bits.py has one setting of each
 @pytest.mark.parametrize("name", ["quantisation", "random_k"])
-def test_same_bits_again(worker: Worker, make_shards: Make, name: str) -> None:
+def test_a_second_training_has_the_same_bits(worker: Worker, make_shards: Make, name: str) -> None:
     settings = train_settings(**reference.TRAINING, compressor=name)
     shards = make_shards([30, 20, 10])
     one, other = (run(worker, settings, shards, [[0, 1, 2], [1, 2]]).weights for _ in range(2))

@@ -62,7 +62,7 @@ def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
     assert all(np.abs(kept).sum() > 0 for kept in ended.kept.values())
 
 
-def test_work_in_thousandths(worker: Worker, make_shards: Any) -> None:
+def test_a_client_takes_the_thousandths_of_its_steps_rounded_up(worker: Worker, make_shards: Any) -> None:
     """A client with half of its work takes half of its five steps, rounded up, as one with 60 of its 100 samples."""
     from fedpipe.learning.local_training import train
     from tests.fedpipe.training import model_of

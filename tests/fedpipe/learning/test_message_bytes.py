@@ -93,9 +93,6 @@ def up(setup: Setup) -> bytes:
         loss = sent[0].sums[ME]
         same(sent[0].sums, np.eye(len(SIZES), dtype=np.float32)[ME] * loss)
         return packed(sent[0].update, loss)
-    if setup.task.settings.algorithm == "fed_dyn":
-        same(sent[0].sums, np.float32(1))  # the server counts the updates
-        return packed(sent[0].update)
     return b"".join(packed(one.update, one.means, one.sums) for one in sent)
 
 
@@ -117,7 +114,7 @@ def down(setup: Setup) -> bytes:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS.names)
-def test_algorithms(make_shards: Make, name: str) -> None:
+def test_bytes_of_each_algorithm_are_those_of_its_messages(make_shards: Make, name: str) -> None:
     made = setup(make_shards, algorithm=name, **{name: {}, **NEEDED.get(name, {})})
     assert made.counted == (len(down(made)), len(up(made)))
 
@@ -145,7 +142,7 @@ def read_bits(content: bytes, bits: int, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", AGGREGATORS.names)
-def test_aggregators(make_shards: Make, name: str) -> None:
+def test_bytes_of_each_aggregator_are_those_of_its_messages(make_shards: Make, name: str) -> None:
     section = {"bits": 21} if name == "secure_sum" else {}
     made = setup(make_shards, aggregator=name, client_weighting=weighting(name), **{name: section})
     (sent,) = made.contributions()
@@ -185,7 +182,7 @@ def values_at(message: bytes, count: int, places: np.ndarray, shapes: list[Any])
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1])
-def test_top_k(make_shards: Make, share: float) -> None:
+def test_bytes_of_top_k_are_those_of_its_message(make_shards: Make, share: float) -> None:
     """Few places go as numbers, many as one bit for each entry."""
     update, decoded, size = compressed(setup(make_shards, compressor="top_k", top_k={"share": share}))
     flat = np.concatenate([part.ravel() for part in decoded])
@@ -202,7 +199,7 @@ def test_top_k(make_shards: Make, share: float) -> None:
     same(values_at(message, len(places), found, [part.shape for part in update]), decoded)
 
 
-def test_random_k(make_shards: Make) -> None:
+def test_bytes_of_random_k_are_those_of_its_message(make_shards: Make) -> None:
     made = setup(make_shards, compressor="random_k", random_k={"share": 0.1})
     update, decoded, size = compressed(made)
     flat, count = np.concatenate([part.ravel() for part in update]), 785
@@ -219,7 +216,7 @@ def test_random_k(make_shards: Make) -> None:
 
 
 @pytest.mark.parametrize(("rotate", "rounding"), [(False, "stochastic"), (True, "nearest")])
-def test_quantisation(make_shards: Make, rotate: bool, rounding: str) -> None:
+def test_bytes_of_quantisation_are_those_of_its_message(make_shards: Make, rotate: bool, rounding: str) -> None:
     section = {"bits": 5, "rounding": rounding, "rotate": rotate}
     made = setup(make_shards, compressor="quantisation", quantisation=section)
     _, decoded, size = compressed(made)

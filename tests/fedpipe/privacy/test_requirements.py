@@ -10,6 +10,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
 from fedpipe.contracts.cohort import COHORTS, ClientSampler
 from fedpipe.errors import PipelineError
 from fedpipe.learning.interface import Contribution
+from fedpipe.privacy.sampling import sampling_of
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import first_weights, measured_of_one_example, run, train_settings
 
@@ -62,11 +63,13 @@ def test_an_algorithm_that_says_so_falsely_is_found_out(worker: Worker, make_sha
         run(worker, settings, make_shards([1]), [[0]], algorithm=liar)
 
 
-@pytest.mark.parametrize("aggregator", ["dp_gaussian", "dp_ftrl"])
-def test_a_cohort_that_the_accountant_does_not_know(monkeypatch: pytest.MonkeyPatch, aggregator: str) -> None:
+@pytest.mark.parametrize("aggregator", PRIVATE)
+def test_a_cohort_that_does_not_say_how_it_is_drawn_is_refused(
+    monkeypatch: pytest.MonkeyPatch, aggregator: str
+) -> None:
     of, unknown = COHORTS.of, ClientSampler(draw=COHORTS.of("uniform").draw)
     monkeypatch.setattr(COHORTS, "of", lambda name: unknown if name == "uniform" else of(name))
-    with pytest.raises(ValueError, match=r"'train.cohort' uniform is none: choose one of .*poisson"):
+    with pytest.raises(ValueError, match=r"'train.cohort' uniform does not say that it is: choose one of .*poisson"):
         train_settings(aggregator=aggregator, client_weighting="uniform")
 
 
@@ -114,9 +117,22 @@ def test_integer_sums_cannot_be_compressed(monkeypatch: pytest.MonkeyPatch) -> N
     ("changes", "said"),
     [
         ({"aggregator": "local_dp", "compressor": "top_k"}, "top_k has made smaller before and the noise makes whole"),
-        ({"aggregator": "secure_sum", "cohort": "power_of_choice"}, "power_of_choice send it their losses one by one"),
+        *(
+            (
+                {"aggregator": name, "cohort": cohort},
+                f"{name} needs a cohort that is drawn without .* {cohort} does not",
+            )
+            for name in PRIVATE
+            for cohort in ("by_size", "power_of_choice")
+        ),
     ],
 )
 def test_what_would_undo_the_protection_or_the_saving(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         train_settings(client_weighting="uniform", clients_per_round=5, **changes)
+
+
+@pytest.mark.parametrize("aggregator", PRIVATE)
+def test_clients_of_a_list_are_no_secret_and_fit(aggregator: str) -> None:
+    settings = train_settings(aggregator=aggregator, client_weighting="uniform", cohort="fixed", fixed={"ids": [3, 5]})
+    assert sampling_of(settings, 60) == ("all", 2, 60)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.compressors import quantisation
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.runtime.availability import Message, RoundAvailability
@@ -47,7 +47,7 @@ def test_what_happens_to_a_client_does_not_depend_on_who_is_asked() -> None:
 
 def test_stragglers_do_a_part() -> None:
     round_1 = asked(stragglers={"share": 0.4, "least_work": 0.5})
-    partial = round_1.work[round_1.work < 1000]
+    partial = round_1.requests.work[round_1.requests.work < 1000]
     assert len(partial) == round_1.counts["stragglers"] == pytest.approx(400, abs=47)
     assert partial.min() >= 500 and partial.mean() == pytest.approx(750, abs=25)
 
@@ -286,13 +286,14 @@ def test_a_compressed_update_takes_less_time(
 def test_an_update_whose_size_nobody_knows_before_is_refused(
     worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = quantisation.compress
+    plain = COMPRESSORS.of("quantisation")
 
     def by_content(task: Any, update: Any, client: Any, residual: Any) -> Any:
-        sent, residual, _ = plain(task, update, client, residual)
+        sent, residual, _ = plain.compress(task, update, client, residual)  # type: ignore[misc]
         return sent, residual, tf.math.count_nonzero(sent[0])
 
-    monkeypatch.setattr(quantisation, "compress", by_content)
+    others, changed = COMPRESSORS.of, dataclasses.replace(plain, compress=by_content)
+    monkeypatch.setattr(COMPRESSORS, "of", lambda name: changed if name == "quantisation" else others(name))
     shards = make_shards([4])
     changes: Any = {"compressor": "quantisation", "rounds": 1}
     devices: Any = {"seconds_per_sample": 1.0, "bandwidth": {"down": 1.0}}

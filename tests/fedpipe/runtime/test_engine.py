@@ -86,7 +86,7 @@ def test_is_federated_averaging(worker: Worker, settings: params.Train, make_sha
     for ours, theirs in zip(weights, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose([s["loss"] / s["seen"] for s in sums], losses, rtol=1e-5)
-    assert [s["clients"] for s in sums] == [5, 3] and [s["examples"] for s in sums] == [96, 46]
+    assert [s["clients"] for s in sums] == [4, 2] and [s["examples"] for s in sums] == [96, 46]
 
 
 def test_chunks_do_not_change_the_mean(
@@ -146,12 +146,12 @@ def test_non_finite_client_is_left_out(worker: Worker, settings: params.Train, m
         require_contribution(3, cohort_of([1]), ended.measured[0])
 
 
-def test_a_skipped_round_leaves_the_server_as_it_is(worker: Worker, make_shards: Make) -> None:
+def test_a_round_without_clients_leaves_the_server_as_it_is(worker: Worker, make_shards: Make) -> None:
     settings = train_settings(algorithm="scaffold", aggregator="krum", scaffold={}, server_optimizer={"momentum": 0.5})
     process = process_over(settings, make_shards([5]), 1)
     with Engine(process, worker, 1) as engine:
         before = process.server.pack(engine.state())
-        measured = engine.skip_round()
+        measured = engine.run_round(WorkRequest.of([]).pack())
         after = process.server.pack(engine.state())
     assert (int(before.round), int(after.round)) == (1, 2)
     assert same_bits(tf.nest.flatten(before._replace(round=after.round)), tf.nest.flatten(after))
@@ -222,5 +222,5 @@ def test_worker_that_dies_ends_the_round(settings: params.Train, make_shards: Ma
         with Engine(process, mortal, 1) as engine:
             engine.run_round(WorkRequest.of([0]).pack())
             os.kill(mortal.pid, signal.SIGKILL)
-            with pytest.raises(PipelineError, match=r"the TFF worker was killed \(signal 9.*worker.log"):
+            with pytest.raises(PipelineError, match=r"the TFF worker was ended by SIGKILL .*worker.log"):
                 engine.run_round(WorkRequest.of([0]).pack())

@@ -7,18 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
+from fedpipe.aggregators import dp_gaussian
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError
+from fedpipe.learning.task import Task
 from fedpipe.privacy.ledger import Ledger
+from fedpipe.privacy.sampling import expected_updates
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import cohort
 from fedpipe.runtime.records import draw, write_table
 from fedpipe.runtime.rounds import CompletedRound
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, same_bits, train, train_settings
+from tests.fedpipe.training import first_weights, model_of, same_bits, train, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 6
@@ -153,6 +157,40 @@ def test_a_round_that_lost_everybody_adds_noise_as_any_other(
     assert any(empty) and not all(empty)
     for before, after, nobody in zip(weights[:-1], weights[1:], empty, strict=True):
         assert same_bits(before, after) == (nobody and aggregator == "local_dp")
+
+
+LOST = {"dropout_before": 0.2, "dropout_during": 0.5}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"poisson": {"probability": 0.5}, "availability": LOST},
+        {"cohort": "uniform", "clients_per_round": 20, "availability": LOST},
+        {"cohort": "uniform", "clients_per_round": 38, "availability": LOST},  # more than are there
+        {"cohort": "uniform", "availability": LOST | {"cyclic": {"groups": 4, "period": 4}}},
+        {"cohort": "fixed", "fixed": {"ids": [1, 2, 3, 4, 5, 6, 7, 8]}, "availability": LOST},
+    ],
+    ids=["poisson", "a number", "a large number", "all, in turn", "a list"],
+)
+def test_sums_are_divided_by_the_updates_that_a_round_brings(changes: dict[str, Any]) -> None:
+    settings = private(**changes)
+    updates = [len(cohort(settings, np.ones(40), number).clients) for number in range(1, 2001)]
+    assert expected_updates(settings, 40) == pytest.approx(np.mean(updates), rel=0.03)
+
+
+@pytest.mark.parametrize("lost", [{}, LOST], ids=["nobody is lost", "many are lost"])
+def test_an_adaptive_norm_comes_to_the_quantile_whoever_drops_out(lost: dict[str, float]) -> None:
+    own = {"clipping": "adaptive", "norm": 0.1, "noise_multiplier": 1e-9, "quantile": 0.8, "count_stddev": 1e-9}
+    settings = private(dp_gaussian=own, poisson={"probability": 0.5}, availability=lost)
+    task, lengths = Task(model_of(settings), settings, 200), np.linspace(0.01, 2.0, 200)
+    norm, last = tf.constant(0.1), []
+    for number in range(1, 601):
+        answered = lengths[cohort(settings, np.ones(200), number).clients]
+        total = [tf.zeros([1]), tf.constant(np.sum((answered <= norm.numpy()) - 0.5), tf.float32)]
+        _, norm = dp_gaussian.finish(task, norm, total, tf.constant(0.0), number)
+        last.append(float(norm))
+    assert np.mean(last[-300:]) == pytest.approx(np.quantile(lengths, 0.8), rel=0.03)
 
 
 def test_who_is_there_depends_on_no_data() -> None:

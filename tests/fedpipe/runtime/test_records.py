@@ -92,3 +92,14 @@ def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_sampl
         require_contribution(1, cohort(2), measured(seen=0, examples=0))
     require_contribution(1, cohort(2), measured(seen=0, examples=0), may_be_empty=True)
     require_contribution(1, cohort(0), measured(seen=0, examples=0))
+
+
+def test_with_secret_noise_a_record_tells_of_the_model_alone() -> None:
+    """Whatever a new algorithm, cohort or availability measures is withheld unless it is known to be safe."""
+    figures = {"test_loss": 1.0, "test_accuracy": 0.5, "test_backdoor": 0.1, "epsilon": 2.0}
+    others = {"validation_loss": 1.0, "validation_accuracy": 0.4, "test_clients_accuracy": 0.3}
+    sums = measured(clip_norm=Summed(0.7), clipped=MeanPerClient(1.0), newest=Summed(3.0))
+    full = RoundRecord.of(3, cohort(2, asked=4, lately=1), sums, ClientBytes(1, 1), figures | others)
+    row = full.withheld(figures | others).row()
+    assert list(row) == list(full.row())
+    assert {name for name, value in row.items() if value is not None} == {"round", "clip_norm", *figures}

@@ -291,6 +291,15 @@ def test_skewed_clients_without_test_samples_are_measured_on_their_training_samp
     assert measured.clients_on == "its training samples" and np.isclose(measured.worst_client * 50 % 1, 0)
 
 
+def test_secret_noise_leaves_the_clients_unmeasured(workspace: Workspace) -> None:
+    from operations.promote.measure import Benchmark
+
+    workspace.register("strong")
+    layout.TRAINING.write_text('{"noise": "secret"}')
+    measured = Benchmark.read(300).measure(layout.registry().challenger("mnist"))
+    assert measured.worst_client is None and measured.clients_on == "no samples" and measured.accuracy > 0.8
+
+
 def test_nothing_is_promoted_while_a_stage_is_stale(workspace: Workspace) -> None:
     text = Path("params.yaml").read_text()
     for model in ("weak", "strong"):

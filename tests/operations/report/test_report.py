@@ -295,3 +295,28 @@ def test_curves_over_rounds_simulated_hours_and_bytes():
     assert ">MB sent, down and up<" in both["Test accuracy by bytes sent"] and "Test accuracy per round" in both
     assert "Test accuracy by simulated hours" not in shown(timed, table)
     assert "Training accuracy by bytes sent" in shown(table.drop(columns=["test_loss", "test_accuracy"]))
+
+
+def test_withheld_figures_leave_a_report_of_the_test_images(
+    project: Path, altered: Callable[..., None], tmp_path: Path
+):
+    """As with secret noise: empty columns, absent keys."""
+    training = json.loads((project / "metrics/training.json").read_text())
+    kept = {name: training[name] for name in ("rounds", "weights", "weights_sha256")}
+    altered("metrics/training.json", json.dumps(kept | {"noise": "secret", "epsilon_rdp": 3.0}).encode())
+    evaluation = json.loads((project / "metrics/evaluation.json").read_text())
+    told = {name: evaluation["test"][name] for name in ("loss", "accuracy", "precision", "recall")}
+    altered("metrics/evaluation.json", json.dumps({"test": told, "train": {}}).encode())
+    rounds = pd.read_csv(project / "metrics/rounds.csv")
+    rounds = rounds.assign(**{name: math.nan for name in rounds if name != "round"}, test_loss=0.5, test_accuracy=0.7)
+    altered("metrics/rounds.csv", rounds.to_csv(index=False).encode())
+    clients = pd.read_csv(project / "metrics/clients.csv")[["client"]].assign(train_samples=None, train_accuracy=None)
+    altered("metrics/clients.csv", clients.to_csv(index=False).encode())
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    code, output = report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))
+    assert code == 0, output
+    withheld = [line for line in text.read_text().splitlines() if "bytes down" in line or "examples" in line]
+    assert withheld and all(line.split("|")[3].strip() == comparison.ABSENT for line in withheld)
+    assert report(project, "workspace", "--output", str(page), "--markdown", str(text))[0] == 0
+    assert "partition/" not in text.read_text() and "withheld, for the training has secret noise" in page.read_text()
+    assert "nan" not in text.read_text().lower()
