@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fedpipe.config.loading import parse
 from fedpipe.config.train import Train
+from fedpipe.params import parse
 
 RECIPE: dict[str, Any] = {
     "algorithm": "fed_avg",

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from fedpipe import config
+from fedpipe import params
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
 from fedpipe.errors import run_stage
@@ -24,15 +24,15 @@ def main() -> None:
       PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
         Or the cluster that is chosen cannot run this training.
     """
-    config.check(PARAMS)
-    settings, clients = config.load(config.Train, PARAMS), config.load(config.Partition, PARAMS).clients
+    params.check(PARAMS)
+    settings, clients = params.load(params.Train, PARAMS), params.load(params.Partition, PARAMS).clients
     _tell_noise(settings, clients)
     cluster = clusters.chosen(CLUSTER)
     if cluster is not None:
         clusters.require_fitting(cluster, settings)
 
 
-def _tell_noise(settings: config.Train, clients: int) -> None:
+def _tell_noise(settings: params.Train, clients: int) -> None:
     """Prints the ``noise_multiplier`` that auto stands for. With secret noise, dp_ftrl's depends on secret cohorts."""
     if settings.privacy.epsilon is None:
         return

@@ -14,9 +14,12 @@ from pydantic import ValidationError
 
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
-from fedpipe.config import Train, read_yaml, round_size
+from fedpipe.compatibility import round_size
+from fedpipe.config import Train, read_yaml
+from fedpipe.config.mistakes import mistakes
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import run_stage
+from fedpipe.params.composition import fitted
 from layout import PARAMS
 
 PAGE = Path("docs/choosing.md")
@@ -84,9 +87,9 @@ class Job:
     def refusal(self, content: dict[str, Any]) -> str | None:
         """Why section train cannot be ``content``, in a sentence; None if it can."""
         try:
-            round_size.check_clients(Train.fitting(content).model_validate(content), self.clients)
+            round_size.check_clients(fitted(Train, content).model_validate(content), self.clients)
         except ValidationError as error:
-            return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            return mistakes(error, Train)[0]
         except ValueError as error:
             return str(error)
         return None

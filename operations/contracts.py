@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpipe.command_line import without_arguments
-from fedpipe.config import Partition, Train
+from fedpipe.contracts import partition, train
 from fedpipe.contracts.choice import Choice, TrainChoice
 from fedpipe.contracts.model import METRICS
 from fedpipe.contracts.registry import Registry
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- made by `python -m operations.contracts` -->\n", "<!-- end --
 
 def registries() -> list[Registry[Any]]:
     """All folders of choices."""
-    return [*Train.CHOICES.values(), METRICS, *Partition.CHOICES.values()]
+    return [*train.REGISTRIES.values(), METRICS, *partition.REGISTRIES.values()]
 
 
 def tables() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from fedpipe import config
+from fedpipe import params
 from fedpipe.config.train import StopAt, Train
 from fedpipe.errors import run_stage
 from fedpipe.evaluation.global_model import GlobalSamples
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
-    settings = config.load(Train, PARAMS).model_copy(update={"rounds": rounds, "stop_at": StopAt()})
+    settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds, "stop_at": StopAt()})
     samples = GlobalSamples.read(RAW, CLIENTS, VALIDATION, CLIENT_TESTS) if settings.evaluate_every else None
     taken: list[dict[str, float]] = []
     begin = time.perf_counter()

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
 from fedpipe.contracts.attack import ATTACKS
@@ -61,6 +60,7 @@ def main() -> None:
 
 def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
+    params.check(layout.PARAMS)
     settings = params.load(params.Evaluate, layout.PARAMS)
     pinning.require_avx2()
     manifest = Manifest.read(CLIENTS)

@@ -4,8 +4,7 @@ import json
 import sys
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.pool import Pool
@@ -39,6 +38,7 @@ def main() -> None:
 
 def _split(outputs: StagedOutputs) -> None:
     """Reads params and images, assigns samples to clients, writes shards, tables, figures and the picture."""
+    params.check(layout.PARAMS)
     settings = params.load(params.Partition, layout.PARAMS)
     pinning.require_avx2()
     dataset = RawDataset.read(RAW)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.cluster import settings as clusters
+from fedpipe.cluster.opening import opened
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
@@ -45,6 +45,7 @@ _SMALL = 500_000  # any other output
 def main() -> None:
     """Reads params and shards' manifest, trains on a worker, writes weights, tables and the picture."""
     begin = time.perf_counter()
+    params.check(layout.PARAMS)
     settings = params.load(params.Train, layout.PARAMS)
     manifest = Manifest.read(layout.CLIENTS)
     cohort.check(settings, manifest.clients)
@@ -68,7 +69,7 @@ def main() -> None:
         started = tracked.started(settings, manifest, layout.CLIENTS, init, pipeline)
         with (
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
-            clusters.opened(cluster, settings, manifest.digest) as elsewhere,
+            opened(cluster, settings, manifest.digest) as elsewhere,
             Checkpoints(LOGS, key, settings) as checkpoints,
             journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.found)) as run,
         ):

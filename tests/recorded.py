@@ -6,11 +6,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from fedpipe.config import parse_yaml
+from fedpipe.config import read_yaml
 from fedpipe.dvc_lock import md5
 from tests import ROOT
 
-DEFAULTS = parse_yaml((ROOT / "params.yaml").read_bytes(), Path("params.yaml"))
+DEFAULTS = read_yaml(ROOT / "params.yaml")
 
 
 def record(folder: Path, outs: Mapping[str, Iterable[Path]], params: Mapping[str, Any] = DEFAULTS) -> None:

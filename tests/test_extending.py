@@ -35,7 +35,7 @@ fedpipe.pin()
 
 from pathlib import Path
 import numpy as np
-from fedpipe.config import Train, load
+from fedpipe.params import Train, load
 from fedpipe.datasets.shards import Shards
 
 shards = Shards.open(Path("data/clients"))

@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedpipe.config.asynchrony import Asynchrony, Concurrency
-from fedpipe.config.section import NotNegative, Section
+from fedpipe.config.section import Concurrency, NotNegative, Section
+from fedpipe.contracts.algorithm import Asynchrony
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import pulled_to

@@ -16,8 +16,8 @@ https://arxiv.org/abs/2106.06639.
 
 from typing import Any
 
-from fedpipe.config.asynchrony import Asynchrony, Concurrency
-from fedpipe.config.section import Count, NotNegative, Section
+from fedpipe.config.section import Concurrency, Count, NotNegative, Section
+from fedpipe.contracts.algorithm import Asynchrony
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task

@@ -11,7 +11,7 @@ Sources: Gu et al. 2019, "BadNets", section 4 (the pattern), https://arxiv.org/a
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -19,10 +19,8 @@ from pydantic import Field
 from fedpipe.config.section import Count, Positive, Section, Size
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-
-if TYPE_CHECKING:  # evaluation uses `measure`, which needs none of it
-    from fedpipe.learning.interface import Client, Server
-    from fedpipe.learning.task import Task
+from fedpipe.learning.interface import Client, Server
+from fedpipe.learning.task import Task
 
 _WHITE = 255
 
@@ -40,7 +38,7 @@ class Params(Section):
     factor: Positive = 1.0
 
 
-def samples(task: "Task", client: "Client") -> "Client":
+def samples(task: Task, client: Client) -> Client:
     """The client's samples, some of them with pattern and target."""
     _require_class(task.attack, task.network.spec.classes)
     count = tf.size(client.labels)
@@ -53,7 +51,7 @@ def samples(task: "Task", client: "Client") -> "Client":
     return client._replace(images=images, labels=tf.where(chosen, tf.cast(task.attack.target, tf.uint8), client.labels))
 
 
-def vector(task: "Task", server: "Server", client: "Client", honest: list[Any], seed: Any) -> list[Any]:
+def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
     """What the attacker sends in the place of each vector."""
     return [task.attack.factor * part for part in honest]
 

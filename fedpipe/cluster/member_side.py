@@ -23,6 +23,7 @@ from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tff
+from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
 from fedpipe.runtime.worker import Worker
 
@@ -69,7 +70,7 @@ def join(job: str) -> list[str]:
     """Gets this worker ready for a job; returns what keeps it from that, nothing if it is ready."""
     told = Job(**json.loads(job))
     try:
-        settings = Train.fitting(told.settings).model_validate(told.settings)
+        settings = parse(Train, told.settings)
         wrong = differences(told.facts, facts(settings)) + _wrong_data(told)
         if code() != code_at_start:
             wrong.append("its code has changed since it was started (start it again)")
@@ -231,7 +232,7 @@ class RunningJob:
         from fedpipe.learning.wiring import Wiring
         from fedpipe.runtime.tff_executor import Compiled
 
-        settings = Train.fitting(self._told.settings).model_validate(self._told.settings)
+        settings = parse(Train, self._told.settings)
         # The driver has the weights of the server; a client's work does not depend on the ones that are drawn here.
         wiring = Wiring.of(settings, shards.resolve(), Path(self._told.kept) if self._told.kept else None)
         return [Compiled(one) for one in wiring.process.passes]

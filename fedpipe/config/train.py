@@ -1,23 +1,17 @@
 """Section ``train``: model, algorithm, cohort, client work and server step."""
 
 from collections.abc import Collection
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
-from fedpipe.config.privacy import Privacy, require_target
+from fedpipe.config.folder import Folder
+from fedpipe.config.privacy import Privacy
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
-from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.algorithm import ALGORITHMS
-from fedpipe.contracts.attack import ATTACKS
-from fedpipe.contracts.cohort import COHORTS
-from fedpipe.contracts.compressor import COMPRESSORS
-from fedpipe.contracts.cost import Cost
-from fedpipe.contracts.model import LOSSES, METRICS, MODELS
-from fedpipe.contracts.registry import Registry
+
+METRICS_FOLDER = Folder("fedpipe.metrics")
 
 
 class Schedule(Section):
@@ -135,25 +129,25 @@ class Checkpoint(Section):
 class Train(ChoosingSection):
     """How the global model is trained."""
 
-    CHOICES: ClassVar[dict[str, Registry[Any]]] = {
-        "algorithm": ALGORITHMS,
-        "aggregator": AGGREGATORS,
-        "model": MODELS,
-        "loss": LOSSES,
-        "cohort": COHORTS,
-        "attack": ATTACKS,
-        "compressor": COMPRESSORS,
+    CHOICES: ClassVar[dict[str, Folder]] = {
+        "algorithm": Folder("fedpipe.algorithms"),
+        "aggregator": Folder("fedpipe.aggregators"),
+        "model": Folder("fedpipe.models"),
+        "loss": Folder("fedpipe.losses"),
+        "cohort": Folder("fedpipe.cohorts"),
+        "attack": Folder("fedpipe.attacks"),
+        "compressor": Folder("fedpipe.compressors"),
     }
 
-    algorithm: chosen_from(ALGORITHMS)  # type: ignore[valid-type]
-    aggregator: chosen_from(AGGREGATORS)  # type: ignore[valid-type]
-    model: chosen_from(MODELS)  # type: ignore[valid-type]
-    loss: chosen_from(LOSSES)  # type: ignore[valid-type]
-    cohort: chosen_from(COHORTS)  # type: ignore[valid-type]
-    attack: chosen_from(ATTACKS)  # type: ignore[valid-type]
+    algorithm: chosen_from(CHOICES["algorithm"])  # type: ignore[valid-type]
+    aggregator: chosen_from(CHOICES["aggregator"])  # type: ignore[valid-type]
+    model: chosen_from(CHOICES["model"])  # type: ignore[valid-type]
+    loss: chosen_from(CHOICES["loss"])  # type: ignore[valid-type]
+    cohort: chosen_from(CHOICES["cohort"])  # type: ignore[valid-type]
+    attack: chosen_from(CHOICES["attack"])  # type: ignore[valid-type]
     attackers: Rate  # share of the clients
-    compressor: chosen_from(COMPRESSORS)  # type: ignore[valid-type]
-    metrics: list[chosen_from(METRICS)]  # type: ignore[valid-type]
+    compressor: chosen_from(CHOICES["compressor"])  # type: ignore[valid-type]
+    metrics: list[chosen_from(METRICS_FOLDER)]  # type: ignore[valid-type]
     rounds: Count
     clients_per_round: Literal["all"] | Count
     availability: Availability = Availability()
@@ -182,42 +176,6 @@ class Train(ChoosingSection):
             )
         return self
 
-    @model_validator(mode="after")
-    def _secret_noise_covers_what_is_selected_on(self) -> "Train":
-        if self.has_secret_noise and self.selecting and self.selection == "validation":
-            raise ValueError(
-                f"'train.{self.selecting[0]}' chooses a round by validation samples, which are training images, and "
-                "'train.privacy.noise' secret covers clients' updates only: set 'train.selection' to test, or "
-                f"remove '{self.selecting[0]}'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_budget_needs_a_ledger(self) -> "Train":
-        if self.stop_at.epsilon is not None and not self.is_private:
-            private = [name for name, aggregator in AGGREGATORS.all() if aggregator.is_private]
-            raise ValueError(
-                f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
-                f"{self.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _parts_go_together(self) -> "Train":
-        aggregator = AGGREGATORS.of(self.aggregator)
-        if (rules := self.asynchrony) is not None:
-            asynchrony.check(self, rules, aggregator)
-        for key in self.CHOICES:
-            self.choice(key).check(self)
-        who_counts.check(self, ALGORITHMS.of(self.algorithm), COHORTS.of(self.cohort), aggregator)
-        require_target(self)
-        return self
-
-    @model_validator(mode="after")
-    def _rounds_can_be_large_enough(self) -> "Train":
-        round_size.check(self)
-        return self
-
     @property
     def selecting(self) -> list[str]:
         """The keys that choose a round by its accuracy on the samples that ``selection`` names."""
@@ -238,24 +196,3 @@ class Train(ChoosingSection):
             "'partition.validation' to a number of samples, or 'train.selection' to test to choose by the test "
             "images, as many papers do, whose test accuracy then flatters the model"
         )
-
-    @property
-    def asynchrony(self) -> asynchrony.Asynchrony | None:
-        """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
-        rules = ALGORITHMS.of(self.algorithm).asynchrony
-        return None if rules is None else rules(self.params_of("algorithm"))
-
-    @property
-    def cost(self) -> Cost:
-        """What a client computes and exchanges in a round."""
-        return ALGORITHMS.of(self.algorithm).cost(self)
-
-    @property
-    def is_private(self) -> bool:
-        """Whether the aggregator adds noise of which the privacy ledger knows."""
-        return AGGREGATORS.of(self.aggregator).is_private
-
-    @property
-    def has_secret_noise(self) -> bool:
-        """Whether noise and cohorts come from the system's generator, so that no other run has the same bits."""
-        return self.is_private and self.privacy.noise == "secret"

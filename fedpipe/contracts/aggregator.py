@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedpipe.config.train import Train
 from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
 from fedpipe.contracts.registry import Registry
 from fedpipe.lazy import tf
 
 if TYPE_CHECKING:
-    from fedpipe.config.train import Train
     from fedpipe.learning.interface import Client, Tensors
     from fedpipe.learning.measurements import Measurements
     from fedpipe.learning.task import Task
@@ -77,4 +77,9 @@ class Aggregator(TrainChoice):
         return self.mechanism is not None
 
 
-AGGREGATORS = Registry("fedpipe.aggregators", Aggregator)
+AGGREGATORS = Registry(Train.CHOICES["aggregator"], Aggregator)
+
+
+def has_secret_noise(settings: Train) -> bool:
+    """Whether noise and cohorts come from the system's generator, so that no other run has the same bits."""
+    return AGGREGATORS.of(settings.aggregator).is_private and settings.privacy.noise == "secret"

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from fedpipe.config.train import Train
 from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
 from fedpipe.contracts.cost import Cost
 from fedpipe.contracts.registry import Registry
 
 if TYPE_CHECKING:
-    from fedpipe.config.asynchrony import Asynchrony
-    from fedpipe.config.train import Train
     from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Tensors, Total
     from fedpipe.learning.measurements import Measurements
     from fedpipe.learning.task import Task
 
     ClientUpdate = Callable[[Task, Server, Client], Contribution]
     ServerUpdate = Callable[[Task, Server, Total], Server]
+
+
+class Asynchrony(NamedTuple):
+    """How many clients are at work at a time, and how many updates the server takes for a step."""
+
+    concurrency: int | Literal["all"]
+    buffer_size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,4 +134,10 @@ class Algorithm(TrainChoice):
         return ((self.client_update, self.server_update),)
 
 
-ALGORITHMS = Registry("fedpipe.algorithms", Algorithm)
+ALGORITHMS = Registry(Train.CHOICES["algorithm"], Algorithm)
+
+
+def asynchrony_of(settings: Train) -> Asynchrony | None:
+    """How the chosen algorithm trains asynchronously; None if it trains in rounds of cohorts."""
+    rules = ALGORITHMS.of(settings.algorithm).asynchrony
+    return None if rules is None else rules(settings.params_of("algorithm"))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedpipe.config.train import Train
 from fedpipe.contracts.choice import ContractError, TrainChoice, function
 from fedpipe.contracts.registry import Registry
 
@@ -43,4 +44,4 @@ class Attack(TrainChoice):
             raise ContractError("defines neither 'samples' nor 'vector', so that attackers would do nothing")
 
 
-ATTACKS = Registry("fedpipe.attacks", Attack)
+ATTACKS = Registry(Train.CHOICES["attack"], Attack)

@@ -6,30 +6,24 @@ A name is declared in one line of a dataclass:
     COLLECTS: bool = constant(False, "Whether `finish` gets all rows ...")
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
+from fedpipe.config.section import Section
+from fedpipe.config.train import Train
 from fedpipe.spelling import did_you_mean
-
-if TYPE_CHECKING:
-    from fedpipe.config.train import Train
 
 
 class ContractError(ValueError):
     """A file does not keep its folder's contract; the text follows the file's path."""
 
 
-class NoParams(BaseModel):
+class NoParams(Section):
     """The section of a choice that takes no params."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    def check_chosen(self) -> None:
-        """Nothing can be missing."""
 
 
 def function(parameters: str, doc: str, default: Any = MISSING) -> Any:
@@ -52,7 +46,7 @@ def constant(default: bool | int | str, doc: str) -> Any:
 class Choice:
     """Every file."""
 
-    Params: type[BaseModel] = field(
+    Params: type[Section] = field(
         default=NoParams,
         metadata={"doc": "The params of the file, a `Section`; without it the file takes none. Not for metrics."},
     )
@@ -61,7 +55,7 @@ class Choice:
         self.check_names()
 
     @classmethod
-    def names(cls) -> dict[str, "Field[Any]"]:
+    def names(cls) -> dict[str, Field[Any]]:
         """The public names that a file may define."""
         return {each.name: each for each in fields(cls)}
 
@@ -101,19 +95,19 @@ class Choice:
 class TrainChoice(Choice):
     """Every file that a key of section ``train`` chooses, but metrics."""
 
-    check: "Callable[[Train], None]" = function(
+    check: Callable[[Train], None] = function(
         "settings",
         "Raises `ValueError` for a section `train` that makes no sense with the file; runs before any stage.",
         lambda settings: None,
     )
-    check_clients: "Callable[[Train, int], None]" = function(
+    check_clients: Callable[[Train, int], None] = function(
         "settings, clients",
         "Raises `ValueError` for a number of clients that makes no sense with the file; runs before any stage.",
         lambda settings, clients: None,
     )
 
 
-def _require_kind(name: "Field[Any]", value: Any) -> None:
+def _require_kind(name: Field[Any], value: Any) -> None:
     """Raises ContractError for a value that is not of the kind that the contract declares."""
     if value is None and "| None" in str(name.type):
         return
@@ -133,7 +127,7 @@ def _require_kind(name: "Field[Any]", value: Any) -> None:
         if type(value) is not kind:
             shown = value if not callable(value) else "a function or class"
             raise ContractError(f"defines '{name.name}' as {shown!r}; it must be a constant of type {kind.__name__}")
-    elif not (isinstance(value, type) and issubclass(value, BaseModel)):
+    elif not (isinstance(value, type) and issubclass(value, Section)):
         raise ContractError(f"defines '{name.name}' as {value!r}; it must be a class that inherits from Section")
 
 

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from fedpipe.config.train import Train
 from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
 from fedpipe.contracts.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fedpipe.config.round_size import Sizes
-    from fedpipe.config.train import Train
     from fedpipe.privacy.sampling import Sampling
 
     Losses = Callable[[np.ndarray], np.ndarray]  # (ids) -> the mean loss of each of these clients
+
+
+class Sizes(NamedTuple):
+    """How many clients a round has; what a cohort's file returns from its function ``sizes``."""
+
+    smallest: int  # hardly any round has fewer
+    largest: int  # hardly any round has more
+    most: int  # no round has more
+    key: str  # of params.yaml, that makes rounds larger and smaller
+
+
+def exactly(clients: int, key: str) -> Sizes:
+    """Of rounds that all have ``clients``."""
+    return Sizes(clients, clients, clients, key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,4 +65,4 @@ class ClientSampler(TrainChoice):
         return self.draw_by_losses is not None
 
 
-COHORTS = Registry("fedpipe.cohorts", ClientSampler)
+COHORTS = Registry(Train.CHOICES["cohort"], ClientSampler)

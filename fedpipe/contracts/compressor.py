@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedpipe.config.train import Train
 from fedpipe.contracts.choice import ContractError, TrainChoice, function
 from fedpipe.contracts.registry import Registry
 
@@ -38,4 +39,4 @@ class Compressor(TrainChoice):
         return self.client_init is not None
 
 
-COMPRESSORS = Registry("fedpipe.compressors", Compressor)
+COMPRESSORS = Registry(Train.CHOICES["compressor"], Compressor)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedpipe.config.train import METRICS_FOLDER, Train
 from fedpipe.contracts.choice import Choice, ContractError, TrainChoice, constant, function
 from fedpipe.contracts.registry import Registry
 
@@ -79,6 +80,6 @@ class Metric(Choice):
             raise ContractError("defines 'Params', but a metric has no section in params.yaml")
 
 
-MODELS = Registry("fedpipe.models", Model)
-LOSSES = Registry("fedpipe.losses", Loss)
-METRICS = Registry("fedpipe.metrics", Metric)
+MODELS = Registry(Train.CHOICES["model"], Model)
+LOSSES = Registry(Train.CHOICES["loss"], Loss)
+METRICS = Registry(METRICS_FOLDER, Metric)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedpipe.config.partition import Partition
 from fedpipe.contracts.choice import Choice, ContractError, constant, function
 from fedpipe.contracts.registry import Registry
 
@@ -61,5 +62,6 @@ class Quantity(Choice):
     )
 
 
-PARTITIONERS = Registry("fedpipe.partitioners", Partitioner)
-QUANTITIES = Registry("fedpipe.quantities", Quantity)
+PARTITIONERS = Registry(Partition.CHOICES["scheme"], Partitioner)
+QUANTITIES = Registry(Partition.CHOICES["quantity"], Quantity)
+REGISTRIES: dict[str, Registry[Any]] = {"scheme": PARTITIONERS, "quantity": QUANTITIES}

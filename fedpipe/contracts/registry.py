@@ -1,23 +1,16 @@
-"""A folder of choices is its own registry: the value in params.yaml is the name of a file in the folder.
-
-Files whose names start with ``_`` are no choices. Nothing else lists the files, so adding a file is all it takes to
-add a choice.
-"""
+"""From the name of a file in a folder of choices to the choice that the file defines, as its contract has it."""
 
 import ast
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
-
+from fedpipe.config.folder import Folder
+from fedpipe.config.section import Section
 from fedpipe.contracts.choice import Choice, ContractError
 from fedpipe.errors import PipelineError
-from fedpipe.spelling import did_you_mean
 
 C = TypeVar("C", bound=Choice)
 
@@ -25,36 +18,14 @@ C = TypeVar("C", bound=Choice)
 class Registry(Generic[C]):
     """The choices that a package holds, one per file, and the contract that the files keep."""
 
-    def __init__(self, package: str, contract: type[C]) -> None:
-        """``package``: the dotted name of the folder, such as ``fedpipe.algorithms``."""
-        self.package, self.contract = package, contract
+    def __init__(self, folder: Folder, contract: type[C]) -> None:
+        self.folder, self.contract = folder, contract
         self._choices: dict[str, C] = {}
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """All choices in alphabetical order, listed without importing any of them."""
-        spec = find_spec(self.package)
-        folders = spec.submodule_search_locations or [] if spec else []
-        files = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
-        return tuple(sorted(name for name in files if not name.startswith("_")))
-
     @property
-    def folder(self) -> str:
-        """The folder as people write it: ``fedpipe/algorithms``."""
-        return self.package.replace(".", "/")
-
-    def require(self, name: str) -> str:
-        """Returns ``name`` if it is a choice.
-
-        Raises:
-          ValueError: It is none; the message lists the choices and names the nearest one.
-        """
-        if name in self.names:
-            return name
-        raise ValueError(
-            f"there is no such file in {self.folder}; choose one of {', '.join(self.names)}"
-            + did_you_mean(name, self.names)
-        )
+    def names(self) -> tuple[str, ...]:
+        """As `Folder.names`."""
+        return self.folder.names
 
     def of(self, name: str) -> C:
         """The choice ``name``, with its file imported.
@@ -64,14 +35,14 @@ class Registry(Generic[C]):
           PipelineError: The file does not keep the folder's contract.
         """
         if name not in self._choices:
-            module = import_module(f"{self.package}.{self.require(name)}")
+            module = import_module(f"{self.folder.package}.{self.folder.require(name)}")
             try:
                 self._choices[name] = self.contract.of(_defined(module, self.contract.names()))
             except ContractError as error:
                 raise PipelineError(f"{self.folder}/{name}.py {error} (docs/extending.md)") from None
         return self._choices[name]
 
-    def params(self, name: str) -> type[BaseModel]:
+    def params(self, name: str) -> type[Section]:
         """The class of the params that the choice ``name`` takes; errors as of `of`."""
         return self.of(name).Params
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.contracts.model import LOSSES, MODELS
@@ -60,11 +58,9 @@ class ModelSpec:
           KeyError, TypeError, ValueError: It is something else, or there is no such model or loss any more.
         """
         loss = told.get("loss", DEFAULT_LOSS)
-        try:
-            params = MODELS.params(told["model"]).model_validate(told.get("params", {}))
-            loss_params = LOSSES.params(loss).model_validate(told.get("loss_params", {}))
-        except ValidationError as error:
-            raise ValueError(str(error)) from None
+        # A ValidationError is a ValueError.
+        params = MODELS.params(told["model"]).model_validate(told.get("params", {}))
+        loss_params = LOSSES.params(loss).model_validate(told.get("loss_params", {}))
         height, width, channels = told["image_shape"]
         shape, architecture = (height, width, channels), told.get("architecture", "")
         return ModelSpec(told["model"], shape, told["classes"], params, loss, loss_params, architecture)

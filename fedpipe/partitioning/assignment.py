@@ -71,7 +71,7 @@ def _dealt(labels: np.ndarray, params: Partition) -> np.ndarray:
     dealt = scheme.assign(labels[kept], sizes, params.params_of("scheme"), rng)
     _check_dealt(dealt, kept, params)
     assignment[kept] = dealt
-    _check_assignment(assignment, sizes, params)
+    _check_assignment(assignment, sizes, params, exact=not scheme.decides_sizes(params.params_of("scheme")))
     return assignment
 
 
@@ -105,7 +105,7 @@ def _check_dealt(dealt: np.ndarray, kept: np.ndarray, params: Partition) -> None
         )
 
 
-def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partition) -> None:
+def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partition, *, exact: bool) -> None:
     file = f"{PARTITIONERS.folder}/{params.scheme}.py: 'assign'"
     left_out = int((assignment == LEFT_OUT).sum())
     if left_out != params.leave_out:
@@ -113,7 +113,7 @@ def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partiti
             f"{file} leaves out {left_out} samples, not the {params.leave_out} of 'partition.leave_out'"
         )
     found = np.bincount(assignment[assignment != LEFT_OUT], minlength=params.clients)
-    if (found != sizes).any() and not params.scheme_decides_sizes:
+    if exact and (found != sizes).any():
         client = int(np.argmax(found != sizes))
         raise PipelineError(
             f"{file} gives client {client} {found[client]} samples, not the {sizes[client]} of its 'sizes'; a scheme "

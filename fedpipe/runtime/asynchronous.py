@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedpipe.config.asynchrony import Asynchrony
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import Asynchrony
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.local_training import batch_count
@@ -49,7 +49,7 @@ class Schedule:
 
         Args:
           settings: Section train of params.yaml.
-          rules: ``settings.asynchrony`` of an asynchronous algorithm.
+          rules: `asynchrony_of` the settings.
           sizes: int64 [clients], the number of samples of every client.
           message: What goes to and from a client, for the time that it takes.
 

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.cost import FORWARD
 from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.work_request import WHOLE
@@ -78,7 +79,7 @@ class RoundAvailability:
         least = asked.stragglers.least_work
         part = np.ceil((least + (1 - least) * work) * WHOLE)
         self.work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
-        cost, devices, line = settings.cost, asked.devices, asked.devices.bandwidth
+        cost, devices, line = ALGORITHMS.of(settings.algorithm).cost(settings), asked.devices, asked.devices.bandwidth
         batched = np.minimum(batch_count(settings, sizes) * settings.batch_size, sizes)
         self._can_train = batched > 0
         slowness = devices.seconds_per_sample * np.exp(devices.spread * speed)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from fedpipe.atomic import atomic_file
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.runtime.checkpoint import Checkpoint, from_file, to_bytes
 from fedpipe.runtime.kept_state import KeptState, is_whole
 from fedpipe.runtime.progress import say
@@ -61,7 +62,7 @@ class Checkpoints:
 
         One with secret noise is not: a round that were run again would be a second release, with other noise.
         """
-        return self._settings.checkpoint.enabled and not self._settings.has_secret_noise
+        return self._settings.checkpoint.enabled and not has_secret_noise(self._settings)
 
     @property
     def seconds_before(self) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedpipe.config import round_size
+from fedpipe.compatibility import round_size
 from fedpipe.config.train import Train
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
@@ -56,7 +56,7 @@ class Cohort:
 
 
 def check(settings: Train, clients: int) -> None:
-    """Raises PipelineError if there are too few clients for what ``settings`` ask (fedpipe/config/round_size.py)."""
+    """Raises PipelineError if there are too few clients for ``settings`` (fedpipe/compatibility/round_size.py)."""
     try:
         round_size.check_clients(settings, clients)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 import psutil
 
-from fedpipe.config import round_size
+from fedpipe.compatibility import round_size
 from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task

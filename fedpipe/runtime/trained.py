@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.personal import ClientModels
 from fedpipe.runtime.records import RoundRecord
@@ -36,12 +37,12 @@ class Trained:
         """Figures of the whole training, in the order of metrics/training.json; those that it has not are absent."""
         records, settings = self.records, self.settings
         return {
-            **({} if settings.has_secret_noise else _by_clients(records)),
+            **({} if has_secret_noise(settings) else _by_clients(records)),
             "rounds": len(records),
             "weights": self.network.parameters,
             **self._selected(),
             **self.privacy,
-            **({"noise": settings.privacy.noise} if settings.is_private else {}),
+            **({"noise": settings.privacy.noise} if AGGREGATORS.of(settings.aggregator).is_private else {}),
             **_attacked(settings),
             **self._clustered(),
         }

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
@@ -106,7 +108,7 @@ class Training:
                         yield hook
 
             def report(number: int, size: int, done: int) -> None:
-                for hook in in_turn() if not task.settings.has_secret_noise else ():
+                for hook in in_turn() if not has_secret_noise(task.settings) else ():
                     hook.on_clients(number, size, done)
 
             if resumed is not None:
@@ -177,10 +179,10 @@ class Training:
         settings = self.wiring.task.settings
         # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
         may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who
-        if not settings.has_secret_noise:  # an error would tell of clients' data
+        if not has_secret_noise(settings):  # an error would tell of clients' data
             require_contribution(current.number, selected, measured, may_be_empty or self.ledger is not None)
         record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
-        return record.withheld(current.columns) if settings.has_secret_noise else record
+        return record.withheld(current.columns) if has_secret_noise(settings) else record
 
     def _trained(self, engine: Engine, history: History) -> Trained:
         """What the training ends with."""
@@ -196,7 +198,7 @@ class Training:
             records=records,
             privacy={} if self.ledger is None else self.ledger.summary(len(records)),
             # Personal models are made without noise, and would stay with their clients.
-            personal=None if settings.has_secret_noise else personal_models(self.wiring, engine, self.kept),
+            personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept),
         )
 
 
@@ -226,7 +228,7 @@ def prepare(
     """
     require_avx2()
     drawing, key = settings, None
-    if settings.has_secret_noise:
+    if has_secret_noise(settings):
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
@@ -252,7 +254,7 @@ def prepare(
 
 def _drawing(settings: Train, sizes: np.ndarray, message: Message) -> tuple[Draw, int]:
     """Who takes part in each round, and how many a round has."""
-    rules = settings.asynchrony
+    rules = asynchrony_of(settings)
     if rules is not None:
         # As many start as arrive.
         return Schedule(settings, rules, sizes, message).cohort, 2 * rules.buffer_size

@@ -13,6 +13,7 @@ from pathlib import Path
 from fedpipe import pinning
 from fedpipe.baseline import train_settings
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.simulation import simulate
 from operations.grid.algorithms import Algorithms
@@ -67,7 +68,7 @@ def settings_of(grid: Grid, cell: Cell) -> Train | str:
         if "refused" not in grid.COLUMNS:
             raise
         return str(error)
-    if settings.has_secret_noise:
+    if has_secret_noise(settings):
         raise PipelineError(
             "'train.privacy.noise' is secret, and a table keeps the SHA-256 of weights that can be had again: set it "
             "to seeded"

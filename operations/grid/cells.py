@@ -18,8 +18,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from fedpipe.atomic import atomic_file
-from fedpipe.config.loading import read_yaml
+from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Section
+from fedpipe.config.text import read_yaml
 from fedpipe.datasets.raw import Labelled, RawDataset
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.records import RoundRecord
@@ -77,15 +78,13 @@ def read_grid(kind: type[G], path: Path) -> G:
     """Reads a grid.
 
     Raises:
-      PipelineError: The file is missing or is no grid; the message names the first key that is wrong.
+      PipelineError: The file is missing or is no grid; the message names the keys that are wrong.
     """
     try:
         return kind.model_validate(read_yaml(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
         example = f"operations/grid/{kind.__name__.lower()}.yaml"
-        raise PipelineError(f"{path}: '{place}': {first['msg']}; {example} is right") from None
+        raise PipelineError(f"{path}: {'; '.join(mistakes(error, kind))}; {example} is right") from None
 
 
 def first_images(training: int, test: int) -> tuple[Labelled, Labelled]:

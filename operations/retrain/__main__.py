@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.atomic import atomic_file, write_text
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool

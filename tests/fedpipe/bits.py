@@ -18,7 +18,7 @@ import numpy as np
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
 from fedpipe.contracts.attack import ATTACKS
 from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.datasets.shards import Manifest, Shards
@@ -94,10 +94,10 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
 
 def cohorts_of(settings: Train, shards: Path) -> list[Any]:
     """All clients and half of them; if updates arrive at different times, those of five versions."""
-    if settings.asynchrony is None:
+    if asynchrony_of(settings) is None:
         clients = Manifest.read(shards).clients
         return [range(clients), range(0, clients, 2)]
-    events = Schedule(settings, settings.asynchrony, np.diff(Shards.open(shards).offsets))
+    events = Schedule(settings, asynchrony_of(settings), np.diff(Shards.open(shards).offsets))
     return [events.cohort(number) for number in range(1, 6)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.config import Concept, Features
 from fedpipe.contracts.partition import QUANTITIES
 from fedpipe.networks.network import network

@@ -14,6 +14,7 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
+from fedpipe.params.composition import fitted
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
@@ -35,7 +36,7 @@ def train_settings(**changes: Any) -> Train:
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(content.get(key), dict)
         content[key] = content[key] | value if both else value
-    return Train.fitting(content).model_validate(content)
+    return fitted(Train, content).model_validate(content)
 
 
 def model_of(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Network:

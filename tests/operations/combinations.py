@@ -14,6 +14,7 @@ from fedpipe.config.train import ClientOptimizer, ServerOptimizer
 from fedpipe.contracts.model import LOSSES, METRICS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import DivergedError, NothingTrainedError
+from fedpipe.params import parse
 from fedpipe.runtime import cohort
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
@@ -171,7 +172,7 @@ def trained(content: dict[str, Any], shards: Path, worker: Worker, folder: Path)
       AssertionError: The result is not finite.
       PipelineError: The training was refused though the rules let it through.
     """
-    settings, manifest = Train.fitting(content).model_validate(content), Manifest.read(shards)
+    settings, manifest = parse(Train, content), Manifest.read(shards)
     cohort.check(settings, manifest.clients)
     folder.mkdir()
     try:

@@ -22,14 +22,18 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("old", "new", "said"),
     [
         ("scheme: contiguous", "scheme: dirichlets", "(did you mean dirichlet?)"),
-        ("scheme: contiguous", "scheme: linear", "write 'scheme: iid' and 'quantity: linear'"),
+        ("scheme: contiguous", "scheme: linear", "no such file in fedpipe/partitioners; choose one of"),
         (
             "per_round: all",
             "per_round: 700",
             "'train.clients_per_round' is 700, but there are 600 clients; give a number up",
         ),
         ("evaluate:", "typo: {}\n\nevaluate:", "unknown section 'typo'; allowed: download, partition, train, evaluate"),
-        ("    level: 0.05", "    levle: 0.05", "unknown key 'promote.mcnemar.levle'; allowed: level, require"),
+        (
+            "    level: 0.05",
+            "    levle: 0.05",
+            "unknown key 'promote.mcnemar.levle' (did you mean level?); ",
+        ),
         ("  accuracy_margin: 0.0", "  accuracy_margin: 2", "'promote.accuracy_margin' is 2: should be less than 1"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.aggregators import dp_gaussian
-from fedpipe.config import round_size
+from fedpipe.compatibility import round_size
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.learning.interface import Client

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
@@ -24,8 +25,8 @@ def settings_of(algorithm: str, **changes: Any) -> Train:
 
 
 def cohorts_of(settings: Train, rounds: int) -> list[Cohort]:
-    assert settings.asynchrony
-    schedule = Schedule(settings, settings.asynchrony, np.array(SIZES))
+    assert asynchrony_of(settings)
+    schedule = Schedule(settings, asynchrony_of(settings), np.array(SIZES))
     return [schedule.cohort(number) for number in range(1, rounds + 1)]
 
 

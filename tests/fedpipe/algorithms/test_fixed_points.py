@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
 from fedpipe.datasets.shards import write_shards
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.spec import ModelSpec
@@ -238,8 +238,8 @@ def test_ends_where_its_objective_has_gradient_zero(
 
 
 def events(settings: Train, rounds: int) -> list[Cohort]:
-    assert settings.asynchrony
-    schedule = Schedule(settings, settings.asynchrony, np.array(SIZES))
+    assert asynchrony_of(settings)
+    schedule = Schedule(settings, asynchrony_of(settings), np.array(SIZES))
     return [schedule.cohort(number) for number in range(1, rounds + 1)]
 
 

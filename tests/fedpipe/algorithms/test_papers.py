@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.cohort import Cohort
@@ -100,8 +100,8 @@ def settings_of(algorithm: str, *changes: dict[str, Any]) -> Train:
 
 def cohorts_of(settings: Train, sizes: list[int]) -> list[Cohort]:
     """Those of `COHORTS`, with the work of stragglers; or the events of an asynchronous training."""
-    if settings.asynchrony is not None:
-        schedule = Schedule(settings, settings.asynchrony, np.array(sizes))
+    if asynchrony_of(settings) is not None:
+        schedule = Schedule(settings, asynchrony_of(settings), np.array(sizes))
         return [schedule.cohort(number) for number in range(1, 9)]
     cohorts = [cohort_of(clients) for clients in COHORTS]
     if not settings.availability.stragglers.share:

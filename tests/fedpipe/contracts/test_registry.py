@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fedpipe.config.folder import Folder
 from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
 from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
 from fedpipe.contracts.attack import ATTACKS, Attack
@@ -39,7 +40,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
         (tmp_path / package / "__init__.py").touch()
         (tmp_path / package / "mine.py").write_text(code, encoding="utf-8")
         monkeypatch.syspath_prepend(tmp_path)
-        return Registry(package, contract).of("mine")
+        return Registry(Folder(package), contract).of("mine")
 
     return load
 

@@ -63,6 +63,6 @@ def test_a_clients_passes_over_its_samples_are_those_of_its_cost(
     for client_update, _ in passes:
         assert isinstance(client_update(task, server, client), Contribution)
     computed = (FORWARD * counted.forward + (1 - FORWARD) * counted.backward) / SAMPLES
-    cost = settings.cost
+    cost = ALGORITHMS.of(settings.algorithm).cost(settings)
     assert computed == pytest.approx(cost.local * work / 1000 + cost.full)
     assert cost.exchanges == len(passes)

@@ -129,7 +129,7 @@ def test_every_sample_has_one_client_unless_left_out(
         if quantity not in DRAWN:  # sizes that are no draw are exact, whoever deals
             made = QUANTITIES.of(quantity).sizes
             assert sizes == made(len(given_out), clients, params.params_of("quantity"), None).tolist()
-    elif not params.scheme_decides_sizes:
+    elif not PARTITIONERS.of(scheme).decides_sizes(params.params_of("scheme")):
         assert max(sizes) - min(sizes) <= 1
     assert min(sizes) > 0 or scheme == "dirichlet"  # whose min_size of 0 allows it
 
@@ -214,13 +214,13 @@ def dropped(tmp_path: Path) -> Iterator[Callable[[Registry[Any], str], None]]:
 
     def drop(registry: Registry[Any], code: str) -> None:
         (tmp_path / "mine.py").write_text(f"import numpy as np\n{code}\n", encoding="utf-8")
-        places = importlib.import_module(registry.package).__path__
+        places = importlib.import_module(registry.folder.package).__path__
         places.append(str(tmp_path))
-        ended.callback(registry.__dict__.pop, "names", None)
+        ended.callback(registry.folder.__dict__.pop, "names", None)
         ended.callback(registry._choices.pop, "mine", None)
-        ended.callback(sys.modules.pop, f"{registry.package}.mine", None)
+        ended.callback(sys.modules.pop, f"{registry.folder.package}.mine", None)
         ended.callback(places.remove, str(tmp_path))
-        registry.__dict__.pop("names", None)
+        registry.folder.__dict__.pop("names", None)
         importlib.invalidate_caches()
 
     with ended:
@@ -270,7 +270,9 @@ def test_a_quantity_that_does_not_keep_to_its_word(
 
 def test_no_file_imports_what_takes_seconds() -> None:
     """The check of params.yaml imports each file that has a section there, in every stage."""
-    modules = [f"{registry.package}.{name}" for registry in (PARTITIONERS, QUANTITIES) for name in registry.names]
+    modules = [
+        f"{registry.folder.package}.{name}" for registry in (PARTITIONERS, QUANTITIES) for name in registry.names
+    ]
     code = f"import sys, {', '.join(modules)}; print({{'tensorflow', 'mlflow', 'pandas', 'scipy'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -278,4 +280,4 @@ def test_no_file_imports_what_takes_seconds() -> None:
 
 def test_every_file_says_where_it_is_from() -> None:
     for name in PARTITIONERS.names:
-        assert "\nSource: " in (importlib.import_module(f"{PARTITIONERS.package}.{name}").__doc__ or ""), name
+        assert "\nSource: " in (importlib.import_module(f"{PARTITIONERS.folder.package}.{name}").__doc__ or ""), name

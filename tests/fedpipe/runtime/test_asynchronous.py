@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import cohort as cohorts
 from fedpipe.runtime.asynchronous import Schedule
@@ -26,8 +27,8 @@ def schedule(sizes: list[int], availability: Any = None, seed: int = 1, **params
     settings = train_settings(
         algorithm="fed_buff", fed_buff=params, availability=availability or SECOND, seed=seed, local_epochs=1
     )
-    assert settings.asynchrony
-    return Schedule(settings, settings.asynchrony, np.array(sizes))
+    assert asynchrony_of(settings)
+    return Schedule(settings, asynchrony_of(settings), np.array(sizes))
 
 
 def told(cohort: Cohort) -> tuple[list[int], list[int], float, float]:

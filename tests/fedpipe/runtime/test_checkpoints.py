@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.code import TRAINING, chosen_code
 from fedpipe.runtime.checkpoint import Best, Checkpoint
 from fedpipe.runtime.checkpoints import Checkpoints

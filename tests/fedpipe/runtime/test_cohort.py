@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.cohort import check, cohort
 

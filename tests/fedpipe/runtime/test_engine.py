@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Shards, read_shard, shards_path, write_shards

@@ -127,7 +127,7 @@ def test_the_comparison_of_algorithms_has_every_algorithm() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("robustness", ROBUSTNESS.replace("[0.25]", "[1.5]"), r"'shares\.0': Input should be less than 1"),
+        ("robustness", ROBUSTNESS.replace("[0.25]", "[1.5]"), r"'shares\.0' is 1\.5: should be less than 1"),
         (
             "algorithms",
             ALGORITHM_GRID.replace("fed_avg: {}, ", ""),

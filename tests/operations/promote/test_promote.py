@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_shard, write_shards
 from fedpipe.errors import PipelineError

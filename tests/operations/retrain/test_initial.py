@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.datasets import pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.config import round_size
-from fedpipe.config.round_size import Sizes, exactly
+from fedpipe.compatibility import round_size
+from fedpipe.contracts.cohort import Sizes, exactly
 from fedpipe.runtime.cohort import cohort
 from tests.fedpipe.training import train_settings
 

@@ -4,30 +4,17 @@ It follows from section train and the number of clients. Clients that ``train.av
 whatever uses these numbers must bear smaller rounds.
 """
 
-from typing import Any, NamedTuple
-
 from fedpipe.config.section import LARGEST_COUNT
+from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.cohort import COHORTS
+from fedpipe.contracts.algorithm import asynchrony_of
+from fedpipe.contracts.cohort import COHORTS, Sizes, exactly
+from fedpipe.contracts.train import chosen
 
 ASKED = "train.clients_per_round"
 
 
-class Sizes(NamedTuple):
-    """How many clients a round has; what a cohort's file returns from its function ``sizes``."""
-
-    smallest: int  # hardly any round has fewer
-    largest: int  # hardly any round has more
-    most: int  # no round has more
-    key: str  # of params.yaml, that makes rounds larger and smaller
-
-
-def exactly(clients: int, key: str) -> Sizes:
-    """Of rounds that all have ``clients``."""
-    return Sizes(clients, clients, clients, key)
-
-
-def asked(settings: Any, clients: int) -> Sizes:
+def asked(settings: Train, clients: int) -> Sizes:
     """How many clients the cohort of a round has: what its file says, or else ``train.clients_per_round``.
 
     Args:
@@ -41,9 +28,9 @@ def asked(settings: Any, clients: int) -> Sizes:
     return exactly(clients if number == "all" else min(number, clients), ASKED)
 
 
-def updates(settings: Any, clients: int) -> Sizes:
+def updates(settings: Train, clients: int) -> Sizes:
     """How many updates the server steps with in a round; arguments as of `asked`."""
-    rules, goal = settings.asynchrony, settings.availability.report_goal
+    rules, goal = asynchrony_of(settings), settings.availability.report_goal
     if rules is not None:
         return exactly(rules.buffer_size, f"train.{settings.algorithm}.buffer_size")
     if goal is not None:
@@ -51,7 +38,7 @@ def updates(settings: Any, clients: int) -> Sizes:
     return asked(settings, clients)
 
 
-def check(settings: Any, clients: int = LARGEST_COUNT) -> None:
+def check(settings: Train, clients: int = LARGEST_COUNT) -> None:
     """Checks that rounds are large enough; arguments as of `asked`, by default as many clients as there can be.
 
     Raises:
@@ -75,19 +62,19 @@ def check(settings: Any, clients: int = LARGEST_COUNT) -> None:
         )
 
 
-def check_clients(settings: Any, clients: int) -> None:
+def check_clients(settings: Train, clients: int) -> None:
     """Checks what depends on the number of clients, by the ``check_clients`` of chosen files too; arguments as `asked`.
 
     Raises:
       ValueError: There are too few clients for something, or too many; the message names the keys and the remedy.
     """
-    rules = settings.asynchrony
+    rules = asynchrony_of(settings)
     own = {} if rules is None else {f"{settings.algorithm}.{key}": number for key, number in rules._asdict().items()}
     for key, number in {"clients_per_round": settings.clients_per_round, **own}.items():
         if number != "all" and number > clients:
             raise ValueError(
                 f"'train.{key}' is {number}, but there are {clients} clients; give a number up to {clients}"
             )
-    for key in settings.CHOICES:
-        settings.choice(key).check_clients(settings, clients)
+    for choice in chosen(settings):
+        choice.check_clients(settings, clients)
     check(settings, clients)

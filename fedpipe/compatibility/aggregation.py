@@ -1,13 +1,12 @@
 """Rules across the algorithm, the cohort, the availability and the aggregator, each refused with its reason."""
 
-from typing import Any
-
+from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.contracts.cohort import ClientSampler
 
 
-def check(settings: Any, algorithm: Algorithm, cohort: ClientSampler, aggregator: Aggregator) -> None:
+def check(settings: Train, algorithm: Algorithm, cohort: ClientSampler, aggregator: Aggregator) -> None:
     """Checks who takes part in a round, and how much each client counts.
 
     Args:
@@ -24,7 +23,7 @@ def check(settings: Any, algorithm: Algorithm, cohort: ClientSampler, aggregator
     _weights(settings, algorithm, aggregator)
 
 
-def _report_goal(settings: Any, cohort: ClientSampler) -> None:
+def _report_goal(settings: Train, cohort: ClientSampler) -> None:
     if settings.availability.report_goal is not None and cohort.MAY_BE_EMPTY:
         raise ValueError(
             f"'train.cohort' {settings.cohort} draws each client by itself, and 'train.availability.report_goal' would "
@@ -32,7 +31,7 @@ def _report_goal(settings: Any, cohort: ClientSampler) -> None:
         )
 
 
-def _privacy(settings: Any, cohort: ClientSampler, aggregator: Aggregator) -> None:
+def _privacy(settings: Train, cohort: ClientSampler, aggregator: Aggregator) -> None:
     """An aggregator with ``mechanism`` has a privacy ledger, which must know all that clients send, and how often."""
     if not aggregator.is_private:
         return
@@ -56,7 +55,7 @@ def _privacy(settings: Any, cohort: ClientSampler, aggregator: Aggregator) -> No
         )
 
 
-def _weights(settings: Any, algorithm: Algorithm, aggregator: Aggregator) -> None:
+def _weights(settings: Train, algorithm: Algorithm, aggregator: Aggregator) -> None:
     if algorithm.NEEDS_WEIGHTS and aggregator.IGNORES_WEIGHTS:
         raise ValueError(
             f"'train.algorithm' {settings.algorithm} lets clients count by weights of its own, and 'train.aggregator' "

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
 from fedpipe.errors import PipelineError
 from tests import ROOT
@@ -16,12 +16,13 @@ from tests import ROOT
 DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
-def refusal(tmp_path: Path, section: type, old: str, new: str) -> str:
+def refusal(tmp_path: Path, section: type | None, old: str, new: str) -> str:
+    """The message of `load`, or without a section that of `check`."""
     assert old in DEFAULTS
     path = tmp_path / "params.yaml"
     path.write_text(DEFAULTS.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(PipelineError) as caught:
-        params.load(section, path)
+        params.load(section, path) if section else params.check(path)
     message = str(caught.value)
     assert message.startswith(str(path)) and "\n" not in message
     return message
@@ -39,7 +40,7 @@ def test_defaults_are_valid(section: type) -> None:
             params.Train,
             "rounds: 10",
             "rouns: 10",
-            "unknown key 'train.rouns'; allowed: algorithm, aggregator, ",
+            "unknown key 'train.rouns' (did you mean rounds?); allowed: algorithm, aggregator, ",
         ),
         (params.Train, "rounds: 10", "rouns: 10", "key 'train.rounds' is missing"),
         (params.Train, "batch_size: 20", "batch_size: 0", "'train.batch_size' is 0: should be greater than or equal"),
@@ -77,14 +78,14 @@ def test_defaults_are_valid(section: type) -> None:
             "'train.client_optimizer.schedule': cosine needs 'rounds' above 'warm_up' (5), not 5",
         ),
         (
-            params.Train,
+            None,
             "accuracy:      #",
             "accuracy: 0.9 #",
             "'train.stop_at.accuracy' chooses a round by its validation accuracy, and 'partition.validation' is 0: set "
             "'partition.validation' to a number of samples, or 'train.selection' to test",
         ),
         (
-            params.Train,
+            None,
             "keep_best: false",
             "keep_best: true",
             "'train.keep_best' chooses a round by its validation accuracy, and 'partition.validation' is 0",
@@ -104,7 +105,7 @@ def test_defaults_are_valid(section: type) -> None:
             params.Train,
             "\n    name: sgd",
             "\n    nam: sgd",
-            "unknown key 'train.client_optimizer.nam'; allowed: name, ",
+            "unknown key 'train.client_optimizer.nam' (did you mean name?); allowed: name, ",
         ),
         (params.Train, "seed: 2024\n  # Algo", "seed: -1\n  # Algo", "'train.seed' is -1"),
         (
@@ -121,7 +122,12 @@ def test_defaults_are_valid(section: type) -> None:
             "'partition.features.rotation' is 181: should be less than",
         ),
         (params.Partition, "noise: 0.0", "noise: -0.1", "'partition.features.noise' is -0.1: should be greater than"),
-        (params.Partition, "noise: 0.0", "niose: 0.0", "unknown key 'partition.features.niose'; allowed: values, "),
+        (
+            params.Partition,
+            "noise: 0.0",
+            "niose: 0.0",
+            "unknown key 'partition.features.niose' (did you mean noise?); all",
+        ),
         (params.Partition, "values: drawn", "values: random", "should be 'drawn' or 'by_client'"),
         (params.Partition, "share: 0.0", "share: 1.1", "'partition.concept.share' is 1.1: should be less than or"),
         (params.Partition, "test: none", "test: some", "should be 'none', 'same_distribution' or 'fraction'"),
@@ -160,14 +166,7 @@ def test_defaults_are_valid(section: type) -> None:
             params.Partition,
             "scheme: contiguous",
             "scheme: linear",
-            "'partition': scheme linear says how many samples a client gets, which is a key of its own now: write "
-            "'scheme: iid' and 'quantity: linear', with 'min_size: 1' in the section 'linear'",
-        ),
-        (
-            params.Partition,
-            "quantity: even",
-            "quantity: {labels: iid, min_size: 1}",
-            "'partition.quantity' is not a section any more but names one of dirichlet_quantity, even, ",
+            "no such file in fedpipe/partitioners; choose",
         ),
         (params.Partition, "choice: first", "choice: last", "'random', 'deterministic' or 'first_deterministic'"),
         (
@@ -213,7 +212,7 @@ def test_defaults_are_valid(section: type) -> None:
         (params.Promote, "accuracy_margin: 0.0", "accuracy_margin: 1.0", "'promote.accuracy_margin' is 1.0: should be"),
         (params.Promote, "level: 0.05", "level: 0", "'promote.mcnemar.level' is 0: should be greater than 0"),
         (params.Promote, "require: not_worse", "require: no", "should be 'not_worse' or 'better'"),
-        (params.Evaluate, "\ntrain:", "\ntrian:", "unknown section 'trian'; allowed: download, partition"),
+        (None, "\ntrain:", "\ntrian:", "unknown section 'trian' (did you mean train?); allowed: download, partition"),
         (params.Train, "\ntrain:", "\ntrain: [", "is not valid YAML"),
     ],
 )
@@ -241,7 +240,13 @@ def test_momentum_is_for_sgd(tmp_path: Path) -> None:
 
 
 def test_a_mistake_is_said_before_the_first_stage(tmp_path: Path) -> None:
-    assert "'train.batch_size' is 0" in refusal(tmp_path, params.Download, "batch_size: 20", "batch_size: 0")
+    assert "'train.batch_size' is 0" in refusal(tmp_path, None, "batch_size: 20", "batch_size: 0")
+
+
+def test_a_section_is_loaded_whatever_is_wrong_with_others(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(DEFAULTS.replace("batch_size: 20", "batch_size: 0") + "mistake: 1\n", encoding="utf-8")
+    assert params.load(params.Download, path).dataset == "mnist"
 
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
@@ -293,23 +298,10 @@ def test_two_cannot_decide_the_sizes(tmp_path: Path, scheme: str, section: dict[
     path = tmp_path / "params.yaml"
     YAML(typ="safe").dump(content, path)
     with pytest.raises(PipelineError) as refused:
-        params.load(params.Train, path)  # in the check of the whole file
+        params.check(path)
     assert str(refused.value) == (
         f"{path}: 'partition': 'scheme: {scheme}' and 'quantity: linear' both decide the sizes of the clients: set "
         f"quantity to even, {hint}"
-    )
-
-
-def test_the_old_way_to_write_quantity_skew_is_translated(tmp_path: Path) -> None:
-    content = YAML(typ="safe").load(DEFAULTS)
-    content["partition"] |= {"scheme": "lognormal", "quantity": {"labels": "pathological", "min_size": 20}}
-    path = tmp_path / "params.yaml"
-    YAML(typ="safe").dump(content, path)
-    with pytest.raises(PipelineError) as refused:
-        params.load(params.Partition, path)
-    assert str(refused.value).endswith(
-        "write 'scheme: pathological' and 'quantity: lognormal', with 'min_size: 20' in the section 'lognormal' and "
-        "'keep_sizes: true' in the section 'pathological'"
     )
 
 
@@ -326,11 +318,8 @@ def test_the_champion_and_held_out_samples_do_not_go_together(tmp_path: Path) ->
     path = tmp_path / "params.yaml"
     held_out = DEFAULTS.replace("client_test: none", "client_test: fraction")
     path.write_text(held_out.replace("init: fresh", "init: champion"), encoding="utf-8")
-    for check in (params.check, lambda path: params.load(params.Download, path)):
-        with pytest.raises(
-            PipelineError, match=r"'train\.init' is champion, but with 'partition\.client_test' fraction"
-        ):
-            check(path)
+    with pytest.raises(PipelineError, match=r"'train\.init' is champion, but with 'partition\.client_test' fraction"):
+        params.check(path)
     for text in (held_out, DEFAULTS.replace("init: fresh", "init: champion")):
         path.write_text(text, encoding="utf-8")
         params.check(path)
@@ -402,7 +391,7 @@ def test_what_does_not_go_with_the_number_of_clients_is_said_before_the_first_st
     content["partition"]["clients"] = clients
     YAML(typ="safe").dump(content, path)
     with pytest.raises(PipelineError) as refused:
-        params.load(params.Download, path)
+        params.check(path)
     assert str(refused.value).startswith(f"{path}: {said}") and "\n" not in str(refused.value)
 
 

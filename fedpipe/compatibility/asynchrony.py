@@ -1,25 +1,15 @@
-"""Asynchronous training: what an algorithm's file says of it, and what does not go with it.
+"""What does not go with asynchronous training.
 
 An algorithm whose file has a function ``asynchrony(params)`` has no cohorts. Clients are at work all the time, and the
 server steps whenever enough updates have arrived (fedpipe/runtime/asynchronous.py).
 """
 
-from typing import Any, Literal, NamedTuple
-
-from fedpipe.config.section import Count
+from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import Aggregator
-
-Concurrency = Literal["all"] | Count
-
-
-class Asynchrony(NamedTuple):
-    """How many clients are at work at a time, and how many updates the server takes for a step."""
-
-    concurrency: int | Literal["all"]
-    buffer_size: int
+from fedpipe.contracts.algorithm import Asynchrony
 
 
-def check(settings: Any, asynchrony: Asynchrony, aggregator: Aggregator) -> None:
+def check(settings: Train, asynchrony: Asynchrony, aggregator: Aggregator) -> None:
     """Checks what goes with an asynchronous algorithm.
 
     Args:
@@ -34,7 +24,7 @@ def check(settings: Any, asynchrony: Asynchrony, aggregator: Aggregator) -> None
     _who_adds(settings, asynchrony.buffer_size, aggregator)
 
 
-def _who_starts(settings: Any) -> None:
+def _who_starts(settings: Train) -> None:
     name, devices = settings.algorithm, settings.availability.devices
     if settings.cohort != "uniform":
         raise ValueError(
@@ -58,7 +48,7 @@ def _who_starts(settings: Any) -> None:
         )
 
 
-def _who_adds(settings: Any, buffer_size: int, aggregator: Aggregator) -> None:
+def _who_adds(settings: Train, buffer_size: int, aggregator: Aggregator) -> None:
     name = settings.algorithm
     if aggregator.is_private:
         raise ValueError(
