@@ -54,6 +54,9 @@ TRACKING_LOG = LOGS / "tracking.log"
 FAILURE = LOGS / "failure.json"  # of the stage that failed last
 OUTBOX = LOGS / "tracking/pending"
 
+# The code and the settings that the results of the pipeline rest on, besides params and data.
+CODE = ("stages", "fedpipe", "layout.py", str(PIPELINE), "libraries.lock")
+
 # What the pipeline writes is no change of the code: DVC deletes outputs before it makes them again.
 WRITTEN = (LOCK, *map(Path, ("metrics", "plots", "models", "data", "logs")))
 

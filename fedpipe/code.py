@@ -1,6 +1,6 @@
 """Which code decides a result: a list for each use, and digests of the code on this machine's disk.
 
-dvc.yaml names the code of each stage in its deps. Tests derive all of it from the imports.
+The pipeline names the code of each stage in its deps. Tests derive all of it from the imports.
 """
 
 import hashlib
@@ -45,8 +45,6 @@ SERVING = (
     "models",
     "networks",
 )
-# Below the project's folder: what the results of the pipeline rest on, besides params and data.
-PIPELINE = ("stages", "fedpipe", "layout.py", "dvc.yaml", "libraries.lock")
 
 
 def chosen_code(settings: Train) -> list[str]:

@@ -14,14 +14,13 @@ import tempfile
 from pathlib import Path
 
 import layout
-from fedpipe.code import PIPELINE
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands
 from operations.retrain.state import default_remote
 from operations.retrain.summary import SUMMARY
 
 PUBLISHED = ("params.yaml", "dvc.lock", "provenance.json", "metrics", "plots", "data/pool", "models")
-CODE = (*PIPELINE, "operations", "requirements.lock")
+CODE = (*layout.CODE, "operations", "requirements.lock")
 # The last line of the commit's message: by it, a branch is known to hold nothing but a retraining.
 MARK = "Made-by: python -m operations.retrain.publish"
 _TITLE = "Retrain"

@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import pandas as pd
 
+import layout
 from fedpipe.atomic import write_text
-from fedpipe.code import PIPELINE
 from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.failure import Failure
 from fedpipe.provenance import collect
@@ -30,7 +30,7 @@ from operations.table.records import Row, machine_key
 
 FOLDER = Path(".dvc/tmp/tables")
 # What a cell's result depends on, besides the table's file. A cell runs on the last commit's.
-CODE = (*PIPELINE, "params.yaml", "data/pool", "models/initial.json")
+CODE = (*layout.CODE, "params.yaml", "data/pool", "models/initial.json")
 
 
 def require_committed_code() -> str:
