@@ -63,7 +63,7 @@ def test_the_recipe_is_that_of_params_yaml() -> None:
         ({"algorithm": "fed_prx"}, "did you mean fed_prox"),
         ({"rounds": 0}, "'train.rounds' is 0"),
         ({"fed_prox": {"mu": -1.0}}, "'train.fed_prox.mu' is -1.0"),
-        ({"epochs": 2}, "unknown key 'train.epochs'; allowed: "),
+        ({"epochs": 2}, "unknown key 'train.epochs' (did you mean local_epochs?); allowed: "),
         ({"client_optimizer": {"rate": 0.1}}, "unknown key 'train.client_optimizer.rate'"),
     ],
 )
