@@ -4,7 +4,8 @@ What a client sends is vectors and numbers. A vector is the update, and among ``
 the update's shapes (SCAFFOLD's control variate, MimeLite's gradient); the attack's `vector` takes the place of each,
 in every pass of a round. A vector among ``sums`` has the client's weight as a factor, and so has the attack's in its
 place, as the server multiplies updates and ``means`` by the weight. Numbers stay honest: a client's weight, FedNova's
-length and IFCA's cluster follow from the params and the client's samples, and a server that checks them takes no others.
+length and IFCA's cluster follow from the params and the client's samples, and a server that checks them takes no
+others.
 """
 
 from typing import Any
