@@ -2,8 +2,10 @@
 
 What a client sends is vectors and numbers. A vector is the update, and among ``means`` and ``sums`` each structure in
 the update's shapes (SCAFFOLD's control variate, MimeLite's gradient); the attack's `vector` takes the place of each,
-in every pass of a round. Numbers stay honest: a client's weight, FedNova's length and IFCA's cluster follow from the
-params and the client's samples, and a server that checks them takes no others.
+in every pass of a round. A vector among ``sums`` has the client's weight as a factor, and so has the attack's in its
+place, as the server multiplies updates and ``means`` by the weight. Numbers stay honest: a client's weight, FedNova's
+length and IFCA's cluster follow from the params and the client's samples, and a server that checks them takes no
+others.
 """
 
 from typing import Any
@@ -55,7 +57,7 @@ class Attacking:
         messages = honest.update, honest.means, honest.sums
 
         def poisoned() -> tuple[Any, ...]:
-            update, means, sums = self._poisoned(server, client, messages, later)
+            update, means, sums = self._poisoned(server, client, honest, later)
             sent = algorithm.sendable(honest, honest._replace(update=update, means=means, sums=sums))
             return tuple(tf.nest.flatten((sent.update, sent.means, sent.sums)))
 
@@ -63,23 +65,30 @@ class Attacking:
         update, means, sums = tf.nest.pack_sequence_as(messages, list(leaves))
         return honest._replace(update=update, means=means, sums=sums)
 
-    def _poisoned(self, server: Server, client: Client, messages: tuple[Tensors, ...], later: int) -> Tensors:
-        """``messages``, the update first, with the attack's vector in the place of each; each has a seed of its own."""
-        kind, seed = _kind(messages[0]), self._task.attack_seed(client)
+    def _poisoned(self, server: Server, client: Client, honest: Contribution, later: int) -> Tensors:
+        """Update, means and sums with the attack's vector in the place of each; each has a seed of its own."""
+        kind, seed = _kind(honest.update), self._task.attack_seed(client)
         vectors = 0
 
-        def changed(part: Tensors) -> Tensors:
+        def changed(part: Tensors, factor: Any) -> Tensors:
             nonlocal vectors
             if _kind(part) == kind and self._attack.vector is not None:
                 own = _folded(seed, -1 - later, vectors) if later or vectors else seed
                 vectors += 1
-                vector = self._attack.vector(self._task, server, client, tf.nest.flatten(part), own)
+                leaves = tf.nest.flatten(part)
+                if factor is not None:
+                    leaves = [tf.math.divide_no_nan(leaf, factor) for leaf in leaves]
+                vector = self._attack.vector(self._task, server, client, leaves, own)
+                if factor is not None:
+                    vector = [factor * leaf for leaf in vector]
                 return tf.nest.pack_sequence_as(part, vector)
             if isinstance(part, dict):
-                return {key: changed(part[key]) for key in part}
-            return type(part)(map(changed, part)) if isinstance(part, (list, tuple)) else part
+                return {key: changed(part[key], factor) for key in part}
+            if isinstance(part, (list, tuple)):
+                return type(part)([changed(each, factor) for each in part])
+            return part
 
-        return tuple(map(changed, messages))
+        return changed(honest.update, None), changed(honest.means, None), changed(honest.sums, honest.weight)
 
     def _is_attacker(self, client: Client) -> Any:
         return tf.gather(tf.constant(self._attackers), client.id)

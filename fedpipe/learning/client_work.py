@@ -21,6 +21,7 @@ from fedpipe.learning.measurements import (
     CLIPPED,
     COMPRESSED,
     READ,
+    SILENT,
     WORK,
     Counted,
     MeanPerClient,
@@ -98,7 +99,10 @@ class ClientWork:
                 sent = _leave_out(sent, counts)
             measurements = self._measurements(sent, client, finite, counts)
             if sent_bytes is not None:
-                measurements[COMPRESSED] = Counted(tf.cast(sent_bytes, tf.int64))
+                silent = measurements[SILENT].total > 0
+                measurements[COMPRESSED] = Counted(
+                    tf.where(silent, tf.constant(0, tf.int64), tf.cast(sent_bytes, tf.int64))
+                )
         if self._aggregator.clip_norm is not None:
             is_longer = norm(sent.update) > self._aggregator.clip_norm(task, seen.aggregator)
             measurements[CLIPPED] = MeanPerClient(tf.cast(is_longer, tf.float32))
@@ -170,11 +174,15 @@ class ClientWork:
         self, sent: Contribution, client: Client, finite: Any, counts: Any
     ) -> "OrderedDict[str, Measurement]":
         """What the client measured, and the numbers that every round has."""
+        # With privacy, all clients of a cohort send something, or it would show who took no step.
+        silent = tf.logical_and(finite, tf.logical_not(counts))
+        silent = tf.logical_and(silent, not self._aggregator.is_private)
         numbers = OrderedDict(
             clients=Counted(tf.cast(counts, tf.int32)),
-            examples=Counted(tf.size(client.labels, out_type=tf.int64) * tf.cast(finite, tf.int64)),
+            examples=Counted(tf.size(client.labels, out_type=tf.int64) * tf.cast(counts, tf.int64)),
             non_finite=Counted(1 - tf.cast(finite, tf.int32)),
         )
+        numbers[SILENT] = Counted(tf.cast(silent, tf.int32))
         return joined(self._file, numbers, sent.measurements)
 
     def _compressed(self, sent: Contribution, client: Client, residual: Tensors) -> tuple[Contribution, Tensors, Any]:

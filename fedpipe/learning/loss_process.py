@@ -5,12 +5,15 @@ place for every client, to which a client adds its own loss, so that the order o
 measure the samples that they train on.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from fedpipe.lazy import tf, tff
 from fedpipe.learning.attacking import Attacking
 from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.interface import Nothing
+from fedpipe.learning.interface import Nothing, Server
 from fedpipe.learning.measurements import Summed
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.learning.passes import Pass
@@ -29,20 +32,20 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
     """
     attacking = Attacking(task)
     with tf.Graph().as_default():
-        server = Structure([*task.zeros(), tf.constant(1)])
+        server = Structure(_server(task.zeros(), tf.constant(1)))
         losses = Structure([tf.zeros([task.clients])])
     group_type = tff.TensorType(np.int32, [None, *WorkRequest.spec().shape])
 
     @tf.function(autograph=False)
     def with_loss_of(packed, total, *leaves):  # type: ignore[no-untyped-def]
-        *weights, number = leaves
-        client, _ = clients.read(WorkRequest.unpack(packed), number, Nothing)
-        loss = task.loss(weights, attacking.samples(client))
+        given: Server = server.pack(leaves)
+        client, _ = clients.read(WorkRequest.unpack(packed), given.round, Nothing)
+        loss = task.loss(given.weights, attacking.samples(client))
         return tf.tensor_scatter_nd_add(total, [[client.id]], [loss])
 
     @tff.tensorflow.computation
     def initialize():  # type: ignore[no-untyped-def]
-        return flat([*task.zeros(), tf.constant(1)])
+        return flat(_server(task.zeros(), tf.constant(1)))
 
     @tff.tensorflow.computation
     def zero():  # type: ignore[no-untyped-def]
@@ -73,7 +76,7 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
 
     @tff.tensorflow.computation(server.type)
     def get_weights(state):  # type: ignore[no-untyped-def]
-        return tuple(tf.identity(leaf) for leaf in state[:-1])
+        return tuple(tf.identity(w) for w in server.pack(state).weights)
 
     size = sum(int(np.prod(shape)) * 4 for shape in task.network.shapes.values())
     return Process(
@@ -84,3 +87,12 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
         measurements=Structure({"losses": Summed(tf.TensorSpec([task.clients]))}),
         bytes=ClientBytes(size, 4),
     )
+
+
+def state_of(weights: Sequence[Any], round_number: Any) -> tuple[Any, ...]:
+    """The leaves of the process's state."""
+    return flat(_server(weights, round_number))
+
+
+def _server(weights: Sequence[Any], round_number: Any) -> Server:
+    return Server(list(weights), Nothing, Nothing, Nothing, round_number)

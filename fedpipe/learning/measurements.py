@@ -40,6 +40,7 @@ Measurement = MeanPerExample | MeanPerClient | Summed | Counted
 Measurements = Mapping[str, Measurement]  # by name, which is the column's
 
 COMPRESSED = "compressed_bytes"  # of the clients' compressed updates
+SILENT = "silent"  # clients that take no local step, and so send nothing
 CLIP_NORM, CLIPPED = "clip_norm", "clipped"  # of an aggregator that scales updates down
 # Seconds, summed over the clients: the only measurements that change from run to run.
 READ, WORK = "read_seconds", "work_seconds"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.loss_process import loss_process
+from fedpipe.learning.loss_process import loss_process, state_of
 from fedpipe.learning.task import Task
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.runtime.cohort import Losses, needs_losses
@@ -25,7 +25,7 @@ def client_losses(task: Task, shards: Path, worker: Worker, training: Engine) ->
     with Engine(loss_process(task, reader), worker, task.clients) as engine:
 
         def losses(clients: np.ndarray, round_number: int) -> np.ndarray:
-            engine.restore([*training.weights(), np.asarray(round_number, np.int32)])
+            engine.restore(state_of(training.weights(), np.asarray(round_number, np.int32)))
             measured = engine.run_round(WorkRequest.of(clients).pack())["losses"]
             return np.asarray(measured.total)[clients]
 

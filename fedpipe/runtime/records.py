@@ -13,7 +13,7 @@ from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
 from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
-from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, Measurements, column
+from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, SILENT, Measurements, column
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
 
@@ -21,11 +21,13 @@ _COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes
 # Columns measured on samples that may be training images: the validation samples, and clients' own test samples.
 _OF_TRAINING_IMAGES = ("validation_", "test_clients_")
 _MEASURED = ("loss", "accuracy", "clients", "non_finite", "examples")  # columns of every training
-_NO_COLUMN = ("seen", COMPRESSED)
+_NO_COLUMN = ("seen", COMPRESSED, SILENT)
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
 
 
-def require_contribution(number: int, cohort: Cohort, measured: Measurements, may_be_empty: bool = False) -> None:
+def require_contribution(
+    number: int, cohort: Cohort, measured: Measurements, may_be_empty: bool = False, drops: bool = False
+) -> None:
     """Checks that there is a model to go on with after a round.
 
     Args:
@@ -34,12 +36,13 @@ def require_contribution(number: int, cohort: Cohort, measured: Measurements, ma
       measured: By clients.
       may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody always
         is.
+      drops: Whether batches that are not whole are dropped (``train.last_batch``).
 
     Raises:
       DivergedError: All clients that trained sent an update that is not finite.
       NothingTrainedError: No client could train.
     """
-    examples, non_finite, seen = (int(measured[name].total) for name in ("examples", "non_finite", "seen"))
+    non_finite, seen = int(measured["non_finite"].total), int(measured["seen"].total)
     if non_finite and not seen:
         raise DivergedError(
             f"round {number}: the updates of all {non_finite} clients were not finite (the loss grew without bound); "
@@ -47,7 +50,7 @@ def require_contribution(number: int, cohort: Cohort, measured: Measurements, ma
         )
     if seen or may_be_empty or not cohort.updates:
         return
-    if examples:
+    if drops:
         raise NothingTrainedError(
             f"round {number}: none of its {cohort.updates} clients has a whole batch, and 'train.last_batch' drops "
             "smaller ones; set it to keep, or lower 'train.batch_size' in params.yaml"
@@ -103,12 +106,12 @@ class RoundRecord:
         figures = {name: column(measured[name], seen, clients) for name in sorted(measured) if name not in _NO_COLUMN}
         losses = int(cohort.counts.get("measured", 0))
         reached = max(int(cohort.counts.get("asked", cohort.updates)), losses)
-        compressed = int(measured[COMPRESSED].total) if COMPRESSED in measured else 0
+        compressed, silent = (int(measured[name].total) if name in measured else 0 for name in (COMPRESSED, SILENT))
         record = RoundRecord(
             round=number,
             **{name: figures.pop(name) for name in _MEASURED},  # type: ignore[arg-type]
             bytes_down=reached * sent.down,
-            bytes_up=cohort.updates * sent.up + compressed + _LOSS_BYTES * losses,
+            bytes_up=(cohort.updates - silent) * sent.up + compressed + _LOSS_BYTES * losses,
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
         )

@@ -180,7 +180,8 @@ class Training:
         # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
         may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who
         if not has_secret_noise(settings):  # an error would tell of clients' data
-            require_contribution(current.number, selected, measured, may_be_empty or self.ledger is not None)
+            may_be_empty = may_be_empty or self.ledger is not None
+            require_contribution(current.number, selected, measured, may_be_empty, drops=settings.last_batch == "drop")
         record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
         return record.withheld(current.columns) if has_secret_noise(settings) else record
 

@@ -176,6 +176,12 @@ def test_trainings_keep_residuals_and_count_bytes(worker: Worker, make_shards: M
     assert record.bytes_up == 2 * size and "compressed_bytes" not in record.row()
 
 
+def test_a_client_without_a_step_sends_no_compressed_update(worker: Worker, make_shards: Make) -> None:
+    settings = train_settings(**reference.TRAINING, compressor="random_k", random_k={"share": 0.1})
+    alone, beside = (run(worker, settings, make_shards([20, 0]), [cohort]) for cohort in ([0], [0, 1]))
+    assert alone.rounds[0]["compressed_bytes"] == beside.rounds[0]["compressed_bytes"] > 0
+
+
 def test_a_client_whose_update_is_not_finite_keeps_its_residual(worker: Worker, make_shards: Make) -> None:
     """Top-k may send a finite part of such an update."""
     shards = make_shards([20, 20])

@@ -70,6 +70,16 @@ def test_gradients_at_the_global_weights_are_attacked(worker: Worker, make_shard
     reference.assert_close(ended.weights, weights)
 
 
+def test_noise_for_scaffolds_control_variate_counts_with_the_clients_weight(worker: Worker, make_shards: Make) -> None:
+    """The server's control variate is the mean of three noises, as the update is, whatever the clients' sizes."""
+    noisy = {"algorithm": "scaffold", "attack": "gaussian_update", "client_weighting": "examples"}
+    settings = attacked(EVERYBODY, **noisy)
+    ended, first = run(worker, settings, make_shards(SIZES), [range(3)]), first_weights(settings)
+    update, variate = first[0] - ended.weights[0], in_the_models_shape(ended)[-2]
+    for noise in (update, variate):
+        assert abs(noise.std() - 1 / np.sqrt(3)) < 0.03
+
+
 @pytest.mark.parametrize("name", ["fed_nova", "q_fed_avg", "afl"])
 def test_numbers_stay_honest(worker: Worker, make_shards: Make, name: str) -> None:
     """All send twice the update, and the server moves twice as far: lengths, losses and weights are as they were."""

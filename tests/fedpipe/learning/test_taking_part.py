@@ -54,6 +54,8 @@ def test_clients_without_a_step_change_nothing(worker: Worker, make_shards: Make
     beside = run(worker, settings, shards, [[0, *without_steps, 4], [0, *without_steps], [*without_steps, 4]])
     assert same(alone, beside)
     assert [int(measured["clients"]) for measured in beside.rounds] == [2, 1, 1]
+    assert [int(measured["examples"]) for measured in beside.rounds] == [54, 23, 31]
+    assert [int(measured["silent"]) for measured in beside.rounds] == [len(without_steps)] * 3
     assert not any(kept.any() for name, kept in beside.kept.items() if int(name[0]) in without_steps)
 
 

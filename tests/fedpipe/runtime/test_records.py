@@ -68,6 +68,11 @@ def test_bytes_are_those_of_every_client_and_of_compressed_updates() -> None:
     assert (row["bytes_down"], row["bytes_up"]) == (9 * 100, 5 * 10 + 9 * 4)
 
 
+def test_a_client_that_takes_no_step_sends_no_bytes() -> None:
+    row = record(measured(silent=2)).row()
+    assert (row["bytes_down"], row["bytes_up"]) == (5 * 100, 3 * 10) and "silent" not in row
+
+
 @pytest.mark.parametrize("name", ["bytes_up", "round", "epsilon", "asked"])
 def test_two_columns_of_one_name_are_refused(name: str) -> None:
     with pytest.raises(PipelineError, match=f"two columns {name}: rename"):
@@ -87,7 +92,7 @@ def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_sampl
     with pytest.raises(
         NothingTrainedError, match=r"none of its 2 clients has a whole batch, and 'train.last_batch' drops"
     ):
-        require_contribution(1, cohort(2), measured(seen=0, examples=9))
+        require_contribution(1, cohort(2), measured(seen=0, examples=0), drops=True)
     with pytest.raises(NothingTrainedError, match="none of its 2 clients has a sample"):
         require_contribution(1, cohort(2), measured(seen=0, examples=0))
     require_contribution(1, cohort(2), measured(seen=0, examples=0), may_be_empty=True)
