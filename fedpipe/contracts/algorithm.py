@@ -14,10 +14,7 @@ from fedpipe.contracts.registry import Registry
 if TYPE_CHECKING:
     from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Tensors, Total
     from fedpipe.learning.measurements import Measurements
-    from fedpipe.learning.task import Task
-
-    ClientUpdate = Callable[[Task, Server, Client], Contribution]
-    ServerUpdate = Callable[[Task, Server, Total], Server]
+    from fedpipe.learning.task import ClientUpdate, ServerUpdate, Task
 
 
 class Asynchrony(NamedTuple):

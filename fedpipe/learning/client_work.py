@@ -6,7 +6,6 @@ In asynchronous training, what comes before the encoding and the encoding may be
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fedpipe.contracts.aggregator import Aggregator
@@ -29,13 +28,12 @@ from fedpipe.learning.measurements import (
     checked,
     joined,
 )
-from fedpipe.learning.task import Task
+from fedpipe.learning.task import ClientUpdate, Task
 from fedpipe.learning.under_way import Message, arrived, message_of, nothing_sent, started_or_arrived
 from fedpipe.learning.vectors import norm
 from fedpipe.learning.work_request import WorkRequest
 
 MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
-ClientUpdate = Callable[[Task, Server, Client], Contribution]
 
 
 class Accumulator(NamedTuple):
@@ -185,8 +183,8 @@ class ClientWork:
         if not self._is_last or self._compressor.compress is None:
             return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
-        found = tf.get_static_value(size)
-        self.compressed_bytes = None if found is None else int(found)
+        known = tf.get_static_value(size)
+        self.compressed_bytes = None if known is None else int(known)
         return sent._replace(update=update), residual, size
 
 

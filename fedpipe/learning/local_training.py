@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fedpipe.config.train import Train
 from fedpipe.contracts.model import METRICS
 from fedpipe.lazy import tf
+from fedpipe.learning import vectors
 from fedpipe.learning.interface import Client
 from fedpipe.learning.measurements import Counted, MeanPerExample, Measurement
 from fedpipe.learning.optimizers import RoundOptimizer
@@ -168,9 +169,9 @@ def mean_loss(network: Network, weights: list[Any], client: Client, batch_size: 
 
 def clip(tensors: list[Any], norm: Any) -> list[Any]:
     """``tensors`` scaled down to the L2 norm ``norm`` over all of them, if theirs is above it."""
-    found = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(t)) for t in tensors]))
-    factor = tf.minimum(1.0, tf.math.divide_no_nan(norm, found))
-    factor = tf.where(found > 0, factor, 1.0)
+    own = vectors.norm(tensors)
+    factor = tf.minimum(1.0, tf.math.divide_no_nan(norm, own))
+    factor = tf.where(own > 0, factor, 1.0)
     return [t * factor for t in tensors]
 
 

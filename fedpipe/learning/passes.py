@@ -14,18 +14,16 @@ import numpy as np
 from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.lazy import tf, tff
-from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork
+from fedpipe.learning.client_work import Accumulator, ClientWork
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total
 from fedpipe.learning.measurements import CLIP_NORM, Measurements, Summed, checked, joined
 from fedpipe.learning.message_bytes import Sent, update_bytes
 from fedpipe.learning.structure import Structure, flat
 from fedpipe.learning.sums import Sums
-from fedpipe.learning.task import Task
+from fedpipe.learning.task import ClientUpdate, ServerUpdate, Task
 from fedpipe.learning.vectors import bytes_of
 from fedpipe.learning.work_request import WorkRequest
-
-ServerUpdate = Callable[[Task, Server, Total], Server]
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def arrived(
 def started_or_arrived(trains: Any, train: Callable[[], Message], kept: Message) -> Message:
     """What ``train`` gives if ``trains``, a bool scalar; else the message that the client ``kept``."""
     leaves = tf.cond(trains, lambda: tuple(tf.nest.flatten(train())), lambda: tuple(tf.nest.flatten(kept)))
-    found: Message = tf.nest.pack_sequence_as(kept, list(leaves))
-    return found
+    message: Message = tf.nest.pack_sequence_as(kept, list(leaves))
+    return message
 
 
 def _measured(task: Task) -> "OrderedDict[str, Measurement]":
