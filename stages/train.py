@@ -1,6 +1,5 @@
 """``python -m stages.train``: trains the global model over the clients' shards."""
 
-import hashlib
 import json
 import sys
 import time
@@ -17,6 +16,7 @@ from fedpipe.command_line import without_arguments
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.global_model import GlobalSamples
+from fedpipe.evaluation.identity import sha256
 from fedpipe.networks.network import Network, network
 from fedpipe.networks.personal_weights import save_none
 from fedpipe.networks.spec import ModelSpec
@@ -130,7 +130,7 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
     digests: dict[str, Any] = {}
     with outputs.writing(layout.WEIGHTS) as path:
         save_weights(path, trained.network, trained.weights)
-        digests["weights_sha256"] = _sha256(path)
+        digests["weights_sha256"] = sha256(path)
     with outputs.writing(layout.BEST) as path:
         save_weights(path, trained.network, trained.best)
     with outputs.writing(layout.PERSONAL) as path:
@@ -138,7 +138,7 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
             save_none(path, trained.network)
         else:
             trained.personal.write(path)
-            digests["personal_sha256"] = _sha256(path)
+            digests["personal_sha256"] = sha256(path)
     with outputs.writing(layout.ROUNDS) as path:
         write_table(trained.records, path)
     with outputs.writing(layout.TRAINING) as path:
@@ -147,11 +147,6 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
         draw(trained.records, title, path)
     outputs.copy([layout.TRAINING, layout.ROUNDS], COPIES)
     outputs.place()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
+from fedpipe.privacy.requirements import require_no_secret
 
 ADDRESS, CERTIFICATES, SHARED_FOLDER = "FEDPIPE_CLUSTER", "FEDPIPE_CERTIFICATES", "FEDPIPE_SHARED_FOLDER"
 TLS, INSECURE = "tls://", "tcp+insecure://"
@@ -93,16 +93,12 @@ def require_fitting(settings: ClusterSettings, training: Train) -> None:
       PipelineError: Its noise is secret, its clients keep files and there is no shared folder, or the driver's
         certificate is not there.
     """
-    if has_secret_noise(training):
-        raise PipelineError(
-            "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: train "
-            f"on this machine alone (unset {ADDRESS}), or set it to seeded"
-        )
+    require_no_secret(training)
     keeping = _keeps_files(training)
     if keeping and (settings.shared_folder is None or not settings.shared_folder.is_dir()):
-        there = "" if settings.shared_folder is None else f"; {settings.shared_folder} is no folder here"
+        missing = "" if settings.shared_folder is None else f"; {settings.shared_folder} is no folder here"
         raise PipelineError(
-            f"params.yaml: {keeping} keeps a file per client, for all workers{there}: put the project into a folder "
+            f"params.yaml: {keeping} keeps a file per client, for all workers{missing}: put the project into a folder "
             "that all machines have under the same path and name that folder as shared_folder in cluster.yaml, or "
             f"train without {ADDRESS}"
         )

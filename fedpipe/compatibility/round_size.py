@@ -45,10 +45,10 @@ def check(settings: Train, clients: int = LARGEST_COUNT) -> None:
       ValueError: Nobody is beyond the report goal, or the aggregator needs more updates.
     """
     name, goal = settings.aggregator, settings.availability.report_goal
-    found, brings = asked(settings, clients), updates(settings, clients)
-    if goal is not None and goal >= found.largest:
+    cohort, brings = asked(settings, clients), updates(settings, clients)
+    if goal is not None and goal >= cohort.largest:
         raise ValueError(
-            f"'train.availability.report_goal' is {goal}, and '{found.key}' asks {found.largest} clients: lower the "
+            f"'train.availability.report_goal' is {goal}, and '{cohort.key}' asks {cohort.largest} clients: lower the "
             "goal, or ask more clients, so that a slow one can be left out"
         )
     needed = AGGREGATORS.of(name).smallest_cohort(settings)

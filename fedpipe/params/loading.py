@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from fedpipe.compatibility import across_sections
-from fedpipe.config.choices import ChoosingSection
+from fedpipe.config.choices import used
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.partition import Partition
@@ -17,9 +17,6 @@ from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 from fedpipe.params.composition import fitted
 from fedpipe.spelling import did_you_mean
-
-# Of no result, so that neither DVC nor MLflow records it: it may change while a stage runs.
-DECIDE_NOTHING = {"checkpoint"}
 
 S = TypeVar("S", bound=Section)
 
@@ -62,12 +59,6 @@ def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Sec
     except ValueError as error:
         raise PipelineError(f"{source}: {error}") from None
     return sections
-
-
-def used(settings: Section) -> dict[str, Any]:
-    """The params that results are made with: no sections of files that are not chosen, and none that decide nothing."""
-    others = settings.unchosen() if isinstance(settings, ChoosingSection) else set()
-    return settings.model_dump(exclude=others | DECIDE_NOTHING)
 
 
 def require_unchanged(settings: Section, path: Path) -> None:

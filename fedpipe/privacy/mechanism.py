@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fedpipe.privacy.sampling import Sampling
+from fedpipe.contracts.cohort import Sampling
 
 _LEVELS = 21  # of a tree: more rounds than 'train.rounds' can be
 Draw = Callable[[int], np.ndarray]  # (round) -> ids of its cohort

@@ -1,28 +1,9 @@
 """How a cohort is drawn, as the accountant needs to know it; each file of fedpipe/cohorts that it can use says so."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.cohort import COHORTS
-
-
-class Sampling(NamedTuple):
-    """How clients come into a cohort.
-
-    ``all``: the same ones in every round, every client or those of a list. ``fixed``: ``expected`` of ``clients``,
-    drawn without replacement in each round. ``poisson``: each client by itself with the same probability, which makes
-    ``expected`` on average.
-    """
-
-    kind: Literal["all", "fixed", "poisson"]
-    expected: float  # clients that a round asks, if none of them is missing
-    clients: int  # altogether
-
-    @property
-    def probability(self) -> float:
-        """That a client is in a round."""
-        return self.expected / self.clients
+from fedpipe.contracts.cohort import COHORTS, Sampling
 
 
 def sampling_of(settings: Train, clients: int) -> Sampling:

@@ -63,11 +63,6 @@ def check(settings: Train, clients: int) -> None:
         raise PipelineError(f"params.yaml: {error}") from None
 
 
-def needs_losses(settings: Train) -> bool:
-    """Whether the cohort's file asks for the clients' losses."""
-    return COHORTS.of(settings.cohort).needs_losses
-
-
 def cohort(
     settings: Train,
     sizes: np.ndarray,

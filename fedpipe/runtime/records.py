@@ -127,16 +127,9 @@ class RoundRecord:
             of validation samples and of clients' own test samples are withheld as well.
         """
         public = {CLIP_NORM, *(name for name in measured_after if not name.startswith(_OF_TRAINING_IMAGES))}
+        nothing: dict[str, Any] = dict.fromkeys((*_MEASURED, "bytes_down", "bytes_up"))
         return replace(
-            self,
-            loss=None,
-            accuracy=None,
-            clients=None,
-            non_finite=None,
-            examples=None,
-            bytes_down=None,
-            bytes_up=None,
-            others={name: value if name in public else None for name, value in self.others.items()},
+            self, **nothing, others={name: value if name in public else None for name, value in self.others.items()}
         )
 
     def row(self) -> dict[str, float | int | None]:

@@ -51,7 +51,7 @@ class History:
         self.best = resumed.best if resumed else None
 
     def add(self, record: RoundRecord, seconds: float, best: Best | None) -> None:
-        """Adds a round; a signal must not come between (`stopping.held`)."""
+        """Adds a round; a signal must not come between (`fedpipe.system.signals.held`)."""
         self.records.append(record)
         self.seconds.append(seconds)
         self.best = best

@@ -27,7 +27,8 @@ from fedpipe.pinning import require_avx2
 from fedpipe.privacy.calibration import calibrated
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
-from fedpipe.runtime import collecting
+from fedpipe.privacy.requirements import require_no_secret
+from fedpipe.runtime import memory_check
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.availability import Message
 from fedpipe.runtime.checkpoint import Best
@@ -94,7 +95,9 @@ class Training:
         resumed = self.checkpoints.found if self.checkpoints else None
         history, phases, task = History(resumed), Phases(), self.wiring.task
         worker.wait_until_ready()
-        self._begin(elsewhere)
+        if elsewhere is not None:
+            require_no_secret(task.settings)
+            elsewhere.begin(self.kept.folder if self.kept else None)
         with (
             Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases) as engine,
             client_losses(task, self.wiring.shards, worker, engine) as losses,
@@ -155,21 +158,6 @@ class Training:
         """Whether no further round is run; a checkpoint may be of the last one."""
         return len(records) >= self.rounds or any(hook.stops(records[-1]) for hook in hooks if records)
 
-    def _begin(self, elsewhere: Elsewhere | None) -> None:
-        """Gets the other machines ready.
-
-        Raises:
-          PipelineError: The training has a secret.
-        """
-        if elsewhere is None:
-            return
-        if self.wiring.task.noise_key is not None:
-            raise PipelineError(
-                "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: "
-                "train on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
-            )
-        elsewhere.begin(self.kept.folder if self.kept else None)
-
     def _record(self, current: Round, selected: Cohort, measured: Measurements) -> RoundRecord:
         """The record of a round: all that is reported, saved and delivered of it.
 
@@ -223,8 +211,7 @@ def prepare(
 
     Raises:
       PipelineError: The CPU is too old, there are too few clients or too little memory, the model does not fit the
-        images, the first round would exceed the privacy budget, or no noise
-        keeps the target.
+        images, the first round would exceed the privacy budget, or no noise keeps the target.
     """
     require_avx2()
     drawing, key = settings, None
@@ -242,7 +229,7 @@ def prepare(
     settings = calibrated(settings, clients, drawn)
     place = checkpoints.kept_folder if checkpoints else folder / "clients"
     wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key)
-    collecting.check(wiring.task, wiring.aggregator)
+    memory_check.check(wiring.task, wiring.aggregator)
     kept = None
     if wiring.kept is not None:
         kept = checkpoints.kept_state(clients) if checkpoints else KeptState(wiring.kept, clients)
