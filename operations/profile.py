@@ -55,7 +55,7 @@ def main() -> None:
     counted = taken[1:]
 
     def mean(name: str) -> float:
-        return sum(one[name] for one in counted) / len(counted)
+        return sum(each[name] for each in counted) / len(counted)
 
     whole = mean("seconds")
     print(f"{settings.algorithm} on {settings.model}, {mean('clients'):g} clients per round, {len(counted)} rounds")

@@ -188,8 +188,8 @@ def _personalised(
 
 def _attack() -> tuple[str, Any]:
     """The attack of the training, and its params."""
-    said = json.loads(TRAINING.read_text(encoding="utf-8")).get("attack", {"no_attack": {}})
-    ((name, section),) = said.items()
+    attack = json.loads(TRAINING.read_text(encoding="utf-8")).get("attack", {"no_attack": {}})
+    ((name, section),) = attack.items()
     return name, ATTACKS.params(name).model_validate(section)
 
 

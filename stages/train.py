@@ -71,7 +71,7 @@ def main() -> None:
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
             opened(cluster, settings, manifest.digest) as elsewhere,
             Checkpoints(LOGS, key, settings) as checkpoints,
-            journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.found)) as run,
+            journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.resumed)) as run,
         ):
             checkpoints.tracking = run.identity
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)

@@ -39,12 +39,12 @@ def code() -> str:
 
 def differences(driver: Facts, worker: Facts) -> list[str]:
     """One phrase for each fact that differs."""
-    found = []
+    phrases = []
     for name in sorted({*driver, *worker}):
         ours, theirs = driver.get(name, "not there"), worker.get(name, "not there")
         if ours != theirs:
-            found.append(f"{name} ({_short(theirs)}, here {_short(ours)})")
-    return found
+            phrases.append(f"{name} ({_short(theirs)}, here {_short(ours)})")
+    return phrases
 
 
 def _short(value: str) -> str:

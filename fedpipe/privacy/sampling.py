@@ -38,7 +38,7 @@ def expected_updates(settings: Train, clients: int) -> float:
     With (1 - dropout_before) / cyclic.groups of the clients to ask, `uniform` asks as many as it can of its number.
     """
     availability = settings.availability
-    kind, asked, _ = sampling_of(settings, clients)
+    kind, selected, _ = sampling_of(settings, clients)
     present = (1 - availability.dropout_before) / availability.cyclic.groups
-    asked = min(asked, clients * present) if kind == "fixed" else asked * present
-    return asked * (1 - availability.dropout_during)
+    selected = min(selected, clients * present) if kind == "fixed" else selected * present
+    return selected * (1 - availability.dropout_during)

@@ -60,7 +60,7 @@ class Engine:
           phases: Counts where a round's time goes.
         """
         self._process, self._phases = process, phases or Phases()
-        self._passes = [Compiled(one) for one in process.passes]
+        self._passes = [Compiled(each) for each in process.passes]
         self._get_weights = at_server(process.get_weights)
         self._executors = Executors(worker)
         self._server = self._executors.of(min(CHUNK, max(len(group_sizes(cohort)), 1)))
@@ -85,9 +85,9 @@ class Engine:
           PipelineError: The worker ended, or a client failed (its shard is unreadable, for instance).
         """
         server, state, measured = self._server, self._state, None
-        for number, one in enumerate(self._passes):
+        for number, compiled in enumerate(self._passes):
             total = self._sum(number, state, requests, done)
-            result = server.call(one.update, server.struct(state, total))
+            result = server.call(compiled.update, server.struct(state, total))
             state, measured = server.select(result, 0), server.select(result, 1)
         with self._phases.timed("aggregate"):
             values = server.fetch(measured)
@@ -132,10 +132,10 @@ class Engine:
 
     def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator of pass ``number`` over all ``requests``, as a value of the executor that has the state."""
-        server, one, chunks = self._server, self._passes[number], self._chunks
+        server, compiled, chunks = self._server, self._passes[number], self._chunks
         if not len(requests):
-            return server.call(one.zero)
-        message = chunks.message(number, server.call(one.prepare, state), len(requests))
+            return server.call(compiled.zero)
+        message = chunks.message(number, server.call(compiled.prepare, state), len(requests))
         groups = np.split(requests, np.cumsum(group_sizes(len(requests)))[:-1])
         total: Any = None
         ended = 0
@@ -149,7 +149,7 @@ class Engine:
                 count, handed_out = started.popleft()
                 with self._phases.timed("clients"):
                     partial = chunks.sum(number, handed_out)
-                total = partial if total is None else server.call(one.merge, server.struct(total, partial))
+                total = partial if total is None else server.call(compiled.merge, server.struct(total, partial))
                 ended += count
                 done(ended)
         return total

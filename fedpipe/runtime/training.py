@@ -92,7 +92,7 @@ class Training:
         Raises:
           PipelineError: A round could not be run, or the weights are not finite any more.
         """
-        resumed = self.checkpoints.found if self.checkpoints else None
+        resumed = self.checkpoints.resumed if self.checkpoints else None
         history, phases, task = History(resumed), Phases(), self.wiring.task
         worker.wait_until_ready()
         if elsewhere is not None:

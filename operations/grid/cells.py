@@ -50,8 +50,8 @@ class Grid(Section):
 
     def cell(self, labels: dict[str, Any], changes: Params) -> Cell:
         """The cell of ``changes``."""
-        said = json.dumps([self.data.model_dump(), changes], sort_keys=True)
-        return Cell(labels, changes, hashlib.sha256(said.encode()).hexdigest()[:12])
+        content = json.dumps([self.data.model_dump(), changes], sort_keys=True)
+        return Cell(labels, changes, hashlib.sha256(content.encode()).hexdigest()[:12])
 
     @abstractmethod
     def cells(self) -> Iterator[Cell]:

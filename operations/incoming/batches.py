@@ -104,8 +104,8 @@ def read(candidate: Candidate, dataset: RawDataset) -> Labelled:
             f"the name '{candidate.name}' is not possible: letters, digits, dots, dashes and underscores, at most 100"
         )
     if set(candidate.forms) not in _FORMS:
-        there = ", ".join(path.name for path in candidate.forms.values())
-        raise PipelineError(f"there is {there}; a batch is either {EXPECTED}")
+        files = ", ".join(path.name for path in candidate.forms.values())
+        raise PipelineError(f"there is {files}; a batch is either {EXPECTED}")
     for path in candidate.forms.values():
         _check_size(path.name, path.stat().st_size)
         _check_hash(path)

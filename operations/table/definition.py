@@ -146,12 +146,12 @@ class Table:
         Raises:
           PipelineError: There is none.
         """
-        found = [cell for cell in self.cells if fnmatchcase(cell.name, pattern)]
-        if not found:
+        matching = [cell for cell in self.cells if fnmatchcase(cell.name, pattern)]
+        if not matching:
             raise PipelineError(
                 f"table {self.name} has no cell '{pattern}'; its cells are {', '.join(c.name for c in self.cells)}"
             )
-        return found
+        return matching
 
 
 def names(folder: Path = TABLES) -> list[str]:

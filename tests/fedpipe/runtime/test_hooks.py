@@ -62,7 +62,7 @@ def run(worker: Worker, shards: Path, folder: Path, *hooks: Hook, done: int = 0,
     """A training whose rounds have `SCORES`; it is saved after every round, and resumes after ``done`` rounds."""
     settings = train_settings(**SMALL | {"checkpoint": {"seconds": 0.0}} | changes)
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
-        assert (checkpoints.found.round if checkpoints.found else 0) == done
+        assert (checkpoints.resumed.round if checkpoints.resumed else 0) == done
         return prepare(settings, shards, folder, checkpoints=checkpoints).run(
             worker, evaluate=Scores(done), hooks=hooks
         )
