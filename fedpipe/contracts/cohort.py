@@ -67,8 +67,7 @@ class ClientSampler(TrainChoice):
     )
     MAY_BE_EMPTY: bool = constant(False, "A round without clients is no mistake.")
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if (self.draw is None) == (self.draw_by_losses is None):
             raise ContractError("must define one of 'draw' and 'draw_by_losses'")
         if self.draw_by_losses is not None and self.sampling is not None:

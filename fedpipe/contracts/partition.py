@@ -46,8 +46,7 @@ class Partitioner(Choice):
         "are taken from their clients after it. Without it, `assign` never sees them.",
     )
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if self.defines("FOR_GIVEN_SIZES") and not self.defines("decides_sizes"):
             raise ContractError("defines 'FOR_GIVEN_SIZES' without 'decides_sizes'")
 
