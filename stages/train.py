@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +77,7 @@ def main() -> None:
             training = prepare(settings, layout.CLIENTS, LOGS, network=model, first=first, checkpoints=checkpoints)
             trained = training.run(
                 worker,
-                evaluate=None if samples is None else partial(samples.measure, model, settings=settings),
+                evaluate=samples.measure if samples else None,
                 hooks=[tracked.log_rounds(run)],
                 elsewhere=elsewhere,
             )

@@ -38,8 +38,8 @@ from fedpipe.runtime.client_losses import client_losses
 from fedpipe.runtime.cohort import Cohort, Losses, cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.hooks import (
-    Evaluate,
     EvaluateModel,
+    Evaluation,
     KeepBest,
     PhaseTable,
     PrivacySpent,
@@ -77,7 +77,7 @@ class Training:
         self,
         worker: Worker,
         *,
-        evaluate: Evaluate | None = None,
+        evaluate: Evaluation | None = None,
         hooks: Sequence[Hook] = (),
         elsewhere: Elsewhere | None = None,
     ) -> Trained:
@@ -136,12 +136,12 @@ class Training:
             return self._trained(engine, history)
 
     def _hooks(
-        self, history: History, engine: Engine, evaluate: Evaluate | None, others: Sequence[Hook]
+        self, history: History, engine: Engine, evaluate: Evaluation | None, others: Sequence[Hook]
     ) -> Iterator[Hook]:
         """All hooks in their order: columns are measured before they are read, and rounds are reported before saved."""
         settings, completed = self.wiring.task.settings, len(history.records)
         if evaluate is not None and settings.evaluate_every:
-            yield EvaluateModel(evaluate, settings.evaluate_every, self.rounds)
+            yield EvaluateModel(evaluate, self.wiring.task, self.rounds)
         if settings.keep_best:
             yield KeepBest(settings.selection)
         if self.ledger is not None:

@@ -28,7 +28,7 @@ class Scores:
     def __init__(self, done: int = 0) -> None:
         self._scores = iter(SCORES[done:])
 
-    def __call__(self, weights: list[np.ndarray]) -> dict[str, float]:
+    def __call__(self, *_: object) -> dict[str, float]:
         return {"test_loss": 1.0, "test_accuracy": next(self._scores)}
 
 
