@@ -6,7 +6,7 @@ Nothing here imports a file of a choice. fedpipe/params loads and checks.
 from fedpipe.config.download import DatasetName, Download, IdxFiles, PinnedFile, Sources, UserDataset
 from fedpipe.config.judge import Evaluate, McNemar, Personalise, Promote
 from fedpipe.config.partition import Concept, Features, Partition
-from fedpipe.config.sections import SECTIONS
+from fedpipe.config.section import Section
 from fedpipe.config.text import parse_text, read_yaml
 from fedpipe.config.train import Optimizer, Train
 
@@ -30,3 +30,11 @@ __all__ = [
     "parse_text",
     "read_yaml",
 ]
+
+SECTIONS: dict[type[Section], str] = {
+    Download: "download",
+    Partition: "partition",
+    Train: "train",
+    Evaluate: "evaluate",
+    Promote: "promote",
+}

@@ -3,9 +3,8 @@
 Only here the chosen files of section ``train`` or ``partition`` are imported.
 """
 
-from fedpipe.config import Download, Evaluate, Partition, Promote, Train
+from fedpipe.config import SECTIONS, Download, Evaluate, Partition, Promote, Train
 from fedpipe.config.choices import used
-from fedpipe.config.sections import SECTIONS
 from fedpipe.params.composition import parse
 from fedpipe.params.loading import check, load, require_unchanged, sections_of
 

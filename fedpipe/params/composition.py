@@ -7,11 +7,11 @@ from pydantic import ValidationError, create_model, model_validator
 
 from fedpipe.compatibility import partition as partition_rules
 from fedpipe.compatibility import train as train_rules
+from fedpipe.config import SECTIONS
 from fedpipe.config.choices import ChoosingSection
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
-from fedpipe.config.sections import SECTIONS
 from fedpipe.config.train import Train
 from fedpipe.contracts import partition, train
 from fedpipe.contracts.registry import Registry

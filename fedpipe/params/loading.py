@@ -6,12 +6,12 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from fedpipe.compatibility import across_sections
+from fedpipe.config import SECTIONS
 from fedpipe.config.choices import used
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
-from fedpipe.config.sections import SECTIONS
 from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError

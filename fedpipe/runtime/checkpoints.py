@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from safetensors import SafetensorError
 
@@ -135,9 +134,7 @@ class Checkpoints:
         self.resumed = self.latest()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None and self.enabled:
             shutil.rmtree(self._folder, ignore_errors=True)
             shutil.rmtree(self.kept_folder.parent, ignore_errors=True)

@@ -8,7 +8,6 @@ so does the memory, not on the number of clients.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,8 @@ class Engine:
 
     def restore(self, state: Sequence[np.ndarray]) -> None:
         """Goes on from what `state` gave."""
-        self._state = self._before = self._value(tuple(state))
+        kind = tff.FederatedType(self._process.server.type, tff.SERVER)
+        self._state = self._before = self._server.value(tuple(state), kind)
 
     def close(self) -> None:
         """Lets go of everything on the worker; call it before the worker ends, or after."""
@@ -121,14 +121,8 @@ class Engine:
     def __enter__(self) -> "Engine":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _value(self, state: tuple[np.ndarray, ...]) -> Any:
-        """``state`` on the worker."""
-        return self._server.value(state, tff.FederatedType(self._process.server.type, tff.SERVER))
 
     def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator of pass ``number`` over all ``requests``, as a value of the executor that has the state."""

@@ -4,7 +4,6 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
@@ -106,9 +105,7 @@ class SaveCheckpoints(Hook):
         if self._checkpoints.due():
             self._save()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, KeyboardInterrupt | WorkersLostError):
             return
         try:

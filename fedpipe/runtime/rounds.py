@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -78,9 +77,7 @@ class Hook:
     def __enter__(self) -> "Hook":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Called when the training ends, is stopped, or fails."""
 
 
