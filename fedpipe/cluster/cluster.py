@@ -188,19 +188,19 @@ class Cluster:
             if member.state == "joins":
                 moved |= self._admit(member, now)
             limit = AT_ONCE * self._settings.chunk_seconds + _GRACE_SECONDS
-            for one in list(member.running):
-                outcome, what = one.outcome(self._fetching, self._woken)
-                if outcome == "waits" and now - one.since < limit:
+            for each in list(member.running):
+                outcome, what = each.outcome(self._fetching, self._woken)
+                if outcome == "waits" and now - each.since < limit:
                     continue
                 moved = True
                 if outcome in ("waits", "lost"):
                     self._lose(self._members.pop(member.address), "does not answer")
                     break
-                member.running.remove(one)
+                member.running.remove(each)
                 if outcome == "done":
-                    one.part.sums = what
+                    each.part.sums = what
                 else:
-                    self._failed(member, one.part, what)
+                    self._failed(member, each.part, what)
         return moved
 
     def _admit(self, member: Member, now: float) -> bool:
@@ -239,8 +239,8 @@ class Cluster:
         ready = self._ready()
         slots = sum(member.slots for member in ready)
         while self._waiting:
-            for member in sorted(filter(lambda one: one.has_room, ready), key=lambda one: one.load):
-                others = [one.address for one in ready if one is not member]
+            for member in sorted(filter(lambda each: each.has_room, ready), key=lambda each: each.load):
+                others = [each.address for each in ready if each is not member]
                 part = self._waiting.take(member.address, others, member.slots / slots)
                 if part is not None:
                     member.run(part, self._message, time.monotonic(), self._woken)

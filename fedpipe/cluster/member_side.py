@@ -146,7 +146,7 @@ class RunningJob:
 
     def __init__(self, job: str) -> None:
         self.job = job
-        self._told = Job(**json.loads(job))
+        self._parsed = Job(**json.loads(job))
         self._worker: Worker | None = None
         self._executors: Executors | None = None
         self._guard = threading.RLock()
@@ -170,7 +170,7 @@ class RunningJob:
             if version != self._version:
                 raise PipelineError(f"message {version} is not here")
             worker, executors = self._running()
-        with _ended_after(self._told.chunk_seconds, worker):
+        with _ended_after(self._parsed.chunk_seconds, worker):
             with self._guard:
                 # Parts may have any number of groups, and each number has an executor of its own, which is not cheap.
                 executor = executors.of(len(groups) if how == "whole" else 1)
@@ -232,9 +232,9 @@ class RunningJob:
         from fedpipe.learning.wiring import Wiring
         from fedpipe.runtime.tff_executor import Compiled
 
-        settings = parse(Train, self._told.settings)
+        settings = parse(Train, self._parsed.settings)
         # The driver has the weights of the server; a client's work does not depend on the ones that are drawn here.
-        wiring = Wiring.of(settings, shards.resolve(), Path(self._told.kept) if self._told.kept else None)
+        wiring = Wiring.of(settings, shards.resolve(), Path(self._parsed.kept) if self._parsed.kept else None)
         return [Compiled(each) for each in wiring.process.passes]
 
 

@@ -26,7 +26,7 @@ _LOCAL = "tls://127.0.0.1:8786"
 _END_SECONDS = 10.0
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of the command line, or ``given`` in their place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--certificates", type=Path, default=Path("certificates"), help="their folder (certificates)")
@@ -48,7 +48,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     local = commands.add_parser("local")
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
     local.add_argument("--workers", type=_count, metavar="N", default=2, help="how many (2)")
-    return parser.parse_args(given)
+    return parser.parse_args(argv)
 
 
 def main() -> None:

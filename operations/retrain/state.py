@@ -66,11 +66,11 @@ def restore(changes: dict[str, Any]) -> bool:
     return bool(cached or elsewhere)
 
 
-def _outputs(found: dict[str, Any]) -> dict[str, str]:
+def _outputs(status_of_stages: dict[str, Any]) -> dict[str, str]:
     """Each changed output and what is the matter with it."""
     return {
         path: matter
-        for changes in found.values()
+        for changes in status_of_stages.values()
         for change in changes
         if isinstance(change, dict)
         for path, matter in change.get("changed outs", {}).items()

@@ -202,8 +202,8 @@ def _make_database(socket_folder: Path, process: Child, log: Path) -> None:
             break
         except psycopg2.OperationalError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                told = _last_line(log.read_text(encoding="utf-8", errors="replace")) or str(error).strip()
-                raise PipelineError(f"PostgreSQL did not start: {told}; its log is {log}") from None
+                reason = _last_line(log.read_text(encoding="utf-8", errors="replace")) or str(error).strip()
+                raise PipelineError(f"PostgreSQL did not start: {reason}; its log is {log}") from None
             time.sleep(0.1)
     connection.autocommit = True  # a database is not made in a transaction
     with connection.cursor() as cursor:
