@@ -10,7 +10,6 @@ import layout
 from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.cluster import settings as clusters
-from fedpipe.cluster.opening import opened
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
@@ -59,6 +58,7 @@ def main() -> None:
 
     with only_writer("train", layout.stage_lock("train")), stoppable(), Worker(LOGS / "worker.log") as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
+        from fedpipe.cluster.cluster import opened
         from fedpipe.runtime import tracked
         from fedpipe.runtime.checkpoints import Checkpoints
         from fedpipe.runtime.training import prepare

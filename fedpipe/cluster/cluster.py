@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +277,12 @@ class Cluster:
                 f"the cluster at {self._settings.address} had no worker for {limit:g} s; start workers "
                 "(docs/cluster.md) and run it again, which goes on from the last checkpoint"
             )
+
+
+def opened(settings: ClusterSettings | None, training: Train, data: str) -> AbstractContextManager[Cluster | None]:
+    """The cluster for a training on the shards with the digest ``data``; nothing for this machine alone.
+
+    Raises:
+      PipelineError: The scheduler does not let us in.
+    """
+    return nullcontext() if settings is None else Cluster(settings, training, data)
