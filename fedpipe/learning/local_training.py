@@ -25,6 +25,7 @@ from fedpipe.seeds import Purpose
 GradientAt = Callable[[list[Any]], list[Any]]
 # (gradients, weights, gradient_at) -> gradients
 GradientHook = Callable[[list[Any], list[Any], GradientAt], list[Any]]
+_FORWARD_BATCH = 100  # samples at a time in `mean_loss`
 
 
 def pulled_to(center: list[Any], strength: float) -> GradientHook:
@@ -152,16 +153,15 @@ def measured_gradient(
     return [g / _count(client) for g in gradients], sums
 
 
-def mean_loss(network: Network, weights: list[Any], client: Client, batch_size: int = 100) -> Any:
+def mean_loss(network: Network, weights: list[Any], client: Client) -> Any:
     """Mean loss of the client's samples under ``weights``; 0 without samples."""
     samples = tf.size(client.labels)
 
     def step(start: Any, total: Any) -> tuple[Any, Any]:
-        batch = slice(start, start + batch_size)
+        batch = slice(start, start + _FORWARD_BATCH)
         logits = network.forward(weights, scale(client.images[batch]), Dropout())
-        return start + batch_size, total + tf.reduce_sum(
-            network.losses(tf.cast(client.labels[batch], tf.int32), logits)
-        )
+        losses = network.losses(tf.cast(client.labels[batch], tf.int32), logits)
+        return start + _FORWARD_BATCH, total + tf.reduce_sum(losses)
 
     _, loss = tf.while_loop(lambda start, _: start < samples, step, (tf.constant(0), tf.constant(0.0)))
     return loss / _count(client)
