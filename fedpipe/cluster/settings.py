@@ -29,27 +29,17 @@ class ClusterSettings(Section):
 
     address: str = ""  # tls://host:port of the scheduler; nothing for this machine alone
     certificates: Annotated[Path, Field(strict=False)] = Path("certificates")
-    shared_folder: Annotated[Path | None, Field(strict=False)] = (
-        None  # that all machines have under this path; only for what clients keep
-    )
+    # That all machines have under this path; only for what clients keep.
+    shared_folder: Annotated[Path | None, Field(strict=False)] = None
     chunk_seconds: Positive = 600.0  # a chunk that takes longer is computed again, by another worker if there is one
     wait_seconds: Positive = 600.0  # for a worker, when there is none; then the run stops
 
-    @property
-    def dask_address(self) -> str:
-        """The address as Dask writes it.
-
-        Raises:
-          PipelineError: It is no address of an encrypted connection, and does not say so.
-        """
-        return dask_address(self.address)
-
 
 def dask_address(address: str) -> str:
-    """``tls://host:port``, or ``tcp://host:port`` for ``tcp+insecure://host:port``.
+    """The address as Dask writes it: ``tls://host:port``, or ``tcp://host:port`` for ``tcp+insecure://host:port``.
 
     Raises:
-      PipelineError: It is anything else.
+      PipelineError: It is anything else, such as the address of a connection that nothing protects.
     """
     scheme, _, place = address.partition("://")
     host, _, port = place.rpartition(":")
@@ -81,7 +71,7 @@ def chosen(file: Path) -> ClusterSettings | None:
         raise PipelineError(f"{file}: {'; '.join(mistakes(error, ClusterSettings))}") from None
     if not settings.address:
         return None
-    settings.dask_address  # noqa: B018 - raises if it is wrong
+    dask_address(settings.address)  # raises if it is wrong
     require_dask()
     return settings
 
