@@ -190,7 +190,7 @@ def _attack() -> tuple[str, Any]:
     """The attack of the training, and its params."""
     attack = json.loads(TRAINING.read_text(encoding="utf-8")).get("attack", {"no_attack": {}})
     ((name, section),) = attack.items()
-    return name, ATTACKS.params(name).model_validate(section)
+    return name, ATTACKS.of(name).Params.model_validate(section)
 
 
 def _summary(summary: dict[str, float]) -> str:

@@ -29,9 +29,9 @@ class ModelSpec:
     def __post_init__(self) -> None:
         # Frozen, so that a spec can be a key; the defaults are those of the files, which the names above say.
         if self.params is None:
-            object.__setattr__(self, "params", MODELS.params(self.model)())
+            object.__setattr__(self, "params", MODELS.of(self.model).Params())
         if self.loss_params is None:
-            object.__setattr__(self, "loss_params", LOSSES.params(self.loss)())
+            object.__setattr__(self, "loss_params", LOSSES.of(self.loss).Params())
 
     @staticmethod
     def of(settings: Train, image_shape: tuple[int, int, int], classes: int) -> "ModelSpec":
@@ -59,8 +59,8 @@ class ModelSpec:
         """
         loss = content.get("loss", DEFAULT_LOSS)
         # A ValidationError is a ValueError.
-        params = MODELS.params(content["model"]).model_validate(content.get("params", {}))
-        loss_params = LOSSES.params(loss).model_validate(content.get("loss_params", {}))
+        params = MODELS.of(content["model"]).Params.model_validate(content.get("params", {}))
+        loss_params = LOSSES.of(loss).Params.model_validate(content.get("loss_params", {}))
         height, width, channels = content["image_shape"]
         shape, architecture = (height, width, channels), content.get("architecture", "")
         return ModelSpec(content["model"], shape, content["classes"], params, loss, loss_params, architecture)

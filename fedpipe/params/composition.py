@@ -74,7 +74,7 @@ def composed(
                     f"{registry.folder}/{name}.py: '{name}' is another key of the same section of params.yaml; "
                     "give the file another name"
                 )
-            fields[name] = (registry.params(name), ...)
+            fields[name] = (registry.of(name).Params, ...)
 
     def checked(settings: C) -> C:
         for key in registries:
