@@ -69,13 +69,7 @@ class ClientWork:
         self.compressed_bytes: int | None = 0  # of a client's update; None if they differ. Known after `contribute`.
 
     def contribute(self, client_update: ClientUpdate, seen: Server, request: WorkRequest) -> Accumulator:
-        """What one client adds to the accumulator.
-
-        Args:
-          client_update: The algorithm's, of this pass.
-          seen: What clients see of the server.
-          request: To the client.
-        """
+        """What one client adds to the accumulator; ``seen``: what clients see of the server."""
         task = self._task
         first = first_kept(task, self._algorithm)
         begin = tf.timestamp()

@@ -89,14 +89,7 @@ class Parts:
 def build_pass(
     parts: Parts, client_update: ClientUpdate, server_update: ServerUpdate, *, later: int
 ) -> tuple[Pass, Structure, Sent]:
-    """A pass, its measurements, and its bytes to and from a client.
-
-    Args:
-      parts: Of the training.
-      client_update: The algorithm's, in this pass.
-      server_update: The algorithm's, in this pass.
-      later: How many passes of the round follow.
-    """
+    """A pass, its measurements, and its bytes to and from a client; ``later``: how many passes of the round follow."""
     task, aggregator = parts.task, parts.aggregator
     with tf.Graph().as_default():
         nothing = parts.server.pack([tf.zeros(spec.shape, spec.dtype) for spec in parts.server.signature])

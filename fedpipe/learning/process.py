@@ -29,15 +29,7 @@ class Process:
 def build_process(
     task: Task, algorithm: Algorithm, aggregator: Aggregator, first: Weights, clients: ClientReader
 ) -> Process:
-    """Composes a training.
-
-    Args:
-      task: Model and params.
-      algorithm: Of `task.settings`, or another one.
-      aggregator: Of `task.settings`, or another one.
-      first: The weights before the first round.
-      clients: How a client's data is read on the worker.
-    """
+    """Composes a training; ``first``: the weights before the first round."""
 
     def start() -> Server:
         weights = [tf.constant(w) for w in first]

@@ -57,15 +57,9 @@ def message_of(
 def arrived(
     task: Task, algorithm: Algorithm, seen: Server, message: Message, client: Client, since: Any
 ) -> Contribution:
-    """What the server adds up of a message.
+    """What the server adds up of a message in the round in which it arrives, the round of ``seen`` and ``client``.
 
-    Args:
-      task: Model and params.
-      algorithm: Its file.
-      seen: The server in the round in which the message arrives.
-      message: It.
-      client: The client, in that round.
-      since: The round in which it started, int32.
+    ``since`` is the round in which the client started, int32.
     """
     staleness = tf.cast(client.round - since, tf.float32)
     update = algorithm.arrival(task, seen, message.update, staleness)

@@ -54,11 +54,7 @@ def composed(
 ) -> type[C]:
     """``section`` with a field for each section that ``content`` has, or needs, of a choice.
 
-    Args:
-      section: A class that chooses files.
-      content: The section as params.yaml has it.
-      registries: Of the section's choices, by key.
-      check: Checks the whole section; raises ValueError.
+    ``check`` checks the whole section, and raises ValueError.
 
     Raises:
       PipelineError: A file has the name of a key that the section has anyway, or of a file of another folder; or it

@@ -24,10 +24,6 @@ S = TypeVar("S", bound=Section)
 def load(section: type[S], path: Path) -> S:
     """Reads one section of params.yaml, and looks at no other.
 
-    Args:
-      section: The section's class, such as `Partition`.
-      path: The params file.
-
     Raises:
       PipelineError: A key is unknown or missing, or a value has the wrong type or is out of range; the
         message names the key and what is allowed.
@@ -65,10 +61,6 @@ def require_unchanged(settings: Section, path: Path) -> None:
     """Compares what a stage was run with, once it has run, with what params.yaml says now.
 
     DVC reads params.yaml when the stage has ended, and would record params that the results were not made with.
-
-    Args:
-      settings: What `load` returned when the stage began.
-      path: The params file.
 
     Raises:
       PipelineError: The section, as far as the stage uses it, is another one by now.

@@ -58,14 +58,7 @@ class RoundAvailability:
     """
 
     def __init__(self, settings: Train, sizes: np.ndarray, round_number: int, message: Message = NO_BYTES) -> None:
-        """Draws it.
-
-        Args:
-          settings: Section train of params.yaml.
-          sizes: int64 [clients], the number of samples of every client.
-          round_number: 1 for the first.
-          message: What takes time if connections do.
-        """
+        """Draws it; ``sizes``: int64 [clients], the number of samples of every client; rounds count from 1."""
         params = self._params = settings.availability
         self._clients = len(sizes)
         once = generator(settings.seed, Purpose.AVAILABILITY, _ONCE)

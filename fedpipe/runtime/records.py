@@ -28,12 +28,7 @@ _LOSS_BYTES = 4  # of the number that a client sends that is measured
 def require_contribution(number: int, cohort: Cohort, measured: Measurements, may_be_empty: bool = False) -> None:
     """Checks that there is a model to go on with after a round.
 
-    Args:
-      number: Of the round.
-      cohort: The clients of the round.
-      measured: By clients.
-      may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody always
-        is.
+    ``may_be_empty``: whether a round without a training example is no mistake. A round that asks nobody never is one.
 
     Raises:
       DivergedError: All clients that trained sent an update that is not finite.

@@ -25,14 +25,7 @@ Key = dict[str, Any]  # part -> its digest or its values, as JSON has them
 
 
 def training_key(settings: Train, manifest: Manifest, first: Weights, measured: GlobalSamples | None) -> Key:
-    """The key of a training.
-
-    Args:
-      settings: Section train of params.yaml.
-      manifest: What the shards hold.
-      first: The weights before the first round.
-      measured: What rounds are measured on; None if none is.
-    """
+    """The key of a training that starts from the weights ``first`` and is ``measured`` on these samples, if it is."""
     return {
         "params": _params(settings),
         "shards": manifest.digest,
