@@ -19,7 +19,7 @@ import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from benchmarks.subjects import answer
 from benchmarks.workload import BATCH, LEARNING_RATE, network_of
 from fedpipe.baseline import train_settings
-from fedpipe.cluster.settings import ClusterSettings, opened
+from fedpipe.cluster.settings import ClusterSettings
 from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
 
@@ -52,11 +52,8 @@ def main() -> None:
     manifest = Manifest.read(shards)
 
     cluster = ClusterSettings.model_validate_json(place) if place else None
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Worker(Path(folder, "worker.log")) as worker,
-        opened(cluster, settings, manifest.digest) as elsewhere,
-    ):
+    with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:
+        from fedpipe.cluster.cluster import opened
         from fedpipe.runtime.hooks import Callback
         from fedpipe.runtime.rounds import CompletedRound
         from fedpipe.runtime.training import prepare
@@ -74,7 +71,8 @@ def main() -> None:
                 sys.exit()
 
         training = prepare(settings, shards, Path(folder), network=network_of(model, keras_file))
-        training.run(worker, hooks=[Callback(tell)], elsewhere=elsewhere)
+        with opened(cluster, settings, manifest.digest) as elsewhere:
+            training.run(worker, hooks=[Callback(tell)], elsewhere=elsewhere)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def network_of(model: str, keras_file: str = "") -> "Network":
     params = {}
     if name == "keras_file":
         params = {"path": keras_file, "sha256": hashlib.sha256(Path(keras_file).read_bytes()).hexdigest()}
-    loss_params = LOSSES.params("cross_entropy")()
-    spec = ModelSpec(name, (28, 28, 1), 10, MODELS.params(name)(**params), loss_params=loss_params)
+    loss_params = LOSSES.of("cross_entropy").Params()
+    spec = ModelSpec(name, (28, 28, 1), 10, MODELS.of(name).Params(**params), loss_params=loss_params)
     if name == model:
         return network(spec)
     keras = KerasNetwork(spec, lambda spec: keras_twins.keras_model(name, spec))

@@ -16,11 +16,7 @@ _PINNED = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s\\;]+)")
 
 
 def differences(lock: Path) -> list[str]:
-    """One phrase for each package that ``lock`` pins and that this Python's folder of packages does not hold as pinned.
-
-    Args:
-      lock: Lines such as ``numpy==1.25.2``; others are skipped.
-    """
+    """One phrase for each package that is not installed as a line of ``lock`` (``numpy==1.25.2``) pins it."""
     folders = [folder.removesuffix(".dist-info") for folder in _names(_packages()) if folder.endswith(".dist-info")]
     installed = {_normal(name): version for name, _, version in (folder.rpartition("-") for folder in folders)}
     pins = (_PINNED.match(line) for line in lock.read_text(encoding="utf-8").splitlines())

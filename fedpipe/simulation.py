@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,14 +108,13 @@ def simulate(
         from fedpipe.runtime.training import prepare
 
         training = prepare(settings, shards, place)
-        model = training.wiring.task.network
         trained = training.run(
             worker,
-            evaluate=partial(GlobalSamples(parts).measure, model, settings=settings) if parts else None,
+            evaluate=GlobalSamples(parts).measure if parts else None,
             hooks=[] if on_round is None else [Callback(lambda ended: on_round(ended.record, ended.seconds))],
         )
         return Simulation(
-            model,
+            trained.network,
             trained.best if settings.keep_best else trained.weights,
             trained.records,
             None if trained.personal is None else trained.personal.clusters,

@@ -42,11 +42,7 @@ def begin() -> None:
 
 
 def require(libraries: Path) -> None:
-    """Ends the process with a sentence if it cannot compute what other machines do.
-
-    Args:
-      libraries: The lock whose packages it must import.
-    """
+    """Ends the process with a sentence if it lacks the packages of the lock ``libraries``, or may start no thread."""
     try:
         installed.require(libraries)
         _require_threads()

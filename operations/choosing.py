@@ -73,16 +73,16 @@ class Job:
     def content(self, params: dict[str, Any], chosen: dict[str, str], base: dict[str, Any]) -> dict[str, Any]:
         """Section train with what is ``chosen``, by key."""
         unused = {name for registry in Train.CHOICES.values() for name in registry.names}
-        found = {key: value for key, value in params.items() if key not in unused} | base
-        found |= {key: self.availability()[name] if key == AVAILABILITY else name for key, name in chosen.items()}
+        section = {key: value for key, value in params.items() if key not in unused} | base
+        section |= {key: self.availability()[name] if key == AVAILABILITY else name for key, name in chosen.items()}
         for key in Train.CHOICES:  # sections that are not used only cost time
-            found[found[key]] = dict(params.get(found[key]) or {})
-        if found["cohort"] == "fixed":
-            found["fixed"] = {"ids": list(range(self.asked))}
-        if ALGORITHMS.of(found["algorithm"]).is_asynchronous:  # it needs simulated time
-            found[AVAILABILITY] = dict(found[AVAILABILITY]) | {"devices": _DEVICES}
-        found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
-        return found
+            section[section[key]] = dict(params.get(section[key]) or {})
+        if section["cohort"] == "fixed":
+            section["fixed"] = {"ids": list(range(self.asked))}
+        if ALGORITHMS.of(section["algorithm"]).is_asynchronous:  # it needs simulated time
+            section[AVAILABILITY] = dict(section[AVAILABILITY]) | {"devices": _DEVICES}
+        section["attackers"] = 0.0 if section["attack"] == "no_attack" else 0.2
+        return section
 
     def refusal(self, content: dict[str, Any]) -> str | None:
         """Why section train cannot be ``content``, in a sentence; None if it can."""
@@ -104,15 +104,15 @@ def refused_pairs(params: dict[str, Any], job: Job) -> dict[tuple[str, str, str,
         return [each for each, reason in reasons.items() if reason is None], next(iter(reasons.values())) or ""
 
     alone = {(key, name): fitting({key: name}, range(len(bases)))[0] for key in keys for name in job.choices(key)}
-    found = {}
+    refused = {}
     for (key, name), (other, its) in combinations(alone, 2):
         if key == other:
             continue
         both = [each for each in alone[key, name] if each in alone[other, its]]
         fits, reason = fitting({key: name, other: its}, both or range(len(bases)))
         if not fits:
-            found[key, name, other, its] = reason
-    return found
+            refused[key, name, other, its] = reason
+    return refused
 
 
 def fitting_bases(params: dict[str, Any], job: Job, key: str, name: str) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
     return lines
 
 
-def _told(reasons: dict[tuple[str, str], str]) -> list[str]:
+def _bullets(reasons: dict[tuple[str, str], str]) -> list[str]:
     """The reasons, those that differ in the names of the choices only together."""
     alike: dict[str, list[tuple[str, str]]] = {}
     for (name, its), why in reasons.items():
@@ -169,7 +169,7 @@ def page(tree: dict[str, Any]) -> str:
             cells = ["**no**" if (name, its) in reasons else "yes" for its in columns]
             lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
         lines.append("")
-        lines += _told(reasons)
+        lines += _bullets(reasons)
     return "\n".join(lines) + "\n"
 
 

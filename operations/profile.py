@@ -8,7 +8,6 @@ import argparse
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -48,14 +47,12 @@ def main() -> None:
             before = now
 
         training = prepare(settings, CLIENTS, Path(folder))
-        model = training.wiring.task.network
-        evaluate = None if samples is None else partial(samples.measure, model, settings=settings)
-        training.run(worker, evaluate=evaluate, hooks=[Callback(count)])
+        training.run(worker, evaluate=samples.measure if samples else None, hooks=[Callback(count)])
         memory = _peak_bytes(worker.pid)
     counted = taken[1:]
 
     def mean(name: str) -> float:
-        return sum(one[name] for one in counted) / len(counted)
+        return sum(each[name] for each in counted) / len(counted)
 
     whole = mean("seconds")
     print(f"{settings.algorithm} on {settings.model}, {mean('clients'):g} clients per round, {len(counted)} rounds")

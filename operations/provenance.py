@@ -58,10 +58,10 @@ def _has_secret_noise(work: dict[str, Any]) -> bool:
 def _explanation() -> str:
     if not RECORD.is_file():
         return f"{RECORD}, which says what they were made with, is missing"
-    found = differences(json.loads(RECORD.read_text(encoding="utf-8")), collect())
-    if not found:
+    differing = differences(json.loads(RECORD.read_text(encoding="utf-8")), collect())
+    if not differing:
         return "CPU, libraries and settings are the recorded ones, so this is a defect worth reporting"
-    return "what differs from the machine of the committed results: " + "; ".join(found)
+    return "what differs from the machine of the committed results: " + "; ".join(differing)
 
 
 def _committed_lock() -> str:

@@ -4,7 +4,8 @@ import os
 
 from fedpipe.atomic import staged_files
 from fedpipe.command_line import without_arguments
-from fedpipe.config import Download, UserDataset
+from fedpipe.config import Download
+from fedpipe.config.download import UserDataset
 from fedpipe.datasets.raw import DATASET_FILE, describe
 from fedpipe.datasets.sources.addresses import sources
 from fedpipe.datasets.sources.checksums import is_whole

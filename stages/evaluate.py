@@ -188,9 +188,9 @@ def _personalised(
 
 def _attack() -> tuple[str, Any]:
     """The attack of the training, and its params."""
-    said = json.loads(TRAINING.read_text(encoding="utf-8")).get("attack", {"no_attack": {}})
-    ((name, section),) = said.items()
-    return name, ATTACKS.params(name).model_validate(section)
+    attack = json.loads(TRAINING.read_text(encoding="utf-8")).get("attack", {"no_attack": {}})
+    ((name, section),) = attack.items()
+    return name, ATTACKS.of(name).Params.model_validate(section)
 
 
 def _summary(summary: dict[str, float]) -> str:

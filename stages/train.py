@@ -1,10 +1,8 @@
 """``python -m stages.train``: trains the global model over the clients' shards."""
 
-import hashlib
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +10,11 @@ import layout
 from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.cluster import settings as clusters
-from fedpipe.cluster.opening import opened
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.global_model import GlobalSamples
+from fedpipe.evaluation.identity import sha256
 from fedpipe.networks.network import Network, network
 from fedpipe.networks.personal_weights import save_none
 from fedpipe.networks.spec import ModelSpec
@@ -60,6 +58,7 @@ def main() -> None:
 
     with only_writer("train", layout.stage_lock("train")), stoppable(), Worker(LOGS / "worker.log") as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
+        from fedpipe.cluster.cluster import opened
         from fedpipe.runtime import tracked
         from fedpipe.runtime.checkpoints import Checkpoints
         from fedpipe.runtime.training import prepare
@@ -71,14 +70,14 @@ def main() -> None:
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
             opened(cluster, settings, manifest.digest) as elsewhere,
             Checkpoints(LOGS, key, settings) as checkpoints,
-            journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.found)) as run,
+            journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.resumed)) as run,
         ):
             checkpoints.tracking = run.identity
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             training = prepare(settings, layout.CLIENTS, LOGS, network=model, first=first, checkpoints=checkpoints)
             trained = training.run(
                 worker,
-                evaluate=None if samples is None else partial(samples.measure, model, settings=settings),
+                evaluate=samples.measure if samples else None,
                 hooks=[tracked.log_rounds(run)],
                 elsewhere=elsewhere,
             )
@@ -131,7 +130,7 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
     digests: dict[str, Any] = {}
     with outputs.writing(layout.WEIGHTS) as path:
         save_weights(path, trained.network, trained.weights)
-        digests["weights_sha256"] = _sha256(path)
+        digests["weights_sha256"] = sha256(path)
     with outputs.writing(layout.BEST) as path:
         save_weights(path, trained.network, trained.best)
     with outputs.writing(layout.PERSONAL) as path:
@@ -139,7 +138,7 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
             save_none(path, trained.network)
         else:
             trained.personal.write(path)
-            digests["personal_sha256"] = _sha256(path)
+            digests["personal_sha256"] = sha256(path)
     with outputs.writing(layout.ROUNDS) as path:
         write_table(trained.records, path)
     with outputs.writing(layout.TRAINING) as path:
@@ -148,11 +147,6 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
         draw(trained.records, title, path)
     outputs.copy([layout.TRAINING, layout.ROUNDS], COPIES)
     outputs.place()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class Workspace:
             tf.keras.Sequential(stack).save("data/start.keras")
             digest = hashlib.sha256(Path("data/start.keras").read_bytes()).hexdigest()
             params = {"path": "data/start.keras", "sha256": digest}
-        self.network = network(ModelSpec(kind, (28, 28, 1), 10, MODELS.params(kind)(**params)))
+        self.network = network(ModelSpec(kind, (28, 28, 1), 10, MODELS.of(kind).Params(**params)))
         self.models = {"first": self.network.first_weights(np.random.default_rng(1))}
 
     def evaluated(self, model: str, track: bool = True) -> float:

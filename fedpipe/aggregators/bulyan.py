@@ -51,7 +51,7 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
         ordered = tf.sort(tf.gather(rows, chosen), axis=0)
 
         # The beta values nearest to the median stand side by side: the window whose farther end is nearest.
-        def found() -> Any:
+        def mean_of_nearest() -> Any:
             median = (ordered[(theta - 1) // 2] + ordered[theta // 2]) / 2
             windows = theta - beta + 1
             farthest = tf.maximum(median - ordered[:windows], ordered[beta - 1 :] - median)
@@ -60,7 +60,7 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
             inside = (place >= first) & (place < first + beta)
             return tf.reduce_sum(tf.where(inside, ordered, 0.0), axis=0) / tf.cast(beta, tf.float32)
 
-        return tf.cond(theta > 0, found, lambda: tf.zeros(rows.shape[1:]))
+        return tf.cond(theta > 0, mean_of_nearest, lambda: tf.zeros(rows.shape[1:]))
 
     return tf.nest.map_structure(around_the_median, total), state
 
@@ -79,12 +79,12 @@ def _theta(task: Task, total: Tensors) -> Any:
 def _chosen(distances: Any, theta: Any, attackers: int) -> Any:
     """The numbers of the rows that Krum chooses, int32 [theta], ascending."""
 
-    def without_next(step: Any, there: Any) -> tuple[Any, Any]:
+    def without_next(step: Any, remaining: Any) -> tuple[Any, Any]:
         # Among those left only: all scores are infinite where distances are too large for float32.
-        left = tf.cast(tf.where(there)[:, 0], tf.int32)
-        best = left[tf.argmin(tf.gather(krum_scores(distances, there, attackers), left))]
+        left = tf.cast(tf.where(remaining)[:, 0], tf.int32)
+        best = left[tf.argmin(tf.gather(krum_scores(distances, remaining, attackers), left))]
         # Not `!=`, which in the graphs of TFF compares the Python objects.
-        return step + 1, there & tf.not_equal(tf.range(tf.size(there)), best)
+        return step + 1, remaining & tf.not_equal(tf.range(tf.size(remaining)), best)
 
     start = tf.constant(0), tf.ones([tf.shape(distances)[0]], tf.bool)
     _, left = tf.while_loop(lambda step, _: step < theta, without_next, start)

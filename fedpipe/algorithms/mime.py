@@ -71,7 +71,7 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
 
     def mimicked(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
         parts = zip(gradients, gradient_at(server.weights), mean, momentum, strict=True)
-        return [(1 - beta) * (g - there + c) + beta * s for g, there, c, s in parts]
+        return [(1 - beta) * (g - g_server + c) + beta * s for g, g_server, c, s in parts]
 
     local = task.train(server.weights, client, mimicked)
     return Contribution(local.update, task.weight(client), local.measurements)

@@ -22,6 +22,6 @@ def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: 
     """What the attacker sends in the place of each vector."""
     seeds = [tf.random.experimental.stateless_fold_in(seed, index, alg="philox") for index in range(len(honest))]
     return [
-        tf.random.stateless_normal(tf.shape(part), one, 0.0, task.attack.stddev, alg="philox")
-        for part, one in zip(honest, seeds, strict=True)
+        tf.random.stateless_normal(tf.shape(part), own_seed, 0.0, task.attack.stddev, alg="philox")
+        for part, own_seed in zip(honest, seeds, strict=True)
     ]

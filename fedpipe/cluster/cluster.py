@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -143,9 +143,7 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _share(self, kept: Path, token: str) -> None:
@@ -191,19 +189,19 @@ class Cluster:
             if member.state == "joins":
                 moved |= self._admit(member, now)
             limit = AT_ONCE * self._settings.chunk_seconds + _GRACE_SECONDS
-            for one in list(member.running):
-                outcome, what = one.outcome(self._fetching, self._woken)
-                if outcome == "waits" and now - one.since < limit:
+            for each in list(member.running):
+                outcome, what = each.outcome(self._fetching, self._woken)
+                if outcome == "waits" and now - each.since < limit:
                     continue
                 moved = True
                 if outcome in ("waits", "lost"):
                     self._lose(self._members.pop(member.address), "does not answer")
                     break
-                member.running.remove(one)
+                member.running.remove(each)
                 if outcome == "done":
-                    one.part.sums = what
+                    each.part.sums = what
                 else:
-                    self._failed(member, one.part, what)
+                    self._failed(member, each.part, what)
         return moved
 
     def _admit(self, member: Member, now: float) -> bool:
@@ -242,8 +240,8 @@ class Cluster:
         ready = self._ready()
         slots = sum(member.slots for member in ready)
         while self._waiting:
-            for member in sorted(filter(lambda one: one.has_room, ready), key=lambda one: one.load):
-                others = [one.address for one in ready if one is not member]
+            for member in sorted(filter(lambda each: each.has_room, ready), key=lambda each: each.load):
+                others = [each.address for each in ready if each is not member]
                 part = self._waiting.take(member.address, others, member.slots / slots)
                 if part is not None:
                     member.run(part, self._message, time.monotonic(), self._woken)
@@ -279,3 +277,12 @@ class Cluster:
                 f"the cluster at {self._settings.address} had no worker for {limit:g} s; start workers "
                 "(docs/cluster.md) and run it again, which goes on from the last checkpoint"
             )
+
+
+def opened(settings: ClusterSettings | None, training: Train, data: str) -> AbstractContextManager[Cluster | None]:
+    """The cluster for a training on the shards with the digest ``data``; nothing for this machine alone.
+
+    Raises:
+      PipelineError: The scheduler does not let us in.
+    """
+    return nullcontext() if settings is None else Cluster(settings, training, data)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from fedpipe.code import CLUSTER, PACKAGE, chosen_code, code_digest
 from fedpipe.config.train import Train
@@ -25,7 +24,7 @@ def facts(settings: Train) -> Facts:
     return {
         "code of training": code_digest(chosen_code(settings)),
         f"code of fedpipe/{{{','.join(CLUSTER)}}}": code_digest(CLUSTER),
-        "requirements.lock": _digest(_LOCK),
+        "requirements.lock": hashlib.sha256(_LOCK.read_bytes()).hexdigest() if _LOCK.exists() else "not there",
         "Python": platform.python_version(),
         **{f"package {name}": _version(name) for name in (*names, *_OF_CLUSTER)},
         **{f"environment variable {name}": os.environ.get(name, "not set") for name in PINNED},
@@ -39,20 +38,16 @@ def code() -> str:
 
 def differences(driver: Facts, worker: Facts) -> list[str]:
     """One phrase for each fact that differs."""
-    found = []
+    phrases = []
     for name in sorted({*driver, *worker}):
         ours, theirs = driver.get(name, "not there"), worker.get(name, "not there")
         if ours != theirs:
-            found.append(f"{name} ({_short(theirs)}, here {_short(ours)})")
-    return found
+            phrases.append(f"{name} ({_short(theirs)}, here {_short(ours)})")
+    return phrases
 
 
 def _short(value: str) -> str:
     return value[:12] if len(value) == 64 else value
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "not there"
 
 
 def _version(name: str) -> str:

@@ -68,10 +68,10 @@ def probe(kept: Path) -> Path:
 
 def join(job: str) -> list[str]:
     """Gets this worker ready for a job; returns what keeps it from that, nothing if it is ready."""
-    told = Job(**json.loads(job))
+    parsed = Job(**json.loads(job))
     try:
-        settings = parse(Train, told.settings)
-        wrong = differences(told.facts, facts(settings)) + _wrong_data(told)
+        settings = parse(Train, parsed.settings)
+        wrong = differences(parsed.facts, facts(settings)) + _wrong_data(parsed)
         if code() != code_at_start:
             wrong.append("its code has changed since it was started (start it again)")
         if not wrong:
@@ -146,7 +146,7 @@ class RunningJob:
 
     def __init__(self, job: str) -> None:
         self.job = job
-        self._told = Job(**json.loads(job))
+        self._parsed = Job(**json.loads(job))
         self._worker: Worker | None = None
         self._executors: Executors | None = None
         self._guard = threading.RLock()
@@ -170,22 +170,22 @@ class RunningJob:
             if version != self._version:
                 raise PipelineError(f"message {version} is not here")
             worker, executors = self._running()
-        with _ended_after(self._told.chunk_seconds, worker):
+        with _ended_after(self._parsed.chunk_seconds, worker):
             with self._guard:
                 # Parts may have any number of groups, and each number has an executor of its own, which is not cheap.
                 executor = executors.of(len(groups) if how == "whole" else 1)
-                one, message = self._passes[self._number], self._message_at(executor)
+                compiled, message = self._passes[self._number], self._message_at(executor)
                 if how == "whole":
-                    ids = executor.value(groups, one.groups_type)
-                    sums = [executor.call(one.work, executor.struct(message, ids))]
+                    ids = executor.value(groups, compiled.groups_type)
+                    sums = [executor.call(compiled.work, executor.struct(message, ids))]
                 else:
-                    kind = tff.FederatedType(one.groups_type.member, tff.SERVER)
+                    kind = tff.FederatedType(compiled.groups_type.member, tff.SERVER)
                     each = [executor.struct(message, executor.value(group, kind)) for group in groups]
-                    sums = [executor.call(one.work_alone, argument) for argument in each]
+                    sums = [executor.call(compiled.work_alone, argument) for argument in each]
                     if how == "first":  # TFF also begins with zero
-                        total = executor.call(one.zero)
+                        total = executor.call(compiled.zero)
                         for other in sums:
-                            total = executor.call(one.merge, executor.struct(total, other))
+                            total = executor.call(compiled.merge, executor.struct(total, other))
                         sums = [total]
             return [[np.asarray(leaf) for leaf in executor.fetch(total)] for total in sums]
 
@@ -232,10 +232,10 @@ class RunningJob:
         from fedpipe.learning.wiring import Wiring
         from fedpipe.runtime.tff_executor import Compiled
 
-        settings = parse(Train, self._told.settings)
+        settings = parse(Train, self._parsed.settings)
         # The driver has the weights of the server; a client's work does not depend on the ones that are drawn here.
-        wiring = Wiring.of(settings, shards.resolve(), Path(self._told.kept) if self._told.kept else None)
-        return [Compiled(one) for one in wiring.process.passes]
+        wiring = Wiring.of(settings, shards.resolve(), Path(self._parsed.kept) if self._parsed.kept else None)
+        return [Compiled(each) for each in wiring.process.passes]
 
 
 @contextmanager

@@ -117,10 +117,10 @@ def slots() -> int:
 
 async def _told_to_end(server: Any, seconds: float | None = None) -> bool:
     """Waits for a signal (True), or for the end of ``server`` or of so many ``seconds`` (False)."""
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
     for number in _ENDING:
-        loop.add_signal_handler(number, told.set)
-    waiting = [asyncio.ensure_future(told.wait())]
+        loop.add_signal_handler(number, ending.set)
+    waiting = [asyncio.ensure_future(ending.wait())]
     if server is not None:
         waiting.append(asyncio.ensure_future(server.finished()))
     done, pending = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

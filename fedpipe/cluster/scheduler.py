@@ -6,7 +6,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from fedpipe.cluster.connections import configure, security
-from fedpipe.cluster.settings import ClusterSettings
+from fedpipe.cluster.settings import ClusterSettings, dask_address
 from fedpipe.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Connection:
         configure()
         for name in ("distributed", "distributed.client", "distributed.core"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # we say ourselves what is lost
-        self._address = settings.dask_address
+        self._address = dask_address(settings.address)
         self._security = security(self._address, settings.certificates, "driver")
         self.client: Client | None = None  # None while the connection is lost
         try:

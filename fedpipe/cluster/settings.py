@@ -15,10 +15,10 @@ from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
+from fedpipe.privacy.requirements import require_no_secret
 
 ADDRESS, CERTIFICATES, SHARED_FOLDER = "FEDPIPE_CLUSTER", "FEDPIPE_CERTIFICATES", "FEDPIPE_SHARED_FOLDER"
 TLS, INSECURE = "tls://", "tcp+insecure://"
@@ -29,27 +29,17 @@ class ClusterSettings(Section):
 
     address: str = ""  # tls://host:port of the scheduler; nothing for this machine alone
     certificates: Annotated[Path, Field(strict=False)] = Path("certificates")
-    shared_folder: Annotated[Path | None, Field(strict=False)] = (
-        None  # that all machines have under this path; only for what clients keep
-    )
+    # That all machines have under this path; only for what clients keep.
+    shared_folder: Annotated[Path | None, Field(strict=False)] = None
     chunk_seconds: Positive = 600.0  # a chunk that takes longer is computed again, by another worker if there is one
     wait_seconds: Positive = 600.0  # for a worker, when there is none; then the run stops
 
-    @property
-    def dask_address(self) -> str:
-        """The address as Dask writes it.
-
-        Raises:
-          PipelineError: It is no address of an encrypted connection, and does not say so.
-        """
-        return dask_address(self.address)
-
 
 def dask_address(address: str) -> str:
-    """``tls://host:port``, or ``tcp://host:port`` for ``tcp+insecure://host:port``.
+    """The address as Dask writes it: ``tls://host:port``, or ``tcp://host:port`` for ``tcp+insecure://host:port``.
 
     Raises:
-      PipelineError: It is anything else.
+      PipelineError: It is anything else, such as the address of a connection that nothing protects.
     """
     scheme, _, place = address.partition("://")
     host, _, port = place.rpartition(":")
@@ -81,7 +71,7 @@ def chosen(file: Path) -> ClusterSettings | None:
         raise PipelineError(f"{file}: {'; '.join(mistakes(error, ClusterSettings))}") from None
     if not settings.address:
         return None
-    settings.dask_address  # noqa: B018 - raises if it is wrong
+    dask_address(settings.address)  # raises if it is wrong
     require_dask()
     return settings
 
@@ -93,16 +83,12 @@ def require_fitting(settings: ClusterSettings, training: Train) -> None:
       PipelineError: Its noise is secret, its clients keep files and there is no shared folder, or the driver's
         certificate is not there.
     """
-    if has_secret_noise(training):
-        raise PipelineError(
-            "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: train "
-            f"on this machine alone (unset {ADDRESS}), or set it to seeded"
-        )
+    require_no_secret(training)
     keeping = _keeps_files(training)
     if keeping and (settings.shared_folder is None or not settings.shared_folder.is_dir()):
-        there = "" if settings.shared_folder is None else f"; {settings.shared_folder} is no folder here"
+        missing = "" if settings.shared_folder is None else f"; {settings.shared_folder} is no folder here"
         raise PipelineError(
-            f"params.yaml: {keeping} keeps a file per client, for all workers{there}: put the project into a folder "
+            f"params.yaml: {keeping} keeps a file per client, for all workers{missing}: put the project into a folder "
             "that all machines have under the same path and name that folder as shared_folder in cluster.yaml, or "
             f"train without {ADDRESS}"
         )

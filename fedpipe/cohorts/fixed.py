@@ -7,8 +7,7 @@ from pydantic import Field
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
-from fedpipe.contracts.cohort import Sizes, exactly
-from fedpipe.privacy.sampling import Sampling
+from fedpipe.contracts.cohort import Sampling, Sizes, exactly
 
 
 class Params(Section):

@@ -15,8 +15,7 @@ from pydantic import Field
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
-from fedpipe.contracts.cohort import Sizes
-from fedpipe.privacy.sampling import Sampling
+from fedpipe.contracts.cohort import Sampling, Sizes
 from fedpipe.seeds import Purpose, generator
 
 MAY_BE_EMPTY = True  # a round that trains nobody is no mistake

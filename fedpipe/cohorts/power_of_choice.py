@@ -27,8 +27,8 @@ class Params(Section):
 
 def check(settings: Train) -> None:
     """Raises ValueError if there is nothing to choose."""
-    candidates, asked = settings.params_of("cohort").candidates, settings.clients_per_round
-    if asked == "all" or candidates < asked:
+    candidates, per_round = settings.params_of("cohort").candidates, settings.clients_per_round
+    if per_round == "all" or candidates < per_round:
         raise ValueError(
             f"'train.cohort' power_of_choice chooses among 'train.power_of_choice.candidates' ({candidates}): set "
             f"'train.clients_per_round' to a number up to {candidates}"
@@ -55,10 +55,10 @@ def draw_by_losses(
       Ids in ascending order; all available ones with samples if there are no more than are asked for.
     """
     able = available[sizes[available] > 0]
-    asked, count = int(settings.clients_per_round), settings.params_of("cohort").candidates
-    if asked >= len(able):
+    per_round, count = int(settings.clients_per_round), settings.params_of("cohort").candidates
+    if per_round >= len(able):
         return able
     if count < len(able):
         rng = generator(settings.seed, Purpose.COHORT, round_number)
         able = np.sort(rng.choice(able, count, replace=False, p=sizes[able] / sizes[able].sum()))
-    return np.sort(able[np.argsort(-losses(able), kind="stable")[:asked]])
+    return np.sort(able[np.argsort(-losses(able), kind="stable")[:per_round]])

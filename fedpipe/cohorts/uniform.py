@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.privacy.sampling import Sampling
+from fedpipe.contracts.cohort import Sampling
 from fedpipe.seeds import Purpose, generator
 
 

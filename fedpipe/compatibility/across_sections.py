@@ -16,7 +16,7 @@ def check(partition: Partition, train: Train, evaluate: Evaluate) -> None:
     _require_unseen_tests(partition, train)
     _require_tests_for_personalising(partition, evaluate)
     _require_nothing_of_own_samples(train, evaluate)
-    train.check_selection(["validation", "test"] if partition.validation else ["test"])
+    _require_samples_to_select_on(partition, train)
     round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
 
 
@@ -46,4 +46,13 @@ def _require_nothing_of_own_samples(train: Train, evaluate: Evaluate) -> None:
         raise ValueError(
             f"'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which measures models on "
             "clients' own samples, and 'train.privacy.noise' is secret: set 'evaluate.personalise.epochs' to 0"
+        )
+
+
+def _require_samples_to_select_on(partition: Partition, train: Train) -> None:
+    if train.selecting and train.selection == "validation" and not partition.validation:
+        raise ValueError(
+            f"'train.{train.selecting[0]}' chooses a round by its validation accuracy, and 'partition.validation' is "
+            "0: set 'partition.validation' to a number of samples, or 'train.selection' to test to choose by the test "
+            "images, as many papers do, whose test accuracy then flatters the model"
         )

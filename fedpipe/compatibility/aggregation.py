@@ -1,26 +1,17 @@
 """Rules across the algorithm, the cohort, the availability and the aggregator, each refused with its reason."""
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import Aggregator
-from fedpipe.contracts.algorithm import Algorithm
-from fedpipe.contracts.cohort import ClientSampler
+from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.cohort import COHORTS, ClientSampler
 
 
-def check(settings: Train, algorithm: Algorithm, cohort: ClientSampler, aggregator: Aggregator) -> None:
-    """Checks who takes part in a round, and how much each client counts.
-
-    Args:
-      settings: Section train of params.yaml.
-      algorithm: The choice that ``train.algorithm`` names.
-      cohort: The choice that ``train.cohort`` names.
-      aggregator: The choice that ``train.aggregator`` names.
-
-    Raises:
-      ValueError: Parts make no sense together; the message names the keys and the remedy.
-    """
+def check(settings: Train) -> None:
+    """Checks who takes part in a round, and how much each client counts; errors as of `train.check`."""
+    cohort, aggregator = COHORTS.of(settings.cohort), AGGREGATORS.of(settings.aggregator)
     _report_goal(settings, cohort)
     _privacy(settings, cohort, aggregator)
-    _weights(settings, algorithm, aggregator)
+    _weights(settings, aggregator)
 
 
 def _report_goal(settings: Train, cohort: ClientSampler) -> None:
@@ -55,8 +46,8 @@ def _privacy(settings: Train, cohort: ClientSampler, aggregator: Aggregator) -> 
         )
 
 
-def _weights(settings: Train, algorithm: Algorithm, aggregator: Aggregator) -> None:
-    if algorithm.NEEDS_WEIGHTS and aggregator.IGNORES_WEIGHTS:
+def _weights(settings: Train, aggregator: Aggregator) -> None:
+    if ALGORITHMS.of(settings.algorithm).NEEDS_WEIGHTS and aggregator.IGNORES_WEIGHTS:
         raise ValueError(
             f"'train.algorithm' {settings.algorithm} lets clients count by weights of its own, and 'train.aggregator' "
             f"{settings.aggregator} counts all alike: set 'train.aggregator' to mean or geometric_median, or "

@@ -5,23 +5,15 @@ server steps whenever enough updates have arrived (fedpipe/runtime/asynchronous.
 """
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import Aggregator
-from fedpipe.contracts.algorithm import Asynchrony
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import asynchrony_of
 
 
-def check(settings: Train, asynchrony: Asynchrony, aggregator: Aggregator) -> None:
-    """Checks what goes with an asynchronous algorithm.
-
-    Args:
-      settings: Section train of params.yaml.
-      asynchrony: Of the algorithm.
-      aggregator: The choice that ``train.aggregator`` names.
-
-    Raises:
-      ValueError: Parts make no sense together; the message names the keys and the remedy.
-    """
-    _who_starts(settings)
-    _who_adds(settings, asynchrony.buffer_size, aggregator)
+def check(settings: Train) -> None:
+    """Checks what goes with an asynchronous algorithm, if one is chosen; errors as of `train.check`."""
+    if (asynchrony := asynchrony_of(settings)) is not None:
+        _who_starts(settings)
+        _who_adds(settings, asynchrony.buffer_size)
 
 
 def _who_starts(settings: Train) -> None:
@@ -48,8 +40,8 @@ def _who_starts(settings: Train) -> None:
         )
 
 
-def _who_adds(settings: Train, buffer_size: int, aggregator: Aggregator) -> None:
-    name = settings.algorithm
+def _who_adds(settings: Train, buffer_size: int) -> None:
+    name, aggregator = settings.algorithm, AGGREGATORS.of(settings.aggregator)
     if aggregator.is_private:
         raise ValueError(
             f"'train.aggregator' {settings.aggregator} accounts for cohorts that are drawn at random, and with "

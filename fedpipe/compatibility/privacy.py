@@ -6,11 +6,7 @@ from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 
 
 def check(settings: Train) -> None:
-    """Checks section ``train.privacy`` beside the other choices.
-
-    Raises:
-      ValueError: They make no sense together; the message names the keys and the remedy.
-    """
+    """Checks section ``train.privacy`` beside the other choices; errors as of `train.check`."""
     _ledger(settings)
     _target(settings)
     if has_secret_noise(settings) and settings.selecting and settings.selection == "validation":

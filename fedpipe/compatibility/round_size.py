@@ -15,12 +15,7 @@ ASKED = "train.clients_per_round"
 
 
 def asked(settings: Train, clients: int) -> Sizes:
-    """How many clients the cohort of a round has: what its file says, or else ``train.clients_per_round``.
-
-    Args:
-      settings: Section train of params.yaml.
-      clients: How many there are altogether.
-    """
+    """How many of ``clients`` the cohort of a round has: what its file says, or else ``train.clients_per_round``."""
     cohort = COHORTS.of(settings.cohort)
     if cohort.sizes is not None:
         return cohort.sizes(settings, clients)
@@ -29,7 +24,7 @@ def asked(settings: Train, clients: int) -> Sizes:
 
 
 def updates(settings: Train, clients: int) -> Sizes:
-    """How many updates the server steps with in a round; arguments as of `asked`."""
+    """How many updates the server steps with in a round."""
     rules, goal = asynchrony_of(settings), settings.availability.report_goal
     if rules is not None:
         return exactly(rules.buffer_size, f"train.{settings.algorithm}.buffer_size")
@@ -39,16 +34,16 @@ def updates(settings: Train, clients: int) -> Sizes:
 
 
 def check(settings: Train, clients: int = LARGEST_COUNT) -> None:
-    """Checks that rounds are large enough; arguments as of `asked`, by default as many clients as there can be.
+    """Checks that rounds are large enough, by default with as many clients as there can be.
 
     Raises:
       ValueError: Nobody is beyond the report goal, or the aggregator needs more updates.
     """
     name, goal = settings.aggregator, settings.availability.report_goal
-    found, brings = asked(settings, clients), updates(settings, clients)
-    if goal is not None and goal >= found.largest:
+    cohort, brings = asked(settings, clients), updates(settings, clients)
+    if goal is not None and goal >= cohort.largest:
         raise ValueError(
-            f"'train.availability.report_goal' is {goal}, and '{found.key}' asks {found.largest} clients: lower the "
+            f"'train.availability.report_goal' is {goal}, and '{cohort.key}' asks {cohort.largest} clients: lower the "
             "goal, or ask more clients, so that a slow one can be left out"
         )
     needed = AGGREGATORS.of(name).smallest_cohort(settings)
@@ -63,7 +58,7 @@ def check(settings: Train, clients: int = LARGEST_COUNT) -> None:
 
 
 def check_clients(settings: Train, clients: int) -> None:
-    """Checks what depends on the number of clients, by the ``check_clients`` of chosen files too; arguments as `asked`.
+    """Checks what depends on the number of clients, by the ``check_clients`` of chosen files too.
 
     Raises:
       ValueError: There are too few clients for something, or too many; the message names the keys and the remedy.

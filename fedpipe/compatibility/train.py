@@ -2,9 +2,6 @@
 
 from fedpipe.compatibility import aggregation, asynchrony, privacy, round_size
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
-from fedpipe.contracts.cohort import COHORTS
 from fedpipe.contracts.train import chosen
 
 
@@ -14,11 +11,9 @@ def check(settings: Train) -> None:
     Raises:
       ValueError: Choices make no sense together; the message names the keys and the remedy.
     """
-    aggregator = AGGREGATORS.of(settings.aggregator)
-    if (rules := asynchrony_of(settings)) is not None:
-        asynchrony.check(settings, rules, aggregator)
+    asynchrony.check(settings)
     for choice in chosen(settings):
         choice.check(settings)
-    aggregation.check(settings, ALGORITHMS.of(settings.algorithm), COHORTS.of(settings.cohort), aggregator)
+    aggregation.check(settings)
     privacy.check(settings)
     round_size.check(settings)

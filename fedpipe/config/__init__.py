@@ -3,30 +3,19 @@
 Nothing here imports a file of a choice. fedpipe/params loads and checks.
 """
 
-from fedpipe.config.download import DatasetName, Download, IdxFiles, PinnedFile, Sources, UserDataset
-from fedpipe.config.judge import Evaluate, McNemar, Personalise, Promote
-from fedpipe.config.partition import Concept, Features, Partition
-from fedpipe.config.sections import SECTIONS
+from fedpipe.config.download import Download
+from fedpipe.config.judge import Evaluate, Promote
+from fedpipe.config.partition import Partition
+from fedpipe.config.section import Section
 from fedpipe.config.text import parse_text, read_yaml
-from fedpipe.config.train import Optimizer, Train
+from fedpipe.config.train import Train
 
-__all__ = [
-    "SECTIONS",
-    "Concept",
-    "DatasetName",
-    "Download",
-    "Evaluate",
-    "Features",
-    "IdxFiles",
-    "McNemar",
-    "Optimizer",
-    "Partition",
-    "Personalise",
-    "PinnedFile",
-    "Promote",
-    "Sources",
-    "Train",
-    "UserDataset",
-    "parse_text",
-    "read_yaml",
-]
+__all__ = ["SECTIONS", "Download", "Evaluate", "Partition", "Promote", "Train", "parse_text", "read_yaml"]
+
+SECTIONS: dict[type[Section], str] = {
+    Download: "download",
+    Partition: "partition",
+    Train: "train",
+    Evaluate: "evaluate",
+    Promote: "promote",
+}

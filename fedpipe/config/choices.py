@@ -16,6 +16,9 @@ from pydantic import AfterValidator, model_validator
 from fedpipe.config.folder import Folder
 from fedpipe.config.section import Section
 
+# Of no result, so that neither DVC nor MLflow records it: it may change while a stage runs.
+DECIDE_NOTHING = {"checkpoint"}
+
 
 def chosen_from(folder: Folder) -> Any:
     """The type of a key whose value names a file of ``folder``."""
@@ -46,3 +49,9 @@ class ChoosingSection(Section):
     def unchosen(self) -> set[str]:
         """The names of all files that are not chosen, whose sections decide nothing."""
         return {name for key, folder in self.CHOICES.items() for name in folder.names if name != getattr(self, key)}
+
+
+def used(settings: Section) -> dict[str, Any]:
+    """The params that results are made with: no sections of files that are not chosen, and none that decide nothing."""
+    others = settings.unchosen() if isinstance(settings, ChoosingSection) else set()
+    return settings.model_dump(exclude=others | DECIDE_NOTHING)

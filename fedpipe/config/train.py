@@ -1,6 +1,5 @@
 """Section ``train``: model, algorithm, cohort, client work and server step."""
 
-from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -181,18 +180,3 @@ class Train(ChoosingSection):
         """The keys that choose a round by its accuracy on the samples that ``selection`` names."""
         used = {"keep_best": self.keep_best, "stop_at.accuracy": self.stop_at.accuracy is not None}
         return [key for key, is_used in used.items() if is_used]
-
-    def check_selection(self, measured_on: Collection[str]) -> None:
-        """Raises ValueError if a round is to be chosen by samples that no round is measured on.
-
-        Args:
-          measured_on: What rounds are measured on: ``validation``, ``test``, both or nothing.
-        """
-        if not self.selecting or self.selection in measured_on:
-            return
-        samples = "'partition.validation' is 0" if self.selection == "validation" else "there are no test samples"
-        raise ValueError(
-            f"'train.{self.selecting[0]}' chooses a round by its {self.selection} accuracy, and {samples}: set "
-            "'partition.validation' to a number of samples, or 'train.selection' to test to choose by the test "
-            "images, as many papers do, whose test accuracy then flatters the model"
-        )

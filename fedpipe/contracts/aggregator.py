@@ -64,8 +64,7 @@ class Aggregator(TrainChoice):
     IGNORES_WEIGHTS: bool = constant(False, "All clients with samples count alike.")
     COUNTS_DROPOUTS: bool = constant(False, "With `mechanism`: epsilon also holds if clients drop out or come in turn.")
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if self.COLLECTS and self.defines("merge"):
             raise ContractError("defines 'COLLECTS' and 'merge', but stacked tensors are not merged")
         if self.COUNTS_DROPOUTS and self.mechanism is None:

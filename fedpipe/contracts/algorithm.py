@@ -14,10 +14,7 @@ from fedpipe.contracts.registry import Registry
 if TYPE_CHECKING:
     from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Tensors, Total
     from fedpipe.learning.measurements import Measurements
-    from fedpipe.learning.task import Task
-
-    ClientUpdate = Callable[[Task, Server, Client], Contribution]
-    ServerUpdate = Callable[[Task, Server, Total], Server]
+    from fedpipe.learning.task import ClientUpdate, ServerUpdate, Task
 
 
 class Asynchrony(NamedTuple):
@@ -100,8 +97,7 @@ class Algorithm(TrainChoice):
         False, "Clients send an update of weight 1 or their number of examples, and no `means` or `sums`."
     )
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if self.passes is None and (self.client_update is None or self.server_update is None):
             raise ContractError("does not define 'client_update' and 'server_update', or 'passes'")
         for name in ("under_way", "arrival"):
@@ -129,7 +125,7 @@ class Algorithm(TrainChoice):
         """The passes of a round, most often one."""
         if self.passes is not None:
             return self.passes(task)
-        if self.client_update is None or self.server_update is None:  # `check_names` refuses it
+        if self.client_update is None or self.server_update is None:  # `_check_names` refuses it
             raise ContractError("does not define 'client_update' and 'server_update'")
         return ((self.client_update, self.server_update),)
 

@@ -38,8 +38,7 @@ class Attack(TrainChoice):
         None,
     )
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if self.samples is None and self.vector is None:
             raise ContractError("defines neither 'samples' nor 'vector', so that attackers would do nothing")
 

@@ -52,7 +52,7 @@ class Choice:
     )
 
     def __post_init__(self) -> None:
-        self.check_names()
+        self._check_names()
 
     @classmethod
     def names(cls) -> dict[str, Field[Any]]:
@@ -83,7 +83,7 @@ class Choice:
         """Whether the file defines ``name`` itself."""
         return getattr(self, name) is not self.names()[name].default
 
-    def check_names(self) -> None:
+    def _check_names(self) -> None:
         """Checks which names go together.
 
         Raises:

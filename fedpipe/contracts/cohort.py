@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
 from fedpipe.contracts.registry import Registry
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fedpipe.privacy.sampling import Sampling
-
-    Losses = Callable[[np.ndarray], np.ndarray]  # (ids) -> the mean loss of each of these clients
+Losses = Callable[[np.ndarray], np.ndarray]  # (ids) -> the mean loss of each of these clients
 
 
 class Sizes(NamedTuple):
@@ -30,6 +27,24 @@ class Sizes(NamedTuple):
 def exactly(clients: int, key: str) -> Sizes:
     """Of rounds that all have ``clients``."""
     return Sizes(clients, clients, clients, key)
+
+
+class Sampling(NamedTuple):
+    """How clients come into a cohort.
+
+    ``all``: the same ones in every round, every client or those of a list. ``fixed``: ``expected`` of ``clients``,
+    drawn without replacement in each round. ``poisson``: each client by itself with the same probability, which makes
+    ``expected`` on average.
+    """
+
+    kind: Literal["all", "fixed", "poisson"]
+    expected: float  # clients that a round asks, if none of them is missing
+    clients: int  # altogether
+
+    @property
+    def probability(self) -> float:
+        """That a client is in a round."""
+        return self.expected / self.clients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +67,7 @@ class ClientSampler(TrainChoice):
     )
     MAY_BE_EMPTY: bool = constant(False, "A round without clients is no mistake.")
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if (self.draw is None) == (self.draw_by_losses is None):
             raise ContractError("must define one of 'draw' and 'draw_by_losses'")
         if self.draw_by_losses is not None and self.sampling is not None:

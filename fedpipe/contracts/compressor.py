@@ -28,8 +28,7 @@ class Compressor(TrainChoice):
         "task, zeros", "The residual before a client's first round; `zeros` has the shapes of an update.", None
     )
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if self.client_init is not None and self.compress is None:
             raise ContractError("defines 'client_init' without 'compress'")
 

@@ -39,8 +39,7 @@ class Model(TrainChoice):
     )
     SMALLEST_SIDE: int = constant(1, "The smallest height and width of images, in pixels.")
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         by_hand = [self.shapes is not None, self.forward is not None]
         if any(by_hand) and self.keras_model is not None:
             raise ContractError("defines 'keras_model' and 'shapes' or 'forward', which take each other's place")
@@ -52,7 +51,7 @@ class Model(TrainChoice):
     @property
     def by_hand(self) -> tuple[MakeShapes, Forward]:
         """`shapes` and `forward` of a model without `keras_model`."""
-        if self.shapes is None or self.forward is None:  # `check_names` refuses it
+        if self.shapes is None or self.forward is None:  # `_check_names` refuses it
             raise ContractError("does not define 'shapes' and 'forward'")
         return self.shapes, self.forward
 
@@ -74,8 +73,7 @@ class Metric(Choice):
         "labels, logits", "One number per example [n], from labels int32 [n] and logits float32 [n, classes]."
     )
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if self.defines("Params"):
             raise ContractError("defines 'Params', but a metric has no section in params.yaml")
 

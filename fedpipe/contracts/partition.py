@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from fedpipe.config.partition import Partition
 from fedpipe.contracts.choice import Choice, ContractError, constant, function
 from fedpipe.contracts.registry import Registry
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +46,7 @@ class Partitioner(Choice):
         "are taken from their clients after it. Without it, `assign` never sees them.",
     )
 
-    def check_names(self) -> None:
-        """Checks which names go together; errors as of `Choice.check_names`."""
+    def _check_names(self) -> None:
         if self.defines("FOR_GIVEN_SIZES") and not self.defines("decides_sizes"):
             raise ContractError("defines 'FOR_GIVEN_SIZES' without 'decides_sizes'")
 

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from fedpipe.config.folder import Folder
-from fedpipe.config.section import Section
 from fedpipe.contracts.choice import Choice, ContractError
 from fedpipe.errors import PipelineError
 
@@ -41,10 +40,6 @@ class Registry(Generic[C]):
             except ContractError as error:
                 raise PipelineError(f"{self.folder}/{name}.py {error} (docs/extending.md)") from None
         return self._choices[name]
-
-    def params(self, name: str) -> type[Section]:
-        """The class of the params that the choice ``name`` takes; errors as of `of`."""
-        return self.of(name).Params
 
     def all(self) -> Iterator[tuple[str, C]]:
         """Every name with its choice."""

@@ -100,9 +100,9 @@ class Pool:
             content = path.read_bytes()
         except FileNotFoundError:
             raise PipelineError(f"{path}, a batch of {ledger}, is missing: {again}") from None
-        found = hashlib.sha256(content).hexdigest()
-        if found != entry.sha256:
-            raise PipelineError(f"{path} has SHA-256 {found[:12]}…, but {ledger} says {entry.sha256[:12]}…: {again}")
+        present = hashlib.sha256(content).hexdigest()
+        if present != entry.sha256:
+            raise PipelineError(f"{path} has SHA-256 {present[:12]}…, but {ledger} says {entry.sha256[:12]}…: {again}")
         try:
             tensors = load(content)
             return tensors["images"], tensors["labels"]

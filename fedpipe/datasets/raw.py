@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedpipe.atomic import write_text
-from fedpipe.config import DatasetName
+from fedpipe.config.download import DatasetName
 from fedpipe.datasets.idx import read_labelled_images
 from fedpipe.errors import PipelineError
 from fedpipe.json_model import read_json

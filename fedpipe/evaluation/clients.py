@@ -48,5 +48,5 @@ def by_cluster(clients: pd.DataFrame) -> dict[int, np.ndarray]:
       clients: The table of clients, with the columns cluster and test_personal_accuracy or train_personal_accuracy.
     """
     numbers, accuracies = clients["cluster"].to_numpy(np.int64), clients[personal_column(clients)].to_numpy(np.float64)
-    there = ~np.isnan(accuracies)
-    return {int(number): np.sort(accuracies[there & (numbers == number)]) for number in np.unique(numbers)}
+    measured = ~np.isnan(accuracies)
+    return {int(number): np.sort(accuracies[measured & (numbers == number)]) for number in np.unique(numbers)}

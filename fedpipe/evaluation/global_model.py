@@ -30,13 +30,7 @@ class GlobalSamples:
 
     @staticmethod
     def read(raw: Path, clients: Path, validation: Path, client_tests: Path) -> "GlobalSamples":
-        """The test samples of the data set, the validation samples if there are any, and the clients' test samples.
-
-        Args:
-          raw: The folder of the data set.
-          clients: The folder of the clients' shards.
-          validation: The folder of the validation samples; it may hold none.
-          client_tests: The folder of the clients' own test samples; it may hold none.
+        """The test samples of the data set, and the validation samples and the clients' test samples, if there are any.
 
         Raises:
           PipelineError: The folders are of different data sets, or a file is missing or damaged.

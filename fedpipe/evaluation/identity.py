@@ -9,6 +9,12 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 
 
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def require_trained(weights: Path, training: Path) -> str:
     """Compares weights with the SHA-256 that the train stage wrote down.
 
@@ -29,14 +35,13 @@ def require_trained(weights: Path, training: Path) -> str:
         named = json.loads(training.read_text(encoding="utf-8"))["weights_sha256"]
     except (ValueError, KeyError, TypeError):
         raise PipelineError(f"{training} names no 'weights_sha256': run `dvc repro train`") from None
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != named:
+    present = sha256(weights)
+    if present != named:
         raise PipelineError(
-            f"{weights} is not the model that {training} tells of (SHA-256 {found[:12]}…, not {str(named)[:12]}…): "
+            f"{weights} is not the model that {training} tells of (SHA-256 {present[:12]}…, not {str(named)[:12]}…): "
             "run `dvc repro`, which trains or restores it"
         )
-    return found
+    return present
 
 
 def has_personal(models: Path, training: Path) -> bool:
@@ -50,11 +55,10 @@ def has_personal(models: Path, training: Path) -> bool:
         return False
     if not models.is_file():
         raise PipelineError(f"{models} is missing: run `dvc repro`, which trains or restores it")
-    with models.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != named:
+    present = sha256(models)
+    if present != named:
         raise PipelineError(
-            f"{models} does not hold the personal models that {training} tells of (SHA-256 {found[:12]}…, not "
+            f"{models} does not hold the personal models that {training} tells of (SHA-256 {present[:12]}…, not "
             f"{str(named)[:12]}…): run `dvc repro`, which trains or restores them"
         )
     return True
@@ -66,10 +70,10 @@ def require_same_data_set(dataset: RawDataset, shards: Manifest, folder: Path, s
     Raises:
       PipelineError: It is another one.
     """
-    here = (dataset.name, dataset.image_shape, dataset.classes)
-    there = (shards.dataset, shards.image_shape, shards.classes)
-    if here != there:
+    of_dataset = (dataset.name, dataset.image_shape, dataset.classes)
+    of_shards = (shards.dataset, shards.image_shape, shards.classes)
+    if of_dataset != of_shards:
         raise PipelineError(
             "{} holds {}, images {} of {} classes, but {} is made from {}, {} of {} classes: run the partition and "
-            "train stages again (dvc repro)".format(folder, *here, shards_folder, *there)
+            "train stages again (dvc repro)".format(folder, *of_dataset, shards_folder, *of_shards)
         )

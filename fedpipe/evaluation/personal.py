@@ -41,8 +41,8 @@ def accuracy_of_own(
     clients = range(len(shards.offsets) - 1)
     # Threads go to clients; inside an op there is one (fedpipe/pinning.py).
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        found = tqdm(pool.map(accuracy, clients), what, len(clients), unit="client", disable=None)
-        return np.array(list(found), np.float64)
+        accuracies = tqdm(pool.map(accuracy, clients), what, len(clients), unit="client", disable=None)
+        return np.array(list(accuracies), np.float64)
 
 
 def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Personalise) -> Callable[[int], Weights]:

@@ -43,14 +43,9 @@ class Attacking:
     def contribution(
         self, algorithm: Algorithm, server: Server, client: Client, honest: Contribution, later: int
     ) -> Contribution:
-        """What the client sends; what it keeps and measures stays.
+        """What the client sends in the place of ``honest``; what it keeps and measures stays.
 
-        Args:
-          algorithm: Its file, whose `sendable` says what a device would send of an attacked contribution.
-          server: What clients see of it.
-          client: The client.
-          honest: What it would send if it were no attacker.
-          later: How many passes of the round follow.
+        The algorithm's `sendable` says what a device would send of it; ``later`` passes of the round follow.
         """
         if self._attack.vector is None or not self._attackers.any():
             return honest

@@ -6,7 +6,6 @@ In asynchronous training, what comes before the encoding and the encoding may be
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fedpipe.contracts.aggregator import Aggregator
@@ -30,13 +29,12 @@ from fedpipe.learning.measurements import (
     checked,
     joined,
 )
-from fedpipe.learning.task import Task
+from fedpipe.learning.task import ClientUpdate, Task
 from fedpipe.learning.under_way import Message, arrived, message_of, nothing_sent, started_or_arrived
 from fedpipe.learning.vectors import norm
 from fedpipe.learning.work_request import WorkRequest
 
 MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
-ClientUpdate = Callable[[Task, Server, Client], Contribution]
 
 
 class Accumulator(NamedTuple):
@@ -72,13 +70,7 @@ class ClientWork:
         self.compressed_bytes: int | None = 0  # of a client's update; None if they differ. Known after `contribute`.
 
     def contribute(self, client_update: ClientUpdate, seen: Server, request: WorkRequest) -> Accumulator:
-        """What one client adds to the accumulator.
-
-        Args:
-          client_update: The algorithm's, of this pass.
-          seen: What clients see of the server.
-          request: To the client.
-        """
+        """What one client adds to the accumulator; ``seen``: what clients see of the server."""
         task = self._task
         first = first_kept(task, self._algorithm)
         begin = tf.timestamp()
@@ -193,8 +185,8 @@ class ClientWork:
         if not self._is_last or self._compressor.compress is None:
             return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
-        found = tf.get_static_value(size)
-        self.compressed_bytes = None if found is None else int(found)
+        known = tf.get_static_value(size)
+        self.compressed_bytes = None if known is None else int(known)
         return sent._replace(update=update), residual, size
 
 

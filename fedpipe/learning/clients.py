@@ -20,6 +20,7 @@ import numpy as np
 from fedpipe.datasets.shards import Shards, read_shard_in_graph
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.vectors import joined, parted
 from fedpipe.learning.work_request import WorkRequest
 
 # (kept, counts) -> operations to wait for
@@ -60,27 +61,22 @@ class ClientReader:
         images, labels = read_shard_in_graph(self._shards, client)
         if self._kept is None:
             return Client(images, labels, client, round_number, work=work), lambda kept, counts: []
-        before = tf.nest.flatten(first)
-        sizes = [leaf.shape.num_elements() for leaf in before]
-
-        def together(leaves: Any) -> Any:
-            return tf.concat([tf.reshape(leaf, [-1]) for leaf in leaves], 0)
+        entries = sum(leaf.shape.num_elements() for leaf in tf.nest.flatten(first))
 
         def stored() -> Any:
             literal = re.sub(r"[*?[\\]", r"\\\g<0>", str(self._kept))  # `Restore` takes a pattern
             path = self._path(literal, client, last)
             content = tf.raw_ops.Restore(file_pattern=path, tensor_name=_TENSOR, dt=tf.float32)
-            return tf.ensure_shape(content, [sum(sizes)])
+            return tf.ensure_shape(content, [entries])
 
-        values = tf.cond(last < 0, lambda: together(before), stored)
-        mine = [tf.reshape(part, leaf.shape) for part, leaf in zip(tf.split(values, sizes), before, strict=True)]
+        values = tf.cond(last < 0, lambda: joined(first), stored)
 
         def keep(kept: Tensors, counts: Any) -> list[Any]:
-            content = tf.where(counts, together(tf.nest.flatten(kept)), values)
+            content = tf.where(counts, joined(kept), values)
             path = self._path(str(self._kept), client, round_number)
             return [tf.raw_ops.Save(filename=path, tensor_names=[_TENSOR], data=[content])]
 
-        return Client(images, labels, client, round_number, tf.nest.pack_sequence_as(first, mine), work), keep
+        return Client(images, labels, client, round_number, parted(values, first), work), keep
 
     @staticmethod
     def _path(folder: str, client: Any, round_number: Any) -> Any:

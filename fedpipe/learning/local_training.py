@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fedpipe.config.train import Train
 from fedpipe.contracts.model import METRICS
 from fedpipe.lazy import tf
+from fedpipe.learning import vectors
 from fedpipe.learning.interface import Client
 from fedpipe.learning.measurements import Counted, MeanPerExample, Measurement
 from fedpipe.learning.optimizers import RoundOptimizer
@@ -24,6 +25,7 @@ from fedpipe.seeds import Purpose
 GradientAt = Callable[[list[Any]], list[Any]]
 # (gradients, weights, gradient_at) -> gradients
 GradientHook = Callable[[list[Any], list[Any], GradientAt], list[Any]]
+_FORWARD_BATCH = 100  # samples at a time in `mean_loss`
 
 
 def pulled_to(center: list[Any], strength: float) -> GradientHook:
@@ -151,16 +153,15 @@ def measured_gradient(
     return [g / _count(client) for g in gradients], sums
 
 
-def mean_loss(network: Network, weights: list[Any], client: Client, batch_size: int = 100) -> Any:
+def mean_loss(network: Network, weights: list[Any], client: Client) -> Any:
     """Mean loss of the client's samples under ``weights``; 0 without samples."""
     samples = tf.size(client.labels)
 
     def step(start: Any, total: Any) -> tuple[Any, Any]:
-        batch = slice(start, start + batch_size)
+        batch = slice(start, start + _FORWARD_BATCH)
         logits = network.forward(weights, scale(client.images[batch]), Dropout())
-        return start + batch_size, total + tf.reduce_sum(
-            network.losses(tf.cast(client.labels[batch], tf.int32), logits)
-        )
+        losses = network.losses(tf.cast(client.labels[batch], tf.int32), logits)
+        return start + _FORWARD_BATCH, total + tf.reduce_sum(losses)
 
     _, loss = tf.while_loop(lambda start, _: start < samples, step, (tf.constant(0), tf.constant(0.0)))
     return loss / _count(client)
@@ -168,9 +169,9 @@ def mean_loss(network: Network, weights: list[Any], client: Client, batch_size: 
 
 def clip(tensors: list[Any], norm: Any) -> list[Any]:
     """``tensors`` scaled down to the L2 norm ``norm`` over all of them, if theirs is above it."""
-    found = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(t)) for t in tensors]))
-    factor = tf.minimum(1.0, tf.math.divide_no_nan(norm, found))
-    factor = tf.where(found > 0, factor, 1.0)
+    own = vectors.norm(tensors)
+    factor = tf.minimum(1.0, tf.math.divide_no_nan(norm, own))
+    factor = tf.where(own > 0, factor, 1.0)
     return [t * factor for t in tensors]
 
 

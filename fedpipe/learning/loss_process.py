@@ -24,12 +24,7 @@ from fedpipe.learning.work_request import WorkRequest
 
 
 def loss_process(task: Task, clients: ClientReader) -> Process:
-    """The process; its one measurement, ``losses``, is float32 [clients], 0 for clients that are not asked.
-
-    Args:
-      task: Model and params.
-      clients: How a client's samples are read on the worker.
-    """
+    """The process; its one measurement, ``losses``, is float32 [clients], 0 for clients that are not asked."""
     attacking = Attacking(task)
     with tf.Graph().as_default():
         server = Structure(_server(task.zeros(), tf.constant(1)))

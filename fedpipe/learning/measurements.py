@@ -47,13 +47,7 @@ READ, WORK = "read_seconds", "work_seconds"
 
 
 def column(measurement: Measurement, seen: int, clients: int) -> float | int | None:
-    """The column of a round; None for a mean over nothing.
-
-    Args:
-      measurement: Its sum over the clients.
-      seen: The examples that they trained on.
-      clients: Their number.
-    """
+    """The column of a round, from a sum over ``clients`` that trained on ``seen`` examples; None for a mean of none."""
     match measurement:
         case MeanPerExample(total):
             return float(total) / seen if seen else None

@@ -34,20 +34,20 @@ class Sent(NamedTuple):
     compressed: int | None  # what its compressor says, 0 without one; None if that differs from client to client
 
 
-def update_bytes(task: Task, aggregator: Aggregator, one: Accumulator) -> int | None:
+def update_bytes(task: Task, aggregator: Aggregator, contribution: Accumulator) -> int | None:
     """Bytes of an update: those of the tensors that go to the aggregator, or what its file says."""
-    if COMPRESSED in one.measurements:
+    if COMPRESSED in contribution.measurements:
         return None
     if aggregator.message_bytes is not None:
-        return aggregator.message_bytes(task, one.update)
-    return bytes_of(one.update)
+        return aggregator.message_bytes(task, contribution.update)
+    return bytes_of(contribution.update)
 
 
 def round_bytes(task: Task, algorithm: Algorithm, passes: Sequence[Sent]) -> ClientBytes:
     """The bytes of a round, as the algorithm's file or else the tensors say; only the last pass is compressed."""
-    told = MessageBytes() if algorithm.message_bytes is None else algorithm.message_bytes(task)
-    updates = [one.update for one in passes if one.update is not None]
-    down = sum(one.seen for one in passes) if told.down is None else told.down
-    update = told.update if told.update is not None and len(updates) == len(passes) else sum(updates)
-    besides = sum(one.besides for one in passes) if told.besides is None else told.besides
-    return ClientBytes(down + sum(one.of_aggregator for one in passes), update + besides, passes[-1].compressed)
+    own = MessageBytes() if algorithm.message_bytes is None else algorithm.message_bytes(task)
+    updates = [sent.update for sent in passes if sent.update is not None]
+    down = sum(sent.seen for sent in passes) if own.down is None else own.down
+    update = own.update if own.update is not None and len(updates) == len(passes) else sum(updates)
+    besides = sum(sent.besides for sent in passes) if own.besides is None else own.besides
+    return ClientBytes(down + sum(sent.of_aggregator for sent in passes), update + besides, passes[-1].compressed)

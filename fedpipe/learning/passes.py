@@ -14,18 +14,16 @@ import numpy as np
 from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.lazy import tf, tff
-from fedpipe.learning.client_work import Accumulator, ClientUpdate, ClientWork
+from fedpipe.learning.client_work import Accumulator, ClientWork
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total
 from fedpipe.learning.measurements import CLIP_NORM, Measurements, Summed, checked, joined
 from fedpipe.learning.message_bytes import Sent, update_bytes
 from fedpipe.learning.structure import Structure, flat
 from fedpipe.learning.sums import Sums
-from fedpipe.learning.task import Task
+from fedpipe.learning.task import ClientUpdate, ServerUpdate, Task
 from fedpipe.learning.vectors import bytes_of
 from fedpipe.learning.work_request import WorkRequest
-
-ServerUpdate = Callable[[Task, Server, Total], Server]
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,7 @@ class Parts:
 def build_pass(
     parts: Parts, client_update: ClientUpdate, server_update: ServerUpdate, *, later: int
 ) -> tuple[Pass, Structure, Sent]:
-    """A pass, its measurements, and its bytes to and from a client.
-
-    Args:
-      parts: Of the training.
-      client_update: The algorithm's, in this pass.
-      server_update: The algorithm's, in this pass.
-      later: How many passes of the round follow.
-    """
+    """A pass, its measurements, and its bytes to and from a client; ``later``: how many passes of the round follow."""
     task, aggregator = parts.task, parts.aggregator
     with tf.Graph().as_default():
         nothing = parts.server.pack([tf.zeros(spec.shape, spec.dtype) for spec in parts.server.signature])

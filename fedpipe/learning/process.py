@@ -29,15 +29,7 @@ class Process:
 def build_process(
     task: Task, algorithm: Algorithm, aggregator: Aggregator, first: Weights, clients: ClientReader
 ) -> Process:
-    """Composes a training.
-
-    Args:
-      task: Model and params.
-      algorithm: Of `task.settings`, or another one.
-      aggregator: Of `task.settings`, or another one.
-      first: The weights before the first round.
-      clients: How a client's data is read on the worker.
-    """
+    """Composes a training; ``first``: the weights before the first round."""
 
     def start() -> Server:
         weights = [tf.constant(w) for w in first]
@@ -65,7 +57,7 @@ def build_process(
 
     return Process(
         initialize=initialize,
-        passes=tuple(one for one, *_ in built),
+        passes=tuple(each for each, *_ in built),
         get_weights=get_weights,
         server=server,
         measurements=built[-1][1],
@@ -85,8 +77,8 @@ def learning_process(process: Process) -> tff.learning.templates.LearningProcess
     """
     if len(process.passes) != 1:
         raise ValueError(f"a LearningProcess has one pass in a round, and this algorithm has {len(process.passes)}")
-    (one,) = process.passes
-    state_type, accumulator_type = process.server.type, one.zero.type_signature.result
+    (single,) = process.passes
+    state_type, accumulator_type = process.server.type, single.zero.type_signature.result
     weights_type = process.get_weights.type_signature.result
     identity = tff.tensorflow.computation(lambda total: total, accumulator_type)
 
@@ -95,13 +87,13 @@ def learning_process(process: Process) -> tff.learning.templates.LearningProcess
         return tff.federated_eval(process.initialize, tff.SERVER)
 
     @tff.federated_computation(
-        tff.FederatedType(state_type, tff.SERVER), tff.FederatedType(one.group_type, tff.CLIENTS)
+        tff.FederatedType(state_type, tff.SERVER), tff.FederatedType(single.group_type, tff.CLIENTS)
     )
     def run_round(state, groups):  # type: ignore[no-untyped-def]
-        message = tff.federated_map(one.prepare, state)
-        sums = tff.federated_map(one.work, (tff.federated_broadcast(message), groups))
-        total = tff.federated_aggregate(sums, one.zero(), one.merge, one.merge, identity)
-        after = tff.federated_map(one.update, (state, total))
+        message = tff.federated_map(single.prepare, state)
+        sums = tff.federated_map(single.work, (tff.federated_broadcast(message), groups))
+        total = tff.federated_aggregate(sums, single.zero(), single.merge, single.merge, identity)
+        after = tff.federated_map(single.update, (state, total))
         return tff.learning.templates.LearningProcessOutput(after[0], after[1])
 
     @tff.tensorflow.computation(state_type, weights_type)

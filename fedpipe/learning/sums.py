@@ -45,12 +45,7 @@ class Sums:
         return Accumulator(tf.nest.map_structure(join, a.update, b.update), *added)
 
     def over(self, clients: Any, contribution_of: Callable[[Any], Accumulator]) -> tuple[Any, ...]:
-        """The leaves of the sum of ``contribution_of(index)`` over a group, one client after the other.
-
-        Args:
-          clients: Their number, int32.
-          contribution_of: A client's accumulator, from its index in the group.
-        """
+        """The leaves of the sum of ``contribution_of(index)`` over a group of ``clients``, one after the other."""
         structure = self.structure
         # Rows are stacked once the group is whole: stacked one by one, each would copy all before it.
         rows = flat(structure.specs.update) if self._stacks else ()

@@ -1,5 +1,6 @@
 """What algorithms and aggregators are given: the model, the params, and the steps that all of them share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning import local_training
-from fedpipe.learning.interface import Client, Server
+from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientHook, Local
 from fedpipe.learning.optimizers import RoundOptimizer
 from fedpipe.learning.randomness import noise_seed, seed_in_graph
@@ -122,3 +123,7 @@ class Task:
         state = self.server_optimizer.at_round(server.optimizer, server.round)
         state, weights = self.server_optimizer.step(state, server.weights, update)
         return server._replace(weights=weights, optimizer=state)
+
+
+ClientUpdate = Callable[[Task, Server, Client], Contribution]
+ServerUpdate = Callable[[Task, Server, Total], Server]

@@ -57,15 +57,9 @@ def message_of(
 def arrived(
     task: Task, algorithm: Algorithm, seen: Server, message: Message, client: Client, since: Any
 ) -> Contribution:
-    """What the server adds up of a message.
+    """What the server adds up of a message in the round in which it arrives, the round of ``seen`` and ``client``.
 
-    Args:
-      task: Model and params.
-      algorithm: Its file.
-      seen: The server in the round in which the message arrives.
-      message: It.
-      client: The client, in that round.
-      since: The round in which it started, int32.
+    ``since`` is the round in which the client started, int32.
     """
     staleness = tf.cast(client.round - since, tf.float32)
     update = algorithm.arrival(task, seen, message.update, staleness)
@@ -75,8 +69,8 @@ def arrived(
 def started_or_arrived(trains: Any, train: Callable[[], Message], kept: Message) -> Message:
     """What ``train`` gives if ``trains``, a bool scalar; else the message that the client ``kept``."""
     leaves = tf.cond(trains, lambda: tuple(tf.nest.flatten(train())), lambda: tuple(tf.nest.flatten(kept)))
-    found: Message = tf.nest.pack_sequence_as(kept, list(leaves))
-    return found
+    message: Message = tf.nest.pack_sequence_as(kept, list(leaves))
+    return message
 
 
 def _measured(task: Task) -> "OrderedDict[str, Measurement]":

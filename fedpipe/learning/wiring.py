@@ -46,8 +46,7 @@ class Wiring:
 
         Args:
           settings: Section train of params.yaml.
-          shards: The folder of the clients' shards.
-          folder: As the attribute.
+          shards, folder: As the attributes.
           network: The model; by default that of the settings, for the shards' images and classes.
           first: The weights before the first round; by default drawn from the seed.
           noise_key: As `Task.noise_key`.

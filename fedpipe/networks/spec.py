@@ -29,9 +29,9 @@ class ModelSpec:
     def __post_init__(self) -> None:
         # Frozen, so that a spec can be a key; the defaults are those of the files, which the names above say.
         if self.params is None:
-            object.__setattr__(self, "params", MODELS.params(self.model)())
+            object.__setattr__(self, "params", MODELS.of(self.model).Params())
         if self.loss_params is None:
-            object.__setattr__(self, "loss_params", LOSSES.params(self.loss)())
+            object.__setattr__(self, "loss_params", LOSSES.of(self.loss).Params())
 
     @staticmethod
     def of(settings: Train, image_shape: tuple[int, int, int], classes: int) -> "ModelSpec":
@@ -41,31 +41,31 @@ class ModelSpec:
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping that JSON can hold; what is as usual is left out."""
-        told: dict[str, Any] = {"model": self.model, "image_shape": list(self.image_shape), "classes": self.classes}
-        if params := _said(self.params):
-            told["params"] = params
-        if self.loss != DEFAULT_LOSS or _said(self.loss_params):
-            told |= {"loss": self.loss, "loss_params": _said(self.loss_params)}
+        content: dict[str, Any] = {"model": self.model, "image_shape": list(self.image_shape), "classes": self.classes}
+        if params := _not_default(self.params):
+            content["params"] = params
+        if self.loss != DEFAULT_LOSS or _not_default(self.loss_params):
+            content |= {"loss": self.loss, "loss_params": _not_default(self.loss_params)}
         if self.architecture:
-            told["architecture"] = self.architecture
-        return told
+            content["architecture"] = self.architecture
+        return content
 
     @staticmethod
-    def from_json(told: dict[str, Any]) -> "ModelSpec":
+    def from_json(content: dict[str, Any]) -> "ModelSpec":
         """What `to_json` gave.
 
         Raises:
           KeyError, TypeError, ValueError: It is something else, or there is no such model or loss any more.
         """
-        loss = told.get("loss", DEFAULT_LOSS)
+        loss = content.get("loss", DEFAULT_LOSS)
         # A ValidationError is a ValueError.
-        params = MODELS.params(told["model"]).model_validate(told.get("params", {}))
-        loss_params = LOSSES.params(loss).model_validate(told.get("loss_params", {}))
-        height, width, channels = told["image_shape"]
-        shape, architecture = (height, width, channels), told.get("architecture", "")
-        return ModelSpec(told["model"], shape, told["classes"], params, loss, loss_params, architecture)
+        params = MODELS.of(content["model"]).Params.model_validate(content.get("params", {}))
+        loss_params = LOSSES.of(loss).Params.model_validate(content.get("loss_params", {}))
+        height, width, channels = content["image_shape"]
+        shape, architecture = (height, width, channels), content.get("architecture", "")
+        return ModelSpec(content["model"], shape, content["classes"], params, loss, loss_params, architecture)
 
 
-def _said(params: Section) -> dict[str, Any]:
+def _not_default(params: Section) -> dict[str, Any]:
     """The params that are not as by default."""
     return params.model_dump(exclude_defaults=True)

@@ -40,8 +40,8 @@ def restore(names: Sequence[str] = ()) -> list[str]:
             if getattr(stage, "name", None) is None or (names and stage.name not in names):
                 continue
             missing = [out for out in stage.outs if out.hash_info and not out.exists]
-            there = [out for out in stage.outs if out not in missing and out.exists]
-            if not missing or any(out.changed_checksum() for out in there):
+            present = [out for out in stage.outs if out not in missing and out.exists]
+            if not missing or any(out.changed_checksum() for out in present):
                 continue
             back += [out.def_path for out in missing if _from_cache(out) or _from_git(out)]
     return back

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from fedpipe.errors import PipelineError
 from fedpipe.system.signals import blocked
@@ -100,9 +99,7 @@ class StagedOutputs:
             self._placing().unlink()
         self._clear()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._clear()
 
     def _staged(self, output: Path) -> Path:

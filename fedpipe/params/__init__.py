@@ -3,10 +3,10 @@
 Only here the chosen files of section ``train`` or ``partition`` are imported.
 """
 
-from fedpipe.config import Download, Evaluate, Partition, Promote, Train
-from fedpipe.config.sections import SECTIONS
+from fedpipe.config import SECTIONS, Download, Evaluate, Partition, Promote, Train
+from fedpipe.config.choices import used
 from fedpipe.params.composition import parse
-from fedpipe.params.loading import check, load, require_unchanged, sections_of, used
+from fedpipe.params.loading import check, load, require_unchanged, sections_of
 
 __all__ = [
     "SECTIONS",

@@ -7,11 +7,11 @@ from pydantic import ValidationError, create_model, model_validator
 
 from fedpipe.compatibility import partition as partition_rules
 from fedpipe.compatibility import train as train_rules
+from fedpipe.config import SECTIONS
 from fedpipe.config.choices import ChoosingSection
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
-from fedpipe.config.sections import SECTIONS
 from fedpipe.config.train import Train
 from fedpipe.contracts import partition, train
 from fedpipe.contracts.registry import Registry
@@ -54,11 +54,7 @@ def composed(
 ) -> type[C]:
     """``section`` with a field for each section that ``content`` has, or needs, of a choice.
 
-    Args:
-      section: A class that chooses files.
-      content: The section as params.yaml has it.
-      registries: Of the section's choices, by key.
-      check: Checks the whole section; raises ValueError.
+    ``check`` checks the whole section, and raises ValueError.
 
     Raises:
       PipelineError: A file has the name of a key that the section has anyway, or of a file of another folder; or it
@@ -74,7 +70,7 @@ def composed(
                     f"{registry.folder}/{name}.py: '{name}' is another key of the same section of params.yaml; "
                     "give the file another name"
                 )
-            fields[name] = (registry.params(name), ...)
+            fields[name] = (registry.of(name).Params, ...)
 
     def checked(settings: C) -> C:
         for key in registries:

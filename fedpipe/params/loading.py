@@ -6,30 +6,23 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from fedpipe.compatibility import across_sections
-from fedpipe.config.choices import ChoosingSection
+from fedpipe.config import SECTIONS
+from fedpipe.config.choices import used
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
-from fedpipe.config.sections import SECTIONS
 from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 from fedpipe.params.composition import fitted
 from fedpipe.spelling import did_you_mean
 
-# Of no result, so that neither DVC nor MLflow records it: it may change while a stage runs.
-DECIDE_NOTHING = {"checkpoint"}
-
 S = TypeVar("S", bound=Section)
 
 
 def load(section: type[S], path: Path) -> S:
     """Reads one section of params.yaml, and looks at no other.
-
-    Args:
-      section: The section's class, such as `Partition`.
-      path: The params file.
 
     Raises:
       PipelineError: A key is unknown or missing, or a value has the wrong type or is out of range; the
@@ -64,20 +57,10 @@ def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Sec
     return sections
 
 
-def used(settings: Section) -> dict[str, Any]:
-    """The params that results are made with: no sections of files that are not chosen, and none that decide nothing."""
-    others = settings.unchosen() if isinstance(settings, ChoosingSection) else set()
-    return settings.model_dump(exclude=others | DECIDE_NOTHING)
-
-
 def require_unchanged(settings: Section, path: Path) -> None:
     """Compares what a stage was run with, once it has run, with what params.yaml says now.
 
     DVC reads params.yaml when the stage has ended, and would record params that the results were not made with.
-
-    Args:
-      settings: What `load` returned when the stage began.
-      path: The params file.
 
     Raises:
       PipelineError: The section, as far as the stage uses it, is another one by now.

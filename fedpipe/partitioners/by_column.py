@@ -72,7 +72,7 @@ def assign(labels: np.ndarray, sizes: np.ndarray, params: Params, _: np.random.G
         )
     assignment = np.full(samples, LEFT_OUT, np.int64)
     named = (name != "").to_numpy()
-    numbers = {one: client for client, one in enumerate(names)}
+    numbers = {each: client for client, each in enumerate(names)}
     assignment[sample[named]] = name[named].map(numbers)
     left_out = int((assignment == LEFT_OUT).sum())
     if left_out != leave_out:
@@ -100,7 +100,7 @@ def _read(params: Params) -> tuple[np.ndarray, "pd.Series[str]"]:
 
 
 def _sorted_names(name: "pd.Series[str]") -> list[str]:
-    names = [str(one) for one in name.unique() if one]
-    if all(one.isdecimal() and one.isascii() for one in names):
-        return sorted(names, key=lambda one: (int(one), one))
+    names = [str(each) for each in name.unique() if each]
+    if all(each.isdecimal() and each.isascii() for each in names):
+        return sorted(names, key=lambda each: (int(each), each))
     return sorted(names)

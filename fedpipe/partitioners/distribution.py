@@ -85,11 +85,11 @@ def _split_labels(labels: np.ndarray, clients: int, params: Params, rng: np.rand
     return deal(labels, counts, rng)
 
 
-def _proportions(given: Params, clients: int, classes: np.ndarray) -> np.ndarray:
+def _proportions(params: Params, clients: int, classes: np.ndarray) -> np.ndarray:
     """The given proportions float [clients, labels], scaled to sums of exactly 1.
 
     Args:
-      given: Where they are, and whether rows or columns sum to 1.
+      params: Where they are, and whether rows or columns sum to 1.
       clients: How many rows there must be.
       classes: The labels that occur, ascending; a table has a column of each one's name.
 
@@ -97,33 +97,33 @@ def _proportions(given: Params, clients: int, classes: np.ndarray) -> np.ndarray
       PipelineError: They cannot be read, are not clients x labels, one is negative or not a number, or a sum differs
         from 1 by more than `_SUM_TOLERANCE`.
     """
-    if given.table:
-        where, proportions = given.table, _table_proportions(given, clients, classes)
+    if params.table:
+        where, proportions = params.table, _table_proportions(params, clients, classes)
     else:
         where = "params.yaml: 'partition.distribution.values'"
-        widths = sorted({len(row) for row in given.values})
-        if len(given.values) != clients or widths != [len(classes)]:
+        widths = sorted({len(row) for row in params.values})
+        if len(params.values) != clients or widths != [len(classes)]:
             raise PipelineError(
-                f"{where} has {len(given.values)} rows of {' or '.join(map(str, widths))} proportions, but must have "
+                f"{where} has {len(params.values)} rows of {' or '.join(map(str, widths))} proportions, but must have "
                 f"{clients} rows (a client each) of {len(classes)} (a label each: {_listed(classes)})"
             )
-        proportions = np.array(given.values, np.float64)
-    of_clients = given.proportions_of == "clients"
+        proportions = np.array(params.values, np.float64)
+    of_clients = params.proportions_of == "clients"
     sums = proportions.sum(axis=1 if of_clients else 0)
     wrong = np.flatnonzero(np.abs(sums - 1) > _SUM_TOLERANCE)
     if len(wrong):
         whose = f"client {wrong[0]}" if of_clients else f"label {classes[wrong[0]]}"
         raise PipelineError(
             f"{where}: the proportions of {whose} sum to {sums[wrong[0]]:.6g}, but must sum to 1 (within "
-            f"{_SUM_TOLERANCE:g}), as those of each of the {given.proportions_of} must ('partition.distribution."
+            f"{_SUM_TOLERANCE:g}), as those of each of the {params.proportions_of} must ('partition.distribution."
             "proportions_of' in params.yaml)"
         )
     return proportions / (sums[:, None] if of_clients else sums)
 
 
-def _table_proportions(given: Params, clients: int, classes: np.ndarray) -> np.ndarray:
-    path, names = given.table, [str(label) for label in classes]
-    table = read_table("distribution", given, ["client", *names])
+def _table_proportions(params: Params, clients: int, classes: np.ndarray) -> np.ndarray:
+    path, names = params.table, [str(label) for label in classes]
+    table = read_table("distribution", params, ["client", *names])
     others = [column for column in table.columns if column not in ("client", *names)]
     if others:
         raise PipelineError(f"{path} has a column '{others[0]}', but the samples' labels are {_listed(classes)}")

@@ -124,15 +124,15 @@ def _split_within(
     off_before = np.inf
     for step in range(_FITTING_STEPS):
         shares *= (rest[needy] / shares.sum(axis=1))[:, None]
-        found = shares.sum(axis=0)
-        off = np.abs(found - supply).max()
+        dealt = shares.sum(axis=0)
+        off = np.abs(dealt - supply).max()
         if off < 1e-6:
             break
         if step % _STEPS_TO_IMPROVE == 0:
             if off > 0.9 * off_before:  # it converges, but not to the sums that are asked for
                 return None
             off_before = off
-        shares *= supply / np.maximum(found, 1e-300)
+        shares *= supply / np.maximum(dealt, 1e-300)
         if (shares.sum(axis=1) < 1e-300).any():  # all that a client could have belongs to others
             return None
     mixes = has / has.sum(axis=1, keepdims=True)
@@ -144,23 +144,23 @@ def _split_within(
 def _impossible(class_sizes: np.ndarray, users: np.ndarray, clients: int, params: Params) -> PipelineError:
     """What was wrong with the last choice, and what would be possible."""
     k, choice, classes = params.classes_per_client, params.choice, len(class_sizes)
-    asked = f"params.yaml: scheme pathological with {clients} clients of {k} classes, chosen {choice}"
+    request = f"params.yaml: scheme pathological with {clients} clients of {k} classes, chosen {choice}"
     tries = "" if choice == "deterministic" else f" in any of {_TRIES} draws"
     if (users == 0).any():
         return PipelineError(
-            f"{asked}, leaves some of the {classes} classes to no client{tries}, so that their samples would go to "
+            f"{request}, leaves some of the {classes} classes to no client{tries}, so that their samples would go to "
             f"nobody; first_deterministic gives out all classes from {classes} clients on, deterministic from "
             f"{classes - k + 1} on"
         )
     if (users <= class_sizes).all():
         return PipelineError(
-            f"{asked}, did not work out{tries}: the sizes that 'partition.quantity' gives cannot be made of these "
+            f"{request}, did not work out{tries}: the sizes that 'partition.quantity' gives cannot be made of these "
             f"classes; raise 'partition.pathological.classes_per_client' (with {classes} all sizes work), or set "
             "'partition.scheme' to shards or inner_dirichlet"
         )
     scarce = int(np.argmax(users - class_sizes))
     return PipelineError(
-        f"{asked}, did not work out{tries}: {users[scarce]} clients have a class with {class_sizes[scarce]} samples "
+        f"{request}, did not work out{tries}: {users[scarce]} clients have a class with {class_sizes[scarce]} samples "
         f"and need at least one each; with choice deterministic {_possible(class_sizes, clients, k)} would do"
     )
 

@@ -112,11 +112,11 @@ def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partiti
         raise PipelineError(
             f"{file} leaves out {left_out} samples, not the {params.leave_out} of 'partition.leave_out'"
         )
-    found = np.bincount(assignment[assignment != LEFT_OUT], minlength=params.clients)
-    if exact and (found != sizes).any():
-        client = int(np.argmax(found != sizes))
+    dealt = np.bincount(assignment[assignment != LEFT_OUT], minlength=params.clients)
+    if exact and (dealt != sizes).any():
+        client = int(np.argmax(dealt != sizes))
         raise PipelineError(
-            f"{file} gives client {client} {found[client]} samples, not the {sizes[client]} of its 'sizes'; a scheme "
+            f"{file} gives client {client} {dealt[client]} samples, not the {sizes[client]} of its 'sizes'; a scheme "
             "that decides the sizes itself declares it by a function 'decides_sizes' (docs/extending.md)"
         )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedpipe.config import Features
+from fedpipe.config.partition import Features
 from fedpipe.seeds import Purpose, generator
 
 _DECIMALS = 4  # the table of skew holds exactly the values that were applied

@@ -17,11 +17,6 @@ _LEAST, _LARGEST = -2, 4  # powers of ten
 def calibrated(settings: Train, clients: int, draw: Draw) -> Train:
     """``settings`` with a number in the place of ``noise_multiplier: auto``.
 
-    Args:
-      settings: Section train of params.yaml.
-      clients: How many there are.
-      draw: The ids of the cohort of a round.
-
     Raises:
       PipelineError: No noise is enough, or it is more than the aggregator can add; the message names the keys.
     """

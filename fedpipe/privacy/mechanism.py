@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fedpipe.privacy.sampling import Sampling
+from fedpipe.contracts.cohort import Sampling
 
 _LEVELS = 21  # of a tree: more rounds than 'train.rounds' can be
 Draw = Callable[[int], np.ndarray]  # (round) -> ids of its cohort
@@ -97,8 +97,37 @@ class SampledGaussian:
         return accountant.orders, accountant.rdp
 
 
+class OneGaussian:
+    """A mechanism that is after each round as private as one Gaussian mechanism."""
+
+    def as_one(self, rounds: int, draw: Draw) -> float:
+        """The noise multiplier of that Gaussian mechanism; infinite if nothing is released of any client."""
+        raise NotImplementedError
+
+    def epsilon(self, rounds: int, delta: float, draw: Draw) -> float:
+        """Epsilon after ``rounds``, by Rényi DP: order a has the divergence a / (2 z^2)."""
+        from dp_accounting import rdp
+
+        multiplier = self.as_one(rounds, draw)
+        if math.isinf(multiplier):
+            return 0.0
+        orders = rdp.RdpAccountant().orders
+        return float(rdp.compute_epsilon(orders, orders / (2 * multiplier**2), delta)[0])
+
+    def tight_epsilon(self, rounds: int, delta: float, draw: Draw) -> float | None:
+        """Epsilon after ``rounds``, by the distribution of the privacy loss."""
+        from dp_accounting import GaussianDpEvent, pld
+
+        multiplier = self.as_one(rounds, draw)
+        if math.isinf(multiplier):
+            return 0.0
+        accountant = pld.PLDAccountant()
+        accountant.compose(GaussianDpEvent(multiplier))
+        return float(accountant.get_epsilon(delta))
+
+
 @dataclass(frozen=True)
-class LocalGaussian:
+class LocalGaussian(OneGaussian):
     """Noise on each client's own update, before anybody sees it.
 
     Against whoever receives it, no draw of a cohort hides who sent it. What the client holds is replaced by anything
@@ -112,16 +141,12 @@ class LocalGaussian:
         """The same with other noise."""
         return replace(self, noise_multiplier=noise_multiplier)
 
-    def epsilon(self, rounds: int, delta: float, draw: Draw) -> float:
-        """Epsilon of a client that was in ``rounds``, by Rényi DP."""
-        return _gaussian_renyi(self.noise_multiplier / 2 / math.sqrt(rounds), delta)
-
-    def tight_epsilon(self, rounds: int, delta: float, draw: Draw) -> float | None:
-        """The same by the distribution of the privacy loss."""
-        return _gaussian_tight(self.noise_multiplier / 2 / math.sqrt(rounds), delta)
+    def as_one(self, rounds: int, draw: Draw) -> float:
+        """As `OneGaussian.as_one`, for a client that was in all ``rounds``."""
+        return self.noise_multiplier / 2 / math.sqrt(rounds)
 
 
-class Tree:
+class Tree(OneGaussian):
     """Prefix sums over the rounds from a binary tree of noisy sums, by Honaker's estimator (aggregators/dp_ftrl.py).
 
     Nothing is counted but the released prefix sums. With those before it, the sum after round t tells no more than
@@ -157,13 +182,10 @@ class Tree:
         other._noise_multiplier = noise_multiplier
         return other
 
-    def epsilon(self, rounds: int, delta: float, draw: Draw) -> float:
-        """Epsilon after ``rounds``, by Rényi DP."""
-        return _gaussian_renyi(self._effective(rounds, draw), delta)
-
-    def tight_epsilon(self, rounds: int, delta: float, draw: Draw) -> float | None:
-        """Epsilon after ``rounds``, by the distribution of the privacy loss."""
-        return _gaussian_tight(self._effective(rounds, draw), delta)
+    def as_one(self, rounds: int, draw: Draw) -> float:
+        """As `OneGaussian.as_one`."""
+        squared = self.squared_sensitivity(rounds, draw)
+        return self._noise_multiplier / math.sqrt(squared) if squared else math.inf
 
     def squared_sensitivity(self, rounds: int, draw: Draw) -> float:
         """Of what is released in ``rounds``, to the client that it depends on most; over the squared norm."""
@@ -182,29 +204,3 @@ class Tree:
         self._squares += moved.astype(np.float64) ** 2 / sum(4**level for level in range(ending))
         self._open[:ending] = 0
         self._largest.append(float(self._squares.max()))
-
-    def _effective(self, rounds: int, draw: Draw) -> float:
-        """The noise multiplier of one Gaussian mechanism that is as private as the tree."""
-        squared = self.squared_sensitivity(rounds, draw)
-        return self._noise_multiplier / math.sqrt(squared) if squared else math.inf
-
-
-def _gaussian_renyi(noise_multiplier: float, delta: float) -> float:
-    """Epsilon of one Gaussian mechanism: order a has the divergence a / (2 z^2)."""
-    from dp_accounting import rdp
-
-    if math.isinf(noise_multiplier):
-        return 0.0
-    orders = rdp.RdpAccountant().orders
-    return float(rdp.compute_epsilon(orders, orders / (2 * noise_multiplier**2), delta)[0])
-
-
-def _gaussian_tight(noise_multiplier: float, delta: float) -> float:
-    """Epsilon of one Gaussian mechanism by the distribution of its privacy loss."""
-    from dp_accounting import GaussianDpEvent, pld
-
-    if math.isinf(noise_multiplier):
-        return 0.0
-    accountant = pld.PLDAccountant()
-    accountant.compose(GaussianDpEvent(noise_multiplier))
-    return float(accountant.get_epsilon(delta))

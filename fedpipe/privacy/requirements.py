@@ -1,7 +1,9 @@
-"""What an aggregator can ask of the rest of the params: one message per client, of equal weight."""
+"""What privacy asks of the rest of a training: one message per client, of equal weight, and secrets that stay here."""
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.errors import PipelineError
 
 
 def require_one_equal_message(settings: Train) -> None:
@@ -17,4 +19,13 @@ def require_one_equal_message(settings: Train) -> None:
             f"'train.aggregator' {settings.aggregator} protects a client's update and nothing besides, and "
             f"'train.algorithm' {settings.algorithm} uses more than the updates (a second message, weights of the "
             f"clients' own, or how many clients sent one): choose one of {fitting}"
+        )
+
+
+def require_no_secret(settings: Train) -> None:
+    """Raises PipelineError if a training on a cluster would have secret noise."""
+    if has_secret_noise(settings):
+        raise PipelineError(
+            "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: train "
+            "on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
         )

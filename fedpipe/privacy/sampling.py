@@ -1,28 +1,9 @@
 """How a cohort is drawn, as the accountant needs to know it; each file of fedpipe/cohorts that it can use says so."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.cohort import COHORTS
-
-
-class Sampling(NamedTuple):
-    """How clients come into a cohort.
-
-    ``all``: the same ones in every round, every client or those of a list. ``fixed``: ``expected`` of ``clients``,
-    drawn without replacement in each round. ``poisson``: each client by itself with the same probability, which makes
-    ``expected`` on average.
-    """
-
-    kind: Literal["all", "fixed", "poisson"]
-    expected: float  # clients that a round asks, if none of them is missing
-    clients: int  # altogether
-
-    @property
-    def probability(self) -> float:
-        """That a client is in a round."""
-        return self.expected / self.clients
+from fedpipe.contracts.cohort import COHORTS, Sampling
 
 
 def sampling_of(settings: Train, clients: int) -> Sampling:
@@ -57,7 +38,7 @@ def expected_updates(settings: Train, clients: int) -> float:
     With (1 - dropout_before) / cyclic.groups of the clients to ask, `uniform` asks as many as it can of its number.
     """
     availability = settings.availability
-    kind, asked, _ = sampling_of(settings, clients)
+    kind, selected, _ = sampling_of(settings, clients)
     present = (1 - availability.dropout_before) / availability.cyclic.groups
-    asked = min(asked, clients * present) if kind == "fixed" else asked * present
-    return asked * (1 - availability.dropout_during)
+    selected = min(selected, clients * present) if kind == "fixed" else selected * present
+    return selected * (1 - availability.dropout_during)

@@ -73,9 +73,9 @@ class Schedule:
         if round_number <= self._number:
             self._rounds, self._number = self._in_turn(), 0
         while True:
-            found, self._number = next(self._rounds), self._number + 1
+            cohort, self._number = next(self._rounds), self._number + 1
             if self._number == round_number:
-                return found
+                return cohort
 
     def _in_turn(self) -> Iterator[Cohort]:
         rules = self._rules
@@ -85,15 +85,15 @@ class Schedule:
         now, number = 0.0, 0
         while True:
             number, begun = number + 1, now
-            there = RoundAvailability(self._settings, self._sizes, number, self._message)
-            waiting = self._order(there, number)
+            devices = RoundAvailability(self._settings, self._sizes, number, self._message)
+            waiting = self._order(devices, number)
             started: list[int] = []
             arrived: list[tuple[int, _Start]] = []
             dropped = 0
             while len(arrived) < rules.buffer_size:
                 while len(at_work) < most and (client := _next(waiting, at_work)) is not None:
-                    at_work[client] = _Start(number, int(there.work[client]), bool(there.lost[client]))
-                    heapq.heappush(ends, (now + float(there.seconds[client]), client))
+                    at_work[client] = _Start(number, int(devices.work[client]), bool(devices.lost[client]))
+                    heapq.heappush(ends, (now + float(devices.seconds[client]), client))
                     started.append(client)
                 if not ends:
                     break
@@ -104,7 +104,7 @@ class Schedule:
                     arrived.append((client, start))
             counts: dict[str, float] = {
                 "asked": len(started),
-                "unavailable": there.unavailable,
+                "unavailable": devices.unavailable,
                 "dropped": dropped,
                 "stragglers": sum(start.work < WHOLE for _, start in arrived),
                 "simulated_hours": (now - begun) / HOUR,
@@ -113,15 +113,15 @@ class Schedule:
             if self._settings.attack != "no_attack":
                 ids = [client for client, _ in arrived]
                 counts["attackers"] = int(attackers(self._settings, len(self._sizes))[ids].sum())
-            yield _cohort(number, [each for each in started if not there.lost[each]], arrived, there.work, counts)
+            yield _cohort(number, [each for each in started if not devices.lost[each]], arrived, devices.work, counts)
 
-    def _order(self, there: RoundAvailability, number: int) -> list[int]:
+    def _order(self, devices: RoundAvailability, number: int) -> list[int]:
         """The clients that may start in a round, in the order in which they do if they are not at work."""
         order = generator(self._settings.seed, Purpose.COHORT, number).permutation(len(self._sizes))
         can = np.zeros(len(self._sizes), bool)
-        can[there.available] = True
-        found: list[int] = order[(can & self._can_train)[order]].tolist()
-        return found
+        can[devices.available] = True
+        able: list[int] = order[(can & self._can_train)[order]].tolist()
+        return able
 
 
 def _next(waiting: list[int], at_work: dict[int, _Start]) -> int | None:
@@ -132,9 +132,9 @@ def _next(waiting: list[int], at_work: dict[int, _Start]) -> int | None:
     return None
 
 
-def _staleness(found: list[int]) -> dict[str, float]:
+def _staleness(rounds: list[int]) -> dict[str, float]:
     """Columns on how many rounds ago the clients started whose updates arrive; none if none arrives."""
-    return {"staleness_mean": sum(found) / len(found), "staleness_max": max(found)} if found else {}
+    return {"staleness_mean": sum(rounds) / len(rounds), "staleness_max": max(rounds)} if rounds else {}
 
 
 def _cohort(

@@ -58,28 +58,21 @@ class RoundAvailability:
     """
 
     def __init__(self, settings: Train, sizes: np.ndarray, round_number: int, message: Message = NO_BYTES) -> None:
-        """Draws it.
-
-        Args:
-          settings: Section train of params.yaml.
-          sizes: int64 [clients], the number of samples of every client.
-          round_number: 1 for the first.
-          message: What takes time if connections do.
-        """
-        asked = self._params = settings.availability
+        """Draws it; ``sizes``: int64 [clients], the number of samples of every client; rounds count from 1."""
+        params = self._params = settings.availability
         self._clients = len(sizes)
         once = generator(settings.seed, Purpose.AVAILABILITY, _ONCE)
         order, speed = once.permutation(self._clients), once.standard_normal(self._clients)
         before, during, straggles, work = generator(settings.seed, Purpose.AVAILABILITY, round_number).random(
             (4, self._clients)
         )
-        group = (round_number - 1) % asked.cyclic.period * asked.cyclic.groups // asked.cyclic.period
-        self._there = (before >= asked.dropout_before) & (order % asked.cyclic.groups == group)
-        self.lost = during < asked.dropout_during
-        least = asked.stragglers.least_work
+        group = (round_number - 1) % params.cyclic.period * params.cyclic.groups // params.cyclic.period
+        self._present = (before >= params.dropout_before) & (order % params.cyclic.groups == group)
+        self.lost = during < params.dropout_during
+        least = params.stragglers.least_work
         part = np.ceil((least + (1 - least) * work) * WHOLE)
-        self.work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
-        cost, devices, line = ALGORITHMS.of(settings.algorithm).cost(settings), asked.devices, asked.devices.bandwidth
+        self.work = np.where(straggles < params.stragglers.share, part, WHOLE).astype(np.int32)
+        cost, devices, line = ALGORITHMS.of(settings.algorithm).cost(settings), params.devices, params.devices.bandwidth
         batched = np.minimum(batch_count(settings, sizes) * settings.batch_size, sizes)
         self._can_train = batched > 0
         slowness = devices.seconds_per_sample * np.exp(devices.spread * speed)
@@ -94,20 +87,20 @@ class RoundAvailability:
     @property
     def available(self) -> np.ndarray:
         """The clients that can be asked: ids, ascending."""
-        return np.flatnonzero(self._there)
+        return np.flatnonzero(self._present)
 
     @property
     def unavailable(self) -> int:
         """How many clients cannot be asked."""
-        return self._clients - int(self._there.sum())
+        return self._clients - int(self._present.sum())
 
     def finish(
-        self, asked: np.ndarray, counts: dict[str, float], measured: np.ndarray
+        self, selected: np.ndarray, counts: dict[str, float], measured: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-        """Who of the clients that were ``asked`` counts.
+        """Who of the ``selected`` clients counts.
 
         Args:
-          asked: Their ids.
+          selected: Their ids.
           counts: Columns of the round's record so far.
           measured: Ids of the clients that sent a loss before.
 
@@ -116,7 +109,7 @@ class RoundAvailability:
         """
         seconds = self.seconds.copy()
         seconds[measured] = self._after_measuring[measured]
-        reported = asked[~self.lost[asked]]
+        reported = selected[~self.lost[selected]]
         counted, goal = reported, self._params.report_goal
         if goal is not None:
             first = np.lexsort((seconds[reported], ~self._can_train[reported]))[:goal]
@@ -124,9 +117,9 @@ class RoundAvailability:
         work = self.work[counted]
         columns: dict[str, float] = {
             **counts,
-            "asked": len(asked),
+            "asked": len(selected),
             "unavailable": self.unavailable,
-            "dropped": len(asked) - len(reported),
+            "dropped": len(selected) - len(reported),
             "late": len(reported) - len(counted),
             "stragglers": int((work < WHOLE).sum()),
         }

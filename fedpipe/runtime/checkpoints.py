@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from safetensors import SafetensorError
 
@@ -40,7 +39,7 @@ class Checkpoints:
     """The checkpoints of a training in a folder.
 
     Use as a context manager, which keeps other trainings out of the folder, and looks for a checkpoint to go on from:
-    ``found``. When the block ends without an error, the outputs stand, and all checkpoints are removed.
+    ``resumed``. When the block ends without an error, the outputs stand, and all checkpoints are removed.
     """
 
     def __init__(self, folder: Path, key: Key, settings: Train) -> None:
@@ -51,7 +50,7 @@ class Checkpoints:
         )
         self._folder = folder / "checkpoints"
         self._key, self._settings = key, settings
-        self.found: Checkpoint | None = None
+        self.resumed: Checkpoint | None = None
         self._rounds: list[int] = []  # of this training's checkpoints in the folder, ascending
         self._saved_at, self._cost = time.monotonic(), 0.0
         self.tracking: Mapping[str, str] = {}  # goes into each checkpoint
@@ -67,27 +66,27 @@ class Checkpoints:
     @property
     def seconds_before(self) -> float:
         """How long the rounds took that earlier processes did."""
-        return sum(self.found.seconds) if self.found else 0.0
+        return sum(self.resumed.seconds) if self.resumed else 0.0
 
     def latest(self) -> Checkpoint | None:
         """The last whole checkpoint of this training; says which one that is, or why an existing one is not used."""
-        found: Checkpoint | None = None
+        last: Checkpoint | None = None
         if not self.enabled:
             return None
         for path in sorted(self._folder.glob("round-*.safetensors"), reverse=True):
             try:
-                one = self._usable(path)
+                usable = self._usable(path)
             except _Unusable as reason:
-                if found is None:
+                if last is None:
                     say(f"{path} is {reason}")
                 continue
-            self._rounds.insert(0, one.round)
-            found = found or one
-        if found is not None:
-            say(f"goes on with round {found.round + 1} of {self._settings.rounds}, after {self._path(found.round)}")
+            self._rounds.insert(0, usable.round)
+            last = last or usable
+        if last is not None:
+            say(f"goes on with round {last.round + 1} of {self._settings.rounds}, after {self._path(last.round)}")
         elif any(self._folder.glob("round-*.safetensors")):
             say("starts anew with round 1")
-        return found
+        return last
 
     def due(self) -> bool:
         """Whether it is time to save: some seconds after the last time, so many that saving is a small share."""
@@ -120,24 +119,22 @@ class Checkpoints:
             kept.release(self._rounds[0])
 
     def kept_state(self, clients: int) -> KeptState:
-        """What clients keep, as ``found`` left it or before the first round."""
-        found = self.found
+        """What clients keep, as ``resumed`` left it or before the first round."""
+        resumed = self.resumed
         for other in set(self.kept_folder.parent.glob("*")) - {self.kept_folder}:
             shutil.rmtree(other, ignore_errors=True)
-        if found is None or found.last is None or found.digests is None:
+        if resumed is None or resumed.last is None or resumed.digests is None:
             return KeptState(self.kept_folder, clients, guarded=self.enabled)
-        return KeptState.restored(self.kept_folder, found.last, found.digests, found.round)
+        return KeptState.restored(self.kept_folder, resumed.last, resumed.digests, resumed.round)
 
     def __enter__(self) -> "Checkpoints":
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self._folder.with_name("training.lock"), os.O_WRONLY | os.O_CREAT, 0o644)
         lock(self._lock, math.inf, lambda: say(f"waits for another training that writes to {self._folder.parent}"))
-        self.found = self.latest()
+        self.resumed = self.latest()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None and self.enabled:
             shutil.rmtree(self._folder, ignore_errors=True)
             shutil.rmtree(self.kept_folder.parent, ignore_errors=True)
@@ -149,16 +146,17 @@ class Checkpoints:
     def _usable(self, path: Path) -> Checkpoint:
         """The checkpoint in a file. Raises `_Unusable`."""
         try:
-            one, key = from_file(path)
+            checkpoint, key = from_file(path)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             raise _Unusable("damaged") from None
         if other := differences(key, self._key):
             raise _Unusable(f"of another training, which differs in {', '.join(other)}")
-        if not one.is_one_of(self._settings):
+        if not checkpoint.is_one_of(self._settings):
             raise _Unusable(f"not on the way to {self._settings.rounds} rounds")
-        if one.last is not None and one.digests is not None and not is_whole(self.kept_folder, one.last, one.digests):
+        last, digests = checkpoint.last, checkpoint.digests
+        if last is not None and digests is not None and not is_whole(self.kept_folder, last, digests):
             raise _Unusable(f"without the files of {self.kept_folder} that it needs")
-        return one
+        return checkpoint
 
 
 def _sync(folder: Path) -> None:

@@ -85,11 +85,11 @@ class LocalChunks:
 
     def start(self, number: int, message: Any, groups: list[np.ndarray]) -> tuple[Executor, Any]:
         """Hands ``groups`` to the worker; what comes back is the executor, and its value of their sum."""
-        executor, one = self._executors.of(len(groups)), self._passes[number]
+        executor, compiled = self._executors.of(len(groups)), self._passes[number]
         if executor is not self._server:
             message = executor.copy(message)
-        ids = executor.value(groups, one.groups_type)
-        return executor, executor.call(one.work, executor.struct(message, ids))
+        ids = executor.value(groups, compiled.groups_type)
+        return executor, executor.call(compiled.work, executor.struct(message, ids))
 
     def sum(self, number: int, started: tuple[Executor, Any]) -> Any:
         """Waits for the sum."""
@@ -121,9 +121,9 @@ class RemoteChunks:
 
     def sum(self, number: int, started: Any) -> Any:
         """Waits for the sum and brings it to the driver's worker, where the rest of a chunk that was cut is added."""
-        server, one = self._server, self._passes[number]
-        sum_type = tff.FederatedType(one.sum_type, tff.SERVER)
+        server, compiled = self._server, self._passes[number]
+        sum_type = tff.FederatedType(compiled.sum_type, tff.SERVER)
         total, *others = (server.value(tuple(leaves), sum_type) for leaves in self._elsewhere.result(started))
         for other in others:
-            total = server.call(one.merge, server.struct(total, other))
+            total = server.call(compiled.merge, server.struct(total, other))
         return total

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.loss_process import loss_process, state_of
 from fedpipe.learning.task import Task
 from fedpipe.learning.work_request import WorkRequest
-from fedpipe.runtime.cohort import Losses, needs_losses
+from fedpipe.runtime.cohort import Losses
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.worker import Worker
 
@@ -18,7 +19,7 @@ from fedpipe.runtime.worker import Worker
 @contextmanager
 def client_losses(task: Task, shards: Path, worker: Worker, training: Engine) -> Iterator[Losses | None]:
     """Yields what measures clients under the weights that ``training`` has at that time; None if no cohort needs it."""
-    if not needs_losses(task.settings):
+    if not COHORTS.of(task.settings.cohort).needs_losses:
         yield None
         return
     reader = ClientReader(shards)

@@ -63,11 +63,6 @@ def check(settings: Train, clients: int) -> None:
         raise PipelineError(f"params.yaml: {error}") from None
 
 
-def needs_losses(settings: Train) -> bool:
-    """Whether the cohort's file asks for the clients' losses."""
-    return COHORTS.of(settings.cohort).needs_losses
-
-
 def cohort(
     settings: Train,
     sizes: np.ndarray,
@@ -85,8 +80,8 @@ def cohort(
       message: What goes to and from a client, for the time that it takes.
     """
     sampler = COHORTS.of(settings.cohort)
-    there = RoundAvailability(settings, sizes, round_number, message) if settings.availability.is_on else None
-    available = np.arange(len(sizes)) if there is None else there.available
+    availability = RoundAvailability(settings, sizes, round_number, message) if settings.availability.is_on else None
+    available = np.arange(len(sizes)) if availability is None else availability.available
     counts: dict[str, float] = {}
     measured = np.zeros(0, np.int32)
     if sampler.draw is not None:
@@ -104,8 +99,8 @@ def cohort(
         raise TypeError(f"the cohort {settings.cohort} needs the clients' losses")
     chosen = np.asarray(drawn, np.int32)
     work = np.full(len(chosen), WHOLE, np.int32)
-    if there is not None:
-        chosen, work, counts = there.finish(chosen, counts, measured)
+    if availability is not None:
+        chosen, work, counts = availability.finish(chosen, counts, measured)
     if settings.attack != "no_attack":
         counts["attackers"] = int(attackers(settings, len(sizes))[chosen].sum())
     return Cohort(WorkRequest.of(chosen, work=work), counts)

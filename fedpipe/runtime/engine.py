@@ -8,7 +8,6 @@ so does the memory, not on the number of clients.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ class Engine:
           phases: Counts where a round's time goes.
         """
         self._process, self._phases = process, phases or Phases()
-        self._passes = [Compiled(one) for one in process.passes]
+        self._passes = [Compiled(each) for each in process.passes]
         self._get_weights = at_server(process.get_weights)
         self._executors = Executors(worker)
         self._server = self._executors.of(min(CHUNK, max(len(group_sizes(cohort)), 1)))
@@ -85,9 +84,9 @@ class Engine:
           PipelineError: The worker ended, or a client failed (its shard is unreadable, for instance).
         """
         server, state, measured = self._server, self._state, None
-        for number, one in enumerate(self._passes):
+        for number, compiled in enumerate(self._passes):
             total = self._sum(number, state, requests, done)
-            result = server.call(one.update, server.struct(state, total))
+            result = server.call(compiled.update, server.struct(state, total))
             state, measured = server.select(result, 0), server.select(result, 1)
         with self._phases.timed("aggregate"):
             values = server.fetch(measured)
@@ -112,7 +111,8 @@ class Engine:
 
     def restore(self, state: Sequence[np.ndarray]) -> None:
         """Goes on from what `state` gave."""
-        self._state = self._before = self._value(tuple(state))
+        kind = tff.FederatedType(self._process.server.type, tff.SERVER)
+        self._state = self._before = self._server.value(tuple(state), kind)
 
     def close(self) -> None:
         """Lets go of everything on the worker; call it before the worker ends, or after."""
@@ -121,21 +121,15 @@ class Engine:
     def __enter__(self) -> "Engine":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _value(self, state: tuple[np.ndarray, ...]) -> Any:
-        """``state`` on the worker."""
-        return self._server.value(state, tff.FederatedType(self._process.server.type, tff.SERVER))
 
     def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> Any:
         """The accumulator of pass ``number`` over all ``requests``, as a value of the executor that has the state."""
-        server, one, chunks = self._server, self._passes[number], self._chunks
+        server, compiled, chunks = self._server, self._passes[number], self._chunks
         if not len(requests):
-            return server.call(one.zero)
-        message = chunks.message(number, server.call(one.prepare, state), len(requests))
+            return server.call(compiled.zero)
+        message = chunks.message(number, server.call(compiled.prepare, state), len(requests))
         groups = np.split(requests, np.cumsum(group_sizes(len(requests)))[:-1])
         total: Any = None
         ended = 0
@@ -149,7 +143,7 @@ class Engine:
                 count, handed_out = started.popleft()
                 with self._phases.timed("clients"):
                     partial = chunks.sum(number, handed_out)
-                total = partial if total is None else server.call(one.merge, server.struct(total, partial))
+                total = partial if total is None else server.call(compiled.merge, server.struct(total, partial))
                 ended += count
                 done(ended)
         return total

@@ -4,10 +4,11 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
+from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
-from fedpipe.networks.network import Weights
+from fedpipe.learning.task import Task
+from fedpipe.networks.network import Network, Weights
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.runtime.checkpoint import Best, Checkpoint
 from fedpipe.runtime.checkpoints import Checkpoints
@@ -19,22 +20,23 @@ from fedpipe.runtime.progress import say
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round
 
-# (weights) -> figures of the global model on validation and test samples, by the name of their column
-Evaluate = Callable[[Weights], dict[str, float]]
+# Figures of the global model on validation and test samples, by the name of their column (`GlobalSamples.measure`).
+Evaluation = Callable[[Network, Weights, Train], dict[str, float]]
 
 
 @dataclass
 class EvaluateModel(Hook):
-    """Measures the global model in every ``every``-th round, and in the last of ``rounds``."""
+    """Measures the global model in every ``evaluate_every``-th round, and in the last of ``rounds``."""
 
-    evaluate: Evaluate
-    every: int
+    evaluate: Evaluation
+    task: Task
     rounds: int
     phase = "evaluate"
 
     def measure(self, current: Round) -> None:
-        if current.number % self.every == 0 or current.number == self.rounds:
-            current.columns |= self.evaluate(current.weights)
+        settings = self.task.settings
+        if current.number % settings.evaluate_every == 0 or current.number == self.rounds:
+            current.columns |= self.evaluate(self.task.network, current.weights, settings)
 
 
 @dataclass
@@ -103,9 +105,7 @@ class SaveCheckpoints(Hook):
         if self._checkpoints.due():
             self._save()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, KeyboardInterrupt | WorkersLostError):
             return
         try:

@@ -77,25 +77,25 @@ def check(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weights: Pa
             "been trained on samples that are held out now: set 'partition.client_test' to same_distribution, or "
             "'train.init' to fresh"
         )
-    told = Pointer.read(pointer)
-    if told.sha256 is None:
+    chosen = Pointer.read(pointer)
+    if chosen.sha256 is None:
         raise PipelineError(f"params.yaml: 'train.init' is champion, but {pointer} names no weights yet: {_SET_IT}")
-    if told.model != run_events.experiment(manifest.dataset):
+    if chosen.model != run_events.experiment(manifest.dataset):
         raise PipelineError(
-            f"params.yaml: 'train.init' is champion, but {pointer} names weights of {told.model}, and the data set "
+            f"params.yaml: 'train.init' is champion, but {pointer} names weights of {chosen.model}, and the data set "
             f"is {manifest.dataset}: {_SET_IT}"
         )
     try:
-        found = hashlib.sha256(weights.read_bytes()).hexdigest()
+        present = hashlib.sha256(weights.read_bytes()).hexdigest()
     except FileNotFoundError:
-        found = ""
-    if found != told.sha256:
+        present = ""
+    if present != chosen.sha256:
         raise PipelineError(
-            f"{weights} {'is not the file that' if found else 'is missing, which'} {pointer} names: restore it with "
+            f"{weights} {'is not the file that' if present else 'is missing, which'} {pointer} names: restore it with "
             f"`dvc checkout {weights}.dvc`, or with `dvc pull {weights}.dvc` from a remote"
         )
     check_fit(weights, wanted)
-    return f"{told.model} version {told.version}"
+    return f"{chosen.model} version {chosen.version}"
 
 
 def check_fit(weights: Path, wanted: ModelSpec) -> None:
@@ -104,10 +104,10 @@ def check_fit(weights: Path, wanted: ModelSpec) -> None:
     Raises:
       PipelineError: The weights are another model's, or for other images or classes.
     """
-    found = read_spec(weights)
-    if replace(found, loss=wanted.loss, loss_params=wanted.loss_params) != wanted:
+    present = read_spec(weights)
+    if replace(present, loss=wanted.loss, loss_params=wanted.loss_params) != wanted:
         raise PipelineError(
-            f"params.yaml: 'train.init' is champion, but the champion is {_words(found)}, and this training is of "
+            f"params.yaml: 'train.init' is champion, but the champion is {_words(present)}, and this training is of "
             f"{_words(wanted)}: set 'train.init' to fresh, or 'train.model' and the data set to the champion's"
         )
 

@@ -30,13 +30,8 @@ def require_contribution(
 ) -> None:
     """Checks that there is a model to go on with after a round.
 
-    Args:
-      number: Of the round.
-      cohort: The clients of the round.
-      measured: By clients.
-      may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody always
-        is.
-      drops: Whether batches that are not whole are dropped (``train.last_batch``).
+    ``may_be_empty``: whether a round without a training example is no mistake. A round that asks nobody never is one.
+    ``drops``: whether batches that are not whole are dropped (``train.last_batch``).
 
     Raises:
       DivergedError: All clients that trained sent an update that is not finite.
@@ -130,16 +125,9 @@ class RoundRecord:
             of validation samples and of clients' own test samples are withheld as well.
         """
         public = {CLIP_NORM, *(name for name in measured_after if not name.startswith(_OF_TRAINING_IMAGES))}
+        nothing: dict[str, Any] = dict.fromkeys((*_MEASURED, "bytes_down", "bytes_up"))
         return replace(
-            self,
-            loss=None,
-            accuracy=None,
-            clients=None,
-            non_finite=None,
-            examples=None,
-            bytes_down=None,
-            bytes_up=None,
-            others={name: value if name in public else None for name, value in self.others.items()},
+            self, **nothing, others={name: value if name in public else None for name, value in self.others.items()}
         )
 
     def row(self) -> dict[str, float | int | None]:

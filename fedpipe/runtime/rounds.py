@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -51,7 +50,7 @@ class History:
         self.best = resumed.best if resumed else None
 
     def add(self, record: RoundRecord, seconds: float, best: Best | None) -> None:
-        """Adds a round; a signal must not come between (`stopping.held`)."""
+        """Adds a round; a signal must not come between (`fedpipe.system.signals.held`)."""
         self.records.append(record)
         self.seconds.append(seconds)
         self.best = best
@@ -78,9 +77,7 @@ class Hook:
     def __enter__(self) -> "Hook":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Called when the training ends, is stopped, or fails."""
 
 

@@ -33,31 +33,31 @@ tff.framework.set_default_context(_NoContext())
 class Compiled:
     """A pass as computations that take and give values at the server, so that only measurements leave the worker."""
 
-    def __init__(self, one: Pass) -> None:
-        self.message_type, self.sum_type = one.prepare.type_signature.result, one.zero.type_signature.result
-        self.groups_type = tff.FederatedType(one.group_type, tff.CLIENTS)
+    def __init__(self, source: Pass) -> None:
+        self.message_type, self.sum_type = source.prepare.type_signature.result, source.zero.type_signature.result
+        self.groups_type = tff.FederatedType(source.group_type, tff.CLIENTS)
         identity = tff.tensorflow.computation(lambda total: total, self.sum_type)
 
         @tff.federated_computation(tff.FederatedType(self.message_type, tff.SERVER), self.groups_type)
         def work(message, groups):  # type: ignore[no-untyped-def]
-            sums = tff.federated_map(one.work, (tff.federated_broadcast(message), groups))
-            return tff.federated_aggregate(sums, one.zero(), one.merge, one.merge, identity)
+            sums = tff.federated_map(source.work, (tff.federated_broadcast(message), groups))
+            return tff.federated_aggregate(sums, source.zero(), source.merge, source.merge, identity)
 
         self.work = _native(work)
-        self.prepare, self.zero = at_server(one.prepare), at_server(one.zero)
-        self.merge, self.update = at_server(one.merge), at_server(one.update)
-        self._one = one
+        self.prepare, self.zero = at_server(source.prepare), at_server(source.zero)
+        self.merge, self.update = at_server(source.merge), at_server(source.update)
+        self._source = source
 
     @cached_property
     def work_alone(self) -> tff.Computation:
         """What ``work`` does with each group, for a single one: (message, group) -> its sum, all at the server."""
-        group_type = self._one.group_type
+        group_type = self._source.group_type
 
         @tff.federated_computation(
             tff.FederatedType(self.message_type, tff.SERVER), tff.FederatedType(group_type, tff.SERVER)
         )
         def alone(message, group):  # type: ignore[no-untyped-def]
-            return tff.federated_map(self._one.work, (message, group))
+            return tff.federated_map(self._source.work, (message, group))
 
         return _native(alone)
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedpipe import provenance
+from fedpipe.config.choices import used
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
-from fedpipe.params import used
 from fedpipe.runtime.checkpoint import Checkpoint
 from fedpipe.runtime.hooks import Callback
 from fedpipe.runtime.records import RoundRecord

@@ -27,7 +27,8 @@ from fedpipe.pinning import require_avx2
 from fedpipe.privacy.calibration import calibrated
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
-from fedpipe.runtime import collecting
+from fedpipe.privacy.requirements import require_no_secret
+from fedpipe.runtime import memory_check
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.availability import Message
 from fedpipe.runtime.checkpoint import Best
@@ -37,8 +38,8 @@ from fedpipe.runtime.client_losses import client_losses
 from fedpipe.runtime.cohort import Cohort, Losses, cohort
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.hooks import (
-    Evaluate,
     EvaluateModel,
+    Evaluation,
     KeepBest,
     PhaseTable,
     PrivacySpent,
@@ -76,7 +77,7 @@ class Training:
         self,
         worker: Worker,
         *,
-        evaluate: Evaluate | None = None,
+        evaluate: Evaluation | None = None,
         hooks: Sequence[Hook] = (),
         elsewhere: Elsewhere | None = None,
     ) -> Trained:
@@ -91,10 +92,12 @@ class Training:
         Raises:
           PipelineError: A round could not be run, or the weights are not finite any more.
         """
-        resumed = self.checkpoints.found if self.checkpoints else None
+        resumed = self.checkpoints.resumed if self.checkpoints else None
         history, phases, task = History(resumed), Phases(), self.wiring.task
         worker.wait_until_ready()
-        self._begin(elsewhere)
+        if elsewhere is not None:
+            require_no_secret(task.settings)
+            elsewhere.begin(self.kept.folder if self.kept else None)
         with (
             Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases) as engine,
             client_losses(task, self.wiring.shards, worker, engine) as losses,
@@ -133,12 +136,12 @@ class Training:
             return self._trained(engine, history)
 
     def _hooks(
-        self, history: History, engine: Engine, evaluate: Evaluate | None, others: Sequence[Hook]
+        self, history: History, engine: Engine, evaluate: Evaluation | None, others: Sequence[Hook]
     ) -> Iterator[Hook]:
         """All hooks in their order: columns are measured before they are read, and rounds are reported before saved."""
         settings, completed = self.wiring.task.settings, len(history.records)
         if evaluate is not None and settings.evaluate_every:
-            yield EvaluateModel(evaluate, settings.evaluate_every, self.rounds)
+            yield EvaluateModel(evaluate, self.wiring.task, self.rounds)
         if settings.keep_best:
             yield KeepBest(settings.selection)
         if self.ledger is not None:
@@ -154,21 +157,6 @@ class Training:
     def _is_over(self, records: Sequence[RoundRecord], hooks: Iterable[Hook]) -> bool:
         """Whether no further round is run; a checkpoint may be of the last one."""
         return len(records) >= self.rounds or any(hook.stops(records[-1]) for hook in hooks if records)
-
-    def _begin(self, elsewhere: Elsewhere | None) -> None:
-        """Gets the other machines ready.
-
-        Raises:
-          PipelineError: The training has a secret.
-        """
-        if elsewhere is None:
-            return
-        if self.wiring.task.noise_key is not None:
-            raise PipelineError(
-                "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: "
-                "train on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
-            )
-        elsewhere.begin(self.kept.folder if self.kept else None)
 
     def _record(self, current: Round, selected: Cohort, measured: Measurements) -> RoundRecord:
         """The record of a round: all that is reported, saved and delivered of it.
@@ -224,8 +212,7 @@ def prepare(
 
     Raises:
       PipelineError: The CPU is too old, there are too few clients or too little memory, the model does not fit the
-        images, the first round would exceed the privacy budget, or no noise
-        keeps the target.
+        images, the first round would exceed the privacy budget, or no noise keeps the target.
     """
     require_avx2()
     drawing, key = settings, None
@@ -243,7 +230,7 @@ def prepare(
     settings = calibrated(settings, clients, drawn)
     place = checkpoints.kept_folder if checkpoints else folder / "clients"
     wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key)
-    collecting.check(wiring.task, wiring.aggregator)
+    memory_check.check(wiring.task, wiring.aggregator)
     kept = None
     if wiring.kept is not None:
         kept = checkpoints.kept_state(clients) if checkpoints else KeptState(wiring.kept, clients)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.code import chosen_code, code_digest
+from fedpipe.config.choices import used
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.evaluation.global_model import GlobalSamples
@@ -24,14 +25,7 @@ Key = dict[str, Any]  # part -> its digest or its values, as JSON has them
 
 
 def training_key(settings: Train, manifest: Manifest, first: Weights, measured: GlobalSamples | None) -> Key:
-    """The key of a training.
-
-    Args:
-      settings: Section train of params.yaml.
-      manifest: What the shards hold.
-      first: The weights before the first round.
-      measured: What rounds are measured on; None if none is.
-    """
+    """The key of a training that starts from the weights ``first`` and is ``measured`` on these samples, if it is."""
     return {
         "params": _params(settings),
         "shards": manifest.digest,
@@ -42,36 +36,35 @@ def training_key(settings: Train, manifest: Manifest, first: Weights, measured: 
     }
 
 
-def differences(one: Key, other: Key) -> list[str]:
+def differences(key: Key, other: Key) -> list[str]:
     """The names of the parts in which two keys differ; those of single params among them."""
-    if not isinstance(one.get("params"), dict) or not isinstance(other.get("params"), dict):
+    if not isinstance(key.get("params"), dict) or not isinstance(other.get("params"), dict):
         return ["params"]
-    names = sorted({*one, *other} - {"params"})
-    params = sorted({*one["params"], *other["params"]})
-    return [f"train.{name}" for name in params if one["params"].get(name) != other["params"].get(name)] + [
-        name for name in names if one.get(name) != other.get(name)
+    names = sorted({*key, *other} - {"params"})
+    params = sorted({*key["params"], *other["params"]})
+    return [f"train.{name}" for name in params if key["params"].get(name) != other["params"].get(name)] + [
+        name for name in names if key.get(name) != other.get(name)
     ]
 
 
 def _params(settings: Train) -> dict[str, Any]:
-    """The values that matter: without what decides no round's result, and without sections that are not chosen."""
-    names = {name for registry in Train.CHOICES.values() for name in registry.names}
-    unused = names - {getattr(settings, key) for key in Train.CHOICES} | {"checkpoint"}
-    unused |= {"rounds"} if settings.privacy.epsilon is None else set()
-    values: dict[str, Any] = json.loads(json.dumps(settings.model_dump()))
-    return {name: value for name, value in values.items() if name not in unused}
+    """The values that decide a round's result, as JSON has them."""
+    values: dict[str, Any] = json.loads(json.dumps(used(settings)))
+    if settings.privacy.epsilon is None:
+        del values["rounds"]
+    return values
 
 
 def _samples_digest(measured: GlobalSamples) -> str:
     of_clients = Manifest.read(measured.client_tests).digest if measured.client_tests else ""
     parts = " ".join(f"{name} {_digest(arrays)}" for name, arrays in measured.parts.items())
-    said = f"{parts} {of_clients} {measured.clients} {measured.batch_size}"
-    return hashlib.sha256(said.encode()).hexdigest()
+    text = f"{parts} {of_clients} {measured.clients} {measured.batch_size}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for array in arrays:
-        found.update(f"{array.dtype.str} {array.shape}\n".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -43,9 +43,9 @@ def start_child(
         )
 
 
-def end_child(child: Child, patience: float, request: signal.Signals = signal.SIGTERM) -> None:
+def end_child(child: Child, patience: float) -> None:
     """Asks ``child`` to end, and kills its group after ``patience`` seconds; waits for it."""
-    child.send_signal(request)
+    child.terminate()
     with suppress(subprocess.TimeoutExpired):
         child.wait(patience)
     kill_group(child)

@@ -63,10 +63,7 @@ def lock(file: IO[Any] | int, patience: float = 0.0, on_wait: Callable[[], None]
 def locked_file(path: Path, patience: float = 0.0, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
     """Holds the lock on the file ``path`` until the block ends.
 
-    Args:
-      path: The file is made where it is missing.
-      patience: As of `lock`, as is ``on_wait``.
-      on_wait: Called once before it waits.
+    The file is made where it is missing; ``patience`` and ``on_wait`` are those of `lock`.
 
     Yields:
       The file's descriptor, for reading and writing. A child that inherits it holds the lock, too.

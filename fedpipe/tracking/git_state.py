@@ -45,6 +45,6 @@ def _git(*arguments: str) -> str:
         raise _GitFailed(str(error)) from None
     if done.returncode:
         lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
-        said = next((line for line in lines if line.startswith("fatal: ")), lines[0]).removeprefix("fatal: ")
-        raise _GitFailed("no git repository" if "not a git repository" in said else said)
+        reason = next((line for line in lines if line.startswith("fatal: ")), lines[0]).removeprefix("fatal: ")
+        raise _GitFailed("no git repository" if "not a git repository" in reason else reason)
     return done.stdout.strip()

@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from fedpipe.errors import stopped_by
@@ -79,9 +78,7 @@ class TrainingRecord:
         files = self._writer.keep({"tables": tables, "pictures": pictures})
         self._writer.add(results(figures or {}, files, self._writer.keep_weights(weights)))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self._writer.add(run_events.end("FINISHED"))
         elif isinstance(error, KeyboardInterrupt):
@@ -176,9 +173,7 @@ class EvaluationRecord:
         opened = run_events.find(kept["sha256"], pipeline.dataset()["name"])
         writer.add(opened, evaluated, run_events.end(""))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._writer is not None:
             self._writer.close() if self._writer.has_events else self._writer.discard()
 

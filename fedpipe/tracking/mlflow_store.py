@@ -90,7 +90,7 @@ class MlflowStore:
     def last_step(self, run_id: str, metric: str) -> int:
         """The highest step for which the run has a metric; -1 if there is none."""
         with translated():
-            return max((one.step for one in self._client.get_metric_history(run_id, metric)), default=-1)
+            return max((each.step for each in self._client.get_metric_history(run_id, metric)), default=-1)
 
     def log(self, run_id: str, event: Event, folder: Path) -> None:
         """Logs all that ``event`` holds; idempotent."""
@@ -111,22 +111,22 @@ class MlflowStore:
     def experiments(self) -> dict[str, str]:
         """Names and ids of this project's experiments, each with the tags of today's `views`."""
         with translated():
-            found = self._client.search_experiments(filter_string="name LIKE 'fedpipe-%'", order_by=["name ASC"])
-            for experiment in found:
+            experiments = self._client.search_experiments(filter_string="name LIKE 'fedpipe-%'", order_by=["name ASC"])
+            for experiment in experiments:
                 for key, value in views.TAGS.items():
                     if experiment.tags.get(key) != value:
                         self._client.set_experiment_tag(experiment.experiment_id, key, value)
-            return {experiment.name: experiment.experiment_id for experiment in found}
+            return {experiment.name: experiment.experiment_id for experiment in experiments}
 
     def machine_metrics(self) -> dict[str, float]:
         """What the machine is doing now, under the names of MLflow's own system metrics."""
         with translated():  # the monitor opens the store when it is made
             self._system.collect_metrics()
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for monitor in self._system.monitors:
-            found |= monitor.aggregate_metrics()
+            metrics |= monitor.aggregate_metrics()
             monitor.clear_metrics()
-        return {f"system/{name}": value for name, value in found.items()}
+        return {f"system/{name}": value for name, value in metrics.items()}
 
     @cached_property
     def _system(self) -> Any:

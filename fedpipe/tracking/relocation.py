@@ -35,14 +35,14 @@ def follow_folder(store: Path) -> None:
     try:
         with closing(sqlite3.connect(store)) as database:
             for address in _addresses(database):
-                there = Path(unquote(urlsplit(address).path))
-                if there.resolve() == here.resolve():
+                old = Path(unquote(urlsplit(address).path))
+                if old.resolve() == here.resolve():
                     continue
-                if there.is_dir() and not here.is_dir():
-                    _say(f"{store} keeps its artifacts in {there}, another folder: move them to {here} and they follow")
+                if old.is_dir() and not here.is_dir():
+                    _say(f"{store} keeps its artifacts in {old}, another folder: move them to {here} and they follow")
                     continue
                 _replace(database, address, here.as_uri())
-                _say(f"{store} was moved here: its artifacts are looked for in {here} now, not in {there}")
+                _say(f"{store} was moved here: its artifacts are looked for in {here} now, not in {old}")
     except sqlite3.Error as error:
         if unreachable := explained(str(error)):
             raise unreachable from error

@@ -39,7 +39,7 @@ class Writer:
         self._events = (self._hidden / "events.jsonl").open("a", encoding="utf-8")
         try_lock(self._events)
         self._follower: subprocess.Popen[bytes] | None = None
-        self._said = False
+        self._has_told_trouble = False
         self.has_events = False
 
     def keep(self, files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
@@ -89,11 +89,11 @@ class Writer:
 
     def say_trouble(self) -> None:
         """Says once that MLflow does not get the run, if so; costs one look for a file and one for a process."""
-        if self._said:
+        if self._has_told_trouble:
             return
         code = self._follower.poll() if self._follower else None
         if trouble := self._ended(code) or self.journal.delivery().trouble:
-            self._said = True
+            self._has_told_trouble = True
             where = self._outbox.folder
             _say(f"MLflow: {self._outbox.shown_store} {trouble}; the run goes on, and its events are kept in {where}")
 

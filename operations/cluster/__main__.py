@@ -26,7 +26,7 @@ _LOCAL = "tls://127.0.0.1:8786"
 _END_SECONDS = 10.0
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of the command line, or ``given`` in their place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--certificates", type=Path, default=Path("certificates"), help="their folder (certificates)")
@@ -48,26 +48,24 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     local = commands.add_parser("local")
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
     local.add_argument("--workers", type=_count, metavar="N", default=2, help="how many (2)")
-    return parser.parse_args(given)
+    return parser.parse_args(argv)
 
 
 def main() -> None:
     """Does what the first argument says."""
-    given = arguments()
-    if given.command == "certificates":
-        written = make_certificates(given.certificates, given.names)
+    args = arguments()
+    if args.command == "certificates":
+        written = make_certificates(args.certificates, args.names)
         for file in written:
             print(f"certificates: wrote {file}")
         if not written:
-            print(f"certificates: all of them are in {given.certificates} already")
-    elif given.command == "scheduler":
-        run_scheduler(given.address, given.certificates, given.silent_seconds, lambda at: _is_ready(given, at))
-    elif given.command == "worker":
-        run_worker(
-            given.address, given.certificates, given.shards, given.logs, given.host, lambda at: _is_ready(given, at)
-        )
+            print(f"certificates: all of them are in {args.certificates} already")
+    elif args.command == "scheduler":
+        run_scheduler(args.address, args.certificates, args.silent_seconds, lambda at: _is_ready(args, at))
+    elif args.command == "worker":
+        run_worker(args.address, args.certificates, args.shards, args.logs, args.host, lambda at: _is_ready(args, at))
     else:
-        run_local(given.address, given.workers, given.certificates)
+        run_local(args.address, args.workers, args.certificates)
 
 
 def run_local(address: str, workers: int, certificates: Path) -> None:
@@ -113,10 +111,10 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
         raise PipelineError("all workers ended")
 
 
-def _count(given: str) -> int:
-    if not given.isdecimal() or int(given) == 0:
-        raise argparse.ArgumentTypeError(f"should be a number from 1 on, not {given}")
-    return int(given)
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"should be a number from 1 on, not {text}")
+    return int(text)
 
 
 def _wait_for(scheduler: Child, ready: Path, log: Path) -> None:
@@ -128,11 +126,11 @@ def _wait_for(scheduler: Child, ready: Path, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _is_ready(given: argparse.Namespace, address: str) -> None:
+def _is_ready(args: argparse.Namespace, address: str) -> None:
     """Tells people, and programs that wait, that a scheduler or worker is at ``address``."""
-    print(f"{given.command}: at {address}", flush=True)
-    if given.ready is not None:
-        write_text(given.ready, f"{address}\n")
+    print(f"{args.command}: at {address}", flush=True)
+    if args.ready is not None:
+        write_text(args.ready, f"{address}\n")
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ GRIDS: dict[str, type[Grid]] = {"robustness": Robustness, "algorithms": Algorith
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the missing cells, then writes the picture; ``arguments`` default to the process's."""
-    given = _parse(arguments)
-    name = given.name
+    options = _parse(arguments)
+    name = options.name
     pinning.require_avx2()
-    grid = read_grid(GRIDS[name], given.grid or grid_path(name))
-    table_path = given.table or Path(f"docs/tables/{name}.csv")
-    picture = given.picture or Path(f"docs/images/{name}.png")
+    grid = read_grid(GRIDS[name], options.grid or grid_path(name))
+    table_path = options.table or Path(f"docs/tables/{name}.csv")
+    picture = options.picture or Path(f"docs/images/{name}.png")
     cells = list(grid.cells())
     settings = {cell.key: settings_of(grid, cell) for cell in cells}  # refused before the first training
     train, test = grid.images()

@@ -50,8 +50,8 @@ class Grid(Section):
 
     def cell(self, labels: dict[str, Any], changes: Params) -> Cell:
         """The cell of ``changes``."""
-        said = json.dumps([self.data.model_dump(), changes], sort_keys=True)
-        return Cell(labels, changes, hashlib.sha256(said.encode()).hexdigest()[:12])
+        content = json.dumps([self.data.model_dump(), changes], sort_keys=True)
+        return Cell(labels, changes, hashlib.sha256(content.encode()).hexdigest()[:12])
 
     @abstractmethod
     def cells(self) -> Iterator[Cell]:
@@ -117,12 +117,7 @@ def run_missing(
 ) -> pd.DataFrame:
     """The rows of all cells, in order; those that are missing in the table are run, and written one by one.
 
-    Args:
-      name: Of the grid, for what is printed.
-      table: A CSV file; it need not be there.
-      columns: Of the table; the first, ``cell``, has the key.
-      cells: The cells.
-      run: Gives the rows of a cell without their key, and what to print about it.
+    ``run`` gives the rows of a cell without their key, which is in the first of the ``columns``, and what to print.
 
     Raises:
       PipelineError: The file is no such table.

@@ -6,7 +6,6 @@ week-12-labels-idx1-ubyte
 <each of these>.sha256        its SHA-256, as `sha256sum` writes it or bare
 """
 
-import hashlib
 import lzma
 import re
 import time
@@ -24,6 +23,7 @@ from fedpipe.datasets.raw import Labelled, RawDataset
 from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.datasets.sources.npz_header import array_header
 from fedpipe.errors import PipelineError
+from fedpipe.evaluation.identity import sha256
 
 HASH_SUFFIX = ".sha256"
 _DATA_FILE = re.compile(r"(?P<name>.+)(?P<form>\.npz|-images-idx[34]-ubyte|-labels-idx1-ubyte)")
@@ -104,8 +104,8 @@ def read(candidate: Candidate, dataset: RawDataset) -> Labelled:
             f"the name '{candidate.name}' is not possible: letters, digits, dots, dashes and underscores, at most 100"
         )
     if set(candidate.forms) not in _FORMS:
-        there = ", ".join(path.name for path in candidate.forms.values())
-        raise PipelineError(f"there is {there}; a batch is either {EXPECTED}")
+        files = ", ".join(path.name for path in candidate.forms.values())
+        raise PipelineError(f"there is {files}; a batch is either {EXPECTED}")
     for path in candidate.forms.values():
         _check_size(path.name, path.stat().st_size)
         _check_hash(path)
@@ -144,11 +144,10 @@ def _check_hash(path: Path) -> None:
         words = []
     if not words or not re.fullmatch(r"[0-9a-fA-F]{64}", words[0]):
         raise PipelineError(f"{beside.name} does not start with a SHA-256 in hexadecimal")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != words[0].lower():
+    present = sha256(path)
+    if present != words[0].lower():
         raise PipelineError(
-            f"{path.name} has SHA-256 {found[:12]}…, but {beside.name} says {words[0][:12].lower()}…: "
+            f"{path.name} has SHA-256 {present[:12]}…, but {beside.name} says {words[0][:12].lower()}…: "
             "it was damaged or cut short on its way"
         )
 

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Decides under the registry's lock, records the decision, then says it."""
-    given = _parse(arguments)
+    options = _parse(arguments)
     dataset, settings = RawDataset.read(layout.RAW), params.load(params.Promote, layout.PARAMS)
     with registry_lock(layout.store()):
-        if given.rollback:
+        if options.rollback:
             decision = roll_back(dataset.name)
         else:
-            decision = decide(dataset.name, settings, given.again, given.weights)
-            if not given.dry_run:
+            decision = decide(dataset.name, settings, options.again, options.weights)
+            if not options.dry_run:
                 carry_out(dataset, settings, decision)
-    print("\n".join(decision.lines()) + ("\n(dry run: nothing was changed)" if given.dry_run else ""))
-    if given.json:
-        write_text(given.json, decision.json())
+    print("\n".join(decision.lines()) + ("\n(dry run: nothing was changed)" if options.dry_run else ""))
+    if options.json:
+        write_text(options.json, decision.json())
 
 
 def decide(dataset: str, settings: params.Promote, again: bool, weights: str | None = None) -> Decision:
@@ -189,10 +189,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rollback", action="store_true", help="make the former champion champion again")
     parser.add_argument("--weights", metavar="SHA256", help="refuse if the challenger is not of these weights")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the decision to a file")
-    given = parser.parse_args(arguments)
-    if given.rollback and (given.again or given.dry_run or given.weights):
+    options = parser.parse_args(arguments)
+    if options.rollback and (options.again or options.dry_run or options.weights):
         parser.error("--rollback goes with none of --again, --dry-run and --weights")
-    return given
+    return options
 
 
 if __name__ == "__main__":

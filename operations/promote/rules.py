@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
-from fedpipe.config import McNemar, Promote
+from fedpipe.config import Promote
+from fedpipe.config.judge import McNemar
 
 
 @dataclass(frozen=True)

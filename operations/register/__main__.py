@@ -75,8 +75,8 @@ def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[s
     if run is None or any(run["metrics"].get(name) != value for name, value in run_events.metrics_of(metrics).items()):
         tables, pictures = ([path for path in paths if path.exists()] for paths in (TABLES, PICTURES))
         evaluated_with = Lock.read(LOCK).params(["evaluate"])
-        told = layout.outbox(), layout.pipeline_files()
-        journal.record_evaluation(*told, WEIGHTS, metrics, tables, pictures, evaluated_with)
+        outbox, pipeline = layout.outbox(), layout.pipeline_files()
+        journal.record_evaluation(outbox, pipeline, WEIGHTS, metrics, tables, pictures, evaluated_with)
         run = _find_run(sha256, dataset)
     if run is None:
         raise PipelineError(
@@ -89,12 +89,12 @@ def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[s
 def _find_run(sha256: str, dataset: str) -> dict[str, Any] | None:
     registry = layout.registry()
     with registry.asked():
-        found = MlflowStore(layout.store()).run_of_weights(sha256, run_events.experiment(dataset))
-        if found is None:
+        run_id = MlflowStore(layout.store()).run_of_weights(sha256, run_events.experiment(dataset))
+        if run_id is None:
             return None
-        run = registry.client().get_run(found)
+        run = registry.client().get_run(run_id)
     return {
-        "id": found,
+        "id": run_id,
         "name": run.info.run_name,
         "metrics": run.data.metrics,
         "params": run.data.params,

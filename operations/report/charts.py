@@ -147,9 +147,9 @@ def clusters(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
     """One dot per client: the accuracy of its cluster's model, in the place of its cluster."""
     with _chart(10.6, 3.2) as chart:
         for run, (table, name) in enumerate(zip(tables, names, strict=True)):
-            found, left = by_cluster(table), -0.4 + 0.8 * run / len(tables)
-            places = [number + left + np.linspace(0, 0.7 / len(tables), len(mine)) for number, mine in found.items()]
-            values = np.concatenate(list(found.values()))
+            groups, left = by_cluster(table), -0.4 + 0.8 * run / len(tables)
+            places = [number + left + np.linspace(0, 0.7 / len(tables), len(mine)) for number, mine in groups.items()]
+            values = np.concatenate(list(groups.values()))
             chart.axes.plot(np.concatenate(places), values, ".", color=_COLOURS[run], alpha=0.7, label=name)
         chart.axes.set(xlabel="cluster", ylabel="accuracy of its model", ylim=(0, 1))
         chart.axes.xaxis.set_major_locator(MaxNLocator(integer=True))

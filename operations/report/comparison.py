@@ -97,11 +97,11 @@ def _until(rounds: Sequence[pd.DataFrame], hours: Sequence[pd.Series] | None) ->
     last = [int((column >= target).to_numpy().argmax()) + 1 for column in accuracies]
     tables = list(zip(rounds, last, strict=True))
     sent = [float((table["bytes_down"] + table["bytes_up"])[:end].sum(min_count=1)) for table, end in tables]
-    said = f"until test accuracy {target:g}"
+    condition = f"until test accuracy {target:g}"
     return [
-        _row(f"rounds {said}", [int(table["round"].iloc[end - 1]) for table, end in tables], count),
-        _row(f"bytes {said}", sent, size),
-        *([] if hours is None else [_row(f"simulated hours {said}", _sums(hours, last), hundredths)]),
+        _row(f"rounds {condition}", [int(table["round"].iloc[end - 1]) for table, end in tables], count),
+        _row(f"bytes {condition}", sent, size),
+        *([] if hours is None else [_row(f"simulated hours {condition}", _sums(hours, last), hundredths)]),
     ]
 
 
@@ -131,27 +131,24 @@ def paired_clients(runs: Sequence[Run], column: str) -> str:
     clients with equal accuracies are left out, the others ranked by |B - A|; W+ is the sum of the ranks with B > A.
     Source: Wilcoxon 1945, "Individual Comparisons by Ranking Methods", https://doi.org/10.2307/3001968.
     """
-    if len(runs) != 2 or not _same_clients(*runs):
+    if len(runs) != 2 or not _same_clients(runs):
         return ""
     change = (runs[1].clients[column] - runs[0].clients[column]).dropna()
     higher, lower = int((change > 0).sum()), int((change < 0).sum())
-    told = f"Of {len(change):,} clients, B serves {higher:,} better and {lower:,} worse than A"
+    counts = f"Of {len(change):,} clients, B serves {higher:,} better and {lower:,} worse than A"
     if higher + lower < _FEWEST:
-        return f"{told}: fewer than {_FEWEST} differ, too few for a Wilcoxon signed-rank test."
+        return f"{counts}: fewer than {_FEWEST} differ, too few for a Wilcoxon signed-rank test."
     # Accuracies are quotients: equal differences may differ in the last bits, and would not count as ties.
     p = wilcoxon(change.round(12), zero_method="wilcox", correction=True, mode="approx").pvalue
-    return f"{told} (Wilcoxon signed-rank test, two-sided: p = {p:.2g})."
+    return f"{counts} (Wilcoxon signed-rank test, two-sided: p = {p:.2g})."
 
 
-def _same_clients(one: Run, other: Run) -> bool:
+def _same_clients(runs: Sequence[Run]) -> bool:
     """Whether two runs have the same clients, as their params, sizes and test samples say."""
     sections = ("download.dataset", "download.idx", "partition.")
-    said = [{name: value for name, value in run.params.items() if name.startswith(sections)} for run in (one, other)]
-    sizes = [
-        run.clients[[c for c in ("client", "train_samples", "test_samples") if c in run.clients]]
-        for run in (one, other)
-    ]
-    return said[0] == said[1] and sizes[0].equals(sizes[1])
+    params = [{name: value for name, value in run.params.items() if name.startswith(sections)} for run in runs]
+    sizes = [run.clients[[c for c in ("client", "train_samples", "test_samples") if c in run.clients]] for run in runs]
+    return params[0] == params[1] and sizes[0].equals(sizes[1])
 
 
 def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
@@ -178,19 +175,19 @@ def clusters(runs: Sequence[Run]) -> list[Row]:
     """Clients of each cluster, and the mean and worst accuracy of their model; clusters of two runs are not paired."""
     if not has_clusters(runs):
         return []
-    found = [by_cluster(run.clients) for run in runs]
+    accuracies = [by_cluster(run.clients) for run in runs]
 
-    def row(number: int, what: str, told: Callable[[np.ndarray], str]) -> Row:
-        texts = (told(one[number]) if len(one.get(number, ())) else ABSENT for one in found)
+    def row(number: int, what: str, figure: Callable[[np.ndarray], str]) -> Row:
+        texts = (figure(groups[number]) if len(groups.get(number, ())) else ABSENT for groups in accuracies)
         return Row(f"cluster {number}: {what}", tuple(texts))
 
-    told: dict[str, Callable[[np.ndarray], str]] = {
+    figures: dict[str, Callable[[np.ndarray], str]] = {
         "clients with samples": lambda values: count(len(values)),
         "mean": lambda values: fraction(float(values.mean())),
         "worst": lambda values: fraction(float(values.min())),
     }
-    numbers = sorted({number for one in found for number in one})
-    return [row(number, what, text) for number in numbers for what, text in told.items()]
+    numbers = sorted({number for groups in accuracies for number in groups})
+    return [row(number, what, text) for number in numbers for what, text in figures.items()]
 
 
 def worst_clients(run: Run, column: str, most: int = 10) -> list[tuple[str, str, str]]:

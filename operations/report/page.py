@@ -114,14 +114,14 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         for figure in ("loss", "accuracy")
         if all(f"{samples}_{figure}" in table and table[f"{samples}_{figure}"].notna().any() for table in tables)
     ]
-    found = [chart(*each) for each in measured]
+    shown = [chart(*each) for each in measured]
     if measured and all(table["bytes_up"].notna().any() for table in tables):
-        found.append(chart(*measured[-1], over="bytes"))
+        shown.append(chart(*measured[-1], over="bytes"))
     if measured and all("simulated_hours" in table and table["simulated_hours"].notna().any() for table in tables):
-        found.append(chart(*measured[-1], over="hours"))
+        shown.append(chart(*measured[-1], over="hours"))
     if all("epsilon" in table for table in tables):
-        found.append(chart("epsilon", "epsilon spent"))
-    return found
+        shown.append(chart("epsilon", "epsilon spent"))
+    return shown
 
 
 def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> ClientSection:
@@ -175,7 +175,7 @@ def _recall(runs: Sequence[Run], names: Sequence[str]) -> Chart:
 
 def _confusion(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     """One matrix per run, and their difference where both have the same classes."""
-    found = [
+    shown = [
         Chart(
             charts.confusion(run.confusion),
             f"Confusion matrix of {name}: {run.confusion.trace():,} of {run.confusion.sum():,} test images are right.",
@@ -188,8 +188,8 @@ def _confusion(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     if len(matrices) == 2 and matrices[0].shape == matrices[1].shape:
         caption = "B less A, in percentage points of the actual class: blue is more, red is less"
         alt = f"How the confusion matrix of {names[1]} differs from that of {names[0]}."
-        found.append(Chart(charts.confusion_change(*matrices), alt, caption))
-    return found
+        shown.append(Chart(charts.confusion_change(*matrices), alt, caption))
+    return shown
 
 
 def _partition(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:

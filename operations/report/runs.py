@@ -108,14 +108,14 @@ def _title(tree: Mapping[str, Any], source: Source) -> str:
 
 def _stale(source: Source) -> tuple[str, ...]:
     try:
-        found = source.stale()
+        stale = source.stale()
     except PipelineError as error:
         return (f"whether its results are of the present params and code is not known: {error}",)
     return tuple(
         f"{stage}: what is shown is "
         + ("not of its last recorded run, so its params are not known" if stage.outputs else "of its last run")
         + ", and `dvc repro` runs it again"
-        for stage in found
+        for stage in stale
     )
 
 
@@ -159,13 +159,13 @@ def _metrics(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The numbers of nested metrics by their names in MLflow; precision and recall, one per class, are in a table."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= {} if key in ("precision", "recall") else _numbers(value, f"{prefix}{key}/")
+            numbers |= {} if key in ("precision", "recall") else _numbers(value, f"{prefix}{key}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{key}"] = value
-    return found
+            numbers[f"{prefix}{key}"] = value
+    return numbers
 
 
 def _confusion(source: Source, classes: int, missing: dict[str, str]) -> np.ndarray | None:

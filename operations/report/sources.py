@@ -117,7 +117,7 @@ class Revision:
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that the revision's dvc.lock recorded."""
         lock = Lock.parse(self.read(LOCK), str(LOCK))
-        changed = {found.stage for found in self.stale() if found.outputs}
+        changed = {each.stage for each in self.stale() if each.outputs}
         return lock.params(stage for stage in lock.stages if stage not in changed)
 
     def stale(self) -> Sequence[Stale]:

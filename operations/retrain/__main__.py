@@ -160,13 +160,13 @@ def _main() -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="written into params.yaml, such as train.rounds=5"
     )
     parser.add_argument("--no-promote", action="store_true", help="register the model, and leave the champion")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if os.environ.get("FEDPIPE_TRACKING") == "off":
         raise PipelineError("FEDPIPE_TRACKING is off, but a retraining registers its model in MLflow: unset it")
     # From the environment, so that a workflow need not put what somebody typed into a shell's command.
-    settings = [*given.set, *_words(os.environ.get("FEDPIPE_SET", ""))]
+    settings = [*options.set, *_words(os.environ.get("FEDPIPE_SET", ""))]
     with exclusive_lock() as lock:
-        Retraining(not given.no_promote, lock).run(settings)
+        Retraining(not options.no_promote, lock).run(settings)
 
 
 if __name__ == "__main__":

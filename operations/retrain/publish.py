@@ -92,8 +92,8 @@ def _tree() -> str:
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         commands.git("read-tree", "HEAD", environment=environment)
-        there = [path for path in PUBLISHED if Path(path).exists()]
-        commands.git("add", "--all", "--", *there, environment=environment)
+        present = [path for path in PUBLISHED if Path(path).exists()]
+        commands.git("add", "--all", "--", *present, environment=environment)
         return commands.git("write-tree", environment=environment).strip()
 
 
@@ -111,16 +111,16 @@ def _tip(remote: str, branch: str) -> str:
     Raises:
       PipelineError: Its last commit is not a retraining's.
     """
-    found = commands.git("ls-remote", remote, f"refs/heads/{branch}", environment=credentials()).split()
-    if not found:
+    refs = commands.git("ls-remote", remote, f"refs/heads/{branch}", environment=credentials()).split()
+    if not refs:
         return ""
-    commands.git("fetch", "--quiet", remote, found[0], environment=credentials())
-    if MARK not in commands.git("log", "-1", "--format=%B", found[0]).splitlines():
+    commands.git("fetch", "--quiet", remote, refs[0], environment=credentials())
+    if MARK not in commands.git("log", "-1", "--format=%B", refs[0]).splitlines():
         raise PipelineError(
             f"{branch} of {remote} has commits of somebody: merge it, or delete it with "
             f"`git push {remote} --delete {branch}`"
         )
-    return found[0]
+    return refs[0]
 
 
 def credentials() -> dict[str, str]:
@@ -139,8 +139,8 @@ def credentials() -> dict[str, str]:
 
 
 def _is_published(tip: str, tree: str) -> bool:
-    there = commands.git("rev-parse", f"{tip}^{{tree}}", f"{tip}^").split()
-    return there == [tree, commands.git("rev-parse", "HEAD").strip()]
+    published = commands.git("rev-parse", f"{tip}^{{tree}}", f"{tip}^").split()
+    return published == [tree, commands.git("rev-parse", "HEAD").strip()]
 
 
 def _commit(tree: str) -> str:
@@ -151,8 +151,8 @@ def _commit(tree: str) -> str:
 
 def _has_identity() -> bool:
     """Whether git knows author and committer; the environment may name only one of them."""
-    asked = (["git", "var", name] for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"))
-    return all(subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in asked)
+    commands_of_git = (["git", "var", name] for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"))
+    return all(subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands_of_git)
 
 
 def _pull_request(base: str, branch: str) -> None:

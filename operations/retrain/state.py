@@ -47,17 +47,17 @@ def default_remote() -> str | None:
         return None
 
 
-def restore(found: dict[str, Any]) -> bool:
+def restore(changes: dict[str, Any]) -> bool:
     """Brings back outputs that are not in the folder, from the cache or else the remote, as far as they are there.
 
     Args:
-      found: What `status` returned.
+      changes: What `status` returned.
 
     Returns:
       Whether anything was tried.
     """
-    missing = [path for path in _outputs(found) if not Path(path).exists()]
-    cached = [path for path in missing if _outputs(found)[path] == "deleted"]
+    missing = [path for path in _outputs(changes) if not Path(path).exists()]
+    cached = [path for path in missing if _outputs(changes)[path] == "deleted"]
     elsewhere = [path for path in missing if path not in cached] if default_remote() else []
     if cached:
         commands.dvc("checkout", "--allow-missing", *cached)
@@ -66,11 +66,11 @@ def restore(found: dict[str, Any]) -> bool:
     return bool(cached or elsewhere)
 
 
-def _outputs(found: dict[str, Any]) -> dict[str, str]:
+def _outputs(status_of_stages: dict[str, Any]) -> dict[str, str]:
     """Each changed output and what is the matter with it."""
     return {
         path: matter
-        for changes in found.values()
+        for changes in status_of_stages.values()
         for change in changes
         if isinstance(change, dict)
         for path, matter in change.get("changed outs", {}).items()

@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument(
         "--database", help="an existing database, postgresql://user@host/name, to use instead of a cluster in --folder"
     )
-    given = parser.parse_args()
-    serve(given.host, given.port, given.folder, given.database)
+    options = parser.parse_args()
+    serve(options.host, options.port, options.folder, options.database)
 
 
 def serve(host: str, port: int, folder: Path, database: str | None) -> None:

@@ -88,9 +88,9 @@ def _binaries(data: Path) -> Path:
     except (FileNotFoundError, ValueError):
         raise PipelineError(f"{data} is not a PostgreSQL cluster (it has no PG_VERSION): remove it") from None
     if wanted not in installed:
-        found = ", ".join(f"{major} in {folder}" for major, folder in sorted(installed.items()))
+        versions = ", ".join(f"{major} in {folder}" for major, folder in sorted(installed.items()))
         raise PipelineError(
-            f"{data} was made by PostgreSQL {wanted}, but this machine has {found}: install PostgreSQL {wanted}, or "
+            f"{data} was made by PostgreSQL {wanted}, but this machine has {versions}: install PostgreSQL {wanted}, or "
             "take the data over with pg_upgrade"
         )
     return installed[wanted]
@@ -99,20 +99,20 @@ def _binaries(data: Path) -> Path:
 def find_installed() -> dict[int, Path]:
     """The PostgreSQL versions that this machine has: folder of the binaries by major version, PATH's before others."""
     on_path = [Path(folder) for folder in os.get_exec_path()]
-    found: dict[int, Path] = {}
+    installed: dict[int, Path] = {}
     for folder in [
         *on_path,
         *sorted(Path("/usr/lib/postgresql").glob("*/bin")),
         *sorted(Path("/usr").glob("pgsql-*/bin")),
     ]:
         if (folder / "initdb").is_file() and (folder / "postgres").is_file():
-            told = subprocess.run(
+            version = subprocess.run(
                 [folder / "postgres", "--version"], capture_output=True, text=True, check=False
             ).stdout
-            major = told.partition(" (PostgreSQL) ")[2].partition(".")[0]  # postgres (PostgreSQL) 15.18 (Debian ...)
+            major = version.partition(" (PostgreSQL) ")[2].partition(".")[0]  # postgres (PostgreSQL) 15.18 (Debian ...)
             if major.isdigit():
-                found.setdefault(int(major), folder)
-    return found
+                installed.setdefault(int(major), folder)
+    return installed
 
 
 def _server_user() -> str:
@@ -202,8 +202,8 @@ def _make_database(socket_folder: Path, process: Child, log: Path) -> None:
             break
         except psycopg2.OperationalError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                told = _last_line(log.read_text(encoding="utf-8", errors="replace")) or str(error).strip()
-                raise PipelineError(f"PostgreSQL did not start: {told}; its log is {log}") from None
+                reason = _last_line(log.read_text(encoding="utf-8", errors="replace")) or str(error).strip()
+                raise PipelineError(f"PostgreSQL did not start: {reason}; its log is {log}") from None
             time.sleep(0.1)
     connection.autocommit = True  # a database is not made in a transaction
     with connection.cursor() as cursor:

@@ -29,8 +29,8 @@ class _Running:
     workspace: Workspace
     process: Child
     cpus: frozenset[int]
-    said: str = ""
-    said_at: float = 0.0
+    printed: str = ""
+    printed_at: float = 0.0
 
 
 class Runner:
@@ -71,7 +71,7 @@ class Runner:
         _say(f"{cell.name}: {'goes on' if begun else 'begins'} ({workspace.log})")
         cpus = self._free.pop(0)
         process = workspace.start("repro", cpus=set(cpus))
-        self._running.append(_Running(cell, workspace, process, cpus, said_at=time.monotonic()))
+        self._running.append(_Running(cell, workspace, process, cpus, printed_at=time.monotonic()))
 
     def _end(self, running: _Running) -> None:
         cell, workspace = running.cell, running.workspace
@@ -101,11 +101,11 @@ class Runner:
 
 def _news(running: _Running) -> None:
     now = time.monotonic()
-    if now - running.said_at < _NEWS_SECONDS:
+    if now - running.printed_at < _NEWS_SECONDS:
         return
-    line, running.said_at = running.workspace.last_line(), now
-    if line != running.said:
-        running.said = line
+    line, running.printed_at = running.workspace.last_line(), now
+    if line != running.printed:
+        running.printed = line
         _say(f"{running.cell.name}: {line}")
 
 
@@ -137,26 +137,26 @@ def _parse() -> argparse.Namespace:
 
 def main() -> None:
     """Checks the table, runs what has no result, and renews docs/results.md."""
-    given = _parse()
+    options = _parse()
     # To look, the code need not be the commit's.
-    commit = "HEAD" if given.list or given.table is None else require_committed_code()
+    commit = "HEAD" if options.list or options.table is None else require_committed_code()
     base = base_params(commit)
-    if given.table is None:
+    if options.table is None:
         for name in definition.names():
             table = definition.load(name, base)
             _say(f"{name}: {len(records.finished(table))} of {len(table.cells)} cells done: {table.definition.title}")
         results.write()
         return
-    table = definition.load(given.table, base)
-    chosen = table.choose(given.cells)
+    table = definition.load(options.table, base)
+    chosen = table.choose(options.cells)
     done = records.finished(table)
-    if given.list:
+    if options.list:
         for cell in chosen:
             print(f"{cell.name}: {_outcome(done[cell.name]) if cell.name in done else 'not run'}")
         return
     left = [cell for cell in chosen if cell.name not in done]
-    _say(f"{table.name}: {len(chosen) - len(left)} of {len(chosen)} cells are done, {given.jobs} at a time")
-    runner = Runner(table, commit, given.jobs)
+    _say(f"{table.name}: {len(chosen) - len(left)} of {len(chosen)} cells are done, {options.jobs} at a time")
+    runner = Runner(table, commit, options.jobs)
     with stoppable():
         runner.run(left)
     results.write()

@@ -146,12 +146,12 @@ class Table:
         Raises:
           PipelineError: There is none.
         """
-        found = [cell for cell in self.cells if fnmatchcase(cell.name, pattern)]
-        if not found:
+        matching = [cell for cell in self.cells if fnmatchcase(cell.name, pattern)]
+        if not matching:
             raise PipelineError(
                 f"table {self.name} has no cell '{pattern}'; its cells are {', '.join(c.name for c in self.cells)}"
             )
-        return found
+        return matching
 
 
 def names(folder: Path = TABLES) -> list[str]:
@@ -239,8 +239,9 @@ def _cells(name: str, definition: Definition) -> Iterator[Cell]:
         labels = dict(zip(definition.axes, (label for label, _ in chosen), strict=True))
         for seed in definition.seeds:
             overlay = definition.base
-            for one in (*(one for _, one in chosen), {"partition": {"seed": seed}, "train": {"seed": seed}}):
-                overlay = merged(overlay, one)
+            for _, changes in chosen:
+                overlay = merged(overlay, changes)
+            overlay = merged(overlay, {"partition": {"seed": seed}, "train": {"seed": seed}})
             yield Cell(name, labels, seed, overlay)
 
 

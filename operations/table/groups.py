@@ -57,11 +57,11 @@ class Group:
 def groups(table: Table, rows: Mapping[str, Row]) -> list[Group]:
     """The groups of a table in order."""
     definition = table.definition
-    found: dict[tuple[str, ...], dict[tuple[str, ...], list[Cell]]] = {}
+    by_labels: dict[tuple[str, ...], dict[tuple[str, ...], list[Cell]]] = {}
     for cell in table.cells:
-        by_value = found.setdefault(cell.group(definition.group_axes), {})
+        by_value = by_labels.setdefault(cell.group(definition.group_axes), {})
         by_value.setdefault(cell.group(definition.grid), []).append(cell)
-    return [_group(definition, labels, by_value, rows) for labels, by_value in found.items()]
+    return [_group(definition, labels, by_value, rows) for labels, by_value in by_labels.items()]
 
 
 def _group(

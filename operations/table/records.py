@@ -108,7 +108,8 @@ def add(table: Table, row: Row, curve: pd.DataFrame, machine: dict[str, Any]) ->
     folder = RESULTS / table.name
     _LOCK.parent.mkdir(parents=True, exist_ok=True)
     with locked_file(_LOCK, math.inf):  # another `make table` may write at the same moment
-        _write_json(MACHINES, read_machines() | {row.machine: machine})
+        machines = read_machines() | {row.machine: machine}
+        write_text(MACHINES, json.dumps(machines, indent=2, sort_keys=True) + "\n")
         params = read_params(table.name) | {row.cell: table.params[row.cell]}
         order = [cell.name for cell in table.cells]
         lines = [f"{json.dumps(name)}: {json.dumps(params[name])}" for name in order if name in params]
@@ -138,10 +139,6 @@ def _write_rows(table: Table, rows: Sequence[Row]) -> None:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({**asdict(row), **labels[row.cell]} for row in rows)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _number(text: str) -> float | None:

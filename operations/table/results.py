@@ -46,13 +46,13 @@ def write() -> None:
 
 def _section(table: Table) -> str:
     rows = records.read(table.name)
-    found = groups(table, rows)
-    there = [group for group in found if group.rows]
-    parts = [f"## {table.definition.title}", _about(table, there)]
-    if there:
-        parts.append(_rows(table, there))
-    parts += [_published(each) for each in table.definition.published if each.note or not there]
-    if there and curves.draw(table, there, records.read_curves(table.name)):
+    every = groups(table, rows)
+    ran = [group for group in every if group.rows]
+    parts = [f"## {table.definition.title}", _about(table, ran)]
+    if ran:
+        parts.append(_rows(table, ran))
+    parts += [_published(each) for each in table.definition.published if each.note or not ran]
+    if ran and curves.draw(table, ran, records.read_curves(table.name)):
         parts.append(f"![Test accuracy per round](results/{table.name}/{curves.NAME})")
     missing = [cell.name for cell in table.cells if cell.name not in rows]
     if missing:
@@ -68,19 +68,19 @@ def _named(missing: Sequence[str], table: Table) -> str:
     return "" if len(missing) == len(table.cells) else ": " + ", ".join(f"`{name}`" for name in missing)
 
 
-def _about(table: Table, there: Sequence[Group]) -> str:
+def _about(table: Table, ran: Sequence[Group]) -> str:
     text = table.definition.text.strip()
-    said = [text] if text else []
-    said.append(f"Table `{table.name}`, seeds {', '.join(map(str, table.definition.seeds))}.")
+    sentences = [text] if text else []
+    sentences.append(f"Table `{table.name}`, seeds {', '.join(map(str, table.definition.seeds))}.")
     selected = [f"`{axis}`" for axis in table.definition.grid]
     selected += [_ROUNDS[measure] for measure in table.definition.measures if measure in _ROUNDS]
-    if selected and there:
-        samples = selected_on(row for group in there for row in group.rows)
+    if selected and ran:
+        samples = selected_on(row for group in ran for row in group.rows)
         names, verb = " and ".join(selected), "was" if len(selected) == 1 else "were"
-        said.append(f"{names[0].upper()}{names[1:]} {verb} selected on the {samples} images.")
+        sentences.append(f"{names[0].upper()}{names[1:]} {verb} selected on the {samples} images.")
     deviations = [f"- {each}" for each in table.definition.deviations]
     return "\n\n".join(
-        [" ".join(said), *(["\n".join(["What differs from the source:", "", *deviations])] * bool(deviations))]
+        [" ".join(sentences), *(["\n".join(["What differs from the source:", "", *deviations])] * bool(deviations))]
     )
 
 
@@ -89,7 +89,7 @@ def _published(published: Published) -> str:
     return f"Published ({published.name}): {where}. {published.note}".strip()
 
 
-def _rows(table: Table, there: Sequence[Group]) -> str:
+def _rows(table: Table, ran: Sequence[Group]) -> str:
     """The Markdown table: a row per group."""
     own = table.definition
     measures = own.measures
@@ -98,11 +98,11 @@ def _rows(table: Table, there: Sequence[Group]) -> str:
     for each in own.published:
         head += [_title(each, own.measure), "ours against it"]
     head.append("seconds per run")
-    incomplete = any(len(group.rows) < len(own.seeds) for group in there)
+    incomplete = any(len(group.rows) < len(own.seeds) for group in ran)
     if incomplete:
         head.append("seeds")
     lines = [head, ["---"] * len(head)]
-    for group in there:
+    for group in ran:
         line = [*group.labels, *group.best]
         if own.grid and group.tried < group.values:
             line[-1] += f" ({group.tried} of {group.values} tried)"

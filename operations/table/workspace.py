@@ -113,7 +113,7 @@ class Workspace:
 
     def last_line(self) -> str:
         """What the training said last, such as a round's figures."""
-        lines = [line for line in self._said().splitlines() if line.strip()]
+        lines = [line for line in self._log_text().splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 
     def failure(self) -> str:
@@ -187,7 +187,7 @@ class Workspace:
     def _params(self) -> str:
         return (self.folder / "params.yaml").read_text(encoding="utf-8")
 
-    def _said(self) -> str:
+    def _log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
 
     def _json(self, path: str) -> dict[str, Any]:

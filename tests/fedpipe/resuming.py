@@ -84,7 +84,7 @@ def trained(settings: Train, shards: Path, worker: Worker, folder: Path, on_roun
 
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
         ended = train(settings, shards, worker, folder, on_round=on_round, evaluate=evaluate, checkpoints=checkpoints)
-        after = 0 if checkpoints.found is None else checkpoints.found.round
+        after = 0 if checkpoints.resumed is None else checkpoints.resumed.round
         return {"digest": digest(ended, folder), "checkpoint": after}
 
 

@@ -1,10 +1,12 @@
 """Imports go down: operations -> stages -> fedpipe; and inside fedpipe, no two packages import each other."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections import defaultdict
 from graphlib import TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -114,8 +116,22 @@ def test_only_cluster_imports_dask() -> None:
 
 
 def test_a_training_on_this_machine_loads_no_dask() -> None:
-    code = "import stages.train, fedpipe.runtime.training, fedpipe.cluster.settings"
+    code = "import stages.train, fedpipe.runtime.training, fedpipe.cluster.cluster"
     assert not loaded_by(code) & {"distributed", "dask"}
+
+
+@pytest.mark.parametrize("module", ["stages.train", "fedpipe.simulation", "operations.profile"])
+def test_the_worker_starts_before_tensorflow_is_imported(module: str) -> None:
+    assert not loaded_by(f"import {module}") & {"tensorflow", "tensorflow_federated"}
+
+
+def test_every_name_that_benchmarks_import_exists() -> None:
+    for file in sorted((ROOT / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fedpipe."):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}"), (file, alias.name)
 
 
 def test_only_tracking_imports_mlflow() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedpipe import params
-from fedpipe.config import Concept, Features
+from fedpipe.config.partition import Concept, Features
 from fedpipe.contracts.partition import QUANTITIES
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec

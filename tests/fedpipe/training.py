@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fedpipe.learning.measurements import Measurements
     from fedpipe.runtime.checkpoints import Checkpoints
     from fedpipe.runtime.chunks import Elsewhere
-    from fedpipe.runtime.hooks import Evaluate
     from fedpipe.runtime.rounds import CompletedRound
     from fedpipe.runtime.trained import Trained
 
@@ -132,7 +131,7 @@ def train(
     folder: Path,
     *,
     on_round: "Callable[[CompletedRound], None] | None" = None,
-    evaluate: "Evaluate | None" = None,
+    evaluate: Callable[[Weights], dict[str, float]] | None = None,
     checkpoints: "Checkpoints | None" = None,
     elsewhere: "Elsewhere | None" = None,
 ) -> "Trained":
@@ -144,7 +143,8 @@ def train(
     model, first = model_of(settings, shape), first_weights(settings, shape)
     training = prepare(settings, shards, folder, network=model, first=first, checkpoints=checkpoints)
     hooks = [] if on_round is None else [Callback(on_round)]
-    return training.run(worker, evaluate=evaluate, hooks=hooks, elsewhere=elsewhere)
+    of_model = None if evaluate is None else lambda network, weights, settings: evaluate(weights)
+    return training.run(worker, evaluate=of_model, hooks=hooks, elsewhere=elsewhere)
 
 
 def kept_in_file(path: Path) -> np.ndarray:

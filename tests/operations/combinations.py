@@ -12,6 +12,7 @@ from fedpipe import config
 from fedpipe.config import Train
 from fedpipe.config.train import ClientOptimizer, ServerOptimizer
 from fedpipe.contracts.model import LOSSES, METRICS
+from fedpipe.contracts.train import REGISTRIES
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import DivergedError, NothingTrainedError
 from fedpipe.params import parse
@@ -152,7 +153,7 @@ def _change(content: dict[str, Any], chance: Random) -> dict[str, Any]:
     ]
     for key in choosing.KEYS:
         name = content[key]
-        section = Train.CHOICES[key].params(name)
+        section = REGISTRIES[key].of(name).Params
         values = [{field: value} for field in section.model_fields for value in _values(section, field)]
         if values := [*values, *EDGES.get(name, [])]:
             found.append({name: content[name] | chance.choice(values)})

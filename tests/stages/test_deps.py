@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from fedpipe.config.choices import ChoosingSection
-from fedpipe.config.sections import SECTIONS
-from fedpipe.params.loading import DECIDE_NOTHING
+from fedpipe.config import SECTIONS
+from fedpipe.config.choices import DECIDE_NOTHING, ChoosingSection
 from tests import ROOT
 
 # Modules that decide no bits of what a stage writes to its outputs, by the name of the module or its package.

@@ -50,11 +50,11 @@ def run(
         except OSError as error:
             raise SourceFailed(f"{program} cannot be started: {error.strerror}") from None
         try:
-            said = process.communicate(timeout=time_limit)[1].decode(errors="replace")
+            errors = process.communicate(timeout=time_limit)[1].decode(errors="replace")
         except subprocess.TimeoutExpired:
             raise SourceFailed(f"{name} took longer than {time_limit:g} s") from None
         finally:
             if process.poll() is None:  # too slow, or Ctrl-C in the meantime
                 kill_group(process)
     if process.returncode != 0:
-        raise SourceFailed(f"{name} failed: {gist(said)[:200] or f'exit code {process.returncode}'}")
+        raise SourceFailed(f"{name} failed: {gist(errors)[:200] or f'exit code {process.returncode}'}")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from fedpipe.config import Download, IdxFiles, PinnedFile, UserDataset
+from fedpipe.config import Download
+from fedpipe.config.download import IdxFiles, PinnedFile, UserDataset
 from fedpipe.datasets.idx import read_idx, write_idx
 from fedpipe.datasets.raw import describe
 from fedpipe.datasets.sources.addresses import web_or_path, without_password

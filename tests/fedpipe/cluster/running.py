@@ -141,7 +141,7 @@ def trained(
     before_round: Callable[[int], None] = lambda number: None,
 ) -> tuple[Weights, list[dict[str, float]]]:
     """Weights and measurements after one round per cohort, on this machine or on a cluster."""
-    from fedpipe.cluster.opening import opened
+    from fedpipe.cluster.cluster import opened
     from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.engine import Engine
     from fedpipe.runtime.kept_state import KeptState

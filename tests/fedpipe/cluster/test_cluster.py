@@ -19,8 +19,7 @@ pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-
 
 from fedpipe.cluster import parts
 from fedpipe.cluster.certificates import make_certificates
-from fedpipe.cluster.cluster import Cluster
-from fedpipe.cluster.opening import opened
+from fedpipe.cluster.cluster import Cluster, opened
 from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError

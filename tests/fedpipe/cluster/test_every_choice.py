@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-env` does that")
 
 from fedpipe.cluster import parts
-from fedpipe.cluster.opening import opened
+from fedpipe.cluster.cluster import opened
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
 from fedpipe.contracts.compressor import COMPRESSORS

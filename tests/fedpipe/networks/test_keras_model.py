@@ -19,7 +19,7 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import load_weights, save_weights
 
 L = tf.keras.layers
-SPEC = ModelSpec("keras_cnn", (28, 28, 1), 10, MODELS.params("keras_cnn")())
+SPEC = ModelSpec("keras_cnn", (28, 28, 1), 10, MODELS.of("keras_cnn").Params())
 
 
 def stack(*layers: Any) -> Callable[[ModelSpec], Any]:
@@ -110,7 +110,7 @@ def test_a_softmax_at_the_end_is_taken_off(end: list[Any]) -> None:
 
 
 def test_dropout_draws_from_the_seed_alone() -> None:
-    model = network(ModelSpec("keras_cnn", (28, 28, 1), 10, MODELS.params("keras_cnn")(dropout=0.5)))
+    model = network(ModelSpec("keras_cnn", (28, 28, 1), 10, MODELS.of("keras_cnn").Params(dropout=0.5)))
     weights = [tf.constant(w) for w in model.first_weights(np.random.default_rng(0))]
     image = tf.ones([2, 28, 28, 1])
     step = tf.function(lambda seed: model.forward(weights, image, Dropout(seed)))

@@ -68,5 +68,5 @@ def test_dropout_is_off_in_evaluation() -> None:
     assert Dropout()(units, 0.5) is units
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
     weights = weights_of("mcmahan_cnn")
-    dropped = network(ModelSpec("mcmahan_cnn", (28, 28, 1), 10, MODELS.params("mcmahan_cnn")(dropout=0.5)))
+    dropped = network(ModelSpec("mcmahan_cnn", (28, 28, 1), 10, MODELS.of("mcmahan_cnn").Params(dropout=0.5)))
     assert (dropped.classifier(weights)(images) == model_of("mcmahan_cnn").classifier(weights)(images)).all()

@@ -24,7 +24,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_params_and_loss_come_back(tmp_path: Path) -> None:
-    dropout, smoothing = MODELS.params("mcmahan_cnn")(dropout=0.5), LOSSES.params("hinge")(margin=2.0)
+    dropout, smoothing = MODELS.of("mcmahan_cnn").Params(dropout=0.5), LOSSES.of("hinge").Params(margin=2.0)
     spec = ModelSpec("mcmahan_cnn", (8, 8, 3), 7, dropout, "hinge", smoothing)
     model = network(spec)
     save_weights(tmp_path / "w", model, model.first_weights(np.random.default_rng(0)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from fedpipe.config import Features
+from fedpipe.config.partition import Features
 from fedpipe.partitioning import concept_skew, feature_skew
 from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.feature_skew import Look, apply, looks, noisy, rotated, with_contrast

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from fedpipe.contracts.cohort import Sampling
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.mechanism import LocalGaussian, SampledGaussian
-from fedpipe.privacy.sampling import Sampling
 from tests.fedpipe.training import train_settings
 
 DELTA = 1e-5

@@ -57,7 +57,7 @@ def save(folder: Path, settings: params.Train, *rounds: int, key: dict[str, Any]
 
 def found(folder: Path, settings: params.Train, key: dict[str, Any] = KEY) -> Checkpoint | None:
     with pytest.raises(KeyboardInterrupt), Checkpoints(folder, key, settings) as checkpoints:
-        result = checkpoints.found
+        result = checkpoints.resumed
         raise KeyboardInterrupt  # or they would be removed
     return result
 
@@ -69,7 +69,7 @@ def files(folder: Path) -> list[str]:
 def test_what_is_saved_is_found_bit_for_bit(tmp_path: Path, settings: params.Train) -> None:
     best = Best(0.5, 2, [np.ones((3, 1), np.float32), np.float32(2)])
     with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path, KEY, settings) as checkpoints:
-        assert checkpoints.found is None
+        assert checkpoints.resumed is None
         checkpoints.tracking = {"journal": "a"}
         checkpoints.save(checkpoint(3, best=best), None)
         raise KeyboardInterrupt
@@ -194,7 +194,7 @@ class Clients:
 
     def __init__(self, folder: Path, settings: params.Train, key: dict[str, Any] = KEY) -> None:
         self.checkpoints = Checkpoints(folder, key, settings)
-        self.checkpoints.found = self.checkpoints.latest()
+        self.checkpoints.resumed = self.checkpoints.latest()
         self.kept = self.checkpoints.kept_state(3)
         self.folder = self.kept.folder
 

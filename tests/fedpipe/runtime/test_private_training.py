@@ -134,7 +134,7 @@ def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: 
     with pytest.raises(KeyboardInterrupt), Checkpoints(folder, {"params": {}}, settings) as checkpoints:
         trained(worker, settings, shards, folder, on_round=stop, checkpoints=checkpoints)
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
-        assert checkpoints.found is not None and checkpoints.found.round == 3
+        assert checkpoints.resumed is not None and checkpoints.resumed.round == 3
         resumed = trained(worker, settings, shards, folder, checkpoints=checkpoints)
     assert same_bits(whole.weights, resumed.weights)
     assert (whole.records, whole.privacy) == (resumed.records, resumed.privacy)

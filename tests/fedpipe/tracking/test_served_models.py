@@ -39,8 +39,8 @@ def keras_file_params(folder: Path) -> dict[str, str]:
 def test_a_keras_model_is_served_without_the_project(name: str, raw: Path, tmp_path: Path) -> None:
     from mlflow.models import Model
 
-    params = MODELS.params(name)(**(keras_file_params(tmp_path) if name == "keras_file" else {}))
-    loss_params = LOSSES.params("cross_entropy")()
+    params = MODELS.of(name).Params(**(keras_file_params(tmp_path) if name == "keras_file" else {}))
+    loss_params = LOSSES.of("cross_entropy").Params()
     model = network(ModelSpec(name, (28, 28, 1), 10, params, loss_params=loss_params))
     weights = model.first_weights(np.random.default_rng(0))
     save_weights(tmp_path / "weights.safetensors", model, weights)

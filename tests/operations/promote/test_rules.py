@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpipe.config import McNemar, Promote
+from fedpipe.config import Promote
+from fedpipe.config.judge import McNemar
 from operations.promote.rules import Measured, accuracy, judge, mcnemar, worst_client
 
 

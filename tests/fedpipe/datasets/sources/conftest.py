@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from fedpipe.config import Download, Sources
+from fedpipe.config import Download
+from fedpipe.config.download import Sources
 from fedpipe.datasets.sources.published import DataFile, Dataset
 
 REPO = Path(__file__).parents[4]

@@ -8,13 +8,13 @@ import pytest
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task
-from fedpipe.runtime import collecting
+from fedpipe.runtime import memory_check
 from tests.fedpipe.training import model_of, train_settings
 
 
 def checked(clients: int, **changes: Any) -> None:
     settings = train_settings(model="logistic_regression", **changes)
-    collecting.check(Task(model_of(settings), settings, clients), AGGREGATORS.of(settings.aggregator))
+    memory_check.check(Task(model_of(settings), settings, clients), AGGREGATORS.of(settings.aggregator))
 
 
 def test_all_clients_may_be_too_few() -> None:
@@ -26,7 +26,7 @@ def test_all_clients_may_be_too_few() -> None:
 def test_updates_must_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """1,000 clients x 7,850 weights x 4 bytes = 31.4 MB = 0.03 GiB, three times."""
     free = SimpleNamespace(available=3 * 31_400_000)
-    monkeypatch.setattr(collecting.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(memory_check.psutil, "virtual_memory", lambda: free)
     checked(1000, aggregator="median")
     free.available -= 1
     with pytest.raises(PipelineError, match=r"median holds .*1000 clients x 7,850 weights x 4 bytes = 0.03 GiB.*make"):
@@ -54,7 +54,7 @@ def test_what_counts_is_how_many_updates_a_round_has(
 ) -> None:
     """Of 100,000 clients. Poisson's are 1,000 on average, with a standard deviation of 31.5."""
     free = SimpleNamespace(available=3 * updates * 31_400)
-    monkeypatch.setattr(collecting.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(memory_check.psutil, "virtual_memory", lambda: free)
     checked(100_000, aggregator="median", **changes)
     free.available -= 1
     with pytest.raises(PipelineError, match=f" {updates} clients x 7,850 .*: make rounds smaller with '{key}"):

@@ -30,11 +30,11 @@ def check(task: Task, aggregator: Aggregator) -> None:
     if COPIES * rows > free:
         raise PipelineError(
             f"params.yaml: 'train.aggregator' {settings.aggregator} holds all updates of a round, {updates.largest} "
-            f"clients x {weights:,} weights x 4 bytes = {_said(rows)}, and about {COPIES} times as much while it "
-            f"computes, but {_said(free)} of memory are free: make rounds smaller with '{updates.key}', or choose "
+            f"clients x {weights:,} weights x 4 bytes = {_gibibytes(rows)}, and about {COPIES} times as much while it "
+            f"computes, but {_gibibytes(free)} of memory are free: make rounds smaller with '{updates.key}', or choose "
             "clipped_mean or zeroed_mean, which hold only sums"
         )
 
 
-def _said(size: int) -> str:
+def _gibibytes(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
