@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := true
 
 # `python` and `dvc` are the environment's, also in what these commands start, and see nothing but the lock.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-unexport PYTHONPATH PYTHONHOME
+unexport GLIBC_TUNABLES $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 # Tests read MNIST from a folder beside the checkout where there is one (set the variable, even to nothing, to choose).
 neighbour := $(shell cd ../shared/data/mnist 2>/dev/null && pwd)
@@ -76,10 +76,10 @@ cluster: cluster-env ## run a Dask scheduler and workers on this machine, for tr
 	@.venv/bin/python -m operations.cluster local --workers $(or $(N),2) $(ARGS)
 
 heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
-	@.venv/bin/python -m operations.heatmap $(ARGS)
+	@.venv/bin/python -m operations.grid robustness $(ARGS)
 
 compare: env ## train every algorithm on the same clients, and draw docs/images/algorithms.png; goes on where it was stopped
-	@.venv/bin/python -m operations.comparison $(ARGS)
+	@.venv/bin/python -m operations.grid algorithms $(ARGS)
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)

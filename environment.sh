@@ -2,10 +2,14 @@
 # The Python environment: `lock` decides what is in it, `install` makes .venv hold exactly that.
 # The Makefile calls it; it works in its own folder, wherever it is called from.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+# -P: by the folder's own name, whichever symlink leads here; the commands in .venv/bin hold it.
+cd -P "$(dirname "${BASH_SOURCE[0]}")"
 
 uv_version=0.13.9
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+pip_is_set=
+for name in ${!PYTHON*}; do
+    [[ $name == PYTHON ]] || unset "$name" # what Python itself reads, such as PYTHONPATH
+done
 
 die() {
     echo "error: $*" >&2
@@ -34,9 +38,54 @@ find_python() {
 }
 
 make_venv() {
+    require_unused "$1"
     rm -rf "$1"
     "$python" -m venv "$1" || die "$python could not make a virtual environment in $1 (its message is above);" \
         "some systems keep that in a package of its own, such as python3.11-venv"
+}
+
+# Dies if a process runs from the environment in folder $1, which is about to be removed: it loads more of it later.
+require_unused() {
+    local map pid users=
+    for map in $(grep -lsF " $PWD/$1/" /proc/[0-9]*/maps); do
+        pid=${map//[^0-9]/}
+        users+="${users:+, }$pid ($(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | cut -c1-60))"
+    done
+    [[ -z $users ]] ||
+        die "$1 has to be made anew, but is in use by the processes $users: wait until they have ended, or end them"
+}
+
+# Runs pip of the Python $1 with the settings of this machine that lead to an index, and no others of pip's variables
+# and files: they put packages elsewhere (target, prefix, root, user), install none (dry-run) or others (constraint).
+run_pip() {
+    local name settings
+    if [[ -z $pip_is_set ]]; then
+        # The variable keeps pip from handing over to another Python that the settings name.
+        settings=$(_PIP_RUNNING_IN_SUBPROCESS=1 "$1" -I -m pip config list | "$1" -Ic '
+import ast, shlex, sys
+words = "index-url pypi-url extra-index-url no-index find-links trusted-host cert client-cert proxy keyring-provider"
+words += " timeout default-timeout retries resume-retries cache-dir no-cache-dir use-feature use-deprecated"
+keys = [line.rstrip().partition("=") for line in sys.stdin]
+for section in ("global", "install", ":env:"):  # the last one counts
+    for key, _, value in keys:
+        if key.startswith(f"{section}.") and (name := key[len(section) + 1 :]) in words.split() and value != "\x27\x27":
+            print(f"PIP_{name.upper()}=".replace("-", "_") + shlex.quote(ast.literal_eval(value)))
+') || die "pip does not take its settings (its message is above)"
+        for name in ${!PIP_*}; do unset "$name"; done
+        set -a
+        eval "$settings"
+        PIP_CONFIG_FILE=/dev/null PIP_DISABLE_PIP_VERSION_CHECK=1
+        set +a
+        pip_is_set=yes
+    fi
+    "$1" -I -m pip "${@:2}"
+}
+
+# Dies if .venv lacks a package of the lock $1 or has another version, whatever pip said.
+require_installed() {
+    local wrong
+    wrong=$(.venv/bin/python -I fedpipe/installed.py "$1") || die "fedpipe/installed.py could not compare .venv with $1"
+    [[ -z $wrong ]] || die "pip installed $1, but .venv has $(tr '\n' ',' <<<"$wrong" | sed 's/,$//; s/,/, /g')"
 }
 
 # Shows pip's steps as they come: one line that changes on a terminal, one line a package in a log.
@@ -61,7 +110,7 @@ show_progress() {
 # --no-build-isolation: a package without a wheel is built with the setuptools of the lock; in an environment of its
 # own, pip would fetch whatever setuptools is newest, without a hash.
 install_exactly() {
-    .venv/bin/python -m pip install --no-deps --require-hashes --no-build-isolation --use-pep517 --progress-bar off -r "$1"
+    run_pip .venv/bin/python install --no-deps --require-hashes --no-build-isolation --use-pep517 --progress-bar off -r "$1"
 }
 
 install() {
@@ -84,6 +133,7 @@ install() {
     install_exactly <(awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements.lock) >/dev/null &&
         install_exactly requirements.lock | show_progress "$total" ||
         die "pip could not install requirements.lock (its message is above); the next \`make env\` starts over"
+    require_installed requirements.lock
     # Last: without it, an installation that was killed counts as none.
     echo "$wanted" >$stamp
     echo "env: .venv is ready"
@@ -98,11 +148,17 @@ install_cluster() {
     echo "cluster-env: installing the $(grep -c '^[^ #]' cluster.lock) packages of cluster.lock beside those of requirements.lock"
     install_exactly cluster.lock | show_progress "$(grep -c '^[^ #]' cluster.lock)" ||
         die "pip could not install cluster.lock (its message is above); the next \`make cluster-env\` starts over"
+    require_installed cluster.lock
     echo "$wanted" >$stamp
 }
 
 # compile EXTRA OUTPUT [OPTION ...]
 compile() {
+    local name
+    for name in ${!UV_*}; do # as with pip: only the way to an index
+        [[ $name =~ ^UV_(INDEX|DEFAULT_INDEX|EXTRA_INDEX_URL|NO_INDEX|FIND_LINKS|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|KEYRING|HTTP|OFFLINE|CACHE_DIR|NO_CACHE|CONFIG_FILE) ]] ||
+            unset "$name"
+    done
     # manylinux_2_31: TensorFlow Federated's wheel asks for it. Without --upgrade, uv keeps the pins that still fit.
     .venv-lock/bin/uv pip compile pyproject.toml --extra "$1" --override overrides.txt --output-file "$2" \
         --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -130,7 +186,7 @@ lock() {
     if [[ $(.venv-lock/bin/uv --version 2>/dev/null) != "uv $uv_version"* ]]; then
         echo "lock: installing uv $uv_version into .venv-lock"
         make_venv .venv-lock
-        .venv-lock/bin/python -m pip install --quiet "uv==$uv_version"
+        run_pip .venv-lock/bin/python install --quiet "uv==$uv_version"
     fi
     echo "lock: resolving pyproject.toml with overrides.txt${UPGRADE:+, everything to its newest version}"
     compile dev requirements.lock ${UPGRADE:+--upgrade}

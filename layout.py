@@ -22,10 +22,12 @@ DATABASE = Path("mlflow.db")  # MLflow's store where MLFLOW_TRACKING_URI names n
 RAW = Path("data/raw")
 CLIENTS = Path("data/clients")
 CLIENT_TESTS = Path("data/client_tests")
+SKEW_TABLE = "skew.csv"  # in CLIENTS, where clients' images or labels are skewed
+VALIDATION = Path("data/validation")  # of no client; without samples with 'partition.validation' 0
 POOL = Path("data/pool")
 
 WEIGHTS = Path("models/weights.safetensors")
-BEST = Path("models/best.safetensors")  # of the round with the highest test accuracy, with 'train.keep_best'
+BEST = Path("models/best.safetensors")  # of the round that 'train.selection' chooses, with 'train.keep_best'
 PERSONAL = Path("models/personal.safetensors")  # the clients' own models; without tensors if the algorithm has none
 INITIAL = Path("models/initial.safetensors")
 INITIAL_POINTER = Path("models/initial.json")
@@ -49,7 +51,11 @@ CLIENT_PICTURE = Path("plots/clients.png")
 LOGS = Path("logs")
 CLUSTER_LOGS = LOGS / "cluster"
 TRACKING_LOG = LOGS / "tracking.log"
+FAILURE = LOGS / "failure.json"  # of the stage that failed last
 OUTBOX = LOGS / "tracking/pending"
+
+# The code and the settings that the results of the pipeline rest on, besides params and data.
+CODE = ("stages", "fedpipe", "layout.py", str(PIPELINE), "libraries.lock")
 
 # What the pipeline writes is no change of the code: DVC deletes outputs before it makes them again.
 WRITTEN = (LOCK, *map(Path, ("metrics", "plots", "models", "data", "logs")))
@@ -77,7 +83,8 @@ def project() -> Path:
 
 def store() -> str:
     """MLflow's store: ``MLFLOW_TRACKING_URI``, else a SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project().absolute() / DATABASE}"
+    path = str(project().absolute() / DATABASE).replace("%", "%25").replace("?", "%3F")
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
 
 
 def outbox() -> "Outbox":

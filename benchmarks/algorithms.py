@@ -59,13 +59,14 @@ def main() -> None:
 def choices(kinds: list[str], only: list[str] | None) -> dict[str, dict[str, Any]]:
     """The changes of section train by the name of what they choose; FedAvg comes first."""
     from fedpipe.config.train import Train
+    from fedpipe.contracts.algorithm import ALGORITHMS
 
     found: dict[str, dict[str, Any]] = {BASELINE: {}}
     for kind in kinds:
         for name in Train.CHOICES[kind].names:
             weighting = "uniform" if name in NEED_EQUAL_WEIGHTS else "examples"
             # The mean and no compression are what FedAvg has; asynchronous algorithms have no rounds of cohorts.
-            asynchronous = hasattr(Train.CHOICES[kind].module(name), "asynchrony")
+            asynchronous = kind == "algorithm" and ALGORITHMS.of(name).is_asynchronous
             same = asynchronous or name in (BASELINE, "mean", "no_compression")
             if not same and (only is None or name in only):
                 found[name] = {kind: name, "client_weighting": weighting}

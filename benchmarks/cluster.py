@@ -106,11 +106,12 @@ def started(
     for number, line in enumerate(lines):
         log = folder / f"{number}.log"
         output = stack.enter_context(log.open("wb"))
-        process = subprocess.Popen(line, stdout=output, stderr=output, text=True)
+        ready = folder / f"{number}.ready"
+        process = subprocess.Popen([*line, "--ready", str(ready)], stdout=output, stderr=output, text=True)
         processes.append(process)
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        while ": at " not in log.read_text(errors="replace"):
+        while not ready.exists():
             if process.poll() is not None:
                 raise RuntimeError(log.read_text(errors="replace"))
             time.sleep(0.1)

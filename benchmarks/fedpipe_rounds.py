@@ -22,7 +22,6 @@ from fedpipe.baseline import train_settings
 from fedpipe.cluster.settings import ClusterSettings, opened
 from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
-from fedpipe.seeds import Purpose, generator
 
 ROUNDS = 100_000  # more than anybody asks for
 
@@ -58,23 +57,24 @@ def main() -> None:
         Worker(Path(folder, "worker.log")) as worker,
         opened(cluster, settings, manifest.digest) as elsewhere,
     ):
-        from fedpipe.runtime.training import train
+        from fedpipe.runtime.hooks import Callback
+        from fedpipe.runtime.rounds import CompletedRound
+        from fedpipe.runtime.training import prepare
 
-        network = network_of(model, keras_file)
         before = 0.0
 
-        def on_round(_: object, took: float, phases: object) -> None:
+        def tell(completed: CompletedRound) -> None:
             nonlocal before
-            now = cpu_seconds(worker.pid)
-            facts = {"driver_peak_bytes": peak_bytes("self"), "worker_peak_bytes": peak_bytes(worker.pid)}
-            said = {"seconds": took, "cpu_seconds": now - before, **facts}
-            answer(said if before else {"startup": time.perf_counter() - begin - took})
+            now, took = cpu_seconds(worker.pid), completed.seconds
+            memory = {"driver_peak_bytes": peak_bytes("self"), "worker_peak_bytes": peak_bytes(worker.pid)}
+            of_round = {"seconds": took, "cpu_seconds": now - before, **memory}
+            answer(of_round if before else {"startup": time.perf_counter() - begin - took})
             before = now
             if not sys.stdin.readline():
                 sys.exit()
 
-        weights = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-        train(network, settings, manifest, weights, shards, worker, on_round, folder=Path(folder), elsewhere=elsewhere)
+        training = prepare(settings, shards, Path(folder), network=network_of(model, keras_file))
+        training.run(worker, hooks=[Callback(tell)], elsewhere=elsewhere)
 
 
 if __name__ == "__main__":

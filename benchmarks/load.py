@@ -70,11 +70,8 @@ def _run(case: Case) -> list[dict[str, float]]:
     import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
     from benchmarks.workload import training_set
     from fedpipe.baseline import train_settings
-    from fedpipe.datasets.shards import Manifest, write_shards
-    from fedpipe.networks.network import network
-    from fedpipe.networks.spec import ModelSpec
+    from fedpipe.datasets.shards import write_shards
     from fedpipe.runtime.worker import Worker
-    from fedpipe.seeds import Purpose, generator
 
     settings = train_settings(
         model=case.model, rounds=case.rounds, clients_per_round=case.clients_per_round, evaluate_every=0
@@ -86,19 +83,20 @@ def _run(case: Case) -> list[dict[str, float]]:
         folder = Path(name)
         write_shards(folder, "mnist", images, labels, np.array_split(np.arange(samples), case.clients), 10)
         del images, labels
-        model = network(ModelSpec.of(settings, (28, 28, 1), 10))
         with Worker(folder / "worker.log") as worker:
-            from fedpipe.runtime.training import train
+            from fedpipe.runtime.hooks import Callback
+            from fedpipe.runtime.rounds import CompletedRound
+            from fedpipe.runtime.training import prepare
 
             driver = psutil.Process()
             family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
 
-            def on_round(record: Any, seconds: float, phases: object) -> None:
+            def measure(completed: CompletedRound) -> None:
                 of_worker = sum(process.memory_info().rss for process in family)
-                rows.append({"seconds": seconds, "driver": driver.memory_info().rss, "worker": of_worker})
+                memory = {"driver": driver.memory_info().rss, "worker": of_worker}
+                rows.append({"seconds": completed.seconds, **memory})
 
-            first = model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-            train(model, settings, Manifest.read(folder), first, folder, worker, on_round, folder=folder)
+            prepare(settings, folder, folder).run(worker, hooks=[Callback(measure)])
     return rows
 
 

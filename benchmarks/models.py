@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=None, help="of the zoo; all by default")
     arguments = parser.parse_args()
     pinning.pin()
-    from fedpipe.config.train import MODELS
+    from fedpipe.contracts.model import MODELS
     from fedpipe.datasets.shards import write_shards
 
     images, labels = downloaded_training_set()

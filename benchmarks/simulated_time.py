@@ -62,14 +62,14 @@ def main() -> None:
     from fedpipe.partitioners import dirichlet
     from fedpipe.seeds import Purpose, generator
     from fedpipe.simulation import simulate
-    from operations.cells import RAW
+    from layout import RAW
 
     images, labels = downloaded_training_set()
     test = RawDataset.read(RAW).read_test(RAW)
     params = dirichlet.Params(alpha=0.3, min_size=10, self_balancing=False)
     owner = dirichlet.assign(labels, np.zeros(CLIENTS, np.int64), params, generator(2024, Purpose.PARTITION))
     clients = [np.flatnonzero(owner == client) for client in range(CLIENTS)]
-    target = {"stop_at": {"accuracy": arguments.accuracy}}
+    target = {"selection": "test", "stop_at": {"accuracy": arguments.accuracy}}
     print(f"{'to test accuracy ' + str(arguments.accuracy):38} {'rounds':>7} {'updates':>8} {'hours':>7} {'GB':>6}")
     for name, changes in TRAININGS.items():
         rounds = simulate(images, labels, clients, train_settings(**BASE | target | changes), test=test).rounds

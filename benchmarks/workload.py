@@ -38,7 +38,7 @@ def network_of(model: str, keras_file: str = "") -> "Network":
     import hashlib
 
     from benchmarks import keras_twins
-    from fedpipe.config.train import LOSSES, MODELS
+    from fedpipe.contracts.model import LOSSES, MODELS
     from fedpipe.networks.keras_model import KerasNetwork
     from fedpipe.networks.network import Network, network
     from fedpipe.networks.spec import ModelSpec

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fedpipe.config.loading import parse
 from fedpipe.config.train import Train
+from fedpipe.params import parse
 
 RECIPE: dict[str, Any] = {
     "algorithm": "fed_avg",
@@ -25,6 +25,7 @@ RECIPE: dict[str, Any] = {
     "server_optimizer": {"name": "sgd", "learning_rate": 1.0, "momentum": 0.0},
     "client_weighting": "examples",
     "evaluate_every": 1,
+    "selection": "validation",
     "keep_best": False,
     "init": "fresh",
     "seed": 2024,

@@ -1,6 +1,6 @@
 """Which code decides a result: a list for each use, and digests of the code on this machine's disk.
 
-dvc.yaml names the code of each stage in its deps. Tests derive all of it from the imports.
+The pipeline names the code of each stage in its deps. Tests derive all of it from the imports.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).resolve().parent
 
 # Below fedpipe/: what decides the bits of a training. Of each choice, `chosen_code` adds the chosen file.
 TRAINING = (
+    "compatibility/round_size.py",
+    "contracts",
     "datasets/idx.py",
     "datasets/raw.py",
     "datasets/shards",
@@ -36,13 +38,13 @@ SERVING = (
     "errors.py",
     "lazy.py",
     "pinning.py",
+    "spelling.py",
     "config",
+    "contracts",
     "losses",
     "models",
     "networks",
 )
-# Below the project's folder: what the results of the pipeline rest on, besides params and data.
-PIPELINE = ("stages", "fedpipe", "layout.py", "dvc.yaml", "libraries.lock")
 
 
 def chosen_code(settings: Train) -> list[str]:

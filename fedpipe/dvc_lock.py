@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedpipe.config import parse_yaml
+from fedpipe.config import parse_text
 from fedpipe.errors import PipelineError
 
 # How dvc.lock names the params of a stage: by the file that DVC reads them from, unless dvc.yaml says another.
@@ -31,16 +31,16 @@ class Lock:
           PipelineError: It is missing or no dvc.lock.
         """
         try:
-            return Lock.parse(path.read_bytes(), path)
+            return Lock.parse(path.read_bytes(), str(path))
         except FileNotFoundError:
             raise PipelineError(f"{path} is missing, which says what results were made with: run `dvc repro`") from None
 
     @staticmethod
-    def parse(content: bytes, path: Path) -> "Lock":
-        """As `read`, from the content of ``path``, which need not be a file here."""
-        stages = parse_yaml(content, path).get("stages")
+    def parse(content: bytes, source: str) -> "Lock":
+        """As `read`, from the content of a dvc.lock; ``source`` names it in messages."""
+        stages = parse_text(content, source).get("stages")
         if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
-            raise PipelineError(f"{path} is not as DVC writes it: restore it with `git checkout {path}`")
+            raise PipelineError(f"{source} is not as DVC writes it: restore it with `git checkout {source}`")
         return Lock(stages)
 
     def params(self, stages: Iterable[str] | None = None) -> dict[str, Any]:

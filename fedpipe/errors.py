@@ -9,6 +9,14 @@ class PipelineError(Exception):
     """Something the user can put right; its text is the whole message, without a traceback."""
 
 
+class DivergedError(PipelineError):
+    """Updates or weights are not finite any more, which is a result of the training's params."""
+
+
+class NothingTrainedError(PipelineError):
+    """No client of a round had a batch to train on."""
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's ``main`` and ends the process: 0, or 1 with one sentence, or 130 after Ctrl-C (143 after SIGTERM).
 

@@ -16,6 +16,8 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
+from fedpipe.pinning import require_address_space
+
 # What a package's import leaves out. A name that TensorFlow does not find in JAX or Keras, it does without.
 _LEFT_OUT = {
     "tensorflow": ("jax", "keras"),  # for TensorFlow Lite's converter; tf.keras is Keras, imported at its first use
@@ -49,6 +51,7 @@ def _imported(name: str) -> ModuleType:
             return import_module(name)
         if name == "tensorflow_federated":
             _imported("tensorflow")
+        require_address_space()
         with _left_out(_LEFT_OUT[name]):
             return import_module(name)
 

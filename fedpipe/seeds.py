@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     CONCEPT_CLIENTS = 24
     LABEL_PERMUTATION = 25
     CLIENT_TEST = 26
+    VALIDATION = 27
     CLUSTERS = 31  # first weights of each cluster's model (IFCA)
     PERSONALISE = 32  # orders of samples while a model is fine-tuned for its client
 

@@ -4,26 +4,47 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from fedpipe import pinning
 from fedpipe.config.train import Train
+from fedpipe.datasets.raw import Labelled
 from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import PipelineError
-from fedpipe.evaluation.global_model import TestSamples
-from fedpipe.networks.network import Network, Weights, network
-from fedpipe.networks.spec import ModelSpec
+from fedpipe.evaluation.global_model import GlobalSamples
+from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime import cohort
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
-from fedpipe.seeds import Purpose, generator
+
+if TYPE_CHECKING:
+    from fedpipe.runtime.personal import ClientModels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Personal:
+    """The clients' own models, of an algorithm that has some; all of them are in memory."""
+
+    network: Network
+    models: Weights  # for each weight of the network, float32 [models, ...]
+    client_model: np.ndarray  # int32 [clients]: which of the models is the client's
+
+    def weights(self, client: int) -> Weights:
+        """The weights of a client's model, in the order of network.shapes."""
+        return [stacked[self.client_model[client]] for stacked in self.models]
+
+    def predict(self, client: int, images: np.ndarray) -> np.ndarray:
+        """Class probabilities float32 [n, classes] of uint8 images [n, height, width, channels]."""
+        return self.network.predictor(self.weights(client))(images)
+
+
+@dataclass(frozen=True, eq=False)
 class Simulation:
     """What `simulate` returns."""
 
@@ -31,6 +52,8 @@ class Simulation:
     weights: Weights  # of the last round, or with keep_best the best; in the order of network.shapes
     rounds: list[RoundRecord]
     clusters: np.ndarray | None = None  # of an algorithm with clusters, that of each client: int32 [clients]
+    personal: Personal | None = None  # of an algorithm with personal models or clusters
+    privacy: dict[str, Any] = field(default_factory=dict)  # if private: epsilon_rdp, epsilon_pld, delta, neighbours
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Class probabilities float32 [n, classes] of uint8 images [n, height, width, channels]."""
@@ -43,7 +66,8 @@ def simulate(
     clients: Sequence[np.ndarray],
     settings: Train,
     *,
-    test: tuple[np.ndarray, np.ndarray] | None = None,
+    test: Labelled | None = None,
+    validation: Labelled | None = None,
     classes: int | None = None,
     folder: Path | None = None,
     on_round: Callable[[RoundRecord, float], None] | None = None,
@@ -56,6 +80,7 @@ def simulate(
       clients: For each client the indices of its samples, in the order in which it trains on them.
       settings: What `train_settings` gives.
       test: Images and labels on which the global model is measured, every ``evaluate_every`` rounds.
+      validation: The same, by which rounds are chosen (``selection``); no client may train on them.
       classes: The number of classes; by default one more than the largest label.
       folder: Where shards and logs go; by default a temporary folder, which is removed.
       on_round: Called after each round with its record and its seconds.
@@ -65,36 +90,47 @@ def simulate(
     """
     _check(images, labels, clients)
     cohort.check(settings, len(clients))
+    parts = {name: part for name, part in (("validation", validation), ("test", test)) if part is not None}
+    if settings.selecting and settings.selection not in parts:
+        raise PipelineError(
+            f"'{settings.selecting[0]}' chooses a round by its {settings.selection} accuracy: give "
+            f"{settings.selection}=(images, labels), or set selection to the samples that you give"
+        )
     if any(os.environ.get(name) != value for name, value in pinning.PINNED.items()):
         raise PipelineError("call fedpipe.pin() before NumPy and TensorFlow are imported: results depend on it")
-    pinning.require_avx2()
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory())) if folder is None else folder
         shards = place / "shards"
         shards.mkdir(parents=True, exist_ok=True)
         count = int(labels.max()) + 1 if classes is None else classes
-        manifest = write_shards(shards, "arrays", images, labels, list(clients), count)
-        model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
-        measure = None
-        if test is not None:
-            samples = TestSamples(*test, client_tests=None, clients=0, batch_size=1000)
-            measure = partial(samples.measure, model, settings=settings)
+        write_shards(shards, "arrays", images, labels, list(clients), count)
         worker = stack.enter_context(Worker(place / "worker.log"))
-        from fedpipe.runtime.training import train  # TensorFlow and TFF load while the worker starts
+        from fedpipe.runtime.hooks import Callback  # TensorFlow and TFF load while the worker starts
+        from fedpipe.runtime.training import prepare
 
-        trained = train(
-            model,
-            settings,
-            manifest,
-            model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS)),
-            shards,
+        training = prepare(settings, shards, place)
+        model = training.wiring.task.network
+        trained = training.run(
             worker,
-            lambda record, seconds, phases: on_round(record, seconds) if on_round else None,
-            evaluate=measure,
-            folder=place,
+            evaluate=partial(GlobalSamples(parts).measure, model, settings=settings) if parts else None,
+            hooks=[] if on_round is None else [Callback(lambda ended: on_round(ended.record, ended.seconds))],
         )
-        clusters = None if trained.personal is None else trained.personal.clusters
-    return Simulation(model, trained.best if settings.keep_best else trained.weights, trained.records, clusters)
+        return Simulation(
+            model,
+            trained.best if settings.keep_best else trained.weights,
+            trained.records,
+            None if trained.personal is None else trained.personal.clusters,
+            None if trained.personal is None else _personal(trained.personal, place / "models_of_clients.safetensors"),
+            trained.privacy,
+        )
+
+
+def _personal(models: "ClientModels", file: Path) -> Personal:
+    """All models, by way of a file."""
+    models.write(file)
+    stacked = load_file(file)
+    network = models.wiring.task.network
+    return Personal(network, [stacked[name] for name in network.shapes], stacked["client_model"])
 
 
 def _check(images: np.ndarray, labels: np.ndarray, clients: Sequence[np.ndarray]) -> None:

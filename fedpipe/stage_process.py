@@ -10,7 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fedpipe import errors
+from fedpipe import errors, installed
+from fedpipe.errors import PipelineError
+from fedpipe.failure import Failure
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.system.launch import signal_when_parent_ends
 
@@ -19,6 +21,7 @@ _DEFAULTS = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
 }
+_C_LIBRARY = "GLIBC_TUNABLES"  # chooses variants of exp, log and pow
 _interrupted = False
 
 
@@ -28,6 +31,9 @@ def begin() -> None:
     From here on, Ctrl-C, SIGTERM and SIGHUP end the process with a sentence, and the kernel ends it with the DVC that
     started it. A signal that whoever started us wants ignored stays ignored.
     """
+    if _C_LIBRARY in os.environ:  # which was read before Python started, so it starts again
+        del os.environ[_C_LIBRARY]
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for number, default in _DEFAULTS.items():
         if signal.getsignal(number) is default:
             signal.signal(number, _end_now)
@@ -35,11 +41,54 @@ def begin() -> None:
         _end_with_dvc()
 
 
-def run_stage(main: Callable[[], None]) -> None:
+def require(libraries: Path) -> None:
+    """Ends the process with a sentence if it cannot compute what other machines do.
+
+    Args:
+      libraries: The lock whose packages it must import.
+    """
+    try:
+        installed.require(libraries)
+        _require_threads()
+        _warn_of_shallow_clone()
+    except PipelineError as error:
+        restore_for_dvc()
+        sys.exit(f"error: {error}")
+
+
+def _warn_of_shallow_clone() -> None:
+    """DVC experiments are commits, which DVC loses where git has cut the history."""
+    here = Path.cwd()
+    if "DVC_EXP_NAME" in os.environ and any((folder / ".git/shallow").is_file() for folder in (here, *here.parents)):
+        print(
+            "warning: in a shallow clone DVC loses the results of experiments: run `git fetch --unshallow` first",
+            file=sys.stderr,
+        )
+
+
+def _require_threads() -> None:
+    """Else OpenBLAS sends the process a Ctrl-C."""
+    thread = threading.Thread(target=int)
+    try:
+        thread.start()
+    except RuntimeError:
+        raise PipelineError(
+            "the system lets this process start no thread: `ulimit -u` is too low, or the container's seccomp filter "
+            "forbids clone3 (update the container runtime: Docker 20.10.10 allows it)"
+        ) from None
+    thread.join()
+
+
+def run_stage(main: Callable[[], None], failure: Path) -> None:
     """As `fedpipe.errors.run_stage`; if the stage does not succeed, the outputs that DVC deleted come back.
 
     Ctrl-C is an exception from here on. SIGTERM and SIGHUP end the process at once, unless the stage handles them.
+
+    Args:
+      main: The stage's work.
+      failure: The file for the stage's error (fedpipe/failure.py); that of an earlier stage is removed.
     """
+    failure.unlink(missing_ok=True)
     if signal.getsignal(signal.SIGINT) is _end_now:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _not_lost
@@ -47,9 +96,11 @@ def run_stage(main: Callable[[], None]) -> None:
     def interruptible() -> None:
         try:
             main()
-        except BaseException:
+        except BaseException as error:
             if _interrupted:  # whatever a library made of it
                 raise KeyboardInterrupt from None
+            if isinstance(error, PipelineError):
+                Failure.write(error, failure)
             raise
 
     try:

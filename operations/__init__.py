@@ -1,5 +1,5 @@
 """What people and CI run around the pipeline: from new data to the model in use."""
 
-from fedpipe.pinning import pin
+from fedpipe.pinning import pin_process
 
-pin()  # before NumPy and TensorFlow load
+pin_process()  # before NumPy and TensorFlow load

@@ -4,24 +4,46 @@ A stage checks the file when it runs. With nothing to run, a mistake would pass 
 If a cluster is chosen, its settings are checked, too, before the stages in front of train spend their time.
 """
 
-from fedpipe import config
+import sys
+
+import numpy as np
+
+from fedpipe import params
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
 from fedpipe.errors import run_stage
+from fedpipe.privacy.calibration import calibrated
+from fedpipe.runtime.cohort import cohort
 from layout import CLUSTER, PARAMS
 
 
 def main() -> None:
-    """Says nothing if the file is right.
+    """Says nothing if the file is right, but for the noise that follows from a target.
 
     Raises:
       PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
         Or the cluster that is chosen cannot run this training.
     """
-    config.check(PARAMS)
+    params.check(PARAMS)
+    settings, clients = params.load(params.Train, PARAMS), params.load(params.Partition, PARAMS).clients
+    _tell_noise(settings, clients)
     cluster = clusters.chosen(CLUSTER)
     if cluster is not None:
-        clusters.require_fitting(cluster, config.load(config.Train, PARAMS))
+        clusters.require_fitting(cluster, settings)
+
+
+def _tell_noise(settings: params.Train, clients: int) -> None:
+    """Prints the ``noise_multiplier`` that auto stands for. With secret noise, dp_ftrl's depends on secret cohorts."""
+    if settings.privacy.epsilon is None:
+        return
+    sizes = np.ones(clients, np.int64)  # no private cohort depends on them
+    chosen = calibrated(settings, clients, lambda number: cohort(settings, sizes, number).clients)
+    print(
+        f"check_params: 'train.{settings.aggregator}.noise_multiplier' auto is "
+        f"{chosen.params_of('aggregator').noise_multiplier:g}, for an epsilon of {settings.privacy.epsilon:g} after "
+        f"{settings.rounds} rounds",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

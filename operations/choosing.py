@@ -14,10 +14,12 @@ from pydantic import ValidationError
 
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
-from fedpipe.config import Train, read_yaml, round_size
-from fedpipe.config.asynchrony import is_asynchronous
-from fedpipe.config.train import ALGORITHMS
+from fedpipe.compatibility import round_size
+from fedpipe.config import Train, read_yaml
+from fedpipe.config.mistakes import mistakes
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import run_stage
+from fedpipe.params.composition import fitted
 from layout import PARAMS
 
 PAGE = Path("docs/choosing.md")
@@ -77,7 +79,7 @@ class Job:
             found[found[key]] = dict(params.get(found[key]) or {})
         if found["cohort"] == "fixed":
             found["fixed"] = {"ids": list(range(self.asked))}
-        if is_asynchronous(ALGORITHMS.module(found["algorithm"])):  # it needs simulated time
+        if ALGORITHMS.of(found["algorithm"]).is_asynchronous:  # it needs simulated time
             found[AVAILABILITY] = dict(found[AVAILABILITY]) | {"devices": _DEVICES}
         found["attackers"] = 0.0 if found["attack"] == "no_attack" else 0.2
         return found
@@ -85,9 +87,9 @@ class Job:
     def refusal(self, content: dict[str, Any]) -> str | None:
         """Why section train cannot be ``content``, in a sentence; None if it can."""
         try:
-            round_size.check_clients(Train.fitting(content).model_validate(content), self.clients)
+            round_size.check_clients(fitted(Train, content).model_validate(content), self.clients)
         except ValidationError as error:
-            return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            return mistakes(error, Train)[0]
         except ValueError as error:
             return str(error)
         return None
@@ -129,7 +131,7 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
                 left = [each for each in values if any(base[other] == each for base in fits)]
                 if len(left) == 1:
                     needs.append(f"`{other}` {'a number' if left[0] == job.asked else f'`{left[0]}`'}")
-            if key == "algorithm" and is_asynchronous(ALGORITHMS.module(name)):
+            if key == "algorithm" and ALGORITHMS.of(name).is_asynchronous:
                 needs.append("`availability` with `devices`")
             if needs:
                 lines.append(f"| `{key}` | `{name}` | {', '.join(needs)} |")

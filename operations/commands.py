@@ -65,7 +65,8 @@ def _run(name: str, command: list[str], environment: Mapping[str, str] | None = 
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         # Below its error, DVC says where to find help.
-        errors = [line for line in said if line.startswith("ERROR")] or said
+        # Around its error, git gives warnings and hints.
+        errors = [line for line in said if line.startswith(("ERROR", "fatal:", "error:"))] or said
         told = " ".join(command[command.index("dvc") :] if "dvc" in command else command)
         raise PipelineError(f"`{told}` failed: {errors[-1] if errors else f'exit code {done.returncode}'}")
     return done.stdout

@@ -14,18 +14,12 @@ from pathlib import Path
 import psutil
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from fedpipe import config, pinning
-from fedpipe.config.train import Train
-from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import Manifest
+from fedpipe import params
+from fedpipe.config.train import StopAt, Train
 from fedpipe.errors import run_stage
-from fedpipe.evaluation.global_model import TestSamples
-from fedpipe.networks.network import network
-from fedpipe.networks.spec import ModelSpec
-from fedpipe.runtime import cohort
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.runtime.worker import Worker
-from fedpipe.seeds import Purpose, generator
-from layout import CLIENTS, PARAMS, RAW
+from layout import CLIENT_TESTS, CLIENTS, PARAMS, RAW, VALIDATION
 
 
 def main() -> None:
@@ -33,32 +27,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
-    settings = config.load(Train, PARAMS).model_copy(update={"rounds": rounds})
-    manifest = Manifest.read(CLIENTS)
-    cohort.check(settings, manifest.clients)
-    pinning.require_avx2()
-    model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
-    evaluate = None
-    if settings.evaluate_every:
-        tests = TestSamples(*RawDataset.read(RAW).read_test(RAW), client_tests=None, clients=0, batch_size=1000)
-        evaluate = partial(tests.measure, model, settings=settings)
+    settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds, "stop_at": StopAt()})
+    samples = GlobalSamples.read(RAW, CLIENTS, VALIDATION, CLIENT_TESTS) if settings.evaluate_every else None
     taken: list[dict[str, float]] = []
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:
+        from fedpipe.runtime.hooks import Callback
         from fedpipe.runtime.phases import PHASES
-        from fedpipe.runtime.training import train
+        from fedpipe.runtime.rounds import CompletedRound
+        from fedpipe.runtime.training import prepare
 
         start_up = time.perf_counter() - begin
         before = _cpu_seconds(worker.pid)
 
-        def on_round(record, seconds, phases):  # type: ignore[no-untyped-def]
+        def count(completed: CompletedRound) -> None:
             nonlocal before
             now = _cpu_seconds(worker.pid)
-            taken.append({**phases, "seconds": seconds, "clients": record.clients, "cpu": now - before})
+            of_round = {"seconds": completed.seconds, "clients": completed.record.clients or 0, "cpu": now - before}
+            taken.append({**completed.phases, **of_round})
             before = now
 
-        first = model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-        train(model, settings, manifest, first, CLIENTS, worker, on_round, evaluate=evaluate, folder=Path(folder))
+        training = prepare(settings, CLIENTS, Path(folder))
+        model = training.wiring.task.network
+        evaluate = None if samples is None else partial(samples.measure, model, settings=settings)
+        training.run(worker, evaluate=evaluate, hooks=[Callback(count)])
         memory = _peak_bytes(worker.pid)
     counted = taken[1:]
 

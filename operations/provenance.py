@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from fedpipe.atomic import write_text
-from fedpipe.config.train import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.provenance import collect, differences
 from layout import LOCK
@@ -52,7 +52,7 @@ def _has_secret_noise(work: dict[str, Any]) -> bool:
     """Whether a stage adds noise of the system's generator: 'train.privacy.noise' with a private aggregator."""
     params = work.get("params", {}).get("params.yaml", {})
     secret = params.get("train.privacy", {}).get("noise") == "secret"
-    return secret and hasattr(AGGREGATORS.module(params["train.aggregator"]), "mechanism")
+    return secret and AGGREGATORS.of(params["train.aggregator"]).is_private
 
 
 def _explanation() -> str:

@@ -4,7 +4,7 @@ import os
 
 from fedpipe.atomic import staged_files
 from fedpipe.command_line import without_arguments
-from fedpipe.config import Download, UserDataset, load, require_unchanged
+from fedpipe.config import Download, UserDataset
 from fedpipe.datasets.raw import DATASET_FILE, describe
 from fedpipe.datasets.sources.addresses import sources
 from fedpipe.datasets.sources.checksums import is_whole
@@ -13,12 +13,14 @@ from fedpipe.datasets.sources.published import PUBLISHED, TEST, TRAIN, Dataset
 from fedpipe.datasets.sources.user_dataset import write_user_dataset
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.outputs.writer import only_writer
+from fedpipe.params import check, load, require_unchanged
 from fedpipe.stage_process import run_stage
-from layout import PARAMS, RAW, stage_lock
+from layout import FAILURE, PARAMS, RAW, stage_lock
 
 
 def main() -> None:
     """Reads params; fetches a published data set's missing files, or reads a user data set."""
+    check(PARAMS)
     params = load(Download, PARAMS)
     with only_writer("download", stage_lock("download")):
         # DVC has deleted the folder; files of it that are still right need not be fetched.
@@ -57,4 +59,4 @@ def _user_dataset(dataset: UserDataset, params: Download) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), FAILURE)

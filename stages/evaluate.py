@@ -8,20 +8,19 @@ from typing import Any
 import pandas as pd
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
-from fedpipe.config.train import ATTACKS
+from fedpipe.contracts.attack import ATTACKS
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import Manifest, read_client_tests, verify_shards
+from fedpipe.datasets.shards import Manifest, read_held_out, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.global_model import attack_figures
 from fedpipe.evaluation.identity import has_personal, require_same_data_set, require_trained
 from fedpipe.evaluation.measures import confusion, logits_in_batches, mean_loss, per_class
-from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned
+from fedpipe.evaluation.personal import TRAINED_ON_THEM, accuracy_of_own, fine_tuned
 from fedpipe.evaluation.pictures import draw_clients, draw_confusion
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.personal_weights import PersonalModels
@@ -61,6 +60,7 @@ def main() -> None:
 
 def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
+    params.check(layout.PARAMS)
     settings = params.load(params.Evaluate, layout.PARAMS)
     pinning.require_avx2()
     manifest = Manifest.read(CLIENTS)
@@ -76,7 +76,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     require_same_data_set(dataset, manifest, RAW, CLIENTS)
     images, labels = dataset.read_test(RAW)
     verify_shards(CLIENTS, manifest)
-    tests = read_client_tests(CLIENT_TESTS, manifest)
+    tests = read_held_out(CLIENT_TESTS, manifest)
     verify_shards(CLIENT_TESTS, tests)
     if settings.personalise.epochs and not tests.clients:
         raise PipelineError(
@@ -84,33 +84,25 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
             "samples: set it to 0, or 'partition.client_test' to same_distribution or fraction"
         )
 
-    classify = model.classifier(weights)
-    logits = logits_in_batches(classify, images, settings.batch_size)
+    withholds = layout.pipeline_files().withholds
+    logits = logits_in_batches(model.classifier(weights), images, settings.batch_size)
     predicted = logits.argmax(axis=1)
     counts = confusion(labels, predicted, spec.classes)
     classes = per_class(counts)
-    clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size)
-    summary = spread(clients["accuracy"].to_numpy())
-    test_summary = None
-    if tests.clients:
-        tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
-        clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
-        test_summary = spread(clients["test_accuracy"].to_numpy())
-    own, personalisation = _personalised(model, weights, manifest, settings, clients)
-    clients = clients.assign(**own)
-    metrics: dict[str, Any] = {
+    # By what the figures are measured on: the test images and the clients' test samples, and what clients trained on.
+    test: dict[str, Any] = {
         "loss": mean_loss(model, logits, labels),
         "accuracy": float((predicted == labels).mean()),
-        "clients": summary,
-        **({"clients_test": {"samples": tests.samples, **test_summary}} if test_summary else {}),
-        **({"personalisation": personalisation} if own else {}),
-        "precision": {str(row["class"]): row["precision"] for row in classes.to_dict("records")},
-        "recall": {str(row["class"]): row["recall"] for row in classes.to_dict("records")},
     }
+    attacked = attack_figures(*_attack(), model, weights, images, labels, settings.batch_size)
+    test |= {name.removeprefix("test_"): value for name, value in attacked.items()}
+    clients, of_clients = _withheld(manifest) if withholds else _of_clients(model, weights, manifest, tests, settings)
+    test, train = test | of_clients["test"], of_clients["train"]
+    for figure in ("precision", "recall"):
+        test[figure] = {str(row["class"]): row[figure] for row in classes.to_dict("records")}
+    metrics = {"test": test, "train": train}
 
-    metrics |= attack_figures(*_attack(), model, weights, images, labels, settings.batch_size)
-
-    if not math.isfinite(metrics["loss"]):
+    if not math.isfinite(test["loss"]):
         raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
 
     with outputs.writing(EVALUATION) as path:
@@ -119,28 +111,57 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     for output, table in ((CLASS_TABLE, classes), (CLIENT_TABLE, clients), (PREDICTIONS, predictions)):
         with outputs.writing(output) as path:
             table.to_csv(path, index=False)
-    title = f"{spec.model} on the {len(labels):,} test images: accuracy {metrics['accuracy']:.4f}"
+    title = f"{spec.model} on the {len(labels):,} test images: accuracy {test['accuracy']:.4f}"
     with outputs.writing(CONFUSION_PICTURE) as path:
         draw_confusion(counts, title, path)
-    title = f"{spec.model} on each of {manifest.clients} clients' shards"
+    title = f"{spec.model} on each of {manifest.clients} clients' samples"
     with outputs.writing(CLIENT_PICTURE) as path:
-        draw_clients(clients, summary, title, path, test_summary, personalisation)
+        draw_clients(clients, {name: part.get("clients") for name, part in metrics.items()}, title, path)
     outputs.copy([EVALUATION, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
-    on_tests = f"; on their test samples: {_said(test_summary)}" if test_summary else ""
+    each = "clients' own accuracies are withheld, for the noise is secret (docs/privacy.md)"
+    if not withholds:
+        on_tests = f"; on their test samples: {_summary(test['clients'])}" if tests.clients else ""
+        each = f"clients' accuracy on their training samples: {_summary(train['clients'])}{on_tests}"
     print(
-        f"evaluate: loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f} on {len(labels):,} test images; "
-        f"clients: {_said(summary)}{on_tests}",
+        f"evaluate: test loss {test['loss']:.4f}, test accuracy {test['accuracy']:.4f} on {len(labels):,} images; "
+        f"{each}",
         file=sys.stderr,
     )
+    if "personalisation" in train:
+        print(f"evaluate: {TRAINED_ON_THEM}", file=sys.stderr)
     record.log_results(
         weights=WEIGHTS,
         params={"evaluate": params.used(settings)},
-        metrics={"test": metrics},  # beside the training's own loss and accuracy in the same run
+        metrics=metrics,
         tables=[EVALUATION, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS],
         pictures=[CONFUSION_PICTURE, CLIENT_PICTURE],
     )
     params.require_unchanged(settings, layout.PARAMS)
+
+
+def _of_clients(
+    model: Network, weights: Weights, manifest: Manifest, tests: Manifest, settings: params.Evaluate
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The table of clients, and figures of it by what they are measured on: ``train`` and ``test``."""
+    classify, test = model.classifier(weights), {}
+    clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size).add_prefix("train_")
+    clients = clients.rename(columns={"train_client": "client"})
+    train: dict[str, Any] = {"clients": spread(clients["train_accuracy"].to_numpy())}
+    if tests.clients:
+        tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
+        clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
+        test["clients"] = {"samples": tests.samples, **spread(clients["test_accuracy"].to_numpy())}
+    own, personalisation = _personalised(model, weights, manifest, settings, clients)
+    if own:
+        (test if tests.clients else train)["personalisation"] = personalisation
+    return clients.assign(**own), {"train": train, "test": test}
+
+
+def _withheld(manifest: Manifest) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The same where the noise of the training is secret: nothing is told of what clients have."""
+    table = pd.DataFrame({"client": range(manifest.clients), "train_samples": None, "train_accuracy": math.nan})
+    return table, {"train": {}, "test": {}}
 
 
 def _personalised(
@@ -148,19 +169,18 @@ def _personalised(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Columns for the table of clients, and how each kind of model serves them; empty if there are none but the global.
 
-    A client's samples are the held-out ones if there are any, else those of its shard, as for the global model.
+    A client's samples are the held-out ones if there are any, else those that it trained on; the columns' names say it.
     """
-    folder, of_global = (CLIENT_TESTS, "test_accuracy") if "test_accuracy" in clients else (CLIENTS, "accuracy")
-    columns: dict[str, Any] = {}
+    samples, folder = ("test", CLIENT_TESTS) if "test_accuracy" in clients else ("train", CLIENTS)
+    kinds = {"global": clients[f"{samples}_accuracy"].to_numpy()}
     if settings.personalise.epochs:
         tuned = fine_tuned(model, weights, CLIENTS, settings.personalise)
-        columns["personalised_accuracy"] = accuracy_of_own(model, tuned, folder, settings.batch_size, "personalise")
-    found = PersonalModels.open(PERSONAL, model, manifest.clients) if has_personal(PERSONAL, TRAINING) else None
-    if found is not None:
-        columns["personal_accuracy"] = accuracy_of_own(model, found.of, folder, settings.batch_size)
-    clusters = found.client_model if found is not None and found.clusters else None
-    kinds = {"global": clients[of_global].to_numpy()}
-    kinds |= {name.removesuffix("_accuracy"): values for name, values in columns.items()}
+        kinds["personalised"] = accuracy_of_own(model, tuned, folder, settings.batch_size, "personalise")
+    personal = PersonalModels.open(PERSONAL, model, manifest.clients) if has_personal(PERSONAL, TRAINING) else None
+    if personal is not None:
+        kinds["personal"] = accuracy_of_own(model, personal.of, folder, settings.batch_size)
+    columns: dict[str, Any] = {f"{samples}_{kind}_accuracy": kinds[kind] for kind in kinds if kind != "global"}
+    clusters = personal.client_model if personal is not None and personal.clusters else None
     if clusters is not None:
         columns["cluster"] = clusters
     return columns, {kind: spread(values, clusters) for kind, values in kinds.items()} if columns else {}
@@ -173,9 +193,9 @@ def _attack() -> tuple[str, Any]:
     return name, ATTACKS.params(name).model_validate(section)
 
 
-def _said(summary: dict[str, float]) -> str:
+def _summary(summary: dict[str, float]) -> str:
     return f"mean {summary['mean']:.4f}, 10th percentile {summary['percentile_10']:.4f}, worst {summary['worst']:.4f}"
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), layout.FAILURE)

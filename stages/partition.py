@@ -4,8 +4,7 @@ import json
 import sys
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
 from fedpipe.datasets.pool import Pool
@@ -13,7 +12,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
-from fedpipe.partitioning import held_out_samples, skew_measures
+from fedpipe.partitioning import held_out_samples, skew_measures, validation_samples
 from fedpipe.partitioning.assignment import assign, client_names
 from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.example_images import examples
@@ -22,10 +21,10 @@ from fedpipe.partitioning.partition_tables import assignment_table, client_test_
 from fedpipe.partitioning.untrained_classes import UntrainedClasses
 from fedpipe.seeds import Purpose
 from fedpipe.stage_process import run_stage
-from layout import CLIENT_TESTS, CLIENTS, PARTITION, PARTITION_PICTURE, PARTITION_TABLE, RAW
+from layout import CLIENT_TESTS, CLIENTS, PARTITION, PARTITION_PICTURE, PARTITION_TABLE, RAW, SKEW_TABLE, VALIDATION
 
 COPIES = layout.COPIES / "partition"
-OUTPUTS = (CLIENTS, CLIENT_TESTS, PARTITION, PARTITION_TABLE, PARTITION_PICTURE, COPIES)
+OUTPUTS = (CLIENTS, CLIENT_TESTS, VALIDATION, PARTITION, PARTITION_TABLE, PARTITION_PICTURE, COPIES)
 
 
 def main() -> None:
@@ -39,12 +38,14 @@ def main() -> None:
 
 def _split(outputs: StagedOutputs) -> None:
     """Reads params and images, assigns samples to clients, writes shards, tables, figures and the picture."""
+    params.check(layout.PARAMS)
     settings = params.load(params.Partition, layout.PARAMS)
     pinning.require_avx2()
     dataset = RawDataset.read(RAW)
     images, labels = Pool(layout.POOL).with_batches(dataset, dataset.read_train(RAW))
     test_images, test_labels = dataset.read_test(RAW)
 
+    validation = validation_samples.draw(len(labels), settings)
     assignment, tested = held_out_samples.split(assign(labels, settings), labels, test_labels, settings)
     members = samples_by_client(assignment, settings.clients)
     counts = label_table(labels, assignment, settings.clients, dataset.classes)
@@ -73,7 +74,7 @@ def _split(outputs: StagedOutputs) -> None:
         if names is not None:
             names.to_csv(clients / "names.csv", index=False)
         if skew:
-            skew.table(settings.clients).to_csv(clients / "skew.csv", index=False)
+            skew.table(settings.clients).to_csv(clients / SKEW_TABLE, index=False)
     with outputs.writing(CLIENT_TESTS) as tests:
         tests.mkdir()
         source = (images, labels) if from_training else (test_images, test_labels)
@@ -84,6 +85,13 @@ def _split(outputs: StagedOutputs) -> None:
         )
         drawn_from = "training_sample" if from_training else "test_sample"
         client_test_table(source[1], tested, drawn_from).to_csv(tests / "assignment.csv", index=False)
+    with outputs.writing(VALIDATION) as folder:
+        folder.mkdir()
+        parts = [validation] if len(validation) else []
+        digest = manifest.digest if parts else None
+        write_shards(folder, dataset.name, images, labels, parts, dataset.classes, clients_digest=digest)
+        validation_samples.table(labels, validation).to_csv(folder / "assignment.csv", index=False)
+        figures |= {"validation_samples": len(validation)} if parts else {}
     with outputs.writing(PARTITION) as path:
         write_text(path, json.dumps(figures, indent=2) + "\n")
     with outputs.writing(PARTITION_TABLE) as path:
@@ -95,6 +103,7 @@ def _split(outputs: StagedOutputs) -> None:
     outputs.place()
 
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""
+    tests_said += f", {len(validation):,} validation samples in {VALIDATION}" if len(validation) else ""
     print(
         f"partition: {manifest.samples:,} samples over {manifest.clients} clients (scheme {chosen}) "
         f"in {CLIENTS}{tests_said}{f'; {untrained}' if untrained.classes else ''}",
@@ -104,4 +113,4 @@ def _split(outputs: StagedOutputs) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main), layout.FAILURE)

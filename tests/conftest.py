@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from fedpipe.runtime.worker import Worker

@@ -6,18 +6,18 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from fedpipe.config import parse_yaml
+from fedpipe.config import read_yaml
 from fedpipe.dvc_lock import md5
 from tests import ROOT
 
-DEFAULTS = parse_yaml((ROOT / "params.yaml").read_bytes(), Path("params.yaml"))
+DEFAULTS = read_yaml(ROOT / "params.yaml")
 
 
 def record(folder: Path, outs: Mapping[str, Iterable[Path]], params: Mapping[str, Any] = DEFAULTS) -> None:
     """Writes dvc.lock: for each stage its section of ``params``, and the MD5 of its outputs, paths in ``folder``."""
     stages = {
         stage: {
-            "cmd": f"python -m stages.{stage}",
+            "cmd": f"python -E -m stages.{stage}",
             "params": {"params.yaml": {stage: params[stage]}},
             "outs": [{"path": str(path), "hash": "md5", "md5": md5(folder / path)} for path in paths],
         }

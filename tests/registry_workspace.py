@@ -14,7 +14,7 @@ from dvc.repo import Repo
 
 import layout
 from fedpipe.config import read_yaml
-from fedpipe.config.train import MODELS
+from fedpipe.contracts.model import MODELS
 from fedpipe.datasets import raw as raw_data
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
@@ -116,9 +116,9 @@ class Workspace:
         accuracy = float((self.network.classifier(self.models[model])(images).argmax(axis=1) == labels).mean())
         sha = hashlib.sha256(weights.read_bytes()).hexdigest()
         Path("metrics").mkdir(exist_ok=True)
-        Path("metrics/training.json").write_text(json.dumps({"loss": 1.0, "weights_sha256": sha}))
-        Path("metrics/rounds.csv").write_text("round,loss,accuracy\n1,1.0,0.5\n")
-        evaluation.write_text(json.dumps({"loss": 0.5, "accuracy": accuracy}))
+        Path("metrics/training.json").write_text(json.dumps({"train": {"loss": 1.0}, "weights_sha256": sha}))
+        Path("metrics/rounds.csv").write_text("round,train_loss,train_accuracy\n1,1.0,0.5\n")
+        evaluation.write_text(json.dumps({"test": {"loss": 0.5, "accuracy": accuracy}}))
         self.commit()
         if track:
             manifest = Manifest.read(Path("data/clients"))
@@ -132,7 +132,7 @@ class Workspace:
             with journal.record_training(started, layout.outbox()) as run:
                 run.log_results(weights)
             told = layout.outbox(), layout.pipeline_files()
-            journal.record_evaluation(*told, weights, {"test": {"accuracy": accuracy}})
+            journal.record_evaluation(*told, weights, {"test": {"loss": 0.5, "accuracy": accuracy}})
         return accuracy
 
     def commit(self) -> None:

@@ -59,7 +59,7 @@ def take_mlflow(browser: Browser, project: Path) -> None:
         address = f"http://127.0.0.1:{port}"
         eventually(lambda: answers(f"{address}/health"), 120)
         pages = {
-            "mlflow-runs": (views.runs_table("1"), "test.accuracy"),
+            "mlflow-runs": (views.runs_table("1"), "test/accuracy"),
             "mlflow-chart": (views.runs_table("1", chart=True), "accuracy"),
             "mlflow-model": (f"/#/models/{name}/versions/1?workflowType=machine_learning", "Outputs"),
         }

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib.metadata
 import importlib.util
+import mmap
 import os
 import re
 import shutil
@@ -54,7 +55,7 @@ def script(path: Path, *lines: str) -> Path:
 def checkout(tmp_path: Path) -> Path:
     """What the commands need of a checkout, in a folder with a space in its name."""
     folder = tmp_path / "a checkout"
-    for name in ["Makefile", "environment.sh", ".ci/run"]:
+    for name in ["Makefile", "environment.sh", ".ci/run", "fedpipe/installed.py"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -234,9 +235,82 @@ def test_env_installs_the_lock_once(checkout: Path, tmp_path: Path, offline: dic
     assert_ready(checkout)
 
 
+def own_python() -> str:
+    return str(Path(sys.executable).resolve())
+
+
+def test_env_entered_by_a_symlink_keeps_the_environment(
+    checkout: Path, tmp_path: Path, offline: dict[str, str]
+) -> None:
+    result = run(checkout, "make", "env", PYTHON=own_python(), **offline)
+    assert result.returncode == 0, result.stderr
+    (checkout / ".venv/left-over").touch()
+    link = tmp_path / "link"
+    link.symlink_to(checkout)
+    for command in (["make", "env"], ["./environment.sh", "install"], [str(link / "environment.sh"), "install"]):
+        again = run(link, *command, PWD=str(link), **offline)
+        assert (again.returncode, again.stdout) == (0, ""), again.stderr
+    assert (checkout / ".venv/left-over").exists()
+
+
+def elsewhere(folder: Path) -> dict[str, str]:
+    """Settings of pip by which it installs nothing into .venv, or something else."""
+    (folder / "constraints.txt").write_text("setuptools==65\n")
+    places = {name: str(folder / name) for name in ("target", "prefix", "root", "report")}
+    others = {"dry-run": "true", "constraint": str(folder / "constraints.txt"), "no-binary": ":all:", "user": "true"}
+    return places | others | {"ignore-requires-python": "true", "require-virtualenv": "true", "python": "/bin/false"}
+
+
+@pytest.mark.parametrize("how", ["variables", "file"])
+def test_settings_of_pip_choose_the_index_and_nothing_else(
+    checkout: Path, tmp_path: Path, offline: dict[str, str], how: str
+) -> None:
+    variables = offline | {"PYTHON": own_python(), "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    for name, value in elsewhere(tmp_path).items():
+        if how == "variables":
+            variables |= {f"PIP_{name.upper().replace('-', '_')}": value}
+    if how == "file":
+        file = tmp_path / "pip.conf"
+        places = [
+            "[global]",
+            "no-index = true",
+            "find-links =",
+            "    /no/such/folder",
+            f"    {offline['PIP_FIND_LINKS']}",
+        ]
+        others = [f"{name} = {value}" for name, value in elsewhere(tmp_path).items()]
+        file.write_text("\n".join([*places, "[install]", *others, ""]))
+        variables |= {"PIP_CONFIG_FILE": str(file), "PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}  # pip skips empty ones
+    result = run(checkout, "make", "env", **variables)
+    assert result.returncode == 0, result.stderr
+    assert_ready(checkout)
+    assert not [name for name in ("target", "prefix", "root", "report") if (tmp_path / name).exists()]
+
+
+def test_no_environment_is_ready_that_lacks_a_package(checkout: Path, offline: dict[str, str]) -> None:
+    """Here pip skips one, and ends with success."""
+    lock = checkout / "requirements.lock"
+    lock.write_text(f"{lock.read_text()}other==1.0 ; python_version < '3' --hash=sha256:{'0' * 64}\n")
+    result = run(checkout, "make", "env", PYTHON=own_python(), **offline)
+    assert result.returncode != 0
+    assert "error: pip installed requirements.lock, but .venv has no other\n" in result.stderr
+    assert not (checkout / ".venv/installed").exists()
+
+
+def test_an_environment_in_use_is_not_removed(checkout: Path) -> None:
+    library = checkout / ".venv/lib/library.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"loaded by this process")
+    (checkout / "requirements.lock").write_text("setuptools==999\n")
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        result = run(checkout, "make", "env", PYTHON=own_python())
+    assert result.returncode != 0 and library.exists()
+    assert f"error: .venv has to be made anew, but is in use by the processes {os.getpid()} (" in result.stderr
+
+
 @pytest.mark.slow
 def test_a_killed_install_starts_over(checkout: Path, offline: dict[str, str]) -> None:
-    variables = shell_environment(PYTHON=str(Path(sys.executable).resolve()), **offline)
+    variables = shell_environment(PYTHON=own_python(), **offline)
     with subprocess.Popen(
         ["make", "env"], cwd=checkout, env=variables, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -258,7 +332,7 @@ def test_a_killed_install_starts_over(checkout: Path, offline: dict[str, str]) -
 )
 def test_a_package_without_its_hash_is_refused(checkout: Path, offline: dict[str, str], entry: str) -> None:
     (checkout / "requirements.lock").write_text(f"{entry}\n")
-    result = run(checkout, "make", "env", PYTHON=str(Path(sys.executable).resolve()), **offline)
+    result = run(checkout, "make", "env", PYTHON=own_python(), **offline)
     assert result.returncode != 0
     assert "error: pip could not install requirements.lock" in result.stderr
     assert not (checkout / ".venv/installed").exists()

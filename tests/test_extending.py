@@ -35,7 +35,7 @@ fedpipe.pin()
 
 from pathlib import Path
 import numpy as np
-from fedpipe.config import Train, load
+from fedpipe.params import Train, load
 from fedpipe.datasets.shards import Shards
 
 shards = Shards.open(Path("data/clients"))
@@ -115,9 +115,9 @@ def test_algorithm_aggregator_model_loss_and_metric(project: Path) -> None:
     change(project, chosen("fed_avg_m", "noisy_mean", "small_cnn", "focal", "label_probability"))
     succeed(project, "-m", "stages.train")
     rounds = pd.read_csv(project / "metrics/rounds.csv")
-    assert rounds["loss"][1] < rounds["loss"][0]
+    assert rounds["train_loss"][1] < rounds["train_loss"][0]
     assert rounds["test_label_probability"][1] > rounds["test_label_probability"][0] > 0
-    assert rounds["label_probability"].between(0, 1).all()
+    assert rounds["train_label_probability"].between(0, 1).all()
     weights = load_file(project / "models/weights.safetensors")
     assert list(weights) == ["conv/bias", "conv/kernel", "dense/bias", "dense/kernel"]
 
@@ -133,10 +133,10 @@ def test_keras_layers(project: Path) -> None:
     ).read_bytes()
     assert same, "the library gives other bits than the stage"
     rounds = pd.read_csv(project / "metrics/rounds.csv")
-    assert rounds["loss"][1] < rounds["loss"][0]
+    assert rounds["train_loss"][1] < rounds["train_loss"][0]
     succeed(project, "-m", "stages.evaluate")
     evaluation = json.loads((project / "metrics/evaluation.json").read_text(encoding="utf-8"))
-    assert evaluation["accuracy"] == pytest.approx(rounds["test_accuracy"][1])
+    assert evaluation["test"]["accuracy"] == pytest.approx(rounds["test_accuracy"][1])
 
 
 @pytest.mark.slow

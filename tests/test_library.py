@@ -42,8 +42,8 @@ def test_the_script_of_the_document(raw: Path, tmp_path: Path) -> None:
     arrays = [part[..., 0] if part.ndim == 4 else part for part in (*dataset.read_train(raw), *dataset.read_test(raw))]
     np.savez(tmp_path / "mnist.npz", **dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=True)))
     first, second, prediction, loaded = python(SCRIPT + LOADED, tmp_path)
-    assert first.startswith("round 1/2: loss ") and second.startswith("round 2/2: loss ")
-    accuracies = [float(re.findall(r"test accuracy ([\d.]+)", line)[0]) for line in (first, second)]
+    assert first.startswith("round 1/2: train loss ") and second.startswith("round 2/2: train loss ")
+    accuracies = [float(re.findall(r"test ([\d.]+)", line)[0]) for line in (first, second)]
     assert accuracies[1] > accuracies[0] > 0.1
     assert all(digit in map(str, range(10)) for digit in prediction.split())
     assert loaded == "['numpy', 'pydantic', 'tensorflow']"
@@ -88,6 +88,31 @@ def test_arrays_that_do_not_fit() -> None:
     ):
         with pytest.raises(fedpipe.PipelineError, match=re.escape(said)):
             fedpipe.simulate(*arguments, settings)
+
+
+@pytest.mark.parametrize("changes", [{"keep_best": True}, {"stop_at": {"accuracy": 0.5}}])
+def test_a_round_is_chosen_by_samples_that_are_given(changes: dict) -> None:
+    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.zeros(4, np.uint8)
+    for selection, given in (("validation", {"test": (images, labels)}), ("test", {"validation": (images, labels)})):
+        settings = fedpipe.train_settings(selection=selection, **changes)
+        with pytest.raises(fedpipe.PipelineError, match=rf"by its {selection} accuracy: give {selection}=\(images"):
+            fedpipe.simulate(images, labels, [np.arange(4)], settings, **given)
+
+
+def test_the_best_round_is_that_of_the_validation_samples(raw: Path) -> None:
+    """They have other labels than the test images, so that another round is best on them."""
+    dataset = RawDataset.read(raw)
+    images, labels = (part[:120] for part in dataset.read_train(raw))
+    test = tuple(part[:300] for part in dataset.read_test(raw))
+    validation = images[100:], (labels[100:] + 1) % 10
+    rate = {"learning_rate": 0.5}
+    settings = fedpipe.train_settings(model="logistic_regression", rounds=4, keep_best=True, client_optimizer=rate)
+    clients = np.array_split(np.arange(100), 4)
+    result = fedpipe.simulate(images, labels, clients, settings, test=test, validation=validation)
+    best = max(result.rounds, key=lambda record: record.accuracy_on("validation") or 0.0)
+    assert best.round != max(result.rounds, key=lambda record: record.test_accuracy or 0.0).round
+    right = result.predict(validation[0]).argmax(axis=1) == validation[1]
+    assert right.mean() == best.accuracy_on("validation")
 
 
 def test_without_pin_it_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from fedpipe.config import PARTITIONERS, QUANTITIES
+from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
 from tests import ROOT
 
 PROMISES = (ROOT / "docs/promises.md").read_text(encoding="utf-8")

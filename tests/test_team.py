@@ -155,18 +155,18 @@ def test_queued_experiments_are_runs_in_the_projects_store(queued: Path) -> None
     assert list((queued / "logs/tracking/pending").iterdir()) == []
     assert not [path for path in (queued / ".dvc/tmp/exps").iterdir() if path.name.startswith("tmp")]
     with sqlite3.connect(queued / "mlflow.db") as store:
-        evaluated = store.execute("select count(*) from latest_metrics where key = 'test.accuracy'").fetchone()
+        evaluated = store.execute("select count(*) from latest_metrics where key = 'test/accuracy'").fetchone()
     assert evaluated == (2,)
 
 
 def test_exp_show_and_diff_have_params_and_metrics(queued: Path) -> None:
     table = shown(queued)
     assert table.loc["slow", RATE] == 0.05 and table.loc["fast", RATE] == 0.2
-    for column in ("metrics/training.json:accuracy", "metrics/evaluation.json:accuracy"):
+    for column in ("metrics/training.json:train.accuracy", "metrics/evaluation.json:test.accuracy"):
         assert table.loc[["slow", "fast", "workspace"], column].notna().all()
     difference = json.loads(run(queued, "dvc exp diff slow fast --json"))
     assert difference["params"]["params.yaml"][RATE] == {"old": 0.05, "new": 0.2, "diff": pytest.approx(0.15)}
-    assert "loss" in difference["metrics"]["metrics/evaluation.json"]
+    assert "test.loss" in difference["metrics"]["metrics/evaluation.json"]
 
 
 def test_a_temporary_workspace_hands_its_run_on_before_it_goes(queued: Path, raw: Path) -> None:

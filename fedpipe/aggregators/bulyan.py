@@ -18,6 +18,7 @@ from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.collected import count, krum_scores, row, squared_distances
 from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.measurements import Counted, Measurements
 from fedpipe.learning.task import Task
 
 COLLECTS = True  # what `encode` returns is stacked, not added
@@ -64,9 +65,9 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
     return tf.nest.map_structure(around_the_median, total), state
 
 
-def left_out(task: Task, total: Tensors) -> Any:
-    """How many clients Krum did not choose, int32. Of the others, each weight leaves out some more."""
-    return count(total) - _theta(task, total)
+def server_measurements(task: Task, before: Tensors, after: Tensors, total: Tensors) -> Measurements:
+    """Clients that Krum did not choose. Of the others, each weight leaves out some more."""
+    return {"left_out": Counted(count(total) - _theta(task, total))}
 
 
 def _theta(task: Task, total: Tensors) -> Any:

@@ -24,6 +24,11 @@ def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: C
     return [part * weight for part in clip(update, task.aggregator.norm)]
 
 
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params."""
+    return task.aggregator.norm
+
+
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
     """The mean, from the sums over the cohort; and the state of the next round."""
     return [tf.math.divide_no_nan(part, weight) for part in total], state

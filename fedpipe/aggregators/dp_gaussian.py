@@ -2,9 +2,9 @@
 
     mean = (sum_k u_k min(1, C / ||u_k||) + N(0, (z_u C)^2)) / m
 
-where m is the expected number of clients of a cohort (a constant: the real number would tell who took part; clients
-that `train.availability` loses count in it), and z_u is ``noise_multiplier`` z. With ``clipping: adaptive``, C follows
-a quantile of the updates' norms:
+where m is the expected number of updates of a round, dropouts left out (`fedpipe.privacy.sampling.expected_updates`; a
+constant, for the real number would tell who took part), and z_u is ``noise_multiplier`` z. With ``clipping: adaptive``,
+C follows a quantile of the updates' norms:
 
     b = 1/2 + (sum_k (b_k - 1/2) + N(0, count_stddev^2)) / m     b_k = 1 if ||u_k|| <= C, else 0
     C' = C exp(-quantile_rate (b - quantile))
@@ -21,16 +21,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from fedpipe.config.privacy import AUTO, NoiseMultiplier
 from fedpipe.config.section import NotNegative, Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Nothing, Tensors
 from fedpipe.learning.local_training import clip
 from fedpipe.learning.task import Task
+from fedpipe.learning.vectors import norm
 from fedpipe.privacy.mechanism import SampledGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
-from fedpipe.privacy.sampling import require_sampling, sampling_of
+from fedpipe.privacy.sampling import expected_updates, require_sampling, sampling_of
 
 # Epsilon also holds if clients drop out or come in turn, whatever their data are (docs/privacy.md).
 COUNTS_DROPOUTS = True
@@ -43,7 +45,7 @@ class Params(Section):
     """
 
     norm: Positive = 1.0
-    noise_multiplier: Positive = 1.0
+    noise_multiplier: NoiseMultiplier = 1.0
     clipping: Literal["fixed", "adaptive"] = "fixed"
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     quantile_rate: NotNegative = 0.2
@@ -61,6 +63,8 @@ def check(settings: Train) -> None:
             "'train.cohort' to poisson with 'train.clients_per_round' all, or cyclic.groups to 1"
         )
     params = settings.params_of("aggregator")
+    if params.noise_multiplier == AUTO:  # is checked with the number
+        return
     if params.clipping == "adaptive" and 2 * params.count_stddev <= params.noise_multiplier:
         raise ValueError(
             f"'train.dp_gaussian.count_stddev' {params.count_stddev} leaves no noise multiplier of "
@@ -81,16 +85,19 @@ def server_init(task: Task) -> Tensors:
 
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
     """The clipped update; if the norm adapts, also whether it is within the norm, less 1/2."""
-    if not _adapts(task):
-        return clip(update, task.aggregator.norm)
-    within = tf.cast(_norm(update) <= state, tf.float32)
-    return [*clip(update, state), within - 0.5]
+    clipped = clip(update, clip_norm(task, state))
+    return [*clipped, tf.cast(norm(update) <= state, tf.float32) - 0.5] if _adapts(task) else clipped
+
+
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params, or the one that adapts."""
+    return state if _adapts(task) else task.aggregator.norm
 
 
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
     """The noisy mean, and the next norm."""
     params = task.aggregator
-    expected = sampling_of(task.settings, task.clients).expected
+    expected = expected_updates(task.settings, task.clients)
     seed = task.noise_seed(round_number)
     if not _adapts(task):
         noisy = add_gaussian(total, params.noise_multiplier * params.norm, seed)
@@ -103,7 +110,3 @@ def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_numb
 
 def _adapts(task: Task) -> bool:
     return bool(task.aggregator.clipping == "adaptive")
-
-
-def _norm(update: list[Any]) -> Any:
-    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(part)) for part in update]))

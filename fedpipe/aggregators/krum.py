@@ -16,6 +16,7 @@ from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.collected import count, krum_scores, mean_of, row, squared_distances
 from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.measurements import Counted, Measurements
 from fedpipe.learning.task import Task
 
 COLLECTS = True  # what `encode` returns is stacked, not added
@@ -44,6 +45,6 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
     return mean_of(total, tf.argsort(scores, stable=True)[:1]), state
 
 
-def left_out(task: Task, total: Tensors) -> Any:
-    """How many clients were not chosen, int32: all but one."""
-    return tf.maximum(count(total) - 1, 0)
+def server_measurements(task: Task, before: Tensors, after: Tensors, total: Tensors) -> Measurements:
+    """Clients that were not chosen: all but one."""
+    return {"left_out": Counted(tf.maximum(count(total) - 1, 0))}

@@ -12,6 +12,7 @@ https://www.cis.upenn.edu/~aaroth/Papers/privacybook.pdf.
 
 from typing import Any
 
+from fedpipe.config.privacy import NoiseMultiplier
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
@@ -22,6 +23,7 @@ from fedpipe.learning.vectors import bytes_of
 from fedpipe.privacy.mechanism import LocalGaussian
 from fedpipe.privacy.noise import add_gaussian
 from fedpipe.privacy.requirements import require_one_equal_message
+from fedpipe.privacy.sampling import require_sampling
 
 # Epsilon also holds if clients drop out or come in turn, whatever their data are (docs/privacy.md).
 COUNTS_DROPOUTS = True
@@ -31,12 +33,13 @@ class Params(Section):
     """``norm``: C; ``noise_multiplier``: z."""
 
     norm: Positive = 1.0
-    noise_multiplier: Positive = 1.0
+    noise_multiplier: NoiseMultiplier = 1.0
 
 
 def check(settings: Train) -> None:
     """Raises ValueError for what the accountant does not cover, and for a compressor."""
     require_one_equal_message(settings)
+    require_sampling(settings)
     if settings.compressor != "no_compression":
         raise ValueError(
             "'train.aggregator' local_dp adds noise to what a client sends, which 'train.compressor' "
@@ -54,6 +57,11 @@ def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: C
     params = task.aggregator
     seed = task.noise_seed(client.round, client.id)
     return [*add_gaussian(clip(update, params.norm), params.noise_multiplier * params.norm, seed), tf.constant(1.0)]
+
+
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params."""
+    return task.aggregator.norm
 
 
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:

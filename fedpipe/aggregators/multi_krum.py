@@ -14,6 +14,7 @@ from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.collected import count, krum_scores, mean_of, row, squared_distances
 from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.measurements import Counted, Measurements
 from fedpipe.learning.task import Task
 
 COLLECTS = True  # what `encode` returns is stacked, not added
@@ -44,9 +45,9 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
     return mean_of(total, tf.argsort(scores, stable=True)[: _average(task, total)]), state
 
 
-def left_out(task: Task, total: Tensors) -> Any:
-    """How many clients were not chosen, int32."""
-    return tf.maximum(count(total) - _average(task, total), 0)
+def server_measurements(task: Task, before: Tensors, after: Tensors, total: Tensors) -> Measurements:
+    """Clients that were not chosen."""
+    return {"left_out": Counted(tf.maximum(count(total) - _average(task, total), 0))}
 
 
 def _average(task: Task, total: Tensors) -> Any:

@@ -15,38 +15,35 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedpipe.config import round_size
+from fedpipe.compatibility import round_size
 from fedpipe.config.section import Positive, Section
-from fedpipe.config.train import COHORTS, Train
+from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.local_training import clip
 from fedpipe.learning.task import Task
 from fedpipe.privacy.requirements import require_one_equal_message
+from fedpipe.privacy.sampling import require_sampling
 
-LARGEST_BITS = 62  # two such numbers add up in an int64
+_LARGEST_BITS = 62  # two such numbers add up in an int64
 
 
 class Params(Section):
     """``norm``: C; ``bits``: k; ``rounding`` to the nearest integer, or up and down at random with the right mean."""
 
     norm: Positive = 1.0
-    bits: Annotated[int, Field(ge=8, le=LARGEST_BITS)] = 32
+    bits: Annotated[int, Field(ge=8, le=_LARGEST_BITS)] = 32
     rounding: Literal["nearest", "stochastic"] = "nearest"
 
 
 def check(settings: Train) -> None:
     """Raises ValueError for what would need more than the sum of one message per client."""
     require_one_equal_message(settings)
+    require_sampling(settings)  # the server must not get sizes or losses one by one
     if settings.compressor != "no_compression":
         raise ValueError(
             f"'train.aggregator' secure_sum sums integers of a fixed size, which 'train.compressor' "
             f"{settings.compressor} would not make smaller: set it to no_compression"
-        )
-    if getattr(COHORTS.module(settings.cohort), "NEEDS_LOSSES", False):
-        raise ValueError(
-            f"'train.aggregator' secure_sum shows the server a sum only, and clients of 'train.cohort' "
-            f"{settings.cohort} send it their losses one by one: set 'train.cohort' to uniform"
         )
 
 
@@ -66,7 +63,12 @@ def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: C
 
 def merge(a: Any, b: Any) -> Any:
     """Their sum, modulo the largest modulus, of which every other one is a divisor: int64 never overflows."""
-    return tf.math.floormod(a + b, 2**LARGEST_BITS)
+    return tf.math.floormod(a + b, 2**_LARGEST_BITS)
+
+
+def clip_norm(task: Task, state: Tensors) -> Any:
+    """The norm of params."""
+    return task.aggregator.norm
 
 
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:

@@ -14,8 +14,9 @@ from typing import Any
 from fedpipe.config.section import Positive, Section
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.measurements import Counted, Measurements
 from fedpipe.learning.task import Task
-from fedpipe.learning.vectors import bytes_of
+from fedpipe.learning.vectors import bytes_of, norm
 
 
 class Params(Section):
@@ -26,8 +27,7 @@ class Params(Section):
 
 def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Client) -> Tensors:
     """What is summed over the clients: updates, the weight of those that count, and the number of the others."""
-    squares = [tf.reduce_sum(tf.square(part)) for part in tf.nest.flatten(update)]
-    counted = tf.where(tf.sqrt(tf.add_n(squares)) <= task.aggregator.norm, weight, 0.0)
+    counted = tf.where(norm(update) <= task.aggregator.norm, weight, 0.0)
     left_out = tf.cast((weight > 0) & (counted <= 0), tf.int32)
     return tf.nest.map_structure(lambda part: part * counted, update), counted, left_out
 
@@ -38,9 +38,9 @@ def finish(task: Task, state: Tensors, total: Tensors, weight: Any, round_number
     return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, counted), update), state
 
 
-def left_out(task: Task, total: Tensors) -> Any:
-    """How many clients had an update that was too long, int32."""
-    return total[2]
+def server_measurements(task: Task, before: Tensors, after: Tensors, total: Tensors) -> Measurements:
+    """Clients whose update was too long."""
+    return {"left_out": Counted(total[2])}
 
 
 def message_bytes(task: Task, encoded: Tensors) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import FORWARD, Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.task import Task
@@ -41,6 +42,11 @@ def check(settings: Train) -> None:
         )
 
 
+def cost(settings: Train) -> Cost:
+    """Local steps, and the loss before them."""
+    return Cost(settings.local_epochs, FORWARD)
+
+
 def server_init(task: Task) -> Any:
     """lambda before the first round."""
     return tf.fill([task.clients], tf.constant(1.0 / task.clients))
@@ -58,11 +64,11 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
 def server_update(task: Task, server: Server, total: Total) -> Server:
     """Moves the weights down and lambda up."""
     return task.server_step(
-        server._replace(state=project(server.state + task.algorithm.rate * total.sums)), total.update
+        server._replace(state=_project(server.state + task.algorithm.rate * total.sums)), total.update
     )
 
 
-def project(values: Any) -> Any:
+def _project(values: Any) -> Any:
     """The point of the simplex that is next to ``values``, float32 [n]."""
     descending = tf.sort(values, direction="DESCENDING")
     counts = tf.range(1, tf.size(values) + 1)

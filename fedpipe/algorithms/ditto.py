@@ -14,6 +14,8 @@ https://arxiv.org/abs/2012.04221.
 from typing import Any
 
 from fedpipe.config.section import NotNegative, Section
+from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import pulled_to
@@ -26,6 +28,11 @@ class Params(Section):
     """``lam``: lambda of the paper, how strongly the global model pulls."""
 
     lam: NotNegative = 0.1
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps for two models."""
+    return Cost(2 * settings.local_epochs)
 
 
 def client_init(task: Task) -> tuple[Any, list[Any]]:

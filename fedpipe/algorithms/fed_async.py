@@ -11,6 +11,7 @@ minimises F_k(w) + mu / 2 ||w - w_r||^2, which gives w_k. When w_k arrives, s st
 
 A round is such a step (fedpipe/runtime/asynchronous.py says who starts and arrives when). With server SGD at rate 1 the
 step is the paper's; in general w' is a step of the server optimizer with a (w - w_k) in the place of the gradient.
+``train.client_weighting`` has no effect on a single model: clients count as often as they arrive.
 
 Source: Xie et al. 2019, "Asynchronous Federated Optimization", algorithm 1 and section 5.2,
 https://arxiv.org/abs/1903.03934.
@@ -20,8 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedpipe.config.asynchrony import Asynchrony, Concurrency
-from fedpipe.config.section import NotNegative, Section
+from fedpipe.config.section import Concurrency, NotNegative, Section
+from fedpipe.contracts.algorithm import Asynchrony
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import pulled_to

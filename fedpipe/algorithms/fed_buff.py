@@ -8,7 +8,7 @@ there were since its client started:
 
 with r and s of each client k, and forgets them. A round is a step of the server (fedpipe/runtime/asynchronous.py says
 who starts and arrives when). The paper has exponent 0.5 and averages without weights: set ``train.client_weighting`` to
-uniform for that.
+uniform for that. With K = 1 the weights have no effect: clients count as often as they arrive.
 
 Source: Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation", algorithm 1 and section 3,
 https://arxiv.org/abs/2106.06639.
@@ -16,8 +16,8 @@ https://arxiv.org/abs/2106.06639.
 
 from typing import Any
 
-from fedpipe.config.asynchrony import Asynchrony, Concurrency
-from fedpipe.config.section import Count, NotNegative, Section
+from fedpipe.config.section import Concurrency, Count, NotNegative, Section
+from fedpipe.contracts.algorithm import Asynchrony
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task

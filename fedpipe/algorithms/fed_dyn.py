@@ -6,11 +6,15 @@ Client k keeps g_k, zeros at first, and trains on
 
 from the global weights w_t to w_k. Then g_k' = g_k - alpha (w_k - w_t). The server keeps h, zeros at first:
 
-    h' = h - alpha x sum_k (w_k - w_t) / (number of all clients),   w' = mean_k w_k - h' / alpha
+    h' = h - alpha x p x mean_k (w_k - w_t),   w' = mean_k w_k - h' / alpha
 
-The server's state here is h / alpha. The sum is the mean of the cohort times its size, so an aggregator other than the
-mean guards both places. The paper averages clients without weights: set ``train.client_weighting`` to
-uniform for that. With server SGD at rate 1 the step is the paper's.
+The means are over the cohort, weighted with ``train.client_weighting``; p is the share of the cohort in the weights of
+all clients. So h stays the weighted mean of g_k over all clients, and training ends at the minimum of the weighted
+objective. In the paper all weights are 1, and p is the cohort's size divided by the number of clients: set
+``train.client_weighting`` to uniform for that. A client that can take no local step has no weight.
+
+The server's state here is h / alpha. Both means are what the aggregator makes of the updates, so an aggregator other
+than the mean guards both places. With server SGD at rate 1 the step is the paper's.
 
 Source: Acar et al. 2021, "Federated Learning Based on Dynamic Regularization", algorithm 1,
 https://arxiv.org/abs/2111.04263.
@@ -19,8 +23,7 @@ https://arxiv.org/abs/2111.04263.
 from typing import Any
 
 from fedpipe.config.section import Positive, Section
-from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, MessageBytes, Nothing, Server, Total
+from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
 
@@ -56,17 +59,11 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
 
     local = task.train(server.weights, client, regularised)
     renewed = [mine + alpha * u for mine, u in zip(client.kept, local.update, strict=True)]
-    trained = tf.cast(tf.size(client.labels) > 0, tf.float32)
-    return Contribution(local.update, task.weight(client), local.measurements, sums=trained, kept=renewed)
+    return Contribution(local.update, task.weight(client), local.measurements, kept=renewed)
 
 
 def server_update(task: Task, server: Server, total: Total) -> Server:
     """Moves to the mean of the clients' weights less h / alpha."""
-    share = total.sums / task.clients
+    share = total.weight / total.all_weights
     state = [h + share * u for h, u in zip(server.state, total.update, strict=True)]
     return task.server_step(server._replace(state=state), [u + h for u, h in zip(total.update, state, strict=True)])
-
-
-def message_bytes(task: Task) -> MessageBytes:
-    """The server counts the updates itself."""
-    return MessageBytes(besides=0)

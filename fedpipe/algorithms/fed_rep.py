@@ -16,6 +16,7 @@ from typing import Any
 
 from fedpipe.config.section import Count, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt
@@ -43,6 +44,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' fed_rep trains some layers while the others are fixed, and weight decay moves all: set "
             "'train.client_optimizer.weight_decay' to 0.0"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps for the head and for the base, each as one for all layers though a device could save a part."""
+    return Cost(settings.params_of("algorithm").head_epochs + settings.local_epochs)
 
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:

@@ -10,6 +10,7 @@ https://arxiv.org/abs/1602.05629.
 """
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task
 
@@ -19,6 +20,8 @@ ONE_MESSAGE = True  # clients send an update of weight 1 or their number of exam
 def check(settings: Train) -> None:
     """Raises ValueError for several epochs, for parts of an epoch, and for what is done to gradients of local steps."""
     optimizer = settings.client_optimizer
+    if settings.last_batch == "drop":
+        raise ValueError("'train.algorithm' fed_sgd takes the gradient of all samples: set 'train.last_batch' to keep")
     if settings.local_epochs != 1:
         raise ValueError("'train.algorithm' fed_sgd takes no local steps: set 'train.local_epochs' to 1")
     if settings.availability.stragglers.share:
@@ -31,6 +34,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' fed_sgd takes no local steps: set 'train.client_optimizer.weight_decay' and "
             "'train.client_optimizer.clip_norm' to 0.0"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """The gradient of all samples."""
+    return Cost(0, 1)
 
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:

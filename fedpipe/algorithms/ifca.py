@@ -21,8 +21,10 @@ from pydantic import Field
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import FORWARD, Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
+from fedpipe.learning.measurements import Counted, MeanPerExample
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 from fedpipe.seeds import Purpose, generator
@@ -51,6 +53,11 @@ def check(settings: Train) -> None:
         )
     if settings.init != "fresh":
         raise ValueError("'train.algorithm' ifca starts from several models: set 'train.init' to fresh")
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps, and the loss of each model."""
+    return Cost(settings.local_epochs, settings.params_of("algorithm").clusters * FORWARD)
 
 
 def server_init(task: Task) -> list[Any]:
@@ -86,12 +93,18 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     local = task.train([tf.gather(part, chosen) for part in server.state], client)
     mine = tf.one_hot(chosen, clusters)
     update = [tf.reshape(mine, [-1] + [1] * len(u.shape)) * u for u in local.update]
-    seen = tf.cast(local.measurements["seen"], tf.float32)
-    shares = {f"cluster_{j}": mine[j] * seen for j in range(clusters)}
-    there = tf.minimum(tf.size(client.labels), 1)
-    sizes = {f"cluster_{j}_clients": tf.cast(mine[j], tf.int32) * there for j in range(clusters)}
+    seen = tf.cast(local.measurements["seen"].total, tf.float32)
+    shares = {f"cluster_{j}": MeanPerExample(mine[j] * seen) for j in range(clusters)}
+    sizes = {f"cluster_{j}_clients": Counted(tf.cast(mine[j], tf.int32)) for j in range(clusters)}
     measured, weight = OrderedDict(local.measurements, **shares, **sizes), task.weight(client)
     return Contribution(update, weight, measured, sums=(mine * weight, mine * seen))
+
+
+def sendable(honest: Contribution, attacked: Contribution) -> Contribution:
+    """What a device can send of an attacked contribution: the update of one model, that of its cluster."""
+    mine = honest.sums[0] > 0
+    update = [tf.where(tf.reshape(mine, [-1] + [1] * (len(u.shape) - 1)), u, 0.0) for u in attacked.update]
+    return attacked._replace(update=update)
 
 
 def server_update(task: Task, server: Server, total: Total) -> Server:

@@ -6,7 +6,8 @@ weights w_t, and c is their mean. In the second, client k steps with
     w <- w - client_rate x ((1 - beta) (g(w) - g(w_t) + c) + beta s),   g(.) = gradient of its batch
 
 The server moves along the mean of w_t - w_k, and then sets its momentum s' = (1 - beta) c + beta s, zeros at first.
-``mime_lite`` leaves out the correction, and with it the first pass.
+``mime_lite`` leaves out the correction, and with it the first pass. A client that takes no step in the second pass is
+left out of both. The paper averages clients without weights: set ``train.client_weighting`` to uniform for that.
 
 Source: Karimireddy et al. 2020, "Mime: Mimicking Centralized Stochastic Algorithms in Federated Learning", algorithm 1
 with MimeSGDm of table 2, https://arxiv.org/abs/2008.03606.
@@ -16,6 +17,7 @@ from typing import Any
 
 from fedpipe.config.section import Rate, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.learning.interface import Client, Contribution, MessageBytes, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
@@ -37,6 +39,11 @@ def check(settings: Train) -> None:
         )
 
 
+def cost(settings: Train) -> Cost:
+    """A pass for the gradient of all samples; then each local step has the gradients at two points."""
+    return Cost(2 * settings.local_epochs, 1, exchanges=2)
+
+
 def server_init(task: Task) -> dict[str, list[Any]]:
     """The momentum s and the mean gradient c."""
     return {"momentum": task.zeros(), "mean_gradient": task.zeros()}
@@ -44,16 +51,16 @@ def server_init(task: Task) -> dict[str, list[Any]]:
 
 def passes(task: Task) -> tuple[Any, ...]:
     """The mean gradient first, then training."""
-    return (send_gradient, keep_mean_gradient), (client_update, server_update)
+    return (_send_gradient, _keep_mean_gradient), (client_update, server_update)
 
 
-def send_gradient(task: Task, server: Server, client: Client) -> Contribution:
+def _send_gradient(task: Task, server: Server, client: Client) -> Contribution:
     """First pass: G_k."""
     gradient, measurements = task.measured_gradient(server.weights, client)
     return Contribution(gradient, task.weight(client), measurements)
 
 
-def keep_mean_gradient(task: Task, server: Server, total: Total) -> Server:
+def _keep_mean_gradient(task: Task, server: Server, total: Total) -> Server:
     """c."""
     return server._replace(state={**server.state, "mean_gradient": total.update})
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fedpipe.config.section import Rate, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
@@ -34,6 +35,11 @@ def check(settings: Train) -> None:
             "'train.algorithm' mime_lite gives clients the server's momentum: set 'train.client_optimizer.name' to sgd "
             "and 'train.client_optimizer.momentum' to 0.0; the momentum is 'train.mime_lite.beta'"
         )
+
+
+def cost(settings: Train) -> Cost:
+    """Local steps, and the gradient of all samples."""
+    return Cost(settings.local_epochs, 1)
 
 
 def server_init(task: Task) -> list[Any]:

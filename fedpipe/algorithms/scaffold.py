@@ -8,8 +8,16 @@ Server and clients keep c and c_k, zeros at first. Client k steps with gradient 
 The paper has plain SGD. With momentum, g + c - c_k is what the momentum adds up, and option 2 divides by the number of
 plain steps that go as far (`accumulated_steps`), so that c_k stays a mean gradient.
 
-The server moves along the mean of w - w_k, and adds to c the sum of c_k' - c_k over the cohort, divided by the number
-of all clients. The paper averages clients without weights: set ``train.client_weighting`` to uniform for that.
+With n_k the weights of ``train.client_weighting``, the server moves along the mean of w - w_k over the cohort, and
+
+    c' = c + sum over the cohort of n_k (c_k' - c_k) / sum over all clients of n_k
+
+So c stays the weighted mean of c_k over all clients, whoever takes part, and training ends at the minimum of the
+objective with these weights. The paper has no weights: set ``train.client_weighting`` to uniform for that. A client
+that can take no local step has no weight.
+
+c is this mean with every aggregator. Near the minimum all updates are alike, so any aggregator ends there; but one that
+bears attackers guards the updates only, not c.
 
 Source: Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", algorithm 1,
 https://arxiv.org/abs/1910.06378.
@@ -19,6 +27,7 @@ from typing import Any, Literal
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cost import Cost
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientAt
@@ -47,6 +56,11 @@ def check(settings: Train) -> None:
         )
 
 
+def cost(settings: Train) -> Cost:
+    """Local steps, and with option 1 the gradient of all samples."""
+    return Cost(settings.local_epochs, 1 if settings.params_of("algorithm").option == 1 else 0)
+
+
 def server_init(task: Task) -> list[Any]:
     """c: the server's control variate."""
     return task.zeros()
@@ -72,12 +86,12 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
         rate = rate_in_graph(optimizer, task.settings.rounds, client.round)
         way = accumulated_steps(optimizer, local.steps) * rate
         renewed = [tf.math.divide_no_nan(u, way) - s for u, s in zip(local.update, shift, strict=True)]
-    renewed = [tf.where(local.steps > 0, new, old) for new, old in zip(renewed, client.kept, strict=True)]
-    change = [new - old for new, old in zip(renewed, client.kept, strict=True)]
-    return Contribution(local.update, task.weight(client), local.measurements, sums=change, kept=renewed)
+    weight = task.weight(client)
+    change = [weight * (new - old) for new, old in zip(renewed, client.kept, strict=True)]
+    return Contribution(local.update, weight, local.measurements, sums=change, kept=renewed)
 
 
 def server_update(task: Task, server: Server, total: Total) -> Server:
     """Moves the weights and the server's control variate."""
-    state = [c + change / task.clients for c, change in zip(server.state, total.sums, strict=True)]
+    state = [c + change / total.all_weights for c, change in zip(server.state, total.sums, strict=True)]
     return task.server_step(server._replace(state=state), total.update)

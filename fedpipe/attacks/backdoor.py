@@ -11,7 +11,7 @@ Sources: Gu et al. 2019, "BadNets", section 4 (the pattern), https://arxiv.org/a
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -19,12 +19,10 @@ from pydantic import Field
 from fedpipe.config.section import Count, Positive, Section, Size
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
+from fedpipe.learning.interface import Client, Server
+from fedpipe.learning.task import Task
 
-if TYPE_CHECKING:  # evaluation uses `measure`, which needs none of it
-    from fedpipe.learning.interface import Client, Contribution, Server
-    from fedpipe.learning.task import Task
-
-WHITE = 255
+_WHITE = 255
 
 
 class Params(Section):
@@ -40,28 +38,30 @@ class Params(Section):
     factor: Positive = 1.0
 
 
-def samples(task: "Task", client: "Client") -> "Client":
+def samples(task: Task, client: Client) -> Client:
     """The client's samples, some of them with pattern and target."""
     _require_class(task.attack, task.network.spec.classes)
     count = tf.size(client.labels)
     drawn = tf.random.stateless_uniform([count], task.attack_seed(client), None, None, tf.int32, alg="philox")
     place = tf.argsort(tf.argsort(drawn, stable=True), stable=True)  # of each sample in a drawn order
     chosen = place < tf.cast(tf.round(task.attack.share * tf.cast(count, tf.float32)), tf.int32)
-    images = tf.where(chosen[:, tf.newaxis, tf.newaxis, tf.newaxis], stamped(client.images, task.attack), client.images)
+    images = tf.where(
+        chosen[:, tf.newaxis, tf.newaxis, tf.newaxis], _stamped(client.images, task.attack), client.images
+    )
     return client._replace(images=images, labels=tf.where(chosen, tf.cast(task.attack.target, tf.uint8), client.labels))
 
 
-def contribution(task: "Task", server: "Server", client: "Client", sent: "Contribution") -> "Contribution":
-    """What the attacker sends."""
-    return sent._replace(update=tf.nest.map_structure(lambda part: task.attack.factor * part, sent.update))
+def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
+    """What the attacker sends in the place of each vector."""
+    return [task.attack.factor * part for part in honest]
 
 
-def stamped(images: Any, params: Params) -> Any:
+def _stamped(images: Any, params: Params) -> Any:
     """``images`` uint8 [n, height, width, channels], a tensor or an array, with the pattern."""
     height, width = images.shape[1:3]
     corner = np.zeros((height, width, 1), np.uint8)
     corner[-params.size :, -params.size :] = 1
-    return images * (1 - corner) + corner * np.uint8(WHITE)
+    return images * (1 - corner) + corner * np.uint8(_WHITE)
 
 
 def measure(
@@ -86,7 +86,7 @@ def measure(
             f"params.yaml: 'train.backdoor.target' is {params.target}, which is the label of every test image: give "
             "another one"
         )
-    return {"test_backdoor": float((predict(stamped(images[others], params)) == params.target).mean())}
+    return {"test_backdoor": float((predict(_stamped(images[others], params)) == params.target).mean())}
 
 
 def _require_class(params: Params, classes: int) -> None:

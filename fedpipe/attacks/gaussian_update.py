@@ -4,9 +4,11 @@ Source: Blanchard et al. 2017, "Machine Learning with Adversaries: Byzantine Tol
 (there with standard deviation 200), https://arxiv.org/abs/1703.02757.
 """
 
+from typing import Any
+
 from fedpipe.config.section import Positive, Section
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.interface import Client, Server
 from fedpipe.learning.task import Task
 
 
@@ -16,12 +18,10 @@ class Params(Section):
     stddev: Positive = 1.0
 
 
-def contribution(task: Task, server: Server, client: Client, sent: Contribution) -> Contribution:
-    """What the attacker sends."""
-    seed, leaves = task.attack_seed(client), tf.nest.flatten(sent.update)
-    seeds = [tf.random.experimental.stateless_fold_in(seed, index, alg="philox") for index in range(len(leaves))]
-    noise = [
-        tf.random.stateless_normal(tf.shape(leaf), one, 0.0, task.attack.stddev, alg="philox")
-        for leaf, one in zip(leaves, seeds, strict=True)
+def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
+    """What the attacker sends in the place of each vector."""
+    seeds = [tf.random.experimental.stateless_fold_in(seed, index, alg="philox") for index in range(len(honest))]
+    return [
+        tf.random.stateless_normal(tf.shape(part), one, 0.0, task.attack.stddev, alg="philox")
+        for part, one in zip(honest, seeds, strict=True)
     ]
-    return sent._replace(update=tf.nest.pack_sequence_as(sent.update, noise))

@@ -6,9 +6,10 @@ Source: Bagdasaryan et al. 2020, "How To Backdoor Federated Learning", section 4
 https://arxiv.org/abs/1807.00459.
 """
 
+from typing import Any
+
 from fedpipe.config.section import Positive, Section
-from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.interface import Client, Server
 from fedpipe.learning.task import Task
 
 
@@ -18,6 +19,6 @@ class Params(Section):
     factor: Positive = 10.0
 
 
-def contribution(task: Task, server: Server, client: Client, sent: Contribution) -> Contribution:
-    """What the attacker sends."""
-    return sent._replace(update=tf.nest.map_structure(lambda part: task.attack.factor * part, sent.update))
+def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
+    """What the attacker sends in the place of each vector."""
+    return [task.attack.factor * part for part in honest]

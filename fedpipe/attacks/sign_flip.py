@@ -4,9 +4,10 @@ Source: Li et al. 2019, "RSA: Byzantine-Robust Stochastic Aggregation Methods fo
 Heterogeneous Datasets", section 5.2, https://arxiv.org/abs/1811.03761 (there with scale 4).
 """
 
+from typing import Any
+
 from fedpipe.config.section import Positive, Section
-from fedpipe.lazy import tf
-from fedpipe.learning.interface import Client, Contribution, Server
+from fedpipe.learning.interface import Client, Server
 from fedpipe.learning.task import Task
 
 
@@ -16,6 +17,6 @@ class Params(Section):
     scale: Positive = 1.0
 
 
-def contribution(task: Task, server: Server, client: Client, sent: Contribution) -> Contribution:
-    """What the attacker sends."""
-    return sent._replace(update=tf.nest.map_structure(lambda part: -task.attack.scale * part, sent.update))
+def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
+    """What the attacker sends in the place of each vector."""
+    return [-task.attack.scale * part for part in honest]

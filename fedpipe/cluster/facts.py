@@ -13,14 +13,14 @@ from fedpipe.pinning import PINNED
 Facts = dict[str, str]  # name -> version, value or digest
 
 _ROOT = PACKAGE.parent
-_LIBRARIES = _ROOT / "libraries.lock"
+LIBRARIES = _ROOT / "libraries.lock"
 _LOCK = _ROOT / "requirements.lock"
 _OF_CLUSTER = ("dask", "distributed")
 
 
 def facts(settings: Train) -> Facts:
     """The facts of this machine that matter to a training."""
-    lines = _LIBRARIES.read_text(encoding="utf-8").splitlines() if _LIBRARIES.exists() else []
+    lines = LIBRARIES.read_text(encoding="utf-8").splitlines() if LIBRARIES.exists() else []
     names = [line.partition("==")[0] for line in lines if "==" in line]
     return {
         "code of training": code_digest(chosen_code(settings)),

@@ -23,6 +23,7 @@ from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tff
+from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
 from fedpipe.runtime.worker import Worker
 
@@ -69,7 +70,7 @@ def join(job: str) -> list[str]:
     """Gets this worker ready for a job; returns what keeps it from that, nothing if it is ready."""
     told = Job(**json.loads(job))
     try:
-        settings = Train.fitting(told.settings).model_validate(told.settings)
+        settings = parse(Train, told.settings)
         wrong = differences(told.facts, facts(settings)) + _wrong_data(told)
         if code() != code_at_start:
             wrong.append("its code has changed since it was started (start it again)")
@@ -228,23 +229,13 @@ class RunningJob:
 
     def _built(self) -> "list[Compiled]":
         """The passes of the training."""
-        from fedpipe.config.train import AGGREGATORS, ALGORITHMS
-        from fedpipe.learning.clients import ClientReader
-        from fedpipe.learning.process import build_process
-        from fedpipe.learning.task import Task
-        from fedpipe.networks.network import network
-        from fedpipe.networks.spec import ModelSpec
+        from fedpipe.learning.wiring import Wiring
         from fedpipe.runtime.tff_executor import Compiled
 
-        settings = Train.fitting(self._told.settings).model_validate(self._told.settings)
-        manifest = Manifest.read(shards)
-        model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
-        reader = ClientReader(shards.resolve(), Path(self._told.kept) if self._told.kept else None)
-        # The weights to start from are the driver's; a client's work does not depend on them.
-        zeros = [np.zeros(shape, np.float32) for shape in model.shapes.values()]
-        algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
-        process = build_process(Task(model, settings, manifest.clients), algorithm, aggregator, zeros, reader)
-        return [Compiled(one) for one in process.passes]
+        settings = parse(Train, self._told.settings)
+        # The driver has the weights of the server; a client's work does not depend on the ones that are drawn here.
+        wiring = Wiring.of(settings, shards.resolve(), Path(self._told.kept) if self._told.kept else None)
+        return [Compiled(one) for one in wiring.process.passes]
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedpipe import installed
 from fedpipe.cluster import member_side
 from fedpipe.cluster.connections import NO_HTTP, configure, security
-from fedpipe.cluster.facts import code
+from fedpipe.cluster.facts import LIBRARIES, code
 from fedpipe.cluster.settings import dask_address, require_dask
 from fedpipe.errors import PipelineError
 
@@ -62,9 +63,10 @@ def run_worker(
       ready: Is told where it listens, each time that it has joined.
 
     Raises:
-      PipelineError: A certificate is missing, or Dask is not installed.
+      PipelineError: A certificate is missing, Dask is not installed, or libraries are not those of the lock.
     """
     require_dask()
+    installed.require(LIBRARIES)
     where = dask_address(address)
     safe = security(where, certificates, "worker")
     configure()

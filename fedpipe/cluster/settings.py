@@ -4,25 +4,21 @@ It is no param, because it changes no result: DVC knows nothing of it.
 """
 
 import os
-from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from fedpipe.cluster.certificates import files
-from fedpipe.config.asynchrony import keeps_files
+from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Positive, Section
-from fedpipe.config.train import ALGORITHMS, COMPRESSORS, Train
+from fedpipe.config.text import read_yaml
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-    from fedpipe.cluster.cluster import Cluster
 
 ADDRESS, CERTIFICATES, SHARED_FOLDER = "FEDPIPE_CLUSTER", "FEDPIPE_CERTIFICATES", "FEDPIPE_SHARED_FOLDER"
 TLS, INSECURE = "tls://", "tcp+insecure://"
@@ -76,35 +72,18 @@ def chosen(file: Path) -> ClusterSettings | None:
     Raises:
       PipelineError: ``file`` or the address is not as it should be, or Dask is not installed.
     """
-    content: dict[str, object] = {}
-    if file.exists():
-        try:
-            content = YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {}
-        except (YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            raise PipelineError(f"{file}{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
-        if not isinstance(content, dict):
-            raise PipelineError(f"{file} should hold keys such as `address: tls://host:port`")
+    content = read_yaml(file) if file.exists() else {}
     named = {"address": ADDRESS, "certificates": CERTIFICATES, "shared_folder": SHARED_FOLDER}
     content |= {key: os.environ[name] for key, name in named.items() if name in os.environ}
     try:
         settings = ClusterSettings.model_validate(content)
     except ValidationError as error:
-        raise PipelineError(f"{file}: {'; '.join(map(_problem, error.errors()))}") from None
+        raise PipelineError(f"{file}: {'; '.join(mistakes(error, ClusterSettings))}") from None
     if not settings.address:
         return None
     settings.dask_address  # noqa: B018 - raises if it is wrong
     require_dask()
     return settings
-
-
-def _problem(found: "ErrorDetails") -> str:
-    """What is wrong with one key, and what is allowed."""
-    key = ".".join(map(str, found["loc"]))
-    if found["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; allowed: {', '.join(ClusterSettings.model_fields)}"
-    return f"'{key}' is {found['input']!r}: {found['msg'].replace('Input', 'it')}"
 
 
 def require_fitting(settings: ClusterSettings, training: Train) -> None:
@@ -114,7 +93,7 @@ def require_fitting(settings: ClusterSettings, training: Train) -> None:
       PipelineError: Its noise is secret, its clients keep files and there is no shared folder, or the driver's
         certificate is not there.
     """
-    if training.has_secret_noise:
+    if has_secret_noise(training):
         raise PipelineError(
             "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: train "
             f"on this machine alone (unset {ADDRESS}), or set it to seeded"
@@ -133,24 +112,9 @@ def require_fitting(settings: ClusterSettings, training: Train) -> None:
 
 def _keeps_files(training: Train) -> str:
     """The param whose choice makes clients keep files from round to round; empty if none does."""
-    for key, registry in (("algorithm", ALGORITHMS), ("compressor", COMPRESSORS)):
-        name = getattr(training, key)
-        if keeps_files(registry.module(name)):
-            return f"'train.{key}' {name}"
-    return ""
-
-
-def opened(settings: ClusterSettings | None, training: Train, data: str) -> "AbstractContextManager[Cluster | None]":
-    """The cluster for a training on the shards with the digest ``data``; nothing for this machine alone.
-
-    Raises:
-      PipelineError: The scheduler does not let us in.
-    """
-    if settings is None:
-        return nullcontext()
-    from fedpipe.cluster.cluster import Cluster
-
-    return Cluster(settings, training, data)
+    if ALGORITHMS.of(training.algorithm).keeps_files:
+        return f"'train.algorithm' {training.algorithm}"
+    return f"'train.compressor' {training.compressor}" if COMPRESSORS.of(training.compressor).keeps_files else ""
 
 
 def require_dask() -> None:

@@ -5,9 +5,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from fedpipe.config.round_size import Sizes, exactly
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import Sizes, exactly
+from fedpipe.privacy.sampling import Sampling
 
 
 class Params(Section):
@@ -44,6 +45,11 @@ def check_clients(settings: Train, clients: int) -> None:
 def sizes(settings: Train, clients: int) -> Sizes:
     """One client for each id."""
     return exactly(len(settings.params_of("cohort").ids), "train.fixed.ids")
+
+
+def sampling(settings: Train, clients: int) -> Sampling:
+    """For the privacy accountant: nothing is hidden by sampling, and the other clients' data are never used."""
+    return Sampling("all", len(settings.params_of("cohort").ids), clients)
 
 
 def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:

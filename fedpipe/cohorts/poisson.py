@@ -13,9 +13,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from fedpipe.config.round_size import Sizes
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import Sizes
 from fedpipe.privacy.sampling import Sampling
 from fedpipe.seeds import Purpose, generator
 

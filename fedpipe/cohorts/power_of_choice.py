@@ -18,8 +18,6 @@ from fedpipe.config.section import Count, Section
 from fedpipe.config.train import Train
 from fedpipe.seeds import Purpose, generator
 
-NEEDS_LOSSES = True  # the runtime measures clients
-
 
 class Params(Section):
     """``candidates``: d, how many clients are measured."""
@@ -37,7 +35,7 @@ def check(settings: Train) -> None:
         )
 
 
-def draw(
+def draw_by_losses(
     settings: Train,
     available: np.ndarray,
     sizes: np.ndarray,

@@ -26,7 +26,7 @@ from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import hadamard, random_signs
 
-RANGE_BYTES, SEED_BYTES = 8, 8  # two float32; two int32
+_RANGE_BYTES, _SEED_BYTES = 8, 8  # two float32; two int32
 
 
 class Params(Section):
@@ -40,7 +40,7 @@ class Params(Section):
 def compress(task: Task, update: Tensors, client: Client, residual: Tensors) -> tuple[Tensors, Tensors, Any]:
     """The update as the server decodes it, no residual, and its bytes."""
     params, seed = task.compressor, task.compression_seed(client)
-    decoded, size = [], SEED_BYTES if params.rotate else 0
+    decoded, size = [], _SEED_BYTES if params.rotate else 0
     for index, part in enumerate(tf.nest.flatten(update)):
         own = tf.random.experimental.stateless_fold_in(seed, index, alg="philox")
         vector = tf.reshape(part, [-1])
@@ -50,7 +50,7 @@ def compress(task: Task, update: Tensors, client: Client, residual: Tensors) -> 
             packed = vector.shape[0]
             vector = _quantised(vector, params, own)
         decoded.append(tf.reshape(vector, part.shape))
-        size += -(-packed * params.bits // 8) + RANGE_BYTES
+        size += -(-packed * params.bits // 8) + _RANGE_BYTES
     return tf.nest.pack_sequence_as(update, decoded), residual, tf.constant(size, tf.int64)
 
 

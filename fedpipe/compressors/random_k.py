@@ -23,7 +23,7 @@ from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import joined, parted
 
-SEED_BYTES = 8  # two int32
+_SEED_BYTES = 8  # two int32
 
 
 class Params(Section):
@@ -45,4 +45,4 @@ def compress(task: Task, update: Tensors, client: Client, residual: Tensors) -> 
     drawn = tf.random.stateless_uniform([entries], task.compression_seed(client), None, None, tf.int32, alg="philox")
     places = tf.math.top_k(drawn, count, sorted=False).indices
     sent = tf.scatter_nd(places[:, tf.newaxis], tf.gather(due, places), [entries])
-    return parted(sent, update), parted(due - sent, residual), tf.constant(4 * count + SEED_BYTES, tf.int64)
+    return parted(sent, update), parted(due - sent, residual), tf.constant(4 * count + _SEED_BYTES, tf.int64)

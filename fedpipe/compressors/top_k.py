@@ -41,10 +41,10 @@ def compress(task: Task, update: Tensors, client: Client, residual: Tensors) -> 
     count = math.ceil(task.compressor.share * entries)
     places = tf.math.top_k(tf.abs(due), count, sorted=False).indices
     sent = tf.scatter_nd(places[:, tf.newaxis], tf.gather(due, places), [entries])
-    return parted(sent, update), parted(due - sent, residual), tf.constant(size(count, entries), tf.int64)
+    return parted(sent, update), parted(due - sent, residual), tf.constant(_size(count, entries), tf.int64)
 
 
-def size(count: int, entries: int) -> int:
+def _size(count: int, entries: int) -> int:
     """Bytes of ``count`` values out of ``entries``."""
     bits = min(count * (entries - 1).bit_length(), entries)
     return 4 * count + -(-bits // 8)

@@ -1,17 +1,16 @@
-"""Typed, validated view of params.yaml: a module a section (download.py, partition.py, ...), and loading.py.
+"""The sections of params.yaml as types: a module a section (download.py, partition.py, ...), and YAML to mappings.
 
-Each stage asks for its own section with `load`; nothing after that checks a parameter again.
+Nothing here imports a file of a choice. fedpipe/params loads and checks.
 """
 
 from fedpipe.config.download import DatasetName, Download, IdxFiles, PinnedFile, Sources, UserDataset
 from fedpipe.config.judge import Evaluate, McNemar, Personalise, Promote
-from fedpipe.config.loading import SECTIONS, check, load, parse_yaml, read_yaml, require_unchanged, used
-from fedpipe.config.partition import PARTITIONERS, QUANTITIES, Concept, Features, Partition
+from fedpipe.config.partition import Concept, Features, Partition
+from fedpipe.config.sections import SECTIONS
+from fedpipe.config.text import parse_text, read_yaml
 from fedpipe.config.train import Optimizer, Train
 
 __all__ = [
-    "PARTITIONERS",
-    "QUANTITIES",
     "SECTIONS",
     "Concept",
     "DatasetName",
@@ -28,10 +27,6 @@ __all__ = [
     "Sources",
     "Train",
     "UserDataset",
-    "check",
-    "load",
-    "parse_yaml",
+    "parse_text",
     "read_yaml",
-    "require_unchanged",
-    "used",
 ]

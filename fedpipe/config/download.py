@@ -23,7 +23,7 @@ class PinnedFile(Section):
     """A file of a user data set: a path or an address, and the SHA-256 that ``sha256sum`` prints for it."""
 
     source: Address
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 
 
 class IdxFiles(Section):

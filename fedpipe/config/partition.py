@@ -4,17 +4,13 @@ Two keys name files, and each file has a section of its name for its own params:
 fedpipe/partitioners (which samples a client gets), ``quantity`` one of fedpipe/quantities (how many).
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from fedpipe.config.choices import ChoosingSection
-from fedpipe.config.registry import Registry
+from fedpipe.config.choices import ChoosingSection, chosen_from
+from fedpipe.config.folder import Folder
 from fedpipe.config.section import Count, Positive, Section, Seed, Size
-
-PARTITIONERS = Registry("fedpipe.partitioners")
-QUANTITIES = Registry("fedpipe.quantities")
-NO_QUANTITY_SKEW = "even"  # what `quantity` must be where the scheme decides the sizes
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,55 +34,21 @@ class Concept(Section):
 class Partition(ChoosingSection):
     """How the training images are split into client shards."""
 
-    CHOICES: ClassVar[dict[str, Registry]] = {"scheme": PARTITIONERS, "quantity": QUANTITIES}
+    CHOICES: ClassVar[dict[str, Folder]] = {
+        "scheme": Folder("fedpipe.partitioners"),
+        "quantity": Folder("fedpipe.quantities"),
+    }
 
-    scheme: Annotated[str, AfterValidator(PARTITIONERS.require)]
-    quantity: Annotated[str, AfterValidator(QUANTITIES.require)]
+    scheme: chosen_from(CHOICES["scheme"])  # type: ignore[valid-type]
+    quantity: chosen_from(CHOICES["quantity"])  # type: ignore[valid-type]
     clients: Count
     leave_out: Size
+    validation: Size = 0
     seed: Seed
     features: Features
     concept: Concept
     client_test: Literal["none", "same_distribution", "fraction"]
     client_test_fraction: Positive
-
-    @property
-    def scheme_decides_sizes(self) -> bool:
-        """Whether the scheme, with its params, decides how many samples a client gets."""
-        decides = getattr(PARTITIONERS.module(self.scheme), "decides_sizes", None)
-        return bool(decides and decides(self.params_of("scheme")))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _two_keys(cls, content: Any) -> Any:
-        """Before there was ``quantity``, the scheme named either, and the section ``quantity`` held the rest."""
-        if not isinstance(content, dict):
-            return content
-        scheme, quantity = content.get("scheme"), content.get("quantity")
-        if scheme in QUANTITIES.names and scheme not in PARTITIONERS.names:
-            old = quantity if isinstance(quantity, dict) else {}
-            labels = old.get("labels", "iid")
-            raise ValueError(
-                f"scheme {scheme} says how many samples a client gets, which is a key of its own now: write 'scheme: "
-                f"{labels}' and 'quantity: {scheme}', with 'min_size: {old.get('min_size', 1)}' in the section "
-                f"'{scheme}'" + (" and 'keep_sizes: true' in the section 'pathological'" * (labels == "pathological"))
-            )
-        if isinstance(quantity, dict):
-            raise ValueError(
-                f"'partition.quantity' is not a section any more but names one of {', '.join(QUANTITIES.names)}: "
-                f"write 'quantity: {NO_QUANTITY_SKEW}'"
-            )
-        return content
-
-    @model_validator(mode="after")
-    def _one_decides_the_sizes(self) -> "Partition":
-        if self.quantity != NO_QUANTITY_SKEW and self.scheme_decides_sizes:
-            hint = getattr(PARTITIONERS.module(self.scheme), "FOR_GIVEN_SIZES", "take another scheme")
-            raise ValueError(
-                f"'scheme: {self.scheme}' and 'quantity: {self.quantity}' both decide the sizes of the clients: "
-                f"set quantity to {NO_QUANTITY_SKEW}, or {hint}"
-            )
-        return self
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "Partition":

@@ -1,6 +1,6 @@
 """What every section of params.yaml is made of."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,8 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 # What TensorFlow counts with int32 must stay below 2**31, also multiplied.
 LARGEST_COUNT = 10**6
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+# Of clients that train at the same time.
+Concurrency = Literal["all"] | Count
 # A number of samples, which may be none.
 Size = Annotated[int, Field(ge=0)]
 # The alpha of a Dirichlet draw. Below 0.001 NumPy's draw does not end: nearly every share underflows to 0.

@@ -1,23 +1,17 @@
 """Section ``train``: model, algorithm, cohort, client work and server step."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Collection
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fedpipe.config import asynchrony, round_size, who_counts
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
-from fedpipe.config.registry import Registry
+from fedpipe.config.folder import Folder
+from fedpipe.config.privacy import Privacy
 from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, Seed
 
-ALGORITHMS = Registry("fedpipe.algorithms")
-AGGREGATORS = Registry("fedpipe.aggregators")
-MODELS = Registry("fedpipe.models")
-LOSSES = Registry("fedpipe.losses")
-COHORTS = Registry("fedpipe.cohorts")
-ATTACKS = Registry("fedpipe.attacks")
-COMPRESSORS = Registry("fedpipe.compressors")
-METRICS = Registry("fedpipe.metrics")
+METRICS_FOLDER = Folder("fedpipe.metrics")
 
 
 class Schedule(Section):
@@ -125,13 +119,6 @@ class StopAt(Section):
     epsilon: Positive | None = None
 
 
-class Privacy(Section):
-    """The delta of (epsilon, delta)-differential privacy, and where its noise comes from."""
-
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    noise: Literal["seeded", "secret"] = "seeded"
-
-
 class Checkpoint(Section):
     """How often a training is saved, so that it goes on where it was stopped. No result depends on it."""
 
@@ -142,25 +129,25 @@ class Checkpoint(Section):
 class Train(ChoosingSection):
     """How the global model is trained."""
 
-    CHOICES: ClassVar[dict[str, Registry]] = {
-        "algorithm": ALGORITHMS,
-        "aggregator": AGGREGATORS,
-        "model": MODELS,
-        "loss": LOSSES,
-        "cohort": COHORTS,
-        "attack": ATTACKS,
-        "compressor": COMPRESSORS,
+    CHOICES: ClassVar[dict[str, Folder]] = {
+        "algorithm": Folder("fedpipe.algorithms"),
+        "aggregator": Folder("fedpipe.aggregators"),
+        "model": Folder("fedpipe.models"),
+        "loss": Folder("fedpipe.losses"),
+        "cohort": Folder("fedpipe.cohorts"),
+        "attack": Folder("fedpipe.attacks"),
+        "compressor": Folder("fedpipe.compressors"),
     }
 
-    algorithm: chosen_from(ALGORITHMS)  # type: ignore[valid-type]
-    aggregator: chosen_from(AGGREGATORS)  # type: ignore[valid-type]
-    model: chosen_from(MODELS)  # type: ignore[valid-type]
-    loss: chosen_from(LOSSES)  # type: ignore[valid-type]
-    cohort: chosen_from(COHORTS)  # type: ignore[valid-type]
-    attack: chosen_from(ATTACKS)  # type: ignore[valid-type]
+    algorithm: chosen_from(CHOICES["algorithm"])  # type: ignore[valid-type]
+    aggregator: chosen_from(CHOICES["aggregator"])  # type: ignore[valid-type]
+    model: chosen_from(CHOICES["model"])  # type: ignore[valid-type]
+    loss: chosen_from(CHOICES["loss"])  # type: ignore[valid-type]
+    cohort: chosen_from(CHOICES["cohort"])  # type: ignore[valid-type]
+    attack: chosen_from(CHOICES["attack"])  # type: ignore[valid-type]
     attackers: Rate  # share of the clients
-    compressor: chosen_from(COMPRESSORS)  # type: ignore[valid-type]
-    metrics: list[chosen_from(METRICS)]  # type: ignore[valid-type]
+    compressor: chosen_from(CHOICES["compressor"])  # type: ignore[valid-type]
+    metrics: list[chosen_from(METRICS_FOLDER)]  # type: ignore[valid-type]
     rounds: Count
     clients_per_round: Literal["all"] | Count
     availability: Availability = Availability()
@@ -176,59 +163,36 @@ class Train(ChoosingSection):
     stop_at: StopAt = StopAt()
     privacy: Privacy = Privacy()
     checkpoint: Checkpoint = Checkpoint()
+    selection: Literal["validation", "test"] = "validation"
     keep_best: bool
     seed: Seed
 
     @model_validator(mode="after")
-    def _stopping_and_keeping_need_evaluation(self) -> "Train":
-        if not self.evaluate_every and self.stop_at.accuracy is not None:
+    def _selecting_needs_evaluation(self) -> "Train":
+        if self.selecting and not self.evaluate_every:
             raise ValueError(
-                "'train.stop_at.accuracy' needs rounds with a test accuracy: set 'train.evaluate_every' to 1"
-            )
-        if not self.evaluate_every and self.keep_best:
-            raise ValueError("'train.keep_best' needs rounds with a test accuracy: set 'train.evaluate_every' to 1")
-        return self
-
-    @model_validator(mode="after")
-    def _a_budget_needs_a_ledger(self) -> "Train":
-        if self.stop_at.epsilon is not None and not self.is_private:
-            private = [name for name in AGGREGATORS.names if hasattr(AGGREGATORS.module(name), "mechanism")]
-            raise ValueError(
-                f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
-                f"{self.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
+                f"'train.{self.selecting[0]}' needs rounds with a {self.selection} accuracy: set "
+                "'train.evaluate_every' to 1"
             )
         return self
 
-    @model_validator(mode="after")
-    def _parts_go_together(self) -> "Train":
-        if (found := self.asynchrony) is not None:
-            asynchrony.check(self, found, AGGREGATORS.module(self.aggregator))
-        for key, registry in self.CHOICES.items():
-            check: Any = getattr(registry.module(getattr(self, key)), "check", None)
-            if check is not None:
-                check(self)
-        chosen = ALGORITHMS.module(self.algorithm), COHORTS.module(self.cohort), AGGREGATORS.module(self.aggregator)
-        who_counts.check(self, *chosen)
-        return self
-
-    @model_validator(mode="after")
-    def _rounds_can_be_large_enough(self) -> "Train":
-        round_size.check(self)
-        return self
-
     @property
-    def asynchrony(self) -> asynchrony.Asynchrony | None:
-        """How the algorithm trains asynchronously; None if it trains in rounds of cohorts."""
-        algorithm: Any = ALGORITHMS.module(self.algorithm)
-        is_one = asynchrony.is_asynchronous(algorithm)
-        return algorithm.asynchrony(self.params_of("algorithm")) if is_one else None
+    def selecting(self) -> list[str]:
+        """The keys that choose a round by its accuracy on the samples that ``selection`` names."""
+        used = {"keep_best": self.keep_best, "stop_at.accuracy": self.stop_at.accuracy is not None}
+        return [key for key, is_used in used.items() if is_used]
 
-    @property
-    def is_private(self) -> bool:
-        """Whether the aggregator adds noise of which the privacy ledger knows."""
-        return hasattr(AGGREGATORS.module(self.aggregator), "mechanism")
+    def check_selection(self, measured_on: Collection[str]) -> None:
+        """Raises ValueError if a round is to be chosen by samples that no round is measured on.
 
-    @property
-    def has_secret_noise(self) -> bool:
-        """Whether noise and cohorts come from the system's generator, so that no other run has the same bits."""
-        return self.is_private and self.privacy.noise == "secret"
+        Args:
+          measured_on: What rounds are measured on: ``validation``, ``test``, both or nothing.
+        """
+        if not self.selecting or self.selection in measured_on:
+            return
+        samples = "'partition.validation' is 0" if self.selection == "validation" else "there are no test samples"
+        raise ValueError(
+            f"'train.{self.selecting[0]}' chooses a round by its {self.selection} accuracy, and {samples}: set "
+            "'partition.validation' to a number of samples, or 'train.selection' to test to choose by the test "
+            "images, as many papers do, whose test accuracy then flatters the model"
+        )

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedpipe.atomic import write_text
+from fedpipe.config.mistakes import mistakes
 from fedpipe.datasets.raw import DatasetName, Labelled, RawDataset
 from fedpipe.errors import PipelineError
 
@@ -79,11 +80,8 @@ class Pool:
             try:
                 entries.append(Entry.model_validate(row))
             except ValidationError as error:
-                problem = error.errors()[0]
-                where = ".".join(map(str, problem["loc"]))
-                raise PipelineError(
-                    f"{path}, line {line}, '{where}': {problem['msg']}; restore it with `git checkout {path}`"
-                ) from None
+                wrong = "; ".join(mistakes(error, Entry))
+                raise PipelineError(f"{path}, line {line}: {wrong}; restore it with `git checkout {path}`") from None
         return entries
 
     def write_ledger(self, entries: Sequence[Entry]) -> None:

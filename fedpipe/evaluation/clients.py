@@ -1,4 +1,4 @@
-"""The global model on each client's own shard, and the accuracies of the clients of each cluster."""
+"""The global model on each client's own samples, and the accuracies of the clients of each cluster."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from fedpipe.datasets.shards import Shards
 from fedpipe.evaluation.measures import Classify
+
+PERSONAL_COLUMNS = ("test_personal_accuracy", "train_personal_accuracy")
 
 
 def accuracy_per_client(classify: Classify, folder: Path, clients: int, batch_size: int) -> pd.DataFrame:
@@ -34,12 +36,17 @@ def accuracy_per_client(classify: Classify, folder: Path, clients: int, batch_si
     return pd.DataFrame({"client": np.arange(clients), "samples": samples, "accuracy": accuracy})
 
 
+def personal_column(clients: pd.DataFrame) -> str | None:
+    """The column of the personal models' accuracy, which says on what samples it is; None if there is none."""
+    return next((column for column in clients if column in PERSONAL_COLUMNS), None)
+
+
 def by_cluster(clients: pd.DataFrame) -> dict[int, np.ndarray]:
     """The accuracies of each cluster's clients with their personal model, ascending; those without samples have none.
 
     Args:
-      clients: The table of clients, with the columns cluster and personal_accuracy.
+      clients: The table of clients, with the columns cluster and test_personal_accuracy or train_personal_accuracy.
     """
-    numbers, accuracies = clients["cluster"].to_numpy(np.int64), clients["personal_accuracy"].to_numpy(np.float64)
+    numbers, accuracies = clients["cluster"].to_numpy(np.int64), clients[personal_column(clients)].to_numpy(np.float64)
     there = ~np.isnan(accuracies)
     return {int(number): np.sort(accuracies[there & (numbers == number)]) for number in np.unique(numbers)}

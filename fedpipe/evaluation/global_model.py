@@ -1,47 +1,76 @@
-"""The global model on test samples: what `evaluate` reports, and `train` after a round."""
+"""The global model on samples that no client trains on: what `train` reports after a round."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import ATTACKS, METRICS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.model import METRICS
+from fedpipe.datasets.raw import Labelled, RawDataset
+from fedpipe.datasets.shards import Manifest, read_held_out, read_shard, verify_shards
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
+from fedpipe.evaluation.identity import require_same_data_set
 from fedpipe.evaluation.measures import logits_in_batches, mean_loss, mean_of
 from fedpipe.networks.network import Network, Weights
 
 
 @dataclass(frozen=True)
-class TestSamples:
-    """What the global model is measured on after a round."""
+class GlobalSamples:
+    """The samples that the global model is measured on after a round."""
 
-    images: np.ndarray  # uint8 [n, height, width, channels]
-    labels: np.ndarray  # uint8 [n]
-    client_tests: Path | None  # the folder of the clients' own test samples, if there are any
-    clients: int
-    batch_size: int  # images per forward pass
+    parts: Mapping[str, Labelled]  # by the name of their columns: ``validation``, ``test``; not all need be there
+    client_tests: Path | None = None  # the folder of the clients' own test samples, if there are any
+    clients: int = 0
+    batch_size: int = 1000  # images per forward pass: as 'evaluate.batch_size' by default, which has the same last bits
+
+    @staticmethod
+    def read(raw: Path, clients: Path, validation: Path, client_tests: Path) -> "GlobalSamples":
+        """The test samples of the data set, the validation samples if there are any, and the clients' test samples.
+
+        Args:
+          raw: The folder of the data set.
+          clients: The folder of the clients' shards.
+          validation: The folder of the validation samples; it may hold none.
+          client_tests: The folder of the clients' own test samples; it may hold none.
+
+        Raises:
+          PipelineError: The folders are of different data sets, or a file is missing or damaged.
+        """
+        dataset, manifest = RawDataset.read(raw), Manifest.read(clients)
+        require_same_data_set(dataset, manifest, raw, clients)
+        held_out, tests = read_held_out(validation, manifest), read_held_out(client_tests, manifest)
+        verify_shards(validation, held_out)
+        verify_shards(client_tests, tests)
+        parts = {"validation": read_shard(validation, 0)} if held_out.clients else {}
+        parts["test"] = dataset.read_test(raw)
+        return GlobalSamples(parts, client_tests if tests.clients else None, tests.clients)
 
     def measure(self, network: Network, weights: Weights, settings: Train) -> dict[str, float]:
-        """Columns test_loss, test_accuracy, one ``test_`` column per metric, and client_test_accuracy.
+        """Columns validation_loss, validation_accuracy and one per metric; the same with test_; test_clients_accuracy.
 
         The last one is the mean over the clients that have test samples of their own, if there are any. An attack may
-        add columns (`attack_figures`).
+        add columns (`attack_figures`), measured on the test samples.
         """
         classify = network.classifier(weights)
-        logits = logits_in_batches(classify, self.images, self.batch_size)
-        figures = {
-            "test_loss": mean_loss(network, logits, self.labels),
-            "test_accuracy": float((logits.argmax(axis=1) == self.labels).mean()),
-        }
-        for name in settings.metrics:
-            figures[f"test_{name}"] = mean_of(METRICS.module(name).per_example, logits, self.labels)
+        figures: dict[str, float] = {}
+        for part, (images, labels) in self.parts.items():
+            logits = logits_in_batches(classify, images, self.batch_size)
+            figures[f"{part}_loss"] = mean_loss(network, logits, labels)
+            figures[f"{part}_accuracy"] = float((logits.argmax(axis=1) == labels).mean())
+            for name in settings.metrics:
+                figures[f"{part}_{name}"] = mean_of(METRICS.of(name).per_example, logits, labels)
         if self.client_tests is not None:
             each = accuracy_per_client(classify, self.client_tests, self.clients, self.batch_size)
-            figures["client_test_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
-        attack = settings.attack, settings.params_of("attack")
-        return figures | attack_figures(*attack, network, weights, self.images, self.labels, self.batch_size)
+            figures["test_clients_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
+        if "test" in self.parts:
+            attack = settings.attack, settings.params_of("attack")
+            figures |= attack_figures(*attack, network, weights, *self.parts["test"], self.batch_size)
+        return figures
 
 
 def attack_figures(
@@ -54,7 +83,7 @@ def attack_figures(
     batch_size: int,
 ) -> dict[str, float]:
     """What shows that an attack works, by column, such as test_backdoor; empty for most attacks."""
-    measure = getattr(ATTACKS.module(attack), "measure", None)
+    measure = ATTACKS.of(attack).measure
     if measure is None:
         return {}
     classify = network.classifier(weights)
@@ -62,5 +91,4 @@ def attack_figures(
     def predict(images: np.ndarray) -> np.ndarray:
         return logits_in_batches(classify, images, batch_size).argmax(axis=1)
 
-    figures: dict[str, float] = measure(params, predict, images, labels, network.spec.classes)
-    return figures
+    return measure(params, predict, images, labels, network.spec.classes)

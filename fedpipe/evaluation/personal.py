@@ -1,4 +1,4 @@
-"""Personalised models, and each on its client's held-out samples."""
+"""Personalised models, and each on its client's samples: the held-out ones, if there are any."""
 
 import os
 from collections.abc import Callable
@@ -14,6 +14,12 @@ from fedpipe.datasets.shards import Shards
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import Network, Weights, scale
+
+TRAINED_ON_THEM = (
+    "the personal models are measured on the samples that they were trained on, because no client has test samples "
+    "of its own: train_personal_accuracy shows how well they fit, not how well they serve; 'partition.client_test' "
+    "same_distribution or fraction gives each client test samples"
+)
 
 
 def accuracy_of_own(

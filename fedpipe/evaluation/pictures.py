@@ -1,19 +1,25 @@
 """Evaluation as pictures: where the model errs, and for whom."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fedpipe.evaluation.clients import by_cluster
+from fedpipe.evaluation.clients import by_cluster, personal_column
 from fedpipe.figures import picture
 
 _NUMBERED_CLASSES = 20  # up to here, counts fit into the fields, and each class has a tick
-_OWN_COLOURS = {"personalised": "C2", "personal": "C3"}
+# Columns that are drawn as lines: their colour, and how the legend calls them unless it has their summary.
+_LINES = {
+    "test_accuracy": ("C1", None),
+    "test_personalised_accuracy": ("C2", "test, personalised models"),
+    "test_personal_accuracy": ("C3", "test, personal models"),
+    "train_personal_accuracy": ("C3", "train, personal models"),
+}
 
 
 def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
@@ -42,48 +48,46 @@ def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
 
 
 def draw_clients(
-    clients: pd.DataFrame,
-    summary: dict[str, float],
-    title: str,
-    path: Path,
-    test_summary: dict[str, float] | None = None,
-    personalisation: Mapping[str, Mapping[str, Any]] | None = None,
+    clients: pd.DataFrame, summaries: Mapping[str, Mapping[str, float] | None], title: str, path: Path
 ) -> None:
     """Draws the distribution of the clients' accuracies to ``path``, with worst, 10th percentile and mean.
 
-    With ``test_summary``, that of the column ``test_accuracy``, the accuracies on test samples of their own are a line
-    over those on the samples that they train on; each is sorted by itself. So are those of personalised and personal
-    models, if ``personalisation`` has them by kind (`personal.spread`). With the column ``cluster``, there is a second
-    chart of each cluster's clients.
+    Accuracies on training samples are filled; those on test samples of the clients' own, and those of personalised and
+    personal models, are lines over them. Each is sorted by itself. With the column ``cluster``, there is a second chart
+    of each cluster's clients.
+
+    Args:
+      clients: The table of clients.
+      summaries: Those of the columns train_accuracy and test_accuracy (`fairness.spread`), by ``train`` and ``test``;
+        None where there is no such column.
+      title: Of the picture.
+      path: A PNG file.
     """
     clustered = "cluster" in clients
     with picture(path, 13 if clustered else 8, 3.8) as figure:
         axes, *more = figure.subplots(1, 2, squeeze=False)[0] if clustered else [figure.subplots()]
         for other in more:
             _clusters(other, clients)
-        accuracies = np.sort(clients["accuracy"].dropna().to_numpy())
-        axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color="C0", alpha=0.7)
-        _summary_lines(axes, summary, "0.2", "")
-        axes.set(xlabel="client, sorted by accuracy", ylabel="accuracy on own shard", title=title)
-        axes.set(xlim=(0, len(accuracies)), ylim=(0, 1))
-        own = [(kind, colour) for kind, colour in _OWN_COLOURS.items() if kind in (personalisation or {})]
-        if test_summary is None and not own:
-            axes.legend(loc="lower right")
+        accuracies = np.sort(clients["train_accuracy"].dropna().to_numpy())
+        if not len(accuracies):  # withheld, where the noise of the training is secret
+            axes.set(title=title, xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "no accuracies", ha="center", va="center", transform=axes.transAxes)
             return
-
-        def line(column: str, colour: str, label: str | None = None) -> None:
+        axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color="C0", alpha=0.7)
+        lines = {column: style for column, style in _LINES.items() if column in clients}
+        samples = "training and test" if any(column.startswith("test_") for column in lines) else "training"
+        axes.set(xlabel="client, sorted by accuracy", ylabel=f"accuracy on {samples} samples", title=title)
+        axes.set(xlim=(0, len(accuracies)), ylim=(0, 1))
+        for column, (colour, label) in lines.items():
             values = np.sort(clients[column].dropna().to_numpy())
             # Over the same width, also where some clients have no test samples.
             edges = np.linspace(0, len(accuracies), len(values) + 1)
-            axes.stairs(values, edges, color=colour, linewidth=1.8, label=label)
-
-        if test_summary is not None:
-            line("test_accuracy", "C1")
-            _summary_lines(axes, test_summary, "C1", "own test samples: ")
-        for kind, colour in own:
-            mean = (personalisation or {})[kind]["mean"]
-            line(f"{kind}_accuracy", colour, f"{kind} models: mean {mean:.3f}")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            shown = label and f"{label}: mean {values.mean() if len(values) else math.nan:.3f}"
+            axes.stairs(values, edges, color=colour, linewidth=1.8, label=shown)
+        for samples, colour in (("train", "0.2"), ("test", "C1")):
+            if summary := summaries.get(samples):
+                _summary_lines(axes, summary, colour, f"{samples}: ")
+        axes.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if lines else {"loc": "lower right"}))
 
 
 def _clusters(axes: Axes, clients: pd.DataFrame) -> None:
@@ -92,11 +96,12 @@ def _clusters(axes: Axes, clients: pd.DataFrame) -> None:
         axes.plot(number + np.linspace(-0.35, 0.35, len(values)), values, ".", color="C3", alpha=0.7)
         if len(values):
             axes.hlines(values.mean(), number - 0.4, number + 0.4, color="0.2")
-    axes.set(xlabel="cluster", ylabel="accuracy of its model", ylim=(0, 1))
+    samples = str(personal_column(clients)).partition("_")[0]
+    axes.set(xlabel="cluster", ylabel=f"accuracy of its model ({samples})", ylim=(0, 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _summary_lines(axes: Axes, summary: dict[str, float], colour: str, prefix: str) -> None:
+def _summary_lines(axes: Axes, summary: Mapping[str, float], colour: str, prefix: str) -> None:
     for name, style in (("mean", "-"), ("worst", ":"), ("percentile_10", "--")):
         value = summary[name]
         axes.axhline(value, color=colour, linestyle=style, label=f"{prefix}{name.replace('_', ' ')} {value:.3f}")

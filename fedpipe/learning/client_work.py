@@ -1,27 +1,40 @@
-"""What happens at one client in one pass: read, train, attack, compress, leave out what is not finite, encode.
+"""What happens at one client in one pass: read, train, attack, compress, leave out what does not count, encode.
 
-samples -> attack's samples -> algorithm's client_update -> attack's contribution -> compressor -> aggregator's encode
+samples -> attack's samples -> algorithm's client_update -> attack's vectors -> compressor -> aggregator's encode
 
 In asynchronous training, what comes before the encoding and the encoding may be in different rounds (under_way.py).
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
-from fedpipe.config.asynchrony import is_asynchronous, keeps_files
-from fedpipe.config.train import ATTACKS, COMPRESSORS
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-from fedpipe.learning.attackers import attackers
+from fedpipe.learning.attacking import Attacking
 from fedpipe.learning.clients import ClientReader, Keep
-from fedpipe.learning.interface import REPORTS, TRAINS, Client, Contribution, Nothing, Server, Tensors
+from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
+from fedpipe.learning.measurements import (
+    CLIPPED,
+    COMPRESSED,
+    READ,
+    WORK,
+    Counted,
+    MeanPerClient,
+    Measurement,
+    Summed,
+    checked,
+    joined,
+)
 from fedpipe.learning.task import Task
 from fedpipe.learning.under_way import Message, arrived, message_of, nothing_sent, started_or_arrived
+from fedpipe.learning.vectors import norm
+from fedpipe.learning.work_request import WorkRequest
 
-# Seconds, summed over the clients: the only measurements that change from run to run.
-READ, WORK = "read_seconds", "work_seconds"
+MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
 ClientUpdate = Callable[[Task, Server, Client], Contribution]
 
 
@@ -32,7 +45,7 @@ class Accumulator(NamedTuple):
     weight: Any
     means: Tensors
     sums: Tensors
-    measurements: "OrderedDict[str, Any]"
+    measurements: "OrderedDict[str, Measurement]"
 
 
 class Kept(NamedTuple):
@@ -46,45 +59,52 @@ class Kept(NamedTuple):
 class ClientWork:
     """The work of a client, composed of the files that the params choose."""
 
-    def __init__(self, task: Task, algorithm: ModuleType, aggregator: ModuleType, clients: ClientReader) -> None:
+    def __init__(
+        self, task: Task, algorithm: Algorithm, aggregator: Aggregator, clients: ClientReader, later: int = 0
+    ) -> None:
+        """``later``: how many passes of the round follow. After the last one clients keep what they keep."""
         self._task, self._algorithm, self._aggregator, self._clients = task, algorithm, aggregator, clients
-        self._attack = ATTACKS.module(task.settings.attack)
-        self._compressor = COMPRESSORS.module(task.settings.compressor)
-        self._attacks = attackers(task.settings, task.clients)
+        self._later, self._is_last = later, later == 0
+        self._compressor = COMPRESSORS.of(task.settings.compressor)
+        self._attacking = Attacking(task)
+        self._file = f"fedpipe/algorithms/{task.settings.algorithm}.py"  # for errors
         self.compressed_bytes: int | None = 0  # of a client's update; None if they differ. Known after `contribute`.
 
-    def contribute(self, client_update: ClientUpdate, seen: Server, who: Any, last: bool) -> Accumulator:
+    def contribute(self, client_update: ClientUpdate, seen: Server, request: WorkRequest) -> Accumulator:
         """What one client adds to the accumulator.
 
         Args:
           client_update: The algorithm's, of this pass.
           seen: What clients see of the server.
-          who: Which client it is, as `ClientReader.who` says.
-          last: Whether it is the round's last pass, after which clients keep what they keep.
+          request: To the client.
         """
         task = self._task
         first = first_kept(task, self._algorithm)
         begin = tf.timestamp()
         with tf.control_dependencies([begin]):
-            client, keep = self._clients.read(who, seen.round, first)
+            client, keep = self._clients.read(request, seen.round, first)
         with tf.control_dependencies([client.images, client.labels]):
             read = tf.timestamp()
         with tf.control_dependencies([read]):
             client = client._replace(images=tf.identity(client.images), labels=tf.identity(client.labels))
         kept = client.kept if client.kept is not Nothing else first
         client = client._replace(kept=kept.algorithm)
-        if is_asynchronous(self._algorithm):
-            sent, measurements = self._started_or_arrived(client_update, seen, who, client, kept, keep)
+        if self._algorithm.is_asynchronous:
+            sent, measurements = self._started_or_arrived(client_update, seen, request, client, kept, keep)
         else:
-            client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, last)
-            with tf.control_dependencies(keep(Kept(sent.kept, residual), finite) if last else []):
-                sent = _leave_out(sent, finite)
-            measurements = _measurements(sent, client, finite)
+            client, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept)
+            counts = tf.logical_and(finite, task.takes_part(client))
+            with tf.control_dependencies(keep(Kept(sent.kept, residual), counts) if self._is_last else []):
+                sent = _leave_out(sent, counts)
+            measurements = self._measurements(sent, client, finite, counts)
             if sent_bytes is not None:
-                measurements["compressed_bytes"] = tf.cast(sent_bytes, tf.int64)
+                measurements[COMPRESSED] = Counted(tf.cast(sent_bytes, tf.int64))
+        if self._aggregator.clip_norm is not None:
+            is_longer = norm(sent.update) > self._aggregator.clip_norm(task, seen.aggregator)
+            measurements[CLIPPED] = MeanPerClient(tf.cast(is_longer, tf.float32))
         with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
             end = tf.timestamp()
-        measurements[READ], measurements[WORK] = read - begin, end - read
+        measurements[READ], measurements[WORK] = Summed(read - begin), Summed(end - read)
         return Accumulator(
             update=self._aggregator.encode(task, seen.aggregator, sent.update, sent.weight, client),
             weight=sent.weight,
@@ -94,30 +114,32 @@ class ClientWork:
         )
 
     def _trained(
-        self, client_update: ClientUpdate, seen: Server, client: Client, kept: Kept, last: bool
+        self, client_update: ClientUpdate, seen: Server, client: Client, kept: Kept
     ) -> tuple[Client, Contribution, Tensors, Any, Any]:
         """Trains: the client as it did, what it sends, its new residual, its bytes, and whether all is finite."""
-        client = self._attacked_samples(client)
-        exact = self._attacked(seen, client, client_update(self._task, seen, client))
-        self._require_what_the_algorithm_says(exact)
-        sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor, last)
+        client = self._attacking.samples(client)
+        honest = client_update(self._task, seen, client)
+        checked(honest.measurements, self._file, MEASURED if self._is_last else ())
+        self._require_what_the_algorithm_says(honest)
+        exact = self._attacking.contribution(self._algorithm, seen, client, honest, self._later)
+        sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor)
         # Of what is not finite, a compressor may send a part that is.
         finite = _finite(sent) if sent is exact else tf.logical_and(_finite(exact), _finite(sent))
         return client, sent, residual, sent_bytes, finite
 
     def _started_or_arrived(
-        self, client_update: ClientUpdate, seen: Server, who: Any, client: Client, kept: Kept, keep: Keep
-    ) -> tuple[Contribution, "OrderedDict[str, Any]"]:
+        self, client_update: ClientUpdate, seen: Server, request: WorkRequest, client: Client, kept: Kept, keep: Keep
+    ) -> tuple[Contribution, "OrderedDict[str, Measurement]"]:
         """What arrives at the server from a client that starts in this round, or started earlier; zeros if nothing."""
         task, algorithm = self._task, self._algorithm
-        trains, reports = (tf.bitwise.bitwise_and(who[3], bit) > 0 for bit in (TRAINS, REPORTS))
+        trains, reports = request.trains, request.reports
 
         def train() -> Message:
-            _, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept, True)
-            more = {} if sent_bytes is None else {"compressed_bytes": tf.cast(sent_bytes, tf.int64)}
+            _, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept)
+            more = {} if sent_bytes is None else {COMPRESSED: Counted(tf.cast(sent_bytes, tf.int64))}
             # Of what is not finite, the weight says so, for a compressor may have made it finite.
             sent = sent._replace(weight=tf.where(finite, sent.weight, float("nan")))
-            message = message_of(task, algorithm, seen, sent, sent.measurements | more)
+            message = message_of(task, algorithm, seen, sent, {**sent.measurements, **more})
             own, rest = tf.nest.map_structure(
                 lambda new, old: tf.where(finite, new, old), (sent.kept, residual), (kept.algorithm, kept.compressor)
             )
@@ -125,60 +147,42 @@ class ClientWork:
                 return tf.nest.map_structure(tf.identity, message)
 
         message = started_or_arrived(trains, train, kept.message)
-        exact = arrived(task, algorithm, seen, message, client, tf.where(trains, client.round, who[1]))
+        exact = arrived(task, algorithm, seen, message, client, tf.where(trains, client.round, request.last_round))
         finite = _finite(exact)
-        sent = _leave_out(exact, tf.logical_and(reports, finite))
-        measurements = _measurements(sent, client, tf.logical_and(reports, finite))
-        measurements["non_finite"] = tf.cast(tf.logical_and(reports, tf.logical_not(finite)), tf.int32)
-        if "compressed_bytes" in measurements:
-            measurements["compressed_bytes"] = tf.where(reports, exact.measurements["compressed_bytes"], 0)
+        counts = tf.logical_and(reports, finite)
+        sent = _leave_out(exact, counts)
+        measurements = self._measurements(sent, client, counts, counts)
+        measurements["non_finite"] = Counted(tf.cast(tf.logical_and(reports, tf.logical_not(finite)), tf.int32))
+        if COMPRESSED in measurements:
+            sent_bytes = exact.measurements[COMPRESSED].total
+            measurements[COMPRESSED] = Counted(tf.where(reports, sent_bytes, 0))
         return sent, measurements
 
     def _require_what_the_algorithm_says(self, sent: Contribution) -> None:
         """Raises PipelineError if clients send more than an update though the algorithm's file says ONE_MESSAGE."""
-        if getattr(self._algorithm, "ONE_MESSAGE", False) and tf.nest.flatten([sent.means, sent.sums]):
+        if self._algorithm.ONE_MESSAGE and tf.nest.flatten([sent.means, sent.sums]):
             raise PipelineError(
-                f"fedpipe/algorithms/{self._task.settings.algorithm}.py says ONE_MESSAGE, and its clients send means "
-                "or sums besides the update; remove one of the two"
+                f"{self._file} says ONE_MESSAGE, and its clients send means or sums besides the update; remove one of "
+                "the two"
             )
 
-    def _is_attacker(self, client: Client) -> Any:
-        return tf.gather(tf.constant(self._attacks), client.id)
+    def _measurements(
+        self, sent: Contribution, client: Client, finite: Any, counts: Any
+    ) -> "OrderedDict[str, Measurement]":
+        """What the client measured, and the numbers that every round has."""
+        numbers = OrderedDict(
+            clients=Counted(tf.cast(counts, tf.int32)),
+            examples=Counted(tf.size(client.labels, out_type=tf.int64) * tf.cast(finite, tf.int64)),
+            non_finite=Counted(1 - tf.cast(finite, tf.int32)),
+        )
+        return joined(self._file, numbers, sent.measurements)
 
-    def _attacked_samples(self, client: Client) -> Client:
-        """The client with what an attacker makes of its samples."""
-        if not hasattr(self._attack, "samples") or not self._attacks.any():
-            return client
-
-        def poisoned() -> tuple[Any, Any]:
-            other = self._attack.samples(self._task, client)
-            return other.images, other.labels
-
-        images, labels = tf.cond(self._is_attacker(client), poisoned, lambda: (client.images, client.labels))
-        return client._replace(images=images, labels=labels)
-
-    def _attacked(self, seen: Server, client: Client, sent: Contribution) -> Contribution:
-        """The contribution, or what an attacker sends in its place; what it keeps and measures stays."""
-        if not hasattr(self._attack, "contribution") or not self._attacks.any():
-            return sent
-
-        def poisoned() -> tuple[Any, ...]:
-            other = self._attack.contribution(self._task, seen, client, sent)
-            return tuple(tf.nest.flatten([other.update, other.weight, other.means, other.sums]))
-
-        parts = [sent.update, sent.weight, sent.means, sent.sums]
-        leaves = tf.cond(self._is_attacker(client), poisoned, lambda: tuple(tf.nest.flatten(parts)))
-        update, weight, means, sums = tf.nest.pack_sequence_as(parts, list(leaves))
-        return sent._replace(update=update, weight=weight, means=means, sums=sums)
-
-    def _compressed(
-        self, sent: Contribution, client: Client, residual: Tensors, last: bool
-    ) -> tuple[Contribution, Tensors, Any]:
+    def _compressed(self, sent: Contribution, client: Client, residual: Tensors) -> tuple[Contribution, Tensors, Any]:
         """The contribution as the server decodes it, the client's new residual, and its bytes; None if uncompressed.
 
         Of several passes in a round only the last one is compressed.
         """
-        if not last or not hasattr(self._compressor, "compress"):
+        if not self._is_last or self._compressor.compress is None:
             return sent, residual, None
         update, residual, size = self._compressor.compress(self._task, sent.update, client, residual)
         found = tf.get_static_value(size)
@@ -186,26 +190,19 @@ class ClientWork:
         return sent._replace(update=update), residual, size
 
 
-def first_kept(task: Task, algorithm: ModuleType) -> Kept:
+def first_kept(task: Task, algorithm: Algorithm) -> Kept:
     """What a client has before its first round. A residual has the shapes of what the algorithm sends."""
-    compressor = COMPRESSORS.module(task.settings.compressor)
+    compressor = COMPRESSORS.of(task.settings.compressor)
     residual: Tensors = Nothing
-    if hasattr(compressor, "client_init"):
-        sent = optional(algorithm, "update_zeros", task, otherwise=None)
-        residual = compressor.client_init(task, task.zeros() if sent is None else sent)
-    message = nothing_sent(task, algorithm) if is_asynchronous(algorithm) else Nothing
-    return Kept(optional(algorithm, "client_init", task), residual, message)
+    if compressor.client_init is not None:
+        residual = compressor.client_init(task, algorithm.update_zeros(task))
+    message = nothing_sent(task, algorithm) if algorithm.is_asynchronous else Nothing
+    return Kept(Nothing if algorithm.client_init is None else algorithm.client_init(task), residual, message)
 
 
-def keeps_state(task: Task, algorithm: ModuleType) -> bool:
+def keeps_state(task: Task, algorithm: Algorithm) -> bool:
     """Whether clients keep something from round to round."""
-    return keeps_files(algorithm) or keeps_files(COMPRESSORS.module(task.settings.compressor))
-
-
-def optional(module: ModuleType, name: str, *arguments: Any, otherwise: Any = Nothing) -> Any:
-    """What the function ``name`` of a file returns, or ``otherwise`` if the file has none."""
-    function = getattr(module, name, None)
-    return otherwise if function is None else function(*arguments)
+    return algorithm.keeps_files or COMPRESSORS.of(task.settings.compressor).keeps_files
 
 
 def _finite(sent: Contribution) -> Any:
@@ -213,25 +210,14 @@ def _finite(sent: Contribution) -> Any:
     # One reduction per tensor: a sum is finite only if no term is NaN or infinite, and clients' updates are far from
     # the sizes at which finite terms overflow.
     parts = [*tf.nest.flatten(sent.update), *tf.nest.flatten(sent.means), *tf.nest.flatten(sent.sums), sent.weight]
-    parts += [value for value in sent.measurements.values() if value.dtype.is_floating]
+    parts += [value for value in tf.nest.flatten(sent.measurements) if value.dtype.is_floating]
     return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tf.abs(part))) for part in parts])
 
 
-def _leave_out(sent: Contribution, finite: Any) -> Contribution:
-    """Zeroes everything a client sends if a part of it is not finite."""
+def _leave_out(sent: Contribution, counts: Any) -> Contribution:
+    """Zeroes everything that a client sends unless it ``counts``, a bool scalar."""
 
     def zeroed(value: Any) -> Any:
-        return tf.where(finite, value, tf.zeros_like(value))
+        return tf.where(counts, value, tf.zeros_like(value))
 
     return tf.nest.map_structure(zeroed, sent._replace(kept=Nothing))
-
-
-def _measurements(sent: Contribution, client: Client, finite: Any) -> "OrderedDict[str, Any]":
-    """What the client measured, and the counts that every round has."""
-    counted = tf.cast(finite, tf.int64)
-    return OrderedDict(
-        sent.measurements,
-        clients=tf.cast(finite, tf.int32),
-        examples=tf.size(client.labels, out_type=tf.int64) * counted,
-        non_finite=1 - tf.cast(finite, tf.int32),
-    )

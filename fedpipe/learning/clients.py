@@ -19,9 +19,10 @@ import numpy as np
 
 from fedpipe.datasets.shards import Shards, read_shard_in_graph
 from fedpipe.lazy import tf
-from fedpipe.learning.interface import REPORTS, TRAINS, Client, Tensors
+from fedpipe.learning.interface import Client, Tensors
+from fedpipe.learning.work_request import WorkRequest
 
-# (kept, finite) -> operations to wait for
+# (kept, counts) -> operations to wait for
 Keep = Callable[[Tensors, Any], list[Any]]
 _TENSOR = "kept"  # the only one in a client's file
 
@@ -43,33 +44,22 @@ class ClientReader:
         self._kept = kept
 
     @property
-    def who(self) -> tf.TensorSpec:
-        """What says which client it is, and what it does.
+    def sizes(self) -> np.ndarray:
+        """How many samples each client has: int64 [clients]."""
+        return np.diff(self._shards.offsets)
 
-        [id, round of its last file or -1, thousandths of its local steps that it takes, `TRAINS` and `REPORTS` as bits]
-        """
-        return tf.TensorSpec([4], tf.int32)
-
-    @staticmethod
-    def asked(clients: Any, last: Any = -1, work: Any = 1000, part: Any = TRAINS | REPORTS) -> np.ndarray:
-        """int32 [n, 4]: `who` for each of ``clients`` (ids [n]); the others are [n] or the same for all."""
-        clients = np.asarray(clients, np.int32)
-        given = clients, last, work, part
-        columns = [np.broadcast_to(np.asarray(column, np.int32), clients.shape) for column in given]
-        return np.stack(columns, axis=1)
-
-    def read(self, who: Any, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
+    def read(self, request: WorkRequest, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
         """A client's data, and how it keeps something.
 
         Args:
-          who: As the property says.
+          request: Which client it is, and how much it does.
           round_number: int32 scalar.
           first: What the client has kept before its first round, in the structure of what it keeps.
         """
-        client, last, work = who[0], who[1], who[2]
+        client, last, work = request.id, request.last_round, request.work
         images, labels = read_shard_in_graph(self._shards, client)
         if self._kept is None:
-            return Client(images, labels, client, round_number, work=work), lambda kept, finite: []
+            return Client(images, labels, client, round_number, work=work), lambda kept, counts: []
         before = tf.nest.flatten(first)
         sizes = [leaf.shape.num_elements() for leaf in before]
 
@@ -85,8 +75,8 @@ class ClientReader:
         values = tf.cond(last < 0, lambda: together(before), stored)
         mine = [tf.reshape(part, leaf.shape) for part, leaf in zip(tf.split(values, sizes), before, strict=True)]
 
-        def keep(kept: Tensors, finite: Any) -> list[Any]:
-            content = tf.where(finite, together(tf.nest.flatten(kept)), values)
+        def keep(kept: Tensors, counts: Any) -> list[Any]:
+            content = tf.where(counts, together(tf.nest.flatten(kept)), values)
             path = self._path(str(self._kept), client, round_number)
             return [tf.raw_ops.Save(filename=path, tensor_names=[_TENSOR], data=[content])]
 

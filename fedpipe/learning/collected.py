@@ -11,7 +11,7 @@ from fedpipe.learning.interface import Tensors
 
 
 def row(update: Tensors, weight: Any) -> Tensors:
-    """What an aggregator's `encode` returns: a row for a client that has samples, none for one without."""
+    """What an aggregator's `encode` returns: a row for a client with a weight, none for one with weight 0."""
     rows = tf.cast(weight > 0, tf.int32)
     return tf.nest.map_structure(lambda part: tf.repeat(part[tf.newaxis], rows, axis=0), update)
 

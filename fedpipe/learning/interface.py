@@ -1,13 +1,11 @@
 """What an algorithm and an aggregator exchange with the process that runs them (docs/extending.md shows both whole)."""
 
-from collections import OrderedDict
 from typing import Any, NamedTuple
+
+from fedpipe.learning.measurements import Measurements
 
 Tensors = Any  # a tensor, or lists, tuples and dicts of tensors
 Nothing: tuple[()] = ()
-# What a client does in a round, as the bits of a number: it trains, and the server gets its update. All do both, but in
-# asynchronous training, where an update may come rounds after the training.
-TRAINS, REPORTS = 1, 2
 
 
 class Server(NamedTuple):
@@ -34,12 +32,14 @@ class Client(NamedTuple):
 class Contribution(NamedTuple):
     """What a client sends, and what it keeps.
 
-    The server gets ``update`` through the aggregator, the weighted mean of ``means`` and the sums of ``sums``.
+    The server gets ``update`` through the aggregator, the weighted mean of ``means`` and the sums of ``sums``. Of a
+    client that takes no local step, or whose contribution is not finite, everything is replaced with zeros and
+    ``kept`` is not renewed.
     """
 
     update: Tensors  # float32
-    weight: Any  # float32 scalar; 0 for a client without samples
-    measurements: "OrderedDict[str, Any]"  # sums for the record of the round: loss, correct, seen, and others
+    weight: Any  # float32 scalar
+    measurements: Measurements  # loss, accuracy and seen, which `Local` has, and others
     means: Tensors = Nothing  # float32, averaged with ``weight``
     sums: Tensors = Nothing  # float32, summed
     kept: Tensors = Nothing  # stays with the client
@@ -63,4 +63,5 @@ class Total(NamedTuple):
     means: Tensors
     sums: Tensors
     weight: Any  # the sum of the weights, float32
-    clients: Any  # how many clients contributed, int32
+    clients: Any  # how many clients contributed, int32; with 0, the server's state stays as it was
+    all_weights: float  # the sum of `Task.weight` over all clients that can take a local step, in the cohort or not

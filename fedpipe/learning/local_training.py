@@ -8,11 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fedpipe.config.train import METRICS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.model import METRICS
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client
+from fedpipe.learning.measurements import Counted, MeanPerExample, Measurement
 from fedpipe.learning.optimizers import RoundOptimizer
 from fedpipe.learning.randomness import seed_in_graph
+from fedpipe.learning.work_request import WHOLE
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import Network, scale
 from fedpipe.seeds import Purpose
@@ -38,7 +41,21 @@ class Local(NamedTuple):
     weights: list[Any]  # after the last step
     update: list[Any]  # first weights less last ones
     steps: Any  # how many were taken, float32
-    measurements: "OrderedDict[str, Any]"  # sums over the examples seen, each under the weights before its step
+    measurements: "OrderedDict[str, Measurement]"  # of the examples seen, each under the weights before its step
+
+
+def batch_count(settings: Train, samples: Any) -> Any:
+    """How many batches an epoch has over so many ``samples``: an integer, or a tensor or array of integers."""
+    size = settings.batch_size
+    return samples // size if settings.last_batch == "drop" else -(-samples // size)
+
+
+def step_count(settings: Train, client: Client) -> Any:
+    """How many local steps the client takes in a round, int32."""
+    steps = batch_count(settings, tf.size(client.labels)) * settings.local_epochs
+    if client.work is None:
+        return steps
+    return tf.cast(-(-tf.cast(steps, tf.int64) * tf.cast(client.work, tf.int64) // WHOLE), tf.int32)
 
 
 def train(
@@ -63,10 +80,7 @@ def train(
       steps: At most so many steps (int32 scalar); None for all. A client with ``work`` below 1000 takes fewer.
     """
     samples, size = tf.size(client.labels), settings.batch_size
-    batches = samples // size if settings.last_batch == "drop" else -(-samples // size)
-    total = batches * settings.local_epochs
-    if client.work is not None:
-        total = tf.cast(-(-tf.cast(total, tf.int64) * tf.cast(client.work, tf.int64) // 1000), tf.int32)
+    batches, total = batch_count(settings, samples), step_count(settings, client)
     if steps is not None:
         total = tf.minimum(total, steps)
     order = _order(settings, client, samples) if settings.shuffle else None
@@ -99,7 +113,7 @@ def train(
         if clip_norm:
             gradients = clip(gradients, clip_norm)
         state, now = optimizer.step(state, now, gradients)
-        return index + 1, now, state, _add(sums, settings, labels, losses, logits)
+        return index + 1, now, state, tf.nest.map_structure(tf.add, sums, _measured(settings, labels, losses, logits))
 
     state = optimizer.at_round(optimizer.start(weights), client.round)
     loop = (tf.constant(0), list(weights), state, zero_sums(settings))
@@ -111,12 +125,12 @@ def train(
 def full_gradient(network: Network, settings: Train, weights: list[Any], client: Client) -> tuple[list[Any], Any]:
     """Mean gradient and mean loss over all of the client's samples under ``weights``, a batch at a time."""
     gradient, measurements = measured_gradient(network, settings, weights, client)
-    return gradient, measurements["loss"] / _count(client)
+    return gradient, measurements["loss"].total / _count(client)
 
 
 def measured_gradient(
     network: Network, settings: Train, weights: list[Any], client: Client
-) -> tuple[list[Any], "OrderedDict[str, Any]"]:
+) -> tuple[list[Any], "OrderedDict[str, Measurement]"]:
     """Mean gradient over all of the client's samples under ``weights``, and the measurements of a training on them."""
     samples, size = tf.size(client.labels), settings.batch_size
 
@@ -129,7 +143,7 @@ def measured_gradient(
             losses = network.losses(labels, logits)
             loss = tf.reduce_sum(losses)
         more = tape.gradient(loss, weights)
-        sums = _add(sums, settings, labels, losses, logits)
+        sums = tf.nest.map_structure(tf.add, sums, _measured(settings, labels, losses, logits))
         return start + size, sums, [a + b for a, b in zip(gradients, more, strict=True)]
 
     loop = (tf.constant(0), zero_sums(settings), [tf.zeros_like(w) for w in weights])
@@ -173,20 +187,30 @@ def _order(settings: Train, client: Client, samples: Any) -> Any:
     return tf.argsort(drawn, axis=1, stable=True)
 
 
-def zero_sums(settings: Train) -> "OrderedDict[str, Any]":
+def zero_sums(settings: Train) -> "OrderedDict[str, Measurement]":
     """Zeros for what `train` measures."""
-    sums = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(0, tf.int64))
-    return OrderedDict(sums, **{name: tf.constant(0.0) for name in settings.metrics})
-
-
-def _add(sums: Any, settings: Train, labels: Any, losses: Any, logits: Any) -> "OrderedDict[str, Any]":
-    hits = METRICS.module("accuracy").per_example(labels, logits)
-    added = OrderedDict(
-        loss=sums["loss"] + tf.reduce_sum(losses),
-        correct=sums["correct"] + tf.reduce_sum(hits),
-        seen=sums["seen"] + tf.size(labels, out_type=tf.int64),
+    sums: OrderedDict[str, Measurement] = OrderedDict(
+        loss=MeanPerExample(tf.constant(0.0)),
+        accuracy=MeanPerExample(tf.constant(0, tf.int64)),
+        seen=Counted(tf.constant(0, tf.int64)),
     )
-    for name in settings.metrics:
-        measured = tf.cast(METRICS.module(name).per_example(labels, logits), tf.float32)
-        added[name] = sums[name] + tf.reduce_sum(measured)
-    return added
+    return sums | {name: MeanPerExample(tf.constant(0.0)) for name in _further(settings)}
+
+
+def _measured(settings: Train, labels: Any, losses: Any, logits: Any) -> "OrderedDict[str, Measurement]":
+    """The measurements of a batch."""
+    hits = METRICS.of("accuracy").per_example(labels, logits)
+    measured: OrderedDict[str, Measurement] = OrderedDict(
+        loss=MeanPerExample(tf.reduce_sum(losses)),
+        accuracy=MeanPerExample(tf.reduce_sum(hits)),
+        seen=Counted(tf.size(labels, out_type=tf.int64)),
+    )
+    for name in _further(settings):
+        values = tf.cast(METRICS.of(name).per_example(labels, logits), tf.float32)
+        measured[name] = MeanPerExample(tf.reduce_sum(values))
+    return measured
+
+
+def _further(settings: Train) -> list[str]:
+    """The metrics that are measured beside the accuracy, which always is."""
+    return [name for name in settings.metrics if name != "accuracy"]

@@ -1,16 +1,23 @@
 """A process that trains nothing: its round measures the loss of each client that is asked, under given weights.
 
-An engine runs it like a training. Its state is the model's weights; its sum is a vector with a place for every client,
-to which a client adds its own loss, so that the order of the clients changes no bit.
+An engine runs it like a training. Its state is the model's weights and the round's number; its sum is a vector with a
+place for every client, to which a client adds its own loss, so that the order of the clients changes no bit. Attackers
+measure the samples that they train on.
 """
 
 import numpy as np
 
 from fedpipe.lazy import tf, tff
+from fedpipe.learning.attacking import Attacking
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing
-from fedpipe.learning.process import Layout, Pass, Process, flat
+from fedpipe.learning.measurements import Summed
+from fedpipe.learning.message_bytes import ClientBytes
+from fedpipe.learning.passes import Pass
+from fedpipe.learning.process import Process
+from fedpipe.learning.structure import Structure, flat
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 
 
 def loss_process(task: Task, clients: ClientReader) -> Process:
@@ -20,29 +27,32 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
       task: Model and params.
       clients: How a client's samples are read on the worker.
     """
+    attacking = Attacking(task)
     with tf.Graph().as_default():
-        weights = Layout(task.zeros())
-        losses = Layout([tf.zeros([task.clients])])
-    group_type = tff.TensorType(np.int32, [None, *clients.who.shape])
+        server = Structure([*task.zeros(), tf.constant(1)])
+        losses = Structure([tf.zeros([task.clients])])
+    group_type = tff.TensorType(np.int32, [None, *WorkRequest.spec().shape])
 
     @tf.function(autograph=False)
-    def with_loss_of(who, total, *leaves):  # type: ignore[no-untyped-def]
-        client, _ = clients.read(who, tf.constant(0), Nothing)
-        return tf.tensor_scatter_nd_add(total, [[client.id]], [task.loss(list(leaves), client)])
+    def with_loss_of(packed, total, *leaves):  # type: ignore[no-untyped-def]
+        *weights, number = leaves
+        client, _ = clients.read(WorkRequest.unpack(packed), number, Nothing)
+        loss = task.loss(weights, attacking.samples(client))
+        return tf.tensor_scatter_nd_add(total, [[client.id]], [loss])
 
     @tff.tensorflow.computation
     def initialize():  # type: ignore[no-untyped-def]
-        return flat(task.zeros())
+        return flat([*task.zeros(), tf.constant(1)])
 
     @tff.tensorflow.computation
     def zero():  # type: ignore[no-untyped-def]
         return (tf.zeros([task.clients]),)
 
-    @tff.tensorflow.computation(weights.type)
+    @tff.tensorflow.computation(server.type)
     def same(state):  # type: ignore[no-untyped-def]
         return tuple(tf.identity(leaf) for leaf in state)
 
-    @tff.tensorflow.computation(weights.type, group_type)
+    @tff.tensorflow.computation(server.type, group_type)
     def work(leaves, group):  # type: ignore[no-untyped-def]
         leaves = [tf.identity(leaf) for leaf in leaves]
         _, total = tf.while_loop(
@@ -57,18 +67,20 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
     def merge(a, b):  # type: ignore[no-untyped-def]
         return (a[0] + b[0],)
 
-    @tff.tensorflow.computation(weights.type, losses.type)
+    @tff.tensorflow.computation(server.type, losses.type)
     def update(state, total):  # type: ignore[no-untyped-def]
         return tuple(tf.identity(leaf) for leaf in state), (tf.identity(total[0]),)
+
+    @tff.tensorflow.computation(server.type)
+    def get_weights(state):  # type: ignore[no-untyped-def]
+        return tuple(tf.identity(leaf) for leaf in state[:-1])
 
     size = sum(int(np.prod(shape)) * 4 for shape in task.network.shapes.values())
     return Process(
         initialize=initialize,
         passes=(Pass(same, work, zero, merge, update, group_type),),
-        get_weights=same,
-        server=weights,
-        measurements=("losses",),
-        bytes_down=size,
-        bytes_up=4,
-        compressed_bytes=0,
+        get_weights=get_weights,
+        server=server,
+        measurements=Structure({"losses": Summed(tf.TensorSpec([task.clients]))}),
+        bytes=ClientBytes(size, 4),
     )

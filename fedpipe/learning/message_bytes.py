@@ -5,13 +5,23 @@ simulation, the file of the algorithm or aggregator says how much: `message_byte
 """
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import NamedTuple
 
-from fedpipe.learning.client_work import Accumulator, optional
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
+from fedpipe.learning.client_work import Accumulator
 from fedpipe.learning.interface import MessageBytes
+from fedpipe.learning.measurements import COMPRESSED
 from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import bytes_of
+
+
+class ClientBytes(NamedTuple):
+    """Bytes to and from a client in one round."""
+
+    down: int
+    up: int  # without a compressed update
+    compressed: int | None = 0  # of a compressed update; None if they differ between clients
 
 
 class Sent(NamedTuple):
@@ -24,23 +34,20 @@ class Sent(NamedTuple):
     compressed: int | None  # what its compressor says, 0 without one; None if that differs from client to client
 
 
-def update_bytes(task: Task, aggregator: ModuleType, one: Accumulator) -> int | None:
+def update_bytes(task: Task, aggregator: Aggregator, one: Accumulator) -> int | None:
     """Bytes of an update: those of the tensors that go to the aggregator, or what its file says."""
-    if "compressed_bytes" in one.measurements:
+    if COMPRESSED in one.measurements:
         return None
-    if hasattr(aggregator, "message_bytes"):
-        return int(aggregator.message_bytes(task, one.update))
+    if aggregator.message_bytes is not None:
+        return aggregator.message_bytes(task, one.update)
     return bytes_of(one.update)
 
 
-def round_bytes(task: Task, algorithm: ModuleType, passes: Sequence[Sent]) -> dict[str, int]:
-    """``bytes_down`` and ``bytes_up`` of a round, as the algorithm's file or else the tensors say.
-
-    A compressed update is not in ``bytes_up``, since its compressor measures it.
-    """
-    told: MessageBytes = optional(algorithm, "message_bytes", task, otherwise=MessageBytes())
+def round_bytes(task: Task, algorithm: Algorithm, passes: Sequence[Sent]) -> ClientBytes:
+    """The bytes of a round, as the algorithm's file or else the tensors say; only the last pass is compressed."""
+    told = MessageBytes() if algorithm.message_bytes is None else algorithm.message_bytes(task)
     updates = [one.update for one in passes if one.update is not None]
     down = sum(one.seen for one in passes) if told.down is None else told.down
     update = told.update if told.update is not None and len(updates) == len(passes) else sum(updates)
     besides = sum(one.besides for one in passes) if told.besides is None else told.besides
-    return {"bytes_down": down + sum(one.of_aggregator for one in passes), "bytes_up": update + besides}
+    return ClientBytes(down + sum(one.of_aggregator for one in passes), update + besides, passes[-1].compressed)

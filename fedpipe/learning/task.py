@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning import local_training
@@ -74,10 +76,23 @@ class Task:
         """Mean loss of the client's samples (`local_training.mean_loss`)."""
         return local_training.mean_loss(self.network, weights, client)
 
+    def takes_part(self, client: Client) -> Any:
+        """Whether the client takes a local step, bool. The server gets nothing from one that takes none."""
+        return local_training.step_count(self.settings, client) > 0
+
     def weight(self, client: Client) -> Any:
         """The client's weight in a mean as ``train.client_weighting`` says, float32; 0 without samples."""
         examples = tf.cast(tf.size(client.labels), tf.float32)
         return examples if self.settings.client_weighting == "examples" else tf.cast(examples > 0, tf.float32)
+
+    def total_weight(self, sizes: np.ndarray) -> float:
+        """The sum of the weights of all clients that can take a local step.
+
+        Args:
+          sizes: int64 [clients], the number of samples of each.
+        """
+        weights = sizes if self.settings.client_weighting == "examples" else np.ones_like(sizes)
+        return float(weights[local_training.batch_count(self.settings, sizes) > 0].sum())
 
     def client_seed(self, client: Client) -> Any:
         """A seed int32 [2] for what an algorithm or an aggregator draws at a client in this round."""

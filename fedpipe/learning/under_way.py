@@ -3,20 +3,21 @@
     round r    the client starts: it trains on the model of then, and keeps what it is to send in its file of round r
     round t    the update arrives: the algorithm's `arrival` makes of it what is added up, with its staleness t - r
 
-Both are rows of a round's pass (`TRAINS` and `REPORTS` in interface.py), and one row is both if t = r. What is measured
-at a client counts in the round in which its update arrives.
+Each is a work request (work_request.py), and one request is both if t = r. What is measured at a client counts in the
+round in which its update arrives.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fedpipe.config.train import COMPRESSORS
+from fedpipe.contracts.algorithm import Algorithm
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Tensors
 from fedpipe.learning.local_training import zero_sums
+from fedpipe.learning.measurements import COMPRESSED, Counted, Measurement, Measurements
 from fedpipe.learning.task import Task
 
 _HALF = 2**24  # float32 has whole numbers up to here
@@ -27,17 +28,16 @@ class Message(NamedTuple):
 
     update: Tensors  # what the algorithm's `under_way` made of the update
     weight: Any
-    measurements: "OrderedDict[str, Any]"  # whole numbers as two parts
+    measurements: "OrderedDict[str, Measurement]"  # whole numbers as two parts
 
 
-def nothing_sent(task: Task, algorithm: ModuleType) -> Message:
+def nothing_sent(task: Task, algorithm: Algorithm) -> Message:
     """Zeros in the structure of what a client sends."""
-    update = algorithm.update_zeros(task) if hasattr(algorithm, "update_zeros") else task.zeros()
-    return Message(update, tf.constant(0.0), _as_floats(_measured(task)))
+    return Message(algorithm.update_zeros(task), tf.constant(0.0), _as_floats(_measured(task)))
 
 
 def message_of(
-    task: Task, algorithm: ModuleType, seen: Server, sent: Contribution, measurements: Mapping[str, Any]
+    task: Task, algorithm: Algorithm, seen: Server, sent: Contribution, measurements: Measurements
 ) -> Message:
     """What a client that has trained is to send.
 
@@ -50,14 +50,12 @@ def message_of(
             f"fedpipe/algorithms/{task.settings.algorithm}.py is asynchronous, and its clients send more than an "
             f"update, its weight and the measurements {', '.join(expected)}: remove what is beside these"
         )
-    update = sent.update
-    if hasattr(algorithm, "under_way"):
-        update = algorithm.under_way(task, seen, update)
+    update = algorithm.under_way(task, seen, sent.update)
     return Message(update, sent.weight, _as_floats(OrderedDict((name, measurements[name]) for name in expected)))
 
 
 def arrived(
-    task: Task, algorithm: ModuleType, seen: Server, message: Message, client: Client, since: Any
+    task: Task, algorithm: Algorithm, seen: Server, message: Message, client: Client, since: Any
 ) -> Contribution:
     """What the server adds up of a message.
 
@@ -81,28 +79,32 @@ def started_or_arrived(trains: Any, train: Callable[[], Message], kept: Message)
     return found
 
 
-def _measured(task: Task) -> "OrderedDict[str, Any]":
+def _measured(task: Task) -> "OrderedDict[str, Measurement]":
     """Zeros for all that is measured at a client."""
     zeros = zero_sums(task.settings)
-    if hasattr(COMPRESSORS.module(task.settings.compressor), "compress"):
-        zeros["compressed_bytes"] = tf.constant(0, tf.int64)
+    if COMPRESSORS.of(task.settings.compressor).compress is not None:
+        zeros[COMPRESSED] = Counted(tf.constant(0, tf.int64))
     return zeros
 
 
-def _as_floats(measurements: "OrderedDict[str, Any]") -> "OrderedDict[str, Any]":
-    def one(value: Any) -> Any:
+def _as_floats(measurements: Measurements) -> Any:
+    """Whole numbers as two parts, [n // 2^24, n % 2^24]."""
+
+    def parts(value: Any) -> Any:
         if value.dtype.is_floating:
             return value
         return tf.cast(tf.stack([value // _HALF, value % _HALF]), tf.float32)
 
-    return OrderedDict((name, one(value)) for name, value in measurements.items())
+    return tf.nest.map_structure(parts, measurements)
 
 
-def _as_they_were(floats: Mapping[str, Any], like: Mapping[str, Any]) -> "OrderedDict[str, Any]":
-    def one(value: Any, dtype: Any) -> Any:
-        if dtype.is_floating:
+def _as_they_were(floats: Measurements, like: Measurements) -> Any:
+    """The opposite of `_as_floats`, in the types of ``like``."""
+
+    def whole(value: Any, zero: Any) -> Any:
+        if zero.dtype.is_floating:
             return value
-        parts = tf.cast(value, dtype)
-        return parts[0] * _HALF + parts[1]
+        high, low = tf.unstack(tf.cast(value, zero.dtype))
+        return high * _HALF + low
 
-    return OrderedDict((name, one(floats[name], zero.dtype)) for name, zero in like.items())
+    return tf.nest.map_structure(whole, floats, like)

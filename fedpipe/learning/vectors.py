@@ -19,6 +19,11 @@ def parted(vector: Any, like: Tensors) -> Tensors:
     return tf.nest.pack_sequence_as(like, [tf.reshape(p, leaf.shape) for p, leaf in zip(parts, leaves, strict=True)])
 
 
+def norm(tensors: Tensors) -> Any:
+    """The L2 norm over all entries of ``tensors``, float32."""
+    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(part)) for part in tf.nest.flatten(tensors)]))
+
+
 def bytes_of(tensors: Tensors) -> int:
     """The bytes of ``tensors``; a side whose length is not known counts as one row."""
     leaves = tf.nest.flatten(tensors)

@@ -6,7 +6,7 @@ Forecasts Expressed in Terms of Probability").
 
 from typing import Any
 
-from fedpipe.config.registry import NoParams
+from fedpipe.contracts.choice import NoParams
 from fedpipe.lazy import tf
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import LOSSES, MODELS
+from fedpipe.contracts.model import LOSSES, MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
@@ -36,7 +36,7 @@ class Network:
 
     def losses(self, labels: Any, logits: Any) -> Any:
         """The loss float32 [n] of each example, from labels int32 [n] and logits float32 [n, classes]."""
-        return LOSSES.module(self.spec.loss).losses(self.spec.loss_params, labels, logits)
+        return LOSSES.of(self.spec.loss).losses(self.spec.loss_params, labels, logits)
 
     def first_weights(self, rng: np.random.Generator) -> Weights:
         """What training starts from, float32, drawn from ``rng``: Glorot-uniform kernels and zero biases.
@@ -83,22 +83,23 @@ def network(spec: ModelSpec) -> Network:
       PipelineError: The images are too small for it, or it is a Keras model that cannot be trained here.
     """
     check_image_size(spec.model, spec.image_shape)
-    module = MODELS.module(spec.model)
-    if hasattr(module, "architecture") and not spec.architecture:
-        spec = replace(spec, architecture=module.architecture(spec))
-    own_start = partial(module.first_weights, spec) if hasattr(module, "first_weights") else None
-    if hasattr(module, "keras_model"):
+    model = MODELS.of(spec.model)
+    if model.architecture is not None and not spec.architecture:
+        spec = replace(spec, architecture=model.architecture(spec))
+    own_start = None if model.first_weights is None else partial(model.first_weights, spec)
+    if model.keras_model is not None:
         from fedpipe.networks.keras_model import KerasNetwork
 
-        keras = KerasNetwork(spec, module.keras_model)
+        keras = KerasNetwork(spec, model.keras_model)
         return Network(spec, keras.shapes, keras.forward, own_start or keras.first_weights)
-    return Network(spec, module.shapes(spec), lambda w, *others: module.forward(spec, list(w), *others), own_start)
+    shapes, forward = model.by_hand
+    return Network(spec, shapes(spec), lambda w, *others: forward(spec, list(w), *others), own_start)
 
 
 def check_image_size(model: str, image_shape: tuple[int, int, int]) -> None:
     """Raises PipelineError if images [h, w, c] are so small that a pooling of ``model`` would leave nothing of them."""
     height, width, _ = image_shape
-    smallest = getattr(MODELS.module(model), "SMALLEST_SIDE", 1)
+    smallest = MODELS.of(model).SMALLEST_SIDE
     if min(height, width) < smallest:
         raise PipelineError(
             f"params.yaml: 'train.model' is {model}, which takes images of at least {smallest} x {smallest} pixels, "

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from fedpipe.config.section import Section
-from fedpipe.config.train import LOSSES, MODELS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.model import LOSSES, MODELS
 
 Shapes = dict[str, tuple[int, ...]]  # names and shapes of the weights, in order
 
@@ -59,11 +58,9 @@ class ModelSpec:
           KeyError, TypeError, ValueError: It is something else, or there is no such model or loss any more.
         """
         loss = told.get("loss", DEFAULT_LOSS)
-        try:
-            params = MODELS.params(told["model"]).model_validate(told.get("params", {}))
-            loss_params = LOSSES.params(loss).model_validate(told.get("loss_params", {}))
-        except ValidationError as error:
-            raise ValueError(str(error)) from None
+        # A ValidationError is a ValueError.
+        params = MODELS.params(told["model"]).model_validate(told.get("params", {}))
+        loss_params = LOSSES.params(loss).model_validate(told.get("loss_params", {}))
         height, width, channels = told["image_shape"]
         shape, architecture = (height, width, channels), told.get("architecture", "")
         return ModelSpec(told["model"], shape, told["classes"], params, loss, loss_params, architecture)

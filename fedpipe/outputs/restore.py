@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedpipe.atomic import atomic_file
-from fedpipe.errors import run_stage
+from fedpipe.errors import PipelineError, run_stage
 
 if TYPE_CHECKING:
     from dvc.output import Output
+    from dvc.repo import Repo
 
 
 def restore(names: Sequence[str] = ()) -> list[str]:
@@ -29,11 +30,12 @@ def restore(names: Sequence[str] = ()) -> list[str]:
 
     Returns:
       The paths that are back.
-    """
-    from dvc.repo import Repo  # half a second
 
+    Raises:
+      PipelineError: DVC is not installed, or does not open this folder.
+    """
     back = []
-    with Repo() as repo:
+    with _repository() as repo:
         for stage in repo.index.stages:
             if getattr(stage, "name", None) is None or (names and stage.name not in names):
                 continue
@@ -50,15 +52,31 @@ def restore_for_dvc() -> None:
     stage = os.environ.get("DVC_STAGE")
     if not stage:
         return
-    top = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
     ours = {name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "DVC_ROOT")}
     subprocess.run(
         [sys.executable, "-m", "fedpipe.outputs.restore", stage],
-        env=ours | {"PYTHONPATH": path},
+        env=ours | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def _repository() -> "Repo":
+    try:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo  # half a second
+    except ImportError:
+        raise PipelineError(
+            f"the Python {sys.executable} has no DVC, so the outputs that DVC deleted are still missing: "
+            "`dvc checkout` brings them back"
+        ) from None
+    try:
+        return Repo()
+    except DvcException as error:
+        raise PipelineError(
+            f"DVC does not open this project: {error}; use a `git clone` of it, or make a repository of an unpacked "
+            "archive with `git init && git add . && git commit -m start`"
+        ) from None
 
 
 def _from_cache(out: "Output") -> bool:

@@ -2,7 +2,8 @@
 
 Each sample goes to the client that its row in the table names. Clients are numbered in the order of their names: that
 of numbers if all of them are whole numbers, else that of text. A sample with an empty name or no row is left out;
-there must be ``partition.leave_out`` of them. The table decides the sizes, and nothing is drawn.
+there must be ``partition.leave_out`` of them. The table decides the sizes, and nothing is drawn. It names samples by
+their numbers among all training samples, so validation samples are taken from the clients that it names.
 
 Source: Caldas et al. 2018, "LEAF: A Benchmark for Federated Settings", where a client is a writer.
 https://arxiv.org/abs/1812.01097
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEES_ALL_SAMPLES = True
+NAMES_SAMPLES = True
 
 
 class Params(PinnedTable):

@@ -2,7 +2,7 @@
 
 With a small alpha few clients hold most of a class; a large one is close to IID. How many samples a client gets follows
 from the draw, so the scheme decides the sizes. All classes are drawn anew until every client has at least ``min_size``
-samples, `TRIES` times at the most.
+samples, `_TRIES` times at the most.
 
 With ``self_balancing`` the classes are split one after the other, in the order of their labels, and class k only
 among the clients j that hold fewer samples than an even share: with N samples over K clients, and n_j the samples
@@ -26,7 +26,7 @@ from fedpipe.allocation.counts import deal
 from fedpipe.config.section import Concentration, Section, Size
 from fedpipe.errors import PipelineError
 
-TRIES = 100
+_TRIES = 100
 FOR_GIVEN_SIZES = "scheme to inner_dirichlet, the Dirichlet label skew for given sizes"
 
 
@@ -64,13 +64,13 @@ def assign(labels: np.ndarray, sizes: np.ndarray, params: Params, rng: np.random
     draw = _balanced_counts if params.self_balancing else _counts
     class_sizes = np.unique(labels, return_counts=True)[1]
     best = -1
-    for _try in range(TRIES):
+    for _try in range(_TRIES):
         counts = draw(class_sizes, alpha, clients, rng)
         best = max(best, int(counts.sum(axis=0).min()))
         if best >= min_size:
             return deal(labels, counts, rng)
     raise PipelineError(
-        f"params.yaml: 'partition.dirichlet.min_size' is {min_size}, but in {TRIES} draws with alpha "
+        f"params.yaml: 'partition.dirichlet.min_size' is {min_size}, but in {_TRIES} draws with alpha "
         f"{alpha} the smallest of {clients} clients never got more than {best} samples; "
         f"lower min_size to {best} or less, raise alpha, or take fewer clients"
     )

@@ -20,7 +20,7 @@ from fedpipe.allocation.given_tables import by_client, cell, read_table
 from fedpipe.config.pinned_table import PinnedTable
 from fedpipe.errors import PipelineError
 
-SUM_TOLERANCE = 1e-3  # proportions written with three digits, such as 0.333, are taken, and scaled to the sum 1
+_SUM_TOLERANCE = 1e-3  # proportions written with three digits, such as 0.333, are taken, and scaled to the sum 1
 SEES_ALL_SAMPLES = True
 FOR_GIVEN_SIZES = "'distribution.proportions_of' to clients"
 
@@ -95,7 +95,7 @@ def _proportions(given: Params, clients: int, classes: np.ndarray) -> np.ndarray
 
     Raises:
       PipelineError: They cannot be read, are not clients x labels, one is negative or not a number, or a sum differs
-        from 1 by more than `SUM_TOLERANCE`.
+        from 1 by more than `_SUM_TOLERANCE`.
     """
     if given.table:
         where, proportions = given.table, _table_proportions(given, clients, classes)
@@ -110,12 +110,12 @@ def _proportions(given: Params, clients: int, classes: np.ndarray) -> np.ndarray
         proportions = np.array(given.values, np.float64)
     of_clients = given.proportions_of == "clients"
     sums = proportions.sum(axis=1 if of_clients else 0)
-    wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    wrong = np.flatnonzero(np.abs(sums - 1) > _SUM_TOLERANCE)
     if len(wrong):
         whose = f"client {wrong[0]}" if of_clients else f"label {classes[wrong[0]]}"
         raise PipelineError(
             f"{where}: the proportions of {whose} sum to {sums[wrong[0]]:.6g}, but must sum to 1 (within "
-            f"{SUM_TOLERANCE:g}), as those of each of the {given.proportions_of} must ('partition.distribution."
+            f"{_SUM_TOLERANCE:g}), as those of each of the {given.proportions_of} must ('partition.distribution."
             "proportions_of' in params.yaml)"
         )
     return proportions / (sums[:, None] if of_clients else sums)

@@ -6,7 +6,7 @@ With C classes, client i has by ``choice``
     first_deterministic:  the class i mod C, and k - 1 others at random;
     random:               k at random.
 
-A random choice is drawn anew, `TRIES` times at the most, until every class has a client (else its samples would go to
+A random choice is drawn anew, `_TRIES` times at the most, until every class has a client (else its samples would go to
 nobody) and no class has more clients than samples.
 
 Each class is split evenly among the clients that have it, and the sizes of the clients follow from that. With
@@ -31,7 +31,7 @@ from fedpipe.allocation.counts import deal, even_sizes
 from fedpipe.config.section import Count, Section
 from fedpipe.errors import PipelineError
 
-TRIES = 100
+_TRIES = 100
 _FITTING_STEPS = 1000  # at the most; a choice that works takes some tens
 _STEPS_TO_IMPROVE = 20
 
@@ -77,7 +77,7 @@ def assign(labels: np.ndarray, sizes: np.ndarray, params: Params, rng: np.random
             f"('partition.pathological.classes_per_client'); set the 'min_size' of that quantity to {k} or more, give "
             "larger sizes, or take fewer clients"
         )
-    for _try in range(1 if choice == "deterministic" else TRIES):
+    for _try in range(1 if choice == "deterministic" else _TRIES):
         has = _choose(clients, len(class_sizes), k, choice, rng)
         users = has.sum(axis=0)
         if (users > 0).all() and (users <= class_sizes).all():
@@ -145,7 +145,7 @@ def _impossible(class_sizes: np.ndarray, users: np.ndarray, clients: int, params
     """What was wrong with the last choice, and what would be possible."""
     k, choice, classes = params.classes_per_client, params.choice, len(class_sizes)
     asked = f"params.yaml: scheme pathological with {clients} clients of {k} classes, chosen {choice}"
-    tries = "" if choice == "deterministic" else f" in any of {TRIES} draws"
+    tries = "" if choice == "deterministic" else f" in any of {_TRIES} draws"
     if (users == 0).any():
         return PipelineError(
             f"{asked}, leaves some of the {classes} classes to no client{tries}, so that their samples would go to "

@@ -9,16 +9,21 @@ import numpy as np
 import pandas as pd
 
 from fedpipe.allocation.counts import LEFT_OUT, draw_samples
-from fedpipe.config import PARTITIONERS, QUANTITIES, Partition
+from fedpipe.config import Partition
+from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
 from fedpipe.errors import PipelineError
+from fedpipe.partitioning import validation_samples
 from fedpipe.seeds import Purpose, generator
 
 
 def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
-    """The client of each sample, or `LEFT_OUT`: int [samples]; exactly ``params.leave_out`` samples are left out.
+    """The client of each sample, or `LEFT_OUT`: int [samples].
 
-    No client gets none, unless a ``min_size`` of 0 in the params allows it. Which samples are left out is a seeded
-    draw, unless the scheme declares ``SEES_ALL_SAMPLES`` and so leaves them out itself.
+    Left out are the validation samples (validation_samples.py) and exactly ``params.leave_out`` others. The scheme
+    deals the samples that are not for validation; one that declares ``NAMES_SAMPLES`` deals all of them by their
+    numbers, and the validation samples are taken from their clients. No client gets none, unless a ``min_size`` of 0 in
+    the params allows it. Which samples are left out is a seeded draw, unless the scheme declares ``SEES_ALL_SAMPLES``
+    and so leaves them out itself.
 
     Args:
       labels: int [samples].
@@ -28,23 +33,45 @@ def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
       PipelineError: The request cannot be met, and the message says what would be possible; or a file of a folder does
         not keep to what it must return.
     """
-    count = len(labels) - params.leave_out
+    validation = validation_samples.draw(len(labels), params)
+    count = len(labels) - len(validation) - params.leave_out
     if count < params.clients:
+        of_validation = f" and the {params.validation} of 'partition.validation'" if params.validation else ""
         raise PipelineError(
             f"params.yaml: 'partition.clients' is {params.clients}, but there are only {max(count, 0)} samples "
-            f"({len(labels)} less the {params.leave_out} of 'partition.leave_out'); a client needs at least one"
+            f"({len(labels)} less the {params.leave_out} of 'partition.leave_out'{of_validation}); a client needs at "
+            "least one"
         )
+    if not PARTITIONERS.of(params.scheme).NAMES_SAMPLES:
+        others = np.delete(np.arange(len(labels)), validation)
+        assignment = np.full(len(labels), LEFT_OUT, np.int64)
+        assignment[others] = _dealt(labels[others], params)
+        return assignment
+    assignment = _dealt(labels, params)
+    before = np.unique(assignment)
+    assignment[validation] = LEFT_OUT
+    lost = np.setdiff1d(before, [*np.unique(assignment), LEFT_OUT])
+    if len(lost):
+        raise PipelineError(
+            f"params.yaml: 'partition.validation' is {params.validation}, which takes all samples of {len(lost)} "
+            f"clients, the first of them client {lost[0]}: lower it, or give these clients' samples to others"
+        )
+    return assignment
+
+
+def _dealt(labels: np.ndarray, params: Partition) -> np.ndarray:
+    """The client of each sample, or `LEFT_OUT` for ``params.leave_out`` of them: int [samples]."""
+    count = len(labels) - params.leave_out
     rng = generator(params.seed, Purpose.PARTITION)
-    scheme = PARTITIONERS.module(params.scheme)
-    sees_all = getattr(scheme, "SEES_ALL_SAMPLES", False)
-    kept = np.arange(len(labels)) if sees_all else draw_samples(len(labels), count, rng)
-    sizes = QUANTITIES.function(params.quantity, "sizes")(count, params.clients, params.params_of("quantity"), rng)
+    scheme, quantity = PARTITIONERS.of(params.scheme), QUANTITIES.of(params.quantity)
+    kept = np.arange(len(labels)) if scheme.SEES_ALL_SAMPLES else draw_samples(len(labels), count, rng)
+    sizes = quantity.sizes(count, params.clients, params.params_of("quantity"), rng)
     _check_sizes(sizes, count, params)
     assignment = np.full(len(labels), LEFT_OUT, np.int64)
-    dealt = PARTITIONERS.function(params.scheme, "assign")(labels[kept], sizes, params.params_of("scheme"), rng)
+    dealt = scheme.assign(labels[kept], sizes, params.params_of("scheme"), rng)
     _check_dealt(dealt, kept, params)
     assignment[kept] = dealt
-    _check_assignment(assignment, sizes, params)
+    _check_assignment(assignment, sizes, params, exact=not scheme.decides_sizes(params.params_of("scheme")))
     return assignment
 
 
@@ -54,9 +81,10 @@ def client_names(params: Partition) -> pd.DataFrame | None:
     Raises:
       PipelineError: The scheme cannot read them.
     """
-    if not hasattr(PARTITIONERS.module(params.scheme), "client_names"):
+    client_names = PARTITIONERS.of(params.scheme).client_names
+    if client_names is None:
         return None
-    names = PARTITIONERS.function(params.scheme, "client_names")(params.params_of("scheme"))
+    names = client_names(params.params_of("scheme"))
     return pd.DataFrame({"client": np.arange(len(names)), "name": names})
 
 
@@ -77,7 +105,7 @@ def _check_dealt(dealt: np.ndarray, kept: np.ndarray, params: Partition) -> None
         )
 
 
-def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partition) -> None:
+def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partition, *, exact: bool) -> None:
     file = f"{PARTITIONERS.folder}/{params.scheme}.py: 'assign'"
     left_out = int((assignment == LEFT_OUT).sum())
     if left_out != params.leave_out:
@@ -85,7 +113,7 @@ def _check_assignment(assignment: np.ndarray, sizes: np.ndarray, params: Partiti
             f"{file} leaves out {left_out} samples, not the {params.leave_out} of 'partition.leave_out'"
         )
     found = np.bincount(assignment[assignment != LEFT_OUT], minlength=params.clients)
-    if (found != sizes).any() and not params.scheme_decides_sizes:
+    if exact and (found != sizes).any():
         client = int(np.argmax(found != sizes))
         raise PipelineError(
             f"{file} gives client {client} {found[client]} samples, not the {sizes[client]} of its 'sizes'; a scheme "

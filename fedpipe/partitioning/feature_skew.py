@@ -33,12 +33,12 @@ def looks(features: Features, clients: int, seed: int) -> list[Look]:
     """The look of each client.
 
     With values ``drawn``, each is uniform in its range. With ``by_client`` it grows evenly with the client's number,
-    from none (or the lowest) for the first to the most for the last: the noise of NIID-Bench, which takes
-    ``level * i / (clients - 1)`` as the standard deviation of client i's noise.
+    from none (or the lowest) for the first to the most for the last: ``level * i / (clients - 1)`` for client i.
 
     Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos: An Experimental Study", section IV-B
-    ("noise-based feature imbalance"); rotated clients as in Ghosh et al. 2020, "An Efficient Framework for Clustered
-    Federated Learning", section 6.
+    ("noise-based feature imbalance"), for noise that grows with the client's number. Its code (NIID-Bench) has these
+    standard deviations, but draws new noise at each use of an image, and does not cut it off. Rotated clients as in
+    Ghosh et al. 2020, "An Efficient Framework for Clustered Federated Learning", section 6.
     """
 
     def positions(client: int) -> np.ndarray:

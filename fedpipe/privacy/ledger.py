@@ -8,7 +8,8 @@ import bisect
 import math
 from typing import Any
 
-from fedpipe.config.train import AGGREGATORS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.mechanism import Draw, Mechanism
 
@@ -18,18 +19,19 @@ _TIGHT_UP_TO = 100.0
 
 
 class Ledger:
-    """The privacy of a training with an aggregator whose file has a function ``mechanism``."""
+    """The privacy of a training with an aggregator that has a mechanism."""
 
-    def __init__(self, settings: Train, clients: int, draw: Draw) -> None:
+    def __init__(self, settings: Train, mechanism: Mechanism, draw: Draw) -> None:
         """``draw``: the ids of the cohort of a round."""
-        self._settings, self._draw = settings, draw
-        self._mechanism: Mechanism = AGGREGATORS.module(settings.aggregator).mechanism(settings, clients)
+        self._settings, self._mechanism, self._draw = settings, mechanism, draw
+        own = settings.params_of("aggregator")
+        self._calibrated = {} if settings.privacy.epsilon is None else {"noise_multiplier": own.noise_multiplier}
 
     @staticmethod
     def of(settings: Train, clients: int, draw: Draw) -> "Ledger | None":
         """The ledger of a training, or None if its aggregator says nothing of privacy."""
-        private = hasattr(AGGREGATORS.module(settings.aggregator), "mechanism")
-        return Ledger(settings, clients, draw) if private else None
+        mechanism = AGGREGATORS.of(settings.aggregator).mechanism
+        return None if mechanism is None else Ledger(settings, mechanism(settings, clients), draw)
 
     def epsilon(self, rounds: int) -> float:
         """Epsilon after ``rounds`` rounds, by Rényi DP."""
@@ -62,4 +64,5 @@ class Ledger:
             **{name: value for name, value in figures.items() if value is not None and math.isfinite(value)},
             "delta": self._settings.privacy.delta,
             "neighbours": self._mechanism.neighbours,
+            **self._calibrated,
         }

@@ -22,12 +22,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedpipe.config.asynchrony import Asynchrony
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import Asynchrony
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
-from fedpipe.learning.interface import REPORTS, TRAINS
-from fedpipe.runtime.availability import HOUR, NO_BYTES, WHOLE, Message, RoundAvailability
+from fedpipe.learning.local_training import batch_count
+from fedpipe.learning.work_request import WHOLE, WorkRequest
+from fedpipe.runtime.availability import HOUR, NO_BYTES, Message, RoundAvailability
 from fedpipe.runtime.cohort import Cohort, Losses
 from fedpipe.seeds import Purpose, generator
 
@@ -48,14 +49,14 @@ class Schedule:
 
         Args:
           settings: Section train of params.yaml.
-          rules: ``settings.asynchrony`` of an asynchronous algorithm.
+          rules: `asynchrony_of` the settings.
           sizes: int64 [clients], the number of samples of every client.
           message: What goes to and from a client, for the time that it takes.
 
         Raises:
           PipelineError: No client has a sample to train on.
         """
-        self._can_train = sizes >= (settings.batch_size if settings.last_batch == "drop" else 1)
+        self._can_train = batch_count(settings, sizes) > 0
         if not sizes.any():
             raise PipelineError("no client has a sample: raise the min_size of the partition's scheme in params.yaml")
         if not self._can_train.any():
@@ -139,9 +140,9 @@ def _staleness(found: list[int]) -> dict[str, float]:
 def _cohort(
     number: int, started: list[int], arrived: list[tuple[int, _Start]], work: np.ndarray, counts: dict[str, float]
 ) -> Cohort:
-    """Rows by client; of a client with two, the update that arrives comes before the start."""
+    """By client; of a client with two requests, the update that arrives comes before the start."""
     at_once = {client for client, start in arrived if start.round == number}
-    rows = [(client, 0, WHOLE, REPORTS) for client, start in arrived if start.round < number]
-    rows += [(client, 1, int(work[client]), TRAINS | (REPORTS if client in at_once else 0)) for client in started]
-    columns = np.array(sorted(rows), np.int32).reshape(-1, 4)
-    return Cohort(columns[:, 0], columns[:, 2], counts, columns[:, 3])
+    rows = [(client, False, True, WHOLE) for client, start in arrived if start.round < number]
+    rows += [(client, True, client in at_once, int(work[client])) for client in started]
+    clients, trains, reports, thousandths = np.array(sorted(rows), np.int32).reshape(-1, 4).T
+    return Cohort(WorkRequest.of(clients, work=thousandths, trains=trains > 0, reports=reports > 0), counts)

@@ -7,10 +7,16 @@ In a round t (1, 2, ...), each client k by itself, with draws that do not depend
     before         not there with probability dropout_before
     work           with probability stragglers.share a fraction w ~ U[least_work, 1] of the local steps, else w = 1
     during         the result is lost with probability dropout_during
-    time           latency + w x epochs x samples x seconds_per_sample x exp(spread x z_k)
+    time           exchanges x latency + (w x local x b_k + full x n_k) x seconds_per_sample x exp(spread x z_k)
                    + (bits down / bandwidth.down + bits up / bandwidth.up) x exp(bandwidth.spread x y_k),
                    z_k, y_k ~ N(0, 1) once for the training
-    report goal    of the results that are not lost, the first `report_goal` by time count (ties by id)
+    report goal    of the results that are not lost, the first `report_goal` by time count (ties by id); clients that
+                   can take no step have none to wait for, and come last
+
+n_k are the samples (0 if they make no batch), b_k those in batches of an epoch. The algorithm's `cost` says how many
+epochs are local steps, how many are computed whole besides, and how often messages go down and up
+(fedpipe/contracts/cost.py). Clients that are measured for a cohort get the model first, and take a forward pass and an
+exchange more; training starts when the last of them is done.
 
 Sources: Eichner et al. 2019, "Semi-Cyclic Stochastic Gradient Descent", https://arxiv.org/abs/1904.10120 (groups);
 Li et al. 2020, "Federated Optimization in Heterogeneous Networks", section 5.2, https://arxiv.org/abs/1812.06127
@@ -23,9 +29,12 @@ from typing import NamedTuple
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.cost import FORWARD
+from fedpipe.learning.local_training import batch_count
+from fedpipe.learning.work_request import WHOLE
 from fedpipe.seeds import Purpose, generator
 
-WHOLE = 1000  # thousandths: all of a client's local steps
 _ONCE = 0  # the round number of what is drawn once for a training
 HOUR = 3600.0
 BITS = 8 / 1e6  # megabits of a byte
@@ -70,13 +79,17 @@ class RoundAvailability:
         least = asked.stragglers.least_work
         part = np.ceil((least + (1 - least) * work) * WHOLE)
         self.work = np.where(straggles < asked.stragglers.share, part, WHOLE).astype(np.int32)
-        slowness = asked.devices.seconds_per_sample * np.exp(asked.devices.spread * speed)
-        self.seconds = asked.devices.latency + slowness * sizes * settings.local_epochs * self.work / WHOLE
-        line = asked.devices.bandwidth
-        if line.down or line.up:
-            directions = (message.down, line.down), (message.up, line.up)
-            median = sum(size * BITS / rate for size, rate in directions if rate)
-            self.seconds = self.seconds + median * np.exp(line.spread * once.standard_normal(self._clients))
+        cost, devices, line = ALGORITHMS.of(settings.algorithm).cost(settings), asked.devices, asked.devices.bandwidth
+        batched = np.minimum(batch_count(settings, sizes) * settings.batch_size, sizes)
+        self._can_train = batched > 0
+        slowness = devices.seconds_per_sample * np.exp(devices.spread * speed)
+        computing = slowness * batched * cost.local * self.work / WHOLE + slowness * sizes * self._can_train * cost.full
+        directions = (message.down, line.down), (message.up, line.up)
+        down, up = (bytes_sent * BITS / rate if rate else 0.0 for bytes_sent, rate in directions)
+        slow_line = np.exp(line.spread * once.standard_normal(self._clients))
+        self.seconds = cost.exchanges * devices.latency + computing + (down + up) * slow_line
+        self._measuring = devices.latency + slowness * sizes * FORWARD + down * slow_line
+        self._after_measuring = self.seconds - down * slow_line
 
     @property
     def available(self) -> np.ndarray:
@@ -88,16 +101,25 @@ class RoundAvailability:
         """How many clients cannot be asked."""
         return self._clients - int(self._there.sum())
 
-    def finish(self, asked: np.ndarray, counts: dict[str, float]) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-        """Who of the clients that were ``asked`` counts; ``counts`` are columns of the round's record so far.
+    def finish(
+        self, asked: np.ndarray, counts: dict[str, float], measured: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+        """Who of the clients that were ``asked`` counts.
+
+        Args:
+          asked: Their ids.
+          counts: Columns of the round's record so far.
+          measured: Ids of the clients that sent a loss before.
 
         Returns:
           Their ids, ascending; how much of its work each does, in thousandths; all columns.
         """
+        seconds = self.seconds.copy()
+        seconds[measured] = self._after_measuring[measured]
         reported = asked[~self.lost[asked]]
         counted, goal = reported, self._params.report_goal
         if goal is not None:
-            first = np.argsort(self.seconds[reported], kind="stable")[:goal]
+            first = np.lexsort((seconds[reported], ~self._can_train[reported]))[:goal]
             counted = np.sort(reported[first])
         work = self.work[counted]
         columns: dict[str, float] = {
@@ -109,5 +131,6 @@ class RoundAvailability:
             "stragglers": int((work < WHOLE).sum()),
         }
         if self._params.devices.seconds_per_sample:
-            columns["simulated_hours"] = float(self.seconds[counted].max(initial=0.0)) / HOUR
+            waited = float(self._measuring[measured].max(initial=0.0)) + float(seconds[counted].max(initial=0.0))
+            columns["simulated_hours"] = waited / HOUR
         return counted, work, columns

@@ -2,10 +2,7 @@
 
     logs/train/checkpoints/round-000012.safetensors    the last two that were saved
 
-A checkpoint holds all that a round leaves to the next one: each leaf of the server's state, the records so far, the
-best weights so far, and which files of what clients keep are theirs. Its one JSON key of metadata holds a digest of
-everything else, by which damage is noticed, and the key of the training (training_key.py). The folder is no output of
-DVC, which would delete it, and no input.
+checkpoint.py says what a file holds. The folder is no output of DVC, which would delete it, and no input.
 """
 
 import hashlib
@@ -16,54 +13,23 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
 
 from fedpipe.atomic import atomic_file
 from fedpipe.config.train import Train
-from fedpipe.networks.network import Weights
+from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.runtime.checkpoint import Checkpoint, from_file, to_bytes
 from fedpipe.runtime.kept_state import KeptState, is_whole
 from fedpipe.runtime.progress import say
-from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import Key, differences
 from fedpipe.system.locks import lock
 
-_METADATA_KEY = "fedpipe"  # one key only: safetensors does not keep the order of several
 _KEPT = 2  # checkpoints; the older one is for the case that the newer one is damaged
 _SHARE = 0.05  # of a training's time that saving may take
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A training after a round."""
-
-    records: list[RoundRecord]  # of all rounds so far
-    seconds: list[float]  # that each of them took
-    state: list[np.ndarray]  # the leaves of the server's state
-    best: tuple[float, int, Weights] | None = None  # test accuracy, round and weights, with 'train.keep_best'
-    last: np.ndarray | None = None  # int32 [clients]: the round in which each client last kept something, or -1
-    digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of what it kept then
-    tracking: Mapping[str, str] = field(default_factory=dict)  # which run of MLflow it is
-
-    @property
-    def round(self) -> int:
-        """The round after which this is."""
-        return len(self.records)
-
-    def is_one_of(self, settings: Train) -> bool:
-        """Whether a training of ``settings.rounds`` rounds passes through this; others are taken to be the same.
-
-        The last round is evaluated whatever its number, so what was the last round may not be one on the way.
-        """
-        every, last = settings.evaluate_every, self.records[-1]
-        evaluated = bool(every) and (self.round % every == 0 or self.round == settings.rounds)
-        return self.round <= settings.rounds and evaluated == (last.test_accuracy is not None)
 
 
 class _Unusable(Exception):
@@ -96,7 +62,7 @@ class Checkpoints:
 
         One with secret noise is not: a round that were run again would be a second release, with other noise.
         """
-        return self._settings.checkpoint.enabled and not self._settings.has_secret_noise
+        return self._settings.checkpoint.enabled and not has_secret_noise(self._settings)
 
     @property
     def seconds_before(self) -> float:
@@ -145,7 +111,7 @@ class Checkpoints:
         if kept is not None:
             checkpoint = replace(checkpoint, last=kept.last, digests=kept.digests())
         with atomic_file(self._path(checkpoint.round)) as partial:
-            partial.write_bytes(_to_bytes(replace(checkpoint, tracking=self.tracking), self._key))
+            partial.write_bytes(to_bytes(replace(checkpoint, tracking=self.tracking), self._key))
         _sync(self._folder)
         self._rounds = [*(each for each in self._rounds if each != checkpoint.round), checkpoint.round][-_KEPT:]
         for path in set(self._folder.iterdir()) - {self._path(each) for each in self._rounds}:
@@ -183,7 +149,7 @@ class Checkpoints:
     def _usable(self, path: Path) -> Checkpoint:
         """The checkpoint in a file. Raises `_Unusable`."""
         try:
-            one, key = _from_file(path)
+            one, key = from_file(path)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             raise _Unusable("damaged") from None
         if other := differences(key, self._key):
@@ -193,59 +159,6 @@ class Checkpoints:
         if one.last is not None and one.digests is not None and not is_whole(self.kept_folder, one.last, one.digests):
             raise _Unusable(f"without the files of {self.kept_folder} that it needs")
         return one
-
-
-def _to_bytes(checkpoint: Checkpoint, key: Key) -> bytes:
-    tensors = {f"state.{index:04d}": leaf for index, leaf in enumerate(checkpoint.state)}
-    best: list[Any] | None = None
-    if checkpoint.best is not None:
-        *best, weights = checkpoint.best
-        tensors |= {f"best.{index:04d}": weight for index, weight in enumerate(weights)}
-    if checkpoint.last is not None and checkpoint.digests is not None:
-        tensors |= {"kept.last": checkpoint.last, "kept.digests": checkpoint.digests}
-    said: dict[str, Any] = {
-        "key": key,
-        "records": [asdict(record) for record in checkpoint.records],
-        "seconds": checkpoint.seconds,
-        "best": best,
-        "tracking": dict(checkpoint.tracking),
-    }
-    said["digest"] = _digest(tensors, said)
-    return save({name: np.asarray(tensor) for name, tensor in tensors.items()}, {_METADATA_KEY: json.dumps(said)})
-
-
-def _from_file(path: Path) -> tuple[Checkpoint, Key]:
-    """A checkpoint and its training's key. Raises what comes of damage: SafetensorError, KeyError, ValueError, ..."""
-    with safe_open(str(path), framework="numpy") as file:
-        said = json.loads(file.metadata()[_METADATA_KEY])
-        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    digest = said.pop("digest")
-    if digest != _digest(tensors, said):
-        raise ValueError("the digest is of another content")
-
-    def named(kind: str) -> list[np.ndarray]:
-        return [tensor for name, tensor in tensors.items() if name.startswith(f"{kind}.")]
-
-    checkpoint = Checkpoint(
-        records=[RoundRecord(**record) for record in said["records"]],
-        seconds=said["seconds"],
-        state=named("state"),
-        best=None if said["best"] is None else (*said["best"], named("best")),
-        last=tensors.get("kept.last"),
-        digests=tensors.get("kept.digests"),
-        tracking=said["tracking"],
-    )
-    return checkpoint, said["key"]
-
-
-def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
-    """A SHA-256 over tensors and metadata."""
-    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = np.asarray(tensors[name])
-        found.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
-        found.update(tensor.tobytes())
-    return found.hexdigest()
 
 
 def _sync(folder: Path) -> None:

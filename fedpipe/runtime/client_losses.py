@@ -9,6 +9,7 @@ import numpy as np
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.loss_process import loss_process
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.runtime.cohort import Losses, needs_losses
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.worker import Worker
@@ -23,9 +24,9 @@ def client_losses(task: Task, shards: Path, worker: Worker, training: Engine) ->
     reader = ClientReader(shards)
     with Engine(loss_process(task, reader), worker, task.clients) as engine:
 
-        def losses(clients: np.ndarray) -> np.ndarray:
-            engine.restore(training.weights())
-            found = engine.run_round(reader.asked(clients))["losses"]
-            return np.asarray(found)[clients]
+        def losses(clients: np.ndarray, round_number: int) -> np.ndarray:
+            engine.restore([*training.weights(), np.asarray(round_number, np.int32)])
+            measured = engine.run_round(WorkRequest.of(clients).pack())["losses"]
+            return np.asarray(measured.total)[clients]
 
         yield losses

@@ -1,6 +1,6 @@
 """Who takes part in a round: a function of (seed, round), so that a resumed run asks the same clients.
 
-Only a cohort with ``NEEDS_LOSSES`` also depends on the weights before the round, which a checkpoint gives back.
+Only a cohort with ``draw_by_losses`` also depends on the weights before the round, which a checkpoint gives back.
 """
 
 from collections.abc import Callable
@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedpipe.config import round_size
-from fedpipe.config.train import COHORTS, Train
+from fedpipe.compatibility import round_size
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
-from fedpipe.learning.interface import REPORTS, TRAINS
-from fedpipe.runtime.availability import NO_BYTES, WHOLE, Message, RoundAvailability
+from fedpipe.learning.work_request import WHOLE, WorkRequest
+from fedpipe.runtime.availability import NO_BYTES, Message, RoundAvailability
+from fedpipe.runtime.kept_state import KeptState
 
-# (ids) -> the mean loss of each of these clients under the weights before the round, float32
-Losses = Callable[[np.ndarray], np.ndarray]
+# (ids, round) -> the mean loss of each of these clients under the weights before the round, float32
+Losses = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -27,29 +29,34 @@ class Cohort:
     it starts now.
     """
 
-    clients: np.ndarray  # int32 [n], ids, ascending
-    work: np.ndarray  # int32 [n]: how much of its local steps each takes, in thousandths
+    requests: WorkRequest  # to each of them, by ascending ids, as if it had kept nothing
     counts: dict[str, float] = field(default_factory=dict)  # further columns of the round's record
-    part: np.ndarray | None = None  # int32 [n]: what each does, as bits (learning/interface.py); None if all do all
 
     @property
-    def parts(self) -> np.ndarray:
-        """What each does: int32 [n]."""
-        return np.full(len(self.clients), TRAINS | REPORTS, np.int32) if self.part is None else self.part
+    def clients(self) -> np.ndarray:
+        """Ids, int32 [n]."""
+        clients: np.ndarray = self.requests.id
+        return clients
 
     @property
     def trained(self) -> np.ndarray:
         """The clients that train in this round: ids, ascending."""
-        return self.clients[self.parts & TRAINS > 0]
+        trained: np.ndarray = self.clients[self.requests.trains]
+        return trained
 
     @property
-    def reports(self) -> int:
+    def updates(self) -> int:
         """How many updates the server gets in this round."""
-        return int((self.parts & REPORTS > 0).sum())
+        return int(self.requests.reports.sum())
+
+    def packed(self, kept: KeptState | None) -> np.ndarray:
+        """The requests as workers get them, int32 [n, 4]; ``kept`` knows what clients keep, if they do."""
+        last_round = self.requests.last_round if kept is None else kept.last[self.clients]
+        return self.requests._replace(last_round=last_round).pack()
 
 
 def check(settings: Train, clients: int) -> None:
-    """Raises PipelineError if there are too few clients for what ``settings`` ask (fedpipe/config/round_size.py)."""
+    """Raises PipelineError if there are too few clients for ``settings`` (fedpipe/compatibility/round_size.py)."""
     try:
         round_size.check_clients(settings, clients)
     except ValueError as error:
@@ -58,7 +65,7 @@ def check(settings: Train, clients: int) -> None:
 
 def needs_losses(settings: Train) -> bool:
     """Whether the cohort's file asks for the clients' losses."""
-    return bool(getattr(COHORTS.module(settings.cohort), "NEEDS_LOSSES", False))
+    return COHORTS.of(settings.cohort).needs_losses
 
 
 def cohort(
@@ -77,24 +84,28 @@ def cohort(
       losses: Measures clients, for a cohort that needs it.
       message: What goes to and from a client, for the time that it takes.
     """
-    draw = COHORTS.function(settings.cohort, "draw")
+    sampler = COHORTS.of(settings.cohort)
     there = RoundAvailability(settings, sizes, round_number, message) if settings.availability.is_on else None
     available = np.arange(len(sizes)) if there is None else there.available
     counts: dict[str, float] = {}
-    if losses is None or not needs_losses(settings):
-        drawn = draw(settings, available, sizes, round_number)
-    else:
-        counts["measured"] = 0
+    measured = np.zeros(0, np.int32)
+    if sampler.draw is not None:
+        drawn = sampler.draw(settings, available, sizes, round_number)
+    elif sampler.draw_by_losses is not None and losses is not None:
 
         def counted(clients: np.ndarray) -> np.ndarray:
-            counts["measured"] += len(clients)
-            return losses(clients)
+            nonlocal measured
+            measured = np.append(measured, clients.astype(np.int32))
+            return losses(clients, round_number)
 
-        drawn = draw(settings, available, sizes, round_number, counted)
+        drawn = sampler.draw_by_losses(settings, available, sizes, round_number, counted)
+        counts["measured"] = len(measured)
+    else:
+        raise TypeError(f"the cohort {settings.cohort} needs the clients' losses")
     chosen = np.asarray(drawn, np.int32)
     work = np.full(len(chosen), WHOLE, np.int32)
     if there is not None:
-        chosen, work, counts = there.finish(chosen, counts)
+        chosen, work, counts = there.finish(chosen, counts, measured)
     if settings.attack != "no_attack":
         counts["attackers"] = int(attackers(settings, len(sizes))[chosen].sum())
-    return Cohort(chosen, work, counts)
+    return Cohort(WorkRequest.of(chosen, work=work), counts)

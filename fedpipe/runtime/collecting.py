@@ -1,10 +1,9 @@
 """Whether an aggregator that needs all updates of a round can have them: enough clients, and enough memory."""
 
-from types import ModuleType
-
 import psutil
 
-from fedpipe.config import round_size
+from fedpipe.compatibility import round_size
+from fedpipe.contracts.aggregator import Aggregator
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task
 from fedpipe.runtime import cohort
@@ -14,7 +13,7 @@ from fedpipe.runtime import cohort
 COPIES = 3
 
 
-def check(task: Task, aggregator: ModuleType) -> None:
+def check(task: Task, aggregator: Aggregator) -> None:
     """Refuses a training whose aggregator cannot do its work.
 
     Raises:
@@ -23,7 +22,7 @@ def check(task: Task, aggregator: ModuleType) -> None:
     """
     settings = task.settings
     cohort.check(settings, task.clients)
-    if not getattr(aggregator, "COLLECTS", False):
+    if not aggregator.COLLECTS:
         return
     weights = task.network.parameters
     updates = round_size.updates(settings, task.clients)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.lazy import tff
+from fedpipe.learning.measurements import Measurement
 from fedpipe.learning.process import Process
 from fedpipe.runtime.chunks import Chunks, Elsewhere, LocalChunks, RemoteChunks
 from fedpipe.runtime.phases import Phases
@@ -71,11 +72,13 @@ class Engine:
         self._state = self._before = self._server.call(at_server(process.initialize))
         self.rounds = 0  # that ended here
 
-    def run_round(self, clients: np.ndarray, done: Callable[[int], None] = lambda clients: None) -> dict[str, Any]:
-        """Runs one round over ``clients`` and returns what its last pass measured, by name.
+    def run_round(
+        self, requests: np.ndarray, done: Callable[[int], None] = lambda clients: None
+    ) -> dict[str, Measurement]:
+        """Runs one round of work ``requests`` and returns what its last pass measured, by name.
 
         Args:
-          clients: int32 [cohort, 4], from `ClientReader.asked`; there may be none.
+          requests: int32 [cohort, 4], of `WorkRequest.pack`; there may be none.
           done: Is told how many clients of a pass have ended, as chunks come back.
 
         Raises:
@@ -83,28 +86,16 @@ class Engine:
         """
         server, state, measured = self._server, self._state, None
         for number, one in enumerate(self._passes):
-            total = self._sum(number, state, np.asarray(clients, np.int32), done)
+            total = self._sum(number, state, requests, done)
             result = server.call(one.update, server.struct(state, total))
             state, measured = server.select(result, 0), server.select(result, 1)
         with self._phases.timed("aggregate"):
             values = server.fetch(measured)
         with held():
             self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        found = dict(zip(self._process.measurements, values, strict=True))
-        self._phases.split_clients(found)
-        return found
-
-    def skip_round(self) -> dict[str, Any]:
-        """A round in which nobody takes part: the state stays as it is, but for the round's number, its last leaf."""
-        *leaves, number = self.state()
-        state = self._value((*leaves, number + np.int32(1)))
-        with held():
-            self._before, self._state, self.rounds = self._state, state, self.rounds + 1
-        _, measured = self._process.passes[-1].update.type_signature.result
-        zeros = [np.zeros(kind.shape, kind.dtype) for kind in measured]
-        found: dict[str, Any] = dict(zip(self._process.measurements, zeros, strict=True))
-        self._phases.split_clients(found)
-        return found
+        measurements: dict[str, Measurement] = self._process.measurements.pack(values)
+        self._phases.split_clients(measurements)  # takes out the clients' times
+        return measurements
 
     def weights(self) -> list[np.ndarray]:
         """The global model's weights, float32 arrays in the model's order."""
@@ -139,11 +130,13 @@ class Engine:
         """``state`` on the worker."""
         return self._server.value(state, tff.FederatedType(self._process.server.type, tff.SERVER))
 
-    def _sum(self, number: int, state: Any, clients: np.ndarray, done: Callable[[int], None]) -> Any:
-        """The accumulator of pass ``number`` over all ``clients``, as a value of the executor that has the state."""
+    def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> Any:
+        """The accumulator of pass ``number`` over all ``requests``, as a value of the executor that has the state."""
         server, one, chunks = self._server, self._passes[number], self._chunks
-        message = chunks.message(number, server.call(one.prepare, state), len(clients))
-        groups = np.split(clients, np.cumsum(group_sizes(len(clients)))[:-1]) if len(clients) else []
+        if not len(requests):
+            return server.call(one.zero)
+        message = chunks.message(number, server.call(one.prepare, state), len(requests))
+        groups = np.split(requests, np.cumsum(group_sizes(len(requests)))[:-1])
         total: Any = None
         ended = 0
         started: deque[tuple[int, Any]] = deque()
@@ -159,4 +152,4 @@ class Engine:
                 total = partial if total is None else server.call(one.merge, server.struct(total, partial))
                 ended += count
                 done(ended)
-        return server.call(one.zero) if total is None else total
+        return total

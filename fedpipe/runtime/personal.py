@@ -5,22 +5,22 @@ has ``cluster(task, server, client)`` has a param ``clusters``, and its server s
 [clusters, ...] for each of the weights; ``cluster`` says which of them is the client's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import ALGORITHMS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.lazy import tf
 from fedpipe.learning.client_work import first_kept
-from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.interface import Nothing, Server
-from fedpipe.learning.process import Layout, Process
+from fedpipe.learning.interface import Client, Nothing, Server
 from fedpipe.learning.task import Task
+from fedpipe.learning.wiring import Wiring
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.networks.personal_weights import save_personal
 from fedpipe.runtime.engine import Engine
@@ -29,64 +29,62 @@ from fedpipe.runtime.kept_state import KeptState
 
 def model_count(settings: Train, clients: int) -> int:
     """How many personal models a training ends with."""
-    algorithm = ALGORITHMS.module(settings.algorithm)
-    if hasattr(algorithm, "cluster"):
+    algorithm = ALGORITHMS.of(settings.algorithm)
+    if algorithm.cluster is not None:
         return int(settings.params_of("algorithm").clusters)
-    return clients if hasattr(algorithm, "personal") else 0
+    return 0 if algorithm.personal is None else clients
 
 
-def personal_models(
-    task: Task, algorithm: ModuleType, process: Process, engine: Engine, reader: ClientReader, kept: KeptState | None
-) -> "ClientModels | None":
+def personal_models(wiring: Wiring, engine: Engine, kept: KeptState | None) -> "ClientModels | None":
     """The personal models after the engine's last round; None if the algorithm has none."""
-    if not hasattr(algorithm, "personal"):
+    if wiring.algorithm.personal is None:
         return None
-    last = np.full(task.clients, -1, np.int32) if kept is None else kept.last.copy()
-    return ClientModels(task, algorithm, process.server, engine.state(), reader, last)
+    last = np.full(wiring.task.clients, -1, np.int32) if kept is None else kept.last.copy()
+    return ClientModels(wiring, wiring.algorithm.personal, engine.state(), last)
 
 
 @dataclass(frozen=True, eq=False)
 class ClientModels:
     """Personal models that are computed when they are written, one at a time, while what clients kept is there."""
 
-    task: Task
-    algorithm: ModuleType
-    layout: Layout
+    wiring: Wiring
+    personal: Callable[[Task, Server, Client], Weights]
     state: list[np.ndarray]  # of the server, flat
-    reader: ClientReader
     last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
         """The cluster of each client, int32 [clients]; None if clients share no models."""
-        if not hasattr(self.algorithm, "cluster"):
+        if self.wiring.algorithm.cluster is None:
             return None
-        return np.array([int(chosen) for chosen in self._of_clients("cluster")], np.int32)
+        return np.array([int(chosen) for chosen in self._of_clients(self.wiring.algorithm.cluster)], np.int32)
 
     def write(self, path: Path) -> None:
         """Writes all of them to ``path`` (networks/personal_weights.py)."""
-        network, clients = self.task.network, self.task.clients
-        count, owners = model_count(self.task.settings, clients), self.clusters
+        task = self.wiring.task
+        network, clients = task.network, task.clients
+        count, owners = model_count(task.settings, clients), self.clusters
         if owners is not None:
-            parts = self.layout.pack(self.state).state
+            parts = self.wiring.process.server.pack(self.state).state
             shared = ([part[number] for part in parts] for number in range(count))
             save_personal(path, network, owners, shared, count, clusters=True)
         else:
-            each: Iterator[Weights] = ([w.numpy() for w in weights] for weights in self._of_clients("personal"))
+            each: Iterator[Weights] = ([w.numpy() for w in weights] for weights in self._of_clients(self.personal))
             save_personal(path, network, np.arange(clients, dtype=np.int32), each, count, clusters=False)
 
-    def _of_clients(self, name: str) -> Iterator[Any]:
-        """What the algorithm's function ``name`` gives for each client in turn."""
-        function = getattr(self.algorithm, name)
+    def _of_clients(self, function: Callable[[Task, Server, Client], Any]) -> Iterator[Any]:
+        """What a function of the algorithm gives for each client in turn."""
+        task, algorithm, reader = self.wiring.task, self.wiring.algorithm, self.wiring.reader
+        server_structure = self.wiring.process.server
 
-        @tf.function(autograph=False, input_signature=[self.reader.who, *self.layout.signature])
-        def one(who: Any, *leaves: Any) -> Any:
-            server: Server = self.layout.pack(leaves)
-            first = first_kept(self.task, self.algorithm)
-            client, _ = self.reader.read(who, server.round, first)
+        @tf.function(autograph=False, input_signature=[WorkRequest.spec(), *server_structure.signature])
+        def of_client(packed: Any, *leaves: Any) -> Any:
+            server: Server = server_structure.pack(leaves)
+            first = first_kept(task, algorithm)
+            client, _ = reader.read(WorkRequest.unpack(packed), server.round, first)
             kept = first.algorithm if client.kept is Nothing else client.kept.algorithm
-            return function(self.task, server, client._replace(kept=kept))
+            return function(task, server, client._replace(kept=kept))
 
         leaves = [tf.constant(leaf) for leaf in self.state]
-        for who in self.reader.asked(np.arange(self.task.clients), self.last):
-            yield one(tf.constant(who), *leaves)
+        for packed in WorkRequest.of(np.arange(task.clients), self.last).pack():
+            yield of_client(tf.constant(packed), *leaves)

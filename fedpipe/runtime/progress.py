@@ -3,80 +3,67 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.rounds import CompletedRound, Hook
 
 _LONG_SECONDS = 30.0  # without a terminal, a round that takes longer says so often how far it is
 
 
-class Report:
-    """Tells how a training goes on; `reporting` makes it."""
+class Progress(Hook):
+    """Reports each round to standard error and to a log file."""
 
-    def __init__(self, log: logging.Logger, rounds: int, done: int) -> None:
-        self._log, self._rounds, self._done = log, rounds, done
+    def __init__(self, log_file: Path, rounds: int, done: int = 0) -> None:
+        """Opens the log and shows the bar.
+
+        Args:
+          log_file: Gets one line per round; it is written anew, or gets further lines if there are rounds ``done``.
+          rounds: How many there are.
+          done: How many of them an earlier process did.
+        """
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._handler = logging.FileHandler(log_file, mode="a" if done else "w", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._log = logging.getLogger("fedpipe.train")
+        self._log.setLevel(logging.INFO)
+        self._log.propagate = False
+        self._log.addHandler(self._handler)
+        self._rounds, self._done = rounds, done
         self._bar = tqdm(total=rounds, initial=done, desc="train", unit="round", disable=not sys.stderr.isatty())
-        self._begin = self._round_begin = self._said = time.perf_counter()
+        self._begin = self._round_begin = self._shown = time.perf_counter()
 
-    def round(self, record: RoundRecord, seconds: float) -> None:
-        """Reports a round that has ended."""
-        line = record.line(self._rounds, seconds)
+    def on_clients(self, number: int, cohort: int, done: int) -> None:
+        now = time.perf_counter()
+        rate = done / max(now - self._round_begin, 1e-9)
+        line = f"{done:,} of {cohort:,} clients, {rate:,.1f} clients per second"
+        if not self._bar.disable:
+            self._bar.set_postfix_str(line)
+        elif now - self._shown > _LONG_SECONDS and done < cohort:
+            self._shown = now
+            left = (cohort - done) / rate
+            print(
+                f"round {number}/{self._rounds}: {line}, {left:.0f} s left in this round", file=sys.stderr, flush=True
+            )
+
+    def on_round_end(self, completed: CompletedRound) -> None:
+        record = completed.record
+        line = record.line(self._rounds, completed.seconds)
         self._log.info(line)
-        if record.loss is not None:  # nobody took part
-            self._bar.set_postfix_str(f"loss {record.loss:.4f}, accuracy {record.accuracy:.4f}", refresh=False)
+        if accuracies := record.accuracies():
+            self._bar.set_postfix_str(accuracies, refresh=False)
         self._bar.update()
         now = time.perf_counter()
         if self._bar.disable:
             left = (now - self._begin) / (record.round - self._done) * (self._rounds - record.round)
             print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
-        self._round_begin = self._said = now
+        self._round_begin = self._shown = now
 
-    def clients(self, number: int, asked: int, ended: int) -> None:
-        """Reports how far round ``number`` is: ``ended`` of ``asked`` clients."""
-        now = time.perf_counter()
-        rate = ended / max(now - self._round_begin, 1e-9)
-        said = f"{ended:,} of {asked:,} clients, {rate:,.1f} clients per second"
-        if not self._bar.disable:
-            self._bar.set_postfix_str(said)
-        elif now - self._said > _LONG_SECONDS and ended < asked:
-            self._said = now
-            left = (asked - ended) / rate
-            print(
-                f"round {number}/{self._rounds}: {said}, {left:.0f} s left in this round", file=sys.stderr, flush=True
-            )
-
-    def close(self) -> None:
-        """Takes the bar away."""
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
-
-
-@contextmanager
-def reporting(log_file: Path, rounds: int, done: int = 0) -> Iterator[Report]:
-    """Yields what reports rounds; ``log_file`` gets one line per round, too.
-
-    Args:
-      log_file: Is written anew, or gets further lines if there are rounds ``done``.
-      rounds: How many there are.
-      done: How many of them an earlier process did.
-    """
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log_file, mode="a" if done else "w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log = logging.getLogger("fedpipe.train")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.addHandler(handler)
-    report = Report(log, rounds, done)
-    try:
-        yield report
-    finally:
-        report.close()
-        log.removeHandler(handler)
-        handler.close()
+        self._log.removeHandler(self._handler)
+        self._handler.close()
 
 
 def say(line: str) -> None:

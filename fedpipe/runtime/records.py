@@ -2,20 +2,60 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from fedpipe.atomic import atomic_file
-from fedpipe.errors import PipelineError
+from fedpipe.contracts.model import METRICS
+from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import picture
+from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, Measurements, column
+from fedpipe.learning.message_bytes import ClientBytes
+from fedpipe.runtime.cohort import Cohort
 
-_KNOWN = {"loss", "correct", "seen", "examples", "clients", "non_finite", "compressed_bytes"}
+_COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes whose name leaves out the samples
+# Columns measured on samples that may be training images: the validation samples, and clients' own test samples.
+_OF_TRAINING_IMAGES = ("validation_", "test_clients_")
+_MEASURED = ("loss", "accuracy", "clients", "non_finite", "examples")  # columns of every training
+_NO_COLUMN = ("seen", COMPRESSED)
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
+
+
+def require_contribution(number: int, cohort: Cohort, measured: Measurements, may_be_empty: bool = False) -> None:
+    """Checks that there is a model to go on with after a round.
+
+    Args:
+      number: Of the round.
+      cohort: The clients of the round.
+      measured: By clients.
+      may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody always
+        is.
+
+    Raises:
+      DivergedError: All clients that trained sent an update that is not finite.
+      NothingTrainedError: No client could train.
+    """
+    examples, non_finite, seen = (int(measured[name].total) for name in ("examples", "non_finite", "seen"))
+    if non_finite and not seen:
+        raise DivergedError(
+            f"round {number}: the updates of all {non_finite} clients were not finite (the loss grew without bound); "
+            "lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in params.yaml"
+        )
+    if seen or may_be_empty or not cohort.updates:
+        return
+    if examples:
+        raise NothingTrainedError(
+            f"round {number}: none of its {cohort.updates} clients has a whole batch, and 'train.last_batch' drops "
+            "smaller ones; set it to keep, or lower 'train.batch_size' in params.yaml"
+        )
+    raise NothingTrainedError(
+        f"round {number}: none of its {cohort.updates} clients has a sample; raise 'train.clients_per_round' or the "
+        "min_size of the partition's scheme in params.yaml"
+    )
 
 
 @dataclass(frozen=True)
@@ -24,109 +64,120 @@ class RoundRecord:
 
     Loss and accuracy are means over the examples as the clients trained on them, each with its client's weights
     before that step. Bytes are those of what is sent down to and back up from each client of the cohort. The figures on
-    test samples are those of the global model after the round, in rounds that are evaluated. A round without a
-    training example has no mean of anything: None.
+    validation and test samples are those of the global model after the round, in rounds that are evaluated. A round
+    without a training example has no mean of anything: None. With secret noise, whatever clients' data decide is
+    withheld: None (`withheld`).
     """
 
     round: int
     loss: float | None
     accuracy: float | None
-    clients: int
-    non_finite: int
-    examples: int
-    bytes_down: int
-    bytes_up: int
+    clients: int | None
+    non_finite: int | None
+    examples: int | None
+    bytes_down: int | None
+    bytes_up: int | None
     test_loss: float | None = None
     test_accuracy: float | None = None
     others: dict[str, float | None] = field(default_factory=dict)  # further columns: what else was measured, by name
 
     @staticmethod
     def of(
-        round_number: int,
-        cohort: int,
-        sums: Mapping[str, float],
-        bytes_down: int,
-        bytes_up: int,
-        test: Mapping[str, float],
-        counts: Mapping[str, float] | None = None,
-        may_be_empty: bool = False,
+        number: int, cohort: Cohort, measured: Measurements, sent: ClientBytes, test: Mapping[str, float]
     ) -> "RoundRecord":
-        """Makes the record from the clients' summed measurements.
+        """Makes the record of a round.
 
         Args:
-          round_number: 1 for the first.
-          cohort: How many clients were asked.
-          sums: loss, correct, seen, examples, clients, non_finite and others, summed over the clients; with a
-            compressor, compressed_bytes too. Of the others, a whole number is a count and stays as it is; the others
-            become means over the examples.
-          bytes_down: What is sent to one client.
-          bytes_up: What one client sends, without a compressed update.
-          test: Figures of the global model on test samples, by column; empty in a round without evaluation.
-          counts: Further columns, such as how many attackers were asked. ``asked`` counts those that got the model, if
-            they are more than the cohort; ``measured`` those that got it to send a loss.
-          may_be_empty: Whether a round without a training example is one of the training's. A round that asks nobody
-            always is.
+          number: 1 for the first.
+          cohort: The clients of the round. Its counts are columns; ``asked`` counts the clients that got the model, if
+            they are more than the cohort, and ``measured`` those that got it to send a loss.
+          measured: By clients and server; each measurement is a column, but for what only other figures are made of.
+          sent: Bytes to and from a client.
+          test: Figures of the global model on validation and test samples, by column; empty in a round without
+            evaluation.
 
         Raises:
-          PipelineError: No client contributed, so there is no model to go on with.
+          PipelineError: Two columns would have the same name.
         """
-        non_finite, seen = int(sums["non_finite"]), int(sums["seen"])
-        if non_finite and not seen:
-            raise PipelineError(
-                f"round {round_number}: the updates of all {non_finite} clients were not finite (the loss grew without "
-                "bound); lower 'train.client_optimizer.learning_rate' or 'train.server_optimizer.learning_rate' in "
-                "params.yaml"
-            )
-        if not seen and cohort and not may_be_empty:
-            if int(sums["examples"]):
-                raise PipelineError(
-                    f"round {round_number}: none of its {cohort} clients has a whole batch, and 'train.last_batch' "
-                    "drops smaller ones; set it to keep, or lower 'train.batch_size' in params.yaml"
-                )
-            raise PipelineError(
-                f"round {round_number}: none of its {cohort} clients has a sample; raise 'train.clients_per_round' or "
-                "the min_size of the partition's scheme in params.yaml"
-            )
-
-        measured = int((counts or {}).get("measured", 0))
-        reached = max(int((counts or {}).get("asked", cohort)), measured)
-
-        def mean(total: float) -> float | None:
-            return total / seen if seen else None
-
-        def column(total: Any) -> float | None:
-            return int(total) if np.asarray(total).dtype.kind in "iu" else mean(float(total))
-
-        return RoundRecord(
-            round=round_number,
-            loss=mean(float(sums["loss"])),
-            accuracy=mean(int(sums["correct"])),
-            clients=int(sums["clients"]),
-            non_finite=non_finite,
-            examples=int(sums["examples"]),
-            bytes_down=reached * bytes_down,
-            bytes_up=cohort * bytes_up + int(sums.get("compressed_bytes", 0)) + _LOSS_BYTES * measured,
+        seen, clients = int(measured["seen"].total), int(measured["clients"].total)
+        figures = {name: column(measured[name], seen, clients) for name in sorted(measured) if name not in _NO_COLUMN}
+        losses = int(cohort.counts.get("measured", 0))
+        reached = max(int(cohort.counts.get("asked", cohort.updates)), losses)
+        compressed = int(measured[COMPRESSED].total) if COMPRESSED in measured else 0
+        record = RoundRecord(
+            round=number,
+            **{name: figures.pop(name) for name in _MEASURED},  # type: ignore[arg-type]
+            bytes_down=reached * sent.down,
+            bytes_up=cohort.updates * sent.up + compressed + _LOSS_BYTES * losses,
             test_loss=test.get("test_loss"),
             test_accuracy=test.get("test_accuracy"),
-            others=dict(counts or {})
-            | {name: column(sums[name]) for name in sorted(set(sums) - _KNOWN)}
-            | {name: value for name, value in test.items() if name not in ("test_loss", "test_accuracy")},
+        )
+        others = [*cohort.counts.items(), *((_column(name), value) for name, value in figures.items())]
+        others += [(name, value) for name, value in test.items() if name not in ("test_loss", "test_accuracy")]
+        names = [*record.row(), *(name for name, _ in others)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise PipelineError(f"metrics/rounds.csv would have two columns {', '.join(twice)}: rename a measurement")
+        return replace(record, others=dict(others))
+
+    def withheld(self, measured_after: Mapping[str, float]) -> "RoundRecord":
+        """The record with secret noise: without what clients' data decide (docs/privacy.md).
+
+        Args:
+          measured_after: Figures that follow from the model or from params, once the noise was added, by column. Those
+            of validation samples and of clients' own test samples are withheld as well.
+        """
+        public = {CLIP_NORM, *(name for name in measured_after if not name.startswith(_OF_TRAINING_IMAGES))}
+        return replace(
+            self,
+            loss=None,
+            accuracy=None,
+            clients=None,
+            non_finite=None,
+            examples=None,
+            bytes_down=None,
+            bytes_up=None,
+            others={name: value if name in public else None for name, value in self.others.items()},
         )
 
     def row(self) -> dict[str, float | int | None]:
-        """The figures by the name of their column."""
-        figures = asdict(self)
+        """The figures by the name of their column, which says on what a loss or an accuracy is measured."""
+        figures = {_COLUMNS.get(name, name): value for name, value in asdict(self).items()}
         return figures | figures.pop("others")
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the global model was measured after the round."""
+        return self.accuracy_on("test") is not None or self.accuracy_on("validation") is not None
+
+    def accuracy_on(self, samples: str) -> float | None:
+        """The accuracy of the global model on the ``test`` or ``validation`` samples; None if it was not measured."""
+        return self.test_accuracy if samples == "test" else self.others.get(f"{samples}_accuracy")
+
+    def reaches(self, target: float | None, samples: str) -> bool:
+        """Whether there is a target, and the accuracy on ``samples`` is at least as high."""
+        accuracy = self.accuracy_on(samples)
+        return target is not None and accuracy is not None and accuracy >= target
+
+    def accuracies(self) -> str:
+        """The accuracies for a person: ``accuracy train 0.7330, validation 0.7785, test 0.7828``; empty without any."""
+        by_samples = {"train": self.accuracy} | {name: self.accuracy_on(name) for name in ("validation", "test")}
+        known = [f"{name} {value:.4f}" for name, value in by_samples.items() if value is not None]
+        return f"accuracy {', '.join(known)}" if known else ""
 
     def line(self, rounds: int, seconds: float) -> str:
         """One line for a person."""
-        tested = "" if self.test_accuracy is None else f"test accuracy {self.test_accuracy:.4f}, "
-        trained = (
-            "no training example, " if self.loss is None else f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, "
-        )
+        trained = "" if self.clients is None else "no training example"
+        trained = trained if self.loss is None else f"train loss {self.loss:.4f}"
+        figures = ", ".join(filter(None, [trained, self.accuracies()]))
         spent = f", epsilon {self.others['epsilon']:.3g}" if "epsilon" in self.others else ""
         left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
-        return f"round {self.round}/{rounds}: {trained}{tested}{self.clients} clients{left_out}{spent}, {seconds:.2f} s"
+        clients = "" if self.clients is None else f", {self.clients} clients{left_out}"
+        return f"round {self.round}/{rounds}: {figures}{clients}{spent}, {seconds:.2f} s"
+
+
+def _column(measurement: str) -> str:
+    """The column of what clients measured: of a metric, the name says that it is measured on their training samples."""
+    return f"train_{measurement}" if measurement in METRICS.names else measurement
 
 
 def write_table(records: Sequence[RoundRecord], path: Path) -> None:
@@ -143,14 +194,16 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
         loss, accuracy, *more = figure.subplots(1, 3 if private else 2)
         losses = [math.nan if record.loss is None else record.loss for record in records]
         accuracies = [math.nan if record.accuracy is None else record.accuracy for record in records]
-        loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="training")
-        accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="training")
-        tested = [record for record in records if record.test_accuracy is not None]
-        if tested:
-            at = [record.round for record in tested]
-            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": "0.3", "label": "test"}
-            loss.plot(at, [record.test_loss for record in tested], **style)
-            accuracy.plot(at, [record.test_accuracy for record in tested], **style)
+        if any(record.clients is not None for record in records):  # not withheld
+            loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="train")
+            accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="train")
+        for samples, colour in (("validation", "C1"), ("test", "0.3")):
+            rows = [record.row() for record in records if record.accuracy_on(samples) is not None]
+            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": colour}
+            for axes, figure_name in ((loss, "loss"), (accuracy, "accuracy")) if rows else ():
+                values = [row[f"{samples}_{figure_name}"] for row in rows]
+                axes.plot([row["round"] for row in rows], values, label=samples, **style)
+        if accuracy.lines:
             accuracy.legend(loc="lower right")
         loss.set(ylabel="loss", ylim=(0, None))
         accuracy.set(ylabel="accuracy", ylim=(0, 1))

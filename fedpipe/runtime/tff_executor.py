@@ -9,7 +9,7 @@ import grpc
 
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tff
-from fedpipe.learning.process import Pass
+from fedpipe.learning.passes import Pass
 from fedpipe.runtime.worker import Worker
 
 _MAX_MESSAGE = 2**31 - 1
@@ -35,7 +35,7 @@ class Compiled:
 
     def __init__(self, one: Pass) -> None:
         self.message_type, self.sum_type = one.prepare.type_signature.result, one.zero.type_signature.result
-        self.groups_type = tff.FederatedType(one.ids_type, tff.CLIENTS)
+        self.groups_type = tff.FederatedType(one.group_type, tff.CLIENTS)
         identity = tff.tensorflow.computation(lambda total: total, self.sum_type)
 
         @tff.federated_computation(tff.FederatedType(self.message_type, tff.SERVER), self.groups_type)
@@ -51,7 +51,7 @@ class Compiled:
     @cached_property
     def work_alone(self) -> tff.Computation:
         """What ``work`` does with each group, for a single one: (message, group) -> its sum, all at the server."""
-        group_type = self._one.ids_type
+        group_type = self._one.group_type
 
         @tff.federated_computation(
             tff.FederatedType(self.message_type, tff.SERVER), tff.FederatedType(group_type, tff.SERVER)

@@ -1,181 +1,265 @@
-"""The training loop: rounds on an engine, each evaluated if asked for, and reported as it ends."""
+"""A training: `prepare` connects its parts, `Training.run` runs its rounds.
+
+The stage, `fedpipe.simulate`, `make profile` and the benchmarks all train in this way.
+"""
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COHORTS, Train
-from fedpipe.datasets.shards import Manifest, Shards
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.algorithm import asynchrony_of
+from fedpipe.contracts.cohort import COHORTS
+from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
-from fedpipe.learning.client_work import keeps_state
-from fedpipe.learning.clients import ClientReader
-from fedpipe.learning.process import Process, build_process
-from fedpipe.learning.task import Task
+from fedpipe.learning.measurements import Measurements
+from fedpipe.learning.process import Process
+from fedpipe.learning.wiring import Wiring
 from fedpipe.networks.network import Network, Weights
+from fedpipe.pinning import require_avx2
+from fedpipe.privacy.calibration import calibrated
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
 from fedpipe.runtime import collecting
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.availability import Message
-from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
-from fedpipe.runtime.chunks import Elsewhere, WorkersLostError
+from fedpipe.runtime.checkpoint import Best
+from fedpipe.runtime.checkpoints import Checkpoints
+from fedpipe.runtime.chunks import Elsewhere
 from fedpipe.runtime.client_losses import client_losses
-from fedpipe.runtime.cohort import Cohort, cohort
+from fedpipe.runtime.cohort import Cohort, Losses, cohort
 from fedpipe.runtime.engine import Engine
+from fedpipe.runtime.hooks import (
+    Evaluate,
+    EvaluateModel,
+    KeepBest,
+    PhaseTable,
+    PrivacySpent,
+    SaveCheckpoints,
+    StopAtTarget,
+)
 from fedpipe.runtime.kept_state import KeptState
-from fedpipe.runtime.personal import ClientModels, personal_models
-from fedpipe.runtime.phases import PhaseLog, Phases
-from fedpipe.runtime.progress import reporting, say
-from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.personal import personal_models
+from fedpipe.runtime.phases import Phases
+from fedpipe.runtime.progress import Progress, say
+from fedpipe.runtime.records import RoundRecord, require_contribution
+from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round, finite
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.signals import held
 
-# (weights) -> figures of the global model on test samples, by the name of their column
-Evaluate = Callable[[Weights], dict[str, float]]
+# (round, measures clients, for a cohort that needs it) -> who takes part
+Draw = Callable[[int, Losses | None], Cohort]
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training ends with."""
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training that is ready to run."""
 
-    weights: Weights  # of the last round
-    best: Weights  # of the round with the highest test accuracy, if `keep_best`; else those of the last round
-    best_round: int
-    records: list[RoundRecord]
-    reached: int | None  # the first round at which the test accuracy was at least that of ``stop_at``
-    privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
-    personal: ClientModels | None = None  # the clients' personal models, if the algorithm has any
+    wiring: Wiring
+    draw: Draw
+    cohort_size: int  # how many clients a round has, or about so many
+    rounds: int  # ``train.rounds``, or as many as the privacy budget allows
+    ledger: Ledger | None  # None if the training is not private
+    kept: KeptState | None  # what clients keep from round to round; None if they keep nothing
+    folder: Path  # of the logs
+    checkpoints: Checkpoints | None
 
+    def run(
+        self,
+        worker: Worker,
+        *,
+        evaluate: Evaluate | None = None,
+        hooks: Sequence[Hook] = (),
+        elsewhere: Elsewhere | None = None,
+    ) -> Trained:
+        """Runs the rounds, or those after a checkpoint.
 
-def train(
-    network: Network,
-    settings: Train,
-    manifest: Manifest,
-    first: Weights,
-    shards: Path,
-    worker: Worker,
-    on_round: Callable[[RoundRecord, float, Mapping[str, float]], None],
-    *,
-    evaluate: Evaluate | None = None,
-    folder: Path,
-    checkpoints: Checkpoints | None = None,
-    elsewhere: Elsewhere | None = None,
-) -> Trained:
-    """Trains from the weights ``first``, or on from a checkpoint.
+        Args:
+          worker: Where the server runs, and the clients.
+          evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
+          hooks: Further hooks; they come after those that measure and report a round, and before it is saved.
+          elsewhere: Other machines where clients run, instead of on ``worker``.
 
-    Args:
-      network: The model.
-      settings: Section train of params.yaml.
-      manifest: What the shards hold.
-      first: The weights before the first round.
-      shards: The folder of the shards.
-      worker: Where clients run.
-      on_round: Called after each round with its record, its seconds, and the seconds of each phase (phases.py).
-      evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
-      folder: Where the log goes, and what clients keep from round to round while training runs.
-      checkpoints: Where the training is saved, now and then and when it is stopped, and found; None for nowhere.
-      elsewhere: Other machines where clients run; by default they run on ``worker``.
+        Raises:
+          PipelineError: A round could not be run, or the weights are not finite any more.
+        """
+        resumed = self.checkpoints.found if self.checkpoints else None
+        history, phases, task = History(resumed), Phases(), self.wiring.task
+        worker.wait_until_ready()
+        self._begin(elsewhere)
+        with (
+            Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases) as engine,
+            client_losses(task, self.wiring.shards, worker, engine) as losses,
+            ExitStack() as stack,
+        ):
+            every_hook = [stack.enter_context(hook) for hook in self._hooks(history, engine, evaluate, hooks)]
 
-    Raises:
-      PipelineError: The aggregator does not fit the cohort or the memory, a round could not be run, or the weights are
-        not finite any more.
-    """
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
-    drawing, key = settings, None
-    if settings.has_secret_noise:
-        # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
-        drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
-        say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
-    task = Task(network, settings, manifest.clients, key)
-    collecting.check(task, aggregator)
-    kept, resumed = None, checkpoints.found if checkpoints else None
-    if keeps_state(task, algorithm):
-        there = checkpoints.kept_state(manifest.clients) if checkpoints else None
-        kept = there or KeptState(folder / "clients", manifest.clients)
-    sizes = np.diff(Shards.open(shards).offsets)
-    ledger = Ledger.of(settings, manifest.clients, lambda number: cohort(drawing, sizes, number).clients)
-    rounds = settings.rounds if ledger is None else ledger.rounds()
-    # Where chance decides who is left, they may have no sample; and a private training must not tell that by its end.
-    may_be_empty = getattr(COHORTS.module(settings.cohort), "MAY_BE_EMPTY", False)
-    may_be_empty = may_be_empty or settings.availability.decides_who or ledger is not None
-    reader = ClientReader(shards, kept.folder if kept else None)
-    process = build_process(task, algorithm, aggregator, first, reader)
-    worker.wait_until_ready()
-    if elsewhere is not None:
-        if key is not None:
+            def in_turn() -> Iterator[Hook]:
+                for hook in every_hook:
+                    with phases.timed(hook.phase):
+                        yield hook
+
+            def report(number: int, size: int, done: int) -> None:
+                for hook in in_turn() if not has_secret_noise(task.settings) else ():
+                    hook.on_clients(number, size, done)
+
+            if resumed is not None:
+                engine.restore(resumed.state)
+            while not self._is_over(history.records, every_hook):
+                start, number = time.perf_counter(), len(history.records) + 1
+                selected = self.draw(number, losses)
+                done = partial(report, number, len(selected.clients))
+                measured = engine.run_round(selected.packed(self.kept), done)
+                current = Round(number, engine.weights, history.best)
+                for hook in in_turn():
+                    hook.measure(current)
+                record = self._record(current, selected, measured)
+                seconds = time.perf_counter() - start
+                with held():
+                    history.add(record, seconds, current.best)
+                    if self.kept:
+                        self.kept.advance(selected.trained, number)
+                completed = CompletedRound(record, seconds, phases.end_round())
+                for hook in in_turn():
+                    hook.on_round_end(completed)
+            return self._trained(engine, history)
+
+    def _hooks(
+        self, history: History, engine: Engine, evaluate: Evaluate | None, others: Sequence[Hook]
+    ) -> Iterator[Hook]:
+        """All hooks in their order: columns are measured before they are read, and rounds are reported before saved."""
+        settings, completed = self.wiring.task.settings, len(history.records)
+        if evaluate is not None and settings.evaluate_every:
+            yield EvaluateModel(evaluate, settings.evaluate_every, self.rounds)
+        if settings.keep_best:
+            yield KeepBest(settings.selection)
+        if self.ledger is not None:
+            yield PrivacySpent(self.ledger)
+        yield PhaseTable(self.folder / "phases.csv", resumed=completed > 0)
+        yield Progress(self.folder / "rounds.log", self.rounds, completed)
+        yield from others
+        if self.checkpoints is not None and self.checkpoints.enabled:
+            yield SaveCheckpoints(self.checkpoints, history, engine, self.kept)
+        if settings.stop_at.accuracy is not None:
+            yield StopAtTarget(settings.stop_at.accuracy, settings.selection)
+
+    def _is_over(self, records: Sequence[RoundRecord], hooks: Iterable[Hook]) -> bool:
+        """Whether no further round is run; a checkpoint may be of the last one."""
+        return len(records) >= self.rounds or any(hook.stops(records[-1]) for hook in hooks if records)
+
+    def _begin(self, elsewhere: Elsewhere | None) -> None:
+        """Gets the other machines ready.
+
+        Raises:
+          PipelineError: The training has a secret.
+        """
+        if elsewhere is None:
+            return
+        if self.wiring.task.noise_key is not None:
             raise PipelineError(
                 "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to a cluster's workers: "
                 "train on this machine alone (unset FEDPIPE_CLUSTER), or set it to seeded"
             )
-        elsewhere.begin(kept.folder if kept else None)
-    rules = settings.asynchrony
-    message = _message(settings, process)
-    draw: Callable[..., Cohort] = partial(cohort, drawing, sizes, message=message)
-    size = manifest.clients if settings.clients_per_round == "all" else settings.clients_per_round
+        elsewhere.begin(self.kept.folder if self.kept else None)
+
+    def _record(self, current: Round, selected: Cohort, measured: Measurements) -> RoundRecord:
+        """The record of a round: all that is reported, saved and delivered of it.
+
+        Raises:
+          PipelineError: No client contributed, and the settings do not let that happen.
+        """
+        settings = self.wiring.task.settings
+        # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
+        may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who
+        if not has_secret_noise(settings):  # an error would tell of clients' data
+            require_contribution(current.number, selected, measured, may_be_empty or self.ledger is not None)
+        record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
+        return record.withheld(current.columns) if has_secret_noise(settings) else record
+
+    def _trained(self, engine: Engine, history: History) -> Trained:
+        """What the training ends with."""
+        records, settings = history.records, self.wiring.task.settings
+        last = finite(engine.weights())
+        best = history.best or Best(0.0, len(records), last)
+        return Trained(
+            settings=settings,
+            network=self.wiring.task.network,
+            weights=last,
+            best=best.weights,
+            best_round=best.round,
+            records=records,
+            privacy={} if self.ledger is None else self.ledger.summary(len(records)),
+            # Personal models are made without noise, and would stay with their clients.
+            personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept),
+        )
+
+
+def prepare(
+    settings: Train,
+    shards: Path,
+    folder: Path,
+    *,
+    network: Network | None = None,
+    first: Weights | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Training:
+    """Gets a training ready; it loads TensorFlow and TFF, so start the worker before.
+
+    Args:
+      settings: Section train of params.yaml.
+      shards: The folder of the clients' shards.
+      folder: Where logs go, and without ``checkpoints`` the clients' state while training runs.
+      network: The model; by default that of the settings, for the shards' images and classes.
+      first: The weights before the first round; by default drawn from the seed.
+      checkpoints: Where the training is saved, and where it may go on from.
+
+    Raises:
+      PipelineError: The CPU is too old, there are too few clients or too little memory, the model does not fit the
+        images, the first round would exceed the privacy budget, or no noise
+        keeps the target.
+    """
+    require_avx2()
+    drawing, key = settings, None
+    if has_secret_noise(settings):
+        # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
+        drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
+        say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
+        say("figures that clients' data decide are withheld, and so are personal models (docs/privacy.md)")
+    sizes = np.diff(Shards.open(shards).offsets)
+    clients = len(sizes)
+
+    def drawn(number: int) -> np.ndarray:
+        return cohort(drawing, sizes, number).clients
+
+    settings = calibrated(settings, clients, drawn)
+    place = checkpoints.kept_folder if checkpoints else folder / "clients"
+    wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key)
+    collecting.check(wiring.task, wiring.aggregator)
+    kept = None
+    if wiring.kept is not None:
+        kept = checkpoints.kept_state(clients) if checkpoints else KeptState(wiring.kept, clients)
+    ledger = Ledger.of(settings, clients, drawn)
+    rounds = settings.rounds if ledger is None else ledger.rounds()
+    draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))
+    return Training(wiring, draw, cohort_size, rounds, ledger, kept, folder, checkpoints)
+
+
+def _drawing(settings: Train, sizes: np.ndarray, message: Message) -> tuple[Draw, int]:
+    """Who takes part in each round, and how many a round has."""
+    rules = asynchrony_of(settings)
     if rules is not None:
-        draw, size = Schedule(drawing, rules, sizes, message).cohort, 2 * rules.buffer_size  # as many start as arrive
-    every = settings.evaluate_every if evaluate is not None else 0
-    so_far = _SoFar(resumed)
-    phases, log = Phases(), PhaseLog(folder / "phases.csv", resumed is not None)
-    with (
-        reporting(folder / "rounds.log", rounds, len(so_far.records)) as report,
-        Engine(process, worker, size, elsewhere, phases) as engine,
-        client_losses(task, shards, worker, engine) as losses,
-        _saved_when_stopped(engine, so_far, checkpoints, kept) as save,
-    ):
-        if resumed is not None:
-            engine.restore(resumed.state)
-        while len(so_far.records) < rounds and not _reached(settings, so_far.records):
-            start, number = time.perf_counter(), len(so_far.records) + 1
-            asked = draw(number, losses)
-            clients = asked.clients
-            who = reader.asked(clients, kept.last[clients] if kept else -1, asked.work, asked.parts)
-            # Noise must not be missing where nobody was: that would tell it.
-            if not len(clients) and ledger is None:
-                measured = engine.skip_round()
-            else:
-                measured = engine.run_round(who, partial(report.clients, number, len(clients)))
-            figures: dict[str, Any] = {}
-            best = so_far.best
-            if evaluate is not None and every and (number % every == 0 or number == rounds):
-                with phases.timed("evaluate"):
-                    weights = _finite(engine.weights())
-                    figures = evaluate(weights)
-                if settings.keep_best and (best is None or figures["test_accuracy"] > best[0]):
-                    best = (figures["test_accuracy"], number, weights)
-            if ledger is not None:
-                figures = {**figures, "epsilon": ledger.epsilon(number)}
-            sizes_sent = process.bytes_down, process.bytes_up
-            record = RoundRecord.of(
-                number, asked.reports, measured, *sizes_sent, figures, asked.counts, may_be_empty=may_be_empty
-            )
-            seconds = time.perf_counter() - start
-            with held():
-                so_far.add(record, seconds, best)
-                if kept:
-                    kept.advance(asked.trained, number)
-            took = phases.end_round()
-            log.add(number, len(clients), seconds, took)
-            report.round(record, seconds)
-            with phases.timed("deliver"):
-                on_round(record, seconds, took)
-            if checkpoints and checkpoints.due():
-                with phases.timed("checkpoint"):
-                    save()
-        last = _finite(engine.weights())
-        personal = personal_models(task, algorithm, process, engine, reader, kept)
-    records = so_far.records
-    reached = len(records) if _reached(settings, records) else None
-    best = so_far.best or (0.0, len(records), last)
-    spent = {} if ledger is None else ledger.summary(len(records))
-    return Trained(last, best[2], best[1], records, reached, spent, personal)
+        # As many start as arrive.
+        return Schedule(settings, rules, sizes, message).cohort, 2 * rules.buffer_size
+    size = len(sizes) if settings.clients_per_round == "all" else settings.clients_per_round
+    return lambda number, losses: cohort(settings, sizes, number, losses, message), size
 
 
 def _message(settings: Train, process: Process) -> Message:
@@ -184,86 +268,11 @@ def _message(settings: Train, process: Process) -> Message:
     Raises:
       PipelineError: It takes time, and how long is known only when the client has trained.
     """
-    compressed = process.compressed_bytes
+    down, up, compressed = process.bytes
     if compressed is None and settings.availability.devices.bandwidth.up:
         raise PipelineError(
             "params.yaml: 'train.availability.devices.bandwidth.up' needs the size of an update before its client "
             f"trains, and fedpipe/compressors/{settings.compressor}.py says it after: return it as a constant, or set "
             "'up' to 0.0"
         )
-    return Message(process.bytes_down, process.bytes_up + (compressed or 0))
-
-
-class _SoFar:
-    """What a training has come to; it changes only when a round is whole."""
-
-    def __init__(self, resumed: Checkpoint | None) -> None:
-        self.records = list(resumed.records) if resumed else []
-        self.seconds = list(resumed.seconds) if resumed else []
-        self.best = resumed.best if resumed else None
-        self._resumed = len(self.records)
-
-    def add(self, record: RoundRecord, seconds: float, best: tuple[float, int, Weights] | None) -> None:
-        """Adds a round."""
-        self.records.append(record)
-        self.seconds.append(seconds)
-        self.best = best
-
-    def checkpoint(self, engine: Engine) -> Checkpoint:
-        """The training after the last whole round; the engine may be one round further."""
-        ahead = self._resumed + engine.rounds - len(self.records)
-        return Checkpoint(list(self.records), list(self.seconds), engine.state(before_last=ahead == 1), self.best)
-
-
-@contextmanager
-def _saved_when_stopped(
-    engine: Engine, so_far: _SoFar, checkpoints: Checkpoints | None, kept: KeptState | None
-) -> Iterator[Callable[[], None]]:
-    """Yields a function that saves the training; saves it also when the block is stopped by a signal or for
-    want of workers.
-
-    A save that fails is said and does not end the training, which can do without.
-    """
-    saved = len(so_far.records)
-
-    def save() -> None:
-        nonlocal saved
-        if checkpoints is None or not checkpoints.enabled or len(so_far.records) == saved:
-            return
-        try:
-            with checkpoints.timed():
-                checkpoints.save(so_far.checkpoint(engine), kept)
-            saved = len(so_far.records)
-        except OSError as error:
-            say(f"the checkpoint after round {len(so_far.records)} could not be written: {error.strerror or error}")
-
-    try:
-        yield save
-    except (KeyboardInterrupt, WorkersLostError):
-        try:
-            save()
-        except PipelineError as error:
-            say(f"the last rounds could not be saved: {error}")
-        if saved and checkpoints is not None and checkpoints.enabled:
-            say(f"stopped; run it again to go on after round {saved}")
-        raise
-
-
-def _reached(settings: Train, records: Sequence[RoundRecord]) -> bool:
-    """Whether the last round has the test accuracy at which training ends."""
-    target = settings.stop_at.accuracy
-    accuracy = records[-1].test_accuracy if records else None
-    return target is not None and accuracy is not None and accuracy >= target
-
-
-def _finite(weights: Weights) -> Weights:
-    """``weights``, if they are numbers.
-
-    Raises:
-      PipelineError: They are not.
-    """
-    if not all(np.isfinite(w).all() for w in weights):
-        raise PipelineError(
-            "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
-        )
-    return weights
+    return Message(down, up + (compressed or 0))

@@ -1,6 +1,7 @@
 """What a training's bits depend on, so that a checkpoint goes on only where it leads to the same bits.
 
-The number of rounds is not part of it: a training of more rounds begins as one of fewer.
+The number of rounds is not part of it, for a training of more rounds begins as one of fewer; unless the noise of each
+round is computed from them (``train.privacy.epsilon``).
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import numpy as np
 from fedpipe.code import chosen_code, code_digest
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
-from fedpipe.evaluation.global_model import TestSamples
+from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.networks.network import Weights
 from fedpipe.pinning import PINNED
 from fedpipe.provenance import library_versions
@@ -22,20 +23,20 @@ from fedpipe.provenance import library_versions
 Key = dict[str, Any]  # part -> its digest or its values, as JSON has them
 
 
-def training_key(settings: Train, manifest: Manifest, first: Weights, tests: TestSamples | None) -> Key:
+def training_key(settings: Train, manifest: Manifest, first: Weights, measured: GlobalSamples | None) -> Key:
     """The key of a training.
 
     Args:
       settings: Section train of params.yaml.
       manifest: What the shards hold.
       first: The weights before the first round.
-      tests: What rounds are evaluated on; None if none is.
+      measured: What rounds are measured on; None if none is.
     """
     return {
         "params": _params(settings),
         "shards": manifest.digest,
         "first weights": _digest(first),
-        "test samples": None if tests is None else _test_digest(tests),
+        "evaluation samples": None if measured is None else _samples_digest(measured),
         "code": code_digest(chosen_code(settings)),
         "libraries": {"python": platform.python_version(), **library_versions(), **PINNED},
     }
@@ -53,16 +54,18 @@ def differences(one: Key, other: Key) -> list[str]:
 
 
 def _params(settings: Train) -> dict[str, Any]:
-    """The values that matter: without ``rounds`` and ``checkpoint``, and without sections that are not chosen."""
+    """The values that matter: without what decides no round's result, and without sections that are not chosen."""
     names = {name for registry in Train.CHOICES.values() for name in registry.names}
-    unused = names - {getattr(settings, key) for key in Train.CHOICES} | {"rounds", "checkpoint"}
+    unused = names - {getattr(settings, key) for key in Train.CHOICES} | {"checkpoint"}
+    unused |= {"rounds"} if settings.privacy.epsilon is None else set()
     values: dict[str, Any] = json.loads(json.dumps(settings.model_dump()))
     return {name: value for name, value in values.items() if name not in unused}
 
 
-def _test_digest(tests: TestSamples) -> str:
-    of_clients = Manifest.read(tests.client_tests).digest if tests.client_tests else ""
-    said = f"{_digest([tests.images, tests.labels])} {of_clients} {tests.clients} {tests.batch_size}"
+def _samples_digest(measured: GlobalSamples) -> str:
+    of_clients = Manifest.read(measured.client_tests).digest if measured.client_tests else ""
+    parts = " ".join(f"{name} {_digest(arrays)}" for name, arrays in measured.parts.items())
+    said = f"{parts} {of_clients} {measured.clients} {measured.batch_size}"
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 
 from fedpipe.enclosure.enclosure import Enclosure, ways_allowed
 from fedpipe.errors import PipelineError
+from fedpipe.pinning import pinned
 from fedpipe.system.children import how_it_ended
 
 # How the worker takes memory, unless the environment says otherwise; it decides nothing that is computed.
@@ -64,7 +65,7 @@ class Worker:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._enclosure.around(command),
-                env=_MEMORY | os.environ,
+                env=_MEMORY | pinned(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

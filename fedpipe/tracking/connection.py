@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.delivery import Unreachable
 from fedpipe.tracking.outbox import without_password
+from fedpipe.tracking.relocation import follow_folder
 from fedpipe.tracking.sqlite_store import explained, file_of, opened_exclusively
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def connect(store: str) -> "MlflowClient":
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     path = file_of(store)
     with opened_exclusively(path) if path else nullcontext():
+        if path and path.exists():
+            follow_folder(path)
         return MlflowClient(store, registry_uri=store)
 
 

@@ -13,7 +13,14 @@ def git_tags(written: Iterable[Path]) -> dict[str, str]:
       written: What the pipeline itself writes: no change of it counts.
     """
     try:
-        changes = _git("status", "--porcelain", "--", ".", *(f":(exclude){output}" for output in written))
+        changes = _git(
+            "status",
+            "--porcelain",
+            "--untracked-files=normal",
+            "--",
+            ".",
+            *(f":(exclude){output}" for output in written),
+        )
         return {
             "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
             "fedpipe.git_dirty": str(bool(changes)).lower(),
@@ -37,6 +44,7 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise _GitFailed(str(error)) from None
     if done.returncode:
-        said = done.stderr.partition("\n")[0].removeprefix("fatal: ")
+        lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+        said = next((line for line in lines if line.startswith("fatal: ")), lines[0]).removeprefix("fatal: ")
         raise _GitFailed("no git repository" if "not a git repository" in said else said)
     return done.stdout.strip()

@@ -57,7 +57,7 @@ class TrainingRecord:
         return self
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Records what round ``step`` measured: loss, accuracy, seconds, bytes, ..."""
+        """Records what round ``step`` measured, by column: train_loss, train_accuracy, seconds, bytes_up, ..."""
         self._writer.add(run_events.round_metrics(step, metrics))
         self._writer.say_trouble()
 
@@ -153,7 +153,7 @@ class EvaluationRecord:
 
         Args:
           weights: The file of weights; its SHA-256 finds the run.
-          metrics: What was measured; also nested, then the names are joined with dots.
+          metrics: What was measured; also nested, then the names are joined with slashes (`run_events.metrics_of`).
           tables: Files for the run's artifact folder ``tables``.
           pictures: Files for the run's artifact folder ``pictures``.
           params: What the evaluation was made with, as a tree. They become tags: MLflow never changes a run's param,
@@ -168,7 +168,8 @@ class EvaluationRecord:
         trained = pipeline.recorded_params(*TRAINED_BY)
         kept = writer.keep_weights(weights)
         files = writer.keep_params(trained) | writer.keep({"tables": pipeline.tables()})
-        evaluated = results(metrics, writer.keep({"tables": tables, "pictures": pictures}))
+        kept_files = writer.keep({"tables": tables, "pictures": pictures})
+        evaluated = results(metrics, kept_files, step=pipeline.last_round())
         evaluated["tags"] |= run_events.flatten(params or {})
         writer.add_rebuilding(pipeline.rebuilt(trained, files, kept))
         # All at once: an evaluation that is cut short is to leave no trace in the training's run.

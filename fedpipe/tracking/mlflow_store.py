@@ -18,6 +18,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
+from fedpipe.tracking.relocation import ARTIFACTS
 from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.sqlite_store import file_of
 
@@ -255,4 +256,4 @@ def _interface(image_shape: Sequence[int], classes: int) -> dict[str, Any]:
 def _artifact_location(uri: str) -> str | None:
     """Beside a local database; a server decides for itself."""
     path = file_of(uri)
-    return path.with_name("mlartifacts").as_uri() if path else None
+    return path.with_name(ARTIFACTS).as_uri() if path else None

@@ -17,7 +17,7 @@ from fedpipe.tracking.run_events import Event, end, results, round_metrics, run_
 TRAINED_BY = ("download", "partition", "train")
 # Of these stages, a rebuilt run does not know the params: they were run by hand.
 UNKNOWN_TAG = "fedpipe.params_unknown"
-_MANIFEST = "manifest.json"  # of the shards
+_MANIFEST, _LABELS = "manifest.json", "labels.csv"  # of the shards
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,18 @@ class PipelineFiles:
         source = {"mlflow.source.name": self.definition.name, "mlflow.source.type": "LOCAL"}
         return source | git_tags(self.written) | {"fedpipe.pool_version": self._pool_version()}
 
+    @property
+    def withholds(self) -> bool:
+        """Whether the training's noise is secret, so that nothing exact is told of clients' data (docs/privacy.md)."""
+        return bool(_read_object(self.training).get("noise") == "secret")
+
     def partition_figures(self) -> dict[str, Any]:
         """The figures of the partition below the key ``partition``, as the partition stage wrote them down."""
-        return {"partition": _read_object(self.partition)}
+        return {} if self.withholds else {"partition": _read_object(self.partition)}
+
+    def last_round(self) -> int:
+        """The number of the training's last round; 0 where no training is known."""
+        return int(_read_object(self.training).get("rounds", 0))
 
     def dataset(self) -> dict[str, str]:
         """The data set's name, digest and source, as the partition stage wrote them down."""
@@ -79,8 +88,9 @@ class PipelineFiles:
         }
 
     def tables(self) -> list[Path]:
-        """The tables of a training that are there."""
-        return [path for path in (self.rounds, self.training, self.partition) if path.exists()]
+        """The tables of a training that are there, and those of the partition unless they are withheld."""
+        of_partition = () if self.withholds else (self.partition, self.shards / _LABELS)
+        return [path for path in (self.rounds, self.training, *of_partition) if path.exists()]
 
     def rebuilt(
         self, params: Mapping[str, Any], files: Mapping[str, list[str]], weights: Mapping[str, str]
@@ -103,7 +113,7 @@ class PipelineFiles:
         return [
             start({"name": run_name(params), "params": params, "dataset": self.dataset(), "tags": tags}, {}),
             *(round_metrics(int(row["round"]), _measured(row)) for row in _rows(self.rounds)),
-            results(_read_object(self.training) | self.partition_figures(), files, weights),
+            results(_read_object(self.training) | self.partition_figures(), files, weights, self.last_round()),
             end("FINISHED"),
         ]
 

@@ -20,7 +20,8 @@ WEIGHTS_TAG = "fedpipe.weights_sha256"
 FAILURE_TAG = "fedpipe.failure"
 RESUMED_TAG = "fedpipe.resumed"
 EXPERIMENT_TAG = "fedpipe.experiment"
-ROUND_METRIC = "loss"  # that every round has
+ROUND_METRIC = "train/loss"  # that every round has
+_MEASURED_ON = ("train", "validation", "test")
 _DECIDE_NOTHING = "train.checkpoint."  # params that may change from one process of a training to the next
 
 
@@ -113,26 +114,37 @@ def experiment(dataset: str) -> str:
 
 
 def round_metrics(step: int, values: Mapping[str, float]) -> Event:
-    """The event of a round's end: everything it measured."""
-    return {"event": "metrics", "time": now(), "step": step, "metrics": _floats(values)}
+    """The event of a round's end: everything it measured, by the names of the columns of metrics/rounds.csv."""
+    metrics = _floats({_metric(column): value for column, value in values.items()})
+    return {"event": "metrics", "time": now(), "step": step, "metrics": metrics}
+
+
+def _metric(column: str) -> str:
+    """A column's name as a metric: ``test_accuracy`` is test/accuracy, since MLflow's UI folds what has a slash."""
+    samples, _, figure = column.partition("_")
+    return f"{samples}/{figure}" if samples in _MEASURED_ON else column
 
 
 def results(
-    values: Mapping[str, Any], files: Mapping[str, list[str]], weights: Mapping[str, str] | None = None
+    values: Mapping[str, Any],
+    files: Mapping[str, list[str]],
+    weights: Mapping[str, str] | None = None,
+    step: int = 0,
 ) -> Event:
     """The event of results.
 
     Args:
-      values: Numbers among them (also nested, with dotted names) become metrics, the rest tags.
+      values: Numbers among them become metrics (`metrics_of`), the rest tags.
       files: Artifact folder to paths inside the journal.
       weights: ``path`` inside the journal and ``sha256`` of the weights, if they are the result.
+      step: The round that the metrics are of; test/accuracy is also a metric of rounds.
     """
-    leaves = _leaves(values)
     event: Event = {
         "event": "results",
         "time": now(),
-        "metrics": _floats({key: value for key, value in leaves if _is_number(value)}),
-        "tags": flatten({key: value for key, value in leaves if not _is_number(value)}),
+        "step": step,
+        "metrics": metrics_of(values),
+        "tags": flatten({".".join(path): value for path, value in _leaves(values) if not _is_number(value)}),
         "files": dict(files),
     }
     if weights:
@@ -177,12 +189,17 @@ def find(sha256: str, dataset: str) -> Event:
     return {"event": "evaluation", "time": now(), "experiment": name, "sha256": sha256, "dvc_experiment": trial}
 
 
-def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def metrics_of(tree: Mapping[Any, Any]) -> dict[str, float]:
+    """The numbers of nested results as metrics: ``{"test": {"accuracy": 0.8}}`` becomes ``{"test/accuracy": 0.8}``."""
+    return _floats({"/".join(path): value for path, value in _leaves(tree) if _is_number(value)})
+
+
+def _leaves(tree: Mapping[Any, Any], above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    leaves: list[tuple[tuple[str, ...], Any]] = []
     for key, value in tree.items():
-        name = f"{prefix}{key}"
-        found += _leaves(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return found
+        path = (*above, str(key))
+        leaves += _leaves(value, path) if isinstance(value, Mapping) else [(path, value)]
+    return leaves
 
 
 def _is_number(value: object) -> bool:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.delivery import Unreachable
@@ -28,8 +28,10 @@ _EXPLAINED = {
 
 
 def file_of(uri: str) -> Path | None:
-    """The file of a SQLite store; None for a server."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if urlsplit(uri).scheme == "sqlite" else None
+    """The file of a SQLite store, whose address may hold ``%20`` and the like; None for a server."""
+    if urlsplit(uri).scheme != "sqlite":
+        return None
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).absolute()
 
 
 def explained(text: str) -> Unreachable | None:

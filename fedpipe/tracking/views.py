@@ -8,7 +8,10 @@ import json
 from urllib.parse import urlencode
 
 _KEY = "fedpipe"
-_METRICS = ("test.accuracy", "test.loss", "test.clients.worst", "test.clients.percentile_10", "accuracy", "loss")
+_METRICS = (
+    *("test/accuracy", "test/loss", "test/clients/worst", "test/clients/percentile_10"),
+    *("validation/accuracy", "train/accuracy", "train/loss", "train/clients/worst"),
+)
 _PARAMS = (
     "partition.scheme",
     "partition.quantity",

@@ -147,11 +147,10 @@ def _later_than_all(outbox: Outbox, now: datetime) -> datetime:
 
 def _start_follower(journal: Journal, outbox: Outbox) -> subprocess.Popen[bytes]:
     top = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
     with outbox.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "fedpipe.tracking", "follow", str(journal.path)],
-            env=os.environ | {"PYTHONPATH": path, STORE: outbox.store},  # not in its command line, which all users see
+            env=os.environ | {"PYTHONPATH": top, STORE: outbox.store},  # not in its command line, which all users see
             stdin=subprocess.DEVNULL,
             stdout=log,  # not the stage's: a follower must not keep `dvc repro | cat` open
             stderr=log,

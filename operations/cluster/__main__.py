@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from fedpipe.atomic import write_text
 from fedpipe.cluster.certificates import ROLES, make_certificates
 from fedpipe.cluster.processes import run_scheduler, run_worker
 from fedpipe.cluster.settings import ADDRESS, CERTIFICATES, dask_address, require_dask
@@ -42,6 +43,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     worker.add_argument("--shards", type=Path, default=CLIENTS, help="their folder (data/clients)")
     worker.add_argument("--logs", type=Path, default=CLUSTER_LOGS, help="folder for logs (logs/cluster)")
     worker.add_argument("--host", help="address of this machine to listen at; by default the one facing the scheduler")
+    for server in (scheduler, worker):
+        server.add_argument("--ready", type=Path, help="file that gets its address when it is ready, for programs")
     local = commands.add_parser("local")
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
     local.add_argument("--workers", type=_count, metavar="N", default=2, help="how many (2)")
@@ -58,10 +61,10 @@ def main() -> None:
         if not written:
             print(f"certificates: all of them are in {given.certificates} already")
     elif given.command == "scheduler":
-        run_scheduler(given.address, given.certificates, given.silent_seconds, lambda at: _say("scheduler", at))
+        run_scheduler(given.address, given.certificates, given.silent_seconds, lambda at: _is_ready(given, at))
     elif given.command == "worker":
         run_worker(
-            given.address, given.certificates, given.shards, given.logs, given.host, lambda at: _say("worker", at)
+            given.address, given.certificates, given.shards, given.logs, given.host, lambda at: _is_ready(given, at)
         )
     else:
         run_local(given.address, given.workers, given.certificates)
@@ -81,7 +84,9 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
     logs = CLUSTER_LOGS
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        commands = {"scheduler": [*ours, "scheduler", address]}
+        ready = logs / "scheduler.ready"
+        ready.unlink(missing_ok=True)
+        commands = {"scheduler": [*ours, "scheduler", address, "--ready", str(ready)]}
         commands |= {f"worker-{n}": [*ours, "worker", address, "--host", "127.0.0.1"] for n in range(1, workers + 1)}
         started = {}
         for name, command in commands.items():
@@ -89,7 +94,7 @@ def run_local(address: str, workers: int, certificates: Path) -> None:
             stack.callback(end_child, process, _END_SECONDS)
             started[name] = process
             if name == "scheduler":
-                _wait_for(process, logs / "scheduler.log")
+                _wait_for(process, ready, logs / "scheduler.log")
         many = "1 worker" if workers == 1 else f"{workers} workers"
         print(f"cluster: a scheduler and {many} at {address}; their logs are in {logs} (Ctrl-C ends them)")
         variables = f"{ADDRESS}={address}"
@@ -114,17 +119,20 @@ def _count(given: str) -> int:
     return int(given)
 
 
-def _wait_for(scheduler: Child, log: Path) -> None:
+def _wait_for(scheduler: Child, ready: Path, log: Path) -> None:
     """Waits until the scheduler listens."""
-    while "scheduler: at " not in (said := log.read_text(encoding="utf-8", errors="replace")):
+    while not ready.exists():
         if scheduler.poll() is not None:
-            last = said.strip().splitlines()[-1:] or ["it said nothing"]
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["its log is empty"]
             raise PipelineError(f"the scheduler ended at once: {last[0].removeprefix('error: ')}")
         time.sleep(0.1)
 
 
-def _say(what: str, address: str) -> None:
-    print(f"{what}: at {address}", flush=True)
+def _is_ready(given: argparse.Namespace, address: str) -> None:
+    """Tells people, and programs that wait, that a scheduler or worker is at ``address``."""
+    print(f"{given.command}: at {address}", flush=True)
+    if given.ready is not None:
+        write_text(given.ready, f"{address}\n")
 
 
 if __name__ == "__main__":

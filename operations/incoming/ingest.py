@@ -5,6 +5,7 @@ killed is simply done again.
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from operations.incoming.batches import EXPECTED, Candidate, batch_of, find, rea
 INCOMING = Path("data/incoming")
 REJECTED = Path("data/rejected")
 REASON_SUFFIX = ".reason.txt"
+_LONGEST_NAME = 200  # bytes; with a digest and the suffix it stays below the 255 that systems take
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,35 @@ def _known(name: str, dataset: RawDataset, sha256: str, entries: Sequence[Entry]
 
 
 def _put_aside(name: str, files: Sequence[Path], reason: str, result: Ingested) -> None:
-    """Moves ``files`` to data/rejected/ (over what a former try of that name left there) and says why."""
+    """Moves ``files`` to data/rejected/ (over what a former try of that name left there) and says why.
+
+    The sender chose the names. In data/rejected/ they are safe ones, and the reason holds the original.
+    """
+    safe_name = _safe(name)
+    if safe_name != name:
+        reason = f"{reason} (its name is '{name}')"
     # A file's name may be no text, or several lines.
     reason = " ".join(reason.encode(errors="backslashreplace").decode().split())
     # First the reason: files that are moved are never without one.
-    write_text(REJECTED / f"{name}{REASON_SUFFIX}", reason + "\n")
+    write_text(REJECTED / f"{safe_name}{REASON_SUFFIX}", reason + "\n")
     for path in files:
-        target = REJECTED / path.name
+        target = REJECTED / _safe(path.name)
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         shutil.move(path, target)
+        for inner in sorted(target.rglob("*"), reverse=True):  # what is in a folder before the folder
+            inner.rename(inner.with_name(_safe(inner.name)))
     result.rejected[name] = reason
+
+
+def _safe(name: str) -> str:
+    """A file's name that every system and GitHub's upload of artifacts takes; another one has a digest of ``name``."""
+    safe = re.sub(r"[^\w.-]", "_", name).encode()[:_LONGEST_NAME].decode(errors="ignore")
+    if safe == name and not name.endswith("."):
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
+    stem, dot, suffix = safe.rstrip(".").rpartition(".")
+    return f"{stem}-{digest}{dot}{suffix}" if stem else f"{suffix}-{digest}"
 
 
 def _forget_rejected(name: str) -> None:

@@ -11,18 +11,21 @@ The exit code is 0 whether the champion stays or changes; --json PATH writes whi
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import layout
-from fedpipe import config as params
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.tracking import champions
 from fedpipe.tracking.lock import registry_lock
-from fedpipe.tracking.registry import TEST_SET_TAG, Version, registered_model
+from fedpipe.tracking.registry import DATA_TAG, TEST_SET_TAG, Version, registered_model
 from operations.promote.decision import Contender, Decision
 from operations.stale import require_fresh
+
+if TYPE_CHECKING:
+    from operations.promote.measure import Benchmark
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -99,15 +102,32 @@ def _compare(settings: params.Promote, challenger: Version, champion: Version | 
         champion=Contender.of(champion, theirs) if champion else None,
         champion_now=champion.number if champion and failed else challenger.number,
         rules=rules,
-        notes=_notes(champion, benchmark.test_set_sha256),
+        notes=_notes(champion, benchmark),
         test_set_sha256=benchmark.test_set_sha256,
     )
 
 
-def _notes(champion: Version | None, test_set_sha256: str) -> list[str]:
-    if champion is None or champion.tags.get(TEST_SET_TAG) == test_set_sha256:
+def _notes(champion: Version | None, benchmark: "Benchmark") -> list[str]:
+    if champion is None:
         return []
-    return [f"version {champion.number} was registered with other test images; both were measured on the present ones"]
+    notes, number = [], champion.number
+    if champion.tags.get(TEST_SET_TAG) != benchmark.test_set_sha256:
+        notes.append(f"version {number} was registered with other test images; both were measured on the present ones")
+    if benchmark.withholds:
+        return [*notes, "the training has secret noise, so the worst client is not measured (docs/privacy.md)"]
+    if champion.tags.get(DATA_TAG) == benchmark.manifest.digest:
+        return notes
+    if benchmark.clients == layout.CLIENTS:
+        notes.append(
+            f"the clients are measured on samples that version {number} may not have been trained on, which favours "
+            "the challenger: 'partition.client_test' same_distribution gives them test samples"
+        )
+    elif benchmark.manifest.held_out == "fraction":
+        notes.append(
+            f"version {number} may have been trained on samples that are held out now, which favours it: "
+            "'partition.client_test' same_distribution draws the clients' test samples from the test images"
+        )
+    return notes
 
 
 def _kept(challenger: Version, champion: Version | None, reason: str) -> Decision:

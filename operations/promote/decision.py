@@ -20,11 +20,12 @@ class Contender:
     weights_sha256: str
     accuracy: float | None = None
     worst_client: float | None = None
+    clients_on: str | None = None  # the samples on which the accuracy of the worst client is measured
 
     @staticmethod
     def of(version: Version, measured: Measured | None = None) -> "Contender":
         """The figures of ``version``."""
-        figures = (measured.accuracy, measured.worst_client) if measured else (None, None)
+        figures = (measured.accuracy, measured.worst_client, measured.clients_on) if measured else ()
         return Contender(version.number, version.run_id, version.weights_sha256, *figures)
 
 

@@ -1,4 +1,10 @@
-"""Measuring versions on the data that is here now: the same test images and the same clients' samples for each."""
+"""Measuring versions on the data that is here now: the same test images and the same clients for each.
+
+A client's accuracy is measured on samples that no version has trained on: on test samples of its own where there are
+any (``partition.client_test``), else on the test images, each class weighted by its share of the client's labels,
+which is what test samples drawn for the client would have on average. Only where clients' images or labels are skewed
+(``partition.features``, ``partition.concept``), and there are no test samples, are their training samples taken.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +13,14 @@ import numpy as np
 
 import layout
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import Manifest, verify_shards
+from fedpipe.datasets.shards import Manifest, Shards, read_held_out, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.measures import Classify, logits_in_batches
 from fedpipe.networks.weights import load_weights
 from fedpipe.tracking.registry import Version
-from layout import CLIENT_TESTS, CLIENTS, RAW
+from layout import CLIENT_TESTS, CLIENTS, RAW, SKEW_TABLE
 from operations.promote.rules import Measured
 
 
@@ -27,18 +33,20 @@ class Benchmark:
       images: Test images uint8 [n, height, width, channels].
       labels: Their labels uint8 [n].
       test_set_sha256: Tells these test images from others.
-      clients: The folder of the clients' samples: those held out from training where there are such, else the shards.
-      manifest: What is in it.
+      clients: The folder of samples on which each client's accuracy is measured; None for the test images.
+      manifest: What the clients' shards hold.
       batch_size: Images per forward pass.
+      withholds: Whether nothing is told of the clients' samples, since a training has secret noise.
     """
 
     raw: RawDataset
     images: np.ndarray
     labels: np.ndarray
     test_set_sha256: str
-    clients: Path
+    clients: Path | None
     manifest: Manifest
     batch_size: int
+    withholds: bool = False
 
     @staticmethod
     def read(batch_size: int) -> "Benchmark":
@@ -47,18 +55,20 @@ class Benchmark:
         Raises:
           PipelineError: Something of data/ is missing or damaged, or of different data sets.
         """
-        raw = RawDataset.read(RAW)
-        clients = CLIENT_TESTS if Manifest.read(CLIENT_TESTS).clients else CLIENTS
-        manifest = Manifest.read(clients)
+        raw, manifest = RawDataset.read(RAW), Manifest.read(CLIENTS)
         described = (raw.name, raw.image_shape, raw.classes)
         if described != (manifest.dataset, manifest.image_shape, manifest.classes):
-            raise PipelineError(f"{clients} was not made from the {raw.name} images in {RAW}: run `dvc repro`")
+            raise PipelineError(f"{CLIENTS} was not made from the {raw.name} images in {RAW}: run `dvc repro`")
         images, labels = raw.read_test(RAW)
-        verify_shards(clients, manifest)
-        return Benchmark(raw, images, labels, raw.test_sha256(RAW), clients, manifest, batch_size)
+        tests = read_held_out(CLIENT_TESTS, manifest)
+        verify_shards(CLIENTS, manifest)
+        verify_shards(CLIENT_TESTS, tests)
+        clients = CLIENT_TESTS if tests.clients else CLIENTS if (CLIENTS / SKEW_TABLE).is_file() else None
+        withholds = layout.pipeline_files().withholds
+        return Benchmark(raw, images, labels, raw.test_sha256(RAW), clients, manifest, batch_size, withholds)
 
     def measure(self, version: Version) -> Measured:
-        """What ``version`` does on the test images and for its worst client.
+        """The answers of ``version`` on the test images, and the accuracy of the client that it serves worst.
 
         Raises:
           PipelineError: It takes other images or has other classes, or MLflow does not give its weights.
@@ -73,8 +83,47 @@ class Benchmark:
             )
         classify = model.classifier(weights)
         right = logits_in_batches(classify, self.images, self.batch_size).argmax(axis=1) == self.labels
-        return Measured(right, self._worst_client(classify))
+        worst = None if self.withholds else float(spread(self._client_accuracies(classify, right))["worst"])
+        return Measured(right, worst, self.clients_on)
 
-    def _worst_client(self, classify: Classify) -> float:
-        clients = accuracy_per_client(classify, self.clients, self.manifest.clients, self.batch_size)
-        return float(spread(clients["accuracy"].to_numpy())["worst"])
+    @property
+    def clients_on(self) -> str:
+        """The samples on which a client's accuracy is measured, in words."""
+        if self.withholds:
+            return "no samples"
+        if self.clients is None:
+            return "the test images weighted by its labels"
+        return "its own test samples" if self.clients == CLIENT_TESTS else "its training samples"
+
+    def _client_accuracies(self, classify: Classify, right: np.ndarray) -> np.ndarray:
+        """The accuracy of each client, float [clients]; NaN for one without samples."""
+        if self.clients is not None:
+            table = accuracy_per_client(classify, self.clients, self.manifest.clients, self.batch_size)
+            return table["accuracy"].to_numpy()
+        shards = Shards.open(CLIENTS)
+        owners = np.repeat(np.arange(self.manifest.clients), np.diff(shards.offsets))
+        return expected_accuracies(owners, shards.read_labels(0, shards.samples), self.manifest, self.labels, right)
+
+
+def expected_accuracies(
+    owners: np.ndarray, labels: np.ndarray, clients: Manifest, test_labels: np.ndarray, right: np.ndarray
+) -> np.ndarray:
+    """Each client's mean recall over its labels: float [clients]; NaN for one without samples.
+
+    Client k with n_kc samples of class c has sum_c n_kc recall_c / sum_c n_kc, over the classes that have test images.
+
+    Args:
+      owners: int [samples], the client of each training sample.
+      labels: int [samples], their labels.
+      clients: How many clients and classes there are.
+      test_labels: int [test images].
+      right: bool [test images], whether the model knows each one.
+    """
+    counts = np.zeros((clients.clients, clients.classes))
+    np.add.at(counts, (owners, labels), 1)
+    support = np.bincount(test_labels, minlength=clients.classes)
+    known = np.bincount(test_labels, weights=right, minlength=clients.classes)
+    counts[:, support == 0] = 0
+    samples = counts.sum(axis=1)
+    expected = (counts * (known / np.maximum(support, 1))).sum(axis=1)
+    return np.divide(expected, samples, out=np.full(len(samples), np.nan), where=samples > 0)

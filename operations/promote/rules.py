@@ -14,11 +14,13 @@ class Measured:
 
     Attributes:
       right: bool [test images], whether it knows each one.
-      worst_client: The lowest accuracy among the clients.
+      worst_client: The lowest accuracy among the clients; None if it is withheld (`docs/privacy.md`).
+      clients_on: The samples that a client's accuracy is measured on, in words; the same for both versions.
     """
 
     right: np.ndarray
-    worst_client: float
+    worst_client: float | None
+    clients_on: str
 
     @property
     def accuracy(self) -> float:
@@ -36,10 +38,16 @@ class Rule:
 
 
 def judge(settings: Promote, challenger: Measured, champion: Measured) -> list[Rule]:
-    """Applies all rules; the challenger is promoted if all hold."""
+    """Applies all rules; the challenger is promoted if all hold. One whose figures are withheld is left out."""
+    ours, theirs = challenger.worst_client, champion.worst_client
+    of_clients = (
+        []
+        if ours is None or theirs is None
+        else [worst_client(ours, theirs, settings.worst_client_margin, challenger.clients_on)]
+    )
     return [
         accuracy(challenger.accuracy, champion.accuracy, settings.accuracy_margin),
-        worst_client(challenger.worst_client, champion.worst_client, settings.worst_client_margin),
+        *of_clients,
         mcnemar(challenger.right, champion.right, settings.mcnemar),
     ]
 
@@ -51,11 +59,11 @@ def accuracy(challenger: float, champion: float, margin: float) -> Rule:
     return Rule("accuracy", holds, f"test accuracy {challenger:.4f} is {compared}")
 
 
-def worst_client(challenger: float, champion: float, margin: float) -> Rule:
-    """Holds if challenger >= champion - margin, for the clients that each does worst for."""
+def worst_client(challenger: float, champion: float, margin: float, clients_on: str) -> Rule:
+    """Holds if challenger >= champion - margin, for the client that each does worst for, measured on ``clients_on``."""
     holds = _lower_by(challenger, champion) <= margin
     compared = f"{'not ' if holds else ''}below {_bound(champion, margin)}"
-    return Rule("worst_client", holds, f"the worst client's accuracy {challenger:.4f} is {compared}")
+    return Rule("worst_client", holds, f"the worst client's accuracy {challenger:.4f} on {clients_on} is {compared}")
 
 
 def mcnemar(challenger: np.ndarray, champion: np.ndarray, settings: McNemar) -> Rule:

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         version = layout.registry().add_challenger(raw.name, run["id"], tags)
     print(
         f"register: {version} is the challenger in {outbox.shown_store}: run {run['name']}, "
-        f"test accuracy {metrics['accuracy']:.4f}",
+        f"test accuracy {metrics['test']['accuracy']:.4f}",
         file=sys.stderr,
     )
 
@@ -72,11 +72,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """The run that trained these weights; it or its evaluation is logged from the pipeline's outputs if missing."""
     run = _find_run(sha256, dataset)
-    if run is None or run["metrics"].get("test.accuracy") != metrics["accuracy"]:
+    if run is None or any(run["metrics"].get(name) != value for name, value in run_events.metrics_of(metrics).items()):
         tables, pictures = ([path for path in paths if path.exists()] for paths in (TABLES, PICTURES))
         evaluated_with = Lock.read(LOCK).params(["evaluate"])
         told = layout.outbox(), layout.pipeline_files()
-        journal.record_evaluation(*told, WEIGHTS, {"test": metrics}, tables, pictures, evaluated_with)
+        journal.record_evaluation(*told, WEIGHTS, metrics, tables, pictures, evaluated_with)
         run = _find_run(sha256, dataset)
     if run is None:
         raise PipelineError(

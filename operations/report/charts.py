@@ -144,7 +144,7 @@ def client_quantiles(accuracies: Sequence[pd.Series], names: Sequence[str]) -> s
 
 
 def clusters(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> str:
-    """One dot per client: the accuracy of its personal model, in the place of its cluster."""
+    """One dot per client: the accuracy of its cluster's model, in the place of its cluster."""
     with _chart(10.6, 3.2) as chart:
         for run, (table, name) in enumerate(zip(tables, names, strict=True)):
             found, left = by_cluster(table), -0.4 + 0.8 * run / len(tables)

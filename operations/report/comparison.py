@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
-from fedpipe.evaluation.clients import by_cluster
+from fedpipe.evaluation.clients import by_cluster, personal_column
 from fedpipe.evaluation.fairness import jain_index
 from operations.report.runs import Run
 
@@ -20,10 +20,17 @@ _MINUS = "\N{MINUS SIGN}"
 _HIGHER_IS_BETTER = {"accuracy", "mean", "median", "worst", "recall", "precision", "jain"}
 _HIGHER_IS_BETTER |= {f"percentile_{10 * n}" for n in range(1, 10)}
 _LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld", "variance"}
-_ACCURACIES = ("accuracy", "test_accuracy", "personalised_accuracy", "personal_accuracy")
+# The columns of the client table that are accuracies, and in words on what.
+ACCURACIES = {
+    "train_accuracy": "on each client's training samples",
+    "test_accuracy": "on test samples of each client's own, that it never trained on",
+    "test_personalised_accuracy": "of the global model after local steps of each client, on its own test samples",
+    "test_personal_accuracy": "of each client's personal model, on its own test samples",
+    "train_personal_accuracy": "of each client's personal model, on its training samples",
+}
 _FEWEST = 10  # clients whose accuracy differs, from which on the normal approximation of the paired test is good
 _TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)  # test accuracies
-_IN_COSTS = {"training.rounds", "training.bytes_down", "training.bytes_up", "training.simulated_hours"}
+_IN_COSTS = {"training/rounds", "training/bytes_down", "training/bytes_up", "training/simulated_hours"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def metrics(runs: Sequence[Run]) -> list[Row]:
         # JSON tells counts and measures apart: 3 and 3.0.
         shown = count if all(isinstance(run.metrics.get(name, 0), int) for run in runs) else fraction
         # A partition is more skewed or less, not better or worse.
-        rows.append(_row(name, values, shown, kind="skew" if name.startswith("partition.") else ""))
+        rows.append(_row(name, values, shown, kind="skew" if name.startswith("partition/") else ""))
     return rows
 
 
@@ -70,9 +77,9 @@ def costs(runs: Sequence[Run]) -> list[Row]:
     return [
         _row("rounds", [len(table) for table in rounds], count),
         _row("clients per round, mean", [float(table["clients"].mean()) for table in rounds], hundredths),
-        _row("examples that clients trained on", [table["examples"].sum() for table in rounds], count),
-        _row("bytes down to clients", [table["bytes_down"].sum() for table in rounds], size),
-        _row("bytes up from clients", [table["bytes_up"].sum() for table in rounds], size),
+        _row("examples that clients trained on", [table["examples"].sum(min_count=1) for table in rounds], count),
+        _row("bytes down to clients", [table["bytes_down"].sum(min_count=1) for table in rounds], size),
+        _row("bytes up from clients", [table["bytes_up"].sum(min_count=1) for table in rounds], size),
         _row("seconds per round, median", [times.median() for times in seconds], hundredths),
         _row("seconds of all rounds", [times.sum(min_count=1) for times in seconds], hundredths),
         *(simulated if is_simulated else []),
@@ -89,7 +96,7 @@ def _until(rounds: Sequence[pd.DataFrame], hours: Sequence[pd.Series] | None) ->
         return []
     last = [int((column >= target).to_numpy().argmax()) + 1 for column in accuracies]
     tables = list(zip(rounds, last, strict=True))
-    sent = [float((table["bytes_down"] + table["bytes_up"])[:end].sum()) for table, end in tables]
+    sent = [float((table["bytes_down"] + table["bytes_up"])[:end].sum(min_count=1)) for table, end in tables]
     said = f"until test accuracy {target:g}"
     return [
         _row(f"rounds {said}", [int(table["round"].iloc[end - 1]) for table, end in tables], count),
@@ -109,8 +116,12 @@ def _column(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def accuracy_columns(runs: Sequence[Run]) -> list[str]:
-    """The columns of the client table that are accuracies, and that all runs have."""
-    return [column for column in _ACCURACIES if all(column in run.clients.columns for run in runs)]
+    """The columns of the client table that are accuracies, and that all runs have and do not withhold."""
+    return [
+        column
+        for column in ACCURACIES
+        if all(column in run.clients.columns and run.clients[column].notna().any() for run in runs)
+    ]
 
 
 def paired_clients(runs: Sequence[Run], column: str) -> str:
@@ -137,7 +148,8 @@ def _same_clients(one: Run, other: Run) -> bool:
     sections = ("download.dataset", "download.idx", "partition.")
     said = [{name: value for name, value in run.params.items() if name.startswith(sections)} for run in (one, other)]
     sizes = [
-        run.clients[[c for c in ("client", "samples", "test_samples") if c in run.clients]] for run in (one, other)
+        run.clients[[c for c in ("client", "train_samples", "test_samples") if c in run.clients]]
+        for run in (one, other)
     ]
     return said[0] == said[1] and sizes[0].equals(sizes[1])
 
@@ -159,7 +171,7 @@ def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
 
 def has_clusters(runs: Sequence[Run]) -> bool:
     """Whether all runs have clusters of clients (as `ifca` has)."""
-    return all({"cluster", "personal_accuracy"} <= set(run.clients.columns) for run in runs)
+    return all("cluster" in run.clients and personal_column(run.clients) for run in runs)
 
 
 def clusters(runs: Sequence[Run]) -> list[Row]:
@@ -184,8 +196,7 @@ def clusters(runs: Sequence[Run]) -> list[Row]:
 def worst_clients(run: Run, column: str, most: int = 10) -> list[tuple[str, str, str]]:
     """Client, samples and accuracy of the ``most`` clients that the model serves worst, the worst first."""
     worst = run.clients.dropna(subset=[column]).sort_values([column, "client"]).head(most)
-    # All but the first are measured on test samples where there are any.
-    samples = "test_samples" if column != "accuracy" and "test_samples" in worst else "samples"
+    samples = f"{column.partition('_')[0]}_samples"
     triples = zip(worst["client"], worst[samples], worst[column], strict=True)
     return [(str(client), count(samples), fraction(accuracy)) for client, samples, accuracy in triples]
 
@@ -227,7 +238,7 @@ def _row(name: str, values: Sequence[float], shown: Callable[[float], str] = fra
         return Row(name, texts)
     change = values[1] - values[0]
     sign = "+" if change > 0 else _MINUS if change < 0 else ""
-    return Row(name, texts, sign + shown(abs(change)), _verdict(kind or name.rpartition(".")[2], change))
+    return Row(name, texts, sign + shown(abs(change)), _verdict(kind or name.rpartition("/")[2], change))
 
 
 def _verdict(kind: str, change: float) -> str:

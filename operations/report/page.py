@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedpipe.evaluation.clients import by_cluster
+from fedpipe.evaluation.clients import by_cluster, personal_column
+from fedpipe.evaluation.personal import TRAINED_ON_THEM
 from operations.report import charts, comparison
 from operations.report.comparison import Row
 from operations.report.runs import Run
@@ -16,10 +17,12 @@ LETTERS = "AB"
 _SHORT = 28  # characters of a run's name that fit into a legend
 # What a person wants to see first, where the metrics have it.
 _HEADLINES = {
-    "test.accuracy": "test accuracy",
-    "test.loss": "test loss",
-    "test.clients.worst": "worst client",
-    "test.clients.percentile_10": "10th percentile of clients",
+    "test/accuracy": "test accuracy",
+    "test/loss": "test loss",
+    "test/clients/worst": "worst client (test)",
+    "test/clients/percentile_10": "10th percentile of clients (test)",
+    "train/clients/worst": "worst client (train)",
+    "train/clients/percentile_10": "10th percentile of clients (train)",
 }
 _OVER: dict[charts.Over, str] = {"rounds": "per round", "hours": "by simulated hours", "bytes": "by bytes sent"}
 
@@ -42,6 +45,7 @@ class ClientSection:
     rows: list[Row]
     worst: list[list[tuple[str, str, str]]]
     paired: str  # a sentence on two runs client by client; may be empty
+    warning: str  # a sentence on what the figures do not show; may be empty
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -86,13 +90,8 @@ def legend_names(runs: Sequence[Run]) -> list[str]:
     return [f"{letter}: {name}" for letter, name in zip(LETTERS, short, strict=False)]
 
 
-# The columns of the client table that are accuracies, and what on.
-_ACCURACIES = {
-    "accuracy": "on each client's own shard",
-    "test_accuracy": "on test samples of each client's own, that it never trained on",
-    "personalised_accuracy": "of the global model after local steps of each client, on its own test samples",
-    "personal_accuracy": "of each client's personal model, on its own samples",
-}
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _of(names: Sequence[str]) -> str:
@@ -108,18 +107,18 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         alt = f"{caption} of {_of(names)}. " + ends.format(*(table[column].ffill().iloc[-1] for table in tables)) + "."
         return Chart(charts.curves(tables, names, column, label, over), alt, caption)
 
-    found = [chart("loss", "training loss"), chart("accuracy", "training accuracy")]
     # Rounds are evaluated now and then, or never.
-    tests = [
-        (column, label)
-        for column, label in (("test_loss", "test loss"), ("test_accuracy", "test accuracy"))
-        if all(column in table and table[column].notna().any() for table in tables)
+    measured = [
+        (f"{samples}_{figure}", f"{label} {figure}")
+        for samples, label in (("train", "training"), ("validation", "validation"), ("test", "test"))
+        for figure in ("loss", "accuracy")
+        if all(f"{samples}_{figure}" in table and table[f"{samples}_{figure}"].notna().any() for table in tables)
     ]
-    found += [chart(*test) for test in tests]
-    best = tests[-1] if tests else ("accuracy", "training accuracy")
-    found.append(chart(*best, over="bytes"))
-    if all("simulated_hours" in table for table in tables):
-        found.append(chart(*best, over="hours"))
+    found = [chart(*each) for each in measured]
+    if measured and all(table["bytes_up"].notna().any() for table in tables):
+        found.append(chart(*measured[-1], over="bytes"))
+    if measured and all("simulated_hours" in table and table["simulated_hours"].notna().any() for table in tables):
+        found.append(chart(*measured[-1], over="hours"))
     if all("epsilon" in table for table in tables):
         found.append(chart("epsilon", "epsilon spent"))
     return found
@@ -127,7 +126,7 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
 
 def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> ClientSection:
     values = [run.clients[column] for run in runs]
-    which = _ACCURACIES[column]
+    which = comparison.ACCURACIES[column]
     rows = comparison.client_accuracy(runs, column)
     (of_worst,) = (row for row in rows if row.name == "worst")
     worst = "; ".join(f"{name}: worst {value}" for name, value in zip(names, of_worst.values, strict=True))
@@ -146,6 +145,7 @@ def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> C
         rows=rows,
         worst=[comparison.worst_clients(run, column) for run in runs],
         paired=comparison.paired_clients(runs, column),
+        warning=_sentence(TRAINED_ON_THEM) if column == "train_personal_accuracy" else "",
     )
 
 
@@ -158,7 +158,8 @@ def _clusters(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         f"{name}: {', '.join(str(len(mine)) for mine in by_cluster(table).values())} clients with samples"
         for name, table in zip(names, tables, strict=True)
     )
-    caption = "One dot per client: the accuracy of its cluster's model on its samples"
+    samples = " and ".join(dict.fromkeys(str(personal_column(table)).partition("_")[0] for table in tables))
+    caption = f"One dot per client: the accuracy of its cluster's model on its {samples} samples"
     return [Chart(charts.clusters(tables, names), f"Accuracy by cluster, {_of(names)}. {sizes}.", caption)]
 
 

@@ -29,9 +29,9 @@ from operations.report.sources import Source
 
 # The columns that the report reads.
 _COLUMNS = {
-    ROUNDS: ("round", "loss", "accuracy", "clients", "examples", "bytes_down", "bytes_up"),
+    ROUNDS: ("round", "train_loss", "train_accuracy", "clients", "examples", "bytes_down", "bytes_up"),
     CLASS_TABLE: ("class", "precision", "recall", "support"),
-    CLIENT_TABLE: ("client", "samples", "accuracy"),
+    CLIENT_TABLE: ("client", "train_samples", "train_accuracy"),
     PREDICTIONS: ("actual", "predicted"),
 }
 
@@ -48,7 +48,7 @@ class Run:
     title: str  # what was trained, in a few words
     origin: dict[str, str]
     params: dict[str, str]  # dotted name to text
-    metrics: dict[str, float]  # dotted name to value; what is measured for each class is in `classes`
+    metrics: dict[str, float]  # by their names in MLflow; what is measured for each class is in `classes`
     rounds: pd.DataFrame
     classes: pd.DataFrame
     clients: pd.DataFrame
@@ -69,18 +69,22 @@ def read(source: Source) -> Run:
     training, evaluation = _json(source, TRAINING), _json(source, EVALUATION)
     classes = _table(source, CLASS_TABLE)
     missing: dict[str, str] = {}
+    withholds = training.get("noise") == "secret"
+    if withholds:
+        missing["partition"] = missing["seconds"] = "withheld, for the training has secret noise (docs/privacy.md)"
     return Run(
         name=source.name,
         title=_title(tree, source),
         origin=source.origin | {"weights": str(training.get("weights_sha256", "unknown"))},
         params=run_events.flatten(tree),
-        metrics=_numbers({"test": evaluation, "training": training, "partition": _partition_figures(source)}),
+        metrics=_metrics(training, evaluation)
+        | ({} if withholds else _numbers(_partition_figures(source), "partition/")),
         rounds=_table(source, ROUNDS),
         classes=classes,
         clients=_table(source, CLIENT_TABLE),
         confusion=_confusion(source, len(classes), missing),
-        partition_picture=_partition_picture(source, missing),
-        seconds=_seconds(str(training.get("weights_sha256", "")), missing),
+        partition_picture=None if withholds else _partition_picture(source, missing),
+        seconds=None if withholds else _seconds(str(training.get("weights_sha256", "")), missing),
         missing=missing,
         stale=_stale(source),
     )
@@ -147,12 +151,18 @@ def _table(source: Source, path: Path) -> pd.DataFrame:
     return table
 
 
+def _metrics(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """What is measured on test samples, then on training samples, then the figures of the training as a whole."""
+    whole = {name: value for name, value in training.items() if name != "train"}
+    return _numbers(evaluation) | _numbers({"train": training.get("train", {})}) | _numbers(whole, "training/")
+
+
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of nested metrics by dotted name; precision and recall, one per class, are in a table."""
+    """The numbers of nested metrics by their names in MLflow; precision and recall, one per class, are in a table."""
     found: dict[str, float] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= {} if key in ("precision", "recall") else _numbers(value, f"{prefix}{key}.")
+            found |= {} if key in ("precision", "recall") else _numbers(value, f"{prefix}{key}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[f"{prefix}{key}"] = value
     return found

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedpipe import config
+from fedpipe.config.text import parse_text
 from fedpipe.dvc_lock import Lock, tree
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.past_runs import PastRun
@@ -71,7 +71,7 @@ class Workspace:
 
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that dvc.lock recorded."""
-        lock = Lock.parse(self.read(LOCK), LOCK)
+        lock = Lock.parse(self.read(LOCK), str(LOCK))
         return lock.params(stage for stage in lock.stages if lock.is_of_the_files(stage))
 
     def stale(self) -> Sequence[Stale]:
@@ -116,7 +116,7 @@ class Revision:
 
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that the revision's dvc.lock recorded."""
-        lock = Lock.parse(self.read(LOCK), LOCK)
+        lock = Lock.parse(self.read(LOCK), str(LOCK))
         changed = {found.stage for found in self.stale() if found.outputs}
         return lock.params(stage for stage in lock.stages if stage not in changed)
 
@@ -161,7 +161,7 @@ class MlflowRun:
 
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that the run was told when it began, and those of its evaluation."""
-        trained = config.parse_yaml(self.read(PARAMS), PARAMS)
+        trained = parse_text(self.read(PARAMS), str(PARAMS))
         evaluated = [(name, value) for name, value in self._run.tags.items() if name.startswith("evaluate.")]
         return trained | tree(evaluated)
 

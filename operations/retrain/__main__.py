@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset
@@ -38,7 +38,7 @@ class Retraining:
         changed_params = overrides.apply(settings)
         if changed_params:
             _say(f"params.yaml is changed, and stays so: {', '.join(changed_params)}")
-        train = params.load(params.Train, layout.PARAMS)
+        train, partition = params.load(params.Train, layout.PARAMS), params.load(params.Partition, layout.PARAMS)
         status = state.status()
         if state.restore(status):
             status = state.status()
@@ -51,7 +51,7 @@ class Retraining:
         ingested = take_in(os.environ.get("FEDPIPE_INCOMING"))
         entries = Pool(layout.POOL).read_ledger()
         new = pool.of_dataset(new_batches(entries), dataset)
-        chosen = initial.choose(train, dataset, entries)
+        chosen = initial.choose(train, partition, dataset, entries)
         if chosen:
             _say(f"training starts from {chosen}")
         if ingested.accepted or chosen:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.atomic import atomic_file, write_text
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
@@ -18,12 +18,15 @@ from fedpipe.errors import PipelineError, run_stage
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.runtime.initial import Pointer, check_fit
 from fedpipe.tracking import run_events
+from fedpipe.tracking.registry import Version
 from layout import INITIAL, INITIAL_POINTER
 from operations import commands
 from operations.retrain.lock import exclusive_lock
 
 
-def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]) -> str | None:
+def choose(
+    settings: params.Train, partition: params.Partition, dataset: RawDataset, entries: Sequence[Entry]
+) -> str | None:
     """Makes the champion's weights those to start from.
 
     Nothing is chosen where that was done for this data set and this pool, or ``init`` is fresh.
@@ -32,7 +35,7 @@ def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]
       What was chosen; None if nothing was.
 
     Raises:
-      PipelineError: There is no champion, or it is another model.
+      PipelineError: There is no champion, it is another model, or it was trained on what are validation samples now.
     """
     if settings.init == "fresh":
         return None
@@ -40,11 +43,15 @@ def choose(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]
     chosen_for = (pointer.model, pointer.pool)
     present = (run_events.experiment(dataset.name), pool.digest(pool.of_dataset(entries, dataset)))
     if pointer.sha256 and chosen_for == present:
+        if partition.validation and pointer.version:
+            _require_unseen_validation(partition, layout.registry().version(dataset.name, pointer.version))
         return None
-    return _take_champion(settings, dataset, entries)
+    return _take_champion(settings, partition, dataset, entries)
 
 
-def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequence[Entry]) -> str:
+def _take_champion(
+    settings: params.Train, partition: params.Partition, dataset: RawDataset, entries: Sequence[Entry]
+) -> str:
     registry = layout.registry()
     champion = registry.champion(dataset.name)
     if champion is None:
@@ -52,6 +59,7 @@ def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequenc
             "params.yaml: 'train.init' is champion, but the model registry has no champion for "
             f"{dataset.name}: train once with 'train.init' fresh; the first model that is promoted is one"
         )
+    _require_unseen_validation(partition, champion)
     weights = registry.kept_weights(champion)
     check_fit(weights, ModelSpec.of(settings, dataset.image_shape, dataset.classes))
     with atomic_file(INITIAL) as partial:
@@ -68,10 +76,33 @@ def _take_champion(settings: params.Train, dataset: RawDataset, entries: Sequenc
     return str(champion)
 
 
+def _require_unseen_validation(partition: params.Partition, champion: Version | None) -> None:
+    """Compares the validation split with that of the champion's training, as its run has it.
+
+    With the same seed and no more samples, the present validation samples are among the former ones, or new
+    (fedpipe/partitioning/validation_samples.py).
+    """
+    if not partition.validation or champion is None:
+        return
+    registry = layout.registry()
+    with registry.asked():
+        trained = registry.client().get_run(champion.run_id).data.params
+    validation, seed = trained.get("partition.validation", "0"), trained.get("partition.seed")
+    if seed != str(partition.seed) or int(validation) < partition.validation:
+        raise PipelineError(
+            f"params.yaml: 'train.init' is champion, but {champion} was trained with 'partition.validation' "
+            f"{validation} and 'partition.seed' {seed}, and so on samples that are validation samples now: set "
+            "'partition.seed' to its value and 'partition.validation' to its value or less, or 'train.init' to fresh"
+        )
+
+
 def _main() -> None:
     with exclusive_lock():
         chosen = _take_champion(
-            params.load(params.Train, layout.PARAMS), RawDataset.read(layout.RAW), Pool(layout.POOL).read_ledger()
+            params.load(params.Train, layout.PARAMS),
+            params.load(params.Partition, layout.PARAMS),
+            RawDataset.read(layout.RAW),
+            Pool(layout.POOL).read_ledger(),
         )
     print(f"training with 'train.init: champion' starts from {chosen}", file=sys.stderr)
 

@@ -1,6 +1,5 @@
 """Params set from the command line: written into params.yaml, comments and all, if the whole file is valid then."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.atomic import write_text
+from fedpipe.config.text import parse_text, read_yaml
 from fedpipe.errors import PipelineError
 from layout import PARAMS
 
@@ -26,7 +26,7 @@ def apply(settings: Sequence[str], path: Path = PARAMS) -> list[str]:
     """
     if not settings:
         return []
-    plain = params.read_yaml(path)  # says what is wrong with the file as it is
+    plain = read_yaml(path)  # says what is wrong with the file as it is
     # DVC's reader and writer, which keep comments and order: `dvc exp run -S` leaves the same file.
     content = parse_yaml_for_update(path.read_text(encoding="utf-8"), path)
     changed = [setting for setting in settings if _set(content, plain, setting)]
@@ -61,11 +61,7 @@ def _set(content: dict[str, Any], plain: dict[str, Any], setting: str) -> bool:
 
 
 def _check(text: str, path: Path, settings: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        candidate = Path(folder, path.name)
-        candidate.write_text(text, encoding="utf-8")
-        try:
-            params.load(params.Train, candidate)
-        except PipelineError as error:
-            problem = str(error).replace(str(candidate), str(path))
-            raise PipelineError(f"with {' '.join(settings)}, {problem}; {path} is as it was") from None
+    try:
+        params.sections_of(parse_text(text, str(path)), str(path))
+    except PipelineError as error:
+        raise PipelineError(f"with {' '.join(settings)}, {error}; {path} is as it was") from None

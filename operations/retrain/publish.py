@@ -13,14 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fedpipe.code import PIPELINE
+import layout
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands
 from operations.retrain.state import default_remote
 from operations.retrain.summary import SUMMARY
 
 PUBLISHED = ("params.yaml", "dvc.lock", "provenance.json", "metrics", "plots", "data/pool", "models")
-CODE = (*PIPELINE, "operations", "requirements.lock")
+CODE = (*layout.CODE, "operations", "requirements.lock")
 # The last line of the commit's message: by it, a branch is known to hold nothing but a retraining.
 MARK = "Made-by: python -m operations.retrain.publish"
 _TITLE = "Retrain"
@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--remote", default="origin")
     remote = parser.parse_args().remote
+    _require_publishable()
     _require_committed_code()
     tree = _tree()
     if tree == commands.git("rev-parse", "HEAD^{tree}").strip():
@@ -54,6 +55,20 @@ def main() -> None:
             "one with `dvc remote add --default NAME ADDRESS`, then `dvc push` (docs/team.md)"
         )
     _pull_request(base, branch)
+
+
+def _require_publishable() -> None:
+    """A commit has exact figures of the clients' data whatever a training withholds.
+
+    Raises:
+      PipelineError: The training has secret noise.
+    """
+    if layout.pipeline_files().withholds:
+        raise PipelineError(
+            f"{layout.TRAINING} has secret noise, and a commit would tell exact figures and hashes of the clients' "
+            f"data beside it ({layout.PARTITION}, {layout.POOL}, {layout.LOCK}): hand the model on by the registry "
+            "(`make register`), which gets none of them"
+        )
 
 
 def _require_committed_code() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.atomic import write_text
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError

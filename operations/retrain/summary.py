@@ -19,6 +19,7 @@ COMPARISON = Path("reports/report.md")
 # GitHub refuses the text of a pull request above 65,536 characters, and three parts grow with the batches.
 _LONGEST_PART = 15_000
 _LONGEST_REASON = 300
+_WITHHELD = "The training has secret noise: figures of the clients' data, of batches and drift, are withheld."
 _STARTS = {"fresh": "fresh weights", "champion": f"the champion's weights (`{layout.INITIAL_POINTER}`)"}
 
 
@@ -32,21 +33,29 @@ def write(dataset: str, init: str, new: Sequence[Entry], promoted: bool) -> None
       promoted: Whether a promotion was asked for.
     """
     training = json.loads(layout.TRAINING.read_text(encoding="utf-8"))
+    withholds = layout.pipeline_files().withholds
     parts = [
         f"# Retraining on {dataset}",
         f"Trained {training['rounds']} rounds from {_STARTS[init]}; the weights' SHA-256 is "
         f"`{training['weights_sha256']}`.",
         "## Promotion",
         _decision(json.loads(DECISION.read_text(encoding="utf-8"))) if promoted else "Not asked for.",
+        *([_WITHHELD] if withholds else _of_data(new)),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    write_text(SUMMARY, text)
+    tell_github(text)
+
+
+def _of_data(new: Sequence[Entry]) -> list[str]:
+    """What is told of the clients' data: batches, drift, and the training's figures."""
+    return [
         "## New data",
         _cut(_batches(new), str(Pool(layout.POOL).ledger)),
         *rejected(),
         *([_cut(DRIFT.read_text(encoding="utf-8").strip(), str(DRIFT))] if new else []),
         _cut(COMPARISON.read_text(encoding="utf-8").strip(), str(COMPARISON)),
     ]
-    text = "\n\n".join(parts) + "\n"
-    write_text(SUMMARY, text)
-    tell_github(text)
 
 
 def tell_github(text: str) -> None:

@@ -6,22 +6,23 @@ A cell is params.yaml of the last commit, with ``base`` laid over it, then one v
 import itertools
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from pydantic import Field, ValidationError, model_validator
 
-from fedpipe import config
-from fedpipe.config.loading import parse
+from fedpipe import params
+from fedpipe.config import Partition, Train, parse_text, read_yaml
+from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Section, Seed
+from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError
+from fedpipe.spelling import did_you_mean
 from layout import PARAMS
 
 TABLES = Path("operations/table/tables")
@@ -30,6 +31,7 @@ Measure = Literal["rounds_to_target", "test_accuracy", "best_test_accuracy"]
 # Other columns of the results.
 _RESERVED = {
     *("cell", "seed", "value", "outcome", "rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy"),
+    *("validation_accuracy", "best_validation_accuracy"),
     *("seconds", "weights_sha256", "commit", "machine"),
 }
 Overlay = dict[str, Any]  # a part of the tree of params.yaml
@@ -99,6 +101,11 @@ class Definition(Section):
             raise ValueError(f"a figure of 'published' {name} has the value {figure['value']!r}, which is no number")
 
     @property
+    def measures(self) -> list[Measure]:
+        """The table's measure, then others with which published figures are compared."""
+        return list(dict.fromkeys([self.measure, *(each.measure or self.measure for each in self.published)]))
+
+    @property
     def group_axes(self) -> list[str]:
         """The axes that are not of the grid."""
         return [name for name in self.axes if name not in self.grid]
@@ -164,10 +171,9 @@ def read(name: str, folder: Path = TABLES) -> Table:
     """
     path = folder / f"{name}.yaml"
     if name not in names(folder):
-        near = get_close_matches(name, names(folder), 1)
         raise PipelineError(
             f"there is no table '{name}' in {folder}; there are {', '.join(names(folder)) or 'none'}"
-            + (f" (did you mean {near[0]}?)" if near else "")
+            + did_you_mean(name, names(folder))
         )
     definition = _definition(path)
     cells = tuple(_cells(name, definition))
@@ -195,17 +201,14 @@ def load(name: str, base: str, folder: Path = TABLES) -> Table:
 
 
 def _definition(path: Path) -> Definition:
-    content = config.parse_yaml(path.read_bytes(), path)
+    content = read_yaml(path)
     try:
         axes = content.get("axes")
         if isinstance(axes, dict):
             content["axes"] = {str(name): _axis(str(name), axis) for name, axis in axes.items()}
         return Definition.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise PipelineError(f"{path}: {f'{place}: ' if place else ''}{said}") from None
+        raise PipelineError(f"{path}: {'; '.join(mistakes(error, Definition))}") from None
     except ValueError as error:
         raise PipelineError(f"{path}: {error}") from None
 
@@ -268,27 +271,28 @@ def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[st
     Raises:
       PipelineError: They are not allowed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        candidate = Path(folder, PARAMS.name)
-        candidate.write_text(text, encoding="utf-8")
-        try:
-            train = config.load(config.Train, candidate)  # checks the other sections, too
-            content = config.read_yaml(candidate)
-            partition = parse(config.Partition, content["partition"])
-            if train.has_secret_noise:
-                raise PipelineError("'train.privacy.noise' must be seeded, since nobody could verify a secret cell")
-            if train.init != "fresh":
-                raise PipelineError("'train.init' must be fresh, since a champion is known on this machine only")
-            if definition.measure == "rounds_to_target" and train.stop_at.accuracy is None:
-                raise PipelineError("'train.stop_at.accuracy' must be the target, since 'measure' is rounds_to_target")
-            if definition.measure == "best_test_accuracy" and not train.evaluate_every:
-                raise PipelineError("'train.evaluate_every' must not be 0, since 'measure' is best_test_accuracy")
-        except PipelineError as error:
-            said = str(error).replace(f"{candidate}: ", "").removeprefix("params.yaml: ")
-            raise PipelineError(f"{path}, cell {cell.name}: {said}") from None
+    source = f"{path}, cell {cell.name}"
+    content = parse_text(text, source)
+    sections = params.sections_of(content, source)
+    partition, train = cast(Partition, sections[Partition]), cast(Train, sections[Train])
+    if has_secret_noise(train):
+        raise PipelineError(f"{source}: 'train.privacy.noise' must be seeded, since nobody could verify a secret cell")
+    if train.init != "fresh":
+        raise PipelineError(f"{source}: 'train.init' must be fresh, since a champion is known on this machine only")
+    if definition.measure == "rounds_to_target" and train.stop_at.accuracy is None:
+        raise PipelineError(
+            f"{source}: 'train.stop_at.accuracy' must be the target, since 'measure' is rounds_to_target"
+        )
+    if "best_test_accuracy" in definition.measures and not train.evaluate_every:
+        raise PipelineError(f"{source}: 'train.evaluate_every' must not be 0, since 'measure' is best_test_accuracy")
+    if "best_test_accuracy" in definition.measures and train.selection == "validation" and not partition.validation:
+        raise PipelineError(
+            f"{source}: 'measure' is best_test_accuracy, and 'partition.validation' is 0: set it to the number of "
+            "samples by which the best round is chosen, or 'train.selection' to test to choose it by the test images"
+        )
     used = {
         "download": {key: content["download"].get(key) for key in ("dataset", "idx")},
-        "partition": config.used(partition),
-        "train": config.used(train),
+        "partition": params.used(partition),
+        "train": params.used(train),
     }
     return dict(json.loads(json.dumps(used, default=str)))

@@ -2,8 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from operations.table.definition import Cell, Definition, Measure, Table
 from operations.table.records import Row
@@ -74,18 +75,27 @@ def _group(
     if not most:
         return Group(labels, (), (), (), 0, len(by_value))
     compared = {value: [rows[cell.name] for cell in cells] for value, cells in ran.items() if len(cells) == most}
-    best = min(compared, key=lambda value: _rank(compared[value], definition.measure))  # the first one of equals
+    selection = selected_on([row for rows_of_value in compared.values() for row in rows_of_value])
+    # The first one of equals.
+    best = min(compared, key=lambda value: _rank(compared[value], definition.measure, selection))
     return Group(labels, best, tuple(ran[best]), tuple(compared[best]), len(compared), len(by_value))
 
 
-def _rank(rows: Sequence[Row], measure: Measure) -> tuple[float, float]:
+def selected_on(rows: Iterable[Row]) -> Literal["validation", "test"]:
+    """What the best value of a grid is selected on: the validation samples, if all runs have them."""
+    finished = [row for row in rows if row.outcome == "finished"]
+    has_validation = bool(finished) and all(row.validation_accuracy is not None for row in finished)
+    return "validation" if has_validation else "test"
+
+
+def _rank(rows: Sequence[Row], measure: Measure, selection: Literal["validation", "test"]) -> tuple[float, float]:
     """Smaller is better; where no run reached the target, the highest accuracy is."""
-    accuracy = -_figure(rows, "test_accuracy").mean
-    mean = _figure(rows, measure).mean
+    accuracy = -_figure(rows, f"{selection}_accuracy").mean
+    mean = _figure(rows, measure.replace("test", selection)).mean
     return (mean if measure == "rounds_to_target" else -mean, accuracy)
 
 
-def _figure(rows: Sequence[Row], measure: Measure) -> Figure:
+def _figure(rows: Sequence[Row], measure: str) -> Figure:
     missing = math.inf if measure == "rounds_to_target" else 0.0  # a training that diverged knows nothing
     values = (getattr(row, measure) for row in rows)
     return Figure(

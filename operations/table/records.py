@@ -40,7 +40,9 @@ class Row:
     rounds: int | None
     rounds_to_target: int | None
     test_accuracy: float | None
-    best_test_accuracy: float | None
+    best_test_accuracy: float | None  # of the round with the highest accuracy on what `train.selection` names
+    validation_accuracy: float | None  # of the last round; this and the next are None without validation samples
+    best_validation_accuracy: float | None
     seconds: float | None  # that the rounds took; none if the training came from DVC's cache
     weights_sha256: str
     commit: str
@@ -142,6 +144,10 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
 def _parsed(row: dict[str, str]) -> Row:
     outcome = row["outcome"]
     if outcome not in ("finished", "diverged"):
@@ -152,9 +158,11 @@ def _parsed(row: dict[str, str]) -> Row:
         outcome="finished" if outcome == "finished" else "diverged",
         rounds=int(row["rounds"]) if row["rounds"] else None,
         rounds_to_target=int(row["rounds_to_target"]) if row["rounds_to_target"] else None,
-        test_accuracy=float(row["test_accuracy"]) if row["test_accuracy"] else None,
-        best_test_accuracy=float(row["best_test_accuracy"]) if row["best_test_accuracy"] else None,
-        seconds=float(row["seconds"]) if row["seconds"] else None,
+        test_accuracy=_number(row["test_accuracy"]),
+        best_test_accuracy=_number(row["best_test_accuracy"]),
+        validation_accuracy=_number(row.get("validation_accuracy", "")),
+        best_validation_accuracy=_number(row.get("best_validation_accuracy", "")),
+        seconds=_number(row["seconds"]),
         weights_sha256=row["weights_sha256"],
         commit=row["commit"],
         machine=row["machine"],

@@ -8,7 +8,7 @@ from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
 from operations.table import curves, definition, records
 from operations.table.definition import Measure, Published, Table
-from operations.table.groups import Figure, Group, groups
+from operations.table.groups import Figure, Group, groups, selected_on
 
 PAGE = Path("docs/results.md")
 _HEAD = """# Results
@@ -23,6 +23,11 @@ _NAMES: dict[Measure, str] = {
     "rounds_to_target": "rounds to target",
     "test_accuracy": "test accuracy, last round",
     "best_test_accuracy": "test accuracy, best round",
+}
+# The rounds that a measure selects.
+_ROUNDS: dict[Measure, str] = {
+    "rounds_to_target": "the round that reaches the target",
+    "best_test_accuracy": "the best round",
 }
 
 
@@ -43,7 +48,7 @@ def _section(table: Table) -> str:
     rows = records.read(table.name)
     found = groups(table, rows)
     there = [group for group in found if group.rows]
-    parts = [f"## {table.definition.title}", _about(table)]
+    parts = [f"## {table.definition.title}", _about(table, there)]
     if there:
         parts.append(_rows(table, there))
     parts += [_published(each) for each in table.definition.published if each.note or not there]
@@ -63,13 +68,16 @@ def _named(missing: Sequence[str], table: Table) -> str:
     return "" if len(missing) == len(table.cells) else ": " + ", ".join(f"`{name}`" for name in missing)
 
 
-def _about(table: Table) -> str:
+def _about(table: Table, there: Sequence[Group]) -> str:
     text = table.definition.text.strip()
     said = [text] if text else []
     said.append(f"Table `{table.name}`, seeds {', '.join(map(str, table.definition.seeds))}.")
-    if table.definition.grid:
-        axes = " and ".join(f"`{axis}`" for axis in table.definition.grid)
-        said.append(f"Of {axes}, the value counts that did best on the test images.")
+    selected = [f"`{axis}`" for axis in table.definition.grid]
+    selected += [_ROUNDS[measure] for measure in table.definition.measures if measure in _ROUNDS]
+    if selected and there:
+        samples = selected_on(row for group in there for row in group.rows)
+        names, verb = " and ".join(selected), "was" if len(selected) == 1 else "were"
+        said.append(f"{names[0].upper()}{names[1:]} {verb} selected on the {samples} images.")
     deviations = [f"- {each}" for each in table.definition.deviations]
     return "\n\n".join(
         [" ".join(said), *(["\n".join(["What differs from the source:", "", *deviations])] * bool(deviations))]
@@ -84,7 +92,7 @@ def _published(published: Published) -> str:
 def _rows(table: Table, there: Sequence[Group]) -> str:
     """The Markdown table: a row per group."""
     own = table.definition
-    measures = list(dict.fromkeys([own.measure, *(each.measure or own.measure for each in own.published)]))
+    measures = own.measures
     head = [*own.group_axes, *(f"best {axis}" for axis in own.grid)]
     head += [_NAMES[measure] for measure in measures]
     for each in own.published:

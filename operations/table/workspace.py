@@ -7,30 +7,30 @@ partitioned once. Its experiment and its MLflow run are the project's.
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 
+import layout
 from fedpipe.atomic import write_text
-from fedpipe.code import PIPELINE
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, PipelineError
+from fedpipe.failure import Failure
 from fedpipe.provenance import collect
 from fedpipe.system.children import Child, start_child
 from fedpipe.system.locks import try_lock
+from layout import FAILURE, stage_logs
 from operations import commands
 from operations.table.definition import Cell
 from operations.table.records import Row, machine_key
 
 FOLDER = Path(".dvc/tmp/tables")
 # What a cell's result depends on, besides the table's file. A cell runs on the last commit's.
-CODE = (*PIPELINE, "params.yaml", "data/pool", "models/initial.json")
-_DIVERGED = re.compile(r"the updates of all \d+ clients were not finite")
-_SECONDS = re.compile(r" round (\d+)/\d+: .*, ([\d.]+) s$", re.MULTILINE)
+CODE = (*layout.CODE, "params.yaml", "data/pool", "models/initial.json")
 
 
 def require_committed_code() -> str:
@@ -100,6 +100,7 @@ class Workspace:
         if not tracking:
             environment["FEDPIPE_TRACKING"] = "off"
         command = [sys.executable, "-m", "dvc", *arguments]
+        (self.folder / FAILURE).unlink(missing_ok=True)  # DVC may fail before a stage begins
         process = start_child(command, self.log, folder=self.folder, environment=environment)
         if cpus:
             os.sched_setaffinity(process.pid, cpus)
@@ -116,13 +117,14 @@ class Workspace:
         return lines[-1].strip() if lines else ""
 
     def failure(self) -> str:
-        """Why `start`'s command failed, in the stage's own words."""
-        errors = [line for line in self._said().splitlines() if line.startswith(("error: ", "ERROR: "))]
-        return errors[0].partition(": ")[2] if errors else f"see {self.log}"
+        """Why `start`'s command failed, for people: the stage's error, or else the last line of the log."""
+        failure = Failure.read(self.folder / FAILURE)
+        return f"{self.last_line()} (see {self.log})" if failure is None else failure.message
 
     def has_diverged(self) -> bool:
-        """Whether the training failed because its updates were not finite, which is a result."""
-        return bool(_DIVERGED.search(self.failure()))
+        """Whether the training failed because updates or weights were not finite, which is a result."""
+        failure = Failure.read(self.folder / FAILURE)
+        return failure is not None and failure.is_a(DivergedError)
 
     def weights_sha256(self) -> str:
         """The SHA-256 of the weights that the stage has written."""
@@ -135,7 +137,7 @@ class Workspace:
         known["machine"] = machine_key(machine)
         curve = pd.DataFrame(columns=["round", "test_loss", "test_accuracy"])
         if self.has_diverged():
-            names = ("rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy", "seconds")
+            names = {each.name for each in fields(Row)} - {"outcome", "weights_sha256", *known}
             nothing: dict[str, Any] = dict.fromkeys(names)
             return Row(outcome="diverged", weights_sha256="", **nothing, **known), curve, machine
         training = self._json("metrics/training.json")
@@ -144,8 +146,10 @@ class Workspace:
             outcome="finished",
             rounds=training["rounds"],
             rounds_to_target=training.get("rounds_to_target"),
-            test_accuracy=self._json("metrics/evaluation.json")["accuracy"],
+            test_accuracy=self._json("metrics/evaluation.json")["test"]["accuracy"],
             best_test_accuracy=training.get("best_test_accuracy"),
+            validation_accuracy=rounds["validation_accuracy"].iloc[-1] if "validation_accuracy" in rounds else None,
+            best_validation_accuracy=training.get("best_validation_accuracy"),
             seconds=self._seconds(training["rounds"]),
             weights_sha256=training["weights_sha256"],
             **known,
@@ -191,9 +195,11 @@ class Workspace:
 
     def _seconds(self, rounds: int) -> float | None:
         """The sum over the rounds; none if this folder did not compute all of them."""
-        log = self.folder / "logs/train/rounds.log"
-        found = {int(n): float(s) for n, s in _SECONDS.findall(log.read_text("utf-8"))} if log.is_file() else {}
-        return round(sum(found.values()), 1) if len(found) == rounds else None
+        log = self.folder / stage_logs("train") / "phases.csv"
+        if not log.is_file():
+            return None
+        seconds = pd.read_csv(log).drop_duplicates("round", keep="last")["seconds"]  # a round may have been run again
+        return round(float(seconds.sum()), 1) if len(seconds) == rounds else None
 
     def _git(self, *arguments: str) -> str:
         return commands.git("-C", str(self.folder), *arguments)

@@ -16,7 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, ATTACKS, COMPRESSORS, Train
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.enclosure.enclosure import Enclosure
 from fedpipe.runtime import worker as worker_module
@@ -90,16 +94,16 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
 
 def cohorts_of(settings: Train, shards: Path) -> list[Any]:
     """All clients and half of them; if updates arrive at different times, those of five versions."""
-    if settings.asynchrony is None:
+    if asynchrony_of(settings) is None:
         clients = Manifest.read(shards).clients
         return [range(clients), range(0, clients, 2)]
-    events = Schedule(settings, settings.asynchrony, np.diff(Shards.open(shards).offsets))
+    events = Schedule(settings, asynchrony_of(settings), np.diff(Shards.open(shards).offsets))
     return [events.cohort(number) for number in range(1, 6)]
 
 
 def weighting(aggregator: str) -> str:
     """Weights of clients that an aggregator takes: equal ones if it is choosy."""
-    return "uniform" if hasattr(AGGREGATORS.module(aggregator), "check") else "examples"
+    return "uniform" if AGGREGATORS.of(aggregator).defines("check") else "examples"
 
 
 def emulated(folder: Path, command: list[str]) -> None:

@@ -20,16 +20,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedpipe.config.train import COHORTS, Train
-from fedpipe.datasets.shards import Manifest
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
 from fedpipe.networks.network import Weights
 from fedpipe.runtime import checkpoints as checkpoints_module
 from fedpipe.runtime.checkpoints import Checkpoints
-from fedpipe.runtime.records import RoundRecord
-from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.rounds import CompletedRound
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe import bits
-from tests.fedpipe.training import first_weights, model_of, train_settings
+from tests.fedpipe.training import train, train_settings
 
 ROUNDS, BEFORE = 8, 3  # of each training, and those that are whole before it is killed
 # Of the 13 clients, as many as Bulyan needs in a round; and a server that remembers.
@@ -55,6 +55,7 @@ def wanted() -> dict[str, Train]:
     for name, changes in found.items():
         algorithm = changes.get("algorithm", "fed_avg")
         others = {"rounds": ROUNDS, "evaluate_every": 3, "keep_best": True, "checkpoint": {"seconds": 0.0}}
+        others["selection"] = "test"
         parts = (bits.TRAINING, PART, others, OF_ALGORITHMS.get(algorithm, {}), {algorithm: {}}, changes)
         settings[name] = train_settings(**{key: value for part in parts for key, value in part.items()})
     return settings
@@ -66,37 +67,23 @@ class Killing:
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
-    def __call__(self, record: RoundRecord, *_: Any) -> None:
+    def __call__(self, completed: CompletedRound) -> None:
         """After a round."""
-        if record.round == BEFORE:
+        if completed.record.round == BEFORE:
             os.write(self._pipe, b"!")
-        if record.round == ROUNDS - 1:
+        if completed.record.round == ROUNDS - 1:
             time.sleep(60)
 
 
 def trained(settings: Train, shards: Path, worker: Worker, folder: Path, on_round: Any = None) -> dict[str, Any]:
     """Trains, from a checkpoint in ``folder`` if there is one."""
-    manifest = Manifest.read(shards)
-    first = first_weights(settings, manifest.image_shape)
 
     def evaluate(weights: Weights) -> dict[str, float]:
         measured = float(sum(abs(w).sum() for w in weights))
         return {"test_loss": measured, "test_accuracy": measured % 1}
 
-    model = model_of(settings, manifest.image_shape)
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
-        ended = train(
-            model,
-            settings,
-            manifest,
-            first,
-            shards,
-            worker,
-            on_round or (lambda *_: None),
-            evaluate=evaluate,
-            folder=folder,
-            checkpoints=checkpoints,
-        )
+        ended = train(settings, shards, worker, folder, on_round=on_round, evaluate=evaluate, checkpoints=checkpoints)
         after = 0 if checkpoints.found is None else checkpoints.found.round
         return {"digest": digest(ended, folder), "checkpoint": after}
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, ATTACKS, COMPRESSORS
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.attack import ATTACKS
+from fedpipe.contracts.compressor import COMPRESSORS
 from tests import ROOT
 
 

@@ -126,11 +126,15 @@ def test_only_tracking_imports_mlflow() -> None:
 HEAVY = {"tensorflow", "tensorflow_federated", "mlflow", "numpy", "pandas", "pydantic", "matplotlib", "scipy", "grpc"}
 
 
+def modules_after(code: str) -> set[str]:
+    """The modules that are loaded after ``code`` ran in a new process, by import statements or otherwise."""
+    command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
+    return set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
+
+
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that are loaded after ``code`` ran in a new process."""
-    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
-    command = [sys.executable, "-c", code]
-    return set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
+    return {name.split(".")[0] for name in modules_after(code)}
 
 
 def test_importing_fedpipe_does_no_work() -> None:
@@ -140,9 +144,60 @@ def test_importing_fedpipe_does_no_work() -> None:
 def test_params_are_checked_without_tensorflow() -> None:
     """All choices of all folders are imported for it."""
     code = (
-        "from fedpipe.config.train import *; from fedpipe import config\n"
-        "for r in (ALGORITHMS, AGGREGATORS, MODELS, LOSSES, METRICS, COHORTS, ATTACKS, COMPRESSORS):\n"
-        "    [r.module(name) for name in r.names]\n"
-        "from pathlib import Path; config.load(config.Train, Path('params.yaml'))"
+        "from fedpipe import params; from fedpipe.contracts import train, model\n"
+        "for r in (*train.REGISTRIES.values(), model.METRICS):\n"
+        "    list(r.all())\n"
+        "from pathlib import Path; params.load(params.Train, Path('params.yaml'))"
     )
     assert not loaded_by(code) & {"tensorflow", "tensorflow_federated", "mlflow", "keras", "grpc", "matplotlib"}
+
+
+LOAD = "from pathlib import Path; from fedpipe import params; params.load(params.{}, Path('params.yaml'))"
+OF_TRAIN = ("algorithms", "aggregators", "models", "losses", "cohorts", "attacks", "compressors", "metrics")
+OF_PARTITION = ("partitioners", "quantities")
+
+
+def choices_among(modules: set[str]) -> set[str]:
+    """The files of choices, as ``algorithms.fed_avg``."""
+    files = {name.removeprefix("fedpipe.") for name in modules if name.count(".") == 2}
+    return {file for file in files if file.split(".")[0] in OF_TRAIN + OF_PARTITION}
+
+
+def test_the_types_of_sections_import_no_choice() -> None:
+    """Not even the packages above them: a section is data."""
+    names = [f"fedpipe.config.{path.stem}" for path in (ROOT / "fedpipe/config").glob("[!_]*.py")]
+    modules = modules_after(f"import {', '.join(names)}")
+    assert not choices_among(modules)
+    parts = {package(name) for name in modules if name.startswith("fedpipe.")} - {None}
+    assert parts == {"config", "errors", "spelling"}
+
+
+@pytest.mark.parametrize("section", ["Download", "Evaluate", "Promote"])
+def test_loading_a_section_without_choices_imports_none(section: str) -> None:
+    modules = modules_after(LOAD.format(section))
+    assert not choices_among(modules) and "fedpipe.learning" not in modules
+
+
+def test_loading_the_partition_imports_its_own_choices_alone() -> None:
+    modules = modules_after(LOAD.format("Partition"))
+    files = choices_among(modules)
+    assert "partitioners.contiguous" in files and {file.split(".")[0] for file in files} == set(OF_PARTITION)
+    assert "fedpipe.learning" not in modules
+
+
+def test_no_circle_of_packages_at_run_time() -> None:
+    """Imports by name included: what is below a package stays without it when all of it is used."""
+    uses = {
+        "contracts": "from fedpipe.contracts import train, model, partition",
+        "compatibility": "import fedpipe.compatibility.train, fedpipe.compatibility.across_sections",
+    }
+    for lower, code in uses.items():
+        assert not choices_among(modules_after(code)), lower
+    assert "fedpipe.params" not in modules_after("import fedpipe.compatibility.train")
+
+
+def test_the_settings_of_a_cluster_load_no_cluster() -> None:
+    modules = modules_after(
+        "from pathlib import Path; from fedpipe.cluster import settings; settings.chosen(Path('no'))"
+    )
+    assert not {"fedpipe.cluster.cluster", "fedpipe.cluster.member_side"} & modules

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.config import Concept, Features
+from fedpipe.contracts.partition import QUANTITIES
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.partitioning.assignment import assign
@@ -87,7 +88,7 @@ def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
     """The digest of all assignments together; those of before quantity was a key of its own."""
     labels = np.arange(5_000) * 7 % 10
     found = []
-    for quantity, seed, leave_out in product(params.QUANTITIES.names, (1, 2024), (0, 100)):
+    for quantity, seed, leave_out in product(QUANTITIES.names, (1, 2024), (0, 100)):
         given = {
             "even": {},
             "sizes": {"values": [200] * 10 + [300] * 10 if not leave_out else [190] * 10 + [300] * 10},

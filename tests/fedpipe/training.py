@@ -1,23 +1,31 @@
 """Trainings for tests: params as a person would write them, and a few rounds on a worker."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ruamel.yaml import YAML
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
+from fedpipe.params.composition import fitted
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
 
 if TYPE_CHECKING:
+    from fedpipe.learning.measurements import Measurements
+    from fedpipe.runtime.checkpoints import Checkpoints
     from fedpipe.runtime.chunks import Elsewhere
+    from fedpipe.runtime.hooks import Evaluate
+    from fedpipe.runtime.rounds import CompletedRound
+    from fedpipe.runtime.trained import Trained
 
 MNIST = (28, 28, 1)
 
@@ -28,7 +36,7 @@ def train_settings(**changes: Any) -> Train:
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(content.get(key), dict)
         content[key] = content[key] | value if both else value
-    return Train.fitting(content).model_validate(content)
+    return fitted(Train, content).model_validate(content)
 
 
 def model_of(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Network:
@@ -45,18 +53,19 @@ def cohort_of(clients: Sequence[int] | Cohort) -> Cohort:
     """The cohort of these clients, who do all of their work; or the cohort itself."""
     if isinstance(clients, Cohort):
         return clients
-    return Cohort(np.array(clients, np.int32), np.full(len(clients), 1000, np.int32))
+    return Cohort(WorkRequest.of(clients))
 
 
 class Ended(NamedTuple):
     """What a training ends with."""
 
     weights: Weights
-    rounds: list[dict[str, Any]]  # what each round measured
+    rounds: list[dict[str, Any]]  # the sums of what each round measured: `measured` without the kinds
     state: list[np.ndarray]  # all leaves of the server's state
     kept: dict[str, np.ndarray]  # what clients keep, flat, by the name of the file
     bytes: tuple[int, int]  # down to and up from a client in a round
     weights_by_round: list[Weights]
+    measured: "list[Measurements]"
 
 
 def run(
@@ -68,6 +77,7 @@ def run(
     algorithm: Any = None,
     aggregator: Any = None,
     first: Weights | None = None,
+    model: Network | None = None,
     elsewhere: "Elsewhere | None" = None,
     kept_in: Path | None = None,
 ) -> Ended:
@@ -76,38 +86,65 @@ def run(
     ``algorithm`` and ``aggregator`` stand in the place of the files that ``settings`` names; clients run ``elsewhere``
     if it is given, and keep their files in a folder in ``kept_in``.
     """
-    from fedpipe.learning.client_work import keeps_state
-    from fedpipe.learning.clients import ClientReader
-    from fedpipe.learning.process import build_process
-    from fedpipe.learning.task import Task
+    from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.engine import Engine
     from fedpipe.runtime.kept_state import KeptState, is_client_file
 
-    algorithm = algorithm or ALGORITHMS.module(settings.algorithm)
-    aggregator = aggregator or AGGREGATORS.module(settings.aggregator)
     manifest = Manifest.read(shards)
-    clients, model = manifest.clients, model_of(settings, manifest.image_shape)
-    task = Task(model, settings, clients)
+    start = first_weights(settings, manifest.image_shape) if first is None else first
+    network = model or model_of(settings, manifest.image_shape)
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
-        kept = KeptState(Path(folder), clients) if keeps_state(task, algorithm) else None
-        reader = ClientReader(shards, kept.folder if kept else None)
-        start = first_weights(settings, manifest.image_shape) if first is None else first
-        process = build_process(task, algorithm, aggregator, start, reader)
-        rounds: list[dict[str, Any]] = []
+        wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
+        wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
+        process = wiring.process
+        kept = None if wiring.kept is None else KeptState(wiring.kept, manifest.clients)
+        measured: list[Measurements] = []
         after: list[Weights] = []
         if elsewhere is not None:
             elsewhere.begin(kept.folder if kept else None)
         with Engine(process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 asked = cohort_of(cohort)
-                last = kept.last[asked.clients] if kept else -1
-                rounds.append(engine.run_round(reader.asked(asked.clients, last, asked.work, asked.parts)))
+                measured.append(engine.run_round(asked.packed(kept)))
                 after.append(engine.weights())
                 if kept:
                     kept.advance(asked.trained, number)
             files = sorted(path for path in Path(folder).iterdir() if is_client_file(path))
             left = {path.name: kept_in_file(path) for path in files}
-            return Ended(engine.weights(), rounds, engine.state(), left, (process.bytes_down, process.bytes_up), after)
+            rounds = [{name: each.total for name, each in sums.items()} for sums in measured]
+            return Ended(engine.weights(), rounds, engine.state(), left, process.bytes[:2], after, measured)
+
+
+def measured_of_one_example() -> "Measurements":
+    """What a client measures that saw an example and did not hit its label."""
+    import tensorflow as tf
+
+    from fedpipe.learning.measurements import Counted, MeanPerExample
+
+    loss, hits, seen = tf.constant(0.0), tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+    return {"loss": MeanPerExample(loss), "accuracy": MeanPerExample(hits), "seen": Counted(seen)}
+
+
+def train(
+    settings: Train,
+    shards: Path,
+    worker: Worker,
+    folder: Path,
+    *,
+    on_round: "Callable[[CompletedRound], None] | None" = None,
+    evaluate: "Evaluate | None" = None,
+    checkpoints: "Checkpoints | None" = None,
+    elsewhere: "Elsewhere | None" = None,
+) -> "Trained":
+    """A whole training, from `first_weights` or a checkpoint; ``on_round`` is called after each round."""
+    from fedpipe.runtime.hooks import Callback
+    from fedpipe.runtime.training import prepare
+
+    shape = Manifest.read(shards).image_shape
+    model, first = model_of(settings, shape), first_weights(settings, shape)
+    training = prepare(settings, shards, folder, network=model, first=first, checkpoints=checkpoints)
+    hooks = [] if on_round is None else [Callback(on_round)]
+    return training.run(worker, evaluate=evaluate, hooks=hooks, elsewhere=elsewhere)
 
 
 def kept_in_file(path: Path) -> np.ndarray:

@@ -10,15 +10,17 @@ from safetensors.numpy import load_file
 
 from fedpipe import config
 from fedpipe.config import Train
-from fedpipe.config.train import LOSSES, METRICS, ClientOptimizer, ServerOptimizer
+from fedpipe.config.train import ClientOptimizer, ServerOptimizer
+from fedpipe.contracts.model import LOSSES, METRICS
 from fedpipe.datasets.shards import Manifest
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, NothingTrainedError
+from fedpipe.params import parse
 from fedpipe.runtime import cohort
-from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from operations import choosing
 from tests import ROOT
-from tests.fedpipe.training import first_weights, model_of
+from tests.fedpipe.training import train
 
 PARAMS = config.read_yaml(ROOT / "params.yaml")["train"]
 JOB = choosing.Job(13, asked=9, goal=7)
@@ -170,18 +172,19 @@ def trained(content: dict[str, Any], shards: Path, worker: Worker, folder: Path)
       AssertionError: The result is not finite.
       PipelineError: The training was refused though the rules let it through.
     """
-    settings, manifest = Train.fitting(content).model_validate(content), Manifest.read(shards)
+    settings, manifest = parse(Train, content), Manifest.read(shards)
     cohort.check(settings, manifest.clients)
-    first = first_weights(settings, manifest.image_shape)
-    model = model_of(settings, manifest.image_shape)
     folder.mkdir()
     try:
-        ended = train(model, settings, manifest, first, shards, worker, lambda *_: None, folder=folder)
-    except PipelineError as error:
-        attacked = settings.attack != "no_attack" and "not finite" in str(error)
-        if attacked or (settings.last_batch == "drop" and "has a whole batch" in str(error)):
-            return str(error)
-        raise
+        ended = train(settings, shards, worker, folder)
+    except DivergedError as error:
+        if settings.attack == "no_attack":
+            raise
+        return str(error)
+    except NothingTrainedError as error:
+        if settings.last_batch != "drop":
+            raise
+        return str(error)
     weights = [*ended.weights]
     if ended.personal is not None:
         ended.personal.write(folder / "personal.safetensors")

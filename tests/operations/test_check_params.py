@@ -22,14 +22,18 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("old", "new", "said"),
     [
         ("scheme: contiguous", "scheme: dirichlets", "(did you mean dirichlet?)"),
-        ("scheme: contiguous", "scheme: linear", "write 'scheme: iid' and 'quantity: linear'"),
+        ("scheme: contiguous", "scheme: linear", "no such file in fedpipe/partitioners; choose one of"),
         (
             "per_round: all",
             "per_round: 700",
             "'train.clients_per_round' is 700, but there are 600 clients; give a number up",
         ),
         ("evaluate:", "typo: {}\n\nevaluate:", "unknown section 'typo'; allowed: download, partition, train, evaluate"),
-        ("    level: 0.05", "    levle: 0.05", "unknown key 'promote.mcnemar.levle'; allowed: level, require"),
+        (
+            "    level: 0.05",
+            "    levle: 0.05",
+            "unknown key 'promote.mcnemar.levle' (did you mean level?); ",
+        ),
         ("  accuracy_margin: 0.0", "  accuracy_margin: 2", "'promote.accuracy_margin' is 2: should be less than 1"),
     ],
 )
@@ -43,6 +47,25 @@ def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said
     done = check(tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("error: params.yaml: ") and said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_noise_that_follows_from_a_target_is_told_or_refused(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    changes = [
+        ("aggregator: mean\n", "aggregator: dp_ftrl\n"),
+        ("weighting: examples", "weighting: uniform"),
+        ("    epsilon:       # a target", "    epsilon: 3.0 # a target"),
+        ("noise_multiplier: 1.0\n    restart_every", "noise_multiplier: auto\n    restart_every"),
+    ]
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (tmp_path / "params.yaml").write_text(text)
+    done = check(tmp_path)
+    assert done.returncode == 0 and "noise_multiplier' auto is" in done.stderr and done.stderr.count("\n") == 1
+    (tmp_path / "params.yaml").write_text(text.replace("epsilon: 3.0", "epsilon: 1.0e-3"))
+    done = check(tmp_path)
+    assert done.returncode == 1 and "keeps epsilon at 'train.privacy.epsilon' 0.001" in done.stderr
 
 
 def test_a_cluster_that_cannot_train_this_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fedpipe.runtime.training import Trained
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.resuming import digest
 from tests.operations.combinations import changed, combination, covering, trained

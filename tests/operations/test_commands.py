@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fedpipe.tracking.git_state import git_tags
 from operations import commands
 from tests import ROOT
 
@@ -34,6 +35,16 @@ def test_a_missing_git_is_said(tmp_path: Path, module: str) -> None:
     done = run(tmp_path, module, path=str(tmp_path))
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "git is not installed, or not on the PATH: install it" in done.stderr
+
+
+def test_of_what_git_says_the_error_is_told_and_not_its_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\nprintf 'warning: odd\nfatal: the reason\nhint: do this\n' >&2\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(commands.PipelineError, match=r"`git log` failed: fatal: the reason$"):
+        commands.git("log")
+    assert set(git_tags([]).values()) == {"unknown: the reason"}
 
 
 def test_what_git_says_is_understood_in_any_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ LOCK = """\
 schema: '2.0'
 stages:
   train:
-    cmd: python -m stages.train
+    cmd: python -E -m stages.train
     deps:
     - {{path: data/clients, md5: {data}}}
     outs:

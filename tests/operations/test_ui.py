@@ -51,10 +51,10 @@ def texts(browser: Browser, selector: str) -> list[str]:
 def test_the_runs_table_has_params_and_metrics(browser: Browser, address: str, project: Project):
     browser.resize(2400, 700)
     browser.open(address + views.runs_table("1"))
-    eventually(lambda: "test.accuracy" in texts(browser, ".ag-header-cell"), 60)
+    eventually(lambda: "test/accuracy" in texts(browser, ".ag-header-cell"), 60)
     eventually(lambda: "train.rounds" in texts(browser, ".ag-header-cell"), 10)
     heads = set(texts(browser, ".ag-header-cell"))
-    assert {"accuracy", "loss", "test.accuracy", "partition.scheme", "train.model", "train.rounds"} <= heads
+    assert {"train/accuracy", "train/loss", "test/accuracy", "partition.scheme", "train.model", "train.rounds"} <= heads
     eventually(lambda: "0.79" in texts(browser, ".ag-cell"), 10)
     cells = texts(browser, ".ag-cell")
     assert cells.count("contiguous") == 2 and cells.count("baseline_cnn") == 2

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from fedpipe.config import Partition
+from fedpipe.config.choices import ChoosingSection
+from fedpipe.config.sections import SECTIONS
+from fedpipe.params.loading import DECIDE_NOTHING
 from tests import ROOT
 
 # Modules that decide no bits of what a stage writes to its outputs, by the name of the module or its package.
@@ -19,9 +21,19 @@ DECIDE_NO_BITS = {
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",
     "fedpipe.errors": "the text of refusals",
+    "fedpipe.failure": "the error of a stage, for programs",
+    "fedpipe.spelling": "the text of refusals",
     "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",
+    "fedpipe.installed": "refuses other libraries than those of libraries.lock",
     "fedpipe.evaluation.identity": "refuses weights of another training",
+    "fedpipe.compatibility.across_sections": "the text of refusals",
+    "fedpipe.compatibility.aggregation": "the text of refusals",
+    "fedpipe.compatibility.asynchrony": "the text of refusals",
+    "fedpipe.compatibility.partition": "the text of refusals",
+    "fedpipe.compatibility.privacy": "the text of refusals",
+    "fedpipe.compatibility.train": "the text of refusals",
     "fedpipe.config": "checks values that are `params` of the stage; what else they decide is a dep of its own",
+    "fedpipe.params": "checks values that are `params` of the stage",
     "fedpipe.outputs": "where outputs are until all of them are whole, and who may write them",
     "fedpipe.system": "locks, signals and child processes",
     "fedpipe.stage_process": "how a stage's process starts and ends",
@@ -43,9 +55,12 @@ def source(module: str) -> Path | None:
 
 
 def imports(file: Path) -> set[str]:
-    """The names of this project that a file imports, at its top or in a function."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    """The names of this project that a file imports when it runs, at its top or in a function."""
+    tree, names = ast.parse((ROOT / file).read_text(encoding="utf-8")), set()
+    for branch in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+        if ast.unparse(branch.test) == "TYPE_CHECKING":
+            branch.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -116,8 +131,29 @@ def test_deps_hold_no_code_that_is_not_imported(stage: str) -> None:
     assert not {str(dep) for dep in code if not any(dep in {file, *file.parents} for file in files)}
 
 
-def test_params_hold_every_key_of_the_partition_but_sections_of_schemes() -> None:
-    """They are listed one by one there, so that a scheme's section is watched only if the scheme is used."""
-    listed = STAGES["partition"]["params"]
-    keys = {f"partition.{key}" for key in Partition.model_fields}
-    assert set(listed) == keys | {"partition.${partition.scheme}", "partition.${partition.quantity}"}
+def loaded_sections(stage: str) -> list[str]:
+    """The sections that a stage's code loads, by the calls ``load(params.Train, ...)``."""
+    kinds = {kind.__name__: name for kind, name in SECTIONS.items()}
+    calls = [
+        node for node in ast.walk(ast.parse((ROOT / f"stages/{stage}.py").read_text())) if isinstance(node, ast.Call)
+    ]
+    loads = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] == "load" and call.args]
+    return [kinds[kind] for call in loads if (kind := ast.unparse(call.args[0]).rpartition(".")[2]) in kinds]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_hold_every_key_of_every_section_that_the_stage_loads(stage: str) -> None:
+    """A section whole, or key by key, so that of a folder only the section of the chosen file is watched."""
+    listed, expected = STAGES[stage]["params"], set()
+    assert stage in loaded_sections(stage)
+    for kind, name in SECTIONS.items():
+        if name not in loaded_sections(stage):
+            continue
+        if name in listed:
+            assert not issubclass(kind, ChoosingSection) and not DECIDE_NOTHING & set(kind.model_fields)
+            expected.add(name)
+            continue
+        expected |= {f"{name}.{key}" for key in set(kind.model_fields) - DECIDE_NOTHING}
+        assert issubclass(kind, ChoosingSection)
+        expected |= {f"{name}.${{{name}.{key}}}" for key in kind.CHOICES}
+    assert set(listed) == expected and len(listed) == len(expected)

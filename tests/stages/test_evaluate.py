@@ -40,7 +40,7 @@ def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
     members = [np.arange(2), np.arange(2)]
     write_shards(layout.CLIENT_TESTS, "mnist", *training_set, members, 10, clients_digest="0" * 64)
     assert Manifest.read(layout.CLIENT_TESTS).clients == Manifest.read(layout.CLIENTS).clients
-    with pytest.raises(PipelineError, match="client_tests holds tests for the clients of another partition"):
+    with pytest.raises(PipelineError, match="client_tests holds samples of another partition"):
         stage.main()
     assert not layout.EVALUATION.exists()
 

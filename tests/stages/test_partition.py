@@ -52,7 +52,7 @@ def folder_with(raw: Path, folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    outputs = ("data/clients", "data/client_tests", "plots", "metrics")
+    outputs = ("data/clients", "data/client_tests", "data/validation", "plots", "metrics")
     files = [path for output in outputs for path in (folder / output).rglob("*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
@@ -69,9 +69,26 @@ def test_baseline_recipe(project: Path, training_set: tuple) -> None:
     assert (project / "plots/partition.png").read_bytes().startswith(b"\x89PNG")
     assert not (project / "data/clients/skew.csv").exists()
     assert Manifest.read(project / "data/client_tests").clients == 0
+    assert Manifest.read(project / "data/validation").samples == 0
     first = contents(project)
     assert run(project).returncode == 0
     assert contents(project) == first
+
+
+def test_validation_samples_are_images_that_no_client_has(project: Path, training_set: tuple) -> None:
+    done = run(project, ("validation: 0", "validation: 1000"), ("leave_out: 0", "leave_out: 58000"))
+    assert done.returncode == 0, done.stderr
+    assert "1,000 validation samples in data/validation" in done.stderr
+    clients = pd.read_csv(project / "data/clients/assignment.csv", dtype={"client": "Int64"})
+    chosen = pd.read_csv(project / "data/validation/assignment.csv")
+    assert clients["client"].notna().sum() == len(chosen) == 1000
+    assert clients["client"][chosen["sample"]].isna().all()
+    manifest = Manifest.read(project / "data/validation")
+    assert (manifest.clients, manifest.samples) == (1, 1000)
+    assert manifest.clients_digest == Manifest.read(project / "data/clients").digest
+    images, labels = read_shard(project / "data/validation", 0)
+    assert (images == training_set[0][chosen["sample"]]).all() and (labels == chosen["label"]).all()
+    assert json.loads((project / "metrics/partition.json").read_text())["validation_samples"] == 1000
 
 
 def test_imports_neither_tensorflow_nor_mlflow(project: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import Manifest, read_client_tests, read_shard, verify_shards, write_shards
+from fedpipe.datasets.shards import Manifest, read_held_out, read_shard, verify_shards, write_shards
 from fedpipe.errors import PipelineError
 from tests.stages.test_partition import contents, folder_with, run
 
@@ -140,11 +140,11 @@ def test_fraction(plain: Path, training_set: tuple, raw: Path, tmp_path_factory:
 
 def test_tests_are_those_of_the_clients_beside_them(plain: Path, tested: Path) -> None:
     clients = Manifest.read(tested / "data/clients")
-    assert read_client_tests(tested / "data/client_tests", clients).clients == 20
-    assert read_client_tests(plain / "data/client_tests", clients).clients == 0
+    assert read_held_out(tested / "data/client_tests", clients).clients == 20
+    assert read_held_out(plain / "data/client_tests", clients).clients == 0
     others = clients.model_copy(update={"digest": "0" * 64})
-    with pytest.raises(PipelineError, match="client_tests holds tests for the clients of another partition"):
-        read_client_tests(tested / "data/client_tests", others)
+    with pytest.raises(PipelineError, match="client_tests holds samples of another partition"):
+        read_held_out(tested / "data/client_tests", others)
 
 
 def test_empty_clients_are_not_shown(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -22,6 +22,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpipe.datasets.shards import Shards
+from tests.fedpipe.test_pinning import HOSTILE
 from tests.small_pipeline import SMALL, edit, environment, outputs, repro, stages_run
 
 
@@ -45,23 +46,35 @@ def test_another_clone_gives_the_same_bits(
     assert (folder / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_hostile_environment_gives_the_same_bits(
+    clone: Callable[[str], Path], first: Path, raw: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy/__init__.py").write_text("raise ImportError('another NumPy')")
+    folder = clone("hostile")
+    edit(folder, SMALL)
+    repro(folder, raw, FEDPIPE_TRACKING="off", PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1", MPLBACKEND="x", **HOSTILE)
+    assert (folder / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
+
+
 def test_outputs(first: Path) -> None:
     rounds = pd.read_csv(first / "metrics/rounds.csv")
     assert rounds["round"].tolist() == [1, 2] and (rounds["clients"] == 230).all() and (rounds["examples"] == 920).all()
-    assert rounds["loss"][1] < rounds["loss"][0]
+    assert rounds["train_loss"][1] < rounds["train_loss"][0]
     assert (rounds["bytes_down"] == 230 * 4 * 54_410).all()
     weights = load_file(first / "models/weights.safetensors")
     assert sum(w.size for w in weights.values()) == 54_410 and all(np.isfinite(w).all() for w in weights.values())
     evaluation = json.loads((first / "metrics/evaluation.json").read_text())
     predictions = pd.read_csv(first / "plots/predictions.csv")
     assert len(predictions) == 10_000
-    assert evaluation["accuracy"] == (predictions["actual"] == predictions["predicted"]).mean() > 0.15
+    assert evaluation["test"]["accuracy"] == (predictions["actual"] == predictions["predicted"]).mean() > 0.15
     clients = pd.read_csv(first / "metrics/clients.csv")
-    assert evaluation["clients"]["mean"] == pytest.approx(clients["accuracy"].mean())
-    assert evaluation["clients"]["worst"] == clients["accuracy"].min()
+    assert evaluation["train"]["clients"]["mean"] == pytest.approx(clients["train_accuracy"].mean())
+    assert evaluation["train"]["clients"]["worst"] == clients["train_accuracy"].min()
     assert (clients["test_samples"] == 1).all() and set(clients["test_accuracy"]) == {0, 1}
-    assert evaluation["clients_test"]["mean"] == pytest.approx(clients["test_accuracy"].mean())
-    assert evaluation["clients_test"]["samples"] == 250
+    assert evaluation["test"]["clients"]["mean"] == pytest.approx(clients["test_accuracy"].mean())
+    assert evaluation["test"]["clients"]["samples"] == 250
     partition = json.loads((first / "metrics/partition.json").read_text())
     assert (partition["clients"], partition["samples"]) == (250, 1_000)
     for name in ("partition", "training", "confusion", "clients"):
@@ -75,13 +88,15 @@ def test_one_mlflow_run_with_training_and_evaluation(first: Path) -> None:
         assert [(name, status) for _, name, status in runs] == [("baseline_cnn iid 250 clients 2 rounds", "FINISHED")]
         metrics = dict(store.execute("select key, value from latest_metrics").fetchall())
     evaluation = json.loads((first / "metrics/evaluation.json").read_text())
-    assert metrics["test.accuracy"] == evaluation["accuracy"]
-    assert metrics["test.clients.worst"] == evaluation["clients"]["worst"]
-    assert metrics["test.clients_test.mean"] == evaluation["clients_test"]["mean"]
+    assert metrics["test/accuracy"] == evaluation["test"]["accuracy"]
+    assert metrics["train/clients/worst"] == evaluation["train"]["clients"]["worst"]
+    assert metrics["test/clients/mean"] == evaluation["test"]["clients"]["mean"]
     partition = json.loads((first / "metrics/partition.json").read_text())
-    assert metrics["partition.entropy.mean"] == partition["entropy"]["mean"]
-    assert metrics["partition.sizes.gini"] == partition["sizes"]["gini"]
-    assert metrics["accuracy"] == pytest.approx(pd.read_csv(first / "metrics/rounds.csv")["accuracy"].iloc[-1])
+    assert metrics["partition/entropy/mean"] == partition["entropy"]["mean"]
+    assert metrics["partition/sizes/gini"] == partition["sizes"]["gini"]
+    last = pd.read_csv(first / "metrics/rounds.csv").iloc[-1]
+    assert metrics["train/accuracy"] == pytest.approx(last["train_accuracy"])
+    assert not [name for name in metrics if "accuracy" in name and not name.startswith(("train/", "test/"))]
 
 
 def test_nothing_changed_runs_nothing(first: Path, raw: Path) -> None:

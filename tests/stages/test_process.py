@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ruamel.yaml import YAML
 
 from tests import ROOT
 
@@ -106,6 +107,93 @@ def test_a_stage_without_dvc_does_not_end_with_its_parent(project: Path) -> None
         assert time.monotonic() < deadline and stage.is_running()
         time.sleep(0.05)
     stage.kill()
+
+
+def by_hand(folder: Path, stage: str, *before: str, **variables: str) -> tuple[int, list[str]]:
+    """Exit code and lines of standard error of a stage, started by the command ``before`` if there is one."""
+    done = subprocess.run(
+        [*(before or [sys.executable]), "-m", f"stages.{stage}"],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_dvc_starts_stages_without_the_users_settings_of_python() -> None:
+    """PYTHONSAFEPATH hides the package ``stages``, PYTHONPATH puts another NumPy before the lock's."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert {name: stage["cmd"] for name, stage in stages.items()} == {
+        name: f"python -E -m stages.{name}" for name in ("download", "partition", "train", "evaluate")
+    }
+
+
+@pytest.mark.parametrize("stage", ["download", "partition", "train", "evaluate"])
+def test_another_numpy_on_the_path_is_refused(tmp_path: Path, stage: str) -> None:
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy/__init__.py").touch()
+    code, said = by_hand(tmp_path, stage)
+    assert code == 1 and len(said) == 1
+    assert said[0].startswith(f"error: Python would import numpy from {tmp_path}, not from its own environment")
+
+
+def test_a_python_without_the_libraries_of_the_lock_is_refused(tmp_path: Path) -> None:
+    """Such as the system's, where `dvc repro` runs without the environment's folder on the PATH."""
+    python = Path(sys.executable).resolve()
+    code, said = by_hand(tmp_path, "partition", str(python))
+    assert code == 1 and len(said) == 1
+    assert said[0].startswith(f"error: the Python {python} has ") and "libraries.lock: use `make repro`" in said[0]
+
+
+# Answers clone3 as container runtimes did that did not know it, then becomes the command.
+WITHOUT_CLONE3 = """
+import ctypes, os, struct, sys
+EPERM, CLONE3, NO_NEW_PRIVS, SECCOMP, FILTER = 1, 435, 38, 22, 2
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, CLONE3), (0x06, 0, 0, 0x50000 | EPERM), (0x06, 0, 0, 0x7FFF0000)]
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
+program = Program(len(code), b"".join(struct.pack("HBBI", *line) for line in code))
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
+if libc.prctl(SECCOMP, FILTER, ctypes.byref(program), 0, 0):
+    sys.exit(77)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("stage", ["download", "partition", "train", "evaluate"])
+def test_a_system_that_allows_no_thread_is_not_called_ctrl_c(tmp_path: Path, stage: str) -> None:
+    code, said = by_hand(tmp_path, stage, sys.executable, "-c", WITHOUT_CLONE3)
+    if code == 77:
+        pytest.skip("this system lets nobody install a seccomp filter")
+    assert code == 1 and len(said) == 1
+    assert said[0].startswith("error: the system lets this process start no thread") and "clone3" in said[0]
+
+
+def test_an_experiment_in_a_shallow_clone_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/shallow").touch()
+    warning = "warning: in a shallow clone DVC loses the results of experiments: run `git fetch --unshallow` first"
+    assert by_hand(tmp_path, "partition", DVC_EXP_NAME="x")[1][0] == warning
+    assert warning not in by_hand(tmp_path, "partition")[1]
+
+
+def test_the_c_library_computes_without_the_users_tunables(project: Path) -> None:
+    """It reads them before Python starts: exp, log and pow of other instruction sets, and so other draws."""
+    code = (
+        "from fedpipe import stage_process\nstage_process.begin()\n"
+        "import numpy\nprint(numpy.random.default_rng(1).dirichlet([0.5] * 10, 5000).tobytes().hex())\n"
+    )
+    draws = set()
+    for tunables in ("", "glibc.cpu.hwcaps=-AVX2,-FMA", "glibc.cpu.hwcaps=-AVX2_Usable,-FMA_Usable"):
+        variables = {"GLIBC_TUNABLES": tunables} if tunables else {}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=project, env=environment(**variables), capture_output=True, check=True
+        )
+        draws.add(done.stdout)
+    assert len(draws) == 1
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def configure(folder: Path, rounds: int) -> None:
         "  rounds: 10\n": f"  rounds: {rounds}\n",
         "  clients_per_round: all": "  clients_per_round: 30",
         "  evaluate_every: 1": "  evaluate_every: 5",
+        "  validation: 0": "  validation: 100",
         "  keep_best: false": "  keep_best: true",
         "    seconds: 10 ": "    seconds: 0 ",
     }.items():

@@ -16,6 +16,8 @@ import layout
 from fedpipe.config.train import Train
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
+from fedpipe.errors import PipelineError
+from fedpipe.networks.weights import load_weights
 from stages import evaluate, train
 from tests import ROOT
 from tests.fedpipe.training import train_settings
@@ -45,13 +47,27 @@ def project(
     images, labels = RawDataset.read(raw).read_test(raw)
     digest = Manifest.read(layout.CLIENTS).digest
     write_shards(layout.CLIENT_TESTS, "mnist", images, labels, tests, 10, clients_digest=digest)
+    validate_on(0)
     return tmp_path
+
+
+def validate_on(samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Makes so many training images that no client has the validation samples, with other labels than test images."""
+    images, labels = (array[-samples:] for array in RawDataset.read(layout.RAW).read_train(layout.RAW))
+    labels = (labels + 1) % 10
+    shutil.rmtree(layout.VALIDATION, ignore_errors=True)
+    layout.VALIDATION.mkdir()
+    digest = Manifest.read(layout.CLIENTS).digest if samples else None
+    parts = [np.arange(samples)] if samples else []
+    write_shards(layout.VALIDATION, "mnist", images, labels, parts, 10, clients_digest=digest)
+    return images, labels
 
 
 def trained(**changes: object) -> tuple[pd.DataFrame, dict]:
     """Runs the stage with params.yaml changed, and returns the table of its rounds and its summary."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     content["train"] |= SMALL | changes
+    content["partition"]["validation"] = Manifest.read(layout.VALIDATION).samples
     with Path("params.yaml").open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(content, file)
     train.main()
@@ -59,15 +75,17 @@ def trained(**changes: object) -> tuple[pd.DataFrame, dict]:
 
 
 def test_the_last_round_says_what_evaluate_says(project: Path) -> None:
-    rounds, summary = trained(evaluate_every=1)
+    rounds, summary = trained(evaluate_every=1, selection="test")
     evaluate.main()
-    measured = json.loads(layout.EVALUATION.read_text())
+    measured = json.loads(layout.EVALUATION.read_text())["test"]
     last = rounds.iloc[-1]
     assert len(rounds) == summary["rounds"] == 5 and rounds.notna().all(axis=None)
     assert last["test_accuracy"] == measured["accuracy"] and last["test_loss"] == measured["loss"]
-    assert last["client_test_accuracy"] == measured["clients_test"]["mean"]
-    assert last["accuracy"] < last["top_3_accuracy"] <= 1 and last["test_accuracy"] < last["test_top_3_accuracy"] <= 1
-    assert summary["best_test_accuracy"] == rounds["test_accuracy"].max()
+    assert last["test_clients_accuracy"] == measured["clients"]["mean"]
+    for samples in ("train", "test"):
+        assert last[f"{samples}_accuracy"] < last[f"{samples}_top_3_accuracy"] <= 1
+    assert summary["train"] == {"loss": last["train_loss"], "accuracy": last["train_accuracy"]}
+    assert summary["selected_on"] == "test" and summary["best_test_accuracy"] == rounds["test_accuracy"].max()
     assert summary["best_round"] == rounds["round"][rounds["test_accuracy"].idxmax()]
     assert "rounds_to_target" not in summary
     same = load_file(layout.BEST)  # keep_best is off: those of the last round
@@ -82,7 +100,7 @@ def test_evaluation_changes_no_weights_and_may_be_left_out(project: Path) -> Non
     none, summary = trained(evaluate_every=0)
     assert layout.WEIGHTS.read_bytes() == weights
     assert none.filter(like="test").isna().all(axis=None) and not [name for name in summary if "test" in name]
-    pd.testing.assert_series_equal(none["loss"], every["loss"])
+    pd.testing.assert_series_equal(none["train_loss"], every["train_loss"])
 
 
 def test_training_stops_at_the_first_round_that_reaches_the_target(project: Path) -> None:
@@ -91,28 +109,66 @@ def test_training_stops_at_the_first_round_that_reaches_the_target(project: Path
     target = float(accuracies[:3].max())
     first = int(rounds["round"][(accuracies >= target).idxmax()])
     shutil.rmtree(train.LOGS)
-    stopped, summary = trained(evaluate_every=1, stop_at={"accuracy": target}, keep_best=True)
+    stopped, summary = trained(evaluate_every=1, selection="test", stop_at={"accuracy": target}, keep_best=True)
     assert len(stopped) == summary["rounds"] == summary["rounds_to_target"] == first <= 3
     pd.testing.assert_frame_equal(stopped, rounds[:first])
-    _, missed = trained(evaluate_every=1, stop_at={"accuracy": 1.0})
+    _, missed = trained(evaluate_every=1, selection="test", stop_at={"accuracy": 1.0})
     assert missed["rounds"] == 5 and missed["rounds_to_target"] is None
 
 
 def test_the_best_weights_are_kept(project: Path) -> None:
     """At a rate that is too high, the last round is not the best."""
     wild = {"name": "sgd", "learning_rate": 3.0, "momentum": 0.0}
-    rounds, summary = trained(evaluate_every=1, keep_best=True, rounds=4, client_optimizer=wild)
+    rounds, summary = trained(evaluate_every=1, selection="test", keep_best=True, rounds=4, client_optimizer=wild)
     assert summary["best_round"] < 4, rounds["test_accuracy"].tolist()
     shutil.copy(layout.BEST, layout.WEIGHTS)
     summary["weights_sha256"] = hashlib.sha256(layout.WEIGHTS.read_bytes()).hexdigest()
     layout.TRAINING.write_text(json.dumps(summary))
     evaluate.main()
-    assert json.loads(layout.EVALUATION.read_text())["accuracy"] == summary["best_test_accuracy"]
+    assert json.loads(layout.EVALUATION.read_text())["test"]["accuracy"] == summary["best_test_accuracy"]
+
+
+def test_rounds_are_chosen_by_the_validation_samples(project: Path) -> None:
+    """The best round, and the one that training stops at, are chosen by samples that no client has, not by the test."""
+    images, labels = validate_on(40)
+    wild = {"name": "sgd", "learning_rate": 3.0, "momentum": 0.0}
+    rounds, summary = trained(evaluate_every=1, keep_best=True, client_optimizer=wild)
+    on_validation, on_test = (rounds[f"{samples}_accuracy"] for samples in ("validation", "test"))
+    assert on_validation.idxmax() != on_test.idxmax()  # else this test shows nothing
+    best = int(on_validation.idxmax())
+    assert summary["selected_on"] == "validation" and summary["best_round"] == rounds["round"][best]
+    assert summary["best_validation_accuracy"] == on_validation[best]
+    assert summary["best_test_accuracy"] == on_test[best]
+    model, weights = load_weights(layout.BEST)
+    assert (model.classifier(weights)(images).argmax(axis=1) == labels).mean() == on_validation[best]
+
+    shutil.rmtree(train.LOGS)
+    stopped, summary = trained(
+        evaluate_every=1, stop_at={"accuracy": float(on_validation.max())}, client_optimizer=wild
+    )
+    assert len(stopped) == summary["rounds_to_target"] == rounds["round"][best]
+    pd.testing.assert_frame_equal(stopped, rounds[: best + 1])
+
+
+def test_without_something_to_select_by_there_is_no_best_round(project: Path) -> None:
+    _, summary = trained(evaluate_every=1)
+    assert not {"selected_on", "best_round", "best_test_accuracy"} & set(summary)
+
+
+def test_validation_samples_of_another_partition_are_refused(project: Path) -> None:
+    validate_on(40)
+    shutil.rmtree(layout.CLIENT_TESTS)
+    layout.CLIENT_TESTS.mkdir()
+    write_shards(layout.CLIENT_TESTS, "mnist", *RawDataset.read(layout.RAW).read_test(layout.RAW), [], 10)
+    manifest = json.loads((layout.VALIDATION / "manifest.json").read_text()) | {"clients_digest": "0" * 64}
+    (layout.VALIDATION / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(PipelineError, match="data/validation holds samples of another partition"):
+        trained(evaluate_every=1)
 
 
 @pytest.mark.parametrize("changes", [{"stop_at": {"accuracy": 0.9}}, {"keep_best": True}])
 def test_what_needs_evaluation_is_refused_without(changes: dict) -> None:
-    with pytest.raises(ValueError, match=r"needs rounds with a test accuracy: set 'train.evaluate_every' to 1"):
+    with pytest.raises(ValueError, match=r"needs rounds with a validation accuracy: set 'train.evaluate_every' to 1"):
         train_settings(evaluate_every=0, **changes)
     assert isinstance(train_settings(evaluate_every=1, **changes), Train)
 
@@ -122,7 +178,7 @@ def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     _, summary = trained()
     assert load_file(layout.PERSONAL) == {} and "personal_sha256" not in summary
     evaluate.main()
-    assert "personal_accuracy" not in pd.read_csv(layout.CLIENT_TABLE)
+    assert "test_personal_accuracy" not in pd.read_csv(layout.CLIENT_TABLE)
     _, summary = trained(algorithm="ditto")
     models = load_file(layout.PERSONAL)
     assert list(models.pop("client_model")) == [0, 1, 2, 3, 4, 5]
@@ -130,8 +186,15 @@ def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     assert summary["personal_sha256"] == hashlib.sha256(layout.PERSONAL.read_bytes()).hexdigest()
     evaluate.main()
     table = pd.read_csv(layout.CLIENT_TABLE)
-    assert table["personal_accuracy"].notna().tolist() == [True, True, False, True, False, True]  # who has test samples
-    kinds = json.loads(layout.EVALUATION.read_text())["personalisation"]
+    assert table["test_personal_accuracy"].notna().tolist() == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]  # who has test samples
+    kinds = json.loads(layout.EVALUATION.read_text())["test"]["personalisation"]
     assert list(kinds) == ["global", "personal"] and "by_cluster" not in kinds["personal"]
     assert "cluster_clients" not in summary
     rounds, summary = trained(algorithm="ifca", ifca={"clusters": 3})

@@ -24,7 +24,7 @@ class Manifest(BaseModel):
     digest: str  # SHA-256 over the shards' SHA-256, in the order of the clients
     # In the file only where they say something, so that tests from elsewhere leave the clients' bytes as they are.
     held_out: Literal["fraction"] | None = None  # of clients: what their tests took away from their samples
-    clients_digest: str | None = None  # of clients' tests: the digest of the clients that they were made for
+    clients_digest: str | None = None  # of held-out samples: the digest of the clients that do not train on them
 
     @staticmethod
     def read(folder: Path) -> "Manifest":
@@ -41,16 +41,16 @@ class Manifest(BaseModel):
         )
 
 
-def read_client_tests(folder: Path, clients: Manifest) -> Manifest:
-    """Reads the manifest of the clients' tests in ``folder``; there may be tests of no client.
+def read_held_out(folder: Path, clients: Manifest) -> Manifest:
+    """Reads the manifest of the clients' test samples or of the validation samples in ``folder``; there may be none.
 
     Raises:
-      PipelineError: It is missing, is not a manifest, or the tests were made for other clients than ``clients``.
+      PipelineError: It is missing, is not a manifest, or the samples were held out from other clients than ``clients``.
     """
-    tests = Manifest.read(folder)
-    if tests.clients and tests.clients_digest != clients.digest:
+    held_out = Manifest.read(folder)
+    if held_out.clients and held_out.clients_digest != clients.digest:
         raise PipelineError(
-            f"{folder} holds tests for the clients of another partition than the one that is there (it may have been "
-            "stopped half-way): run the partition stage again (dvc repro --force partition)"
+            f"{folder} holds samples of another partition than the one that is there (it may have been stopped "
+            "half-way): run the partition stage again (dvc repro --force partition)"
         )
-    return tests
+    return held_out

@@ -84,8 +84,11 @@ class Shards:
         """Reads the samples ``first`` to ``end`` - 1 of the file, which is sorted by client."""
         count = end - first
         images = np.fromfile(self.path, np.uint8, count * self.pixels, offset=self.images_start + first * self.pixels)
-        labels = np.fromfile(self.path, np.uint8, count, offset=self.labels_start + first)
-        return images.reshape(count, *self.image_shape), labels
+        return images.reshape(count, *self.image_shape), self.read_labels(first, end)
+
+    def read_labels(self, first: int, end: int) -> np.ndarray:
+        """Reads the labels of the samples ``first`` to ``end`` - 1: uint8 [end - first]."""
+        return np.fromfile(self.path, np.uint8, end - first, offset=self.labels_start + first)
 
 
 def read_shard(folder: Path, client: int) -> Labelled:

@@ -1,4 +1,4 @@
-"""A NumPy ``.npz`` archive as a data set: the arrays x_train, y_train, x_test and y_test; never a pickle."""
+"""A NumPy ``.npz`` archive as a data set: the arrays of Keras (x_train, ...) or of MedMNIST; never a pickle."""
 
 import zipfile
 import zlib
@@ -8,12 +8,16 @@ from typing import Any
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from fedpipe.datasets.sources.fetch import say
 from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.datasets.sources.npz_header import array_header
 from fedpipe.datasets.sources.parts import LARGEST, Part
 from fedpipe.errors import PipelineError
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_NAMINGS = (
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST's, which also has val_images, val_labels
+)
 
 
 def read_npz(path: Path, called: str) -> list[Part]:
@@ -31,21 +35,26 @@ def read_npz(path: Path, called: str) -> list[Part]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            missing = [name for name in _ARRAYS if f"{name}.npy" not in archive.namelist()]
+            held = [name.removesuffix(".npy") for name in archive.namelist()]
+            names = max(_NAMINGS, key=lambda naming: len({*naming} & {*held}))  # the first one if none fits
+            missing = [name for name in names if name not in held]
             if missing:
-                has = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:10]) or "nothing"
+                has = ", ".join(held[:10]) or "nothing"
                 raise PipelineError(f"{called} has no array {' and no '.join(missing)}; it has {has}")
-            return [Part(f"{name} of {called}", _read(archive, name, called)) for name in _ARRAYS]
+            if others := [name for name in held if name not in names]:
+                say(f"{called} also holds {', '.join(others[:10])}, which are not used")
+            labels = names[1::2]
+            return [Part(f"{name} of {called}", _read(archive, name, called, name in labels)) for name in names]
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise PipelineError(f"{called} is not an .npz archive, or it is cut short or damaged") from None
     except (NotImplementedError, RuntimeError):
         raise PipelineError(f"{called} is encrypted or packed in a way that NumPy does not write") from None
 
 
-def _read(archive: zipfile.ZipFile, name: str, called: str) -> npt.NDArray[Any]:
+def _read(archive: zipfile.ZipFile, name: str, called: str, is_labels: bool) -> npt.NDArray[Any]:
     try:
         header = array_header(archive, name)
-        if header.dtype.hasobject and name.startswith("y"):
+        if header.dtype.hasobject and is_labels:
             check_label_form(f"{name} of {called}", header.dtype, header.shape)
         if header.dtype.hasobject:
             raise PipelineError(f"{name} of {called} holds Python objects; allowed: numbers")
@@ -58,4 +67,4 @@ def _read(archive: zipfile.ZipFile, name: str, called: str) -> npt.NDArray[Any]:
             array: npt.NDArray[Any] = npy.read_array(file, allow_pickle=False)
     except ValueError as error:
         raise PipelineError(f"{name} of {called} is no NumPy array: {error}") from None
-    return array[:, 0] if name.startswith("y") and array.ndim == 2 and array.shape[1] == 1 else array
+    return array[:, 0] if is_labels and array.ndim == 2 and array.shape[1] == 1 else array

@@ -34,7 +34,7 @@ def check(parts: list[Part]) -> list[npt.NDArray[np.uint8]]:
     train_images, train_labels, test_images, test_labels = parts
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
         _check_images(images)
-        check_label_form(labels.called, labels.array.dtype, labels.array.shape)
+        check_label_form(labels.called, labels.array.dtype, labels.array.shape, labels.array)
         if labels.array.ndim != 1:
             raise PipelineError(f"{labels.called} has shape {labels.array.shape}; labels must be one number per sample")
         if len(images.array) != len(labels.array):

@@ -12,6 +12,7 @@ from fedpipe.config import Download, IdxFiles, PinnedFile, UserDataset
 from fedpipe.datasets.idx import read_idx, write_idx
 from fedpipe.datasets.raw import describe
 from fedpipe.datasets.sources.addresses import web_or_path, without_password
+from fedpipe.datasets.sources.fetch import say
 from fedpipe.datasets.sources.npz import read_npz
 from fedpipe.datasets.sources.parts import LARGEST, Part, check
 from fedpipe.datasets.sources.published import TEST, TRAIN
@@ -36,6 +37,10 @@ def write_user_dataset(dataset: UserDataset, limits: Download, folder: Path) -> 
         names its key in params.yaml and its source.
     """
     arrays = check(list(_parts(dataset, limits, folder)))
+    if lowest := int(min(arrays[1].min(), arrays[3].min())):
+        say(
+            f"{dataset.name}: labels begin with {lowest}, so class 0 has no sample; to begin with 0, store y - {lowest}"
+        )
     for name, array in zip((TRAIN.images, TRAIN.labels, TEST.images, TEST.labels), arrays, strict=True):
         write_idx(folder / name, array)
     describe(folder, dataset.name, TRAIN, TEST)

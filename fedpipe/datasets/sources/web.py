@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.exceptions import ConnectTimeout, RequestException, Timeout
+from requests.exceptions import ConnectTimeout, ProxyError, RequestException, Timeout
 
 from fedpipe.config import Download
 from fedpipe.datasets.sources.published import DataFile
@@ -47,7 +48,7 @@ def web_file(address: str, largest: int, limits: Download) -> Iterator[io.Buffer
     """
     with _session() as session, _get(session, address, limits) as response:
         if response.status_code != requests.codes.ok:
-            raise FileFailed(f"HTTP {response.status_code}")
+            raise FileFailed(f"HTTP {response.status_code}{_through(address)}")
         yield io.BufferedReader(_Body(response.raw, "the file", largest, limits))
 
 
@@ -67,19 +68,27 @@ def _open(session: requests.Session, address: str, limits: Download, file: DataF
                 yield io.BufferedReader(_Body(response.raw, file.name, file.size, limits))
                 return
             refusals.append(f"HTTP {response.status_code} for {name}")
-    raise FileFailed(" and ".join(refusals))
+    raise FileFailed(" and ".join(refusals) + _through(address))
 
 
 def _get(session: requests.Session, url: str, limits: Download) -> requests.Response:
     """The response, its body not yet read."""
     try:
         return session.get(url, stream=True, timeout=(limits.connect_timeout, limits.read_timeout))
+    except ProxyError as error:
+        raise SourceFailed(f"no answer{_through(url)}: {_root_cause(error)}") from None
     except ConnectTimeout:
         raise SourceFailed(f"could not connect within {limits.connect_timeout:g} s") from None
     except Timeout:
         raise SourceFailed(_stalled(limits)) from None
     except (RequestException, urllib3.exceptions.HTTPError) as error:
         raise SourceFailed(f"no answer: {_root_cause(error)}") from None
+
+
+def _through(url: str) -> str:
+    """Which proxy stands between us and the server, since an answer may be the proxy's."""
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    return f" (through the proxy {urlsplit(proxy).netloc.rpartition('@')[2] or proxy})" if proxy else ""
 
 
 class _Body(io.RawIOBase):

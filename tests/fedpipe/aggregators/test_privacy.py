@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.aggregators import dp_gaussian
-from fedpipe.config import round_size
-from fedpipe.config.train import AGGREGATORS, Train
+from fedpipe.compatibility import round_size
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.learning.interface import Client
 from fedpipe.learning.task import Task
 from fedpipe.privacy.noise import secret_key
@@ -78,7 +79,7 @@ def test_divided_by_the_expected_number(worker: Worker, make_shards: Make, cohor
 
 def drawn(settings: Train, round_number: int, client: int | None = None) -> np.ndarray:
     """The noise on the sum of a round's updates; or that of a client."""
-    file, task = AGGREGATORS.module(settings.aggregator), Task(model_of(settings), settings, CLIENTS)
+    file, task = AGGREGATORS.of(settings.aggregator), Task(model_of(settings), settings, CLIENTS)
     zeros = [tf.zeros([784, 10]), tf.zeros([10])]
     if client is not None:
         asked = Client(tf.zeros([0, 28, 28, 1]), tf.zeros([0]), tf.constant(client), tf.constant(round_number))
@@ -125,16 +126,11 @@ def test_noise_of_clients() -> None:
 
 
 def test_noise_of_the_tree() -> None:
-    """After t rounds it is that of as many nodes as t has bits set, and shared nodes are the same."""
+    """After t rounds it has the variance of as many estimates as t has bits set."""
     after = np.cumsum([drawn(given("dp_ftrl", own=OWN), number) for number in range(1, 17)], axis=0)
     for rounds in range(1, 17):
-        assert_normal(after[rounds - 1], 0.7 * 3 * np.sqrt(rounds.bit_count()))
-    for one, other, nodes in ((5, 4, 1), (6, 4, 1), (7, 6, 1), (7, 4, 2), (8, 7, 4), (12, 8, 1), (14, 12, 1)):
-        assert_normal(after[one - 1] - after[other - 1], 0.7 * 3 * np.sqrt(nodes))
-    restarting = given("dp_ftrl", own=OWN | {"restart_every": 4})
-    restarted = np.cumsum([drawn(restarting, number) for number in range(1, 9)], axis=0)
-    for rounds, nodes in ((3, 2), (4, 1), (5, 2), (6, 2), (7, 3), (8, 2)):
-        assert_normal(restarted[rounds - 1], 0.7 * 3 * np.sqrt(nodes))
+        variance = sum(1 / (2 - 2.0**-level) for level in range(5) if rounds >> level & 1)
+        assert_normal(after[rounds - 1], 0.7 * 3 * np.sqrt(variance))
 
 
 def test_another_key_is_other_noise() -> None:
@@ -235,7 +231,7 @@ def test_few_fixed_clients_of_many_fit_into_few_bits() -> None:
 def test_a_client_without_samples_adds_no_integers() -> None:
     """An attacker without samples may have an update all the same."""
     settings = given("secure_sum")
-    task, secure_sum = Task(model_of(settings), settings, 5), AGGREGATORS.module("secure_sum")
+    task, secure_sum = Task(model_of(settings), settings, 5), AGGREGATORS.of("secure_sum")
     client = Client(tf.zeros([0]), tf.zeros([0]), tf.constant(1), tf.constant(1))
     for weight in (0.0, 1.0):
         integers = secure_sum.encode(task, (), [tf.constant([0.5, -0.25])], tf.constant(weight), client)

@@ -5,7 +5,9 @@ Over three rounds of some ten steps at rate 0.1 this stays below 1e-6 of weights
 formula shows in the third digit.
 """
 
+import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,13 +30,14 @@ TRAINING = {
 
 
 class Samples(NamedTuple):
-    x: np.ndarray  # float32 [n, 784]
+    x: np.ndarray  # float32 [n, pixels]
     y: np.ndarray  # [n]
 
 
 def samples_of(shards: Path, client: int) -> Samples:
     images, labels = read_shard(shards, client)
-    return Samples(images.reshape(len(labels), 784).astype(np.float32) / np.float32(255), labels.astype(int))
+    flat = images.reshape(len(labels), math.prod(images.shape[1:]))
+    return Samples(flat.astype(np.float32) / np.float32(255), labels.astype(int))
 
 
 def losses_and_gradient(weights: Weights, samples: Samples) -> tuple[np.ndarray, Weights]:
@@ -66,20 +69,49 @@ def batches(samples: Samples, settings: Train, orders: list[np.ndarray] | None =
                 yield Samples(samples.x[part], samples.y[part])
 
 
+Hook = Callable[[Weights, Weights], Weights]  # (gradients, weights) -> gradients
+
+
+def same(gradients: Weights, now: Weights) -> Weights:
+    return gradients
+
+
+def step_count(settings: Train, samples: int, work: int = 1000) -> int:
+    """How many steps a client takes that does so many thousandths of its work, rounded up."""
+    whole = [start for start in range(0, samples, settings.batch_size) if start + settings.batch_size <= samples]
+    an_epoch = len(whole) if settings.last_batch == "drop" else math.ceil(samples / settings.batch_size)
+    return math.ceil(an_epoch * settings.local_epochs * work / 1000)
+
+
+def taken(
+    samples: Samples, settings: Train, work: int = 1000, orders: list[np.ndarray] | None = None
+) -> Iterator[Samples]:
+    """The batches of the steps that are taken."""
+    return islice(batches(samples, settings, orders), step_count(settings, len(samples.y), work))
+
+
 def sgd(
     weights: Weights,
     samples: Samples,
     settings: Train,
     rate: float | None = None,
-    hook: Callable[[Weights, Weights], Weights] = lambda gradients, weights: gradients,
+    hook: Hook = same,
     orders: list[np.ndarray] | None = None,
+    work: int = 1000,
 ) -> tuple[Weights, int, float]:
-    """Local training; returns the update (first weights less last ones), the number of steps and the sum of losses."""
+    """Local training; returns the update (first weights less last ones), the number of steps and the sum of losses.
+
+    To the gradient that ``hook`` makes, weight decay is added; then it is clipped.
+    """
     optimizer = settings.client_optimizer
+    decay, norm = np.float32(optimizer.weight_decay), optimizer.clip_norm
     now, velocity, steps, loss = weights, [np.zeros_like(w) for w in weights], 0, 0.0
-    for batch in batches(samples, settings, orders):
+    for batch in taken(samples, settings, work, orders):
         losses, gradients = losses_and_gradient(now, batch)
-        gradients = hook(gradients, now)
+        gradients = [g + decay * w for g, w in zip(hook(gradients, now), now, strict=True)]
+        length = math.sqrt(sum(float(np.square(g).sum()) for g in gradients))
+        if norm and length > norm:
+            gradients = [g * np.float32(norm / length) for g in gradients]
         velocity = [np.float32(optimizer.momentum) * v + g for v, g in zip(velocity, gradients, strict=True)]
         now = [w - np.float32(rate or optimizer.learning_rate) * v for w, v in zip(now, velocity, strict=True)]
         steps, loss = steps + 1, loss + float(losses.sum())

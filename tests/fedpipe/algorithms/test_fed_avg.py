@@ -12,22 +12,10 @@ from fedpipe.learning.interface import Client
 from fedpipe.learning.local_training import _order
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
-from tests.fedpipe.algorithms.reference import COHORTS, SIZES, TRAINING, Weights
+from tests.fedpipe.algorithms.reference import COHORTS, SIZES, TRAINING
 from tests.fedpipe.training import first_weights, run, train_settings
 
 Make = Callable[[list[int]], Path]
-
-
-def decayed(decay: float) -> Any:
-    return lambda gradients, now: [g + np.float32(decay) * w for g, w in zip(gradients, now, strict=True)]
-
-
-def clipped(norm: float) -> Any:
-    def clip(gradients: Weights, now: Weights) -> Weights:
-        found = np.sqrt(sum(float(np.square(g).sum()) for g in gradients))
-        return [g * np.float32(min(1.0, norm / found)) for g in gradients]
-
-    return clip
 
 
 # What params.yaml says, and what the reference then does in rounds 1, 2 and 3.
@@ -39,8 +27,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "client momentum": ({"client_optimizer": {"momentum": 0.5}}, {}),
     "drop": ({"last_batch": "drop"}, {}),
     "shuffle": ({"shuffle": True}, {}),
-    "weight decay": ({"client_optimizer": {"weight_decay": 0.1}}, {"hook": decayed(0.1)}),
-    "clip norm": ({"client_optimizer": {"clip_norm": 0.5}}, {"hook": clipped(0.5)}),
+    "weight decay": ({"client_optimizer": {"weight_decay": 0.1}}, {}),
+    "clip norm": ({"client_optimizer": {"clip_norm": 0.5}}, {}),
     "client schedule": (
         {"client_optimizer": {"schedule": {"name": "exponential", "factor": 0.25, "every": 1, "warm_up": 1}}},
         {"client_rates": [0.05, 0.1, 0.025]},
@@ -53,7 +41,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_is_the_papers(worker: Worker, make_shards: Make, case: str) -> None:
+def test_trains_as_its_paper_says_and_measures_what_it_saw(worker: Worker, make_shards: Make, case: str) -> None:
     changes, expected = CASES[case]
     optimizer = TRAINING["client_optimizer"] | changes.get("client_optimizer", {})
     settings = train_settings(**TRAINING | changes | {"client_optimizer": optimizer})
@@ -67,11 +55,10 @@ def test_is_the_papers(worker: Worker, make_shards: Make, case: str) -> None:
         for client in cohort:
             samples = reference.samples_of(shards, client)
             rate = expected["client_rates"][number - 1] if "client_rates" in expected else None
-            hook = expected.get("hook", lambda gradients, now: gradients)
             orders = drawn_orders(settings, client, number, len(samples.y)) if settings.shuffle else None
-            update, _, client_loss = reference.sgd(weights, samples, settings, rate, hook, orders)
+            update, steps, client_loss = reference.sgd(weights, samples, settings, rate, orders=orders)
             updates.append(update)
-            masses.append(len(samples.y) if settings.client_weighting == "examples" else float(len(samples.y) > 0))
+            masses.append((len(samples.y) if settings.client_weighting == "examples" else 1.0) if steps else 0.0)
             loss += client_loss
             seen += sum(len(batch.y) for batch in reference.batches(samples, settings))
         mean = reference.mean(updates, masses)
@@ -80,7 +67,7 @@ def test_is_the_papers(worker: Worker, make_shards: Make, case: str) -> None:
         measured = ended.rounds[number - 1]
         np.testing.assert_allclose(float(measured["loss"]) / int(measured["seen"]), loss / seen, rtol=1e-6)
         assert int(measured["seen"]) == seen and int(measured["examples"]) == sum(SIZES[c] for c in cohort)
-        assert int(measured["clients"]) == len(cohort) and not int(measured["non_finite"])
+        assert int(measured["clients"]) == sum(mass > 0 for mass in masses) and not int(measured["non_finite"])
     reference.assert_close(ended.weights, weights)
 
 
@@ -90,6 +77,6 @@ def drawn_orders(settings: Any, client: int, number: int, samples: int) -> list[
     return list(_order(settings, asked, tf.constant(samples)).numpy())
 
 
-def test_what_is_sent(worker: Worker, make_shards: Make) -> None:
+def test_the_weights_are_sent_down_and_an_update_up(worker: Worker, make_shards: Make) -> None:
     ended = run(worker, train_settings(**TRAINING), make_shards([5]), [[0]])
     assert ended.bytes == (7_850 * 4, 7_850 * 4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
@@ -24,21 +25,22 @@ def settings_of(algorithm: str, **changes: Any) -> Train:
 
 
 def cohorts_of(settings: Train, rounds: int) -> list[Cohort]:
-    assert settings.asynchrony
-    schedule = Schedule(settings, settings.asynchrony, np.array(SIZES))
+    assert asynchrony_of(settings)
+    schedule = Schedule(settings, asynchrony_of(settings), np.array(SIZES))
     return [schedule.cohort(number) for number in range(1, rounds + 1)]
 
 
 def rows(cohort: Cohort) -> list[tuple[int, bool, bool]]:
     """Client, whether it starts, whether its update arrives."""
-    return [(int(c), bool(p & 1), bool(p & 2)) for c, p in zip(cohort.clients, cohort.parts, strict=True)]
+    requests = cohort.requests
+    return list(zip(requests.id.tolist(), requests.trains.tolist(), requests.reports.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
     ("concurrency", "exponent", "weighting", "server_rate"),
     [("all", 0.5, "uniform", 1.0), (3, 1.5, "examples", 0.5), (3, 0.0, "uniform", 1.0)],
 )
-def test_is_the_papers(
+def test_steps_with_the_mean_of_the_buffer_and_measures_what_arrived(
     worker: Worker, make_shards: Make, concurrency: Any, exponent: float, weighting: str, server_rate: float
 ) -> None:
     settings = settings_of(

@@ -18,7 +18,9 @@ SIZES = [1, 2, 0, 3, 1]  # so small that clients differ
 
 @pytest.mark.parametrize("weighting", ["examples", "uniform"])
 @pytest.mark.parametrize("clusters", [1, 3])
-def test_is_the_papers(worker: Worker, make_shards: Make, clusters: int, weighting: str) -> None:
+def test_each_model_moves_with_the_clients_that_chose_it(
+    worker: Worker, make_shards: Make, clusters: int, weighting: str
+) -> None:
     settings = train_settings(
         **TRAINING,
         algorithm="ifca",

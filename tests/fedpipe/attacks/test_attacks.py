@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.config.train import ATTACKS
+from fedpipe.contracts.attack import ATTACKS
 from fedpipe.evaluation import global_model
 from fedpipe.lazy import tf
 from fedpipe.learning.attackers import attackers
@@ -33,7 +33,7 @@ def changed(settings: Any, samples: Any, client: int = 0) -> tuple[np.ndarray, n
     """What an attack makes of samples."""
     task = Task(model_of(settings), settings, CLIENTS)
     given = Client(*(tf.constant(part) for part in samples), tf.constant(client), tf.constant(1))
-    other = ATTACKS.module(settings.attack).samples(task, given)
+    other = ATTACKS.of(settings.attack).samples(task, given)
     return other.images.numpy(), other.labels.numpy()
 
 
@@ -44,7 +44,9 @@ def changed(settings: Any, samples: Any, client: int = 0) -> tuple[np.ndarray, n
         ("scaled_update", {"factor": 5.0}, lambda update: [5 * part for part in update]),
     ],
 )
-def test_updates_in_a_round(worker: Worker, make_shards: Make, name: str, section: Any, expected: Any) -> None:
+def test_attackers_send_what_their_formula_says(
+    worker: Worker, make_shards: Make, name: str, section: Any, expected: Any
+) -> None:
     settings, shards = attacked(attack=name, **{name: section}), make_shards(SIZES)
     ended = run(worker, settings, shards, [range(CLIENTS)])
     evil = attackers(settings, CLIENTS)
@@ -55,7 +57,7 @@ def test_updates_in_a_round(worker: Worker, make_shards: Make, name: str, sectio
     reference.assert_close(ended.weights, reference.moved(start, reference.mean(sent, SIZES)))
 
 
-def test_flipped_labels_in_a_round(worker: Worker, make_shards: Make) -> None:
+def test_attackers_train_on_flipped_labels(worker: Worker, make_shards: Make) -> None:
     settings, shards = attacked(attack="label_flip"), make_shards(SIZES)
     ended = run(worker, settings, shards, [range(CLIENTS)])
     evil, start = attackers(settings, CLIENTS), first_weights(settings)
@@ -77,15 +79,15 @@ def test_one_label_becomes_another(training_set: Any) -> None:
     assert (labels == 7).any()
 
 
-def test_gaussian_updates() -> None:
+def test_gaussian_updates_are_noise_of_the_given_deviation() -> None:
     """Noise of the given deviation, another for each client and round, the same when drawn again."""
     settings = attacked(attack="gaussian_update", gaussian_update={"stddev": 0.5})
     task = Task(model_of(settings), settings, CLIENTS)
 
     def drawn(client: int, number: int) -> np.ndarray:
         given: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(number))
-        empty = SimpleNamespace(update=task.zeros(), _replace=lambda update: update)
-        made = ATTACKS.module("gaussian_update").contribution(task, None, given, empty)
+        seed = task.attack_seed(given)
+        made = ATTACKS.of("gaussian_update").vector(task, None, given, task.zeros(), seed)
         return np.concatenate([part.numpy().ravel() for part in made])
 
     one = drawn(3, 1)
@@ -110,7 +112,7 @@ def test_a_backdoor_works_without_a_defence_and_leaves_clean_accuracy(
     worker: Worker, make_shards: Make, training_set: Any
 ) -> None:
     shards, images, labels = make_shards([40] * 10), training_set[0][5000:5500], training_set[1][5000:5500]
-    samples = global_model.TestSamples(images, labels, client_tests=None, clients=0, batch_size=100)
+    samples = global_model.GlobalSamples({"test": (images, labels)}, batch_size=100)
     common: dict[str, Any] = {"attack": "backdoor", "backdoor": {"target": 2, "share": 0.5, "factor": 2.0}}
     common |= reference.TRAINING
     figures = []
@@ -150,7 +152,7 @@ def test_what_makes_no_sense_is_refused(training_set: Any) -> None:
 
 
 @pytest.mark.slow  # tests/fedpipe/test_bits.py has one setting of each
-def test_same_bits_again(worker: Worker, make_shards: Make) -> None:
+def test_a_second_training_has_the_same_bits(worker: Worker, make_shards: Make) -> None:
     shards = make_shards(SIZES)
     for name in ("backdoor", "gaussian_update"):
         settings = attacked(attack=name)

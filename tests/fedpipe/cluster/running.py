@@ -18,14 +18,14 @@ from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.members import Member
 from fedpipe.cluster.parts import Part
 from fedpipe.cluster.settings import ClusterSettings
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, Train
+from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
 from tests.fedpipe.cluster.hosts import Hosts
-from tests.fedpipe.training import cohort_of, first_weights, model_of
+from tests.fedpipe.training import cohort_of, first_weights
 
 START_SECONDS = 120
 
@@ -141,29 +141,23 @@ def trained(
     before_round: Callable[[int], None] = lambda number: None,
 ) -> tuple[Weights, list[dict[str, float]]]:
     """Weights and measurements after one round per cohort, on this machine or on a cluster."""
-    from fedpipe.cluster.settings import opened
-    from fedpipe.learning.clients import ClientReader
-    from fedpipe.learning.process import build_process
-    from fedpipe.learning.task import Task
+    from fedpipe.cluster.opening import opened
+    from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.engine import Engine
     from fedpipe.runtime.kept_state import KeptState
 
     manifest = Manifest.read(shards)
-    task = Task(model_of(settings), settings, manifest.clients)
-    kept = KeptState(kept_in, manifest.clients) if kept_in else None
-    reader = ClientReader(shards, kept.folder if kept else None)
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
-    process = build_process(task, algorithm, aggregator, first_weights(settings), reader)
+    wiring = Wiring.of(settings, shards, kept_in, first=first_weights(settings))
+    kept = None if wiring.kept is None else KeptState(wiring.kept, manifest.clients)
     measured = []
     with opened(cluster, settings, manifest.digest) as elsewhere:
         if elsewhere is not None:
             elsewhere.begin(kept.folder if kept else None)
-        with Engine(process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
+        with Engine(wiring.process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 before_round(number)
                 asked = cohort_of(cohort)
-                last = kept.last[asked.clients] if kept else -1
-                measured.append(engine.run_round(reader.asked(asked.clients, last, asked.work, asked.parts)))
+                measured.append(engine.run_round(asked.packed(kept)))
                 if kept:
                     kept.advance(asked.trained, number)
             return engine.weights(), measured

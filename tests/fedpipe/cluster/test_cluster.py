@@ -20,7 +20,8 @@ pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-
 from fedpipe.cluster import parts
 from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.cluster import Cluster
-from fedpipe.cluster.settings import opened
+from fedpipe.cluster.opening import opened
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import engine as engine_module
@@ -197,8 +198,8 @@ def test_updates_that_are_under_way_may_arrive_at_another_worker(
     devices = {"devices": {"seconds_per_sample": 1.0, "spread": 1.0}}
     params = {"fed_buff": {"buffer_size": 12}, "availability": devices}
     settings = train_settings(model="logistic_regression", algorithm="fed_buff", **params)
-    assert settings.asynchrony
-    events = Schedule(settings, settings.asynchrony, np.diff(Shards.open(shards).offsets))
+    assert asynchrony_of(settings)
+    events = Schedule(settings, asynchrony_of(settings), np.diff(Shards.open(shards).offsets))
     cohorts = [events.cohort(number) for number in range(1, 5)]
     assert max(cohort.counts["staleness_max"] for cohort in cohorts) > 0
     here = trained(worker, settings, shards, cohorts, kept_in=tmp_path / "here")

@@ -8,8 +8,10 @@ import pytest
 pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-env` does that")
 
 from fedpipe.cluster import parts
-from fedpipe.cluster.settings import opened
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COMPRESSORS
+from fedpipe.cluster.opening import opened
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import TRAINING, cohorts_of, wanted
@@ -47,5 +49,5 @@ def test_has_the_local_bits(
     assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
     assert list(there.kept) == list(here.kept) and same_bits(list(there.kept.values()), list(here.kept.values()))
     assert len({who for who, _ in ran}) == 2
-    assert settings.asynchrony is not None or {one_by_one for _, one_by_one in ran} == {True, False}
+    assert asynchrony_of(settings) is not None or {one_by_one for _, one_by_one in ran} == {True, False}
     assert repr(there.rounds) == repr(here.rounds)

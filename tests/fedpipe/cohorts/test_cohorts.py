@@ -11,7 +11,9 @@ import pytest
 
 from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
+from fedpipe.learning.attackers import attackers
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import scale
 from fedpipe.runtime.cohort import check, cohort
 from fedpipe.runtime.worker import Worker
@@ -56,7 +58,7 @@ def test_power_of_choice_takes_the_highest_losses_of_the_candidates() -> None:
     candidates = train_settings(cohort="by_size", clients_per_round=3)
     losses = np.array([0.5, 3.0, 1.0, 1.0, 9.0], np.float32)
     for t in range(1, 30):
-        asked = cohort(settings, SIZES, t, lambda ids: losses[ids])
+        asked = cohort(settings, SIZES, t, lambda ids, number: losses[ids])
         among = chosen(candidates, t)
         assert asked.clients.tolist() == sorted(sorted(among, key=lambda k: (-losses[k], k))[:2])
         assert asked.counts == {"measured": 3}
@@ -73,31 +75,34 @@ def test_power_of_choice_takes_the_highest_losses_of_the_candidates() -> None:
         ({"cohort": "power_of_choice", "clients_per_round": 21}, r"set 'train.clients_per_round' to a number up to 20"),
     ],
 )
-def test_refusals(changes: dict[str, Any], said: str) -> None:
+def test_what_makes_no_cohort_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         train_settings(**changes)
 
 
-def test_losses_are_those_of_numpy_and_the_weights_at_the_time(
+def test_losses_are_those_of_numpy_on_the_samples_that_clients_train_on(
     worker: Worker, make_shards: Callable[[list[int]], Path]
 ) -> None:
-    from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+    from fedpipe.contracts.aggregator import AGGREGATORS
+    from fedpipe.contracts.algorithm import ALGORITHMS
     from fedpipe.learning.clients import ClientReader
     from fedpipe.learning.process import build_process
     from fedpipe.runtime.client_losses import client_losses
     from fedpipe.runtime.engine import Engine
 
     folder = make_shards([5, 0, 130, 7])
-    settings = train_settings(
-        model="logistic_regression", cohort="power_of_choice", clients_per_round=1, power_of_choice={"candidates": 3}
-    )
+    choice = {"cohort": "power_of_choice", "clients_per_round": 1, "power_of_choice": {"candidates": 3}}
+    settings = train_settings(model="logistic_regression", attack="label_flip", attackers=0.25, **choice)
+    (evil,) = np.flatnonzero(attackers(settings, 4))
+    assert evil in (0, 2), "another seed: the attacker is to be measured, among others"
     model = model_of(settings)
     task, reader, first = Task(model, settings, 4), ClientReader(folder), first_weights(settings)
-    parts = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    parts = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     shards = Shards.open(folder)
 
     def expected(weights: list[np.ndarray], client: int) -> float:
         images, labels = shards.read(*shards.offsets[client : client + 2])
+        labels = 9 - labels if client == evil else labels
         x = np.asarray(scale(images)).reshape(len(images), -1).astype(np.float64)
         logits = x @ weights[0] + weights[1]
         shifted = logits - logits.max(axis=1, keepdims=True)
@@ -107,12 +112,12 @@ def test_losses_are_those_of_numpy_and_the_weights_at_the_time(
     process = build_process(task, *parts, first, reader)
     with Engine(process, worker, 4) as engine, client_losses(task, folder, worker, engine) as losses:
         assert losses is not None
-        before = losses(np.array([3, 0, 2]))
+        before = losses(np.array([3, 0, 2]), 1)
         np.testing.assert_allclose(before, [expected(first, k) for k in (3, 0, 2)], rtol=1e-5)
-        engine.run_round(reader.asked([0, 2, 3]))
-        after = losses(np.array([0, 2]))
+        engine.run_round(WorkRequest.of([0, 2, 3]).pack())
+        after = losses(np.array([0, 2]), 2)
         np.testing.assert_allclose(after, [expected(engine.weights(), k) for k in (0, 2)], rtol=1e-5)
-        assert losses(np.array([1]))[0] == 0
+        assert losses(np.array([1]), 2)[0] == 0
 
 
 SCRIPT = """
@@ -124,7 +129,7 @@ s = train_settings(cohort="by_size", clients_per_round=7, availability={
     "devices": {"seconds_per_sample": 0.1, "spread": 1.0}, "report_goal": 4})
 for t in range(1, 9):
     c = cohort(s, np.arange(40), t)
-    print(c.clients.tolist(), c.work.tolist(), c.counts)
+    print(c.clients.tolist(), c.requests.work.tolist(), c.counts)
 """
 
 

@@ -24,7 +24,7 @@ def draws(settings: Train) -> np.ndarray:
     return found
 
 
-def test_how_often_and_how_many() -> None:
+def test_clients_are_drawn_independently_with_the_given_probability() -> None:
     found = draws(poisson())
     deviation = np.sqrt(Q * (1 - Q) / ROUNDS)
     assert np.abs(found.mean(axis=0) - Q).max() < 4 * deviation

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.linalg import hadamard as hadamard_matrix
 
-from fedpipe.config.train import COMPRESSORS
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.lazy import tf
+from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import hadamard, joined, parted, random_signs
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
-from tests.fedpipe.training import model_of, run, same_bits, train_settings
+from tests.fedpipe.training import cohort_of, model_of, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 ENTRIES = 7850
@@ -40,7 +41,7 @@ def compressed(name: str, section: Any, update: list[np.ndarray], residual: Any 
     task = task_of(name, tuple(section.items()))
     who: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(1))
     given = [tf.constant(part) for part in update], who, [tf.constant(part) for part in residual]
-    sent, kept, size = COMPRESSORS.module(name).compress(task, *given)
+    sent, kept, size = COMPRESSORS.of(name).compress(task, *given)
     return [part.numpy() for part in sent], [part.numpy() for part in kept], int(size)
 
 
@@ -50,7 +51,7 @@ def drawn(seed: int = 1) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])
-def test_nearest_level(bits: int) -> None:
+def test_quantised_entries_are_the_nearest_levels(bits: int) -> None:
     update = drawn()
     sent, _, size = compressed("quantisation", {"bits": bits, "rounding": "nearest"}, update)
     for part, found in zip(update, sent, strict=True):
@@ -99,7 +100,7 @@ def test_rotation_helps_where_one_entry_is_large() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 8, 64])
-def test_hadamard(size: int) -> None:
+def test_the_hadamard_transform_is_that_of_its_matrix_and_its_own_inverse(size: int) -> None:
     vector = np.random.default_rng(size).normal(size=size).astype(np.float32)
     found = hadamard(tf.constant(vector))
     np.testing.assert_allclose(found, hadamard_matrix(size) @ vector / math.sqrt(size), atol=1e-6)
@@ -107,7 +108,7 @@ def test_hadamard(size: int) -> None:
     assert set(np.unique(random_signs(1000, tf.constant([1, 2])).numpy())) == {-1.0, 1.0}
 
 
-def test_vectors() -> None:
+def test_tensors_joined_and_parted_are_the_same() -> None:
     tensors = [tf.constant(part) for part in drawn()]
     assert same_bits([part.numpy() for part in parted(joined(tensors), tensors)], drawn())
 
@@ -171,7 +172,7 @@ def test_trainings_keep_residuals_and_count_bytes(worker: Worker, make_shards: M
     size = 4 * count + math.ceil(13 * count / 8)
     assert [measured["compressed_bytes"] for measured in ended.rounds] == [2 * size, 2 * size]
     assert ended.bytes[1] == 0
-    record = RoundRecord.of(1, 2, ended.rounds[0], *ended.bytes, {})
+    record = RoundRecord.of(1, cohort_of([0, 1]), ended.measured[0], ClientBytes(*ended.bytes), {})
     assert record.bytes_up == 2 * size and "compressed_bytes" not in record.row()
 
 
@@ -188,7 +189,7 @@ def test_a_client_whose_update_is_not_finite_keeps_its_residual(worker: Worker, 
 
 @pytest.mark.slow  # tests/fedpipe/test_bits.py has one setting of each
 @pytest.mark.parametrize("name", ["quantisation", "random_k"])
-def test_same_bits_again(worker: Worker, make_shards: Make, name: str) -> None:
+def test_a_second_training_has_the_same_bits(worker: Worker, make_shards: Make, name: str) -> None:
     settings = train_settings(**reference.TRAINING, compressor=name)
     shards = make_shards([30, 20, 10])
     one, other = (run(worker, settings, shards, [[0, 1, 2], [1, 2]]).weights for _ in range(2))

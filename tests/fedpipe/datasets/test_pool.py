@@ -43,7 +43,7 @@ def test_the_ledger_is_read_as_written(tmp_path: Path, monkeypatch: pytest.Monke
     assert Pool(ROOT / layout.POOL).read_ledger() == [] or (ROOT / "data/pool").is_dir()
     POOL.ledger.write_text(POOL.ledger.read_text() + "x,mnist,c,20,abc\n")
     with pytest.raises(
-        PipelineError, match=r"data/pool/ledger.csv, line 4, 'version': .*restore it with `git checkout"
+        PipelineError, match=r"data/pool/ledger.csv, line 4: 'version' is 'x': .*restore it with `git checkout"
     ):
         POOL.read_ledger()
 

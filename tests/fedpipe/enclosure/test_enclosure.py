@@ -47,7 +47,7 @@ with Worker(Path(sys.argv[1], "worker.log"), ways) as worker:
 TRAINING = """
 import hashlib, sys
 from pathlib import Path
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import run
 folder, parameters = map(Path, sys.argv[1:3])

@@ -82,8 +82,24 @@ TESTS = ("client_test: none", "client_test: fraction")
 
 def test_without_personal_models_nothing_is_added(project: Path) -> None:
     stage.main()
-    assert list(pd.read_csv(layout.CLIENT_TABLE)) == ["client", "samples", "accuracy"]
-    assert "personalisation" not in json.loads(layout.EVALUATION.read_text())
+    assert list(pd.read_csv(layout.CLIENT_TABLE)) == ["client", "train_samples", "train_accuracy"]
+    measured = json.loads(layout.EVALUATION.read_text())
+    assert not any("personalisation" in measured[samples] for samples in ("test", "train"))
+
+
+def test_accuracy_on_training_samples_is_never_called_test(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without test samples of the clients' own, only the figures on the test images have the name."""
+    models = [first_weights(train_settings(**reference.TRAINING))]
+    model = model_of(train_settings(**reference.TRAINING))
+    save_personal(layout.PERSONAL, model, np.array([0, 0, 0, 0]), models, 1, clusters=True)
+    trained(personal_sha256=hashlib.sha256(layout.PERSONAL.read_bytes()).hexdigest())
+    stage.main()
+    table, measured = pd.read_csv(layout.CLIENT_TABLE), json.loads(layout.EVALUATION.read_text())
+    assert list(table)[1:] == ["train_samples", "train_accuracy", "train_personal_accuracy", "cluster"]
+    assert set(measured["test"]) == {"loss", "accuracy", "precision", "recall"}
+    assert measured["train"]["clients"]["mean"] == pytest.approx(table["train_accuracy"].mean())
+    assert list(measured["train"]["personalisation"]) == ["global", "personal"]
+    assert "measured on the samples that they were trained on, because no client has test" in capsys.readouterr().err
 
 
 def test_stage_reports_every_kind_of_model(project: Path) -> None:
@@ -96,18 +112,20 @@ def test_stage_reports_every_kind_of_model(project: Path) -> None:
     trained(personal_sha256=hashlib.sha256(layout.PERSONAL.read_bytes()).hexdigest())
     stage.main()
     table = pd.read_csv(layout.CLIENT_TABLE)
-    assert list(table)[3:] == ["test_samples", "test_accuracy", "personalised_accuracy", "personal_accuracy", "cluster"]
+    assert list(table)[3:] == [
+        *("test_samples", "test_accuracy", "test_personalised_accuracy", "test_personal_accuracy", "cluster")
+    ]
     assert list(table["cluster"]) == [1, 0, 0, 1]
     for client, number in enumerate([1, 0, 0, 1]):
         samples = reference.samples_of(layout.CLIENT_TESTS, client)
         predicted = (samples.x @ models[number][0] + models[number][1]).argmax(axis=1)
         expected = (predicted == samples.y).mean() if len(samples.y) else np.nan
-        np.testing.assert_equal(table["personal_accuracy"][client], expected)
-    kinds = json.loads(layout.EVALUATION.read_text())["personalisation"]
+        np.testing.assert_equal(table["test_personal_accuracy"][client], expected)
+    kinds = json.loads(layout.EVALUATION.read_text())["test"]["personalisation"]
     assert list(kinds) == ["global", "personalised", "personal"]
     assert kinds["global"]["mean"] == table["test_accuracy"].mean()
-    assert kinds["personal"]["by_cluster"]["1"]["mean"] == table["personal_accuracy"][[0, 3]].mean()
-    assert table["personalised_accuracy"][0] > 0.6 > table["test_accuracy"][0]  # it trained on these very samples
+    assert kinds["personal"]["by_cluster"]["1"]["mean"] == table["test_personal_accuracy"][[0, 3]].mean()
+    assert table["test_personalised_accuracy"][0] > 0.6 > table["test_accuracy"][0]  # it trained on these very samples
 
 
 def test_personal_models_of_another_training(project: Path) -> None:

@@ -44,18 +44,18 @@ def has_colour(path: Path, colour: str) -> bool:
 
 
 def test_clusters_are_a_chart_of_their_own(tmp_path: Path) -> None:
-    clients = pd.DataFrame({"accuracy": [0.5, 0.9, 0.7], "personal_accuracy": [0.6, np.nan, 0.8]})
-    summary, kinds = spread(clients["accuracy"].to_numpy()), {"personal": {"mean": 0.7}}
-    draw_clients(clients, summary, "a title", tmp_path / "plain.png", personalisation=kinds)
+    clients = pd.DataFrame({"train_accuracy": [0.5, 0.9, 0.7], "test_personal_accuracy": [0.6, np.nan, 0.8]})
+    summaries = {"train": spread(clients["train_accuracy"].to_numpy())}
+    draw_clients(clients, summaries, "a title", tmp_path / "plain.png")
     clustered = clients.assign(cluster=[1, 0, 1])
-    draw_clients(clustered, summary, "a title", tmp_path / "clusters.png", personalisation=kinds)
+    draw_clients(clustered, summaries, "a title", tmp_path / "clusters.png")
     wide, plain = (Image.open(tmp_path / f"{name}.png").size for name in ("clusters", "plain"))
     assert wide[0] > 1.3 * plain[0] and wide[1] == plain[1]
 
 
 def test_test_samples_are_a_line_of_their_own(tmp_path: Path) -> None:
-    clients = pd.DataFrame({"accuracy": [0.5, 0.9, np.nan, 0.7], "test_accuracy": [0.4, np.nan, np.nan, 0.8]})
-    summaries = spread(clients["accuracy"].to_numpy()), spread(clients["test_accuracy"].to_numpy())
-    draw_clients(clients[["accuracy"]], summaries[0], "a title", tmp_path / "plain.png")
-    draw_clients(clients, summaries[0], "a title", tmp_path / "tested.png", summaries[1])
+    clients = pd.DataFrame({"train_accuracy": [0.5, 0.9, np.nan, 0.7], "test_accuracy": [0.4, np.nan, np.nan, 0.8]})
+    summaries = {samples: spread(clients[f"{samples}_accuracy"].to_numpy()) for samples in ("train", "test")}
+    draw_clients(clients[["train_accuracy"]], {"train": summaries["train"]}, "a title", tmp_path / "plain.png")
+    draw_clients(clients, summaries, "a title", tmp_path / "tested.png")
     assert not has_colour(tmp_path / "plain.png", "tab:orange") and has_colour(tmp_path / "tested.png", "tab:orange")

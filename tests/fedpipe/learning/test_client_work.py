@@ -1,21 +1,21 @@
 """The seams of a client's work: what attackers and compressors may change, and that others stay as they are."""
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedpipe.config.train import ATTACKS, COMPRESSORS
+from fedpipe.contracts.attack import ATTACKS, Attack
+from fedpipe.contracts.compressor import COMPRESSORS, Compressor
 from fedpipe.lazy import tf
 from fedpipe.learning.attackers import attackers
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import run, same_bits, train_settings
+from tests.fedpipe.training import first_weights, run, same_bits, train_settings
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, registry: Any, module: Any) -> None:
-    monkeypatch.setattr(registry, "module", lambda name: module)
+def chosen(monkeypatch: pytest.MonkeyPatch, registry: Any, choice: Any) -> None:
+    monkeypatch.setattr(registry, "of", lambda name: choice)
 
 
 def test_attackers_are_a_share_drawn_from_the_seed() -> None:
@@ -27,21 +27,21 @@ def test_attackers_are_a_share_drawn_from_the_seed() -> None:
 
 
 def test_an_attack_reaches_attackers_only(monkeypatch: pytest.MonkeyPatch, worker: Worker, make_shards: Any) -> None:
-    """With honest clients alone it changes nothing; with an attacker that sends zeros the sum is that of the others."""
+    """With honest clients alone it changes nothing; with one of four that sends zeros, the model moves 3 / 4 as far."""
     shards = make_shards([20, 20, 20, 20])
     settings = train_settings().model_copy(update={"attackers": 0.25})
     (attacker,) = np.flatnonzero(attackers(settings, 4))
     honest = [client for client in range(4) if client != attacker]
 
-    def nothing(task: Any, server: Any, client: Any, sent: Any) -> Any:
-        return sent._replace(update=[tf.zeros_like(u) for u in sent.update], weight=tf.constant(0.0))
+    def nothing(task: Any, server: Any, client: Any, vector: Any, seed: Any) -> Any:
+        return [tf.zeros_like(u) for u in vector]
 
     expected = run(worker, train_settings(), shards, [honest])
-    chosen(monkeypatch, ATTACKS, SimpleNamespace(contribution=nothing))
+    chosen(monkeypatch, ATTACKS, Attack(vector=nothing))
     assert same_bits(run(worker, settings, shards, [honest]).weights, expected.weights)
     attacked = run(worker, settings, shards, [range(4)])
-    for one, other in zip(attacked.weights, expected.weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-7)
+    for start, one, other in zip(first_weights(settings), attacked.weights, expected.weights, strict=True):
+        np.testing.assert_allclose(one - start, 0.75 * (other - start), atol=1e-7)
 
 
 def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
@@ -55,20 +55,18 @@ def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
         return [d / 2 for d in due], [d / 2 for d in due], tf.constant(100, tf.int64)
 
     settings = train_settings()
-    chosen(monkeypatch, COMPRESSORS, SimpleNamespace(compress=compress, client_init=lambda task, zeros: zeros))
+    chosen(monkeypatch, COMPRESSORS, Compressor(compress=compress, client_init=lambda task, zeros: zeros))
     ended = run(worker, settings, shards, [[0, 1], [0]])
     assert [measured["compressed_bytes"] for measured in ended.rounds] == [200, 100]
     assert sorted(ended.kept) == ["0.2", "1.1"]
     assert all(np.abs(kept).sum() > 0 for kept in ended.kept.values())
 
 
-def test_work_in_thousandths(worker: Worker, make_shards: Any) -> None:
+def test_a_client_takes_the_thousandths_of_its_steps_rounded_up(worker: Worker, make_shards: Any) -> None:
     """A client with half of its work takes half of its five steps, rounded up, as one with 60 of its 100 samples."""
-    from fedpipe.learning.clients import ClientReader
     from fedpipe.learning.local_training import train
-    from tests.fedpipe.training import first_weights, model_of
+    from tests.fedpipe.training import model_of
 
-    assert ClientReader.asked([3, 5], [-1, 2], [1000, 500]).tolist() == [[3, -1, 1000, 3], [5, 2, 500, 3]]
     settings, first = train_settings(), first_weights(train_settings())
     from fedpipe.learning.interface import Client
     from fedpipe.learning.optimizers import RoundOptimizer

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.work_request import WorkRequest
 
 SIZE = 100_000
 Make = Callable[[list[int]], Path]
@@ -24,14 +25,15 @@ class OneClient:
 
         @tf.function(autograph=False)
         def write(round_number: object, values: object) -> object:
-            _, keep = reader.read(tf.constant([0, -1, 1000, 3]), round_number, first)
+            request = WorkRequest.unpack(tf.constant([0, -1, 1000, 3]))
+            _, keep = reader.read(request, round_number, first)
             with tf.control_dependencies(keep((values,), True)):
                 return tf.constant(0)
 
         @tf.function(autograph=False)
         def read(last: object) -> object:
-            who = tf.stack([0, last, 1000, 3])
-            return reader.read(who, last + 1, first)[0].kept[0]  # type: ignore[operator,index]
+            request = WorkRequest.unpack(tf.stack([0, last, 1000, 3]))
+            return reader.read(request, last + 1, first)[0].kept[0]  # type: ignore[operator,index]
 
         self.write: Callable[[int, np.ndarray], object] = lambda number, values: write(tf.constant(number), values)
         self.read: Callable[[int], np.ndarray] = lambda last: read(tf.constant(last)).numpy()

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,17 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.algorithms import fed_avg
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.contracts.algorithm import Algorithm
 from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.measurements import MeanPerClient, MeanPerExample, Summed
+from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.learning.task import Task
+from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import COHORTS, SIZES, TRAINING, Weights
-from tests.fedpipe.training import first_weights, run, same_bits, train_settings
+from tests.fedpipe.training import cohort_of, first_weights, measured_of_one_example, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SETTINGS = train_settings(**TRAINING)
@@ -27,7 +31,7 @@ def two_passes(task: Task) -> Any:
 
     def gradients(task: Task, server: Server, client: Client) -> Contribution:
         full, loss = task.full_gradient(server.weights, client)
-        return Contribution(full, task.weight(client), OrderedDict(loss=loss))
+        return Contribution(full, task.weight(client), OrderedDict(loss=MeanPerExample(loss)))
 
     def remember(task: Task, server: Server, total: Total) -> Server:
         return server._replace(state=total.update)
@@ -46,7 +50,7 @@ def two_passes(task: Task) -> Any:
 
 def test_two_passes_in_a_round(worker: Worker, make_shards: Make) -> None:
     shards = make_shards(SIZES)
-    algorithm = SimpleNamespace(passes=two_passes, server_init=lambda task: task.zeros())
+    algorithm = Algorithm(passes=two_passes, server_init=lambda task: task.zeros())
     ended = run(worker, SETTINGS, shards, COHORTS, algorithm=algorithm)
     weights = first_weights(SETTINGS)
     for cohort in COHORTS:
@@ -73,7 +77,7 @@ def test_the_same_pass_several_times_is_one_round(worker: Worker, make_shards: M
         return server._replace(state=server.state + 100 * server.round)
 
     step = (fed_avg.client_update, note)
-    algorithm = SimpleNamespace(passes=lambda task: (step,) * 3, server_init=lambda task: tf.constant(0))
+    algorithm = Algorithm(passes=lambda task: (step,) * 3, server_init=lambda task: tf.constant(0))
     ended = run(worker, SETTINGS, make_shards([5, 5]), [[0, 1]] * 2, algorithm=algorithm)
     seen = [int(leaf) for leaf in ended.state if leaf.shape == () and leaf.dtype == np.int32]
     assert sorted(seen) == [3, 900]  # round 3 comes next; 3 x 100 + 3 x 200
@@ -88,12 +92,13 @@ def q_fed_avg(q: float, rate: float) -> Any:
         gradient = [u / rate for u in local.update]
         norm = tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradient])
         bound = q * loss ** (q - 1) * norm + loss**q / rate
-        return Contribution(gradient, loss**q, OrderedDict(local.measurements, bounds=bound), sums=bound)
+        measured = OrderedDict(local.measurements, bounds=Summed(bound), start=MeanPerClient(loss))
+        return Contribution(gradient, loss**q, measured, sums=bound)
 
     def server_update(task: Task, server: Server, total: Total) -> Server:
         return task.server_step(server, [g * total.weight / total.sums for g in total.update])
 
-    return SimpleNamespace(client_update=client_update, server_update=server_update)
+    return Algorithm(client_update=client_update, server_update=server_update)
 
 
 def test_a_weight_from_the_loss_and_further_measurements(worker: Worker, make_shards: Make) -> None:
@@ -102,16 +107,18 @@ def test_a_weight_from_the_loss_and_further_measurements(worker: Worker, make_sh
     ended = run(worker, SETTINGS, shards, cohorts, algorithm=q_fed_avg(q, rate))
     weights = first_weights(SETTINGS)
     for number, cohort in enumerate(cohorts):
-        numerator, denominator = [np.zeros_like(w) for w in weights], 0.0
+        numerator, denominator, losses = [np.zeros_like(w) for w in weights], 0.0, []
         for client in cohort:
             samples = reference.samples_of(shards, client)
             loss = float(reference.losses_and_gradient(weights, samples)[0].mean())
             gradient = [u / np.float32(rate) for u in reference.sgd(weights, samples, SETTINGS)[0]]
             numerator = [n + np.float32(loss**q) * g for n, g in zip(numerator, gradient, strict=True)]
             squares = sum(float(np.square(g).sum()) for g in gradient)
+            losses.append(loss)
             denominator += q * loss ** (q - 1) * squares + loss**q / rate
         weights = [w - n / np.float32(denominator) for w, n in zip(weights, numerator, strict=True)]
-        np.testing.assert_allclose(ended.rounds[number]["bounds"], denominator, rtol=1e-5)
+        columns = RoundRecord.of(number, cohort_of(cohort), ended.measured[number], ClientBytes(4, 4), {}).others
+        assert columns == pytest.approx({"bounds": denominator, "start": np.mean(losses)}, rel=1e-5)
     reference.assert_close(ended.weights, weights)
 
 
@@ -130,11 +137,11 @@ def noisy(at_client: float, at_server: float) -> Any:
         drawn = noise([t.shape for t in total], task.server_seed(number))
         return [t + at_server * n for t, n in zip(total, drawn, strict=True)], state
 
-    return SimpleNamespace(encode=encode, finish=finish)
+    return Aggregator(encode=encode, finish=finish)
 
 
 def only_noise(task: Task, server: Server, client: Client) -> Contribution:
-    measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
+    measured = measured_of_one_example()
     return Contribution(task.zeros(), tf.constant(1.0), measured)
 
 
@@ -148,7 +155,7 @@ def test_randomness_at_clients_and_server(
 ) -> None:
     """Of the variance asked for; another one each round; the same bits in two runs, others by another seed."""
     shards = make_shards([1] * 4)
-    algorithm = SimpleNamespace(client_update=only_noise, server_update=total_is_weights)
+    algorithm = Algorithm(client_update=only_noise, server_update=total_is_weights)
 
     def drawn(rounds: int, seed: int = 1) -> Weights:
         settings = train_settings(**TRAINING, seed=seed)
@@ -163,19 +170,19 @@ def test_randomness_at_clients_and_server(
 
 def test_an_aggregator_with_a_state_that_clients_see(worker: Worker, make_shards: Make) -> None:
     """The state doubles each round, and each client adds what it sees of it."""
-    aggregator = SimpleNamespace(
+    aggregator = Aggregator(
         server_init=lambda task: tf.constant(1.0),
         broadcast=lambda task, state: state + 0.5,
         encode=lambda task, state, update, weight, client: [u + state for u in update],
         finish=lambda task, state, total, weight, number: (total, 2 * state),
     )
-    algorithm = SimpleNamespace(client_update=only_noise, server_update=total_is_weights)
+    algorithm = Algorithm(client_update=only_noise, server_update=total_is_weights)
     ended = run(worker, SETTINGS, make_shards([1] * 4), [range(4)] * 3, algorithm=algorithm, aggregator=aggregator)
     assert (ended.weights[0] == 4 * (4.0 + 0.5)).all()
 
 
 def test_what_clients_see_of_the_server_may_be_less_than_its_state(worker: Worker, make_shards: Make) -> None:
-    algorithm = SimpleNamespace(
+    algorithm = Algorithm(
         client_update=fed_avg.client_update,
         server_update=fed_avg.server_update,
         server_init=lambda task: task.zeros(),

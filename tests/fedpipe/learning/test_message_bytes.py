@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS, COMPRESSORS
-from fedpipe.learning.client_work import first_kept, keeps_state, optional
+from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
+from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
+from fedpipe.contracts.compressor import COMPRESSORS
+from fedpipe.learning.client_work import first_kept, keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server
 from fedpipe.learning.process import build_process
@@ -28,8 +30,8 @@ class Setup(NamedTuple):
     """A training that is described, and one of its clients; its functions run as they are, without TFF."""
 
     task: Task
-    algorithm: Any
-    aggregator: Any
+    algorithm: Algorithm
+    aggregator: Aggregator
     server: Server
     client: Client
     shards: Path
@@ -40,27 +42,26 @@ class Setup(NamedTuple):
         first = [w.numpy() for w in self.server.weights]
         kept = Path("nothing is written there") if keeps_state(self.task, self.algorithm) else None
         process = build_process(self.task, self.algorithm, self.aggregator, first, ClientReader(self.shards, kept))
-        return process.bytes_down, process.bytes_up
+        return process.bytes[:2]
 
     def contributions(self) -> list[Contribution]:
         """What the client sends in each pass."""
-        only = (getattr(self.algorithm, "client_update", None),)
-        steps = optional(self.algorithm, "passes", self.task, otherwise=(only,))
-        return [update(self.task, self.server, self.client) for update, *_ in steps]
+        steps = self.algorithm.steps(self.task)
+        return [update(self.task, self.server, self.client) for update, _ in steps]
 
 
 def setup(make_shards: Make, **changes: Any) -> Setup:
     settings = train_settings(**{"model": "logistic_regression", "batch_size": 2, **changes})
     shards = make_shards(SIZES)
     task = Task(model_of(settings), settings, len(SIZES))
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     weights = [tf.constant(w) for w in first_weights(settings)]
     images, labels = reference.read_shard(shards, ME)
     server = Server(
         weights,
         task.server_optimizer.start(weights),
-        optional(algorithm, "server_init", task),
-        optional(aggregator, "server_init", task),
+        algorithm.server_init(task),
+        aggregator.server_init(task),
         tf.constant(1),
     )
     kept = first_kept(task, algorithm).algorithm
@@ -86,22 +87,19 @@ def up(setup: Setup) -> bytes:
         mine = np.eye(setup.task.algorithm.clusters, dtype=np.float32)[number]
         alone = [part[number].numpy() for part in update]
         same(update, [mine.reshape(-1, *[1] * part.ndim) * part for part in alone])
-        same(sums, (mine * weight.numpy(), mine * float(measured["seen"])))
+        same(sums, (mine * weight.numpy(), mine * float(measured["seen"].total)))
         return packed(alone, number)
     if setup.task.settings.algorithm == "afl":
         loss = sent[0].sums[ME]
         same(sent[0].sums, np.eye(len(SIZES), dtype=np.float32)[ME] * loss)
         return packed(sent[0].update, loss)
-    if setup.task.settings.algorithm == "fed_dyn":
-        same(sent[0].sums, np.float32(1))  # the server counts the updates
-        return packed(sent[0].update)
     return b"".join(packed(one.update, one.means, one.sums) for one in sent)
 
 
 def down(setup: Setup) -> bytes:
     """What the client gets."""
     name, server, task = setup.task.settings.algorithm, setup.server, setup.task
-    seen = optional(setup.algorithm, "broadcast", task, server, otherwise=server.state)
+    seen = setup.algorithm.broadcast(task, server)
     if name == "ifca":
         return packed(seen)  # the weights are one of these
     if name == "afl":
@@ -116,7 +114,7 @@ def down(setup: Setup) -> bytes:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS.names)
-def test_algorithms(make_shards: Make, name: str) -> None:
+def test_bytes_of_each_algorithm_are_those_of_its_messages(make_shards: Make, name: str) -> None:
     made = setup(make_shards, algorithm=name, **{name: {}, **NEEDED.get(name, {})})
     assert made.counted == (len(down(made)), len(up(made)))
 
@@ -144,7 +142,7 @@ def read_bits(content: bytes, bits: int, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", AGGREGATORS.names)
-def test_aggregators(make_shards: Make, name: str) -> None:
+def test_bytes_of_each_aggregator_are_those_of_its_messages(make_shards: Make, name: str) -> None:
     section = {"bits": 21} if name == "secure_sum" else {}
     made = setup(make_shards, aggregator=name, client_weighting=weighting(name), **{name: section})
     (sent,) = made.contributions()
@@ -170,7 +168,7 @@ def compressed(made: Setup) -> tuple[list[np.ndarray], list[np.ndarray], int]:
     """The client's update, what the server makes of its message, and the bytes that are counted."""
     (sent,) = made.contributions()
     residual = [tf.zeros(part.shape) for part in sent.update]
-    compressor = COMPRESSORS.module(made.task.settings.compressor)
+    compressor = COMPRESSORS.of(made.task.settings.compressor)
     decoded, _, size = compressor.compress(made.task, sent.update, made.client, residual)
     assert made.counted[1] == 0  # of the update, nothing goes besides
     return [part.numpy() for part in sent.update], [part.numpy() for part in decoded], int(size)
@@ -184,7 +182,7 @@ def values_at(message: bytes, count: int, places: np.ndarray, shapes: list[Any])
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1])
-def test_top_k(make_shards: Make, share: float) -> None:
+def test_bytes_of_top_k_are_those_of_its_message(make_shards: Make, share: float) -> None:
     """Few places go as numbers, many as one bit for each entry."""
     update, decoded, size = compressed(setup(make_shards, compressor="top_k", top_k={"share": share}))
     flat = np.concatenate([part.ravel() for part in decoded])
@@ -201,7 +199,7 @@ def test_top_k(make_shards: Make, share: float) -> None:
     same(values_at(message, len(places), found, [part.shape for part in update]), decoded)
 
 
-def test_random_k(make_shards: Make) -> None:
+def test_bytes_of_random_k_are_those_of_its_message(make_shards: Make) -> None:
     made = setup(make_shards, compressor="random_k", random_k={"share": 0.1})
     update, decoded, size = compressed(made)
     flat, count = np.concatenate([part.ravel() for part in update]), 785
@@ -218,7 +216,7 @@ def test_random_k(make_shards: Make) -> None:
 
 
 @pytest.mark.parametrize(("rotate", "rounding"), [(False, "stochastic"), (True, "nearest")])
-def test_quantisation(make_shards: Make, rotate: bool, rounding: str) -> None:
+def test_bytes_of_quantisation_are_those_of_its_message(make_shards: Make, rotate: bool, rounding: str) -> None:
     section = {"bits": 5, "rounding": rounding, "rotate": rotate}
     made = setup(make_shards, compressor="quantisation", quantisation=section)
     _, decoded, size = compressed(made)

@@ -25,7 +25,7 @@ def stepped(**changes: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("epsilon", "start"), [(1e-3, 1e-6), (0.1, 0.5)])
-def test_adagrad(epsilon: float, start: float) -> None:
+def test_tffs_adagrad_follows_its_formula(epsilon: float, start: float) -> None:
     weights, squares = np.zeros(3), np.full(3, start)
     for gradient in GRADIENTS:
         squares += gradient**2
@@ -52,7 +52,7 @@ def of_the_paper(name: str, tau: float, beta_1: float, beta_2: float, start: flo
 
 
 @pytest.mark.parametrize("name", ["fed_adagrad", "fed_adam", "fed_yogi"])
-def test_the_papers_own(name: str) -> None:
+def test_fed_adagrad_fed_adam_and_fed_yogi_are_those_of_algorithm_2(name: str) -> None:
     beta_1 = 0.0 if name == "fed_adagrad" else 0.9
     defaults = of_the_paper(name, 1e-3, beta_1, 0.99, 1e-6)
     np.testing.assert_allclose(stepped(name=name), defaults, atol=1e-6, rtol=2e-5)
@@ -64,7 +64,7 @@ def test_the_papers_own(name: str) -> None:
     assert np.abs(found - defaults).max() > 0.01
 
 
-def test_a_schedule_reaches_the_papers_own() -> None:
+def test_a_schedule_scales_the_steps_of_fed_adam() -> None:
     settings = train_settings(
         rounds=3,
         server_optimizer={"name": "fed_adam", "learning_rate": 0.1, "schedule": {"name": "step", "factor": 0.5}},
@@ -78,7 +78,9 @@ def test_a_schedule_reaches_the_papers_own() -> None:
     np.testing.assert_allclose(moves[1], moves[0] / 4, rtol=1e-6)
 
 
-def test_a_training_moves_by_the_papers_first_step(worker: Worker, make_shards: Callable[[list[int]], Path]) -> None:
+def test_the_first_round_moves_by_fed_yogis_first_step(
+    worker: Worker, make_shards: Callable[[list[int]], Path]
+) -> None:
     shards, training = make_shards([6, 9]), {"model": "logistic_regression", "rounds": 1}
     started = first_weights(train_settings(**training))
     plain, adaptive = (

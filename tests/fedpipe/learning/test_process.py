@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process, learning_process
 from fedpipe.learning.task import Task
@@ -58,7 +59,7 @@ def test_tffs_own_context_gives_the_same_weights(
 
 def test_it_is_a_learning_process(make_shards: Make) -> None:
     settings = train_settings()
-    modules = ALGORITHMS.module("fed_avg"), AGGREGATORS.module("mean")
+    modules = ALGORITHMS.of("fed_avg"), AGGREGATORS.of("mean")
     task = Task(model_of(settings), settings, 1)
     process = build_process(task, *modules, first_weights(settings), ClientReader(make_shards([5])))
     learning = learning_process(process)

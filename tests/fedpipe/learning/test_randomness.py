@@ -26,7 +26,7 @@ def seeds() -> np.ndarray:
     return np.concatenate([drawn(tf.constant(number), tf.constant(client)).numpy() for number, client in pairs])
 
 
-def test_all_differ() -> None:
+def test_all_seeds_differ() -> None:
     found = seeds()
     assert found.dtype == np.int32 and len(found) == 2 * 3 * 3 * len(Purpose)
     assert len({tuple(seed) for seed in found.tolist()}) == len(found)
@@ -38,7 +38,7 @@ def test_round_and_client_cannot_be_mixed_up() -> None:
     assert len(found) == 64
 
 
-def test_golden() -> None:
+def test_seeds_are_the_recorded_ones() -> None:
     """A change of the streams changes every result made from them, and must not come unnoticed."""
     assert seed_in_graph(2024, Purpose.CLIENT, tf.constant(3), tf.constant(4)).numpy().tolist() == [-1978900697, 4]
 
@@ -46,7 +46,7 @@ def test_golden() -> None:
 CODE = "from tests.fedpipe.learning.test_randomness import *; print(hashlib.sha256(seeds().tobytes()).hexdigest())"
 
 
-def test_another_process_has_the_same() -> None:
+def test_another_process_has_the_same_seeds() -> None:
     said = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert said.strip() == hashlib.sha256(seeds().tobytes()).hexdigest()
 
@@ -59,7 +59,7 @@ def test_seeds_of_noise_have_round_and_index_in_them() -> None:
     assert noise_seed(2024, None, 3, 4).numpy().tolist() != noise_seed(2025, None, 3, 4).numpy().tolist()
 
 
-def test_golden_of_noise() -> None:
+def test_seeds_of_noise_are_the_recorded_ones() -> None:
     first, second = np.random.SeedSequence([2024, int(Purpose.NOISE)]).generate_state(2, np.uint64).view(np.int64)
     seed = noise_seed(2024, None, tf.constant(3), tf.constant(4))
     assert seed.dtype == tf.int64 and seed.numpy().tolist() == [first, second ^ ((3 << 32) | 4)]

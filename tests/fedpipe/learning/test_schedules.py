@@ -22,13 +22,15 @@ numbers = st.integers(1, 200)
 
 
 @given(base=bases, warm_up=warm_ups, number=numbers)
-def test_constant(base: float, warm_up: int, number: int) -> None:
+def test_a_constant_rate_stays_after_the_warm_up(base: float, warm_up: int, number: int) -> None:
     expected = base * number / (warm_up + 1) if number <= warm_up else base
     assert rate(optimizer(base, warm_up=warm_up), number) == pytest.approx(expected)
 
 
 @given(base=bases, warm_up=warm_ups, number=numbers, factor=st.floats(0.1, 1), every=st.integers(1, 30))
-def test_step_and_exponential(base: float, warm_up: int, number: int, factor: float, every: int) -> None:
+def test_step_and_exponential_rates_follow_their_formulas(
+    base: float, warm_up: int, number: int, factor: float, every: int
+) -> None:
     passed = number - warm_up - 1
     for name, power in (("step", passed // every), ("exponential", passed / every)):
         found = rate(optimizer(base, name=name, warm_up=warm_up, factor=factor, every=every), number)
@@ -36,7 +38,7 @@ def test_step_and_exponential(base: float, warm_up: int, number: int, factor: fl
 
 
 @given(base=bases, warm_up=warm_ups, number=numbers, after=st.integers(1, 100), end=st.floats(0, 0.99))
-def test_cosine(base: float, warm_up: int, number: int, after: int, end: float) -> None:
+def test_the_cosine_rate_follows_its_formula(base: float, warm_up: int, number: int, after: int, end: float) -> None:
     settings = optimizer(base, name="cosine", warm_up=warm_up, rounds=warm_up + after, end=end)
     passed = number - warm_up - 1
     share = end + (1 - end) * (1 + math.cos(math.pi * min(passed, after) / after)) / 2

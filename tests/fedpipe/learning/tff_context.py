@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.process import build_process, learning_process
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 from tests.fedpipe.training import first_weights, model_of, train_settings
 
 
@@ -24,8 +26,8 @@ def main(shards: Path, output: Path, groups: list[list[int]], changes: dict) -> 
     settings = train_settings(**changes)
     process = build_process(
         Task(model_of(settings), settings, sum(map(len, groups))),
-        ALGORITHMS.module(settings.algorithm),
-        AGGREGATORS.module(settings.aggregator),
+        ALGORITHMS.of(settings.algorithm),
+        AGGREGATORS.of(settings.aggregator),
         first_weights(settings),
         ClientReader(shards),
     )
@@ -33,11 +35,11 @@ def main(shards: Path, output: Path, groups: list[list[int]], changes: dict) -> 
     learning = learning_process(process)
     state = learning.initialize()
     for _ in range(2):
-        state, metrics = learning.next(state, [ClientReader.asked(group) for group in groups])
-    told = dict(zip(process.measurements, metrics, strict=True))
+        state, metrics = learning.next(state, [WorkRequest.of(group).pack() for group in groups])
+    measured = process.measurements.pack(metrics)
     weights = learning.get_model_weights(state)
     again = learning.get_model_weights(learning.set_model_weights(state, tuple(w + 1 for w in weights)))
-    np.savez(output, *weights, moved=again[-1], seen=told["seen"], loss=told["loss"])
+    np.savez(output, *weights, moved=again[-1], seen=measured["seen"].total, loss=measured["loss"].total)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import LOSSES
+from fedpipe.contracts.model import LOSSES
 
 RNG = np.random.default_rng(7)
 LABELS = RNG.integers(0, 10, 30).astype(np.int32)
@@ -52,7 +52,7 @@ def test_values_and_gradients(name: str, params: dict, expected: Callable[[np.nd
     logits = tf.constant(LOGITS)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses = LOSSES.module(name).losses(LOSSES.params(name)(**params), tf.constant(LABELS), logits)
+        losses = LOSSES.of(name).losses(LOSSES.params(name)(**params), tf.constant(LABELS), logits)
         total = tf.reduce_sum(losses)
     assert losses.dtype == tf.float32
     np.testing.assert_allclose(losses, expected(LOGITS), rtol=2e-6, atol=2e-6)
@@ -66,6 +66,6 @@ def test_values_and_gradients(name: str, params: dict, expected: Callable[[np.nd
 
 
 def test_smoothing_by_nothing_is_the_plain_loss() -> None:
-    module, params = LOSSES.module("cross_entropy"), LOSSES.params("cross_entropy")
+    module, params = LOSSES.of("cross_entropy"), LOSSES.params("cross_entropy")
     plain, tiny = (module.losses(params(label_smoothing=s), tf.constant(LABELS), LOGITS) for s in (0.0, 1e-7))
     np.testing.assert_allclose(plain, tiny, rtol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import METRICS
+from fedpipe.contracts.model import METRICS
 
 RNG = np.random.default_rng(7)
 LABELS = RNG.integers(0, 10, 200).astype(np.int32)
@@ -22,6 +22,6 @@ def test_every_metric_is_here() -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_values(name: str) -> None:
-    found = METRICS.module(name).per_example(tf.constant(LABELS), tf.constant(LOGITS))
+    found = METRICS.of(name).per_example(tf.constant(LABELS), tf.constant(LOGITS))
     np.testing.assert_array_equal(found.numpy().astype(bool), EXPECTED[name])
     assert 0.05 < EXPECTED[name].mean() < 0.6

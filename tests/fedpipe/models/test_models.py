@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import MODELS
+from fedpipe.contracts.model import MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import Network, network, scale
@@ -28,7 +28,7 @@ def model_of(name: str, shape: tuple[int, int, int] = (28, 28, 1), classes: int 
 
 
 def smallest(name: str) -> int:
-    return getattr(MODELS.module(name), "SMALLEST_SIDE", 1)
+    return MODELS.of(name).SMALLEST_SIDE
 
 
 def test_every_model_is_here() -> None:
@@ -94,5 +94,5 @@ def test_images_that_are_too_small_are_refused(name: str) -> None:
 def test_one_pixel_less_leaves_nothing(name: str) -> None:
     """So the smallest side is not larger than it must be."""
     side = smallest(name) - 1
-    shapes = MODELS.module(name).shapes(ModelSpec(name, (side, side, 1), 10))
+    shapes = MODELS.of(name).shapes(ModelSpec(name, (side, side, 1), 10))
     assert any(0 in shape for shape in shapes.values())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import MODELS
+from fedpipe.contracts.model import MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.models import keras_file
 from fedpipe.networks.dropout import Dropout

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import MODELS
+from fedpipe.contracts.model import MODELS
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedpipe.config.train import LOSSES, MODELS
+from fedpipe.contracts.model import LOSSES, MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec

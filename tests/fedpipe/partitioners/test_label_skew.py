@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedpipe.allocation.controlled_rounding import controlled_rounding
-from fedpipe.config import QUANTITIES
+from fedpipe.contracts.partition import QUANTITIES
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
 from fedpipe.seeds import Purpose, generator
@@ -147,7 +147,7 @@ def test_pathological_keeps_to_given_sizes(quantity: str, clients: int, k: int, 
         assert k < 10 and ("did not work out" in str(refused) or "leaves some" in str(refused))
         return
     assert ((counts > 0).sum(axis=1) == k).all() and (counts.sum(axis=0) == 300).all()
-    made = QUANTITIES.function(quantity, "sizes")
+    made = QUANTITIES.of(quantity).sizes
     sizes = made(3_000, clients, params.params_of("quantity"), generator(seed, Purpose.PARTITION))
     np.testing.assert_array_equal(counts.sum(axis=1), sizes)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config import Partition, read_yaml
+from fedpipe.params.composition import fitted
 from fedpipe.partitioning.assignment import assign
 from fedpipe.partitioning.partition_tables import label_table
 from tests import ROOT
@@ -18,7 +19,7 @@ DEFAULTS = read_yaml(ROOT / "params.yaml")["partition"] | {"scheme": "iid", "cli
 def partition(**changed: object) -> Partition:
     """The defaults with ``changed`` keys; a mapping changes some keys of a section."""
     content = _changed(DEFAULTS, changed)
-    return Partition.fitting(content).model_validate(content)
+    return fitted(Partition, content).model_validate(content)
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

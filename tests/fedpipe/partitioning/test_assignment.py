@@ -15,8 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedpipe.allocation.counts import LEFT_OUT
-from fedpipe.config import PARTITIONERS, QUANTITIES, Partition
-from fedpipe.config.registry import Registry
+from fedpipe.config import Partition
+from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
+from fedpipe.contracts.registry import Registry
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign, client_names
 from fedpipe.partitioning.partition_tables import assignment_table, label_table, samples_by_client
@@ -126,9 +127,9 @@ def test_every_sample_has_one_client_unless_left_out(
     if quantity != "even":
         assert min(sizes) >= 2
         if quantity not in DRAWN:  # sizes that are no draw are exact, whoever deals
-            made = QUANTITIES.function(quantity, "sizes")
+            made = QUANTITIES.of(quantity).sizes
             assert sizes == made(len(given_out), clients, params.params_of("quantity"), None).tolist()
-    elif not params.scheme_decides_sizes:
+    elif not PARTITIONERS.of(scheme).decides_sizes(params.params_of("scheme")):
         assert max(sizes) - min(sizes) <= 1
     assert min(sizes) > 0 or scheme == "dirichlet"  # whose min_size of 0 allows it
 
@@ -207,18 +208,19 @@ def test_tables_agree() -> None:
 
 
 @pytest.fixture
-def dropped(tmp_path: Path) -> Iterator[Callable[[Registry, str], None]]:
+def dropped(tmp_path: Path) -> Iterator[Callable[[Registry[Any], str], None]]:
     """Drops a file ``mine.py`` of the given code into a folder of choices, as far as Python can see."""
     ended = ExitStack()
 
-    def drop(registry: Registry, code: str) -> None:
+    def drop(registry: Registry[Any], code: str) -> None:
         (tmp_path / "mine.py").write_text(f"import numpy as np\n{code}\n", encoding="utf-8")
-        places = importlib.import_module(registry.package).__path__
+        places = importlib.import_module(registry.folder.package).__path__
         places.append(str(tmp_path))
-        ended.callback(registry.__dict__.pop, "names", None)
-        ended.callback(sys.modules.pop, f"{registry.package}.mine", None)
+        ended.callback(registry.folder.__dict__.pop, "names", None)
+        ended.callback(registry._choices.pop, "mine", None)
+        ended.callback(sys.modules.pop, f"{registry.folder.package}.mine", None)
         ended.callback(places.remove, str(tmp_path))
-        registry.__dict__.pop("names", None)
+        registry.folder.__dict__.pop("names", None)
         importlib.invalidate_caches()
 
     with ended:
@@ -228,7 +230,7 @@ def dropped(tmp_path: Path) -> Iterator[Callable[[Registry, str], None]]:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("x = 1", "fedpipe/partitioners/mine.py has no function 'assign'"),
+        ("_x = 1", "fedpipe/partitioners/mine.py does not define 'assign'"),
         (
             "def assign(l, s, p, r): return np.zeros(len(l))",
             "must return for each of the 90 samples a client from 0 to",
@@ -240,7 +242,7 @@ def dropped(tmp_path: Path) -> Iterator[Callable[[Registry, str], None]]:
     ],
 )
 def test_a_scheme_that_does_not_keep_to_its_word(
-    dropped: Callable[[Registry, str], None], code: str, said: str
+    dropped: Callable[[Registry[Any], str], None], code: str, said: str
 ) -> None:
     dropped(PARTITIONERS, code)
     with pytest.raises(PipelineError, match=re.escape(said)):
@@ -250,7 +252,7 @@ def test_a_scheme_that_does_not_keep_to_its_word(
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("x = 1", "fedpipe/quantities/mine.py has no function 'sizes'"),
+        ("_x = 1", "fedpipe/quantities/mine.py does not define 'sizes'"),
         (
             "def sizes(n, c, p, r): return np.full(c, n / c)",
             "must return whole numbers from 0 on, one for each of the 10",
@@ -259,7 +261,7 @@ def test_a_scheme_that_does_not_keep_to_its_word(
     ],
 )
 def test_a_quantity_that_does_not_keep_to_its_word(
-    dropped: Callable[[Registry, str], None], code: str, said: str
+    dropped: Callable[[Registry[Any], str], None], code: str, said: str
 ) -> None:
     dropped(QUANTITIES, code)
     with pytest.raises(PipelineError, match=re.escape(said)):
@@ -268,7 +270,9 @@ def test_a_quantity_that_does_not_keep_to_its_word(
 
 def test_no_file_imports_what_takes_seconds() -> None:
     """The check of params.yaml imports each file that has a section there, in every stage."""
-    modules = [f"{registry.package}.{name}" for registry in (PARTITIONERS, QUANTITIES) for name in registry.names]
+    modules = [
+        f"{registry.folder.package}.{name}" for registry in (PARTITIONERS, QUANTITIES) for name in registry.names
+    ]
     code = f"import sys, {', '.join(modules)}; print({{'tensorflow', 'mlflow', 'pandas', 'scipy'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -276,4 +280,4 @@ def test_no_file_imports_what_takes_seconds() -> None:
 
 def test_every_file_says_where_it_is_from() -> None:
     for name in PARTITIONERS.names:
-        assert "\nSource: " in (PARTITIONERS.module(name).__doc__ or ""), name
+        assert "\nSource: " in (importlib.import_module(f"{PARTITIONERS.folder.package}.{name}").__doc__ or ""), name

@@ -9,7 +9,7 @@ from scipy import optimize, stats
 
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.ledger import Ledger
-from fedpipe.privacy.mechanism import LocalGaussian, SampledGaussian, Tree
+from fedpipe.privacy.mechanism import LocalGaussian, SampledGaussian
 from fedpipe.privacy.sampling import Sampling
 from tests.fedpipe.training import train_settings
 
@@ -118,35 +118,6 @@ def test_epsilon_grows_and_a_budget_ends_in_time() -> None:
 def test_local_noise_counts_half_and_every_round() -> None:
     assert LocalGaussian(6.0).tight_epsilon(4, DELTA, nobody) == pytest.approx(gaussian_epsilon(1.5), rel=1e-3)
     assert LocalGaussian(6.0).epsilon(4, DELTA, nobody) >= gaussian_epsilon(1.5)
-
-
-def whole_nodes(rounds: int, restart_every: int) -> list[set[int]]:
-    """The rounds of each whole node, from the definition."""
-    nodes = []
-    for begin in range(0, rounds, restart_every or rounds):
-        count = min(restart_every or rounds, rounds - begin)
-        sizes = [2**level for level in range(count.bit_length())]
-        nodes += [set(range(begin + i * s + 1, begin + (i + 1) * s + 1)) for s in sizes for i in range(count // s)]
-    return nodes
-
-
-@pytest.mark.parametrize("restart_every", [0, 4, 5])
-def test_a_tree_counts_in_which_rounds_each_client_was(restart_every: int) -> None:
-    rng = np.random.default_rng(4)
-    cohorts = [np.flatnonzero(rng.random(6) < 0.4) for _ in range(13)]
-    tree = Tree(2.0, restart_every, 6)
-    for rounds in (1, 2, 7, 8, 12, 13):
-        nodes = whole_nodes(rounds, restart_every)
-        expected = max(sum(sum(k in cohorts[number - 1] for number in node) ** 2 for node in nodes) for k in range(6))
-        assert tree.largest_sum(rounds, lambda number: cohorts[number - 1]) == expected
-    assert tree.tight_epsilon(13, DELTA, nobody) == pytest.approx(gaussian_epsilon(2 / math.sqrt(expected)), rel=1e-3)
-    assert Tree(2.0, restart_every, 6).tight_epsilon(1, DELTA, lambda number: np.array([], int)) == 0
-
-
-def test_a_client_that_takes_part_once_is_in_one_node_of_each_level() -> None:
-    tree = Tree(1.0, 0, 8)
-    assert tree.largest_sum(8, lambda number: np.array([number - 1])) == 4
-    assert tree.epsilon(8, DELTA, nobody) == pytest.approx(LocalGaussian(2.0).epsilon(4, DELTA, nobody))
 
 
 def test_only_private_aggregators_have_a_ledger() -> None:

@@ -1,19 +1,18 @@
 """Combinations that make no sense are refused, with the key and the remedy."""
 
-from collections import OrderedDict
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.config.train import ALGORITHMS, COHORTS
+from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
+from fedpipe.contracts.cohort import COHORTS, ClientSampler
 from fedpipe.errors import PipelineError
 from fedpipe.learning.interface import Contribution
-from fedpipe.privacy.requirements import sends_one_message
+from fedpipe.privacy.sampling import sampling_of
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, run, train_settings
+from tests.fedpipe.training import first_weights, measured_of_one_example, run, train_settings
 
 PRIVATE = ("dp_gaussian", "dp_ftrl", "local_dp", "secure_sum")
 
@@ -37,7 +36,7 @@ def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], s
 
 
 def test_algorithms_are_refused_unless_they_say_that_they_fit() -> None:
-    fitting = [name for name in ALGORITHMS.names if sends_one_message(name)]
+    fitting = [name for name, algorithm in ALGORITHMS.all() if algorithm.ONE_MESSAGE]
     assert fitting == ["ditto", "fed_avg", "fed_per", "fed_prox", "fed_rep", "fed_sgd"]
 
 
@@ -55,24 +54,22 @@ def test_algorithms_with_one_message_train(worker: Worker, make_shards: Any, alg
 
 def test_an_algorithm_that_says_so_falsely_is_found_out(worker: Worker, make_shards: Any) -> None:
     def client_update(task: Any, server: Any, client: Any) -> Contribution:
-        measured = OrderedDict(loss=tf.constant(0.0), correct=tf.constant(0, tf.int64), seen=tf.constant(1, tf.int64))
+        measured = measured_of_one_example()
         return Contribution(task.zeros(), tf.constant(1.0), measured, sums=tf.constant(3.0))
 
-    liar = SimpleNamespace(
-        ONE_MESSAGE=True, client_update=client_update, server_update=lambda task, server, total: server
-    )
+    liar = Algorithm(ONE_MESSAGE=True, client_update=client_update, server_update=lambda task, server, total: server)
     settings = train_settings(model="logistic_regression")
     with pytest.raises(PipelineError, match="says ONE_MESSAGE, and its clients send means or sums"):
         run(worker, settings, make_shards([1]), [[0]], algorithm=liar)
 
 
-@pytest.mark.parametrize("aggregator", ["dp_gaussian", "dp_ftrl"])
-def test_a_cohort_that_the_accountant_does_not_know(monkeypatch: pytest.MonkeyPatch, aggregator: str) -> None:
-    module = COHORTS.module
-    monkeypatch.setattr(
-        COHORTS, "module", lambda name: SimpleNamespace(draw=None) if name == "uniform" else module(name)
-    )
-    with pytest.raises(ValueError, match=r"'train.cohort' uniform is none: choose one of .*poisson"):
+@pytest.mark.parametrize("aggregator", PRIVATE)
+def test_a_cohort_that_does_not_say_how_it_is_drawn_is_refused(
+    monkeypatch: pytest.MonkeyPatch, aggregator: str
+) -> None:
+    of, unknown = COHORTS.of, ClientSampler(draw=COHORTS.of("uniform").draw)
+    monkeypatch.setattr(COHORTS, "of", lambda name: unknown if name == "uniform" else of(name))
+    with pytest.raises(ValueError, match=r"'train.cohort' uniform does not say that it is: choose one of .*poisson"):
         train_settings(aggregator=aggregator, client_weighting="uniform")
 
 
@@ -120,9 +117,22 @@ def test_integer_sums_cannot_be_compressed(monkeypatch: pytest.MonkeyPatch) -> N
     ("changes", "said"),
     [
         ({"aggregator": "local_dp", "compressor": "top_k"}, "top_k has made smaller before and the noise makes whole"),
-        ({"aggregator": "secure_sum", "cohort": "power_of_choice"}, "power_of_choice send it their losses one by one"),
+        *(
+            (
+                {"aggregator": name, "cohort": cohort},
+                f"{name} needs a cohort that is drawn without .* {cohort} does not",
+            )
+            for name in PRIVATE
+            for cohort in ("by_size", "power_of_choice")
+        ),
     ],
 )
 def test_what_would_undo_the_protection_or_the_saving(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         train_settings(client_weighting="uniform", clients_per_round=5, **changes)
+
+
+@pytest.mark.parametrize("aggregator", PRIVATE)
+def test_clients_of_a_list_are_no_secret_and_fit(aggregator: str) -> None:
+    settings = train_settings(aggregator=aggregator, client_weighting="uniform", cohort="fixed", fixed={"ids": [3, 5]})
+    assert sampling_of(settings, 60) == ("all", 2, 60)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpipe.config import QUANTITIES
+from fedpipe.contracts.partition import QUANTITIES
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
 from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
@@ -20,7 +20,7 @@ WEIGHTED = [name for name in QUANTITIES.names if name not in ("even", "sizes")]
 def sizes_of(quantity: str, samples: int, min_size: int = 1, **changed: Any) -> np.ndarray:
     changed[quantity] = changed.get(quantity, {}) | {"min_size": min_size}
     params = partition(quantity=quantity, **changed)
-    made = QUANTITIES.function(quantity, "sizes")
+    made = QUANTITIES.of(quantity).sizes
     return made(samples, params.clients, params.params_of("quantity"), np.random.default_rng(params.seed))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.errors import PipelineError
 from fedpipe.runtime import cohort as cohorts
 from fedpipe.runtime.asynchronous import Schedule
@@ -26,13 +27,13 @@ def schedule(sizes: list[int], availability: Any = None, seed: int = 1, **params
     settings = train_settings(
         algorithm="fed_buff", fed_buff=params, availability=availability or SECOND, seed=seed, local_epochs=1
     )
-    assert settings.asynchrony
-    return Schedule(settings, settings.asynchrony, np.array(sizes))
+    assert asynchrony_of(settings)
+    return Schedule(settings, asynchrony_of(settings), np.array(sizes))
 
 
 def told(cohort: Cohort) -> tuple[list[int], list[int], float, float]:
     """Clients that start, clients whose update arrives, seconds, and the mean staleness."""
-    arrive = cohort.clients[cohort.parts & 2 > 0]
+    arrive = cohort.clients[cohort.requests.reports]
     counts = cohort.counts
     return cohort.trained.tolist(), arrive.tolist(), counts["simulated_hours"] * 3600, counts["staleness_mean"]
 
@@ -48,7 +49,7 @@ def test_by_hand() -> None:
         ([0, 1, 2], [0, 2], pytest.approx(1), 1.5),  # client 2 at 6, and starts again; client 0 at 7
     ]
     last = found.cohort(4)
-    assert last.clients.tolist() == [0, 1, 2, 2] and last.parts.tolist() == [3, 1, 2, 1]
+    assert last.packed(None).tolist() == [[0, -1, 1000, 3], [1, -1, 1000, 1], [2, -1, 1000, 2], [2, -1, 1000, 1]]
     assert last.counts["asked"] == 3 and last.counts["staleness_max"] == 3
 
 
@@ -98,10 +99,10 @@ def test_is_a_plain_simulation(concurrency: int, buffer_size: int) -> None:
         cohort = found.cohort(number)
         counts = cohort.counts
         assert cohort.trained.tolist() == trained
-        assert sorted(cohort.clients[cohort.parts & 2 > 0]) == arrived and cohort.reports == len(arrived)
+        assert sorted(cohort.clients[cohort.requests.reports]) == arrived and cohort.updates == len(arrived)
         assert (counts["asked"], counts["dropped"], counts["simulated_hours"]) == (asked, dropped, hours)
         assert counts.get("staleness_max") == max(stale, default=None)
-        assert cohort.work[cohort.parts & 1 > 0].tolist() == work
+        assert cohort.requests.work[cohort.requests.trains].tolist() == work
     assert sum(each[4] for each in expected)
     # Of a group of six, a buffer of eight never gets full: all that are at work end first.
     assert any(max(each[6], default=0) > 0 for each in expected) == (buffer_size < 6)
@@ -241,6 +242,7 @@ def test_synchronous_and_asynchronous_over_simulated_hours_and_bytes(
             evaluate=evaluate,
             evaluate_every=1,
             rounds=200,
+            selection="test",
             stop_at={"accuracy": 0.7},
             algorithm=algorithm,
             availability=SPREAD,

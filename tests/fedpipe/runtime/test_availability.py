@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe.compressors import quantisation
-from fedpipe.datasets.shards import Manifest
+from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.runtime.availability import Message, RoundAvailability
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import Cohort, cohort
+from fedpipe.runtime.rounds import CompletedRound
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
+from tests.fedpipe.training import same_bits, train, train_settings
 
 DEVICES = {"seconds_per_sample": 0.5, "spread": 1.0}
 SIZES = np.full(1000, 10)
@@ -47,7 +47,7 @@ def test_what_happens_to_a_client_does_not_depend_on_who_is_asked() -> None:
 
 def test_stragglers_do_a_part() -> None:
     round_1 = asked(stragglers={"share": 0.4, "least_work": 0.5})
-    partial = round_1.work[round_1.work < 1000]
+    partial = round_1.requests.work[round_1.requests.work < 1000]
     assert len(partial) == round_1.counts["stragglers"] == pytest.approx(400, abs=47)
     assert partial.min() >= 500 and partial.mean() == pytest.approx(750, abs=25)
 
@@ -90,6 +90,56 @@ def test_messages_take_the_time_of_their_connection() -> None:
         settings = train_settings(local_epochs=3, availability={"devices": device | {"bandwidth": line}})
         there = RoundAvailability(settings, sizes, 1, message)
         assert there.seconds.tolist() == [1 + 2 * 3 * n + extra for n in sizes]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"algorithm": "ditto"}, [1 + 2 * 6 * n for n in (4, 10)]),
+        ({"algorithm": "mime"}, [2 * 1 + 2 * 7 * n for n in (4, 10)]),  # two exchanges, and a pass before the steps
+        ({"algorithm": "afl", "client_weighting": "uniform"}, [1 + 2 * (3 + 1 / 3) * n for n in (4, 10)]),
+        ({"last_batch": "drop", "batch_size": 4}, [1 + 2 * 3 * n for n in (4, 8)]),
+        ({"algorithm": "mime_lite", "last_batch": "drop", "batch_size": 5}, [1, 1 + 2 * (3 * 10 + 10)]),
+    ],
+)
+def test_time_is_that_of_all_passes_over_the_samples(changes: dict[str, Any], expected: list[float]) -> None:
+    devices = {"devices": {"seconds_per_sample": 2.0, "latency": 1.0}}
+    settings = train_settings(local_epochs=3, availability=devices, **changes)
+    assert RoundAvailability(settings, np.array([4, 10]), 1).seconds.tolist() == pytest.approx(expected)
+
+
+def test_a_straggler_takes_a_part_of_its_local_steps_and_all_of_the_other_passes() -> None:
+    slow = {"stragglers": {"share": 1.0, "least_work": 0.2}, "devices": {"seconds_per_sample": 1.0}}
+    settings = train_settings(algorithm="mime_lite", local_epochs=3, availability=slow)
+    one = RoundAvailability(settings, np.array([10, 10]), 1)
+    assert (one.work < 1000).all()
+    assert one.seconds.tolist() == pytest.approx((30 * one.work / 1000 + 10).tolist())
+
+
+def test_clients_that_are_measured_take_the_time_before_the_others_start() -> None:
+    """Seven candidates get the model and take a forward pass; then the chosen ones train, without getting it again."""
+    sizes, message = np.arange(10, 22), Message(down=1_000_000, up=500_000)
+    devices = {"devices": {"seconds_per_sample": 1.0, "latency": 3.0, "bandwidth": {"down": 4.0, "up": 1.0}}}
+    settings = train_settings(**CHOICE, availability=devices)
+    candidates: list[int] = []
+
+    def losses(ids: np.ndarray, number: int) -> np.ndarray:
+        candidates.extend(ids)
+        return ids.astype(np.float32)
+
+    one = cohort(settings, sizes, 1, losses, message)
+    assert len(candidates) == 7 and one.counts["measured"] == 7
+    before = 3 + 2 + max(sizes[candidates]) / 3
+    training = 3 + 4 + max(sizes[one.clients])
+    assert one.counts["simulated_hours"] == pytest.approx((before + training) / 3600)
+
+
+def test_clients_without_a_step_are_not_among_the_first_to_finish() -> None:
+    sizes = np.array([0, 20, 3, 30, 40])
+    goal: Any = {"devices": {"seconds_per_sample": 1.0}, "report_goal": 2}
+    assert cohort(train_settings(availability=goal), sizes, 1).clients.tolist() == [1, 2]
+    assert cohort(train_settings(availability=goal, last_batch="drop"), sizes, 1).clients.tolist() == [1, 3]
+    assert cohort(train_settings(availability=goal), np.array([0, 0, 0, 30]), 1).clients.tolist() == [0, 3]
 
 
 def test_connections_are_lognormal_and_leave_the_speeds_as_they_are() -> None:
@@ -143,8 +193,6 @@ def training(
 
     Of KeyboardInterrupt it saves itself; of others it leaves what a killed process would.
     """
-    from fedpipe.runtime.training import train
-
     settings = train_settings(
         **{
             "model": "logistic_regression",
@@ -158,23 +206,12 @@ def training(
         | changes
     )
 
-    def on_round(record: Any, *_: Any) -> None:
-        if record.round == stop_after:
+    def on_round(completed: CompletedRound) -> None:
+        if completed.record.round == stop_after:
             raise stop_with
 
     with Checkpoints(folder, {"params": {}}, settings) as checkpoints:
-        return train(
-            model_of(settings),
-            settings,
-            Manifest.read(shards),
-            first_weights(settings),
-            shards,
-            worker,
-            on_round,
-            evaluate=evaluate,
-            folder=folder,
-            checkpoints=checkpoints,
-        )
+        return train(settings, shards, worker, folder, on_round=on_round, evaluate=evaluate, checkpoints=checkpoints)
 
 
 HARD = {
@@ -249,13 +286,14 @@ def test_a_compressed_update_takes_less_time(
 def test_an_update_whose_size_nobody_knows_before_is_refused(
     worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = quantisation.compress
+    plain = COMPRESSORS.of("quantisation")
 
     def by_content(task: Any, update: Any, client: Any, residual: Any) -> Any:
-        sent, residual, _ = plain(task, update, client, residual)
+        sent, residual, _ = plain.compress(task, update, client, residual)  # type: ignore[misc]
         return sent, residual, tf.math.count_nonzero(sent[0])
 
-    monkeypatch.setattr(quantisation, "compress", by_content)
+    others, changed = COMPRESSORS.of, dataclasses.replace(plain, compress=by_content)
+    monkeypatch.setattr(COMPRESSORS, "of", lambda name: changed if name == "quantisation" else others(name))
     shards = make_shards([4])
     changes: Any = {"compressor": "quantisation", "rounds": 1}
     devices: Any = {"seconds_per_sample": 1.0, "bandwidth": {"down": 1.0}}
@@ -276,5 +314,6 @@ def test_a_round_in_which_only_clients_without_samples_are_left_is_no_mistake(
         "availability": {"dropout_during": 0.5},
     }
     trained = training(worker, make_shards([0, 0, 8]), tmp_path, **changes)
-    lost = [record for record in trained.records if record.clients and not record.examples]
+    answers = [record for record in trained.records if record.others["asked"] > record.others["dropped"]]
+    lost = [record for record in answers if not record.examples]
     assert lost and all(record.loss is None for record in lost) and any(r.loss for r in trained.records)

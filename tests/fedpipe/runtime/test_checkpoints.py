@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.code import TRAINING, chosen_code
-from fedpipe.runtime.checkpoints import Checkpoint, Checkpoints
+from fedpipe.runtime.checkpoint import Best, Checkpoint
+from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import differences
@@ -66,7 +67,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_what_is_saved_is_found_bit_for_bit(tmp_path: Path, settings: params.Train) -> None:
-    best = (0.5, 2, [np.ones((3, 1), np.float32), np.float32(2)])
+    best = Best(0.5, 2, [np.ones((3, 1), np.float32), np.float32(2)])
     with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path, KEY, settings) as checkpoints:
         assert checkpoints.found is None
         checkpoints.tracking = {"journal": "a"}
@@ -140,12 +141,12 @@ def test_killed_in_the_middle_of_a_save(tmp_path: Path, settings: params.Train) 
         from pathlib import Path
         from fedpipe.runtime import checkpoints
         from tests.fedpipe.runtime.test_checkpoints import changed, params, save, ROOT
-        whole = checkpoints._to_bytes
+        whole = checkpoints.to_bytes
         def half(*arguments):
             content = whole(*arguments)
             Path(sys.argv[1], "checkpoints", "round-000003.safetensors.partial").write_bytes(content[:-9])
             os.kill(os.getpid(), signal.SIGKILL)
-        checkpoints._to_bytes = half
+        checkpoints.to_bytes = half
         save(Path(sys.argv[1]), changed(params.load(params.Train, ROOT / "params.yaml"), evaluate_every=0), 3)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], cwd=ROOT)

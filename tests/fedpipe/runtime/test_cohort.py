@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.cohort import check, cohort
 
@@ -32,7 +32,7 @@ def test_sampled(data: st.DataObject, clients: int, seed: int, number: int) -> N
 
 
 def test_all_of_the_work(settings: params.Train) -> None:
-    assert cohort(sampled(settings, 3), np.full(5, 7), 1).work.tolist() == [1000, 1000, 1000]
+    assert cohort(sampled(settings, 3), np.full(5, 7), 1).requests.work.tolist() == [1000, 1000, 1000]
 
 
 def test_rounds_and_seeds_differ(settings: params.Train) -> None:

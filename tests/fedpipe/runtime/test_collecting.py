@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fedpipe.config.train import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task
 from fedpipe.runtime import collecting
@@ -14,7 +14,7 @@ from tests.fedpipe.training import model_of, train_settings
 
 def checked(clients: int, **changes: Any) -> None:
     settings = train_settings(model="logistic_regression", **changes)
-    collecting.check(Task(model_of(settings), settings, clients), AGGREGATORS.module(settings.aggregator))
+    collecting.check(Task(model_of(settings), settings, clients), AGGREGATORS.of(settings.aggregator))
 
 
 def test_all_clients_may_be_too_few() -> None:

@@ -9,25 +9,28 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe import config as params
-from fedpipe.config.train import AGGREGATORS, ALGORITHMS
+from fedpipe import params
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Shards, read_shard, shards_path, write_shards
-from fedpipe.errors import PipelineError
+from fedpipe.errors import DivergedError, PipelineError
 from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.measurements import Counted, MeanPerExample
 from fedpipe.learning.process import Process, build_process
 from fedpipe.learning.task import Task
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime import engine as engine_module
 from fedpipe.runtime.engine import Engine
-from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.records import require_contribution
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, model_of, run, same_bits, train_settings
+from tests.fedpipe.training import cohort_of, first_weights, model_of, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 
 
 def process_over(settings: params.Train, shards: Path, clients: int) -> Process:
-    algorithm, aggregator = ALGORITHMS.module(settings.algorithm), AGGREGATORS.module(settings.aggregator)
+    algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
     task = Task(model_of(settings), settings, clients)
     return build_process(task, algorithm, aggregator, first_weights(settings), ClientReader(shards))
 
@@ -83,7 +86,7 @@ def test_is_federated_averaging(worker: Worker, settings: params.Train, make_sha
     for ours, theirs in zip(weights, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose([s["loss"] / s["seen"] for s in sums], losses, rtol=1e-5)
-    assert [s["clients"] for s in sums] == [5, 3] and [s["examples"] for s in sums] == [96, 46]
+    assert [s["clients"] for s in sums] == [4, 2] and [s["examples"] for s in sums] == [96, 46]
 
 
 def test_chunks_do_not_change_the_mean(
@@ -123,7 +126,7 @@ def test_optimizers_learn(worker: Worker, settings: params.Train, make_shards: M
 @pytest.mark.parametrize("model", ["logistic_regression", "mcmahan_2nn", "mcmahan_cnn", "niid_cnn"])
 def test_models_learn(worker: Worker, settings: params.Train, make_shards: Make, model: str) -> None:
     _, sums, *_ = run(worker, train_settings(model=model, batch_size=10), make_shards([40] * 5), [[0, 1, 2]] * 4)
-    assert sums[-1]["loss"] < sums[0]["loss"] and sums[-1]["correct"] > sums[0]["correct"]
+    assert sums[-1]["loss"] < sums[0]["loss"] and sums[-1]["accuracy"] > sums[0]["accuracy"]
 
 
 def test_non_finite_client_is_left_out(worker: Worker, settings: params.Train, make_shards: Make) -> None:
@@ -138,17 +141,21 @@ def test_non_finite_client_is_left_out(worker: Worker, settings: params.Train, m
     assert np.isfinite(sums[0]["loss"]) and all(np.isfinite(w).all() for w in both)
     alone, *_ = run(worker, settings, shards, [[0]])
     assert same_bits(both, alone)
-    _, sums, *_ = run(worker, settings, shards, [[1]])
-    with pytest.raises(PipelineError, match=r"round 3: the updates of all 1 clients were not finite .*learning_rate"):
-        RoundRecord.of(3, 1, sums[0], 4, 4, {})
+    ended = run(worker, settings, shards, [[1]])
+    with pytest.raises(DivergedError, match=r"round 3: the updates of all 1 clients were not finite .*learning_rate"):
+        require_contribution(3, cohort_of([1]), ended.measured[0])
 
 
-def test_a_mix_of_empty_and_non_finite_clients_blames_the_rate() -> None:
-    sums = {"loss": 0.0, "correct": 0, "seen": 0, "examples": 0, "clients": 1, "non_finite": 4}
-    with pytest.raises(PipelineError, match=r"the updates of all 4 clients were not finite"):
-        RoundRecord.of(1, 5, sums, 4, 4, {})
-    with pytest.raises(PipelineError, match=r"none of its 5 clients has a sample"):
-        RoundRecord.of(1, 5, sums | {"non_finite": 0, "clients": 5}, 4, 4, {})
+def test_a_round_without_clients_leaves_the_server_as_it_is(worker: Worker, make_shards: Make) -> None:
+    settings = train_settings(algorithm="scaffold", aggregator="krum", scaffold={}, server_optimizer={"momentum": 0.5})
+    process = process_over(settings, make_shards([5]), 1)
+    with Engine(process, worker, 1) as engine:
+        before = process.server.pack(engine.state())
+        measured = engine.run_round(WorkRequest.of([]).pack())
+        after = process.server.pack(engine.state())
+    assert (int(before.round), int(after.round)) == (1, 2)
+    assert same_bits(tf.nest.flatten(before._replace(round=after.round)), tf.nest.flatten(after))
+    assert measured["loss"] == MeanPerExample(0) and measured["left_out"] == Counted(0)
 
 
 def test_a_proxy_in_the_environment_is_not_asked(
@@ -169,9 +176,9 @@ def test_unreadable_shards_end_the_round(worker: Worker, settings: params.Train,
         for damage in (path.unlink, lambda: path.write_bytes(content[:-1])):
             damage()
             with pytest.raises(PipelineError, match=r"a client failed on the TFF worker: "):
-                engine.run_round(ClientReader.asked([0, 1]))
+                engine.run_round(WorkRequest.of([0, 1]).pack())
         path.write_bytes(content)
-        engine.run_round(ClientReader.asked([0, 1]))  # the worker lives on
+        engine.run_round(WorkRequest.of([0, 1]).pack())  # the worker lives on
 
 
 def test_a_client_reads_its_own_shard_only(worker: Worker, settings: params.Train, make_shards: Make) -> None:
@@ -213,7 +220,7 @@ def test_worker_that_dies_ends_the_round(settings: params.Train, make_shards: Ma
         mortal.wait_until_ready()
         process = process_over(settings, make_shards([20]), 1)
         with Engine(process, mortal, 1) as engine:
-            engine.run_round(ClientReader.asked([0]))
+            engine.run_round(WorkRequest.of([0]).pack())
             os.kill(mortal.pid, signal.SIGKILL)
-            with pytest.raises(PipelineError, match=r"the TFF worker was killed \(signal 9.*worker.log"):
-                engine.run_round(ClientReader.asked([0]))
+            with pytest.raises(PipelineError, match=r"the TFF worker was ended by SIGKILL .*worker.log"):
+                engine.run_round(WorkRequest.of([0]).pack())

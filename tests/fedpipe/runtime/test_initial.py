@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from fedpipe.networks.network import network

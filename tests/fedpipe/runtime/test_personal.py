@@ -8,24 +8,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedpipe.datasets.shards import Manifest
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.personal import accuracy_of_own
 from fedpipe.networks.personal_weights import PersonalModels, save_none
 from fedpipe.runtime.personal import model_count
-from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import SIZES, TRAINING
-from tests.fedpipe.training import first_weights, kept_in_file, model_of, train_settings
+from tests.fedpipe.training import kept_in_file, model_of, train, train_settings
 
 Make = Callable[[list[int]], Path]
 
 
 def trained(worker: Worker, shards: Path, folder: Path, **changes: Any) -> Trained:
     settings = train_settings(**TRAINING | {"evaluate_every": 0, "rounds": 3, "clients_per_round": 2} | changes)
-    manifest, first = Manifest.read(shards), first_weights(settings)
-    return train(model_of(settings), settings, manifest, first, shards, worker, lambda *_: None, folder=folder)
+    return train(settings, shards, worker, folder)
 
 
 @pytest.mark.parametrize("compressor", ["no_compression", "top_k"])
@@ -43,13 +41,13 @@ def test_ditto_end_to_end(worker: Worker, make_shards: Make, tmp_path: Path, com
     last = {int(file.name.split(".")[0]): file for file in (tmp_path / "clients").iterdir()}
     assert 2 <= len(last) < len(SIZES)
     for client in range(len(SIZES)):
-        flat = np.concatenate([stacked[name][client].ravel() for name in ended.personal.task.network.shapes])
+        flat = np.concatenate([stacked[name][client].ravel() for name in ended.network.shapes])
         if client in last:
             kept = kept_in_file(last[client])
             np.testing.assert_array_equal(flat, kept[1 : 1 + len(flat)])
         else:
             np.testing.assert_array_equal(flat, np.concatenate([w.ravel() for w in ended.weights]))
-    model = ended.personal.task.network
+    model = ended.network
     found = PersonalModels.open(path, model, len(SIZES))
     assert found is not None and not found.clusters
     accuracies = accuracy_of_own(model, found.of, shards, 8)
@@ -65,7 +63,7 @@ def test_clusters_share_their_models(worker: Worker, make_shards: Make, tmp_path
     ended = trained(worker, shards, tmp_path, algorithm="ifca", ifca={"clusters": 3}, client_weighting="examples")
     assert ended.personal is not None
     ended.personal.write(path)
-    model = ended.personal.task.network
+    model = ended.network
     found, stacked = PersonalModels.open(path, model, len(SIZES)), load_file(path)
     assert found is not None and found.clusters
     np.testing.assert_array_equal(found.client_model, ended.personal.clusters)

@@ -7,17 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
+from fedpipe.aggregators import dp_gaussian
 from fedpipe.config.train import Train
-from fedpipe.datasets.shards import Manifest
+from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError
+from fedpipe.learning.task import Task
 from fedpipe.privacy.ledger import Ledger
+from fedpipe.privacy.sampling import expected_updates
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import cohort
-from fedpipe.runtime.records import RoundRecord, draw, write_table
-from fedpipe.runtime.training import Trained, train
+from fedpipe.runtime.records import draw, write_table
+from fedpipe.runtime.rounds import CompletedRound
+from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
-from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
+from tests.fedpipe.training import first_weights, model_of, same_bits, train, train_settings
 
 Make = Callable[[list[int]], Path]
 CLIENTS = 6
@@ -39,9 +44,14 @@ def private(**changes: Any) -> Train:
 
 
 def trained(worker: Worker, settings: Train, shards: Path, folder: Path, **more: Any) -> Trained:
-    more = {"on_round": lambda *_: None} | more
-    manifest = Manifest.read(shards)
-    return train(model_of(settings), settings, manifest, first_weights(settings), shards, worker, folder=folder, **more)
+    return train(settings, shards, worker, folder, **more)
+
+
+def ledger_of(settings: Train) -> Ledger:
+    """The ledger of cohorts that all are empty."""
+    ledger = Ledger.of(settings, CLIENTS, lambda number: np.array([]))
+    assert ledger is not None
+    return ledger
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +74,7 @@ def test_empty_cohorts(worker: Worker, shards: Path, tmp_path: Path) -> None:
         assert "no training example" in record.line(8, 0.1)
     write_table(records, tmp_path / "rounds.csv")
     table = pd.read_csv(tmp_path / "rounds.csv")
-    assert table["loss"].isna().sum() == table["accuracy"].isna().sum() == len(empty)
+    assert table["train_loss"].isna().sum() == table["train_accuracy"].isna().sum() == len(empty)
     assert table["epsilon"].is_monotonic_increasing and (table["epsilon"] > 0).all()
     draw(records, "a training", tmp_path / "training.png")
     assert (tmp_path / "training.png").stat().st_size > 10_000
@@ -94,14 +104,14 @@ def test_empty_cohorts_without_noise_leave_the_weights(
 
 def test_the_ledger_of_a_training(worker: Worker, shards: Path, tmp_path: Path) -> None:
     settings = private(rounds=3)
-    result, ledger = trained(worker, settings, shards, tmp_path), Ledger(settings, CLIENTS, lambda number: np.array([]))
+    result, ledger = trained(worker, settings, shards, tmp_path), ledger_of(settings)
     assert [record.others["epsilon"] for record in result.records] == [ledger.epsilon(number) for number in (1, 2, 3)]
     assert result.privacy == ledger.summary(3) and 0 < result.privacy["epsilon_pld"] < result.privacy["epsilon_rdp"]
 
 
 def test_a_budget(worker: Worker, shards: Path, tmp_path: Path) -> None:
     """The round that would exceed it is not run, and the one before it is evaluated as a last one."""
-    ledger = Ledger(private(), CLIENTS, lambda number: np.array([]))
+    ledger = ledger_of(private())
     budget = (ledger.epsilon(3) + ledger.epsilon(4)) / 2
     settings = private(stop_at={"epsilon": budget}, evaluate_every=2)
     measured = {"test_loss": 1.0, "test_accuracy": 0.5}
@@ -115,8 +125,8 @@ def test_a_resume_keeps_bits_and_ledger(worker: Worker, shards: Path, tmp_path: 
     settings = private(aggregator=aggregator, rounds=6, checkpoint={"seconds": 0})
     whole = trained(worker, settings, shards, tmp_path / "whole")
 
-    def stop(record: RoundRecord, *_: object) -> None:
-        if record.round == 3:
+    def stop(completed: CompletedRound) -> None:
+        if completed.record.round == 3:
             raise KeyboardInterrupt
 
     folder = tmp_path / "stopped"
@@ -147,6 +157,40 @@ def test_a_round_that_lost_everybody_adds_noise_as_any_other(
     assert any(empty) and not all(empty)
     for before, after, nobody in zip(weights[:-1], weights[1:], empty, strict=True):
         assert same_bits(before, after) == (nobody and aggregator == "local_dp")
+
+
+LOST = {"dropout_before": 0.2, "dropout_during": 0.5}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"poisson": {"probability": 0.5}, "availability": LOST},
+        {"cohort": "uniform", "clients_per_round": 20, "availability": LOST},
+        {"cohort": "uniform", "clients_per_round": 38, "availability": LOST},  # more than are there
+        {"cohort": "uniform", "availability": LOST | {"cyclic": {"groups": 4, "period": 4}}},
+        {"cohort": "fixed", "fixed": {"ids": [1, 2, 3, 4, 5, 6, 7, 8]}, "availability": LOST},
+    ],
+    ids=["poisson", "a number", "a large number", "all, in turn", "a list"],
+)
+def test_sums_are_divided_by_the_updates_that_a_round_brings(changes: dict[str, Any]) -> None:
+    settings = private(**changes)
+    updates = [len(cohort(settings, np.ones(40), number).clients) for number in range(1, 2001)]
+    assert expected_updates(settings, 40) == pytest.approx(np.mean(updates), rel=0.03)
+
+
+@pytest.mark.parametrize("lost", [{}, LOST], ids=["nobody is lost", "many are lost"])
+def test_an_adaptive_norm_comes_to_the_quantile_whoever_drops_out(lost: dict[str, float]) -> None:
+    own = {"clipping": "adaptive", "norm": 0.1, "noise_multiplier": 1e-9, "quantile": 0.8, "count_stddev": 1e-9}
+    settings = private(dp_gaussian=own, poisson={"probability": 0.5}, availability=lost)
+    task, lengths = Task(model_of(settings), settings, 200), np.linspace(0.01, 2.0, 200)
+    norm, last = tf.constant(0.1), []
+    for number in range(1, 601):
+        answered = lengths[cohort(settings, np.ones(200), number).clients]
+        total = [tf.zeros([1]), tf.constant(np.sum((answered <= norm.numpy()) - 0.5), tf.float32)]
+        _, norm = dp_gaussian.finish(task, norm, total, tf.constant(0.0), number)
+        last.append(float(norm))
+    assert np.mean(last[-300:]) == pytest.approx(np.quantile(lengths, 0.8), rel=0.03)
 
 
 def test_who_is_there_depends_on_no_data() -> None:
@@ -186,26 +230,9 @@ def test_secret_noise(worker: Worker, shards: Path, tmp_path: Path, capfd: pytes
 
 def test_secret_cohorts_are_not_those_of_the_seed(worker: Worker, shards: Path, tmp_path: Path) -> None:
     settings = private(privacy={"noise": "secret"}, aggregator="mean", rounds=2)
-    assert not settings.has_secret_noise  # without a private aggregator there is nothing to hide
+    assert not has_secret_noise(settings)  # without a private aggregator there is nothing to hide
     again = [trained(worker, settings, shards, tmp_path) for _ in range(2)]
     assert same_bits(again[0].weights, again[1].weights)
-
-
-def sums(**changes: int) -> dict[str, float]:
-    return {"loss": 0.0, "correct": 0, "seen": 0, "examples": 0, "clients": 2, "non_finite": 0} | changes
-
-
-def test_clients_without_a_whole_batch_are_told_apart_from_clients_without_samples() -> None:
-    with pytest.raises(Exception, match=r"none of its 2 clients has a whole batch, and 'train.last_batch' drops"):
-        RoundRecord.of(1, 2, sums(examples=9), 4, 4, {})
-    with pytest.raises(Exception, match="none of its 2 clients has a sample"):
-        RoundRecord.of(1, 2, sums(), 4, 4, {})
-    with pytest.raises(Exception, match="were not finite"):
-        RoundRecord.of(1, 2, sums(non_finite=2), 4, 4, {}, may_be_empty=True)
-    others = RoundRecord.of(
-        1, 2, sums() | {"mean": np.float32(0), "count": np.int32(3)}, 4, 4, {}, may_be_empty=True
-    ).others
-    assert others == {"mean": None, "count": 3}  # a count is one, whatever the examples
 
 
 def test_secret_noise_does_not_travel(worker: Worker, shards: Path, tmp_path: Path) -> None:

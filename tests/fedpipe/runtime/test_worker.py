@@ -74,13 +74,17 @@ def test_says_how_it_ended(tmp_path: Path) -> None:
         worker.stop()
 
 
-def test_environment_is_pinned_in_the_worker(tmp_path: Path) -> None:
+def test_environment_is_pinned_in_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a program sets variables after `fedpipe.pin`."""
     from fedpipe.pinning import PINNED
 
+    hostile = {"TF_DETERMINISTIC_OPS": "1", "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA", "XLA_FLAGS": "--nonsense"}
+    for name, value in hostile.items():
+        monkeypatch.setenv(name, value)
     with Worker(tmp_path / "worker.log") as worker:
         worker.wait_until_ready()  # in the middle of an exec a process has no environment to show
         environment = psutil.Process(worker.pid).environ()
-    assert PINNED.items() <= environment.items()
+    assert PINNED.items() <= environment.items() and not hostile.keys() & environment.keys()
 
 
 def test_takes_memory_from_glibc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import psutil
@@ -36,7 +37,7 @@ rounds, seconds, ending = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 weights = Path("models/weights.safetensors")
 with journal.record_training(started, layout.outbox()) as run:
     for number in range(1, rounds + 1):
-        run.log_round(number, {"loss": 1 / number, "accuracy": number / rounds})
+        run.log_round(number, {"train_loss": 1 / number, "train_accuracy": number / rounds})
         print("round", number, flush=True)
         time.sleep(seconds)
     if ending == "fail":
@@ -58,7 +59,7 @@ class Project:
     """A folder with a pipeline's outputs, in which drivers run."""
 
     def __init__(self, path: Path, uri: str | None = None) -> None:
-        self.path, self.uri = path, uri or f"sqlite:///{path / 'mlflow.db'}"
+        self.path, self.uri = path, uri or f"sqlite:///{quote(str(path / 'mlflow.db'), safe='/ #=')}"
         self.environment = {k: v for k, v in os.environ.items() if k not in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI")}
         self.environment |= {"PYTHONPATH": str(ROOT), "FEDPIPE_TRACKING_WAIT": "60"}
         if uri:
@@ -114,8 +115,8 @@ def fill(folder: Path, uri: str | None = None) -> Project:
     files = {
         "params.yaml": (ROOT / "params.yaml").read_bytes(),
         "models/weights.safetensors": save(tensors, {"fedpipe": json.dumps(SPEC)}),
-        "metrics/rounds.csv": b"round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
-        "metrics/training.json": b'{"loss": 1.5}',
+        "metrics/rounds.csv": b"round,train_loss,train_accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
+        "metrics/training.json": b'{"train": {"loss": 1.5}, "rounds": 2}',
         "data/clients/manifest.json": json.dumps({"dataset": "mnist", "digest": "ab" * 32, "clients": 600}).encode(),
         "plots/a.png": b"not really",
     }

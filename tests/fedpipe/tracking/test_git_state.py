@@ -24,5 +24,9 @@ def test_git_tags(tmp_path, monkeypatch):
     assert len(git_tags(layout.WRITTEN)["mlflow.source.git.commit"]) == 40
     Path("metrics/rounds.csv").unlink()  # as DVC does before the stage runs
     assert git_tags(layout.WRITTEN)["fedpipe.git_dirty"] == "false"
+    subprocess.run(["git", "config", "status.showUntrackedFiles", "no"], check=True)
+    Path("forgotten_algorithm.py").touch()
+    assert git_tags(layout.WRITTEN)["fedpipe.git_dirty"] == "true"
+    Path("forgotten_algorithm.py").unlink()
     Path("params.yaml").write_text("2")
     assert git_tags(layout.WRITTEN)["fedpipe.git_dirty"] == "true"

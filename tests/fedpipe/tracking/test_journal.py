@@ -96,8 +96,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("weights").write_bytes(b"some weights")
     for path, text in {
-        layout.ROUNDS: "round,loss,accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
-        layout.TRAINING: json.dumps({"loss": 1.5, "rounds": 2, "weights_sha256": "abc"}),
+        layout.ROUNDS: "round,train_loss,train_accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
+        layout.TRAINING: json.dumps({"train": {"loss": 1.5}, "rounds": 2, "weights_sha256": "abc"}),
         layout.CLIENTS / "manifest.json": json.dumps(
             {"dataset": "mnist", "digest": "cd" * 32, "clients": 600, "more": [1]}
         ),
@@ -112,7 +112,7 @@ def record(rounds: int = 2) -> Journal:
     """Records a training that nobody delivers."""
     with journal.record_training(STARTED, layout.outbox()) as run:
         for number in range(1, rounds + 1):
-            run.log_round(number, {"loss": 1 / number})
+            run.log_round(number, {"train_loss": 1 / number})
         run.log_results(Path("weights"), tables=[layout.ROUNDS], figures={"seconds": 1, "note": "x"})
     return layout.outbox().pending()[-1]
 
@@ -122,13 +122,13 @@ def killed(rounds: int, earlier: journal.Earlier | None = None, **train: object)
     run = journal.record_training(STARTED | ({"params": {"train": train}} if train else {}), layout.outbox(), earlier)
     run.__enter__()
     for number in range(len(earlier.rounds) + 1 if earlier else 1, rounds + 1):
-        run.log_round(number, {"loss": 1 / number})
+        run.log_round(number, {"train_loss": 1 / number})
     run._writer._events.close()  # as the kernel does
     return dict(run.identity)
 
 
 def resume(identity: dict[str, str], after: int) -> journal.Earlier:
-    return journal.Earlier(identity, [{"loss": 1 / number} for number in range(1, after + 1)])
+    return journal.Earlier(identity, [{"train_loss": 1 / number} for number in range(1, after + 1)])
 
 
 def test_a_resumed_training_goes_on_in_its_run_with_each_round_once(project):
@@ -137,7 +137,7 @@ def test_a_resumed_training_goes_on_in_its_run_with_each_round_once(project):
     identity = killed(7, resume(identity, 3))
     with journal.record_training(STARTED, layout.outbox(), resume(identity, 6)) as run:
         for number in (7, 8):
-            run.log_round(number, {"loss": 1 / number})
+            run.log_round(number, {"train_loss": 1 / number})
     for each in layout.outbox().pending():
         ship(each, store)
     assert {run for run, _ in store.logged} == {"run 0"}
@@ -204,7 +204,7 @@ def test_stages_do_not_import_mlflow():
 def test_off_writes_nothing(project, monkeypatch):
     monkeypatch.setenv("FEDPIPE_TRACKING", "off")
     with journal.record_training(STARTED, layout.outbox()) as run:
-        run.log_round(1, {"loss": 1.0})
+        run.log_round(1, {"train_loss": 1.0})
         run.log_results(weights=Path("weights"), tables=[], pictures=[], figures={})
     journal.record_evaluation(*told(), Path("weights"), {"accuracy": 1.0})
     assert not Path("logs").exists()
@@ -221,9 +221,9 @@ def test_an_error_in_the_block_is_the_runs_end_and_goes_on(project):
 
 def test_a_diverged_loss_is_recorded(project):
     with journal.record_training(STARTED, layout.outbox()) as run:
-        run.log_round(1, {"loss": math.nan, "norm": math.inf})
+        run.log_round(1, {"train_loss": math.nan, "norm": math.inf})
     metrics = [event for event, _ in layout.outbox().pending()[0].events()][1]["metrics"]
-    assert math.isnan(metrics["loss"]) and metrics["norm"] == math.inf
+    assert math.isnan(metrics["train/loss"]) and metrics["norm"] == math.inf
 
 
 def test_what_is_to_be_uploaded_is_a_copy(project):
@@ -252,7 +252,7 @@ def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, e
     monkeypatch.setattr(writer, "_start_follower", lambda *_: follower)
     with journal.record_training(STARTED, layout.outbox()) as run:
         for number in (1, 2):
-            run.log_round(number, {"loss": 1.0})
+            run.log_round(number, {"train_loss": 1.0})
         during = capsys.readouterr().err
     after = capsys.readouterr().err
     said = f"does not get the run, since the process that delivers it {said} (see logs/tracking.log); the run"
@@ -263,11 +263,11 @@ def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, e
 def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000")
     with journal.record_training(STARTED, layout.outbox()) as run:
-        run.log_round(1, {"loss": 1.0})
+        run.log_round(1, {"train_loss": 1.0})
         assert capsys.readouterr().err == ""
         layout.outbox().pending()[0].save(outbox.Delivery(trouble="cannot be reached (Connection refused)"))
         for number in (2, 3):
-            run.log_round(number, {"loss": 1.0})
+            run.log_round(number, {"train_loss": 1.0})
         said = capsys.readouterr().err
     assert said.count("MLflow: http://server:5000 cannot be reached (Connection refused); the run goes on") == 1
     assert "secret" not in said
@@ -304,7 +304,7 @@ def test_a_follower_killed_before_it_remembered_makes_no_second_run(project):
 
 def test_a_killed_writer_ends_its_run_at_its_last_sign_of_life(project):
     with journal.record_training(STARTED, layout.outbox()) as run:
-        run.log_round(1, {"loss": 1.0})
+        run.log_round(1, {"train_loss": 1.0})
         alive = layout.outbox().pending()[0]
         store = FakeStore()
         assert not ship(alive, store).done and store.kinds() == ["start", "metrics"]
@@ -319,7 +319,7 @@ def test_an_evaluation_belongs_to_the_run_of_its_weights(project):
     store = FakeStore(trained="the trained")
     deliver_finished(layout.outbox().pending()[0], store)
     assert {run for run, _ in store.logged} == {"the trained"} and not store.made
-    assert store.logged[1][1]["metrics"] == {"test.accuracy": 0.9}
+    assert store.logged[1][1]["metrics"] == {"test/accuracy": 0.9}
     assert not store.logged[-1][1]["status"]  # the run's own stays
 
 
@@ -365,10 +365,11 @@ def test_an_evaluation_without_a_run_brings_the_training_along(project):
     assert events[0]["name"] == "baseline_cnn contiguous 600 clients 10 rounds"
     assert events[0]["tags"]["fedpipe.restored"] == "true" and events[0]["dataset"]["digest"] == "cd" * 32
     assert [(e["step"], e["metrics"]) for e in events[1:3]] == [
-        (1, {"loss": 2.0, "accuracy": 0.5}),
-        (2, {"loss": 1.5, "accuracy": 0.7}),
+        (1, {"train/loss": 2.0, "train/accuracy": 0.5}),
+        (2, {"train/loss": 1.5, "train/accuracy": 0.7}),
     ]
-    assert events[3]["metrics"] == {"loss": 1.5, "rounds": 2.0} and "weights" in events[3]
+    assert events[3]["metrics"] == {"train/loss": 1.5, "rounds": 2.0} and "weights" in events[3]
+    assert events[3]["step"] == events[6]["step"] == 2  # of the last round, whose measurements these are
 
 
 def test_a_rebuilding_that_was_cut_short_is_done_again(project):

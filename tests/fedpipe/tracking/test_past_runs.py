@@ -30,7 +30,7 @@ def test_artifacts_and_seconds(tmp_path: Path, empty_database: Path, monkeypatch
     for has_seconds in (True, False):  # the newer one was restored from the pipeline's outputs
         run = client.create_run(experiment, tags={run_events.WEIGHTS_TAG: "ab"}, run_name="a run")
         for number in (1, 2):
-            client.log_metric(run.info.run_id, "seconds" if has_seconds else "loss", number / 4, step=number)
+            client.log_metric(run.info.run_id, "seconds" if has_seconds else "train/loss", number / 4, step=number)
     client.log_artifact(run.info.run_id, "metrics/rounds.csv", "tables")
     assert (
         seconds_per_round("ab", layout.store()) == {1: 0.25, 2: 0.5} and seconds_per_round("cd", layout.store()) == {}

@@ -22,7 +22,7 @@ def test_a_rebuilt_run_has_the_partitions_figures(tmp_path, monkeypatch):
     Path("metrics").mkdir()
     layout.PARTITION.write_text('{"entropy": {"mean": 1.5}, "sizes": {"gini": 0.25}}')
     metrics = PIPELINE.rebuilt({}, {}, WEIGHTS)[-2]["metrics"]
-    assert metrics == without["metrics"] | {"partition.entropy.mean": 1.5, "partition.sizes.gini": 0.25}
+    assert metrics == without["metrics"] | {"partition/entropy/mean": 1.5, "partition/sizes/gini": 0.25}
 
 
 def test_a_rebuilt_run_has_the_params_of_the_lock(tmp_path, monkeypatch):

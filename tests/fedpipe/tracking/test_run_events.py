@@ -47,3 +47,19 @@ def test_a_run_of_before_the_quantities_has_a_name():
     assert run_events.run_name(params) == "seed_cnn linear lognormal 5 clients 2 rounds"
     params["train"]["algorithm"] = "scaffold"
     assert run_events.run_name(params) == "scaffold seed_cnn linear lognormal 5 clients 2 rounds"
+
+
+def test_metrics_have_the_samples_in_front_and_slashes_so_that_the_ui_folds_them():
+    event = run_events.round_metrics(
+        3, {"train_loss": 1.0, "validation_accuracy": 0.5, "test_clients_accuracy": 0.25, "bytes_up": 2, "tester": 1}
+    )
+    assert event["metrics"] == {
+        "train/loss": 1,
+        "validation/accuracy": 0.5,
+        "test/clients_accuracy": 0.25,
+        "bytes_up": 2,
+        "tester": 1,
+    }
+    results = run_events.results({"test": {"accuracy": 0.5, "recall": {"0": 1}}, "selected_on": "test"}, {}, step=3)
+    assert results["metrics"] == {"test/accuracy": 0.5, "test/recall/0": 1} and results["step"] == 3
+    assert results["tags"] == {"selected_on": "test"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedpipe.config.train import LOSSES, MODELS
+from fedpipe.contracts.model import LOSSES, MODELS
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec

@@ -6,14 +6,14 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 import layout
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import sqlite_store
+from fedpipe.tracking import relocation, sqlite_store
 from fedpipe.tracking.delivery import Unreachable
 from fedpipe.tracking.past_runs import seconds_per_round
 from tests.fedpipe.tracking.mlflow_project import EVALUATE, Project, fill
@@ -97,6 +97,59 @@ def test_what_only_reads_says_it_too(project: Project, condition: str, monkeypat
             with pytest.raises(PipelineError) as refused:
                 ask()
             assert state in str(refused.value) and remedy in str(refused.value)
+
+
+def filled(folder: Path, empty_database: Path) -> Project:
+    folder.mkdir()
+    shutil.copy(empty_database, folder)
+    return fill(folder)
+
+
+@pytest.mark.parametrize("name", ["100%25 of what?x=1", "issue#16"])
+def test_a_folder_may_have_any_name(tmp_path: Path, empty_database: Path, name: str) -> None:
+    project = filled(tmp_path / name, empty_database)
+    code, _, error = project.run("-c", EVALUATE)
+    assert code == 0 and f"in {project.uri}\n" in error, error
+    assert sqlite_store.file_of(project.uri) == project.path / "mlflow.db"
+    assert list(tmp_path.rglob("mlflow.db")) == [project.path / "mlflow.db"]
+    assert len(list(project.path.glob("mlartifacts/**/a.png"))) == 1 and not project.pending()
+
+
+def locations(database: Path) -> set[str]:
+    """Every address of a folder of this machine that a store holds for the project."""
+    with closing(sqlite3.connect(database)) as store:
+        tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]
+        values = {str(value) for table in tables for row in store.execute(f"select * from {table}") for value in row}
+    return {value for value in values if value.startswith("file:") and "mlartifacts" in value}
+
+
+def test_artifacts_follow_a_store_that_is_moved(tmp_path: Path, empty_database: Path) -> None:
+    """A run of before keeps its files, a run of afterwards has its own here, and the move is said once."""
+    old = filled(tmp_path / "old", empty_database)
+    code, _, error = old.run("-c", EVALUATE)
+    assert code == 0 and "was moved here" not in error, error
+    moved = Project(old.path.rename(tmp_path / "moved"))
+    _, error = moved.train(1).communicate(timeout=100)
+    assert "MLflow: run" in error and not old.path.exists(), error
+    log = (moved.path / "logs/tracking.log").read_text(encoding="utf-8")
+    assert log.count(f"mlflow.db was moved here: its artifacts are looked for in {moved.path}/mlartifacts now") == 1
+    assert all(address.startswith(moved.path.as_uri()) for address in locations(moved.path / "mlflow.db"))
+    assert [len(moved.artifacts(run)) > 0 for run in moved.runs()] == [True, True]
+
+
+def test_artifacts_that_stayed_behind_are_said(
+    tmp_path: Path, empty_database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = filled(tmp_path / "old", empty_database)
+    assert project.run("-c", EVALUATE)[0] == 0
+    (tmp_path / "alone").mkdir()
+    alone = Path(shutil.move(project.path / "mlflow.db", tmp_path / "alone/mlflow.db"))
+    kept = locations(alone)
+    relocation.follow_folder(alone)
+    assert locations(alone) == kept
+    assert capsys.readouterr().err.endswith(
+        f"another folder: move them to {alone.with_name('mlartifacts')} and they follow\n"
+    )
 
 
 def test_the_ui_says_it(project: Project) -> None:

@@ -1,6 +1,7 @@
 """Taking batches in, with real DVC: good ones into the pool, bad ones aside, and nothing twice."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,28 @@ def test_what_may_be_on_its_way_waits_an_hour(
     assert again.waiting == ["no-hash"] and list(again.rejected) == ["half"]
 
 
+def test_names_in_rejected_are_safe_and_the_reason_holds_the_senders(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub's upload of artifacts ends at a colon, and keeps nothing of the run."""
+    monkeypatch.chdir(tmp_path)
+    names = ["a:b.npz", "a:b.npz.sha256", "a*b.txt", "what?", "x" * 250, "plain.txt", "Müller"]
+    for name in names:
+        (INCOMING / name).parent.mkdir(parents=True, exist_ok=True)
+        (INCOMING / name).write_text(name)
+    (INCOMING / "fol<der>/in:side").mkdir(parents=True)
+    (INCOMING / 'fol<der>/in:side/"quoted"').touch()
+    result = ingest(RawDataset.read(raw))
+    put_aside = [path.relative_to(REJECTED) for path in REJECTED.rglob("*")]
+    assert not [path for path in put_aside if set('":<>|*?\r\n\\') & {*str(path)}]
+    assert len([path for path in put_aside if not path.name.endswith(".reason.txt")]) == len(names) + 3
+    assert {Path("plain.txt"), Path("Müller")} <= {*put_aside}
+    reasons = {path.name: path.read_text(encoding="utf-8") for path in REJECTED.glob("*.reason.txt")}
+    assert len(reasons) == len(result.rejected) == 7
+    assert [text for text in reasons.values() if text.endswith("(its name is 'a:b')\n")]
+    assert [text for text in reasons.values() if text.endswith("(its name is 'fol<der>')\n")]
+
+
 def test_odd_names_of_files_stop_nothing(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     INCOMING.mkdir(parents=True)
@@ -114,7 +137,7 @@ def test_odd_names_of_files_stop_nothing(tmp_path: Path, raw: Path, monkeypatch:
     (reason,) = ingest(RawDataset.read(raw)).rejected.values()
     assert reason.startswith("\\udcff ::warning::x is no batch")
     (_, line) = rejected()
-    assert line.startswith("- `\\udcff ::warning::x`: `\\udcff ::warning::x is no batch; expected: NAME.npz")
+    assert re.match(r"- `___+warning__x-\w{8}`: `\\udcff ::warning::x is no batch; expected: NAME.npz", line)
     (REJECTED / "evil.reason.txt").write_text("[click](https://example.com) `<img src=x>` @somebody " + "x" * 1000)
     (_, lines) = rejected()
     (evil,) = [line for line in lines.splitlines() if line.startswith("- `evil`")]

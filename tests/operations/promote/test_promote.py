@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import layout
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import write_shards
+from fedpipe.datasets.shards import Manifest, read_shard, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
@@ -265,15 +265,39 @@ def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) 
     benchmark = Benchmark.read(300)
     measured = benchmark.measure(layout.registry().challenger("mnist"))
     assert measured.right.shape == (1000,) and measured.accuracy == accuracy > 0.8
-    assert 0 < measured.worst_client <= 1 and np.isclose(measured.worst_client * 50 % 1, 0)
+    # Without test samples of the clients' own: recall on the test images, weighted by the client's labels.
+    test_labels, shards = benchmark.labels, [read_shard(Path("data/clients"), client)[1] for client in range(4)]
+    recall = np.array([measured.right[test_labels == label].mean() for label in range(10)])
+    assert measured.worst_client == pytest.approx(min(recall[labels].mean() for labels in shards))
+    assert measured.clients_on == "the test images weighted by its labels"
 
     # With samples that clients hold out, those count: here one client has only images that the model gets wrong.
     images, labels = RawDataset.read(Path("data/raw")).read_test(Path("data/raw"))
     wrong, right = np.flatnonzero(~measured.right)[:3], np.flatnonzero(measured.right)[:3]
     shutil.rmtree("data/client_tests")
     Path("data/client_tests").mkdir()
-    write_shards(Path("data/client_tests"), "mnist", images, labels, [right, wrong], 10)
-    assert Benchmark.read(300).measure(layout.registry().challenger("mnist")).worst_client == 0
+    digest = Manifest.read(Path("data/clients")).digest
+    write_shards(Path("data/client_tests"), "mnist", images, labels, [right, wrong, [], []], 10, clients_digest=digest)
+    measured = Benchmark.read(300).measure(layout.registry().challenger("mnist"))
+    assert measured.worst_client == 0 and measured.clients_on == "its own test samples"
+
+
+def test_skewed_clients_without_test_samples_are_measured_on_their_training_samples(workspace: Workspace) -> None:
+    from operations.promote.measure import Benchmark
+
+    workspace.register("strong")
+    Path("data/clients/skew.csv").write_text("client\n")
+    measured = Benchmark.read(300).measure(layout.registry().challenger("mnist"))
+    assert measured.clients_on == "its training samples" and np.isclose(measured.worst_client * 50 % 1, 0)
+
+
+def test_secret_noise_leaves_the_clients_unmeasured(workspace: Workspace) -> None:
+    from operations.promote.measure import Benchmark
+
+    workspace.register("strong")
+    layout.TRAINING.write_text('{"noise": "secret"}')
+    measured = Benchmark.read(300).measure(layout.registry().challenger("mnist"))
+    assert measured.worst_client is None and measured.clients_on == "no samples" and measured.accuracy > 0.8
 
 
 def test_nothing_is_promoted_while_a_stage_is_stale(workspace: Workspace) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpipe.config import McNemar
-from operations.promote.rules import accuracy, mcnemar, worst_client
+from fedpipe.config import McNemar, Promote
+from operations.promote.rules import Measured, accuracy, judge, mcnemar, worst_client
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,18 @@ def test_accuracy(challenger: float, champion: float, margin: float, holds: bool
     [(0.5, 0.5, 0.0, True), (0.49, 0.5, 0.0, False), (0.48, 0.5, 0.02, True), (0.47, 0.5, 0.02, False)],
 )
 def test_worst_client(challenger: float, champion: float, margin: float, holds: bool) -> None:
-    rule = worst_client(challenger, champion, margin)
+    rule = worst_client(challenger, champion, margin, "its own test samples")
+    assert "on its own test samples is" in rule.sentence
     assert rule.holds is holds and ("is not below the champion's 0.5000" in rule.sentence) is holds
+
+
+def test_a_withheld_worst_client_is_no_rule() -> None:
+    settings = Promote(accuracy_margin=0.0, worst_client_margin=0.0, mcnemar=McNemar(level=0.05, require="better"))
+    ours, theirs = (Measured(np.array(right), 0.5, "none") for right in ([True, True], [True, False]))
+    assert [rule.name for rule in judge(settings, ours, theirs)] == ["accuracy", "worst_client", "mcnemar"]
+    secret = Measured(ours.right, None, "none")
+    for pair in ((secret, theirs), (ours, secret), (secret, secret)):
+        assert [rule.name for rule in judge(settings, *pair)] == ["accuracy", "mcnemar"]
 
 
 def images(gained: int, lost: int, both: int = 5) -> tuple[np.ndarray, np.ndarray]:

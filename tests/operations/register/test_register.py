@@ -73,7 +73,7 @@ def test_a_store_without_the_run_gets_it_from_the_outputs(workspace: Workspace) 
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = layout.registry().client().get_run(layout.registry().challenger("mnist").run_id)
-    assert run.data.tags["fedpipe.restored"] == "true" and run.data.metrics["test.accuracy"] == accuracy
+    assert run.data.tags["fedpipe.restored"] == "true" and run.data.metrics["test/accuracy"] == accuracy
     assert run.data.params["train.rounds"] == "10" and run.data.tags["evaluate.batch_size"] == "1000"
 
 

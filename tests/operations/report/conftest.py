@@ -31,7 +31,7 @@ def write_run(folder: Path, seed: int, clients: int = 600, classes: int = 10, ro
         (folder / name).mkdir(exist_ok=True)
     accuracy = np.linspace(0.3, 0.7 + seed / 100, rounds)
     table = pd.DataFrame(
-        {"round": range(1, rounds + 1), "loss": 2 - accuracy, "accuracy": accuracy, "clients": clients}
+        {"round": range(1, rounds + 1), "train_loss": 2 - accuracy, "train_accuracy": accuracy, "clients": clients}
     )
     table = table.assign(non_finite=0, examples=100 * clients, bytes_down=1000 * clients, bytes_up=1000 * clients)
     table.to_csv(folder / "metrics/rounds.csv", index=False)
@@ -39,23 +39,23 @@ def write_run(folder: Path, seed: int, clients: int = 600, classes: int = 10, ro
     predicted = np.where(rng.random(2000) < 0.8, actual, rng.integers(0, classes, 2000))
     pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(folder / "plots/predictions.csv", index=False)
     per_client = pd.DataFrame(
-        {"client": range(clients), "samples": 100, "accuracy": rng.uniform(0.5, 1, clients).round(2)}
+        {"client": range(clients), "train_samples": 100, "train_accuracy": rng.uniform(0.5, 1, clients).round(2)}
     )
     per_client = per_client.assign(test_samples=7, test_accuracy=rng.uniform(0.4, 0.9, clients).round(2))
-    per_client.loc[0, ["samples", "accuracy"]] = [0, np.nan]
+    per_client.loc[0, ["train_samples", "train_accuracy"]] = [0, np.nan]
     per_client.to_csv(folder / "metrics/clients.csv", index=False)
     right, support = (actual == predicted), np.bincount(actual, minlength=classes)
     recall = np.bincount(actual[right], minlength=classes) / np.maximum(support, 1)
     per_class = pd.DataFrame({"class": range(classes), "precision": recall, "recall": recall, "support": support})
     per_class.to_csv(folder / "metrics/classes.csv", index=False)
-    known = per_client["accuracy"].dropna()
+    known = per_client["train_accuracy"].dropna()
     spread = {"mean": known.mean(), "worst": known.min(), "percentile_10": float(np.percentile(known, 10))}
     by_class = {str(label): value for label, value in enumerate(recall)}
-    evaluation = {"loss": 0.5, "accuracy": right.mean(), "clients": spread, "precision": by_class, "recall": by_class}
+    test = {"loss": 0.5, "accuracy": right.mean(), "precision": by_class, "recall": by_class}
+    evaluation = {"test": test, "train": {"clients": spread}}
     (folder / "metrics/evaluation.json").write_text(json.dumps(evaluation))
     training = {
-        "loss": 2 - accuracy[-1],
-        "accuracy": accuracy[-1],
+        "train": {"loss": 2 - accuracy[-1], "accuracy": accuracy[-1]},
         "rounds": rounds,
         "non_finite": 0,
         "weights": 54_410,

@@ -24,10 +24,10 @@ def test_markdown_of_two_runs_has_what_differs(project: Path, tmp_path: Path):
     text = (tmp_path / "r.md").read_text()
     assert "| partition.scheme | contiguous | dirichlet |" in text and "| train.rounds | 10 | 6 |" in text
     assert "train.model" not in text
-    before = json.loads(run(project, "git", "show", "HEAD:metrics/evaluation.json").stdout)["accuracy"]
-    after = json.loads((project / "metrics/evaluation.json").read_text())["accuracy"]
+    before = json.loads(run(project, "git", "show", "HEAD:metrics/evaluation.json").stdout)["test"]["accuracy"]
+    after = json.loads((project / "metrics/evaluation.json").read_text())["test"]["accuracy"]
     change, word = abs(after - before), "better" if after > before else "worse"
-    assert re.search(rf"\| test.accuracy \| {before:.4f} \| {after:.4f} \| .{change:.4f} {word} \|", text)
+    assert re.search(rf"\| test/accuracy \| {before:.4f} \| {after:.4f} \| .{change:.4f} {word} \|", text)
     assert "| rounds | 4 | 6 | +2 |" in text and "| bytes down to clients | 2.4 MB | 3.6 MB | +1.2 MB |" in text
 
 
@@ -35,7 +35,7 @@ def test_partition_and_held_out_samples_are_compared(project: Path, tmp_path: Pa
     page, text = tmp_path / "r.html", tmp_path / "r.md"
     assert report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))[0] == 0
     entropy = json.loads((project / "metrics/partition.json").read_text())["entropy"]["mean"]
-    row = next(line for line in text.read_text().splitlines() if "partition.entropy.mean" in line)
+    row = next(line for line in text.read_text().splitlines() if "partition/entropy/mean" in line)
     assert f" {entropy:.4f} " in row and "better" not in row and "worse" not in row
     clients = pd.read_csv(project / "metrics/clients.csv").dropna().sort_values(["test_accuracy", "client"])
     section = page.read_text().partition("on test samples of each client&#39;s own")[2]
@@ -46,14 +46,16 @@ def test_clusters_have_a_section(project: Path, altered: Callable[..., None], tm
     page = tmp_path / "r.html"
     assert report(project, "--output", str(page))[0] == 0 and "Clusters of clients" not in page.read_text()
     clients = pd.read_csv(project / "metrics/clients.csv")
-    clients = clients.assign(cluster=clients["client"] % 3, personal_accuracy=clients["accuracy"])
+    clients = clients.assign(cluster=clients["client"] % 3, train_personal_accuracy=clients["train_accuracy"])
     altered("metrics/clients.csv", clients.to_csv(index=False).encode())
     assert report(project, "--output", str(page))[0] == 0
     section = page.read_text().partition("Clusters of clients")[2]
-    mine = clients[clients["client"] % 3 == 0]["accuracy"].dropna()
+    mine = clients[clients["client"] % 3 == 0]["train_accuracy"].dropna()
     rows = re.findall(r'<th scope="row">cluster 0: ([a-z ]+)</th>\s*<td class="number">([^<]*)</td>', section)
     expected = [("clients with samples", "199"), ("mean", f"{mine.mean():.4f}"), ("worst", f"{mine.min():.4f}")]
     assert rows == expected
+    assert "the accuracy of its cluster&#39;s model on its train samples" in section
+    assert "The personal models are measured on the samples that they were trained on" in page.read_text()
     assert "Accuracy by cluster, workspace. workspace: 199, 200, 200 clients with samples." in section
 
 
@@ -92,7 +94,11 @@ def test_an_unknown_run_is_refused(project: Path, arguments: tuple[str, ...], sa
     ("name", "content", "said"),
     [
         ("metrics/rounds.csv", None, "error: metrics/rounds.csv is missing: 'dvc repro' makes it"),
-        ("metrics/rounds.csv", b"round,loss\n1,2.0\n", "error: metrics/rounds.csv of workspace has no column accuracy"),
+        (
+            "metrics/rounds.csv",
+            b"round,train_loss\n1,2.0\n",
+            "error: metrics/rounds.csv of workspace has no column train_accuracy",
+        ),
         ("metrics/clients.csv", b"", "error: metrics/clients.csv of workspace has no column client"),
         ("metrics/evaluation.json", b"{", "error: metrics/evaluation.json of workspace is not the JSON"),
         (
@@ -160,10 +166,10 @@ def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path
         assert done.returncode == 0, done.stderr
         page = (tmp_path / command[0] / "index.html").read_text()
         points = [json.loads(point) for point in re.findall(r"\{[^{}]*\"round\"[^{}]*\"rev\"[^{}]*\}", page)]
-        measured = {(point["rev"], key) for point in points for key in ("loss", "accuracy") if key in point}
+        measured = {(point["rev"], key) for point in points for key in ("train_loss", "train_accuracy") if key in point}
         revisions = {"workspace"} if command == ("show",) else {"HEAD", "workspace"}
         assert "workspace_plots_partition.png" in page  # pictures too, of the revisions whose cache has them
-        assert measured >= {(rev, key) for rev in revisions for key in ("loss", "accuracy")}
+        assert measured >= {(rev, key) for rev in revisions for key in ("train_loss", "train_accuracy")}
         assert "Bytes per round" in page
         for rev, rounds in {"HEAD": 4, "workspace": 6}.items():
             numbers = {int(point["round"]) for point in points if point["rev"] == rev}
@@ -216,7 +222,7 @@ def test_params_of_a_training_that_dvc_does_not_know_are_not_shown(
 
 def of_clients(accuracies: np.ndarray, **params: str) -> Run:
     """A run of which only the clients matter."""
-    table = pd.DataFrame({"client": range(len(accuracies)), "samples": 100, "accuracy": accuracies})
+    table = pd.DataFrame({"client": range(len(accuracies)), "train_samples": 100, "train_accuracy": accuracies})
     empty = pd.DataFrame()
     return Run("a run", "", {}, params, {}, empty, empty, table, None, None, None)
 
@@ -236,7 +242,7 @@ def test_two_runs_are_compared_client_by_client():
     deviation = np.sqrt(n * (n + 1) * (2 * n + 1) / 24 - (ties**3 - ties).sum() / 48)
     z = (abs(w - n * (n + 1) / 4) - 0.5) / deviation
     p = math.erfc(z / math.sqrt(2))
-    assert comparison.paired_clients([of_clients(one), of_clients(other)], "accuracy") == (
+    assert comparison.paired_clients([of_clients(one), of_clients(other)], "train_accuracy") == (
         f"Of 39 clients, B serves {(change > 0).sum()} better and {(change < 0).sum()} worse than A "
         f"(Wilcoxon signed-rank test, two-sided: p = {p:.2g})."
     )
@@ -245,11 +251,11 @@ def test_two_runs_are_compared_client_by_client():
 def test_few_differing_clients_and_other_clients_are_not_tested():
     one, other = np.full(20, 0.5), np.full(20, 0.5)
     assert "0 better and 0 worse than A: fewer than 10 differ" in comparison.paired_clients(
-        [of_clients(one), of_clients(other)], "accuracy"
+        [of_clients(one), of_clients(other)], "train_accuracy"
     )
     moved = of_clients(other + 0.1, **{"partition.seed": "2"})
-    assert comparison.paired_clients([of_clients(one, **{"partition.seed": "1"}), moved], "accuracy") == ""
-    assert comparison.paired_clients([of_clients(one), of_clients(other[:19])], "accuracy") == ""
+    assert comparison.paired_clients([of_clients(one, **{"partition.seed": "1"}), moved], "train_accuracy") == ""
+    assert comparison.paired_clients([of_clients(one), of_clients(other[:19])], "train_accuracy") == ""
 
 
 def test_the_sentence_is_on_the_page_and_in_the_markdown(project: Path, tmp_path: Path):
@@ -258,14 +264,14 @@ def test_the_sentence_is_on_the_page_and_in_the_markdown(project: Path, tmp_path
     arguments = ("workspace", "workspace", "--output", str(page), "--markdown", str(text))
     assert report(project, *arguments)[0] == 0
     said = "clients, B serves 0 better and 0 worse than A: fewer than 10 differ"
-    assert page.read_text().count(said) == 2  # accuracy and test_accuracy
+    assert page.read_text().count(said) == 2  # train_accuracy and test_accuracy
     assert "`test_accuracy` of metrics/clients.csv: Of 600 clients, B serves" in text.read_text()
     assert report(project, "HEAD", "workspace", "--output", str(page))[0] == 0
     assert "B serves" not in page.read_text()  # they have other partitions
 
 
 def test_curves_over_rounds_simulated_hours_and_bytes():
-    table = pd.DataFrame({"round": [1, 2, 3], "loss": 1.0, "accuracy": 0.5, "clients": 2, "examples": 4})
+    table = pd.DataFrame({"round": [1, 2, 3], "train_loss": 1.0, "train_accuracy": 0.5, "clients": 2, "examples": 4})
     table = table.assign(bytes_down=2_000_000, bytes_up=1_000_000, test_loss=1.0, test_accuracy=[0.1, math.nan, 0.3])
     timed = table.assign(simulated_hours=[0.5, 0.25, 1.0])
     assert [each.tolist() for each in charts.positions_on_x([timed, timed], "hours")[1]] == [[0.5, 0.75, 1.75]] * 2
@@ -289,3 +295,28 @@ def test_curves_over_rounds_simulated_hours_and_bytes():
     assert ">MB sent, down and up<" in both["Test accuracy by bytes sent"] and "Test accuracy per round" in both
     assert "Test accuracy by simulated hours" not in shown(timed, table)
     assert "Training accuracy by bytes sent" in shown(table.drop(columns=["test_loss", "test_accuracy"]))
+
+
+def test_withheld_figures_leave_a_report_of_the_test_images(
+    project: Path, altered: Callable[..., None], tmp_path: Path
+):
+    """As with secret noise: empty columns, absent keys."""
+    training = json.loads((project / "metrics/training.json").read_text())
+    kept = {name: training[name] for name in ("rounds", "weights", "weights_sha256")}
+    altered("metrics/training.json", json.dumps(kept | {"noise": "secret", "epsilon_rdp": 3.0}).encode())
+    evaluation = json.loads((project / "metrics/evaluation.json").read_text())
+    told = {name: evaluation["test"][name] for name in ("loss", "accuracy", "precision", "recall")}
+    altered("metrics/evaluation.json", json.dumps({"test": told, "train": {}}).encode())
+    rounds = pd.read_csv(project / "metrics/rounds.csv")
+    rounds = rounds.assign(**{name: math.nan for name in rounds if name != "round"}, test_loss=0.5, test_accuracy=0.7)
+    altered("metrics/rounds.csv", rounds.to_csv(index=False).encode())
+    clients = pd.read_csv(project / "metrics/clients.csv")[["client"]].assign(train_samples=None, train_accuracy=None)
+    altered("metrics/clients.csv", clients.to_csv(index=False).encode())
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    code, output = report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))
+    assert code == 0, output
+    withheld = [line for line in text.read_text().splitlines() if "bytes down" in line or "examples" in line]
+    assert withheld and all(line.split("|")[3].strip() == comparison.ABSENT for line in withheld)
+    assert report(project, "workspace", "--output", str(page), "--markdown", str(text))[0] == 0
+    assert "partition/" not in text.read_text() and "withheld, for the training has secret noise" in page.read_text()
+    assert "nan" not in text.read_text().lower()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedpipe import config as params
+from fedpipe import params
 from fedpipe.errors import PipelineError
 from operations.retrain import overrides
 from tests import ROOT

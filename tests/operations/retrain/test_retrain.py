@@ -196,7 +196,7 @@ def test_from_the_champions_weights(project: Path, raw: Path, training_set: tupl
     pointer = json.loads((project / "models/initial.json").read_text())
     assert (pointer["sha256"], pointer["version"]) == (champion["weights_sha256"], 1)
     trained = json.loads((project / "metrics/training.json").read_text())
-    assert trained["loss"] < champion["loss"] and re.search(r"^promoted: ", said, re.M)
+    assert trained["train"]["loss"] < champion["train"]["loss"] and re.search(r"^promoted: ", said, re.M)
     drift = json.loads((project / "reports/drift.json").read_text())
     assert drift["champion"]["model"] == "fedpipe-mnist version 1" and drift["all"]["samples"] == 40
     assert 0 < drift["all"]["champion_accuracy"] < 1

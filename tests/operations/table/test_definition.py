@@ -57,8 +57,11 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"base": {"train": {"rouns": 3}}}, "cell iid_0.1_seed1: unknown key 'train.rouns'; allowed: "),
-        ({"base": {"training": {}}}, "cell iid_0.1_seed1: unknown section 'training'; allowed: "),
+        (
+            {"base": {"train": {"rouns": 3}}},
+            "cell iid_0.1_seed1: unknown key 'train.rouns' (did you mean rounds?); all",
+        ),
+        ({"base": {"training": {}}}, "cell iid_0.1_seed1: unknown section 'training' (did you mean train?); "),
         ({"base": {"train": {"rounds": 0}}}, "cell iid_0.1_seed1: 'train.rounds' is 0: should be greater than"),
         (
             {"base": {"train": {"clients_per_round": 601}}},
@@ -83,8 +86,9 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
         ),
         ({"measure": "rounds_to_target"}, "'train.stop_at.accuracy' must be the target"),
         ({"measure": "best_test_accuracy", "base": {"train": {"evaluate_every": 0}}}, "must not be 0"),
-        ({"measure": "accuracy"}, "small.yaml: measure: Input should be 'rounds_to_target', "),
-        ({"axis": {}}, "small.yaml: axis: Extra inputs are not permitted"),
+        ({"measure": "best_test_accuracy"}, "'measure' is best_test_accuracy, and 'partition.validation' is 0: set it"),
+        ({"measure": "accuracy"}, "small.yaml: 'measure' is 'accuracy': should be 'rounds_to_target', "),
+        ({"axis": {}}, "small.yaml: unknown key 'axis' (did you mean axes?); allowed: "),
         ({"grid": ["rates"]}, "small.yaml: 'grid' names rates, which is no axis; the axes are split, rate"),
         ({"seeds": [1, 1]}, "'seeds' has a seed twice: 1, 1"),
         ({"axes": {"rounds": {"a": {}}}, "grid": []}, "'axes.rounds' has a name that the results need themselves"),

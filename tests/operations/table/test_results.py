@@ -15,7 +15,7 @@ from tests.operations.table.test_definition import SMALL, load
 CURVE = pd.DataFrame({"round": [1, 2], "test_loss": [2.0, 1.0], "test_accuracy": [0.5, 0.8]})
 TARGET: dict[str, Any] = {
     "measure": "rounds_to_target",
-    "base": {"train": {"model": "logistic_regression", "stop_at": {"accuracy": 0.8}}},
+    "base": {"train": {"model": "logistic_regression", "selection": "test", "stop_at": {"accuracy": 0.8}}},
     "published": [{"name": "paper", "source": "A paper", "figures": [{"split": "iid", "value": 20}]}],
 }
 
@@ -28,6 +28,8 @@ def row(cell: str, **more: Any) -> Row:
         "rounds_to_target": None,
         "test_accuracy": 0.5,
         "best_test_accuracy": 0.6,
+        "validation_accuracy": None,
+        "best_validation_accuracy": None,
         "seconds": 10.0,
         "weights_sha256": "ab" * 32,
         "commit": "c0ffee",
@@ -81,6 +83,25 @@ def test_rounds_to_a_target(table: Table, tmp_path: Path) -> None:
     text = page()
     assert "| iid | 0.1 | 32.0 ± 2.8 | 20 | 1.60 times | 10 |" in text
     assert "| as_it_is | 0.1 (1 of 2 tried) | not within 50 (1 of 2 seeds) |" in text
+
+
+def test_a_rate_is_selected_on_the_validation_samples_where_there_are_any(table: Table) -> None:
+    """The value that is better on the test images is worse on the validation samples, and so does not count."""
+    seeds = (1, 2)
+    add(table, *(row(f"iid_0.1_seed{seed}", test_accuracy=0.9, validation_accuracy=0.7) for seed in seeds))
+    add(table, *(row(f"iid_0.2_seed{seed}", test_accuracy=0.8, validation_accuracy=0.75) for seed in seeds))
+    text = page()
+    assert "`rate` was selected on the validation images." in text and "| iid | 0.2 | 80.00 % ± 0.00 |" in text
+    add(table, row("iid_0.1_seed1", test_accuracy=0.9), row("iid_0.1_seed2", test_accuracy=0.9))  # one has none
+    text = page()
+    assert "`rate` was selected on the test images." in text and "| iid | 0.1 | 90.00 % ± 0.00 |" in text
+
+
+def test_rows_of_before_there_were_validation_samples_are_read(table: Table) -> None:
+    add(table, row("iid_0.1_seed1"))
+    path = records.RESULTS / "small/runs.csv"
+    pd.read_csv(path).drop(columns=["validation_accuracy", "best_validation_accuracy"]).to_csv(path, index=False)
+    assert records.read("small") == {"iid_0.1_seed1": row("iid_0.1_seed1")}
 
 
 def test_a_diverged_value_is_no_best_one(table: Table) -> None:

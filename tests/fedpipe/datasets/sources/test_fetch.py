@@ -184,6 +184,16 @@ def test_a_server_that_is_not_there(tiny, tmp_path, limits, address, reason):
     assert reason_of(tiny, tmp_path / "out", web(address, limits)).startswith(reason)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxys_refusal_is_not_the_servers(tiny, tmp_path, mirror, limits, monkeypatch, scheme):
+    proxy = mirror({}).url.removesuffix("/mnist/").removesuffix("/mnist")  # knows no file and no CONNECT
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv(f"{scheme}_proxy", proxy.replace("//", "//user:secret@"))
+    reason = reason_of(tiny, tmp_path / "out", web(f"{scheme}://mirror.invalid", limits))
+    assert f"(through the proxy {proxy.removeprefix('http://')})" in reason and "secret" not in reason
+
+
 def test_connecting_has_a_time_limit(tiny, tmp_path):
     # A listener that accepts nobody and whose queue is full: the next connection waits.
     with socket.socket() as busy:

@@ -89,6 +89,33 @@ def test_an_npz_as_people_write_it(data, project, tmp_path):
     assert_raw_is(data)
 
 
+def test_medmnist_under_its_own_names(data, project, tmp_path, capsys):
+    """Labels in a column, and a third part, which is not used."""
+    arrays = dict(zip(PARTS, data, strict=True))
+    arrays |= {"train_labels": data[1][:, None], "test_labels": data[3][:, None]}
+    arrays |= {"val_images": data[0][:3], "val_labels": data[1][:3, None]}
+    project(["/nowhere"], "idx", {"name": "my_data", "npz": pinned(tmp_path / "my.npz", npz_bytes(arrays))})
+    main()
+    assert_raw_is(data)
+    assert "also holds val_images, val_labels, which are not used" in capsys.readouterr().err
+
+
+def test_a_sha256_in_capitals(data, project, tmp_path):
+    file = pinned(tmp_path / "my.npz", npz_bytes(dict(zip(ARRAYS, data, strict=True))))
+    project(["/nowhere"], "idx", {"name": "my_data", "npz": file | {"sha256": file["sha256"].upper()}})
+    main()
+    assert_raw_is(data)
+
+
+@pytest.mark.parametrize(("first", "said"), [(0, False), (1, True)])
+def test_labels_that_begin_with_1_are_mentioned(gray, project, tmp_path, capsys, first, said):
+    gray |= {name: gray[name] + np.uint8(first) for name in ("y_train", "y_test")}
+    project(["/nowhere"], "idx", {"name": "my_data", "npz": pinned(tmp_path / "my.npz", npz_bytes(gray))})
+    main()
+    hint = "my_data: labels begin with 1, so class 0 has no sample; to begin with 0, store y - 1"
+    assert (hint in capsys.readouterr().err) == said
+
+
 def test_files_from_the_web(data, project, tmp_path, mirror):
     contents = {part: idx_bytes(array) for part, array in zip(PARTS, data, strict=True)}
     own = by_files(tmp_path, contents)
@@ -129,7 +156,7 @@ BAD_IDX = {
     "one-hot labels": (
         "train_labels",
         lambda _: idx_bytes(np.eye(6, dtype=np.uint8)),
-        "like one-hot labels of 6",
+        "which are one-hot labels of 6",
     ),
     "labels with rows": (
         "train_labels",
@@ -189,10 +216,15 @@ BAD_NPZ = {
     "negative label": (lambda a: a | {"y_test": np.array([0, 1, -1])}, "has values from -1 to 1; allowed: 0 to 255"),
     "one-hot labels": (
         lambda a: a | {"y_test": np.eye(3, dtype=np.uint8)},
-        "has shape (3, 3), which looks like one-hot labels of 3 classes",
+        "has shape (3, 3), which are one-hot labels of 3 classes",
         "store y.argmax(axis=1)",
     ),
-    "one-hot floats": (lambda a: a | {"y_test": np.eye(3)}, "which looks like one-hot labels of 3 classes"),
+    "one-hot floats": (lambda a: a | {"y_test": np.eye(3)}, "which are one-hot labels of 3 classes"),
+    "multi-label": (
+        lambda a: a | {"y_test": np.ones((3, 14), np.uint8)},
+        "has shape (3, 14), which are 14 labels per sample (multi-label)",
+        "store one column, such as y[:, 0]",
+    ),
     "labels of three dimensions": (lambda a: a | {"y_test": np.zeros((3, 1, 1), int)}, "must be one number per sample"),
     "channels first": (lambda a: a | {"x_train": np.zeros((6, 3, 32, 32), np.uint8)}, "which are 32 channels"),
     "no images": (lambda a: a | {"x_test": np.zeros((0, 4, 4), np.uint8), "y_test": a["y_test"][:0]}, "is empty"),

@@ -1,0 +1,85 @@
+"""The contract of fedpipe/aggregators: from the updates of a cohort to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedpipe.config.train import Train
+from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
+from fedpipe.contracts.registry import Registry
+from fedpipe.lazy import tf
+
+if TYPE_CHECKING:
+    from fedpipe.learning.interface import Client, Tensors
+    from fedpipe.learning.measurements import Measurements
+    from fedpipe.learning.task import Task
+    from fedpipe.privacy.mechanism import Mechanism
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregator(TrainChoice):
+    """A file of ``fedpipe/aggregators``."""
+
+    encode: Callable[[Task, Tensors, Tensors, Any, Client], Tensors] = function(
+        "task, state, update, weight, client", "At the client: the tensors that are summed over the cohort."
+    )
+    finish: Callable[[Task, Tensors, Tensors, Any, Any], tuple[Tensors, Tensors]] = function(
+        "task, state, total, weight, round_number", "At the server: the aggregated update, and the next state."
+    )
+    server_init: Callable[[Task], Tensors] = function("task", "The state before the first round.", lambda task: ())
+    broadcast: Callable[[Task, Tensors], Tensors] = function(
+        "task, state",
+        "The part of the state that clients see; all of it without this name.",
+        lambda task, state: state,
+    )
+    merge: Callable[[Any, Any], Any] = function(
+        "a, b",
+        "Takes the place of the sum, tensor by tensor; the same in any grouping, up to rounding.",
+        lambda a, b: tf.add(a, b),
+    )
+    server_measurements: Callable[[Task, Tensors, Tensors, Tensors], Measurements] = function(
+        "task, before, after, total",
+        "Measurements of the server, by the name of their column, from the states before and after the round and the "
+        "total that `finish` gets.",
+        lambda task, before, after, total: {},
+    )
+    clip_norm: Callable[[Task, Tensors], Any] | None = function(
+        "task, state",
+        "The L2 norm to which `encode` scales updates down; a round then has the columns clip_norm and clipped, the "
+        "share of the clients whose update was longer.",
+        None,
+    )
+    message_bytes: Callable[[Task, Tensors], int] | None = function(
+        "task, encoded", "The bytes of a client's message, if a device would send less than `encode` returns.", None
+    )
+    smallest_cohort: Callable[[Train], int] = function(
+        "settings", "The number of updates that a round needs.", lambda settings: 0
+    )
+    mechanism: Callable[[Train, int], Mechanism] | None = function(
+        "settings, clients", "The mechanism of differential privacy that the ledger accounts for.", None
+    )
+    COLLECTS: bool = constant(False, "`finish` gets the tensors of all clients, stacked, and not their sum.")
+    IGNORES_WEIGHTS: bool = constant(False, "All clients with samples count alike.")
+    COUNTS_DROPOUTS: bool = constant(False, "With `mechanism`: epsilon also holds if clients drop out or come in turn.")
+
+    def check_names(self) -> None:
+        """Checks which names go together; errors as of `Choice.check_names`."""
+        if self.COLLECTS and self.defines("merge"):
+            raise ContractError("defines 'COLLECTS' and 'merge', but stacked tensors are not merged")
+        if self.COUNTS_DROPOUTS and self.mechanism is None:
+            raise ContractError("defines 'COUNTS_DROPOUTS' without 'mechanism'")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the aggregator adds noise of which the privacy ledger knows."""
+        return self.mechanism is not None
+
+
+AGGREGATORS = Registry(Train.CHOICES["aggregator"], Aggregator)
+
+
+def has_secret_noise(settings: Train) -> bool:
+    """Whether noise and cohorts come from the system's generator, so that no other run has the same bits."""
+    return AGGREGATORS.of(settings.aggregator).is_private and settings.privacy.noise == "secret"

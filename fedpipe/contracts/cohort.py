@@ -1,0 +1,68 @@
+"""The contract of fedpipe/cohorts: the clients of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from fedpipe.config.train import Train
+from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
+from fedpipe.contracts.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fedpipe.privacy.sampling import Sampling
+
+    Losses = Callable[[np.ndarray], np.ndarray]  # (ids) -> the mean loss of each of these clients
+
+
+class Sizes(NamedTuple):
+    """How many clients a round has; what a cohort's file returns from its function ``sizes``."""
+
+    smallest: int  # hardly any round has fewer
+    largest: int  # hardly any round has more
+    most: int  # no round has more
+    key: str  # of params.yaml, that makes rounds larger and smaller
+
+
+def exactly(clients: int, key: str) -> Sizes:
+    """Of rounds that all have ``clients``."""
+    return Sizes(clients, clients, clients, key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSampler(TrainChoice):
+    """A file of ``fedpipe/cohorts``: ``draw`` or ``draw_by_losses``."""
+
+    draw: Callable[[Train, np.ndarray, np.ndarray, int], np.ndarray] | None = function(
+        "settings, available, sizes, round_number", "The ids of the round's clients, ascending.", None
+    )
+    draw_by_losses: Callable[[Train, np.ndarray, np.ndarray, int, Losses], np.ndarray] | None = function(
+        "settings, available, sizes, round_number, losses",
+        "In place of `draw`: also gets a function that measures clients (`power_of_choice.py`).",
+        None,
+    )
+    sizes: Callable[[Train, int], Sizes] | None = function(
+        "settings, clients", "The `Sizes` of rounds, if they are not those of `clients_per_round`.", None
+    )
+    sampling: Callable[[Train, int], Sampling] | None = function(
+        "settings, clients", "The `Sampling` that the privacy accountant assumes.", None
+    )
+    MAY_BE_EMPTY: bool = constant(False, "A round without clients is no mistake.")
+
+    def check_names(self) -> None:
+        """Checks which names go together; errors as of `Choice.check_names`."""
+        if (self.draw is None) == (self.draw_by_losses is None):
+            raise ContractError("must define one of 'draw' and 'draw_by_losses'")
+        if self.draw_by_losses is not None and self.sampling is not None:
+            raise ContractError("defines 'draw_by_losses' and 'sampling', but no accountant knows draws by losses")
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether the draw measures clients."""
+        return self.draw_by_losses is not None
+
+
+COHORTS = Registry(Train.CHOICES["cohort"], ClientSampler)

@@ -1,0 +1,85 @@
+"""The contracts of fedpipe/models, fedpipe/losses and fedpipe/metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedpipe.config.train import METRICS_FOLDER, Train
+from fedpipe.contracts.choice import Choice, ContractError, TrainChoice, constant, function
+from fedpipe.contracts.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fedpipe.networks.dropout import Dropout
+    from fedpipe.networks.spec import ModelSpec, Shapes
+
+    MakeShapes = Callable[[ModelSpec], Shapes]
+    Forward = Callable[[ModelSpec, list[Any], Any, Dropout], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(TrainChoice):
+    """A file of ``fedpipe/models``: ``shapes`` and ``forward``, or ``keras_model``."""
+
+    shapes: MakeShapes | None = function("spec", "Names and shapes of the weights, in order.", None)
+    forward: Forward | None = function(
+        "spec, weights, images, dropout", "Images float32 [n, h, w, c] in [0, 1] to logits float32 [n, classes].", None
+    )
+    keras_model: Callable[[ModelSpec], Any] | None = function(
+        "spec", "In place of `shapes` and `forward`: Keras layers, from images to logits.", None
+    )
+    architecture: Callable[[ModelSpec], str] | None = function(
+        "spec", "With `keras_model`: the layers as JSON, kept with the weights (`keras_file.py`).", None
+    )
+    first_weights: Callable[[ModelSpec, np.random.Generator], list[np.ndarray]] | None = function(
+        "spec, rng", "The weights before the first round, float32; without it kernels are Glorot-uniform.", None
+    )
+    SMALLEST_SIDE: int = constant(1, "The smallest height and width of images, in pixels.")
+
+    def check_names(self) -> None:
+        """Checks which names go together; errors as of `Choice.check_names`."""
+        by_hand = [self.shapes is not None, self.forward is not None]
+        if any(by_hand) and self.keras_model is not None:
+            raise ContractError("defines 'keras_model' and 'shapes' or 'forward', which take each other's place")
+        if not all(by_hand) and self.keras_model is None:
+            raise ContractError("does not define 'shapes' and 'forward', or 'keras_model'")
+        if self.architecture is not None and self.keras_model is None:
+            raise ContractError("defines 'architecture' without 'keras_model'")
+
+    @property
+    def by_hand(self) -> tuple[MakeShapes, Forward]:
+        """`shapes` and `forward` of a model without `keras_model`."""
+        if self.shapes is None or self.forward is None:  # `check_names` refuses it
+            raise ContractError("does not define 'shapes' and 'forward'")
+        return self.shapes, self.forward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(TrainChoice):
+    """A file of ``fedpipe/losses``."""
+
+    losses: Callable[[Any, Any, Any], Any] = function(
+        "params, labels, logits", "The loss float32 [n] of each example, from labels int32 [n] and logits [n, classes]."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Choice):
+    """A file of ``fedpipe/metrics``."""
+
+    per_example: Callable[[Any, Any], Any] = function(
+        "labels, logits", "One number per example [n], from labels int32 [n] and logits float32 [n, classes]."
+    )
+
+    def check_names(self) -> None:
+        """Checks which names go together; errors as of `Choice.check_names`."""
+        if self.defines("Params"):
+            raise ContractError("defines 'Params', but a metric has no section in params.yaml")
+
+
+MODELS = Registry(Train.CHOICES["model"], Model)
+LOSSES = Registry(Train.CHOICES["loss"], Loss)
+METRICS = Registry(METRICS_FOLDER, Metric)

@@ -1,0 +1,67 @@
+"""The contracts of fedpipe/partitioners and fedpipe/quantities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedpipe.config.partition import Partition
+from fedpipe.contracts.choice import Choice, ContractError, constant, function
+from fedpipe.contracts.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partitioner(Choice):
+    """A file of ``fedpipe/partitioners``."""
+
+    assign: Callable[[np.ndarray, np.ndarray, Any, np.random.Generator], np.ndarray] = function(
+        "labels, sizes, params, rng",
+        "The client of each sample, int [samples]. All randomness comes from `rng`: the same params give the same "
+        "bytes.",
+    )
+    decides_sizes: Callable[[Any], bool] = function(
+        "params",
+        "Whether the scheme decides the sizes of the clients, as `dirichlet` does. `partition.quantity` must then be "
+        "`even`, and of `sizes` only the number and the sum count.",
+        lambda params: False,
+    )
+    client_names: Callable[[Any], Sequence[str]] | None = function(
+        "params", "A name for each client, for `data/clients/names.csv`.", None
+    )
+    FOR_GIVEN_SIZES: str = constant(
+        "take another scheme",
+        'With `decides_sizes`: the end of the message that refuses another quantity, after "set quantity to even, or".',
+    )
+    SEES_ALL_SAMPLES: bool = constant(
+        False,
+        "`labels` are those of all samples, and the scheme returns -1 (`LEFT_OUT`) for `len(labels) - sizes.sum()` of "
+        "them. Without it, `partition.leave_out` samples are drawn before.",
+    )
+    NAMES_SAMPLES: bool = constant(
+        False,
+        "A table of the scheme names samples by their numbers, so `assign` gets the validation samples too, and they "
+        "are taken from their clients after it. Without it, `assign` never sees them.",
+    )
+
+    def check_names(self) -> None:
+        """Checks which names go together; errors as of `Choice.check_names`."""
+        if self.defines("FOR_GIVEN_SIZES") and not self.defines("decides_sizes"):
+            raise ContractError("defines 'FOR_GIVEN_SIZES' without 'decides_sizes'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity(Choice):
+    """A file of ``fedpipe/quantities``."""
+
+    sizes: Callable[[int, int, Any, np.random.Generator], np.ndarray] = function(
+        "samples, clients, params, rng", "How many samples each client gets, int [clients], with the sum `samples`."
+    )
+
+
+PARTITIONERS = Registry(Partition.CHOICES["scheme"], Partitioner)
+QUANTITIES = Registry(Partition.CHOICES["quantity"], Quantity)
+REGISTRIES: dict[str, Registry[Any]] = {"scheme": PARTITIONERS, "quantity": QUANTITIES}

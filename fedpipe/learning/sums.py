@@ -1,0 +1,82 @@
+"""What is carried from client to client: the sums of a pass, and the updates where an aggregator needs all of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fedpipe.contracts.aggregator import Aggregator
+from fedpipe.lazy import tf
+from fedpipe.learning.client_work import Accumulator
+from fedpipe.learning.structure import Structure, flat
+
+
+class Sums:
+    """The accumulators of a pass: all is summed but the updates, which an aggregator may merge in another way.
+
+    An aggregator with ``COLLECTS`` has them stacked, a row per client.
+    """
+
+    def __init__(self, aggregator: Aggregator, contribution: Accumulator) -> None:
+        """``contribution``: the tensors or specs of a client's accumulator."""
+        self._stacks, self._merge = aggregator.COLLECTS, aggregator.merge
+        if self._stacks:
+            rows = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), contribution.update)
+            contribution = contribution._replace(update=rows)
+        self.structure = Structure(contribution)
+
+    def zero(self) -> Accumulator:
+        """The sum over nobody."""
+
+        def zeros(spec: Any) -> Any:
+            made = tf.zeros([side or 0 for side in spec.shape], spec.dtype)
+            # No rows yet, of an unknown number: TFF compares static shapes.
+            return made if spec.shape.is_fully_defined() else tf.compat.v1.placeholder_with_default(made, spec.shape)
+
+        accumulator: Accumulator = self.structure.pack([zeros(spec) for spec in self.structure.signature])
+        return accumulator
+
+    def merged(self, a: Accumulator, b: Accumulator) -> Accumulator:
+        """The sum of two."""
+
+        def stack(x: Any, y: Any) -> Any:
+            return tf.concat([x, y], 0)
+
+        added = tf.nest.map_structure(tf.add, a[1:], b[1:])
+        join = stack if self._stacks else self._merge
+        return Accumulator(tf.nest.map_structure(join, a.update, b.update), *added)
+
+    def over(self, clients: Any, contribution_of: Callable[[Any], Accumulator]) -> tuple[Any, ...]:
+        """The leaves of the sum of ``contribution_of(index)`` over a group, one client after the other.
+
+        Args:
+          clients: Their number, int32.
+          contribution_of: A client's accumulator, from its index in the group.
+        """
+        structure = self.structure
+        # Rows are stacked once the group is whole: stacked one by one, each would copy all before it.
+        rows = flat(structure.specs.update) if self._stacks else ()
+        arrays = [tf.TensorArray(row.dtype, clients, infer_shape=False, element_shape=row.shape) for row in rows]
+
+        def body(index: Any, arrays: list[Any], *so_far: Any) -> tuple[Any, ...]:
+            before, new = structure.pack(so_far), contribution_of(index)
+            if self._stacks:
+                arrays = [array.write(index, part) for array, part in zip(arrays, flat(new.update), strict=True)]
+                new = new._replace(update=before.update)  # no rows
+            added = zip(flat(self.merged(before, new)), structure.signature, strict=True)
+            return index + 1, arrays, *(tf.ensure_shape(leaf, spec.shape) for leaf, spec in added)
+
+        _, arrays, *leaves = tf.while_loop(
+            lambda index, *_: index < clients,
+            body,
+            (tf.constant(0), arrays, *flat(self.zero())),
+            shape_invariants=(
+                tf.TensorShape([]),
+                [tf.TensorShape(None) for _ in arrays],
+                *(spec.shape for spec in structure.signature),
+            ),
+            parallel_iterations=1,
+        )
+        if not self._stacks:
+            return tuple(leaves)
+        parts = [tf.ensure_shape(array.concat(), row.shape) for array, row in zip(arrays, rows, strict=True)]
+        stacked = tf.nest.pack_sequence_as(structure.specs.update, parts)
+        return flat(structure.pack(leaves)._replace(update=stacked))

@@ -1,0 +1,79 @@
+"""A training's parts, connected: model, algorithm, aggregator, access to the clients' data, and their process.
+
+Whoever runs a training or a part of one (driver, cluster worker, benchmark, test) connects them here.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
+from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
+from fedpipe.datasets.shards import Manifest
+from fedpipe.learning.client_work import keeps_state
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.process import Process, build_process
+from fedpipe.learning.task import Task
+from fedpipe.networks.network import Network, Weights
+from fedpipe.networks.network import network as model_of
+from fedpipe.networks.spec import ModelSpec
+from fedpipe.seeds import Purpose, generator
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """The parts of a training over a folder of shards."""
+
+    task: Task
+    algorithm: Algorithm
+    aggregator: Aggregator
+    shards: Path
+    first: Weights  # before the first round
+    folder: Path | None  # for what clients keep; None where an algorithm that keeps something cannot run
+
+    @staticmethod
+    def of(
+        settings: Train,
+        shards: Path,
+        folder: Path | None = None,
+        *,
+        network: Network | None = None,
+        first: Weights | None = None,
+        noise_key: tuple[int, int] | None = None,
+    ) -> "Wiring":
+        """Connects what ``settings`` names.
+
+        Args:
+          settings: Section train of params.yaml.
+          shards: The folder of the clients' shards.
+          folder: As the attribute.
+          network: The model; by default that of the settings, for the shards' images and classes.
+          first: The weights before the first round; by default drawn from the seed.
+          noise_key: As `Task.noise_key`.
+
+        Raises:
+          PipelineError: There are no shards, or the model does not fit their images.
+        """
+        manifest = Manifest.read(shards)
+        network = network or model_of(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+        if first is None:
+            first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
+        task = Task(network, settings, manifest.clients, noise_key)
+        algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
+        return Wiring(task, algorithm, aggregator, shards, first, folder and folder.resolve())
+
+    @property
+    def kept(self) -> Path | None:
+        """The folder for what clients keep from round to round; None if they keep nothing."""
+        return self.folder if keeps_state(self.task, self.algorithm) else None
+
+    @cached_property
+    def reader(self) -> ClientReader:
+        """Reads clients' shards on the worker, and what they keep."""
+        return ClientReader(self.shards, self.kept)
+
+    @cached_property
+    def process(self) -> Process:
+        """The training as TFF computations; building it traces every graph."""
+        return build_process(self.task, self.algorithm, self.aggregator, self.first, self.reader)

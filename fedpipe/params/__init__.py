@@ -1,0 +1,24 @@
+"""From params.yaml to sections that are checked: a stage or operation loads its own, `check` checks them all.
+
+Only here the chosen files of section ``train`` or ``partition`` are imported.
+"""
+
+from fedpipe.config import Download, Evaluate, Partition, Promote, Train
+from fedpipe.config.sections import SECTIONS
+from fedpipe.params.composition import parse
+from fedpipe.params.loading import check, load, require_unchanged, sections_of, used
+
+__all__ = [
+    "SECTIONS",
+    "Download",
+    "Evaluate",
+    "Partition",
+    "Promote",
+    "Train",
+    "check",
+    "load",
+    "parse",
+    "require_unchanged",
+    "sections_of",
+    "used",
+]

@@ -1,0 +1,116 @@
+"""From params.yaml to sections, or to one sentence that names every mistake in it."""
+
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from fedpipe.compatibility import across_sections
+from fedpipe.config.choices import ChoosingSection
+from fedpipe.config.judge import Evaluate
+from fedpipe.config.mistakes import mistakes
+from fedpipe.config.partition import Partition
+from fedpipe.config.section import Section
+from fedpipe.config.sections import SECTIONS
+from fedpipe.config.text import read_yaml
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+from fedpipe.params.composition import fitted
+from fedpipe.spelling import did_you_mean
+
+# Of no result, so that neither DVC nor MLflow records it: it may change while a stage runs.
+DECIDE_NOTHING = {"checkpoint"}
+
+S = TypeVar("S", bound=Section)
+
+
+def load(section: type[S], path: Path) -> S:
+    """Reads one section of params.yaml, and looks at no other.
+
+    Args:
+      section: The section's class, such as `Partition`.
+      path: The params file.
+
+    Raises:
+      PipelineError: A key is unknown or missing, or a value has the wrong type or is out of range; the
+        message names the key and what is allowed.
+    """
+    return cast(S, _validated(read_yaml(path), str(path), [section])[section])
+
+
+def check(path: Path) -> None:
+    """Checks the whole of params.yaml; each stage calls it, so that a mistake is reported before the first stage runs.
+
+    Raises:
+      PipelineError: As `load`, or there is an unknown section, or sections do not go together.
+    """
+    sections_of(read_yaml(path), str(path))
+
+
+def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Section]:
+    """All sections of a params.yaml that is read already; ``source`` names it in messages. Errors as of `check`."""
+    names = list(SECTIONS.values())
+    for key in content:
+        if key not in names:
+            raise PipelineError(
+                f"{source}: unknown section '{key}'{did_you_mean(key, names)}; allowed: {', '.join(names)}"
+            )
+    sections = _validated(content, source, list(SECTIONS))
+    partition, train, evaluate = sections[Partition], sections[Train], sections[Evaluate]
+    try:
+        across_sections.check(cast(Partition, partition), cast(Train, train), cast(Evaluate, evaluate))
+    except ValueError as error:
+        raise PipelineError(f"{source}: {error}") from None
+    return sections
+
+
+def used(settings: Section) -> dict[str, Any]:
+    """The params that results are made with: no sections of files that are not chosen, and none that decide nothing."""
+    others = settings.unchosen() if isinstance(settings, ChoosingSection) else set()
+    return settings.model_dump(exclude=others | DECIDE_NOTHING)
+
+
+def require_unchanged(settings: Section, path: Path) -> None:
+    """Compares what a stage was run with, once it has run, with what params.yaml says now.
+
+    DVC reads params.yaml when the stage has ended, and would record params that the results were not made with.
+
+    Args:
+      settings: What `load` returned when the stage began.
+      path: The params file.
+
+    Raises:
+      PipelineError: The section, as far as the stage uses it, is another one by now.
+    """
+    kind = next(kind for kind in SECTIONS if isinstance(settings, kind))
+    name = SECTIONS[kind]
+    content = read_yaml(path).get(name)
+    try:
+        present = used(fitted(kind, content).model_validate(content))
+    except ValidationError:
+        present = {}
+    if present != used(settings):
+        raise PipelineError(
+            f"{path}: section '{name}' was edited while the stage ran, so DVC would record params that its outputs "
+            "were not made with: run `dvc repro` for the new ones, or set them back and run "
+            f"`dvc commit --force {name}` to keep these outputs"
+        )
+
+
+def _validated(content: dict[str, Any], source: str, kinds: list[type[Section]]) -> dict[type[Section], Section]:
+    """The sections of these kinds; all mistakes are in one message."""
+    problems = []
+    sections: dict[type[Section], Section] = {}
+    for kind in kinds:
+        name = SECTIONS[kind]
+        if name not in content:
+            problems.append(f"section '{name}' is missing")
+            continue
+        fitting = fitted(kind, content[name])
+        try:
+            sections[kind] = fitting.model_validate(content[name])
+        except ValidationError as error:
+            problems += mistakes(error, fitting, name)
+    if problems:
+        raise PipelineError(f"{source}: {'; '.join(problems)}")
+    return sections

@@ -1,0 +1,97 @@
+"""The rounds of a training: the one under way, the completed ones, and the hooks that take part in each of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from fedpipe.errors import DivergedError
+from fedpipe.networks.network import Weights
+from fedpipe.runtime.checkpoint import Best, Checkpoint
+from fedpipe.runtime.records import RoundRecord
+
+
+@dataclass
+class Round:
+    """A round whose clients have trained, and which does not count yet."""
+
+    number: int  # 1 for the first
+    fetch: Callable[[], Weights]  # the global model from the worker
+    best: Best | None  # the best weights so far
+    columns: dict[str, float] = field(default_factory=dict)  # further columns of the round's record
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The global model after the round.
+
+        Raises:
+          DivergedError: The weights are not finite.
+        """
+        return finite(self.fetch())
+
+
+class CompletedRound(NamedTuple):
+    """A round that counts."""
+
+    record: RoundRecord
+    seconds: float
+    phases: Mapping[str, float]  # seconds of each phase (phases.py)
+
+
+class History:
+    """The completed rounds of a training."""
+
+    def __init__(self, resumed: Checkpoint | None) -> None:
+        """``resumed``: where an earlier process stopped."""
+        self.records = list(resumed.records) if resumed else []
+        self.seconds = list(resumed.seconds) if resumed else []
+        self.best = resumed.best if resumed else None
+
+    def add(self, record: RoundRecord, seconds: float, best: Best | None) -> None:
+        """Adds a round; a signal must not come between (`stopping.held`)."""
+        self.records.append(record)
+        self.seconds.append(seconds)
+        self.best = best
+
+
+class Hook:
+    """Takes part in every round, and is a context manager around all of them. By default it does nothing."""
+
+    phase: ClassVar[str | None] = None  # under which its time is counted (phases.py)
+
+    def on_clients(self, number: int, cohort: int, done: int) -> None:
+        """Called while round ``number`` trains, when ``done`` of the clients of its ``cohort`` are done."""
+
+    def measure(self, current: Round) -> None:
+        """Called before a round counts; may add columns to its record."""
+
+    def on_round_end(self, completed: CompletedRound) -> None:
+        """Called when a round counts."""
+
+    def stops(self, last: RoundRecord) -> bool:
+        """Whether the training ends with this record; it may be that of a checkpoint."""
+        return False
+
+    def __enter__(self) -> "Hook":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Called when the training ends, is stopped, or fails."""
+
+
+def finite(weights: Weights) -> Weights:
+    """``weights``, if all of them are numbers.
+
+    Raises:
+      DivergedError: They are not.
+    """
+    if not all(np.isfinite(w).all() for w in weights):
+        raise DivergedError(
+            "the trained weights are not finite; lower 'train.server_optimizer.learning_rate' in params.yaml"
+        )
+    return weights

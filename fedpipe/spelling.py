@@ -1,0 +1,11 @@
+"""The nearest of the allowed names, for messages that refuse one."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean fed_avg?)``; empty if none of ``names`` is near. Capitals and small letters are the same."""
+    folded = {each.casefold(): each for each in names}
+    near = get_close_matches(name.casefold(), folded, 1)
+    return f" (did you mean {folded[near[0]]}?)" if near else ""

@@ -1,1 +1,0 @@
-"""All algorithms beside FedAvg on the same clients, as a table and a picture."""

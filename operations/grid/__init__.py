@@ -1,0 +1,1 @@
+"""Grids of trainings on the same clients, each a table and a picture: attacks and defences, or algorithms."""

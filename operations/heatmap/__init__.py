@@ -1,1 +1,0 @@
-"""Which aggregator bears which attack, as a table and a picture."""
