@@ -4,9 +4,9 @@ import pytest
 
 from fedpipe import config
 from operations import choosing
-from tests import ROOT
+from tests import RECIPE, ROOT
 
-TREE = config.read_yaml(ROOT / "params.yaml")
+TREE = config.read_yaml(RECIPE / "params.yaml")
 PARAMS, CLIENTS = TREE["train"], TREE["partition"]["clients"]
 JOB = choosing.Job(10, asked=8, goal=6)
 
