@@ -16,12 +16,16 @@ from fedpipe import params
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from fedpipe.runtime.worker import Worker
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.browser import Browser, chromium
+from tests.recorded import results_are_of_the_recipe
 
 # Under nohup or in the background, SIGHUP or SIGINT is ignored, and what a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# What a retraining and a team's own recipe change in git, besides the pool.
+TEAMS_OWN = ("dvc.lock", "metrics/", "models/", "plots/", "provenance.json")
 
 # No time limit an example (the first pays for imports), and the same examples on every run.
 settings.register_profile("fedpipe", deadline=None, derandomize=True)
@@ -32,7 +36,7 @@ settings.load_profile("fedpipe")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the four real MNIST files, fetched by the download stage from wherever it finds them."""
     project = tmp_path_factory.mktemp("mnist")
-    shutil.copy(ROOT / "params.yaml", project)
+    shutil.copy(RECIPE / "params.yaml", project)
     subprocess.run(
         [sys.executable, "-m", "stages.download"], cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True
     )
@@ -63,7 +67,7 @@ def make_shards(
 @pytest.fixture
 def settings() -> params.Train:
     """The baseline recipe's."""
-    return params.load(params.Train, ROOT / "params.yaml")
+    return params.load(params.Train, RECIPE / "params.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +82,10 @@ def small_images(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: 
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a fresh clone of this project as it stands, uncommitted changes included, and returns its folder."""
+    """Makes a fresh clone of this project with the recipe of the tests and an empty pool, and returns its folder.
+
+    Uncommitted changes of the code are in it, and the committed results, if they are those of this recipe.
+    """
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name) / "fedpipe"
@@ -88,10 +95,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             capture_output=True,
             check=True,
         )
+        left_out = ("data/pool/", "models/initial") if results_are_of_the_recipe() else (*TEAMS_OWN, "data/pool/")
         for file in filter(None, listed.stdout.decode().split("\0")):
-            if (ROOT / file).is_file():
+            if (ROOT / file).is_file() and (file.endswith(".gitignore") or not file.startswith(left_out)):
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / file, folder / file)
+        shutil.copytree(RECIPE, folder, dirs_exist_ok=True)
         git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as it stands"]):
             subprocess.run([*git, *command], cwd=folder, check=True)

@@ -6,11 +6,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+import layout
 from fedpipe.config import read_yaml
+from fedpipe.datasets.pool import Pool
 from fedpipe.dvc_lock import md5
-from tests import ROOT
+from tests import RECIPE, ROOT
 
-DEFAULTS = read_yaml(ROOT / "params.yaml")
+DEFAULTS = read_yaml(RECIPE / "params.yaml")
 
 
 def record(folder: Path, outs: Mapping[str, Iterable[Path]], params: Mapping[str, Any] = DEFAULTS) -> None:
@@ -25,3 +27,9 @@ def record(folder: Path, outs: Mapping[str, Iterable[Path]], params: Mapping[str
     }
     with (folder / "dvc.lock").open("w") as file:
         YAML(typ="safe").dump({"schema": "2.0", "stages": stages}, file)
+
+
+def results_are_of_the_recipe() -> bool:
+    """Whether the committed results are those of the tests' recipe, and not of a team's own params or batches."""
+    own, pool = read_yaml(ROOT / "params.yaml"), Pool(ROOT / layout.POOL)
+    return own == DEFAULTS and not pool.read_ledger()

@@ -25,7 +25,7 @@ from fedpipe.networks.weights import save_weights
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import journal, writer
 from operations.register import __main__ as register
-from tests import ROOT
+from tests import RECIPE
 
 TEST_IMAGES = 1000
 # The stages with the inputs and outputs that the registry's commands look at.
@@ -178,7 +178,7 @@ def workspace(
     """A workspace with a store of its own, in which the test stands."""
     shutil.copy(empty_database, tmp_path)
     shutil.copytree(small_data, tmp_path / "data")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(RECIPE / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()

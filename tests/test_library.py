@@ -13,6 +13,7 @@ import fedpipe
 from fedpipe.baseline import RECIPE
 from fedpipe.config import read_yaml
 from fedpipe.datasets.raw import RawDataset
+from tests import RECIPE as TEST_RECIPE
 from tests import ROOT
 
 (SCRIPT,) = re.findall(
@@ -51,7 +52,7 @@ def test_the_script_of_the_document(raw: Path, tmp_path: Path) -> None:
 
 
 def test_the_recipe_is_that_of_params_yaml() -> None:
-    train = read_yaml(ROOT / "params.yaml")["train"]
+    train = read_yaml(TEST_RECIPE / "params.yaml")["train"]
     for key, value in RECIPE.items():
         told = {name: train[key][name] for name in value} if isinstance(value, dict) else train[key]
         assert told == value, key

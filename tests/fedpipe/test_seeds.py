@@ -17,7 +17,7 @@ from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.held_out_samples import split
 from fedpipe.runtime.cohort import cohort
 from fedpipe.seeds import Purpose, generator
-from tests import ROOT
+from tests import RECIPE
 from tests.fedpipe.partitioning.asked import partition
 
 
@@ -108,7 +108,7 @@ def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
 
 
 def test_skew_and_client_tests() -> None:
-    settings = params.load(params.Partition, ROOT / "params.yaml").model_copy(
+    settings = params.load(params.Partition, RECIPE / "params.yaml").model_copy(
         update={
             "clients": 20,
             "features": Features(values="drawn", rotation=45, contrast=0.5, background=0.5, noise=0.3),
@@ -130,7 +130,7 @@ def test_skew_and_client_tests() -> None:
 
 
 def test_cohort_and_initial_weights() -> None:
-    settings = params.load(params.Train, Path(ROOT / "params.yaml")).model_copy(update={"clients_per_round": 10})
+    settings = params.load(params.Train, Path(RECIPE / "params.yaml")).model_copy(update={"clients_per_round": 10})
     assert digest(cohort(settings, np.full(600, 100), 5).clients.astype(np.int64)) == "d76c6533f0dc151f"
     model = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
     weights = model.first_weights(generator(2024, Purpose.INITIAL_WEIGHTS))

@@ -17,7 +17,7 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.params.composition import fitted
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
-from tests import ROOT
+from tests import RECIPE
 
 if TYPE_CHECKING:
     from fedpipe.learning.measurements import Measurements
@@ -31,7 +31,7 @@ MNIST = (28, 28, 1)
 
 def train_settings(**changes: Any) -> Train:
     """Section train of params.yaml with ``changes``; of a nested section, those of some keys."""
-    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]
+    content = YAML(typ="safe").load((RECIPE / "params.yaml").read_text(encoding="utf-8"))["train"]
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(content.get(key), dict)
         content[key] = content[key] | value if both else value

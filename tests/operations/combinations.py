@@ -20,10 +20,10 @@ from fedpipe.runtime import cohort
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from operations import choosing
-from tests import ROOT
+from tests import RECIPE
 from tests.fedpipe.training import train
 
-PARAMS = config.read_yaml(ROOT / "params.yaml")["train"]
+PARAMS = config.read_yaml(RECIPE / "params.yaml")["train"]
 JOB = choosing.Job(13, asked=9, goal=7)
 KEYS = (*choosing.KEYS, choosing.AVAILABILITY)
 CHANGES = 8  # of other keys, some of which do not fit

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import ROOT
+from tests import RECIPE, ROOT
 
 
 def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +38,7 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = (RECIPE / "params.yaml").read_text()
     assert old in text
     (tmp_path / "params.yaml").write_text(text)
     done = check(tmp_path)
@@ -50,7 +50,7 @@ def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said
 
 
 def test_noise_that_follows_from_a_target_is_told_or_refused(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = (RECIPE / "params.yaml").read_text()
     changes = [
         ("aggregator: mean\n", "aggregator: dp_ftrl\n"),
         ("weighting: examples", "weighting: uniform"),
@@ -69,7 +69,7 @@ def test_noise_that_follows_from_a_target_is_told_or_refused(tmp_path: Path) -> 
 
 
 def test_a_cluster_that_cannot_train_this_is_refused(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(RECIPE / "params.yaml", tmp_path)
     (tmp_path / "cluster.yaml").write_text("address: tcp://127.0.0.1:8786\n")
     done = check(tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1

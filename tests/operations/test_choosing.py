@@ -10,9 +10,9 @@ from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.contracts.registry import Registry
 from operations import choosing
-from tests import ROOT
+from tests import RECIPE, ROOT
 
-TREE = config.read_yaml(ROOT / "params.yaml")
+TREE = config.read_yaml(RECIPE / "params.yaml")
 PARAMS, CLIENTS = TREE["train"], TREE["partition"]["clients"]
 JOB = choosing.Job(10, asked=8, goal=6)
 

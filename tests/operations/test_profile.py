@@ -7,13 +7,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from operations import profile
-from tests import ROOT
+from tests import RECIPE
 
 
 def test_a_table_with_one_line_per_phase(
     tmp_path: Path, make_shards, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    content = YAML(typ="safe").load(RECIPE / "params.yaml")
     content["train"] |= {"model": "logistic_regression", "logistic_regression": {}, "evaluate_every": 0, "rounds": 99}
     YAML(typ="safe").dump(content, tmp_path / "params.yaml")
     (tmp_path / "data").mkdir()

@@ -18,7 +18,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_shard
 from fedpipe.errors import PipelineError
 from stages import download, evaluate, partition, train
-from tests import ROOT
+from tests import RECIPE, ROOT
 
 CLASSES = 4
 DIGITS = (0, 1, 2, 5)
@@ -38,7 +38,7 @@ class Pipeline:
 
     def __init__(self, folder: Path, download: dict, **sections: dict) -> None:
         self.folder = folder
-        content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        content = YAML(typ="safe").load((RECIPE / "params.yaml").read_text(encoding="utf-8"))
         for name, changes in {"download": download, **sections}.items():
             content[name] |= changes
         with (folder / "params.yaml").open("w", encoding="utf-8") as file:

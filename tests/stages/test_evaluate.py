@@ -16,7 +16,7 @@ from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
 from stages import evaluate as stage
-from tests import ROOT
+from tests import RECIPE
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def project(
 ) -> Path:
     """A project whose clients have 3 and 4 samples, with weights of a model, but without tests of the clients."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(RECIPE / "params.yaml", tmp_path)
     shutil.copytree(make_shards([3, 4]), layout.CLIENTS)
     layout.RAW.symlink_to(raw)
     model = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))

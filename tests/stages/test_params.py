@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from fedpipe.errors import PipelineError
-from tests import ROOT
+from tests import RECIPE
 
-PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+PARAMS = (RECIPE / "params.yaml").read_text(encoding="utf-8")
 MISTAKES = {
     "download": ("connect_timeout: 10", "connect_timeout: soon", r"'download\.connect_timeout' is 'soon'"),
     "partition": ("scheme: contiguous", "scheme: contigous", r"'partition\.scheme' .* \(did you mean contiguous\?\)"),

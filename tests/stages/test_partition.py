@@ -14,12 +14,12 @@ import pytest
 
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_shard
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.registry_workspace import write_raw
 
 
 def run(folder: Path, *edits: tuple[str, str], **limits: int) -> subprocess.CompletedProcess[str]:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = (RECIPE / "params.yaml").read_text(encoding="utf-8")
     for old, new in edits:
         assert old in text
         text = text.replace(old, new, 1)

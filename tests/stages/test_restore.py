@@ -13,7 +13,7 @@ import psutil
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.small_pipeline import SMALL, edit, environment, outputs, repro, stages_run
 
 NOTHING = Path("/nowhere")  # where no data set can be fetched from
@@ -289,9 +289,9 @@ def test_a_developers_tool_in_the_lock_reruns_nothing(project: Path) -> None:
 
 
 def test_params_are_written_as_dvc_writes_them(tmp_path: Path) -> None:
-    path = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    path = Path(shutil.copy(RECIPE / "params.yaml", tmp_path))
     apply_overrides(path, ["evaluate.batch_size=1000"])  # what -S does
-    assert path.read_text() == (ROOT / "params.yaml").read_text()
+    assert path.read_text() == (RECIPE / "params.yaml").read_text()
 
 
 @pytest.mark.slow

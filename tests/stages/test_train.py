@@ -19,7 +19,7 @@ from fedpipe.datasets.shards import Manifest, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.networks.weights import load_weights
 from stages import evaluate, train
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.fedpipe.training import train_settings
 
 SMALL = {
@@ -65,7 +65,7 @@ def validate_on(samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 def trained(**changes: object) -> tuple[pd.DataFrame, dict]:
     """Runs the stage with params.yaml changed, and returns the table of its rounds and its summary."""
-    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = YAML(typ="safe").load((RECIPE / "params.yaml").read_text(encoding="utf-8"))
     content["train"] |= SMALL | changes
     content["partition"]["validation"] = Manifest.read(layout.VALIDATION).samples
     with Path("params.yaml").open("w", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.stages.test_partition import contents, run
 
 Samples = tuple[np.ndarray, np.ndarray]
@@ -50,7 +50,7 @@ def test_the_ledger_is_read_as_written(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_run_in_mlflow_says_which_pool_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(RECIPE / "params.yaml", tmp_path)
     POOL.write_ledger([entry("a"), entry("b", 4)])
     assert layout.pipeline_files().tags()["fedpipe.pool_version"] == "4"
 

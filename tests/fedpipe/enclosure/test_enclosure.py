@@ -16,7 +16,7 @@ import pytest
 from fedpipe.enclosure.enclosure import OPEN, SHUT, ways_allowed
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.worker import Worker
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.fedpipe.enclosure import forbidding
 from tests.fedpipe.enclosure.sockets import (
     NOBODY,
@@ -173,7 +173,7 @@ def test_a_graph_cannot_send_anything_out(tmp_path: Path, monkeypatch: pytest.Mo
 def test_same_weights_each_way(folder: Path, make_shards: Callable[[list[int]], Path], user: str) -> None:
     subprocess.run(["cp", "-r", str(make_shards([30, 20, 45, 10])), str(folder / "shards")], check=True)
     subprocess.run(["chmod", "-R", "a+rX", str(folder / "shards")], check=True)
-    command = [sys.executable, "-c", TRAINING, str(folder), str(ROOT / "params.yaml"), *SHUT, OPEN]
+    command = [sys.executable, "-c", TRAINING, str(folder), str(RECIPE / "params.yaml"), *SHUT, OPEN]
     code, said, error = outcome(as_nobody(command) if user == "nobody" else command, HOME=str(folder))
     assert code == 0, error
     digests = dict(line.split() for line in said.splitlines())

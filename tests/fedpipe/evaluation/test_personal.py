@@ -18,7 +18,7 @@ from fedpipe.evaluation.personal import accuracy_of_own, fine_tuned
 from fedpipe.networks.personal_weights import save_personal
 from fedpipe.networks.weights import save_weights
 from stages import evaluate as stage
-from tests import ROOT
+from tests import RECIPE
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.training import first_weights, model_of, train_settings
 
@@ -45,7 +45,7 @@ def project(make_shards: Make, raw: Path, tmp_path: Path, monkeypatch: pytest.Mo
     """A project whose four clients have no test samples, with the weights of a training without personal models."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDPIPE_TRACKING", "off")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(RECIPE / "params.yaml", tmp_path)
     shutil.copytree(make_shards(SIZES), layout.CLIENTS)
     layout.RAW.symlink_to(raw)
     settings = train_settings(**reference.TRAINING)

@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 from fedpipe import params
 from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
 from fedpipe.errors import PipelineError
-from tests import ROOT
+from tests import RECIPE, ROOT
 
-DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+DEFAULTS = (RECIPE / "params.yaml").read_text(encoding="utf-8")
 
 
 def refusal(tmp_path: Path, section: type | None, old: str, new: str) -> str:

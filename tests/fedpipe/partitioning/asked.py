@@ -11,9 +11,9 @@ from fedpipe.config import Partition, read_yaml
 from fedpipe.params.composition import fitted
 from fedpipe.partitioning.assignment import assign
 from fedpipe.partitioning.partition_tables import label_table
-from tests import ROOT
+from tests import RECIPE
 
-DEFAULTS = read_yaml(ROOT / "params.yaml")["partition"] | {"scheme": "iid", "clients": 10, "seed": 1}
+DEFAULTS = read_yaml(RECIPE / "params.yaml")["partition"] | {"scheme": "iid", "clients": 10, "seed": 1}
 
 
 def partition(**changed: object) -> Partition:

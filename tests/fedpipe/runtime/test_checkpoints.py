@@ -19,7 +19,7 @@ from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import differences
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.stages.test_deps import STAGES
 
 KEY = {"params": {"batch_size": 20}, "shards": "ab"}
@@ -27,7 +27,7 @@ KEY = {"params": {"batch_size": 20}, "shards": "ab"}
 
 @pytest.fixture
 def settings() -> params.Train:
-    return changed(params.load(params.Train, ROOT / "params.yaml"), evaluate_every=0)
+    return changed(params.load(params.Train, RECIPE / "params.yaml"), evaluate_every=0)
 
 
 def changed(settings: params.Train, **update: Any) -> params.Train:
@@ -147,7 +147,7 @@ def test_killed_in_the_middle_of_a_save(tmp_path: Path, settings: params.Train) 
             Path(sys.argv[1], "checkpoints", "round-000003.safetensors.partial").write_bytes(content[:-9])
             os.kill(os.getpid(), signal.SIGKILL)
         checkpoints.to_bytes = half
-        save(Path(sys.argv[1]), changed(params.load(params.Train, ROOT / "params.yaml"), evaluate_every=0), 3)
+        save(Path(sys.argv[1]), changed(params.load(params.Train, RECIPE / "params.yaml"), evaluate_every=0), 3)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
@@ -161,7 +161,7 @@ def test_killed_in_the_middle_of_a_save(tmp_path: Path, settings: params.Train) 
 def test_another_training_in_the_folder_is_waited_for(tmp_path: Path, settings: params.Train) -> None:
     code = f"""
         from tests.fedpipe.runtime.test_checkpoints import Checkpoints, KEY, ROOT, Path, params
-        with Checkpoints(Path({str(tmp_path)!r}), KEY, params.load(params.Train, ROOT / "params.yaml")):
+        with Checkpoints(Path({str(tmp_path)!r}), KEY, params.load(params.Train, RECIPE / "params.yaml")):
             print("in", flush=True)
     """
     with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path, KEY, settings):

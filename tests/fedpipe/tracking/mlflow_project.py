@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from safetensors.numpy import save
 
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.recorded import record
 
 SPEC = {"model": "baseline_cnn", "image_shape": [28, 28, 1], "classes": 10}
@@ -113,7 +113,7 @@ def fill(folder: Path, uri: str | None = None) -> Project:
         "dense/bias": np.zeros(10, np.float32),
     }
     files = {
-        "params.yaml": (ROOT / "params.yaml").read_bytes(),
+        "params.yaml": (RECIPE / "params.yaml").read_bytes(),
         "models/weights.safetensors": save(tensors, {"fedpipe": json.dumps(SPEC)}),
         "metrics/rounds.csv": b"round,train_loss,train_accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
         "metrics/training.json": b'{"train": {"loss": 1.5}, "rounds": 2}',

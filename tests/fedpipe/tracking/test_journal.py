@@ -20,7 +20,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.tracking import delivery, journal, outbox, run_events, writer
 from fedpipe.tracking.delivery import Unreachable, deliver_finished, ship
 from fedpipe.tracking.outbox import Journal
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.recorded import record as record_stages
 
 STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
@@ -93,7 +93,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("FEDPIPE_TRACKING", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(writer, "_start_follower", lambda *_: NoFollower())
-    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    Path("params.yaml").write_text((RECIPE / "params.yaml").read_text())
     Path("weights").write_bytes(b"some weights")
     for path, text in {
         layout.ROUNDS: "round,train_loss,train_accuracy\n1,2.0,0.5\n2,1.5,0.7\n",
@@ -278,7 +278,7 @@ def test_delivery_resumes_wherever_it_was_interrupted(tmp_path_factory, interrup
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("resume"))
         patch.setattr(writer, "_start_follower", lambda *_: NoFollower())
-        Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+        Path("params.yaml").write_text((RECIPE / "params.yaml").read_text())
         Path("weights").write_bytes(b"w")
         layout.ROUNDS.parent.mkdir()
         layout.ROUNDS.write_text("round\n")

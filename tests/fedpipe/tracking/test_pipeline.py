@@ -7,7 +7,7 @@ import layout
 from fedpipe.datasets import pool
 from fedpipe.tracking.pipeline import TRAINED_BY, UNKNOWN_TAG
 from fedpipe.tracking.run_events import flatten
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.recorded import DEFAULTS, record
 
 PIPELINE = layout.pipeline_files()
@@ -28,7 +28,7 @@ def test_a_rebuilt_run_has_the_partitions_figures(tmp_path, monkeypatch):
 def test_a_rebuilt_run_has_the_params_of_the_lock(tmp_path, monkeypatch):
     """params.yaml was edited after the training, or the training was run by hand."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(RECIPE / "params.yaml", tmp_path)
     Path("metrics").mkdir()
     layout.TRAINING.write_text('{"loss": 1.0}')
     record(tmp_path, {"download": [], "partition": [], "train": [layout.TRAINING]})

@@ -15,7 +15,7 @@ from fedpipe.runtime.initial import Pointer
 from fedpipe.tracking import champions
 from layout import INITIAL_POINTER
 from operations.retrain import initial
-from tests import ROOT
+from tests import RECIPE
 from tests.registry_workspace import Workspace
 
 
@@ -25,8 +25,8 @@ def test_another_data_sets_champion_is_not_taken_for_this_ones(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_database, tmp_path)
-    settings = params.load(params.Train, ROOT / "params.yaml").model_copy(update={"init": "champion"})
-    partition = params.load(params.Partition, ROOT / "params.yaml")
+    settings = params.load(params.Train, RECIPE / "params.yaml").model_copy(update={"init": "champion"})
+    partition = params.load(params.Partition, RECIPE / "params.yaml")
     mnist = RawDataset.read(raw)
     INITIAL_POINTER.parent.mkdir()
     chosen = Pointer(sha256="ab" * 32, model="fedpipe-mnist", version=3, pool=pool.digest([]))
@@ -51,7 +51,7 @@ def test_another_data_sets_champion_is_not_taken_for_this_ones(
 def test_a_champion_that_trained_on_validation_samples_is_no_start(
     workspace: Workspace, then: dict[str, int], now: dict[str, int], is_refused: bool
 ) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = (RECIPE / "params.yaml").read_text()
     for key, value in then.items():
         text = text.replace(f"{key}: 0 #", f"{key}: {value} #", 1)
     Path("params.yaml").write_text(text)
@@ -59,7 +59,7 @@ def test_a_champion_that_trained_on_validation_samples_is_no_start(
     champion = layout.registry().challenger("mnist")
     assert champion is not None
     champions.promote(layout.registry(), "mnist", champion.number, None)
-    partition = params.load(params.Partition, ROOT / "params.yaml").model_copy(update=now)
+    partition = params.load(params.Partition, RECIPE / "params.yaml").model_copy(update=now)
     initial._require_unseen_validation(params.load(params.Partition, layout.PARAMS), champion)
     with ExitStack() as stack:
         if is_refused:

@@ -7,9 +7,9 @@ import pytest
 from fedpipe import params
 from fedpipe.errors import PipelineError
 from operations.retrain import overrides
-from tests import ROOT
+from tests import RECIPE
 
-DEFAULTS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+DEFAULTS = (RECIPE / "params.yaml").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from fedpipe.errors import PipelineError
 from operations.server import postgres
 from operations.server.postgres import find_installed, running_cluster
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.fedpipe.tracking.mlflow_project import Project, answers, free_port
 
 needs_postgres = pytest.mark.skipif(
@@ -97,7 +97,7 @@ def trained(server: Server, raw: Path, tmp_path_factory: pytest.TempPathFactory)
         folder = tmp_path_factory.mktemp("project")
         (folder / "data").mkdir()
         (folder / "data/raw").symlink_to(raw)
-        params = YAML().load(ROOT / "params.yaml")
+        params = YAML().load(RECIPE / "params.yaml")
         params["partition"] |= {"clients": 4, "leave_out": 59920}
         params["train"] |= {"rounds": 2, "seed": seed}
         YAML().dump(params, folder / "params.yaml")

@@ -8,9 +8,9 @@ from ruamel.yaml import YAML
 
 from fedpipe.errors import PipelineError
 from operations.table import definition
-from tests import ROOT
+from tests import RECIPE, ROOT
 
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (RECIPE / "params.yaml").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {
     "title": "Small",
     "measure": "test_accuracy",
