@@ -1,14 +1,25 @@
 """docs/choosing.md is what the checks say."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from fedpipe import config
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.cohort import COHORTS
+from fedpipe.contracts.registry import Registry
 from operations import choosing
 from tests import ROOT
 
 TREE = config.read_yaml(ROOT / "params.yaml")
 PARAMS, CLIENTS = TREE["train"], TREE["partition"]["clients"]
 JOB = choosing.Job(10, asked=8, goal=6)
+
+
+def changed(monkeypatch: pytest.MonkeyPatch, registry: Registry[Any], name: str, **names: Any) -> None:
+    """Lets a file define other ``names``."""
+    monkeypatch.setitem(registry._choices, name, replace(registry.of(name), **names))
 
 
 def test_the_page_is_current() -> None:
@@ -24,11 +35,8 @@ def test_every_choice_goes_with_something() -> None:
 
 
 def test_a_refusal_is_found_and_its_reason_is_that_of_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedpipe.aggregators import median
-    from fedpipe.cohorts import uniform
-
-    monkeypatch.setattr(median, "mechanism", None, raising=False)  # as one that accounts for privacy
-    monkeypatch.setattr(uniform, "MAY_BE_EMPTY", True, raising=False)  # as one that draws each client by itself
+    changed(monkeypatch, AGGREGATORS, "median", mechanism=lambda settings, clients: None)  # accounts for privacy
+    changed(monkeypatch, COHORTS, "uniform", MAY_BE_EMPTY=True)  # draws each client by itself
     found = choosing.refused_pairs(PARAMS, choosing.Job(CLIENTS))
     assert "send their losses, without noise" in found["aggregator", "median", "cohort", "power_of_choice"]
     assert "'train.availability' changes them" in found["aggregator", "median", "availability", "cyclic"]
@@ -37,9 +45,7 @@ def test_a_refusal_is_found_and_its_reason_is_that_of_the_pair(monkeypatch: pyte
 
 
 def test_a_goal_below_what_an_aggregator_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedpipe.aggregators import median
-
-    monkeypatch.setattr(median, "smallest_cohort", lambda settings: 7, raising=False)
+    changed(monkeypatch, AGGREGATORS, "median", smallest_cohort=lambda settings: 7)
     content = JOB.content(
         PARAMS, {"aggregator": "median", "availability": "report_goal"}, {"clients_per_round": JOB.asked}
     )
