@@ -25,21 +25,11 @@ def check(settings: Train) -> None:
 
 
 def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:
-    """The clients of a round.
-
-    Args:
-      settings: Section train of params.yaml.
-      available: Ids of the clients that can be asked, ascending.
-      sizes: int64 [clients], the number of samples of every client.
-      round_number: 1 for the first.
-
-    Returns:
-      Ids in ascending order; all available ones with samples if there are no more than are asked for.
-    """
+    """The clients of a round; all that are available and have samples if there are no more than are asked for."""
     able = available[sizes[available] > 0]
-    asked = int(settings.clients_per_round)
-    if asked >= len(able):
+    per_round = int(settings.clients_per_round)
+    if per_round >= len(able):
         return able
     rng = generator(settings.seed, Purpose.COHORT, round_number)
     shares = sizes[able] / sizes[able].sum()
-    return np.sort(rng.choice(able, asked, replace=False, p=shares))
+    return np.sort(rng.choice(able, per_round, replace=False, p=shares))

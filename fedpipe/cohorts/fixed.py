@@ -52,12 +52,5 @@ def sampling(settings: Train, clients: int) -> Sampling:
 
 
 def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:
-    """The clients of a round: ids in ascending order.
-
-    Args:
-      settings: Section train of params.yaml.
-      available: Ids of the clients that can be asked, ascending.
-      sizes: int64 [clients], the number of samples of every client.
-      round_number: 1 for the first.
-    """
+    """Those of the ids that are available."""
     return available[np.isin(available, settings.params_of("cohort").ids)]

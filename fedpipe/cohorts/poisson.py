@@ -50,13 +50,6 @@ def sampling(settings: Train, clients: int) -> Sampling:
 
 
 def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:
-    """The clients of a round: ids in ascending order, none perhaps.
-
-    Args:
-      settings: Section train of params.yaml.
-      available: Ids of the clients that can be asked, ascending.
-      sizes: int64 [clients], the number of samples of every client.
-      round_number: 1 for the first.
-    """
+    """The clients of a round, none perhaps."""
     drawn = generator(settings.seed, Purpose.COHORT, round_number).random(len(sizes))  # the same whoever is available
     return available[drawn[available] < settings.params_of("cohort").probability]

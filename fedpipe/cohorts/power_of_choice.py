@@ -10,12 +10,11 @@ Source: Cho et al. 2022, "Towards Understanding Biased Client Selection in Feder
 https://proceedings.mlr.press/v151/jee-cho22a.html.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fedpipe.config.section import Count, Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import Losses
 from fedpipe.seeds import Purpose, generator
 
 
@@ -36,23 +35,11 @@ def check(settings: Train) -> None:
 
 
 def draw_by_losses(
-    settings: Train,
-    available: np.ndarray,
-    sizes: np.ndarray,
-    round_number: int,
-    losses: Callable[[np.ndarray], np.ndarray],
+    settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int, losses: Losses
 ) -> np.ndarray:
-    """The clients of a round.
+    """The clients of a round; all that are available and have samples if there are no more than are asked for.
 
-    Args:
-      settings: Section train of params.yaml.
-      available: Ids of the clients that can be asked, ascending.
-      sizes: int64 [clients], the number of samples of every client.
-      round_number: 1 for the first.
-      losses: Measures clients: their mean losses under the weights before the round.
-
-    Returns:
-      Ids in ascending order; all available ones with samples if there are no more than are asked for.
+    ``losses`` measures clients: their mean losses under the weights before the round.
     """
     able = available[sizes[available] > 0]
     per_round, count = int(settings.clients_per_round), settings.params_of("cohort").candidates

@@ -118,13 +118,7 @@ def _words(spec: ModelSpec) -> str:
 
 
 def first_weights(model: Network, settings: Train, weights: Path) -> Weights:
-    """The weights before the first round, as ``settings.init`` says; `check` comes before.
-
-    Args:
-      model: The model.
-      settings: Section train of params.yaml.
-      weights: The file of the champion's weights.
-    """
+    """The weights before the first round, as ``settings.init`` says; ``weights``: the file of the champion's."""
     if settings.init == "champion":
         return load_weights(weights)[1]
     return model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))

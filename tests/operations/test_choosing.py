@@ -17,6 +17,11 @@ PARAMS, CLIENTS = TREE["train"], TREE["partition"]["clients"]
 JOB = choosing.Job(10, asked=8, goal=6)
 
 
+def changed(monkeypatch: pytest.MonkeyPatch, registry: Registry[Any], name: str, **names: Any) -> None:
+    """Lets a file define other ``names``."""
+    monkeypatch.setitem(registry._choices, name, replace(registry.of(name), **names))
+
+
 def test_the_page_is_current() -> None:
     written = (ROOT / choosing.PAGE).read_text(encoding="utf-8")
     assert written == choosing.page(TREE), "run python -m operations.choosing"
@@ -29,14 +34,9 @@ def test_every_choice_goes_with_something() -> None:
     assert not [pair for pair in pairs if not choosing.fitting_bases(PARAMS, job, *pair)]
 
 
-def changed(monkeypatch: pytest.MonkeyPatch, registry: Registry[Any], name: str, **names: Any) -> None:
-    """Has a choice define other names than its file."""
-    monkeypatch.setitem(registry._choices, name, replace(registry.of(name), **names))
-
-
 def test_a_refusal_is_found_and_its_reason_is_that_of_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    changed(monkeypatch, AGGREGATORS, "median", mechanism=print)  # as one that accounts for privacy
-    changed(monkeypatch, COHORTS, "uniform", MAY_BE_EMPTY=True)  # as one that draws each client by itself
+    changed(monkeypatch, AGGREGATORS, "median", mechanism=lambda settings, clients: None)  # accounts for privacy
+    changed(monkeypatch, COHORTS, "uniform", MAY_BE_EMPTY=True)  # draws each client by itself
     found = choosing.refused_pairs(PARAMS, choosing.Job(CLIENTS))
     assert "send their losses, without noise" in found["aggregator", "median", "cohort", "power_of_choice"]
     assert "'train.availability' changes them" in found["aggregator", "median", "availability", "cyclic"]
