@@ -12,6 +12,7 @@ equation 6 and section 4, https://arxiv.org/abs/2007.07481.
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server, Total
+from fedpipe.learning.local_training import step_count
 from fedpipe.learning.optimizers import accumulated_steps
 from fedpipe.learning.task import Task
 
@@ -31,6 +32,13 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     length = accumulated_steps(task.settings.client_optimizer, local.steps)
     normalised = [tf.math.divide_no_nan(u, length) for u in local.update]
     return Contribution(normalised, task.weight(client), local.measurements, means=length)
+
+
+def sendable(task: Task, client: Client, honest: Contribution, attacked: Contribution) -> Contribution:
+    """An attacker's length between 0 and that of all local steps: its number of samples allows no other."""
+    steps = tf.cast(step_count(task.settings, client._replace(work=None)), tf.float32)
+    longest = accumulated_steps(task.settings.client_optimizer, steps)
+    return attacked._replace(means=tf.clip_by_value(attacked.means, 0.0, longest))
 
 
 def server_update(task: Task, server: Server, total: Total) -> Server:

@@ -100,7 +100,7 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     return Contribution(update, weight, measured, sums=(mine * weight, mine * seen))
 
 
-def sendable(honest: Contribution, attacked: Contribution) -> Contribution:
+def sendable(task: Task, client: Client, honest: Contribution, attacked: Contribution) -> Contribution:
     """What a device can send of an attacked contribution: the update of one model, that of its cluster."""
     mine = honest.sums[0] > 0
     update = [tf.where(tf.reshape(mine, [-1] + [1] * (len(u.shape) - 1)), u, 0.0) for u in attacked.update]

@@ -61,10 +61,10 @@ class Algorithm(TrainChoice):
     message_bytes: Callable[[Task], MessageBytes] | None = function(
         "task", "`MessageBytes`, if a device would receive or send less than the tensors.", None
     )
-    sendable: Callable[[Contribution, Contribution], Contribution] = function(
-        "honest, attacked",
-        "The part of an attacker's contribution that a device can send, if it would send less than the tensors.",
-        lambda honest, attacked: attacked,
+    sendable: Callable[[Task, Client, Contribution, Contribution], Contribution] = function(
+        "task, client, honest, attacked",
+        "An attacker's contribution as a device can send it, and as a server would still take it.",
+        lambda task, client, honest, attacked: attacked,
     )
     cost: Callable[[Train], Cost] = function(
         "settings",

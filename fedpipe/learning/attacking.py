@@ -3,9 +3,9 @@
 What a client sends is vectors and numbers. A vector is the update, and among ``means`` and ``sums`` each structure in
 the update's shapes (SCAFFOLD's control variate, MimeLite's gradient); the attack's `vector` takes the place of each,
 in every pass of a round. A vector among ``sums`` has the client's weight as a factor, and so has the attack's in its
-place, as the server multiplies updates and ``means`` by the weight. Numbers stay honest: a client's weight, FedNova's
-length and IFCA's cluster follow from the params and the client's samples, and a server that checks them takes no
-others.
+place, as the server multiplies updates and ``means`` by the weight. A number among ``means`` (FedNova's length) is
+attacked as a vector with one entry, and the algorithm's `sendable` keeps it within the bounds that a server can check.
+Other numbers stay honest: a client's weight and IFCA's cluster follow from the params and the client's samples.
 """
 
 from typing import Any
@@ -53,7 +53,9 @@ class Attacking:
 
         def poisoned() -> tuple[Any, ...]:
             update, means, sums = self._poisoned(server, client, honest, later)
-            sent = algorithm.sendable(honest, honest._replace(update=update, means=means, sums=sums))
+            sent = algorithm.sendable(
+                self._task, client, honest, honest._replace(update=update, means=means, sums=sums)
+            )
             return tuple(tf.nest.flatten((sent.update, sent.means, sent.sums)))
 
         leaves = tf.cond(self._is_attacker(client), poisoned, lambda: tuple(tf.nest.flatten(messages)))
@@ -67,7 +69,8 @@ class Attacking:
 
         def changed(part: Tensors, factor: Any) -> Tensors:
             nonlocal vectors
-            if _kind(part) == kind and self._attack.vector is not None:
+            is_number = factor is None and tf.is_tensor(part) and part.shape.rank == 0
+            if (_kind(part) == kind or is_number) and self._attack.vector is not None:
                 own = _folded(seed, -1 - later, vectors) if later or vectors else seed
                 vectors += 1
                 leaves = tf.nest.flatten(part)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fedpipe.learning.attackers import attackers
+from fedpipe.learning.work_request import WorkRequest
+from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import TRAINING, Weights
@@ -78,6 +80,34 @@ def test_noise_for_scaffolds_control_variate_counts_with_the_clients_weight(work
     update, variate = first[0] - ended.weights[0], in_the_models_shape(ended)[-2]
     for noise in (update, variate):
         assert abs(noise.std() - 1 / np.sqrt(3)) < 0.03
+
+
+def test_fed_novas_lengths_are_attacked_within_their_bounds(worker: Worker, make_shards: Make) -> None:
+    """An attacker that flips signs claims the least length there is, 0: the server moves less far on average."""
+    sizes = [20, 30, 50]
+    settings, shards = attacked(algorithm="fed_nova"), make_shards(sizes)
+    evil = attackers(settings, 3)
+    assert evil.sum() == 1
+    ended, first = run(worker, settings, shards, [range(3)]), first_weights(settings)
+    lengths = [float(reference.step_count(settings, size)) for size in sizes]
+    directions = []
+    for client, length in enumerate(lengths):
+        update = reference.sgd(first, reference.samples_of(shards, client), settings)[0]
+        directions.append([u / np.float32(length) for u in update])
+    claimed = [0.0 if evil[client] else length for client, length in enumerate(lengths)]
+    direction = reference.mean(sent(settings, directions), [1.0] * 3)
+    reference.assert_close(ended.weights, reference.moved(first, direction, float(np.mean(claimed))))
+
+
+def test_fed_novas_longest_claim_is_all_local_steps(worker: Worker, make_shards: Make) -> None:
+    """Stragglers that send ten times what they have claim the steps that they did not take, and no more."""
+    halves = [Cohort(WorkRequest.of(range(3), work=500))]
+    scaled = {"algorithm": "fed_nova", "attack": "scaled_update", "scaled_update": {"factor": 10.0}}
+    shards, first = make_shards(SIZES), first_weights(attacked())
+    honest = run(worker, attacked(0.0, **scaled), shards, halves).weights
+    ended = run(worker, attacked(EVERYBODY, **scaled), shards, halves).weights
+    for start, one, other in zip(first, honest, ended, strict=True):
+        np.testing.assert_allclose(start - other, 2 * 10 * (start - one), atol=1e-6)  # 4 steps claimed, 2 taken
 
 
 @pytest.mark.parametrize("name", ["fed_nova", "q_fed_avg", "afl"])
