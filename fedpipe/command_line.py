@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from fedpipe.errors import PipelineError
+from fedpipe.errors import UsageError
 
 
 def without_arguments(main: Callable[[], None]) -> Callable[[], None]:
@@ -13,7 +13,7 @@ def without_arguments(main: Callable[[], None]) -> Callable[[], None]:
     Use it as ``run_stage(without_arguments(main))``.
 
     Raises:
-      PipelineError: When called, if the command line has arguments.
+      UsageError: When called, if the command line has arguments.
     """
 
     def checked() -> None:
@@ -24,7 +24,7 @@ def without_arguments(main: Callable[[], None]) -> Callable[[], None]:
         )
         _, unknown = parser.parse_known_args()
         if unknown:
-            raise PipelineError(
+            raise UsageError(
                 f"`{parser.prog}` takes no arguments, but was given {' '.join(unknown)}: set params in params.yaml"
             )
         main()

@@ -9,6 +9,10 @@ class PipelineError(Exception):
     """Something the user can put right; its text is the whole message, without a traceback."""
 
 
+class UsageError(PipelineError):
+    """A command was given arguments that it does not take."""
+
+
 class DivergedError(PipelineError):
     """Updates or weights are not finite any more, which is a result of the training's params."""
 

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from fedpipe import errors, installed
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, UsageError
 from fedpipe.failure import Failure
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.system.launch import signal_when_parent_ends
@@ -95,7 +95,7 @@ def run_stage(main: Callable[[], None], failure: Path) -> None:
         except BaseException as error:
             if _interrupted:  # whatever a library made of it
                 raise KeyboardInterrupt from None
-            if isinstance(error, PipelineError):
+            if isinstance(error, PipelineError) and not isinstance(error, UsageError):  # the stage did not begin
                 Failure.write(error, failure)
             raise
 

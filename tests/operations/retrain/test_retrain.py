@@ -105,7 +105,7 @@ def test_killed_after_the_promotion_it_still_reports(project: Path, raw: Path) -
     assert stages_run(said) == [] and "retrain: register" not in said
     assert (project / "data/pool/ledger.csv").read_text() == ledger
     summary = (project / "reports/summary.md").read_text()
-    for part in ("**promoted**", "| week-1 | ", "- `broken`: `it has images of (27, 28, 1)", "| test.accuracy |"):
+    for part in ("**promoted**", "| week-1 | ", "- `broken`: `it has images of (27, 28, 1)", "| test/accuracy |"):
         assert part in summary
     assert "its label mix is another one" in summary and "its images are brighter" in summary
     assert (project / "reports/drift.png").read_bytes().startswith(b"\x89PNG")
