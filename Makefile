@@ -45,7 +45,7 @@ test: env ## run the tests; ARGS="-k lock" picks some
 	@.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(ARGS) $(if $(EXIT_CODE),; echo $$? >'$(EXIT_CODE)')
 
 # What most changes touch: params, choices, the parts that need no worker, and the rules of the house.
-QUICK := $(addprefix tests/fedpipe/,config partitioners quantities losses metrics models test_imports.py) tests/stages/test_deps.py tests/test_layout.py
+QUICK := $(addprefix tests/fedpipe/,config params contracts compatibility partitioners quantities losses metrics models test_imports.py) tests/stages/test_deps.py tests/test_layout.py
 test-quick: env ## run the tests of params, partition schemes, models, imports and deps, in less than a minute
 	@.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(QUICK) $(ARGS)
 
