@@ -86,6 +86,8 @@ def problems(text: str) -> list[str]:
         wrong.append("pull_request_target gives secrets to the code of forks")
     if "pull_request" in triggers and "secrets." in text:
         wrong.append("secrets in a workflow that runs for pull requests")
+    if any("secrets." in str(place.get("env")) for place in (workflow, *workflow["jobs"].values())):
+        wrong.append("a secret in the environment of all steps; give it to the step that needs it")
     for job in workflow["jobs"].values():
         wrong += [why for step in job.get("steps", []) for why in problems_of_step(step)]
     return wrong
@@ -129,6 +131,7 @@ SPOILED = {
     "all permissions": (r"permissions:\n  contents: read", "permissions: write-all", "not read-only"),
     "secrets to forks": ("on:\n", "on:\n  pull_request_target:\n", "code of forks"),
     "a token for later steps": ("persist-credentials: false", "persist-credentials: true", "leaves its token"),
+    "a secret for all steps": ("jobs:\n", "env:\n  KEY: ${{ secrets.KEY }}\n\njobs:\n", "the environment of all steps"),
     "a typed text": (r"run: make (?=\S)", 'run: make "${{ inputs.params }}" ', "becomes part of a command"),
 }
 
