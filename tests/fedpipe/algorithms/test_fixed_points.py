@@ -243,6 +243,7 @@ def events(settings: Train, rounds: int) -> list[Cohort]:
     return [schedule.cohort(number) for number in range(1, rounds + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("algorithm", ["fed_async", "fed_buff"])
 def test_one_update_at_a_time_counts_by_arrivals(worker: Worker, shards: Path, algorithm: str, weighting: str) -> None:

@@ -59,7 +59,14 @@ def test_clients_without_a_step_change_nothing(worker: Worker, make_shards: Make
     assert not any(kept.any() for name, kept in beside.kept.items() if int(name[0]) in without_steps)
 
 
-@pytest.mark.parametrize("algorithm", SYNCHRONOUS)
+# The state stays by one mechanism; every day it is tried with states of each kind.
+EVERY_DAY = ("fed_avg", "ifca", "mime", "scaffold")
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [pytest.param(name, marks=[] if name in EVERY_DAY else [pytest.mark.slow]) for name in SYNCHRONOUS],
+)
 def test_a_round_in_which_nobody_takes_a_step_changes_the_rounds_number_only(
     worker: Worker, make_shards: Make, algorithm: str
 ) -> None:

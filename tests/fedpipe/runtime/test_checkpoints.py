@@ -140,7 +140,7 @@ def test_killed_in_the_middle_of_a_save(tmp_path: Path, settings: params.Train) 
         import os, signal, sys
         from pathlib import Path
         from fedpipe.runtime import checkpoints
-        from tests.fedpipe.runtime.test_checkpoints import changed, params, save, ROOT
+        from tests.fedpipe.runtime.test_checkpoints import RECIPE, changed, params, save
         whole = checkpoints.to_bytes
         def half(*arguments):
             content = whole(*arguments)
@@ -160,7 +160,7 @@ def test_killed_in_the_middle_of_a_save(tmp_path: Path, settings: params.Train) 
 
 def test_another_training_in_the_folder_is_waited_for(tmp_path: Path, settings: params.Train) -> None:
     code = f"""
-        from tests.fedpipe.runtime.test_checkpoints import Checkpoints, KEY, ROOT, Path, params
+        from tests.fedpipe.runtime.test_checkpoints import KEY, RECIPE, Checkpoints, Path, params
         with Checkpoints(Path({str(tmp_path)!r}), KEY, params.load(params.Train, RECIPE / "params.yaml")):
             print("in", flush=True)
     """
