@@ -58,8 +58,8 @@ def test_figures_of_two_runs(browser: Browser, pages: dict[int, Path]):
     open_page(browser, pages[2])
     differing = {"partition.scheme": ["contiguous", "dirichlet"], "train.rounds": ["10", "6"]}
     assert differing.items() <= browser.script(_TABLE, "differing-params").items()
-    assert browser.script(_TABLE, "metrics")["training.accuracy"] == ["0.7100", "0.7200", "+0.0100 better"]
-    assert browser.script(_TABLE, "metrics")["training.loss"][2] == "\N{MINUS SIGN}0.0100 better"
+    assert browser.script(_TABLE, "metrics")["train/accuracy"] == ["0.7100", "0.7200", "+0.0100 better"]
+    assert browser.script(_TABLE, "metrics")["train/loss"][2] == "\N{MINUS SIGN}0.0100 better"
     assert browser.script(_TABLE, "costs")["rounds"] == ["4", "6", "+2"]
 
 
