@@ -71,6 +71,10 @@ def test_the_chart_of_two_runs_accuracy_is_drawn(browser: Browser, address: str)
             card => [card.textContent.trim().match(/^[a-z_/]+/)[0], new Set([...card.querySelectorAll('path.js-line')]
                 .filter(line => line.getBoundingClientRect().width > 20).map(line => line.style.stroke)).size]))"""
     eventually(lambda: any(lines == 2 for title, lines in browser.script(code).items() if "accuracy" in title), 60)
+    # The UI draws a chart when it comes into view.
+    show = "[...document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]')].at(-1).scrollIntoView()"
+    browser.script(show)
+    eventually(lambda: any(lines == 2 for title, lines in browser.script(code).items() if "loss" in title), 20)
 
 
 def test_the_model_page_shows_version_and_signature(browser: Browser, address: str):
