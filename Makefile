@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
+.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish drift last-run tell resolve stale clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -117,6 +117,15 @@ retrain: env ## take new batches, run what changed, judge the model, write repor
 
 publish: env ## put what a retraining changed on a branch of its own and open a pull request
 	@.venv/bin/python -m operations.retrain.publish $(ARGS)
+
+tell: env ## say what came of a retraining: a tracking issue, a webhook, and the terminal
+	@.venv/bin/python -m operations.tell $(ARGS)
+
+resolve: env ## settle the conflicts of a merge in params, ledger, lock and results, and recompute: ARGS="--params ours"
+	@.venv/bin/python -m operations.resolve $(ARGS)
+
+stale: env ## say whether dvc.lock is of the code and params that are here; needs no data
+	@.venv/bin/python -m operations.stale
 
 drift: env ## compare new batches with the data before them; ARGS="--since 3" says after which version of the pool
 	@.venv/bin/python -m operations.drift $(ARGS)

@@ -4,6 +4,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from fedpipe import unmerged
+
 
 class PipelineError(Exception):
     """Something the user can put right; its text is the whole message, without a traceback."""
@@ -24,8 +26,8 @@ class NothingTrainedError(PipelineError):
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's ``main`` and ends the process: 0, or 1 with one sentence, or 130 after Ctrl-C (143 after SIGTERM).
 
-    Anything that is not a `PipelineError` or an error of the operating system is a defect of ours
-    and keeps its traceback.
+    Anything that is not a `PipelineError` or an error of the operating system is a defect of ours and keeps its
+    traceback; unless a merge has left conflicts in files that programs read, of which it is the consequence.
     """
     try:
         main()
@@ -35,6 +37,10 @@ def run_stage(main: Callable[[], None]) -> None:
         # Of two names, such as those of a copy, the second is the file that was written.
         name = error.filename2 or error.filename
         sys.exit(f"error: {error.strerror or error}" + (f" ({name})" if name else ""))
+    except Exception:
+        if files := unmerged.files():
+            sys.exit(f"error: {unmerged.sentence(*files)}")
+        raise
     except KeyboardInterrupt as stop:
         number = _number(stop)
         say_stopped(number)

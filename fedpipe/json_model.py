@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from fedpipe import unmerged
 from fedpipe.errors import PipelineError
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,7 +24,10 @@ def read_json(model: type[M], path: Path, *, missing: str, wrong: str) -> M:
       PipelineError: The file is missing, or is no such JSON.
     """
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if unmerged.has_marks(text):
+            raise PipelineError(unmerged.sentence(str(path)))
+        return model.model_validate_json(text)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: {missing}") from None
     except (ValidationError, UnicodeDecodeError):

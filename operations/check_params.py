@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 
-from fedpipe import params
+from fedpipe import params, unmerged
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
-from fedpipe.errors import run_stage
+from fedpipe.errors import PipelineError, run_stage
 from fedpipe.privacy.calibration import calibrated
 from fedpipe.runtime.cohort import cohort
 from layout import CLUSTER, PARAMS
@@ -22,8 +22,10 @@ def main() -> None:
 
     Raises:
       PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
-        Or the cluster that is chosen cannot run this training.
+        Or the cluster that is chosen cannot run this training, or a merge has left conflicts.
     """
+    if files := unmerged.files():  # DVC says it in a hundred lines
+        raise PipelineError(unmerged.sentence(*files))
     params.check(PARAMS)
     settings, clients = params.load(params.Train, PARAMS), params.load(params.Partition, PARAMS).clients
     _tell_noise(settings, clients)

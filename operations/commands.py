@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedpipe import unmerged
 from fedpipe.errors import PipelineError
 
 
@@ -63,6 +64,8 @@ def _run(name: str, command: list[str], environment: Mapping[str, str] | None = 
             "no commits"
         )
     if done.returncode:
+        if name == "dvc" and (files := unmerged.files()):
+            raise PipelineError(unmerged.sentence(*files))
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         # Below its error, DVC says where to find help.
         # Around its error, git gives warnings and hints.

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedpipe import unmerged
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.run_events import flatten
 from layout import PARAMS
@@ -50,6 +51,8 @@ def in_workspace() -> list[Stale]:
         with Repo() as repo:
             return _stale(repo, repo.status())
     except DvcException as error:
+        if files := unmerged.files():
+            raise PipelineError(unmerged.sentence(*files)) from None
         raise PipelineError(f"`dvc status`, which says what is stale, failed: {error}") from None
 
 

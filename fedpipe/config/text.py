@@ -6,6 +6,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from fedpipe import unmerged
 from fedpipe.errors import PipelineError
 
 
@@ -24,8 +25,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_text(text: str | bytes, source: str) -> dict[str, Any]:
     """As `read_yaml`, from a text; ``source`` names it in messages."""
     try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8")
+        if unmerged.has_marks(decoded):
+            raise PipelineError(unmerged.sentence(source))
         # DVC's own parser: 1e-3 is a number to both (in YAML 1.1, PyYAML's, it is a text).
-        tree = YAML(typ="safe").load(text if isinstance(text, str) else text.decode("utf-8"))
+        tree = YAML(typ="safe").load(decoded)
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise PipelineError(f"{source}{line} is not valid YAML: {error.problem}") from None

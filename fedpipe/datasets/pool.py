@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedpipe import unmerged
 from fedpipe.atomic import write_text
 from fedpipe.config.mistakes import mistakes
 from fedpipe.datasets.raw import DatasetName, Labelled, RawDataset
@@ -70,7 +71,10 @@ class Pool:
         """
         path = self.ledger
         try:
-            rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+            text = path.read_text(encoding="utf-8")
+            if unmerged.has_marks(text):
+                raise PipelineError(unmerged.sentence(str(path)))
+            rows = list(csv.DictReader(io.StringIO(text)))
         except FileNotFoundError:
             return []
         except UnicodeDecodeError:

@@ -185,7 +185,7 @@ def test_the_types_of_sections_import_no_choice() -> None:
     modules = modules_after(f"import {', '.join(names)}")
     assert not choices_among(modules)
     parts = {package(name) for name in modules if name.startswith("fedpipe.")} - {None}
-    assert parts == {"config", "errors", "spelling"}
+    assert parts == {"config", "errors", "spelling", "unmerged"}
 
 
 @pytest.mark.parametrize("section", ["Download", "Evaluate", "Promote"])

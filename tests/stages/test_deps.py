@@ -20,6 +20,7 @@ DECIDE_NO_BITS = {
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",
     "fedpipe.enclosure": "who reaches the TFF worker",
     "fedpipe.errors": "the text of refusals",
+    "fedpipe.unmerged": "the text of refusals",
     "fedpipe.failure": "the error of a stage, for programs",
     "fedpipe.spelling": "the text of refusals",
     "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",

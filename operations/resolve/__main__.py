@@ -1,0 +1,193 @@
+"""``python -m operations.resolve``, or ``make resolve``: settles the conflicts of a merge, and recomputes the results.
+
+  params.yaml       both sides' changes; where both changed a key, that of the chosen side (--params, or KEY=SIDE)
+  the ledger        the batches of both sides
+  models/*.json     the marker of the champion and of the first weights: of the chosen side (--champion)
+  dvc.lock, metrics, plots, provenance.json    ours, and then `dvc repro` runs what they are not the results of
+
+What it wrote is staged, so that `git commit` ends the merge. Stopped anywhere, it starts again with the same command.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import layout
+from fedpipe.atomic import write_text
+from fedpipe.datasets.pool import Pool
+from fedpipe.errors import PipelineError, run_stage
+from operations import commands, provenance
+from operations.resolve import conflicts, ledger, params
+from operations.resolve.conflicts import Conflict, Side
+from operations.retrain.state import default_remote
+
+_SIDES = ("ours", "theirs")
+# Whatever the pipeline and its operations write that is in git.
+_RESULTS = (str(layout.LOCK), str(provenance.RECORD), "metrics", "plots", str(layout.POOL), str(layout.INITIAL.parent))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the person chose.
+
+    Attributes:
+      params: Whose value a key of params.yaml gets that both sides changed; None if not chosen, here and below.
+      by_key: The same for single keys.
+      champion: Whose markers in models/ are right; without a choice, those of ``params``.
+    """
+
+    params: Side | None
+    by_key: Mapping[str, Side]
+    champion: Side | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Settles, recomputes, stages.
+
+    Raises:
+      PipelineError: No merge is under way, other files are in conflict, something has to be chosen, or a stage failed.
+    """
+    chosen = _parse(arguments)
+    found = conflicts.unresolved()
+    if not found and not conflicts.is_under_way():
+        raise PipelineError("no merge is under way: run `git merge BRANCH`, and `make resolve` if it reports conflicts")
+    others = [conflict.path for conflict in found if not _is_ours(conflict.path)]
+    if others:
+        raise PipelineError(
+            f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} in conflict, and results rest on the code: "
+            "settle that by hand, `git add` it, and run `make resolve` again"
+        )
+    texts = {conflict.path: _settled(conflict, found, chosen) for conflict in found}
+    # Only now, when nothing is left to choose.
+    for path, text in texts.items():
+        _write(Path(path), text)
+        _say(f"{path}: {'removed' if text is None else 'settled'}")
+    _stage(list(texts))
+    _bring_batches()
+    _recompute()
+    _stage([path for path in (str(layout.PARAMS), *_RESULTS) if Path(path).exists()])
+    _say("results are those of the merged params, data and code; look at `git diff --cached`, then `git commit`")
+
+
+def _is_ours(path: str) -> bool:
+    return path == str(layout.PARAMS) or path in _RESULTS or any(path.startswith(f"{each}/") for each in _RESULTS)
+
+
+def _settled(conflict: Conflict, found: Sequence[Conflict], chosen: Chosen) -> str | None:
+    """The text of a file after the merge; None if there is to be none."""
+    path, pool = Path(conflict.path), Pool(layout.POOL)
+    if path == layout.PARAMS:
+        return params.merged(conflict, chosen.params, chosen.by_key)
+    if path == pool.ledger:
+        _, entries = _union(conflict)
+        return entries
+    if path.name == ".gitignore":  # DVC adds a line for each of its files
+        return "".join(dict.fromkeys(conflict.merged_lines("union").splitlines(keepends=True)))
+    if path.parent == layout.POOL and path.suffix == ".dvc":
+        return _pointer_of_batch(conflict, found)
+    if path.parent == layout.INITIAL.parent:
+        return conflict.text(_champion_side(conflict, chosen))
+    return conflict.theirs if conflict.ours is None else conflict.ours  # a result, which is made again
+
+
+def _union(conflict: Conflict) -> tuple[list[str], str]:
+    """Names of the batches, and the text, of the merged ledger."""
+    from fedpipe.datasets.pool import ledger_text
+
+    sides = [ledger.entries(text) for text in (conflict.base, conflict.ours, conflict.theirs)]
+    entries = ledger.union(*sides)
+    return [entry.batch for entry in entries], ledger_text(entries)
+
+
+def _pointer_of_batch(conflict: Conflict, found: Sequence[Conflict]) -> str | None:
+    """What DVC knows a batch by; None for a batch that is not in the merged ledger."""
+    pool = Pool(layout.POOL)
+    ledgers = [each for each in found if Path(each.path) == pool.ledger]
+    names = _union(ledgers[0])[0] if ledgers else [entry.batch for entry in pool.read_ledger()]
+    if all(
+        Path(conflict.path) != pool.batch_path(name).with_name(f"{pool.batch_path(name).name}.dvc") for name in names
+    ):
+        return None
+    if conflict.ours is not None and conflict.theirs is not None:
+        raise PipelineError(
+            f"both sides have a batch {conflict.path}, with other samples: take one out on its branch, ingest it there "
+            "by another name, and merge again"
+        )
+    return conflict.theirs if conflict.ours is None else conflict.ours
+
+
+def _champion_side(conflict: Conflict, chosen: Chosen) -> Side:
+    side = chosen.champion or chosen.params
+    if side is None:
+        raise PipelineError(
+            f"{conflict.path}: both sides have another champion, and git cannot tell which is in production: choose with "
+            '`make resolve ARGS="--champion ours"` or theirs (`make promote` shows the present one)'
+        )
+    return side
+
+
+def _write(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_text(path, text)
+
+
+def _stage(paths: Sequence[str]) -> None:
+    if paths:
+        commands.git("add", "--all", "--", *paths)
+
+
+def _bring_batches() -> None:
+    """Brings the samples of the other side's batches here, as far as the cache or a remote has them."""
+    pool = Pool(layout.POOL)
+    missing = [
+        f"{pool.batch_path(entry.batch)}.dvc"
+        for entry in pool.read_ledger()
+        if not pool.batch_path(entry.batch).exists()
+    ]
+    present = [path for path in missing if Path(path).exists()]
+    if present:
+        _say(f"batches that are not here: {len(present)}")
+        commands.dvc("pull" if default_remote() else "checkout", "--allow-missing", *present)
+
+
+def _recompute() -> None:
+    """Runs the stages whose results these are not; then records the machine, if any did."""
+    before = layout.LOCK.read_bytes() if layout.LOCK.exists() else b""
+    _say("dvc repro")
+    if subprocess.run([sys.executable, "-m", "dvc", "repro"], stdout=sys.stderr, check=False).returncode:
+        raise PipelineError(
+            "`dvc repro` failed (its words are above); put that right, and run `make resolve` again: what was settled "
+            "stays settled"
+        )
+    if layout.LOCK.read_bytes() != before:
+        subprocess.run([sys.executable, "-m", "operations.provenance", "record"], check=True)
+
+
+def _parse(arguments: Sequence[str] | None) -> Chosen:
+    parser = argparse.ArgumentParser(
+        prog="python -m operations.resolve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--params", choices=_SIDES, help="whose value a param gets that both sides changed")
+    parser.add_argument("--champion", choices=_SIDES, help="whose champion is right, if both sides have another")
+    parser.add_argument("keys", nargs="*", metavar="KEY=SIDE", help="the same for one param: train.rounds=theirs")
+    given = parser.parse_args(arguments)
+    by_key: dict[str, Side] = {}
+    for text in given.keys:
+        key, _, side = text.partition("=")
+        if side not in _SIDES:
+            parser.error(f"'{text}' should be KEY=ours or KEY=theirs, such as train.rounds=theirs")
+        by_key[key] = side
+    return Chosen(given.params, by_key, given.champion)
+
+
+def _say(line: str) -> None:
+    print(f"resolve: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)
