@@ -21,9 +21,7 @@ def sentence(*files: str) -> str:
     """What is wrong with files that have the marks, and the remedy."""
     shown = ", ".join([*files[:_SHOWN], *([f"and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else [])])
     have = "has" if len(files) == 1 else "have"
-    return (
-        f"{shown} {have} conflicts of a merge: `make resolve` settles them and recomputes the results (docs/merging.md)"
-    )
+    return f"{shown} {have} conflicts of a merge: `make resolve` settles them and recomputes (docs/merging.md)"
 
 
 def files() -> list[str]:

@@ -107,9 +107,7 @@ def _pointer_of_batch(conflict: Conflict, found: Sequence[Conflict]) -> str | No
     pool = Pool(layout.POOL)
     ledgers = [each for each in found if Path(each.path) == pool.ledger]
     names = _union(ledgers[0])[0] if ledgers else [entry.batch for entry in pool.read_ledger()]
-    if all(
-        Path(conflict.path) != pool.batch_path(name).with_name(f"{pool.batch_path(name).name}.dvc") for name in names
-    ):
+    if conflict.path not in [f"{pool.batch_path(name)}.dvc" for name in names]:
         return None
     if conflict.ours is not None and conflict.theirs is not None:
         raise PipelineError(
@@ -123,8 +121,8 @@ def _champion_side(conflict: Conflict, chosen: Chosen) -> Side:
     side = chosen.champion or chosen.params
     if side is None:
         raise PipelineError(
-            f"{conflict.path}: both sides have another champion, and git cannot tell which is in production: choose with "
-            '`make resolve ARGS="--champion ours"` or theirs (`make promote` shows the present one)'
+            f"{conflict.path}: both sides have another champion, and git cannot tell which is in production: "
+            'choose with `make resolve ARGS="--champion ours"` or theirs (`make promote` shows the present one)'
         )
     return side
 
@@ -144,12 +142,8 @@ def _stage(paths: Sequence[str]) -> None:
 def _bring_batches() -> None:
     """Brings the samples of the other side's batches here, as far as the cache or a remote has them."""
     pool = Pool(layout.POOL)
-    missing = [
-        f"{pool.batch_path(entry.batch)}.dvc"
-        for entry in pool.read_ledger()
-        if not pool.batch_path(entry.batch).exists()
-    ]
-    present = [path for path in missing if Path(path).exists()]
+    missing = [path for entry in pool.read_ledger() if not (path := pool.batch_path(entry.batch)).exists()]
+    present = [f"{path}.dvc" for path in missing if Path(f"{path}.dvc").exists()]
     if present:
         _say(f"batches that are not here: {len(present)}")
         commands.dvc("pull" if default_remote() else "checkout", "--allow-missing", *present)

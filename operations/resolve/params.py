@@ -56,12 +56,13 @@ def merged(conflict: Conflict, side: Side | None, by_key: Mapping[str, Side]) ->
         merged file is not valid.
     """
     trees = [parse_text(text or "", conflict.path) for text in (conflict.base, conflict.ours, conflict.theirs)]
-    choices: list[Choice] = []
-    tree = _merge(*trees, side, by_key, choices)
+    merging = _Merging(side, by_key)
+    tree = merging.merge(*trees)
+    choices = merging.choices
     unknown = sorted(set(by_key) - {choice.key for choice in choices})
     if unknown:
         raise PipelineError(
-            f"{conflict.path}: only one side changed {', '.join(unknown)}, so there is nothing to choose"
+            f"{conflict.path}: there is no choice for {', '.join(unknown)}: at most one side changed it"
         )
     open_choices = [choice for choice in choices if side is None and choice.key not in by_key]
     if open_choices:
@@ -73,41 +74,38 @@ def merged(conflict: Conflict, side: Side | None, by_key: Mapping[str, Side]) ->
     try:
         params.sections_of(parse_text(text, conflict.path), conflict.path)
     except PipelineError as error:
-        raise PipelineError(
-            f"the changes of both sides do not go together: {error}; edit it, then `git add` it"
-        ) from None
+        together = f"the changes of both sides do not go together: {error}"
+        raise PipelineError(f"{together}; edit it, then `git add` it") from None
     return text
 
 
-def _merge(
-    base: Any,
-    ours: Any,
-    theirs: Any,
-    side: Side | None,
-    by_key: Mapping[str, Side],
-    choices: list[Choice],
-    at: str = "",
-) -> dict[str, Any]:
-    """The merged mapping; adds to ``choices`` each key that both sides changed."""
-    tree = {}
-    former = base if isinstance(base, Mapping) else {}
-    for key in dict.fromkeys([*ours, *theirs]):
-        values = [each.get(key, _ABSENT) for each in (former, ours, theirs)]
-        before, mine, other = values
-        name = f"{at}{key}"
+class _Merging:
+    """The merge of two trees; ``choices`` has each key that both sides changed."""
+
+    def __init__(self, side: Side | None, by_key: Mapping[str, Side]) -> None:
+        self._side, self._by_key = side, by_key
+        self.choices: list[Choice] = []
+
+    def merge(self, base: Any, ours: Any, theirs: Any, above: str = "") -> dict[str, Any]:
+        """The merged mapping of the keys below ``above``."""
+        former = base if isinstance(base, Mapping) else {}
+        tree = {}
+        for key in dict.fromkeys([*ours, *theirs]):
+            values = [each.get(key, _ABSENT) for each in (former, ours, theirs)]
+            value = self._value(f"{above}{key}", *values)
+            if value is not _ABSENT:
+                tree[key] = value
+        return tree
+
+    def _value(self, name: str, before: Any, mine: Any, other: Any) -> Any:
         if isinstance(mine, Mapping) and isinstance(other, Mapping):
-            tree[key] = _merge(before, mine, other, side, by_key, choices, f"{name}.")
-            continue
+            return self.merge(before, mine, other, f"{name}.")
         if _same(mine, other) or _same(before, other):
-            value = mine
-        elif _same(before, mine):
-            value = other
-        else:
-            choices.append(Choice(name, *values))
-            value = other if by_key.get(name, side) == "theirs" else mine
-        if value is not _ABSENT:
-            tree[key] = value
-    return tree
+            return mine
+        if _same(before, mine):
+            return other
+        self.choices.append(Choice(name, before, mine, other))
+        return other if self._by_key.get(name, self._side) == "theirs" else mine
 
 
 def _same(first: Any, second: Any) -> bool:
