@@ -1,13 +1,19 @@
-"""Which results are not of the code, params and data that are here: what ``dvc status`` knows, for commands."""
+"""Which results are not of the code, params and data that are here: what ``dvc status`` knows, for commands.
 
+``python -m operations.stale``, or ``make stale``, says it of this folder, without data: what is absent is not stale.
+"""
+
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedpipe import unmerged
-from fedpipe.errors import PipelineError
+from fedpipe.command_line import without_arguments
+from fedpipe.errors import PipelineError, run_stage
 from fedpipe.tracking.run_events import flatten
-from layout import PARAMS
+from layout import LOCK, PARAMS
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -122,3 +128,26 @@ def _params(stage: "Stage") -> list[str]:
                 if present.get(name) != recorded.get(name)
             ]
     return words
+
+
+def main() -> None:
+    """Says of which results dvc.lock is not the record any more; never fails for that: new code comes before results.
+
+    In GitHub Actions it is a warning on dvc.lock, which the run's page and the pull request show.
+    """
+    stale = in_workspace()
+    if not stale:
+        print(f"{LOCK} is of the code and params that are here", file=sys.stderr)
+        return
+    text = (
+        f"{LOCK} is not of the code and params beside it: {'; '.join(map(str, stale))}. Whoever checks this commit out "
+        "recomputes it: run `make repro` and commit the results (docs/merging.md)"
+    )
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(f"::warning file={LOCK},title=Results are stale::{text.replace('%', '%25')}")
+    else:
+        print(f"warning: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_stage(without_arguments(main))

@@ -60,8 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} in conflict, and results rest on the code: "
             "settle that by hand, `git add` it, and run `make resolve` again"
         )
-    texts = {conflict.path: _settled(conflict, found, chosen) for conflict in found}
-    # Only now, when nothing is left to choose.
+    texts, open_choices = {}, []
+    for conflict in found:
+        try:
+            texts[conflict.path] = _settled(conflict, found, chosen)
+        except PipelineError as error:
+            open_choices.append(str(error))
+    if open_choices:
+        raise PipelineError("; ".join(open_choices))
     for path, text in texts.items():
         _write(Path(path), text)
         _say(f"{path}: {'removed' if text is None else 'settled'}")

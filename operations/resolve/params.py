@@ -55,9 +55,11 @@ def merged(conflict: Conflict, side: Side | None, by_key: Mapping[str, Side]) ->
       PipelineError: Nobody chose for a key that both sides changed, a key of ``by_key`` is none of them, or the
         merged file is not valid.
     """
-    trees = [parse_text(text or "", conflict.path) for text in (conflict.base, conflict.ours, conflict.theirs)]
+    base, ours, theirs = (
+        parse_text(text or "", conflict.path) for text in (conflict.base, conflict.ours, conflict.theirs)
+    )
     merging = _Merging(side, by_key)
-    tree = merging.merge(*trees)
+    tree = merging.merge(base, ours, theirs)
     choices = merging.choices
     unknown = sorted(set(by_key) - {choice.key for choice in choices})
     if unknown:
