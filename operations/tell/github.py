@@ -1,0 +1,61 @@
+"""GitHub through its command `gh`, as the steps of a workflow that tell people something use it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from typing import Any
+
+from fedpipe.errors import PipelineError
+from operations import commands
+
+_REMOTE = re.compile(
+    r"^(?:https://|ssh://git@|git@)(?:[^/@]*@)?github\.com[:/](?P<repository>[^/]+/[^/]+?)(?:\.git)?/?$"
+)
+
+
+def is_available() -> bool:
+    """Whether `gh` is here, with a login or GH_TOKEN."""
+    if not shutil.which("gh"):
+        return False
+    return subprocess.run(["gh", "auth", "status"], capture_output=True, check=False).returncode == 0
+
+
+def gh(*arguments: str, stdin: str | None = None) -> str:
+    """Runs `gh` and returns what it wrote to standard output.
+
+    Raises:
+      PipelineError: It failed; the message has its first line.
+    """
+    done = subprocess.run(["gh", *arguments], capture_output=True, text=True, input=stdin, check=False)
+    if done.returncode:
+        reason = next(iter(done.stderr.strip().splitlines()), "it does not say why")
+        raise PipelineError(f"`gh {' '.join(arguments[:2])}` failed: {reason}")
+    return done.stdout
+
+
+def ask(*arguments: str) -> Any:
+    """As `gh`, for an answer in JSON."""
+    return json.loads(gh(*arguments) or "null")
+
+
+def ensure_label(name: str, colour: str, description: str) -> None:
+    """Makes a label, or puts its colour and description right: `gh` rejects labels that the repository has not."""
+    gh("label", "create", name, "--force", "--color", colour, "--description", description)
+
+
+def repository_url(remote: str) -> str | None:
+    """The page of the repository on GitHub; None where the remote is elsewhere.
+
+    Args:
+      remote: A git remote, asked where no workflow says which repository it runs in.
+    """
+    server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    if server and repository:
+        return f"{server}/{repository}"
+    try:
+        match = _REMOTE.match(commands.git("remote", "get-url", remote).strip())
+    except PipelineError:
+        return None
+    return f"https://github.com/{match['repository']}" if match else None

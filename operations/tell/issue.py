@@ -1,0 +1,156 @@
+"""The tracking issue: one for a branch, found by its label and by a mark in its text that GitHub does not show.
+
+Its text says what is the matter now. A comment says what came up or is over since the run before, so a run that is
+started again adds none. It is closed when all is well, and opened again when something new comes up.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from operations.tell import github
+from operations.tell.findings import HEADINGS, Finding
+
+LABEL = "fedpipe-retrain"
+_MARK = re.compile(r"<!-- fedpipe-retrain (?P<state>\{.*?\}) -->")
+_EXPLAINED = (
+    "The retraining of this branch edits this text, comments on what is new, and closes the issue when all is well "
+    "(docs/telling.md)."
+)
+_DASHES = "-\\u002d"  # as JSON writes two, which would end a comment of HTML
+_LONGEST = 60_000  # GitHub limits the text of an issue or comment to 65,536 characters
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run that tells.
+
+    Attributes:
+      branch: The branch that is retrained.
+      week: Its ISO week.
+      url: Its page; None outside of CI.
+    """
+
+    branch: str
+    week: str
+    url: str | None
+
+    def __str__(self) -> str:
+        return f"{self.week} ([run]({self.url}))" if self.url else self.week
+
+
+@dataclass(frozen=True)
+class _Issue:
+    """The issue that is there; ``marks`` are those of the findings that it told."""
+
+    number: str
+    url: str
+    is_open: bool
+    body: str
+    marks: frozenset[str]
+
+
+def update(run: Run, findings: Sequence[Finding], result: str) -> str | None:
+    """Opens, edits, comments or closes the issue, as far as the findings ask for it.
+
+    Args:
+      run: The run.
+      findings: Those that params.yaml wants in the issue.
+      result: What came of the retraining, in a few words.
+
+    Returns:
+      The issue's address, if it is open now.
+
+    Raises:
+      PipelineError: `gh` failed.
+    """
+    issue = _find(run.branch)
+    if not findings:
+        if issue and issue.is_open:
+            _close(issue, run, result)
+        return None
+    body = _body(run, findings)
+    if issue is None:
+        github.ensure_label(LABEL, "b60205", "The weekly retraining needs a look (make tell)")
+        title = f"Retraining of {run.branch}"
+        return github.gh("issue", "create", "--title", title, "--label", LABEL, "--body-file", "-", stdin=body).strip()
+    new = [finding for finding in findings if finding.mark not in issue.marks]
+    over = len(issue.marks - {finding.mark for finding in findings})
+    if not issue.is_open:
+        if not new:  # a person closed it, and knows
+            return None
+        github.gh("issue", "reopen", issue.number)
+    if body != issue.body.replace("\r\n", "\n").strip():
+        github.gh("issue", "edit", issue.number, "--body-file", "-", stdin=body)
+    if new or over:
+        _comment(issue, _news(run, new, over))
+    return issue.url
+
+
+def _find(branch: str) -> _Issue | None:
+    """The issue of ``branch``: one that is open, else the newest. Only people who may set labels can forge it."""
+    fields = "number,state,body,url"
+    listed = github.ask("issue", "list", "--label", LABEL, "--state", "all", "--limit", "100", "--json", fields)
+    issues = [(state, each) for each in listed or [] if (state := _state(each["body"])).get("branch") == branch]
+    ranked = sorted(issues, key=lambda pair: (pair[1]["state"].upper() == "OPEN", pair[1]["number"]))
+    if not ranked:
+        return None
+    state, chosen = ranked[-1]
+    marks = frozenset(str(mark) for mark in state.get("findings", []))
+    is_open = chosen["state"].upper() == "OPEN"
+    return _Issue(str(chosen["number"]), chosen["url"], is_open, chosen["body"], marks)
+
+
+def _state(body: str) -> dict[str, Any]:
+    match = _MARK.search(body)
+    try:
+        return dict(json.loads(match["state"])) if match else {}
+    except ValueError:  # somebody edited it
+        return {}
+
+
+def _body(run: Run, findings: Sequence[Finding]) -> str:
+    return "\n\n".join([_EXPLAINED, f"**{run}**", _cut(listed(findings)), _mark(run, findings)])
+
+
+def _mark(run: Run, findings: Sequence[Finding]) -> str:
+    state = {"branch": run.branch, "week": run.week, "findings": sorted(finding.mark for finding in findings)}
+    return f"<!-- fedpipe-retrain {json.dumps(state).replace('--', _DASHES)} -->"
+
+
+def listed(findings: Sequence[Finding]) -> str:
+    """The findings as Markdown, by their kinds."""
+    parts = []
+    for kind in dict.fromkeys(finding.kind for finding in findings):
+        lines = [f"- {finding.text}" for finding in findings if finding.kind == kind]
+        parts.append("\n".join([f"### {HEADINGS[kind]}", "", *lines]))
+    return "\n\n".join(parts)
+
+
+def _news(run: Run, new: Sequence[Finding], over: int) -> str:
+    parts = [f"**{run}**"]
+    if new:
+        parts += ["New:", listed(new)]
+    if over:
+        parts.append(f"Over: {over} of what was reported before.")
+    return "\n\n".join(parts)
+
+
+def _comment(issue: _Issue, text: str) -> None:
+    github.gh("issue", "comment", issue.number, "--body-file", "-", stdin=_cut(text))
+
+
+def _close(issue: _Issue, run: Run, result: str) -> None:
+    # The marks go first: whatever comes up again is new then.
+    body = "\n\n".join([_EXPLAINED, f"**{run}**: all is well.", _mark(run, [])])
+    github.gh("issue", "edit", issue.number, "--body-file", "-", stdin=body)
+    _comment(issue, f"**{run}**: all is well again ({result}).")
+    github.gh("issue", "close", issue.number, "--reason", "completed")
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: text.rindex(chr(10), 0, _LONGEST)]}\n\n… and more: see the run."
