@@ -1,4 +1,4 @@
-"""The stand-in for GitHub's command `gh` (tests/github.py): ``gh_command.py FOLDER ARGUMENTS``.
+"""The stand-in for GitHub's command `gh` (tests/github_repository.py): ``gh_command.py FOLDER ARGUMENTS``.
 
 It answers from FOLDER/state.json, and from the real git repository that the state names. Calls that it does not know
 fail, and so does what `gh` refuses: a label that is not there, an issue that is not there.
