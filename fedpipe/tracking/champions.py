@@ -14,7 +14,7 @@ from fedpipe.tracking.registry import CHAMPION, Registry, Version, registered_mo
 ROLLED_BACK_TAG = "fedpipe.rolled_back"
 DECISION_TAG = "fedpipe.promotion"
 JUDGED_TAG = "fedpipe.judged"
-_FORMER_TAG = "fedpipe.former_champions"  # of the registered model: numbers, oldest first
+FORMER_TAG = "fedpipe.former_champions"  # of the registered model: numbers, oldest first
 _FOLLOWED_TAG = "fedpipe.followed"  # of the registered model: the weights that git's marker named last
 
 
@@ -139,8 +139,8 @@ def _go_back(registry: Registry, present: Version, target: Version, former: list
 
 def _former(registry: Registry, dataset: str) -> list[int]:
     model = registry.registered(dataset)
-    return json.loads(model.tags.get(_FORMER_TAG, "[]")) if model else []
+    return json.loads(model.tags.get(FORMER_TAG, "[]")) if model else []
 
 
 def _remember(registry: Registry, name: str, former: list[int]) -> None:
-    registry.client().set_registered_model_tag(name, _FORMER_TAG, json.dumps(former))
+    registry.client().set_registered_model_tag(name, FORMER_TAG, json.dumps(former))
