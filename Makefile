@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
+.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish weekly keep-state restore-state drift last-run clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -97,7 +97,7 @@ server: env ## run a tracking server for a team, MLflow on PostgreSQL, on loopba
 register: env ## put the evaluated model into the model registry, as challenger
 	@.venv/bin/python -m operations.register
 
-promote: env ## make the challenger champion if the rules in params.yaml hold; ARGS=--rollback goes back one
+promote: env ## make the challenger champion if the rules in params.yaml hold; ARGS=--rollback goes back one, ARGS=--merged follows git
 	@.venv/bin/python -m operations.promote $(ARGS)
 
 serve: env ## serve the champion over HTTP on loopback; ARGS="--port 5001"
@@ -112,16 +112,26 @@ score: env ## label the PNG files of a folder with the champion: FOLDER=... ARGS
 	@.venv/bin/python -m operations.score $(ARGS) $(if $(value FOLDER),-- "$$FOLDER")
 
 # SET reaches Python through the environment, past the shell. FEDPIPE_INCOMING names where clients leave batches.
-retrain: env ## take new batches, run what changed, judge the model, write reports/; SET="train.rounds=5", ARGS=--no-promote
+retrain: env ## take new batches, run what changed, judge the model, write reports/; SET="train.rounds=5", ARGS="--minutes 150"
 	@FEDPIPE_SET="$$SET" .venv/bin/python -m operations.retrain $(ARGS)
 
-publish: env ## put what a retraining changed on a branch of its own and open a pull request
+publish: env ## commit what a retraining made on a branch of its own, register it, open a pull request
 	@.venv/bin/python -m operations.retrain.publish $(ARGS)
+
+weekly: env ## retrain, publish, report, and keep the state in the folder FEDPIPE_STATE: for cron, systemd or another CI
+	@operations/retrain/weekly.sh
+
+# FOLDER reaches Python through the environment, past make and the shell.
+keep-state: env ## write what the next retraining needs and nothing else keeps: FOLDER=...
+	@.venv/bin/python -m operations.retrain.kept pack "$$FOLDER"
+
+restore-state: env ## bring a kept state into this clone: FOLDER=...
+	@.venv/bin/python -m operations.retrain.kept unpack "$$FOLDER"
 
 drift: env ## compare new batches with the data before them; ARGS="--since 3" says after which version of the pool
 	@.venv/bin/python -m operations.drift $(ARGS)
 
-last-run: env ## in GitHub Actions: bring back model registry and DVC cache of the last retraining
+last-run: env ## in GitHub Actions: bring back the state that the last retraining kept
 	@.venv/bin/python -m operations.retrain.last_run
 
 clean: ## remove the environments and the tools' caches; data, models and runs stay

@@ -119,7 +119,7 @@ class Workspace:
         self.network = network(ModelSpec(kind, (28, 28, 1), 10, MODELS.of(kind).Params(**params)))
         self.models = {"first": self.network.first_weights(np.random.default_rng(1))}
 
-    def evaluated(self, model: str, track: bool = True) -> float:
+    def evaluated(self, model: str, track: bool = True, committed: bool = True) -> float:
         """As if `dvc repro` had trained and evaluated ``model``; returns its accuracy."""
         weights, evaluation = Path("models/weights.safetensors"), Path("metrics/evaluation.json")
         save_weights(weights, self.network, self.models[model])
@@ -131,7 +131,7 @@ class Workspace:
         Path("metrics/training.json").write_text(json.dumps({"train": {"loss": 1.0}, "weights_sha256": sha}))
         Path("metrics/rounds.csv").write_text("round,train_loss,train_accuracy\n1,1.0,0.5\n")
         evaluation.write_text(json.dumps({"test": {"loss": 0.5, "accuracy": accuracy}}))
-        self.commit()
+        self.commit(committed)
         if track:
             manifest = Manifest.read(Path("data/clients"))
             dataset = {"name": manifest.dataset, "digest": manifest.digest, "source": "data/clients"}
@@ -147,12 +147,13 @@ class Workspace:
             journal.record_evaluation(*told, weights, {"test": {"loss": 0.5, "accuracy": accuracy}})
         return accuracy
 
-    def commit(self) -> None:
+    def commit(self, in_git: bool = True) -> None:
         """As if `dvc repro` had made what is here, and a person had committed it: DVC itself writes dvc.lock."""
         with Repo() as repo:
             repo.commit(force=True)
-        git("add", "--all")
-        git("commit", "--quiet", "--allow-empty", "--message", "results")
+        if in_git:
+            git("add", "--all")
+            git("commit", "--quiet", "--allow-empty", "--message", "results")
 
     def register(self, model: str) -> float:
         """Evaluates and registers ``model``."""

@@ -83,6 +83,11 @@ class Retraining:
         if not limit.repro(self._limit, self._lock, lambda: self._module("operations.provenance", "record")):
             self._stop(dataset, new)
             return
+        # Data that is not kept from run to run was made again, to the results that are committed.
+        if not weights and not new and (known := self._judged(dataset)) and not uncommitted_results():
+            state.end()
+            self._end_early(dataset, known)
+            return
         if not state.read_decision():
             _say("compare with the champion")
             self._module("operations.promote", "--trained", "--json", str(state.DECISION))

@@ -11,14 +11,17 @@ one and it does not come back, this stops; FEDPIPE_START_ANEW=true starts anew.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from fedpipe.errors import PipelineError, run_stage
 from operations.promote import git_champion
 from operations.register.git_tag import PREFIX
 from operations.retrain.destination import Remote, destination
+from operations.retrain.kept import unpack
 
 WORKFLOW = "retrain.yml"
 ARTIFACT = "retrain-state"
+FOLDER = Path("retrain-state")
 DAYS = 90  # retention-days of the artifact in the workflow
 
 
@@ -34,8 +37,11 @@ def main() -> None:
     branch = os.environ.get("FEDPIPE_DEFAULT_BRANCH") or os.environ.get("GITHUB_REF_NAME", "main")
     run = _last_run(branch)
     if run is not None:
-        _gh("run", "download", run, "--name", ARTIFACT, "--dir", ".")
-        _say(f"model registry and DVC cache of run {run} are back")
+        _gh("run", "download", run, "--name", ARTIFACT, "--dir", str(FOLDER))
+        unpacked = unpack(FOLDER)
+        for note in unpacked.notes:
+            _say(note)
+        _say(f"the state of run {run} is back: {unpacked.files} files")
     elif starts_anew():
         _say("starting anew, as asked")
     elif os.environ.get("MLFLOW_TRACKING_URI"):

@@ -44,11 +44,11 @@ KEPT = Path("models/kept.md")
 WORKFLOW = "retrain.yml"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Publishes what `make retrain` left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--remote", help="the git remote; else origin, if there is one")
-    remote = parser.parse_args().remote
+    remote = parser.parse_args(arguments).remote
     _require_publishable()
     require_committed_code()
     if OUTCOME.is_file() and Outcome.read().status == "unfinished":
