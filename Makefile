@@ -12,6 +12,9 @@ export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport GLIBC_TUNABLES $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
+# A workflow sets secrets and variables that a team does not use to nothing, which is no region and no key.
+unexport $(foreach each,$(filter AWS_% MLFLOW_TRACKING_%,$(.VARIABLES)),$(if $(value $(each)),,$(each))) EMPTY
+
 # Tests read MNIST from a folder beside the checkout where there is one (set the variable, even to nothing, to choose).
 neighbour := $(shell cd ../shared/data/mnist 2>/dev/null && pwd)
 ifneq ($(neighbour),)
