@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish drift last-run tell resolve stale clean
+.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish weekly keep-state restore-state drift last-run tell resolve stale clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -11,6 +11,9 @@ export DVC_NO_ANALYTICS := true
 # `python` and `dvc` are the environment's, also in what these commands start, and see nothing but the lock.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport GLIBC_TUNABLES $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
+
+# A workflow sets secrets and variables that a team does not use to nothing, which is no region and no key.
+unexport $(foreach each,$(filter AWS_% MLFLOW_TRACKING_%,$(.VARIABLES)),$(if $(value $(each)),,$(each))) EMPTY
 
 # Tests read MNIST from a folder beside the checkout where there is one (set the variable, even to nothing, to choose).
 neighbour := $(shell cd ../shared/data/mnist 2>/dev/null && pwd)
@@ -97,7 +100,7 @@ server: env ## run a tracking server for a team, MLflow on PostgreSQL, on loopba
 register: env ## put the evaluated model into the model registry, as challenger
 	@.venv/bin/python -m operations.register
 
-promote: env ## make the challenger champion if the rules in params.yaml hold; ARGS=--rollback goes back one
+promote: env ## make the challenger champion if the rules in params.yaml hold; ARGS=--rollback goes back one, ARGS=--merged follows git
 	@.venv/bin/python -m operations.promote $(ARGS)
 
 serve: env ## serve the champion over HTTP on loopback; ARGS="--port 5001"
@@ -112,11 +115,21 @@ score: env ## label the PNG files of a folder with the champion: FOLDER=... ARGS
 	@.venv/bin/python -m operations.score $(ARGS) $(if $(value FOLDER),-- "$$FOLDER")
 
 # SET reaches Python through the environment, past the shell. FEDPIPE_INCOMING names where clients leave batches.
-retrain: env ## take new batches, run what changed, judge the model, write reports/; SET="train.rounds=5", ARGS=--no-promote
+retrain: env ## take new batches, run what changed, judge the model, write reports/; SET="train.rounds=5", ARGS="--minutes 150"
 	@FEDPIPE_SET="$$SET" .venv/bin/python -m operations.retrain $(ARGS)
 
-publish: env ## put what a retraining changed on a branch of its own and open a pull request
+publish: env ## commit what a retraining made on a branch of its own, register it, open a pull request
 	@.venv/bin/python -m operations.retrain.publish $(ARGS)
+
+weekly: env ## retrain, publish, report, and keep the state in the folder FEDPIPE_STATE: for cron, systemd or another CI
+	@operations/retrain/weekly.sh
+
+# FOLDER reaches Python through the environment, past make and the shell.
+keep-state: env ## write what the next retraining needs and nothing else keeps: FOLDER=...
+	@.venv/bin/python -m operations.retrain.kept pack "$$FOLDER"
+
+restore-state: env ## bring a kept state into this clone: FOLDER=...
+	@.venv/bin/python -m operations.retrain.kept unpack "$$FOLDER"
 
 tell: env ## say what came of a retraining: a tracking issue, a webhook, and the terminal
 	@.venv/bin/python -m operations.tell $(ARGS)
@@ -130,7 +143,7 @@ stale: env ## say whether dvc.lock is of the code and params that are here; need
 drift: env ## compare new batches with the data before them; ARGS="--since 3" says after which version of the pool
 	@.venv/bin/python -m operations.drift $(ARGS)
 
-last-run: env ## in GitHub Actions: bring back model registry and DVC cache of the last retraining
+last-run: env ## in GitHub Actions: bring back the state that the last retraining kept
 	@.venv/bin/python -m operations.retrain.last_run
 
 clean: ## remove the environments and the tools' caches; data, models and runs stay

@@ -95,7 +95,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             capture_output=True,
             check=True,
         )
-        left_out = ("data/pool/", "models/initial") if results_are_of_the_recipe() else (*TEAMS_OWN, "data/pool/")
+        left_out = (
+            ("data/pool/", "models/initial", "models/champion", "models/kept")
+            if results_are_of_the_recipe()
+            else (*TEAMS_OWN, "data/pool/")
+        )
         for file in filter(None, listed.stdout.decode().split("\0")):
             if (ROOT / file).is_file() and (file.endswith(".gitignore") or not file.startswith(left_out)):
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,17 @@ stages:
     params: [evaluate]
     outs: [metrics/evaluation.json]
 """
+# What git ignores in a project, and what tests write.
+IGNORED = (
+    "data",
+    "models/*.safetensors",
+    "models/registry",
+    "mlflow.db*",
+    "mlartifacts",
+    "logs",
+    ".dvc",
+    "decision.json",
+)
 MODEL = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
 
 
@@ -107,7 +119,7 @@ class Workspace:
         self.network = network(ModelSpec(kind, (28, 28, 1), 10, MODELS.of(kind).Params(**params)))
         self.models = {"first": self.network.first_weights(np.random.default_rng(1))}
 
-    def evaluated(self, model: str, track: bool = True) -> float:
+    def evaluated(self, model: str, track: bool = True, committed: bool = True) -> float:
         """As if `dvc repro` had trained and evaluated ``model``; returns its accuracy."""
         weights, evaluation = Path("models/weights.safetensors"), Path("metrics/evaluation.json")
         save_weights(weights, self.network, self.models[model])
@@ -119,7 +131,7 @@ class Workspace:
         Path("metrics/training.json").write_text(json.dumps({"train": {"loss": 1.0}, "weights_sha256": sha}))
         Path("metrics/rounds.csv").write_text("round,train_loss,train_accuracy\n1,1.0,0.5\n")
         evaluation.write_text(json.dumps({"test": {"loss": 0.5, "accuracy": accuracy}}))
-        self.commit()
+        self.commit(committed)
         if track:
             manifest = Manifest.read(Path("data/clients"))
             dataset = {"name": manifest.dataset, "digest": manifest.digest, "source": "data/clients"}
@@ -135,16 +147,25 @@ class Workspace:
             journal.record_evaluation(*told, weights, {"test": {"loss": 0.5, "accuracy": accuracy}})
         return accuracy
 
-    def commit(self) -> None:
-        """As if `dvc repro` had made what is here: DVC itself writes dvc.lock."""
+    def commit(self, in_git: bool = True) -> None:
+        """As if `dvc repro` had made what is here, and a person had committed it: DVC itself writes dvc.lock."""
         with Repo() as repo:
             repo.commit(force=True)
+        if in_git:
+            git("add", "--all")
+            git("commit", "--quiet", "--allow-empty", "--message", "results")
 
     def register(self, model: str) -> float:
         """Evaluates and registers ``model``."""
         accuracy = self.evaluated(model)
         register.main([])
         return accuracy
+
+
+def git(*arguments: str) -> str:
+    """Runs git in the current folder, and returns what it wrote."""
+    nobody = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "gc.auto=0"]
+    return subprocess.run(["git", *nobody, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 class _NoFollower:
@@ -180,8 +201,10 @@ def workspace(
     shutil.copytree(small_data, tmp_path / "data")
     shutil.copy(RECIPE / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / ".gitignore").write_text("".join(f"/{name}\n" for name in IGNORED))
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
+    git("init", "--quiet", "--initial-branch", "main")
     for name in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(writer, "_start_follower", lambda *_: _NoFollower())

@@ -11,15 +11,20 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from operations.retrain.last_run import ARTIFACT, DAYS
+from operations.retrain.last_run import FOLDER as STATE
 from tests import ROOT
 from tests.batches import add_npz
-from tests.operations.retrain.test_publish import GH
+from tests.github import stand_in
 from tests.small_pipeline import SMALL, edit, environment
 
 FOLDER = ROOT / ".github/workflows"
 OURS = {  # the commands of our own workflows, in this order; a team may add steps, jobs and workflows
     "ci.yml": ["make check", ".ci/run"],
-    "retrain.yml": ["make last-run", "make retrain", "make publish"],
+    "retrain.yml": [
+        *("make last-run", "make retrain", "make publish", "make keep-state"),
+        *("make last-run", "make promote", "make keep-state"),
+    ],
     "slow.yml": ["make cluster-env", "make test-slow"],
 }
 RETIRED = {"ubuntu-18.04", "ubuntu-20.04", "ubuntu-22.04"}  # gone, or announced to go
@@ -28,7 +33,7 @@ SAFE = re.compile(
     r"\s*(github\.(sha|run_id|run_number|repository|token)|(vars|secrets|steps|needs|runner|job)\.[\w.-]+)\s*"
 )
 # A choice between texts that stand in the workflow.
-CHOICE = re.compile(r" github\.event_name == '\w+' && !inputs\.\w+ && '[a-z-]+' \|\| '' ")
+CHOICE = re.compile(r" github\.event_name == '\w+' && !?inputs\.\w+ && '[a-z-]+' \|\| '' ")
 
 NOTIFIER = """
   tell:
@@ -131,7 +136,7 @@ SPOILED = {
     "all permissions": (r"permissions:\n  contents: read", "permissions: write-all", "not read-only"),
     "secrets to forks": ("on:\n", "on:\n  pull_request_target:\n", "code of forks"),
     "a token for later steps": ("persist-credentials: false", "persist-credentials: true", "leaves its token"),
-    "a secret for all steps": ("jobs:\n", "env:\n  KEY: ${{ secrets.KEY }}\n\njobs:\n", "the environment of all steps"),
+    "a secret for all steps": ("\nenv:\n", "\nenv:\n  KEY: ${{ secrets.KEY }}\n", "the environment of all steps"),
     "a typed text": (r"run: make (?=\S)", 'run: make "${{ inputs.params }}" ', "becomes part of a command"),
 }
 
@@ -158,15 +163,40 @@ def test_our_workflows_run_the_project_s_own_commands() -> None:
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 
 
-def test_what_a_run_did_is_kept_before_anything_else_can_fail_but_not_an_empty_registry() -> None:
-    names = [
-        step.get("with", {}).get("name") or step.get("run", "").partition(" ARGS")[0] for step in steps("retrain.yml")
-    ]
-    place = names.index("retrain-state")
-    keep = steps("retrain.yml")[place]
-    assert names[place - 1] == "make retrain" and steps("retrain.yml")[place - 1]["id"] == "retrain"
-    assert keep["with"]["overwrite"] is True
-    assert keep["if"] == "${{ !cancelled() && steps.retrain.outcome != 'skipped' }}"
+def test_what_a_run_did_is_kept_also_if_a_step_fails_but_not_an_empty_registry() -> None:
+    for job, from_here in (("retrain", "make retrain"), ("promote", "make promote")):
+        listed = parsed(text_of("retrain.yml"))["jobs"][job]["steps"]
+        names = [step.get("with", {}).get("name") or " ".join(step.get("run", "").split()[:2]) for step in listed]
+        place = names.index("retrain-state")
+        pack, keep = listed[place - 1 : place + 1]
+        assert (
+            names.index("make last-run") < names.index(from_here) < place - 1 and names[place - 1] == "make keep-state"
+        )
+        began = f"!cancelled() && steps.{job}.outcome != 'skipped'"
+        for step in (pack, keep):
+            assert step["if"].startswith(f"${{{{ {began}")
+            assert ("&& env.FEDPIPE_EXPERIMENT == ''" in step["if"]) == (job == "retrain")
+        assert pack["run"].endswith(f"FOLDER={STATE}") and keep["with"]["path"] == str(STATE)
+        assert keep["with"]["overwrite"] is True and keep["with"]["name"] == ARTIFACT
+        assert keep["with"]["retention-days"] == DAYS
+
+
+def test_only_the_default_branch_moves_the_champion() -> None:
+    jobs = parsed(text_of("retrain.yml"))["jobs"]
+    assert "github.ref_name == github.event.repository.default_branch" in jobs["promote"]["if"]
+    assert jobs["promote"]["environment"] == "${{ vars.FEDPIPE_ENVIRONMENT }}"
+    experiment = jobs["retrain"]["env"]["FEDPIPE_EXPERIMENT"]
+    assert "inputs.params != '' || github.ref_name != github.event.repository.default_branch" in experiment
+
+
+def test_a_training_ends_before_its_job_does() -> None:
+    job = parsed(text_of("retrain.yml"))["jobs"]["retrain"]
+    assert job["env"]["FEDPIPE_MINUTES"] <= job["timeout-minutes"] - 30
+
+
+def test_a_pull_request_is_checked_once() -> None:
+    triggers = parsed(text_of("ci.yml"))["on"]
+    assert "pull_request" in triggers and triggers["push"]["branches"] == ["main", "master"]
 
 
 def test_retrainings_run_every_week_and_never_overlap() -> None:
@@ -187,66 +217,61 @@ def test_the_slow_proofs_have_what_they_would_be_skipped_without() -> None:
 
 
 @pytest.mark.slow
-def test_the_steps_run_in_a_fresh_clone(
+def test_the_steps_run_in_fresh_clones(
     clone: Callable[[str], Path], raw: Path, training_set: tuple, tmp_path: Path
 ) -> None:
-    """As GitHub runs them: new data, then, with what the first run kept, nothing new. Without any secret."""
-    folder = clone("workflow")
-    edit(folder, SMALL)
-    gh = tmp_path / "gh"
-    gh.mkdir()
-    (gh / "gh").write_text(GH)
-    (gh / "gh").chmod(0o755)
+    """As GitHub runs them, without any secret: new data is proposed, a merge promotes, then there is nothing new."""
+    source = clone("workflow")
+    edit(source, {**SMALL, "  rounds: 10": "  rounds: 1"})
+    gh = stand_in(tmp_path / "gh")
     (gh / "login").touch()
+    (gh / "run").write_text("3\n2\n1")
+    remote = tmp_path / "remote"
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
-    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "remote")], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True)
     for command in (
         [*git, "commit", "-qam", "small"],
-        ["git", "remote", "add", "origin", str(tmp_path / "remote")],
-        ["git", "switch", "-qc", "main"],
+        ["git", "push", "-q", str(remote), "HEAD:refs/heads/main"],
     ):
-        subprocess.run(command, cwd=folder, check=True)
-    (folder / ".venv").symlink_to(sys.prefix)
-    ours = environment(raw) | {"GITHUB_STEP_SUMMARY": str(tmp_path / "job.md")}
-    ours |= {"PATH": f"{gh}{os.pathsep}{environment(raw)['PATH']}", "GITHUB_REF_NAME": "main"}
+        subprocess.run(command, cwd=source, check=True)
     add_npz(tmp_path / "clients", "week-1", training_set[0][:40], training_set[1][:40])
-    values = {"inputs.params": "train.rounds=1", "vars.FEDPIPE_INCOMING": str(tmp_path / "clients")}
+    values = {"vars.FEDPIPE_INCOMING": str(tmp_path / "clients")}
+    ours = environment(raw) | {"GITHUB_STEP_SUMMARY": str(tmp_path / "job.md"), "GITHUB_REF_NAME": "main"}
+    ours |= {"PATH": f"{gh}{os.pathsep}{environment(raw)['PATH']}", "FEDPIPE_DEFAULT_BRANCH": "main"}
 
-    def run_all() -> str:
+    def run_job(job: str, number: int) -> str:
+        folder = tmp_path / f"run-{number}"
+        subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{remote}", str(folder)], check=True)
+        (folder / ".venv").symlink_to(sys.prefix)
         said = ""
-        for step in steps("retrain.yml"):
-            if "run" not in step:
+        for step in parsed(text_of("retrain.yml"))["jobs"][job]["steps"]:
+            if " ".join(step.get("run", "").split()[:2]) not in OURS["retrain.yml"]:
                 continue
             given = {name: values.get(value.strip("${} "), "") for name, value in step.get("env", {}).items()}
             # -o: the environment stands already, the tests run in it.
             command = re.sub(r"\$\{\{.*?\}\}", "", step["run"]).replace("make ", "make -o env ", 1)
             shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command]
-            done = subprocess.run(
-                shell,
-                cwd=folder,
-                env=ours | given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=1500,
-            )
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            done = subprocess.run(shell, cwd=folder, env=ours | given, text=True, timeout=1500, **pipes)
             assert done.returncode == 0, done.stdout
             said += done.stdout
+        (folder / STATE).rename(gh / f"state-{number}")
+        (gh / f"artifact-{number}").write_text("5")
         return said
 
-    first = run_all()
-    assert "starting from nothing" in first and "promoted: version 1" in first and "pull/1" in first
-    assert "**promoted**" in (tmp_path / "job.md").read_text() and "week-1" in (tmp_path / "job.md").read_text()
-    tip = subprocess.run(
-        ["git", "ls-remote", str(tmp_path / "remote"), "refs/heads/retrain/main"], capture_output=True, text=True
-    ).stdout.split()[0]
-    shown = subprocess.run(["git", "show", f"{tip}:params.yaml"], cwd=folder, capture_output=True, text=True).stdout
-    assert "  rounds: 1 " in shown or "  rounds: 1\n" in shown
+    first = run_job("retrain", 1)
+    assert "starting from nothing" in first and "proposed: the trained model" in first and "pull/1" in first
+    assert "**proposed**" in (tmp_path / "job.md").read_text() and "week-1" in (tmp_path / "job.md").read_text()
+    assert "There is no DVC remote" in (tmp_path / "job.md").read_text()
+    merge = ["git", "push", "-q", "origin", "origin/retrain/main:main"]
+    subprocess.run(
+        ["git", "fetch", "-q", "origin", "retrain/main:refs/remotes/origin/retrain/main"],
+        cwd=tmp_path / "run-1",
+        check=True,
+    )
+    subprocess.run(merge, cwd=tmp_path / "run-1", check=True)
 
-    kept = (".dvc/cache", "mlflow.db", "mlartifacts")
-    subprocess.run(["git", "checkout", "-q", "--force", tip], cwd=folder, check=True)
-    excluded = [argument for name in (*kept, ".venv") for argument in ("-e", f"/{name}")]
-    subprocess.run(["git", "clean", "-qdfx", *excluded], cwd=folder, check=True)
-    assert not (folder / "data/raw").exists() and all((folder / name).exists() for name in kept)
-    subprocess.run(["git", "switch", "-qC", "main"], cwd=folder, check=True)
-    assert "nothing new and nothing changed" in run_all()
+    assert "fedpipe-mnist version 1 is champion now" in run_job("promote", 2)
+    third = run_job("retrain", 3)
+    assert "the state of run 2 is back" in third and "nothing new and nothing changed: the weights are fedpipe" in third
+    assert "nothing to publish" in third

@@ -7,11 +7,23 @@ from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate, Promote
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
+from fedpipe.config.state import State
 from fedpipe.config.tell import Tell
 from fedpipe.config.text import parse_text, read_yaml
 from fedpipe.config.train import Train
 
-__all__ = ["SECTIONS", "Download", "Evaluate", "Partition", "Promote", "Tell", "Train", "parse_text", "read_yaml"]
+__all__ = [
+    "SECTIONS",
+    "Download",
+    "Evaluate",
+    "Partition",
+    "Promote",
+    "State",
+    "Tell",
+    "Train",
+    "parse_text",
+    "read_yaml",
+]
 
 SECTIONS: dict[type[Section], str] = {
     Download: "download",
@@ -19,5 +31,6 @@ SECTIONS: dict[type[Section], str] = {
     Train: "train",
     Evaluate: "evaluate",
     Promote: "promote",
+    State: "state",
     Tell: "tell",
 }

@@ -16,6 +16,7 @@ from fedpipe.command_line import without_arguments
 from fedpipe.config import Tell
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands
+from operations.retrain.destination import experiment
 from operations.retrain.outcome import OUTCOME, Outcome, iso_week, run_url
 from operations.tell import github, issue, webhook
 from operations.tell.findings import Finding, findings
@@ -45,7 +46,7 @@ def main() -> None:
     if outcome is None:
         _tell_job(told)
     try:
-        address = _update_issue(run, outcome, [each for each in told if each.kind in settings.issue_on], came)
+        address = _update_issue(run, [each for each in told if each.kind in settings.issue_on], came)
         trouble = None
     except PipelineError as error:
         address, trouble = None, error
@@ -84,10 +85,10 @@ def _branch() -> str:
         return "HEAD"
 
 
-def _update_issue(run: issue.Run, outcome: Outcome | None, told: Sequence[Finding], came: str) -> str | None:
+def _update_issue(run: issue.Run, told: Sequence[Finding], came: str) -> str | None:
     """The issue's address, if there is an open one."""
-    if outcome and outcome.branch and outcome.branch != f"retrain/{run.branch}":
-        _say(f"an experiment on {outcome.branch}: the tracking issue is of {run.branch}")
+    if name := experiment():
+        _say(f"an experiment ({name}), and the tracking issue is of the weekly retraining")
         return None
     if not github.is_available():
         _say("no GitHub command `gh` with a login (or GH_TOKEN) here, so there is no tracking issue")

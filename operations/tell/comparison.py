@@ -9,10 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from fedpipe.errors import PipelineError
-from layout import CLASS_TABLE, CLIENT_TABLE, ROUNDS, TRAINING
+from layout import CHAMPION_MARKER, CLASS_TABLE, CLIENT_TABLE, ROUNDS, TRAINING
 from operations import commands
 from operations.report import charts
-from operations.tell.surroundings import MARKER
 
 # The page of the report has a ground; a picture on its own needs one, since GitHub's theme need not be the system's.
 _GROUND = (
@@ -47,7 +46,7 @@ def _name_of_the_last_commit() -> str:
     """``champion`` if its results are those of the champion that it names."""
     try:
         weights = json.loads(_committed(TRAINING))["weights_sha256"]
-        return "champion" if json.loads(_committed(Path(MARKER)))["weights_sha256"] == weights else "last commit"
+        return "champion" if json.loads(_committed(CHAMPION_MARKER))["weights_sha256"] == weights else "last commit"
     except (PipelineError, ValueError, KeyError):
         return "last commit"
 

@@ -5,16 +5,16 @@ a folder for each of the last weeks; older ones are in its history, so that link
 made in a repository of its own: folder, index and history of this one stay as they are.
 """
 
-import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import layout
 from fedpipe.errors import PipelineError
 from operations import commands
+from operations.retrain.destination import credentials
 from operations.retrain.outcome import Outcome
 from operations.tell import github
 from operations.tell.comparison import comparisons
@@ -34,13 +34,12 @@ class Picture:
     content: bytes
 
 
-def publish_pictures(outcome: Outcome, remote: str, environment: Mapping[str, str] | None = None) -> str:
+def publish_pictures(outcome: Outcome, remote: str) -> str:
     """Commits this week's pictures, pushes them, and returns the Markdown that shows them.
 
     Args:
       outcome: What came of the retraining.
       remote: The git remote.
-      environment: For git, with what it needs to push (`operations.retrain.publish.credentials`).
 
     Returns:
       Empty with secret noise, outside of GitHub, without pictures, and where pushing failed, which is a warning.
@@ -52,9 +51,7 @@ def publish_pictures(outcome: Outcome, remote: str, environment: Mapping[str, st
         pictures = list(_pictures(outcome))
         if not pictures:
             return ""
-        commit = _push(
-            outcome.week, pictures, _address(remote), dict(os.environ if environment is None else environment)
-        )
+        commit = _push(outcome.week, pictures, _address(remote))
     except PipelineError as error:
         print(f"publish: warning: no pictures in the pull request: {error}", file=sys.stderr, flush=True)
         return ""
@@ -77,13 +74,13 @@ def _address(remote: str) -> str:
     return str(Path(address).resolve()) if Path(address).exists() else address
 
 
-def _push(week: str, pictures: list[Picture], address: str, environment: dict[str, str]) -> str:
+def _push(week: str, pictures: list[Picture], address: str) -> str:
     """Pushes a commit with the pictures in a folder ``week``, and returns its SHA."""
     with tempfile.TemporaryDirectory() as folder:
         inside = {"GIT_DIR": str(Path(folder, "git")), "GIT_INDEX_FILE": str(Path(folder, "index"))}
         identity = {f"GIT_{who}_NAME": "fedpipe" for who in ("AUTHOR", "COMMITTER")}
         identity |= {f"GIT_{who}_EMAIL": "fedpipe@localhost" for who in ("AUTHOR", "COMMITTER")}
-        own = environment | inside | identity
+        own = {**credentials(), **inside, **identity}
 
         def git(*arguments: str, stdin: str | None = None) -> str:
             return commands.git(*arguments, environment=own, stdin=stdin).strip()

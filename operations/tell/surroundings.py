@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedpipe.errors import PipelineError
+from layout import CHAMPION_MARKER
 from operations import commands
 from operations.retrain.last_run import ARTIFACT
 from operations.tell import github
 from operations.tell.findings import Surroundings
 
-MARKER = "models/champion.json"  # of the champion that a branch stands for
 JOB = "FEDPIPE_JOB"  # in the environment, the status of the workflow's job until now
 
 
@@ -25,7 +25,7 @@ def look(branch: str) -> Surroundings:
 
 def _marked(branch: str) -> datetime.date | None:
     """Asked of GitHub, since a workflow's clone has the last commit only."""
-    query = f"repos/{{owner}}/{{repo}}/commits?path={MARKER}&sha={branch}&per_page=1"
+    query = f"repos/{{owner}}/{{repo}}/commits?path={CHAMPION_MARKER}&sha={branch}&per_page=1"
     commits = _answer(query) or []
     return _day(commits[0]["commit"]["committer"]["date"]) if commits else None
 
@@ -34,7 +34,7 @@ def _committed() -> datetime.date | None:
     try:
         if commands.git("rev-parse", "--is-shallow-repository").strip() == "true":
             return None
-        return _day(commands.git("log", "-1", "--format=%cI", "--", MARKER).strip())
+        return _day(commands.git("log", "-1", "--format=%cI", "--", str(CHAMPION_MARKER)).strip())
     except PipelineError:
         return None
 

@@ -21,7 +21,9 @@ from fedpipe.networks.weights import save_weights
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import champions, run_events
 from fedpipe.tracking.lock import registry_lock
-from operations.promote.__main__ import carry_out, decide, main
+from operations.promote.__main__ import carry_out, main
+from operations.promote.decision import Candidate
+from operations.promote.judging import decide
 from operations.retrain import state
 from tests import ROOT
 from tests.fedpipe.tracking.mlflow_project import eventually
@@ -33,9 +35,13 @@ def champion() -> int | None:
     return found.number if found else None
 
 
+def challenger() -> Candidate:
+    return Candidate.of(layout.registry().challenger("mnist"))
+
+
 def judged() -> str | None:
     """What `make retrain` sees of the present weights."""
-    return state.judged(RawDataset.read(Path("data/raw")), promote=True)
+    return state.judged(RawDataset.read(Path("data/raw")))
 
 
 def promote(*arguments: str) -> dict:
@@ -61,12 +67,7 @@ def test_the_way_of_a_model(workspace: Workspace, capsys: pytest.CaptureFixture[
     assert promote()["outcome"] == "kept"
     assert "kept: the challenger (version 1) is the champion already" in capsys.readouterr().out
 
-    # Other rules: not judged by them.
     assert judged() == "fedpipe-mnist version 1"
-    text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("accuracy_margin: 0.0", "accuracy_margin: 0.5"))
-    assert judged() is None and promote()["outcome"] == "kept" and judged() == "fedpipe-mnist version 1"
-    Path("params.yaml").write_text(text)
 
     # A better one; and it has to be that one.
     strong = workspace.register("strong")
@@ -94,6 +95,14 @@ def test_the_way_of_a_model(workspace: Workspace, capsys: pytest.CaptureFixture[
     assert tie["reason"] == "version 2 stays champion: version 3 fails accuracy"
     version = layout.registry().client().get_model_version("fedpipe-mnist", "3")
     assert version.aliases == ["challenger"] and "✗ **accuracy**" in version.description
+
+    # Other rules: not judged by them. Whether the rules are for a merge does not matter.
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("accuracy_margin: 0.0", "accuracy_margin: 0.001"))
+    assert judged() is None
+    Path("params.yaml").write_text(text.replace("when: merged", "when: at_once"))
+    assert judged() == "fedpipe-mnist version 3"
+    Path("params.yaml").write_text(text)
 
     # A worse one: version 1 is registered again, as what it was.
     workspace.register("weak")
@@ -263,7 +272,7 @@ def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) 
 
     accuracy = workspace.register("strong")
     benchmark = Benchmark.read(300)
-    measured = benchmark.measure(layout.registry().challenger("mnist"))
+    measured = benchmark.measure(challenger())
     assert measured.right.shape == (1000,) and measured.accuracy == accuracy > 0.8
     # Without test samples of the clients' own: recall on the test images, weighted by the client's labels.
     test_labels, shards = benchmark.labels, [read_shard(Path("data/clients"), client)[1] for client in range(4)]
@@ -278,7 +287,7 @@ def test_what_a_model_knows_is_counted_on_the_test_images(workspace: Workspace) 
     Path("data/client_tests").mkdir()
     digest = Manifest.read(Path("data/clients")).digest
     write_shards(Path("data/client_tests"), "mnist", images, labels, [right, wrong, [], []], 10, clients_digest=digest)
-    measured = Benchmark.read(300).measure(layout.registry().challenger("mnist"))
+    measured = Benchmark.read(300).measure(challenger())
     assert measured.worst_client == 0 and measured.clients_on == "its own test samples"
 
 
@@ -287,7 +296,7 @@ def test_skewed_clients_without_test_samples_are_measured_on_their_training_samp
 
     workspace.register("strong")
     Path("data/clients/skew.csv").write_text("client\n")
-    measured = Benchmark.read(300).measure(layout.registry().challenger("mnist"))
+    measured = Benchmark.read(300).measure(challenger())
     assert measured.clients_on == "its training samples" and np.isclose(measured.worst_client * 50 % 1, 0)
 
 
@@ -296,7 +305,7 @@ def test_secret_noise_leaves_the_clients_unmeasured(workspace: Workspace) -> Non
 
     workspace.register("strong")
     layout.TRAINING.write_text('{"noise": "secret"}')
-    measured = Benchmark.read(300).measure(layout.registry().challenger("mnist"))
+    measured = Benchmark.read(300).measure(challenger())
     assert measured.worst_client is None and measured.clients_on == "no samples" and measured.accuracy > 0.8
 
 

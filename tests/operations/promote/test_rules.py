@@ -41,7 +41,9 @@ def test_worst_client(challenger: float, champion: float, margin: float, holds: 
 
 
 def test_a_withheld_worst_client_is_no_rule() -> None:
-    settings = Promote(accuracy_margin=0.0, worst_client_margin=0.0, mcnemar=McNemar(level=0.05, require="better"))
+    settings = Promote(
+        when="merged", accuracy_margin=0.0, worst_client_margin=0.0, mcnemar=McNemar(level=0.05, require="better")
+    )
     ours, theirs = (Measured(np.array(right), 0.5, "none") for right in ([True, True], [True, False]))
     assert [rule.name for rule in judge(settings, ours, theirs)] == ["accuracy", "worst_client", "mcnemar"]
     secret = Measured(ours.right, None, "none")

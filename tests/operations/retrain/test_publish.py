@@ -1,203 +1,284 @@
-"""A retraining as a branch and a pull request, with a real git remote; `gh` is a stand-in that keeps its calls."""
+"""A retraining becomes a commit, a version, a tag and a pull request: a real registry, real git; `gh` is a stand-in."""
 
-import os
-import subprocess
-import sys
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import layout
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import champions
+from fedpipe.tracking.registry import COMMIT_TAG, GIT_TAG, PULL_REQUEST_TAG
 from operations import commands
-from operations.retrain.publish import credentials
-from tests import ROOT
+from operations.promote.__main__ import main as promote
+from operations.retrain import publish, state
+from operations.retrain.destination import Clone, Remote, credentials, destination
+from operations.retrain.outcome import Outcome
+from operations.retrain.summary import SUMMARY
+from tests.github import GH, calls, environment, stand_in
+from tests.registry_workspace import Workspace, git
 
-# What GitHub's command would answer; its login and an open pull request are files beside it.
-GH = """#!/bin/sh
-cd "$(dirname "$0")"
-echo "$@" >>calls
-case "$1 $2" in
-    "auth status") test -e login ;;
-    "pr list") cat open 2>/dev/null || true ;;
-    "pr create") echo https://github.example/pull/1 ;;
-    "run list") cat run 2>/dev/null || true ;;
-    "api "*) run=${2%/artifacts}; cat "artifact-${run##*/}" 2>/dev/null || true ;;
-    "run download") test -e "artifact-$3" || exit 1 ;;
-    "auth git-credential") echo username=x-access-token; echo "password=$GH_TOKEN" ;;
-esac
-"""
+__all__ = ["GH"]  # for others that run the workflow's steps
+BRANCH = "retrain/main"
 
 
 @pytest.fixture
-def gh(tmp_path: Path) -> Path:
-    folder = tmp_path / "gh"
-    folder.mkdir()
-    (folder / "gh").write_text(GH)
-    (folder / "gh").chmod(0o755)
-    return folder
-
-
-def environment(gh: Path) -> dict[str, str]:
-    nobody = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "HOME": str(gh)}
-    return os.environ | nobody | {"PATH": f"{gh}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-
-
-@pytest.fixture
-def project(tmp_path: Path, gh: Path) -> Path:
-    folder = tmp_path / "project"
-    (folder / "metrics").mkdir(parents=True)
-    for name in ("params.yaml", "dvc.lock", "metrics/a.json", "code.py"):
-        (folder / name).write_text("old\n")
-    (folder / ".gitignore").write_text("/reports/\n")
-    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@a.a", "commit", "-qm", "first"]
-    for command in (
-        ["git", "init", "-q", "--bare", str(tmp_path / "remote")],
-        ["git", "init", "-q", "-b", "main"],
-        ["git", "add", "-A"],
-        commit,
-        ["git", "remote", "add", "origin", str(tmp_path / "remote")],
-        ["git", "push", "-q", "origin", "main"],
-    ):
-        subprocess.run(command, cwd=folder, env=environment(gh), check=True)
-    return folder
-
-
-def publish(project: Path, gh: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "operations.retrain.publish"]
-    done = subprocess.run(command, cwd=project, env=environment(gh), capture_output=True, text=True)
-    return done.returncode, done.stderr
-
-
-def git(project: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def change(project: Path, text: str) -> None:
-    for name in ("params.yaml", "dvc.lock", "metrics/a.json"):
-        (project / name).write_text(text)
-
-
-def test_nothing_to_publish(project: Path, gh: Path) -> None:
-    assert publish(project, gh) == (
-        0,
-        "publish: nothing to publish: params, results and data are those of the last commit\n",
-    )
-
-
-def test_a_branch_of_its_own_and_the_folder_as_it_was(project: Path, gh: Path) -> None:
-    change(project, "new\n")
-    before = git(project, "status", "--porcelain", "--branch")
-    code, said = publish(project, gh)
-    assert code == 0 and "open the pull request from retrain/main into main in the browser" in said, said
-    assert git(project, "status", "--porcelain", "--branch") == before
-    tip = git(project, "ls-remote", "origin", "refs/heads/retrain/main").split()[0]
-    assert git(project, "rev-parse", f"{tip}^") == git(project, "rev-parse", "main")
-    assert set(git(project, "diff", "--name-only", "main", tip).split()) == {
-        "params.yaml",
-        "dvc.lock",
-        "metrics/a.json",
-    }
-    assert "origin has this on retrain/main already" in publish(project, gh)[1]
-
-    change(project, "newer\n")  # a later retraining takes the place of one that nobody merged
-    assert publish(project, gh)[0] == 0
-    again = git(project, "ls-remote", "origin", "refs/heads/retrain/main").split()[0]
-    assert again != tip and git(project, "rev-parse", f"{again}^") == git(project, "rev-parse", "main")
-
-
-def test_what_a_person_added_is_not_replaced(project: Path, gh: Path, tmp_path: Path) -> None:
-    change(project, "new\n")
-    assert publish(project, gh)[0] == 0
-    other = tmp_path / "other"
-    subprocess.run(["git", "clone", "-q", "-b", "retrain/main", str(tmp_path / "remote"), str(other)], check=True)
-    (other / "note.txt").write_text("mine")
-    git(other, "add", "-A")
-    git(other, "-c", "user.name=b", "-c", "user.email=b@b.b", "commit", "-qm", "A person's")
-    git(other, "push", "-q")
-    change(project, "newer\n")
-    code, said = publish(project, gh)
-    assert code == 1 and said.startswith(
-        "error: retrain/main of origin has commits of somebody: merge it, or delete it"
-    )
-    assert git(project, "ls-remote", "origin", "refs/heads/retrain/main").split()[0] == git(other, "rev-parse", "HEAD")
-
-
-def test_changed_code_and_a_missing_remote_are_refused(project: Path, gh: Path) -> None:
-    change(project, "new\n")
-    (project / "code.py").write_text("new\n")
-    assert "error: code.py changed since the last commit, and the results rest on it" in publish(project, gh)[1]
-    git(project, "checkout", "-q", "code.py")
-    (project / "stages").mkdir()
-    (project / "stages/new stage.py").touch()
-    assert "error: stages/new stage.py changed since the last commit" in publish(project, gh)[1]
-    (project / "stages/new stage.py").unlink()
-    git(project, "remote", "remove", "origin")
-    assert "error: there is no git remote 'origin': add one with" in publish(project, gh)[1]
-
-
-def test_a_committer_without_an_author_is_enough(project: Path, gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "EMAIL"):
+def gh(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = stand_in(tmp_path_factory.mktemp("gh"))
+    for name, value in environment(folder).items():
+        monkeypatch.setenv(name, value)
+    for name in ("GH_TOKEN", "GITHUB_ACTIONS", "GITHUB_REF_NAME", "GITHUB_RUN_ID", "FEDPIPE_EXPERIMENT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_COMMITTER_NAME", "c")
-    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "c@c.c")
-    change(project, "new\n")
-    assert publish(project, gh)[0] == 0
+    return folder
 
 
-NO_REMOTE = "there is no DVC remote, so nobody else can pull the batches, data and models that retrain/main names"
+@pytest.fixture
+def project(workspace: Workspace, gh: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose params and pipeline are committed and pushed."""
+    with Path(".gitignore").open("a") as ignored:
+        ignored.write("/reports/\n")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "first")
+    remote = tmp_path_factory.mktemp("remote")
+    git("init", "--quiet", "--bare", str(remote))
+    git("remote", "add", "origin", str(remote))
+    git("push", "--quiet", "origin", "main")
+    return workspace
 
 
-def test_without_a_dvc_remote_it_says_that_nobody_can_pull(project: Path, gh: Path, tmp_path: Path) -> None:
-    change(project, "new\n")
-    for _ in range(2):  # also where the branch is there already
-        code, said = publish(project, gh)
-        assert code == 0 and NO_REMOTE in said and "`dvc push`" in said, said
-    for command in (["init", "-q"], ["remote", "add", "-d", "-q", "shared", str(tmp_path / "dvc")]):
-        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=project, env=environment(gh), check=True)
-    git(project, "-c", "user.name=a", "-c", "user.email=a@a.a", "commit", "-qm", "DVC", "--", ".dvc", ".dvcignore")
-    code, said = publish(project, gh)
-    assert code == 0 and "pushed" in said and "no DVC remote" not in said, said
+def retrained(project: Workspace, model: str) -> None:
+    """As if `make retrain` had trained and judged ``model``."""
+    project.evaluated(model, committed=False)
+    promote(["--trained", "--json", str(state.DECISION)])
+    SUMMARY.write_text(f"# What came of {model}\n")
+    Outcome(dataset="mnist", status="kept", reason="not published yet").write()
 
 
-def test_the_pull_request_is_opened_and_then_renewed(project: Path, gh: Path) -> None:
+def published(*arguments: str) -> Outcome:
+    publish.main(list(arguments))
+    return Outcome.read()
+
+
+def champion() -> int | None:
+    present = layout.registry().champion("mnist")
+    return present.number if present else None
+
+
+def versions() -> list[str]:
+    return [each.version for each in layout.registry().client().search_model_versions("name = 'fedpipe-mnist'")]
+
+
+def on_remote(ref: str) -> str | None:
+    return (git("ls-remote", "origin", ref).split() or [None])[0]
+
+
+def merge() -> None:
+    """As if somebody merged the pull request, and this folder followed."""
+    git("fetch", "--quiet", "origin", BRANCH)
+    git("reset", "--quiet", "--hard", "FETCH_HEAD")
+    git("push", "--quiet", "origin", "HEAD:main")
+
+
+def test_a_merge_makes_the_champion_and_its_revert_goes_back(
+    project: Workspace, gh: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("SERVER_URL", "https://github.example"), ("REPOSITORY", "a/b"), ("RUN_ID", "7")):
+        monkeypatch.setenv(f"GITHUB_{name}", value)
     (gh / "login").touch()
-    change(project, "new\n")
-    (project / "reports").mkdir()
-    (project / "reports/summary.md").write_text("# What came of it")
-    assert "publish: pull request https://github.example/pull/1" in publish(project, gh)[1]
-    (gh / "open").write_text("7")
-    assert "publish: pull request 7 is renewed" in publish(project, gh)[1]
-    calls = (gh / "calls").read_text().splitlines()
-    created = "pr create --base main --head retrain/main --title Retrain main --body-file reports/summary.md"
-    assert created in calls and "pr edit 7 --body-file reports/summary.md" in calls
+    retrained(project, "weak")
+    assert json.loads(state.DECISION.read_text())["outcome"] == "proposed" and versions() == []
+    before = git("status", "--porcelain", "--branch")
+    outcome = published()
+    assert git("status", "--porcelain", "--branch") == before and champion() is None
+    commit = on_remote(f"refs/heads/{BRANCH}")
+    assert on_remote("refs/tags/models/mnist/v1") == commit == outcome.commit
+    assert git("rev-parse", f"{commit}^") == git("rev-parse", "main")
+    changed = {"dvc.lock", "metrics/training.json", "metrics/rounds.csv", "metrics/evaluation.json"}
+    assert set(git("diff", "--name-only", "main", commit).split()) == changed | {"models/champion.json"}
+    marker = json.loads(git("show", f"{commit}:models/champion.json"))
+    assert (marker["weights_sha256"], marker["model"]) == (state.trained_weights(), "fedpipe-mnist")
+    version = layout.registry().version("mnist", 1)
+    assert (version.tags[COMMIT_TAG], version.tags[GIT_TAG]) == (commit, "models/mnist/v1")
+    assert version.tags[PULL_REQUEST_TAG] == outcome.pull_request == "https://github.example/pull/1"
+    assert version.tags["fedpipe.ci_run"] == "https://github.example/a/b/actions/runs/7"
+    assert (outcome.status, outcome.version, outcome.branch) == ("proposed", 1, BRANCH)
+    assert "version 1 is the first champion" in outcome.reason
+    (created,) = calls(gh, "pr", "create")
+    assert "--base main --head retrain/main --title Retrain main: proposed --body-file" in created
+    body = Path("reports/pull_request.md").read_text()
+    assert "**Merging this makes fedpipe-mnist version 1 the champion.**" in body and "# What came of weak" in body
+
+    # Once more: nothing twice.
+    (gh / "open").write_text("1 https://github.example/pull/1")
+    assert published().commit == commit == on_remote(f"refs/heads/{BRANCH}") and versions() == ["1"]
+    assert "publish: pull request 1 is renewed" in capsys.readouterr().err and len(calls(gh, "pr", "create")) == 1
+
+    merge()
+    promote(["--merged"])
+    assert champion() == 1 and "version 1 is champion now" in capsys.readouterr().out
+    assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 1"
+    published()
+    assert "publish: nothing to publish" in capsys.readouterr().err
+
+    retrained(project, "strong")
+    assert published().version == 2 and champion() == 1
+    merge()
+    promote(["--merged"])
+    assert champion() == 2
+    git("revert", "--no-edit", "HEAD")
+    promote(["--merged"])
+    assert champion() == 1 and champions.ROLLED_BACK_TAG in layout.registry().version("mnist", 2).tags
+    git("revert", "--no-edit", "HEAD")
+    with pytest.raises(PipelineError, match=r"HEAD names fedpipe-mnist version 2, which was rolled back"):
+        promote(["--merged"])
+    promote(["--merged", "--again"])
+    assert champion() == 2
+
+
+def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspace, gh: Path) -> None:
+    (gh / "login").touch()
+    project.register("strong")
+    promote([])
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "a champion")
+    retrained(project, "weak")
+    outcome = published()
+    assert (outcome.status, outcome.version, champion()) == ("kept", 2, 1)
+    tip = on_remote(f"refs/heads/{BRANCH}")
+    assert git("diff", "--name-only", "main", tip) == "models/kept.md"
+    assert git("show", f"{tip}:models/kept.md") == "# What came of weak"
+    kept = on_remote("refs/tags/models/mnist/v2")
+    assert kept == outcome.commit == layout.registry().version("mnist", 2).tags[COMMIT_TAG]
+    assert "metrics/evaluation.json" in git("diff", "--name-only", "main", kept).split()
+    assert git("diff", "--name-only", "main", kept, "--", "models") == ""
+    assert "--title Retrain main: kept" in calls(gh, "pr", "create")[0]
+    assert "the tag `models/mnist/v2`" in Path("reports/pull_request.md").read_text()
+    assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 2"
+    assert published().commit == kept and on_remote(f"refs/heads/{BRANCH}") == tip
+
+
+def test_at_once_the_champion_moves_on_publishing_and_git_does_not_move_it_back(
+    project: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  when: merged", "  when: at_once"))
+    project.register("weak")
+    promote([])
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "a champion")
+    promote(["--merged"])
+    retrained(project, "strong")
+    outcome = published()
+    assert (outcome.status, outcome.version, champion()) == ("promoted", 2, 2)
+    assert "version 2 takes the place of version 1" in outcome.reason
+    assert "promoted" in layout.registry().client().get_model_version("fedpipe-mnist", "2").description
+    assert published().status == "promoted" and champion() == 2
+    from operations.promote import git_champion
+
+    assert "merge or commit the file" in git_champion.follow(insist=False) and champion() == 2
+
+
+@pytest.mark.parametrize("place", [Remote, Clone])
+def test_killed_before_the_tag_it_makes_nothing_twice(
+    project: Workspace, place: type, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if place is Clone:
+        git("remote", "remove", "origin")
+    assert isinstance(destination(None), place)
+    retrained(project, "weak")
+    with monkeypatch.context() as killed:
+        killed.setattr(place, "set_tag", lambda *_: exit("killed"))
+        with pytest.raises(SystemExit):
+            published()
+    commit = layout.registry().version("mnist", 1).tags[COMMIT_TAG]
+    assert published().commit == commit and versions() == ["1"]
+    tagged = git("rev-parse", "models/mnist/v1") if place is Clone else on_remote("refs/tags/models/mnist/v1")
+    assert tagged == commit
+    if place is Clone:
+        assert "without a git remote, merge it here: `git add --all && git merge --ff-only" in capsys.readouterr().err
+        git("add", "--all")
+        git("merge", "--quiet", "--ff-only", BRANCH)
+        promote(["--merged"])
+        assert champion() == 1 and git("status", "--porcelain") == ""
+
+
+def test_an_experiment_has_a_branch_of_its_own_and_no_version(
+    project: Workspace, gh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gh / "login").touch()
+    monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-77")
+    retrained(project, "weak")
+    outcome = published()
+    assert (outcome.branch, outcome.version, versions()) == ("experiment/main-77", None, [])
+    commit = on_remote("refs/heads/experiment/main-77")
+    assert commit == outcome.commit and on_remote(f"refs/heads/{BRANCH}") is None and on_remote("refs/tags/*") is None
+    assert "models/champion.json" not in git("diff", "--name-only", "main", commit)
+    assert "--head experiment/main-77 --title Experiment: retrain main" in calls(gh, "pr", "create")[0]
+    for command in (lambda: promote([]), lambda: promote(["--merged"])):
+        with pytest.raises(PipelineError, match="an experiment moves no champion"):
+            command()
+
+
+def test_a_tag_of_a_lost_registry_stays(project: Workspace) -> None:
+    git("push", "--quiet", "origin", "HEAD:refs/tags/models/mnist/v1")
+    retrained(project, "weak")
+    commit, weights = published().commit, state.trained_weights()
+    assert on_remote("refs/tags/models/mnist/v1") == git("rev-parse", "HEAD")
+    assert on_remote(f"refs/tags/models/mnist/v1-{weights[:8]}") == commit
+
+
+def test_what_cannot_be_published_is_refused(project: Workspace, tmp_path: Path) -> None:
+    retrained(project, "weak")
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("rounds: 10", "rounds: 11"))
+    with pytest.raises(PipelineError, match=r"^nothing can be published, since stage train is stale"):
+        published()
+    Path("params.yaml").write_text(text.replace("accuracy_margin: 0.0", "accuracy_margin: 0.1"))
+    with pytest.raises(PipelineError, match=r"changed since the model was judged: `make retrain` judges it again"):
+        published()
+    Path("params.yaml").write_text(text)
+    Path("stages").mkdir()
+    Path("stages/new stage.py").touch()
+    with pytest.raises(PipelineError, match=r"stages/new stage\.py changed since the last commit, and the results"):
+        published()
+    shutil.rmtree("stages")
+    with pytest.raises(PipelineError, match="there is no git remote 'backup': add one with"):
+        published("--remote", "backup")
+    decision = state.DECISION.read_bytes()
+    state.DECISION.unlink()
+    with pytest.raises(PipelineError, match=r"how these weights compare with the champion: `make retrain` judges them"):
+        published()
+    state.DECISION.write_bytes(decision)
+
+    assert published().version == 1
+    other = tmp_path / "other"
+    git("clone", "--quiet", "--branch", BRANCH, git("remote", "get-url", "origin"), str(other))
+    (other / "note.txt").write_text("mine")
+    git("-C", str(other), "add", "--all")
+    git("-C", str(other), "commit", "--quiet", "--message", "A person's")
+    git("-C", str(other), "push", "--quiet")
+    with pytest.raises(PipelineError, match=r"retrain/main of origin has commits of somebody: merge it, or delete it"):
+        published()
+    assert on_remote(f"refs/heads/{BRANCH}") == git("-C", str(other), "rev-parse", "HEAD")
+
+
+def test_an_unfinished_retraining_starts_the_workflow_again(
+    project: Workspace, gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (gh / "login").touch()
+    Outcome(dataset="mnist", status="unfinished", reason="the limit").write()
+    published()
+    assert "nothing to publish yet" in capsys.readouterr().err and not calls(gh, "workflow")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    published()
+    assert calls(gh, "workflow") == ["workflow run retrain.yml --ref main"]
+    assert on_remote(f"refs/heads/{BRANCH}") is None and versions() == []
 
 
 def test_git_has_the_token_from_gh_and_only_with_it(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(gh).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("GH_TOKEN", raising=False)
     assert "GIT_CONFIG_COUNT" not in credentials()
     monkeypatch.setenv("GH_TOKEN", "secret")
     asked = "protocol=https\nhost=github.com\n\n"
     filled = commands.git("credential", "fill", environment=credentials(), stdin=asked)
     assert "password=secret" in filled.splitlines()
-
-
-@pytest.mark.parametrize(
-    ("answers", "code", "said"),
-    [
-        ({}, 0, "no run on main has kept anything, or all of it has expired: starting from nothing"),
-        ({"run": "12"}, 0, "no run on main has kept anything"),
-        # 13 is the run that asks, 12 failed before there was anything to keep.
-        ({"run": "13\n12\n11\n10", "artifact-11": "5", "artifact-10": "4"}, 0, "DVC cache of run 11 are back"),
-    ],
-)
-def test_what_the_last_run_kept(project: Path, gh: Path, answers: dict[str, str], code: int, said: str) -> None:
-    for name, content in answers.items():
-        (gh / name).write_text(content)
-    command = [sys.executable, "-m", "operations.retrain.last_run"]
-    ours = environment(gh) | {"GITHUB_REF_NAME": "main"}
-    done = subprocess.run(command, cwd=project, env=ours, capture_output=True, text=True)
-    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
-    (listed,) = [call for call in (gh / "calls").read_text().splitlines() if call.startswith("run list")]
-    assert "--workflow retrain.yml --branch main " in listed and "--status" not in listed
-    assert 'select(.event == "schedule" or .event == "workflow_dispatch")' in listed

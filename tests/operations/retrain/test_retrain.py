@@ -19,6 +19,7 @@ import pytest
 
 from fedpipe.errors import PipelineError
 from operations.retrain.__main__ import _words
+from operations.retrain.outcome import OUTCOME, Outcome
 from tests.batches import add_idx, add_npz
 from tests.small_pipeline import SMALL, edit, environment, stages_run
 
@@ -89,23 +90,23 @@ def test_a_setting_that_cannot_be_read_is_named() -> None:
         _words("partition.scheme='iid")
 
 
-def test_killed_after_the_promotion_it_still_reports(project: Path, raw: Path) -> None:
+def test_killed_after_the_comparison_it_still_reports(project: Path, raw: Path) -> None:
     """And trains once. Then the remote fails, which the test below makes up for."""
     there = remotes(project)
     code, said = retrain(project, raw, until="retrain: report", FEDPIPE_INCOMING=str(there / "clients"))
     assert code == -signal.SIGKILL and "incoming: broken: put aside" in said, said
     assert stages_run(said)[-3:] == ["partition", "train", "evaluate"]
-    assert "promoted: version 1 is the first champion" in said
+    assert "proposed: the trained model (" in said and "is the first champion" in said
     ledger = (project / "data/pool/ledger.csv").read_text()
     assert sorted(line.split(",")[2] for line in ledger.splitlines()[1:]) == ["week-1", "week-2"]
 
     (there / "dvc").write_text("no folder")
     code, said = retrain(project, raw)
     assert code == 1 and "error: `dvc push --run-cache` failed: ERROR: " in said, said
-    assert stages_run(said) == [] and "retrain: register" not in said
+    assert stages_run(said) == [] and "retrain: compare" not in said
     assert (project / "data/pool/ledger.csv").read_text() == ledger
     summary = (project / "reports/summary.md").read_text()
-    for part in ("**promoted**", "| week-1 | ", "- `broken`: `it has images of (27, 28, 1)", "| test/accuracy |"):
+    for part in ("**proposed**", "| week-1 | ", "- `broken`: `it has images of (27, 28, 1)", "| test/accuracy |"):
         assert part in summary
     assert "its label mix is another one" in summary and "its images are brighter" in summary
     assert (project / "reports/drift.png").read_bytes().startswith(b"\x89PNG")
@@ -113,6 +114,13 @@ def test_killed_after_the_promotion_it_still_reports(project: Path, raw: Path) -
     drift = json.loads((project / "reports/drift.json").read_text())
     assert drift["pool_version"] >= 1 and drift["all"]["samples"] == 100 and drift["champion"] is None
     assert drift["all"]["in_training"] == pytest.approx(0.4)
+    outcome = Outcome.read(project / OUTCOME)
+    assert (outcome.dataset, outcome.status, outcome.version) == ("mnist", "proposed", None)
+    assert sorted(outcome.new_batches) == ["week-1", "week-2"] and list(outcome.rejected) == ["broken"]
+    assert any(sentence.startswith("week-1 ") and "brighter" in sentence for sentence in outcome.drifted)
+    assert outcome.accuracy == pytest.approx(
+        json.loads((project / "metrics/evaluation.json").read_text())["test"]["accuracy"]
+    )
 
 
 def test_nothing_new_ends_soon_and_green(project: Path, raw: Path, tmp_path: Path) -> None:
@@ -122,7 +130,8 @@ def test_nothing_new_ends_soon_and_green(project: Path, raw: Path, tmp_path: Pat
     before = (project / "reports/summary.md").read_bytes()
     code, said = retrain(project, raw, GITHUB_STEP_SUMMARY=str(tmp_path / "job.md"))
     assert code == 0
-    assert said.splitlines()[-1] == "retrain: nothing new and nothing changed: the weights are fedpipe-mnist version 1"
+    assert "retrain: nothing new and nothing changed: the weights are the trained model (" in said.splitlines()[-1]
+    assert Outcome.read(project / OUTCOME).status == "nothing_new"
     assert "retrain: dvc push to shared" in said and len(list(remote.rglob("*"))) > 10
     assert "dvc repro" not in said and (project / "reports/summary.md").read_bytes() == before
     assert "Nothing new" in (tmp_path / "job.md").read_text() and "- `broken`: " in (tmp_path / "job.md").read_text()
@@ -158,7 +167,7 @@ def test_published_and_pulled_elsewhere_it_runs_nothing(project: Path, raw: Path
 
     status = ["git", "status", "--porcelain"]
     before = subprocess.run(status, cwd=project, capture_output=True, check=True).stdout
-    assert "publish: pushed " in publish() and "has this on retrain/main already" in publish()
+    assert "publish: retrain/main of origin is " in publish() and "has this on retrain/main already" in publish()
     assert subprocess.run(status, cwd=project, capture_output=True, check=True).stdout == before
 
     elsewhere = tmp_path / "elsewhere"
@@ -180,15 +189,18 @@ def test_from_the_champions_weights(project: Path, raw: Path, training_set: tupl
     """Chosen once for this pool: the next time there is nothing new, though what came of it was promoted."""
     code, said = retrain(project, raw)  # where the tests above did not run
     assert code == 0, said
-    subprocess.run(["git", "add", "-A"], cwd=project, check=True)
-    subprocess.run([*GIT, "commit", "-qm", "retrained"], cwd=project, check=True)
+    publish = [sys.executable, "-m", "operations.retrain.publish"]
+    merge = [["git", "fetch", "-q", "origin", "retrain/main"], ["git", "reset", "-q", "--hard", "FETCH_HEAD"]]
+    for command in (publish, *merge):
+        subprocess.run(command, cwd=project, env=environment(raw), check=True)
     champion = json.loads((project / "metrics/training.json").read_text())
     add_npz(project / "data/incoming", "week-3", training_set[0][100:140], training_set[1][100:140])
     arguments = ("--set", "train.init=champion")
     code, said = retrain(project, raw, *arguments, until="retrain: dvc repro")
-    assert code == -signal.SIGKILL and "retrain: training starts from fedpipe-mnist version 1" in said, said
+    assert code == -signal.SIGKILL and "fedpipe-mnist version 1 is champion now: models/champion.json of HEAD" in said
+    assert "retrain: training starts from fedpipe-mnist version 1" in said, said
     assert "train.init=champion" in said
-    code, said = retrain(project, raw, *arguments, until="retrain: register")
+    code, said = retrain(project, raw, *arguments, until="retrain: compare")
     assert code == -signal.SIGKILL and stages_run(said) == ["partition", "train", "evaluate"], said
     code, said = retrain(project, raw, *arguments)
     assert code == 0 and stages_run(said) == [], said
@@ -196,12 +208,12 @@ def test_from_the_champions_weights(project: Path, raw: Path, training_set: tupl
     pointer = json.loads((project / "models/initial.json").read_text())
     assert (pointer["sha256"], pointer["version"]) == (champion["weights_sha256"], 1)
     trained = json.loads((project / "metrics/training.json").read_text())
-    assert trained["train"]["loss"] < champion["train"]["loss"] and re.search(r"^promoted: ", said, re.M)
+    assert trained["train"]["loss"] < champion["train"]["loss"] and re.search(r"^proposed: ", said, re.M)
     drift = json.loads((project / "reports/drift.json").read_text())
     assert drift["champion"]["model"] == "fedpipe-mnist version 1" and drift["all"]["samples"] == 40
     assert 0 < drift["all"]["champion_accuracy"] < 1
     code, said = retrain(project, raw)
-    assert code == 0 and said.splitlines()[-1].endswith("the weights are fedpipe-mnist version 2"), said
+    assert code == 0 and "nothing new and nothing changed: the weights are the trained" in said, said
     # A clone whose folder is empty but for the cache gets its outputs from there.
     shutil.rmtree(project / "data/clients")
     (project / "models/weights.safetensors").unlink()

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 import layout
+from operations.promote.decision import Decision
 from operations.retrain import summary
+
+KEPT = Decision("fedpipe-mnist", 2, "kept", "version 1 stays champion", None, None, 1)
 
 
 @pytest.mark.parametrize("noise", ["seeded", "secret"])
@@ -22,7 +25,7 @@ def test_secret_noise_leaves_no_figures_of_the_data(
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    summary.write("mnist", "fresh", [], promoted=False)
+    summary.write("mnist", "fresh", [], KEPT)
     for text in (summary.SUMMARY.read_text(), (tmp_path / "job").read_text()):
         assert "Trained 3 rounds from fresh weights" in text
         assert ("100 samples" in text) == (noise == "seeded") == ("withheld" not in text)

@@ -1,0 +1,23 @@
+#!/bin/sh
+# The weekly retraining for cron, systemd, GitLab CI or any other scheduler: `make weekly` in a fresh clone.
+# FEDPIPE_STATE names the folder that keeps the state from week to week; with a tracking server and a DVC remote it only
+# has the checkpoints. Exit code: 0, or that of the first step that failed; the state is kept and people are told anyway.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+code=0
+
+run() {
+    echo "weekly: make $*" >&2
+    make "$@" || { failed=$?; [ "$code" -ne 0 ] || code=$failed; return "$failed"; }
+}
+
+if [ -n "${FEDPIPE_STATE:-}" ] && [ -e "$FEDPIPE_STATE/manifest.json" ]; then
+    # Not after a failure: an empty registry would take the place of the one that is kept.
+    run restore-state FOLDER="$FEDPIPE_STATE" || { run tell; exit "$code"; }
+fi
+run retrain && run publish
+if [ -n "${FEDPIPE_STATE:-}" ]; then
+    run keep-state FOLDER="$FEDPIPE_STATE"
+fi
+run tell
+exit "$code"

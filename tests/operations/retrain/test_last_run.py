@@ -1,0 +1,93 @@
+"""The state of the last run: brought back, or noticed to be missing. `gh` is a stand-in."""
+
+from pathlib import Path
+
+import pytest
+
+from fedpipe.errors import PipelineError
+from fedpipe.tracking.marker import Marker
+from operations.retrain import last_run
+from operations.retrain.kept import Unpacked
+from tests.github import calls, environment, stand_in
+from tests.registry_workspace import git
+
+MARKER = Path("models/champion.json")
+
+
+@pytest.fixture
+def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh clone of a project with a remote, in which the test stands."""
+    folder = stand_in(tmp_path / "gh")
+    for name, value in environment(folder).items():
+        monkeypatch.setenv(name, value)
+    for name in ("MLFLOW_TRACKING_URI", "FEDPIPE_START_ANEW", "FEDPIPE_DEFAULT_BRANCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    (tmp_path / "project/models").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    git("init", "--quiet", "--bare", str(tmp_path / "remote"))
+    git("init", "--quiet", "--initial-branch", "main")
+    git("remote", "add", "origin", str(tmp_path / "remote"))
+    commit(Marker())
+    return folder
+
+
+def commit(marker: Marker) -> None:
+    MARKER.write_text(marker.text())
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "a champion")
+
+
+CHAMPION = Marker(weights_sha256="ab" * 32, model="fedpipe-mnist")
+
+
+def test_the_newest_run_of_the_default_branch_that_kept_something(
+    gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 13 is the run that asks, 12 failed before there was anything to keep.
+    for name, content in {"run": "13\n12\n11\n10", "artifact-11": "5", "artifact-10": "4"}.items():
+        (gh / name).write_text(content)
+    (gh / "state-11").mkdir()
+    (gh / "state-11/manifest.json").write_text("of 11")
+    monkeypatch.setattr(
+        last_run, "unpack", lambda folder: Unpacked("", 3, notes=[(folder / "manifest.json").read_text()])
+    )
+    commit(CHAMPION)
+    monkeypatch.setenv("GITHUB_REF_NAME", "feature")
+    monkeypatch.setenv("FEDPIPE_DEFAULT_BRANCH", "main")
+    last_run.main()
+    assert capsys.readouterr().err == "last run: of 11\nlast run: the state of run 11 is back: 3 files\n"
+    (listed,) = calls(gh, "run", "list")
+    assert "--workflow retrain.yml --branch main " in listed and "--status" not in listed
+    assert '.event == "schedule" or .event == "workflow_dispatch" or .event == "push"' in listed
+
+
+def test_no_state_is_a_fresh_start_only_where_git_names_no_champion(
+    gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (gh / "run").write_text("12")
+    last_run.main()
+    assert "no run on main has kept anything, and git names no champion" in capsys.readouterr().err
+    git("push", "--quiet", "origin", "HEAD:refs/tags/models/mnist/v1")
+    with pytest.raises(
+        PipelineError, match=r"but the repository has the tag models/mnist/v1: restore the champion with"
+    ):
+        last_run.main()
+    commit(CHAMPION)
+    refused = r"have expired, but models/champion\.json names a champion \(abababababab…\).*the input start_anew"
+    with pytest.raises(PipelineError, match=refused):
+        last_run.main()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    last_run.main()
+    assert "the model registry is the tracking server's" in capsys.readouterr().err
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("FEDPIPE_START_ANEW", "true")
+    last_run.main()
+    assert "starting anew, as asked" in capsys.readouterr().err
+
+
+def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: Path) -> None:
+    for name, content in {"run": "11", "artifact-11": "5"}.items():
+        (gh / name).write_text(content)
+    with pytest.raises(PipelineError, match="`gh run download` failed"):
+        last_run.main()
