@@ -203,8 +203,8 @@ def main() -> None:
     arguments = sys.argv[2:]
     with (folder / "calls").open("a") as calls:
         calls.write(json.dumps(arguments) + "\n")
-    if state["broken"]:
-        fail(state["broken"])
+    if state["broken"] or (arguments[0] == "issue" and state["no_issues"]):
+        fail(state["broken"] or state["no_issues"])
     run_command(state, arguments[0], arguments[1], arguments[2:])
     (folder / "state.json").write_text(json.dumps(state, indent=1))
 

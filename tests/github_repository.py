@@ -36,7 +36,14 @@ class GitHub:
         command.chmod(0o755)
         lists: dict[str, list[Any]] = {name: [] for name in ("issues", "pulls", "runs", "artifacts")}
         now = datetime.datetime.now(datetime.UTC).isoformat()
-        about = {"login": login, "private": True, "pushed_at": now, "broken": "", "repository": str(remote)}
+        about = {
+            "login": login,
+            "private": True,
+            "pushed_at": now,
+            "broken": "",
+            "no_issues": "",
+            "repository": str(remote),
+        }
         self._write(lists | about | {"labels": {}, "last_number": 0})
 
     def environment(self, run: int | None = None, branch: str = "main") -> dict[str, str]:
