@@ -22,6 +22,8 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.tracking import run_events
+from fedpipe.tracking.ci import run_url
 from fedpipe.tracking.lock import registry_lock
 from operations import commands
 from operations.committed import uncommitted_results
@@ -54,6 +56,7 @@ class Retraining:
             self._command("dvc", "repro", "download")
             status = state.status()
         dataset = RawDataset.read(layout.RAW)
+        self._close_dead(dataset)
 
         ingested = take_in(os.environ.get("FEDPIPE_INCOMING"))
         entries = Pool(layout.POOL).read_ledger()
@@ -107,6 +110,17 @@ class Retraining:
             if start_anew:
                 git_champion.start_anew()
             _say(git_champion.follow(insist=False))
+
+    def _close_dead(self, dataset: RawDataset) -> None:
+        """Ends MLflow's runs of earlier CI runs that died without a word."""
+        url = run_url()
+        if url:
+            from fedpipe.tracking.mlflow_store import MlflowStore
+
+            with layout.registry().asked():
+                dead = MlflowStore(layout.store()).close_dead(run_events.experiment(dataset.name), url)
+            for name in dead:
+                _say(f"MLflow's run {name} is closed as KILLED: its CI run ended before it")
 
     def _judged(self, dataset: RawDataset) -> str | None:
         """The weights in words if there is nothing left to do for them, `make publish` aside."""
