@@ -102,14 +102,16 @@ class Retraining:
     def _follow_git(self, start_anew: bool) -> None:
         """Makes the champion that git names the champion, where git names another one than before.
 
-        An experiment reads the state of the default branch, whatever its own branch names.
+        An experiment reads the state of the default branch, whatever its own branch names. By hand, an old checkout
+        does not bring a former champion back.
         """
-        if destination.experiment():
+        if destination.experiment() or destination.is_of_retraining():
             return
+        scheduled = bool(os.environ.get("GITHUB_ACTIONS") or os.environ.get("FEDPIPE_SCHEDULED"))
         with registry_lock(layout.store()):
             if start_anew:
                 git_champion.start_anew()
-            _say(git_champion.follow(insist=False))
+            _say(git_champion.follow(insist=False, back=scheduled))
 
     def _close_dead(self, dataset: RawDataset) -> None:
         """Ends MLflow's runs of earlier CI runs that died without a word."""

@@ -11,6 +11,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.tracking import champions
 from fedpipe.tracking.registry import COMMIT_TAG, GIT_TAG, PULL_REQUEST_TAG
 from operations import commands
+from operations.promote import git_champion
 from operations.promote.__main__ import main as promote
 from operations.retrain import publish, state
 from operations.retrain.destination import Clone, Remote, credentials, destination
@@ -127,6 +128,7 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     promote(["--merged"])
     assert champion() == 2
     git("revert", "--no-edit", "HEAD")
+    assert "else this is an old checkout" in git_champion.follow(insist=False, back=False) and champion() == 2
     promote(["--merged"])
     assert champion() == 1 and champions.ROLLED_BACK_TAG in layout.registry().version("mnist", 2).tags
     git("revert", "--no-edit", "HEAD")
@@ -174,8 +176,6 @@ def test_at_once_the_champion_moves_on_publishing_and_git_does_not_move_it_back(
     assert "version 2 takes the place of version 1" in outcome.reason
     assert "promoted" in layout.registry().client().get_model_version("fedpipe-mnist", "2").description
     assert published().status == "promoted" and champion() == 2
-    from operations.promote import git_champion
-
     assert "merge or commit the file" in git_champion.follow(insist=False) and champion() == 2
 
 
