@@ -137,6 +137,12 @@ def _go_back(registry: Registry, present: Version, target: Version, former: list
         _remember(registry, present.name, former)
 
 
+def former(registry: Registry, dataset: str) -> list[int]:
+    """The numbers of the champions before the present one, oldest first. Raises as `follow`."""
+    with registry.asked():
+        return _former(registry, dataset)
+
+
 def _former(registry: Registry, dataset: str) -> list[int]:
     model = registry.registered(dataset)
     return json.loads(model.tags.get(FORMER_TAG, "[]")) if model else []

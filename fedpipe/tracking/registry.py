@@ -35,7 +35,6 @@ MODEL_TAG = "fedpipe.model"
 ACCURACY_TAG = "fedpipe.accuracy"
 POOL_TAG = "fedpipe.pool_sha256"  # digest of the pool's ledger
 GIT_TAG = "fedpipe.git_tag"
-RUN_URL_TAG = "fedpipe.ci_run"
 PULL_REQUEST_TAG = "fedpipe.pull_request"
 
 _WEIGHTS_IN_MODEL = "artifacts/weights.safetensors"

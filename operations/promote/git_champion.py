@@ -27,12 +27,13 @@ def of_head() -> Marker:
     return Marker.parse(commands.git("show", f"HEAD:{CHAMPION_MARKER}"), f"{CHAMPION_MARKER} of HEAD")
 
 
-def follow(again: bool = False, insist: bool = True) -> str:
+def follow(again: bool = False, insist: bool = True, back: bool = True) -> str:
     """Makes the version that HEAD's marker names the champion. Call it under the registry's lock.
 
     Args:
       again: Whether a version that was rolled back may be champion again.
       insist: Whether to follow a marker that was followed before, although the registry has moved since.
+      back: Whether to go back to a former champion. An old checkout names one, too.
 
     Returns:
       A sentence on what it did, or on why there was nothing to do.
@@ -65,6 +66,11 @@ def follow(again: bool = False, insist: bool = True) -> str:
         raise PipelineError(
             f"{CHAMPION_MARKER} of HEAD names {target}, which was rolled back: commit the file that the rollback "
             'wrote, or make it champion again with `make promote ARGS="--merged --again"`'
+        )
+    if not back and target.number in champions.former(registry, dataset):
+        return (
+            f"{target}, which {CHAMPION_MARKER} of HEAD names, was champion before {champion or 'none'}: if that is to "
+            "be taken back, run `make promote ARGS=--merged`; else this is an old checkout"
         )
     champions.follow(registry, dataset, target)
     return f"{target} is champion now: {CHAMPION_MARKER} of HEAD names it"

@@ -11,7 +11,7 @@ from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.dvc_lock import Lock
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import journal, run_events
+from fedpipe.tracking import ci, journal, run_events
 from fedpipe.tracking.delivery import sync
 from fedpipe.tracking.lock import registry_lock
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -21,7 +21,6 @@ from fedpipe.tracking.registry import (
     DATA_TAG,
     MODEL_TAG,
     POOL_TAG,
-    RUN_URL_TAG,
     TEST_SET_TAG,
     Version,
 )
@@ -39,7 +38,6 @@ from layout import (
     WEIGHTS,
 )
 from operations.register.checks import require_evaluated
-from operations.retrain.outcome import run_url
 
 TABLES = [EVALUATION, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS]
 PICTURES = [CONFUSION_PICTURE, CLIENT_PICTURE]
@@ -86,8 +84,7 @@ def register(commit: str) -> Version:
     }
     if not layout.pipeline_files().withholds:
         tags[POOL_TAG] = pool.digest(pool.of_dataset(Pool(POOL).read_ledger(), raw))
-    if address := run_url():
-        tags[RUN_URL_TAG] = address
+    tags |= ci.tags()
     with registry_lock(outbox.store):
         version = layout.registry().add_challenger(raw.name, run["id"], tags)
     print(

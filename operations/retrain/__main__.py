@@ -22,6 +22,8 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.tracking import run_events
+from fedpipe.tracking.ci import run_url
 from fedpipe.tracking.lock import registry_lock
 from operations import commands
 from operations.committed import uncommitted_results
@@ -54,6 +56,7 @@ class Retraining:
             self._command("dvc", "repro", "download")
             status = state.status()
         dataset = RawDataset.read(layout.RAW)
+        self._close_dead(dataset)
 
         ingested = take_in(os.environ.get("FEDPIPE_INCOMING"))
         entries = Pool(layout.POOL).read_ledger()
@@ -99,14 +102,27 @@ class Retraining:
     def _follow_git(self, start_anew: bool) -> None:
         """Makes the champion that git names the champion, where git names another one than before.
 
-        An experiment reads the state of the default branch, whatever its own branch names.
+        An experiment reads the state of the default branch, whatever its own branch names. By hand, an old checkout
+        does not bring a former champion back.
         """
-        if destination.experiment():
+        if destination.experiment() or destination.is_of_retraining():
             return
+        scheduled = bool(os.environ.get("GITHUB_ACTIONS") or os.environ.get("FEDPIPE_SCHEDULED"))
         with registry_lock(layout.store()):
             if start_anew:
                 git_champion.start_anew()
-            _say(git_champion.follow(insist=False))
+            _say(git_champion.follow(insist=False, back=scheduled))
+
+    def _close_dead(self, dataset: RawDataset) -> None:
+        """Ends MLflow's runs of earlier CI runs that died without a word."""
+        url = run_url()
+        if url:
+            from fedpipe.tracking.mlflow_store import MlflowStore
+
+            with layout.registry().asked():
+                dead = MlflowStore(layout.store()).close_dead(run_events.experiment(dataset.name), url)
+            for name in dead:
+                _say(f"MLflow's run {name} is closed as KILLED: its CI run ended before it")
 
     def _judged(self, dataset: RawDataset) -> str | None:
         """The weights in words if there is nothing left to do for them, `make publish` aside."""

@@ -60,6 +60,8 @@ def failed(error: PipelineError) -> Outcome:
 
 
 def _outcome(dataset: RawDataset, status: Status, reason: str, new: Sequence[Entry]) -> Outcome:
+    if layout.pipeline_files().withholds:  # nothing of batches, as in the summary
+        return Outcome(dataset=dataset.name, status=status, reason=reason, warnings=warnings())
     return Outcome(
         dataset=dataset.name,
         status=status,

@@ -133,6 +133,11 @@ def destination(remote: str | None) -> Remote | Clone:
     return Remote(name) if name in remotes else Clone()
 
 
+def is_of_retraining() -> bool:
+    """Whether the branch that is checked out is one that a retraining made."""
+    return commands.git("rev-parse", "--abbrev-ref", "HEAD").strip().startswith(_OURS)
+
+
 def base_branch() -> str:
     """The branch that a pull request goes into.
 

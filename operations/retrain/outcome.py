@@ -1,7 +1,6 @@
 """The outcome of a retraining, for the steps and commands that follow it: reports/outcome.json."""
 
 import datetime
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
+from fedpipe.tracking.ci import run_url
+
+__all__ = ["OUTCOME", "Outcome", "Status", "iso_week", "run_url"]
 
 OUTCOME = Path("reports/outcome.json")
 Status = Literal["nothing_new", "promoted", "proposed", "kept", "unfinished", "failed"]
@@ -57,7 +59,7 @@ class Outcome(BaseModel):
     branch: str | None = None
     pull_request: str | None = None
     week: str = Field(default_factory=lambda: iso_week(datetime.datetime.now(datetime.UTC).date()))
-    run_url: str | None = Field(default_factory=lambda: run_url())
+    run_url: str | None = Field(default_factory=run_url)
     state_bytes: int | None = None
     warnings: list[str] = Field(default_factory=list)
 
@@ -86,10 +88,3 @@ def iso_week(day: datetime.date) -> str:
     """The ISO week of a day: 2026-W48."""
     year, week, _ = day.isocalendar()
     return f"{year}-W{week:02}"
-
-
-def run_url() -> str | None:
-    """The URL of the GitHub Actions run that runs this; None elsewhere."""
-    parts = [os.environ.get(name) for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")]
-    server, repository, run = parts
-    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else None

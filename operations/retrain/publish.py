@@ -102,8 +102,8 @@ def _publish_experiment(place: Remote | Clone, base: str) -> None:
     place.set_branch(branch, commit, tip)
     _say(f"{branch} of {place} is {commit[:12]}; an experiment is neither registered nor promoted")
     lead = "An experiment: merging it brings its params and results, and the next retraining registers its model."
-    address = PullRequest(base, branch, f"Experiment: retrain {base}", lead).open()
-    _complete(commit=commit, branch=branch, pull_request=address)
+    opened = PullRequest(base, branch, f"Experiment: retrain {base}", lead).open()
+    _complete(commit=commit, branch=branch, pull_request=opened.url if opened else None)
 
 
 class _Publication:
@@ -136,9 +136,9 @@ class _Publication:
             self._set_branch(self._report(tip), tip)
         self._record(version)
         status, lead = self._in_words(version)
-        address = PullRequest(self._base, self._branch, f"{self._title}: {status}", lead).open() if is_new else None
-        if address:
-            layout.registry().tag(version, {PULL_REQUEST_TAG: address})
+        opened = PullRequest(self._base, self._branch, f"{self._title}: {status}", lead).open() if is_new else None
+        if opened:
+            layout.registry().tag(version, {PULL_REQUEST_TAG: opened.url})
         if self._proposes and self._when == "at_once":
             self._make_champion(version)
         if self._decision.judged_by:  # last: a retraining takes a version that was judged for published
@@ -149,7 +149,7 @@ class _Publication:
             version=version.number,
             commit=commit,
             branch=self._branch if is_new else None,
-            pull_request=address,
+            pull_request=opened.url if opened else None,
         )
         if isinstance(self._place, Clone) and is_new and not self._is_kept:
             _say(

@@ -14,6 +14,21 @@ BODY = Path("reports/pull_request.md")
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A pull request that is open.
+
+    Attributes:
+      number: Its number.
+      url: Its address.
+      renewed: Whether it was open before.
+    """
+
+    number: str
+    url: str
+    renewed: bool
+
+
+@dataclass(frozen=True)
 class PullRequest:
     """What a pull request says and where it goes.
 
@@ -29,11 +44,11 @@ class PullRequest:
     title: str
     lead: str
 
-    def open(self) -> str | None:
+    def open(self) -> Opened | None:
         """Opens it, or renews title and text of the one that is open.
 
         Returns:
-          Its URL; None where there is no `gh` with a login.
+          Which one it is; None where there is no `gh` with a login.
 
         Raises:
           PipelineError: `gh` failed; `make publish` tries again.
@@ -53,10 +68,10 @@ class PullRequest:
             number, address = present[:2]
             gh("pr", "edit", number, *text)
             _say(f"pull request {number} is renewed")
-            return address
+            return Opened(number, address, renewed=True)
         address = gh("pr", "create", "--base", self.base, "--head", self.branch, *text).strip()
         _say(f"pull request {address}")
-        return address
+        return Opened(address.rpartition("/")[2], address, renewed=False)
 
 
 def has_gh() -> bool:

@@ -3,6 +3,7 @@
 # FEDPIPE_STATE names the folder that keeps the state from week to week; with a tracking server and a DVC remote it only
 # has the checkpoints. Exit code: 0, or that of the first step that failed; the state is kept and people are told anyway.
 set -u
+export FEDPIPE_SCHEDULED=true # what is checked out is the newest: a champion that was taken back in git is taken back
 cd "$(dirname "$0")/../.." || exit 1
 code=0
 

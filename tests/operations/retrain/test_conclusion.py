@@ -1,0 +1,78 @@
+"""The outcome that `make retrain` writes, read from what its steps left."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import layout
+from fedpipe.datasets.pool import Entry
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.errors import PipelineError
+from operations.promote.decision import Contender, Decision
+from operations.retrain import conclusion, state
+from operations.retrain.last_run import ARTIFACT
+
+CHAMPION = Contender(1, "run", "ab" * 32, accuracy=0.7)
+TRAINED = Contender(None, None, "cd" * 32, accuracy=0.8)
+NEW = [Entry(version=1, dataset="mnist", batch="week-1", samples=3, sha256="ef" * 32)]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> RawDataset:
+    """A folder with what the steps leave, in which the test stands."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.delenv("FEDPIPE_EXPERIMENT", raising=False)
+    monkeypatch.setattr(state, "default_remote", lambda: None)
+    monkeypatch.setattr(state, "is_champion", lambda _: False)
+    for path, text in {
+        layout.TRAINING: json.dumps({"weights_sha256": "cd" * 32}),
+        layout.EVALUATION: json.dumps({"test": {"accuracy": 0.8}}),
+        Path("data/rejected/broken.reason.txt"): "too small\n",
+        Path("data/held/odd.reason.txt"): "drift\n",
+        Path("reports/drift.json"): json.dumps(
+            {"batches": [{"name": "week-1 (version 1)", "findings": ["it is dark"]}]}
+        ),
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return RawDataset.read(raw)
+
+
+def decided(outcome: str) -> Decision:
+    return Decision("fedpipe-mnist", None, outcome, "the reason", TRAINED, CHAMPION, 1)
+
+
+@pytest.mark.parametrize("outcome", ["proposed", "kept"])
+def test_a_decision_with_all_that_others_report(dataset: RawDataset, outcome: str) -> None:
+    told = conclusion.of_decision(dataset, decided(outcome), NEW)
+    assert (told.dataset, told.status, told.reason, told.version) == ("mnist", outcome, "the reason", None)
+    assert (told.accuracy, told.champion_accuracy, told.weights_sha256) == (0.8, 0.7, "cd" * 32)
+    assert (told.held, told.rejected) == ({"odd": "drift"}, {"broken": "too small"})
+    assert told.drifted == ["week-1 (version 1): it is dark"] and told.new_batches == ["week-1"]
+
+
+def test_batches_without_a_remote_are_warned_of(dataset: RawDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "on this machine only" in conclusion.warnings()[0]
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    (warning,) = conclusion.of_decision(dataset, decided("kept"), []).warnings
+    assert f"are in the artifact {ARTIFACT} only, which GitHub deletes on 20" in warning
+    monkeypatch.setattr(state, "default_remote", lambda: "shared")
+    assert conclusion.warnings() == []
+
+
+def test_an_experiment_says_so(dataset: RawDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-7")
+    assert conclusion.of_decision(dataset, decided("proposed"), []).reason.startswith("an experiment, which is not")
+
+
+def test_secret_noise_leaves_nothing_of_batches(dataset: RawDataset) -> None:
+    layout.TRAINING.write_text(json.dumps({"weights_sha256": "cd" * 32, "noise": "secret"}))
+    told = conclusion.of_decision(dataset, decided("kept"), NEW)
+    assert not (told.held or told.rejected or told.drifted or told.new_batches)
+
+
+def test_a_failure_has_its_reason(dataset: RawDataset) -> None:
+    told = conclusion.failed(PipelineError("dvc failed"))
+    assert (told.status, told.dataset, told.reason, told.held) == ("failed", "", "dvc failed", {"odd": "drift"})
