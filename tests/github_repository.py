@@ -32,7 +32,7 @@ class GitHub:
         self.folder, self.remote = folder, remote
         folder.mkdir(parents=True)
         command = folder / "gh"
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{ROOT}/tests/gh_command.py" "{folder}" "$@"\n')
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{ROOT}/tests/gh_command.py" "{folder}" "$@"\n')
         command.chmod(0o755)
         lists: dict[str, list[Any]] = {name: [] for name in ("issues", "pulls", "runs", "artifacts")}
         now = datetime.datetime.now(datetime.UTC).isoformat()

@@ -14,12 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedpipe.tracking import ci_run
+
 Event = dict[str, Any]
 
 WEIGHTS_TAG = "fedpipe.weights_sha256"
 FAILURE_TAG = "fedpipe.failure"
 RESUMED_TAG = "fedpipe.resumed"
 EXPERIMENT_TAG = "fedpipe.experiment"
+CI_RUN_TAG = "fedpipe.ci_run"
+WEEK_TAG = "fedpipe.week"
 ROUND_METRIC = "train/loss"  # that every round has
 _MEASURED_ON = ("train", "validation", "test")
 _DECIDE_NOTHING = "train.checkpoint."  # params that may change from one process of a training to the next
@@ -89,6 +93,11 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial
         name = f"{trial}: {name}"
+    if address := ci_run.url():
+        tags[CI_RUN_TAG] = address
+    if week := ci_run.week():
+        tags[WEEK_TAG] = week
+        name = f"{week} {name}"
     return {
         "event": "start",
         "time": now(),

@@ -38,7 +38,8 @@ def main() -> None:
     outcome, settings = _outcome(), _settings()
     week = outcome.week if outcome else iso_week(today)
     run = issue.Run(_branch(), week, (outcome.run_url if outcome else None) or run_url())
-    told = findings(outcome, look(run.branch), settings, week, today)
+    has_github = github.is_available()
+    told = findings(outcome, look(run.branch, has_github), settings, week, today)
     came = result(outcome) if outcome else "failed"
     _say(f"{week}: {came}")
     for finding in told:
@@ -46,7 +47,7 @@ def main() -> None:
     if outcome is None:
         _tell_job(told)
     try:
-        address = _update_issue(run, [each for each in told if each.kind in settings.issue_on], came)
+        address = _update_issue(run, has_github, [each for each in told if each.kind in settings.issue_on], came)
         trouble = None
     except PipelineError as error:
         address, trouble = None, error
@@ -85,12 +86,12 @@ def _branch() -> str:
         return "HEAD"
 
 
-def _update_issue(run: issue.Run, told: Sequence[Finding], came: str) -> str | None:
+def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], came: str) -> str | None:
     """The issue's address, if there is an open one."""
     if name := experiment():
         _say(f"an experiment ({name}), and the tracking issue is of the weekly retraining")
         return None
-    if not github.is_available():
+    if not has_github:
         _say("no GitHub command `gh` with a login (or GH_TOKEN) here, so there is no tracking issue")
         return None
     address = issue.update(run, told, came)

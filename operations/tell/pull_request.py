@@ -53,7 +53,7 @@ ALL_LABELS = tuple(f"{_PREFIX}{name}" for name in _LABELS)
 
 
 def comment(outcome: Outcome) -> str:
-    """The comment on a renewed pull request; its last line is a mark that GitHub does not show."""
+    """The comment on a renewed pull request."""
     run = f" ([run]({outcome.run_url}))" if outcome.run_url else ""
     lines = [f"**Renewed in week {outcome.week}**{run}: {result(outcome)}.", code(outcome.reason)]
     if outcome.new_batches:
@@ -62,41 +62,44 @@ def comment(outcome: Outcome) -> str:
         lines.append(f"On hold: {', '.join(map(code, sorted(outcome.held)))}.")
     if outcome.rejected:
         lines.append(f"Rejected: {', '.join(map(code, sorted(outcome.rejected)))}.")
-    return "\n\n".join([*lines, _mark(outcome)])
+    return "\n\n".join(lines)
 
 
-def apply(number: str, outcome: Outcome, base: str) -> None:
-    """Gives a pull request its title and labels, and makes the labels that the repository does not have.
+def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> str:
+    """Opens the pull request, or renews the one that is open: title, labels, text, and a comment.
 
-    Raises:
-      PipelineError: `gh` failed.
-    """
-    present = labels(outcome)
-    arguments = ["pr", "edit", number, "--title", title(outcome, base)]
-    if present:
-        for name in present:
-            github.ensure_label(name, *_LABELS[name.removeprefix(_PREFIX)])
-        arguments += ["--add-label", ",".join(present)]
-    worn = {label["name"] for label in github.ask("pr", "view", number, "--json", "labels")["labels"]}
-    if outdated := sorted(worn & set(ALL_LABELS) - set(present)):
-        arguments += ["--remove-label", ",".join(outdated)]
-    github.gh(*arguments)
+    A run that is started again finds its mark in the text, and does not comment.
 
-
-def say_renewed(number: str, outcome: Outcome) -> bool:
-    """Comments on a renewed pull request, once for what came of a week.
+    Args:
+      outcome: What came of the retraining.
+      base: The branch that it goes into.
+      branch: The branch that it brings.
+      body: Its text.
 
     Returns:
-      Whether there was something to say that no comment has said.
+      Its URL.
 
     Raises:
       PipelineError: `gh` failed.
     """
-    comments = github.ask("pr", "view", number, "--json", "comments")["comments"]
-    if any(_mark(outcome) in each["body"] for each in comments):
-        return False
-    github.gh("pr", "comment", number, "--body-file", "-", stdin=comment(outcome))
-    return True
+    names = labels(outcome)
+    for name in names:
+        github.ensure_label(name, *_LABELS[name.removeprefix(_PREFIX)])
+    text = f"{body.rstrip()}\n\n{_mark(outcome)}\n"
+    written = ["--title", title(outcome, base), "--body-file", "-"]
+    ends = ["--base", base, "--head", branch]
+    present = github.ask("pr", "list", *ends, "--state", "open", "--json", "number,url,body,labels")
+    if not present:
+        worn = ["--label", ",".join(names)] if names else []
+        return github.gh("pr", "create", *ends, *written, *worn, stdin=text).strip()
+    former, number = present[0], str(present[0]["number"])
+    outdated = sorted({label["name"] for label in former["labels"]} & set(ALL_LABELS) - set(names))
+    changed = ["--add-label", ",".join(names)] if names else []
+    changed += ["--remove-label", ",".join(outdated)] if outdated else []
+    github.gh("pr", "edit", number, *written, *changed, stdin=text)
+    if _mark(outcome) not in former["body"]:
+        github.gh("pr", "comment", number, "--body-file", "-", stdin=comment(outcome))
+    return str(former["url"])
 
 
 def _mark(outcome: Outcome) -> str:

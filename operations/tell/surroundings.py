@@ -15,10 +15,10 @@ from operations.tell.findings import Surroundings
 JOB = "FEDPIPE_JOB"  # in the environment, the status of the workflow's job until now
 
 
-def look(branch: str) -> Surroundings:
+def look(branch: str, has_github: bool) -> Surroundings:
     """What GitHub says of the repository and of ``branch``; without GitHub, what git says."""
     job = os.environ.get(JOB) or None
-    if not github.is_available():
+    if not has_github:
         return Surroundings(job, _committed())
     return Surroundings(job, _marked(branch), _expires(), _pushed())
 

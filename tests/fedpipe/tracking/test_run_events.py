@@ -5,6 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedpipe.pinning import pinned
 from fedpipe.tracking import run_events
 from tests import ROOT
 from tests.recorded import DEFAULTS
@@ -63,3 +64,23 @@ def test_metrics_have_the_samples_in_front_and_slashes_so_that_the_ui_folds_them
     results = run_events.results({"test": {"accuracy": 0.5, "recall": {"0": 1}}, "selected_on": "test"}, {}, step=3)
     assert results["metrics"] == {"test/accuracy": 0.5, "test/recall/0": 1} and results["step"] == 3
     assert results["tags"] == {"selected_on": "test"}
+
+
+def test_a_retraining_s_run_has_the_week_and_the_ci_run_and_is_the_same_run_in_another(monkeypatch):
+    for name in ("CI_JOB_URL", "BUILD_URL", "BUILDKITE_BUILD_URL", "FEDPIPE_WEEK", "GITHUB_RUN_ID", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    by_hand = run_events.start(STARTED, {})
+    assert by_hand["name"] == "a run" and not {"fedpipe.ci_run", "fedpipe.week"} & set(by_hand["tags"])
+    ci = {"GITHUB_SERVER_URL": "https://github.example", "GITHUB_REPOSITORY": "a/b", "GITHUB_RUN_ID": "7"}
+    kept = pinned(ci | {"FEDPIPE_WEEK": "2026-W48"})  # as stages get it
+    for name in (*ci, "FEDPIPE_WEEK"):
+        monkeypatch.setenv(name, kept[name])
+    weekly = run_events.start(STARTED, {})
+    assert weekly["name"] == "2026-W48 a run" and weekly["tags"]["fedpipe.week"] == "2026-W48"
+    assert weekly["tags"]["fedpipe.ci_run"] == "https://github.example/a/b/actions/runs/7"
+    assert run_events.same_run(weekly) == run_events.same_run(by_hand)  # resumed a week later
+    monkeypatch.setenv("FEDPIPE_WEEK", "anything")
+    monkeypatch.delenv("GITHUB_RUN_ID")
+    monkeypatch.setenv("CI_JOB_URL", "https://gitlab.example/a/b/-/jobs/7")
+    elsewhere = run_events.start(STARTED, {})
+    assert elsewhere["name"] == "a run" and elsewhere["tags"]["fedpipe.ci_run"].endswith("/jobs/7")

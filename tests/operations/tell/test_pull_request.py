@@ -3,37 +3,36 @@
 from operations.tell import github as command
 from operations.tell import pull_request
 from tests.github_repository import GitHub
-from tests.operations.tell.test_tell import outcome
+from tests.operations.tell.test_tell import EVIL, outcome
 
 
-def opened(github: GitHub) -> str:
-    command.gh("pr", "create", "--base", "main", "--head", "retrain/main", "--title", "Retrain", "--body", "text")
-    return str(github.pulls[0]["number"])
+def renew(week: int, status: str = "proposed", **values: object) -> str:
+    return pull_request.open_or_renew(outcome(week, status, **values), "main", "retrain/main", f"Text of week {week}")
 
 
 def labels(github: GitHub) -> list[str]:
     return [label["name"] for label in github.pulls[0]["labels"]]
 
 
-def test_title_and_labels_follow_the_outcome_and_others_labels_stay(github: GitHub) -> None:
-    number = opened(github)
+def test_title_labels_and_text_follow_the_outcome_and_labels_of_people_stay(github: GitHub) -> None:
+    address = renew(48, held={"a": "dark"})
+    assert github.pulls[0]["title"] == "Retrain main: proposed, accuracy 0.7800 -> 0.7900, 1 batch on hold (2026-W48)"
+    assert labels(github) == ["retrain: proposed", "retrain: held"] and address == github.pulls[0]["url"]
     command.ensure_label("reviewed", "ffffff", "A person's")
-    command.gh("pr", "edit", number, "--add-label", "reviewed")
-    pull_request.apply(number, outcome(48, held={"a": "dark"}), "main")
-    (pull,) = github.pulls
-    assert pull["title"] == "Retrain main: proposed, accuracy 0.7800 -> 0.7900, 1 batch on hold (2026-W48)"
-    assert labels(github) == ["reviewed", "retrain: proposed", "retrain: held"]
-    pull_request.apply(number, outcome(49, "kept"), "main")
+    command.gh("pr", "edit", "1", "--add-label", "reviewed")
+    assert renew(49, "kept") == address and len(github.pulls) == 1
     assert labels(github) == ["reviewed", "retrain: kept"] and "champion kept" in github.pulls[0]["title"]
-    pull_request.apply(number, outcome(50, "nothing_new"), "main")
+    assert github.pulls[0]["body"].startswith("Text of week 49\n")
+    renew(50, "nothing_new")
     assert labels(github) == ["reviewed"]
 
 
-def test_a_renewed_pull_request_has_one_comment_a_week(github: GitHub) -> None:
-    number = opened(github)
-    week = outcome(48, new_batches=["week-48"], run_url="https://github.example/run")
-    assert pull_request.say_renewed(number, week) and not pull_request.say_renewed(number, week)
-    assert pull_request.say_renewed(number, outcome(49))
-    first, second = (comment["body"] for comment in github.pulls[0]["comments"])
-    assert "**Renewed in week 2026-W48** ([run](https://github.example/run)): proposed, accuracy 0.7800" in first
-    assert "`week-48`" in first and "2026-W49" in second
+def test_a_renewed_pull_request_has_a_comment_and_a_run_that_is_started_again_adds_none(github: GitHub) -> None:
+    for _ in range(2):
+        renew(48)
+    assert github.pulls[0]["comments"] == []
+    for _ in range(2):
+        renew(49, new_batches=["week-49"], rejected={EVIL: ""}, run_url="https://github.example/run")
+    (comment,) = (comment["body"] for comment in github.pulls[0]["comments"])
+    assert "**Renewed in week 2026-W49** ([run](https://github.example/run)): proposed, accuracy 0.7800" in comment
+    assert "`week-49`" in comment and "Rejected: `@octocat" in comment
