@@ -56,7 +56,7 @@ test-slow: env ## run the proofs that take minutes
 	@echo "test-slow: running the proofs that take minutes"
 	@.venv/bin/python -m pytest -m slow $(ARGS)
 
-check: env ## check format, lint and types (the same hooks as pre-commit)
+check: env ## check format, lint, types and workflows (the same hooks as pre-commit)
 	@.venv/bin/pre-commit run --all-files
 
 bench: env ## measure rounds, small clients, models, algorithms, a partition into 100,000 clients, and load; ARGS=rounds (models, ..., cluster) for one
