@@ -33,11 +33,13 @@ cluster-env: ## add to .venv what cluster.lock names: Dask, for training on seve
 lock: ## resolve pyproject.toml and overrides.txt into requirements.lock and cluster.lock; UPGRADE=1 takes the newest versions
 	@./environment.sh lock
 
-repro: env ## check params.yaml, then run what changed of the pipeline: download, partition, train, evaluate
+repro: env ## check params.yaml, then run what changed of the pipeline: download, partition, train, evaluate; RECIPE=converged sets the params of a file in recipes/
+	@$(if $(RECIPE),.venv/bin/python -m operations.recipe set '$(RECIPE)')
 	@.venv/bin/python -m operations.check_params
 	@echo "repro: running the stages whose code, params or inputs changed"
 	@.venv/bin/dvc repro || { code=$$?; .venv/bin/python -m fedpipe.outputs.restore; exit $$code; }
 	@.venv/bin/python -m operations.provenance verify || echo "repro: done; the line above says why these results do not count as the committed ones"
+	@$(if $(RECIPE),.venv/bin/python -m operations.recipe compare '$(RECIPE)')
 
 # Two test files at a time; the tests of one file share what they set up.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,15 +1,17 @@
-"""docs/promises.md and the README: every test and path that they name exists, and the figures are the true ones."""
+"""The README and the pages of docs: what they name exists, is listed, and has the right number."""
 
 import ast
 import re
 
 import pytest
 
-from fedpipe.contracts.partition import PARTITIONERS, QUANTITIES
+from fedpipe.config import read_yaml
+from fedpipe.contracts.partition import PARTITIONERS
 from tests import ROOT
 
 PROMISES = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARAMS = (ROOT / "docs/params.md").read_text(encoding="utf-8")
 
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -67,19 +69,42 @@ def test_every_path_in_backticks_exists(page: str) -> None:
     assert not missing + [path for path in links if not (folder / path).exists()]
 
 
-def test_the_readme_says_how_many_schemes_there_are() -> None:
-    assert f"{len(PARTITIONERS.names)} schemes, {len(QUANTITIES.names)} quantities" in README
-    assert all(f"`{name}`" in README for name in (*PARTITIONERS.names, *QUANTITIES.names))
+def test_the_promises_have_the_right_number_of_schemes() -> None:
     assert f"{len(PARTITIONERS.names)} schemes" in PROMISES
 
 
-@pytest.mark.parametrize("folder", ["algorithms", "aggregators", "models", "losses"])
-def test_the_readme_names_every_choice(folder: str) -> None:
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "algorithms",
+        "aggregators",
+        "attacks",
+        "compressors",
+        "cohorts",
+        "losses",
+        "models",
+        "partitioners",
+        "quantities",
+    ],
+)
+def test_the_page_of_params_names_every_choice(folder: str) -> None:
     files = [path.stem for path in (ROOT / "fedpipe" / folder).glob("*.py") if not path.name.startswith("_")]
-    assert files and not [name for name in files if f"`{name}`" not in README]
+    assert files and not [name for name in files if f"`{name}`" not in PARAMS]
 
 
-def test_the_readme_says_how_to_begin_and_how_to_go_back() -> None:
+def test_every_section_of_params_is_on_the_page_of_params() -> None:
+    sections = read_yaml(ROOT / "tests/recipe/params.yaml")
+    assert not [section for section in sections if f"`{section}" not in PARAMS]
+
+
+def test_the_readme_is_short_and_says_how_to_begin_and_how_to_go_back() -> None:
     begin = README.partition("## What comes out")[0]
-    assert "git clone " in begin and "3.6 GB" in begin and "is shut in" in begin.replace("\n", " ")
+    assert "git clone " in begin and "3.6 GB" in begin and "sandbox without network access" in begin.replace("\n", " ")
     assert "`dvc checkout` computes nothing" in README
+    assert len(README.split()) <= 900
+
+
+def test_the_index_links_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert not [page for page in sorted(pages) if f"]({page})" not in index]

@@ -217,6 +217,8 @@ def _axis(name: str, content: Any) -> Any:
     """An axis over one key of params.yaml as one that lists what each value lays over it."""
     if not isinstance(content, dict):
         return content
+    if set(content) == {"files"}:
+        return _overlays(name, content["files"])
     if not {"key", "values"} & set(content):
         return {str(label): {} if overlay is None else overlay for label, overlay in content.items()}
     key, values = content.get("key"), content.get("values")
@@ -226,6 +228,14 @@ def _axis(name: str, content: Any) -> Any:
     if len(set(labels)) < len(labels):
         raise ValueError(f"'axes.{name}' has a value twice: {', '.join(labels)}")
     return {label: _nested(key, value) for label, value in zip(labels, values, strict=True)}
+
+
+def _overlays(name: str, folder: Any) -> dict[str, Overlay]:
+    """The YAML files of a folder, each a value of an axis that is named as its file."""
+    paths = sorted(Path(folder).glob("*.yaml")) if isinstance(folder, str) else []
+    if not paths:
+        raise ValueError(f"'axes.{name}.files' must be a folder with YAML files, such as recipes, not {folder!r}")
+    return {path.stem: read_yaml(path) for path in paths}
 
 
 def _nested(key: str, value: Any) -> Overlay:
