@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> None:
     """Decides under the registry's lock, records the decision, then says it."""
     options = _parse(arguments)
-    dataset, settings = RawDataset.read(layout.RAW), params.load(params.Promote, layout.PARAMS)
+    settings = params.load(params.Promote, layout.PARAMS)
     with registry_lock(layout.store()):
-        if options.rollback:
-            decision = roll_back(dataset.name)
+        if options.rollback:  # which measures nothing, so that it needs no data
+            decision = roll_back(params.load(params.Download, layout.PARAMS).name)
         else:
+            dataset = RawDataset.read(layout.RAW)
             decision = decide(dataset.name, settings, options.again, options.weights)
             if not options.dry_run:
                 carry_out(dataset, settings, decision)
