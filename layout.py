@@ -31,6 +31,7 @@ BEST = Path("models/best.safetensors")  # of the round that 'train.selection' ch
 PERSONAL = Path("models/personal.safetensors")  # the clients' own models; without tensors if the algorithm has none
 INITIAL = Path("models/initial.safetensors")
 INITIAL_POINTER = Path("models/initial.json")
+CHAMPION_MARKER = Path("models/champion.json")  # the champion that git names
 REGISTRY = Path("models/registry")  # what was downloaded from the model registry
 
 PARTITION = Path("metrics/partition.json")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,17 @@ stages:
     params: [evaluate]
     outs: [metrics/evaluation.json]
 """
+# What git ignores in a project, and what tests write.
+IGNORED = (
+    "data",
+    "models/*.safetensors",
+    "models/registry",
+    "mlflow.db*",
+    "mlartifacts",
+    "logs",
+    ".dvc",
+    "decision.json",
+)
 MODEL = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
 
 
@@ -136,15 +148,23 @@ class Workspace:
         return accuracy
 
     def commit(self) -> None:
-        """As if `dvc repro` had made what is here: DVC itself writes dvc.lock."""
+        """As if `dvc repro` had made what is here, and a person had committed it: DVC itself writes dvc.lock."""
         with Repo() as repo:
             repo.commit(force=True)
+        git("add", "--all")
+        git("commit", "--quiet", "--allow-empty", "--message", "results")
 
     def register(self, model: str) -> float:
         """Evaluates and registers ``model``."""
         accuracy = self.evaluated(model)
         register.main([])
         return accuracy
+
+
+def git(*arguments: str) -> str:
+    """Runs git in the current folder, and returns what it wrote."""
+    nobody = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "gc.auto=0"]
+    return subprocess.run(["git", *nobody, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 class _NoFollower:
@@ -180,8 +200,10 @@ def workspace(
     shutil.copytree(small_data, tmp_path / "data")
     shutil.copy(RECIPE / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / ".gitignore").write_text("".join(f"/{name}\n" for name in IGNORED))
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
+    git("init", "--quiet", "--initial-branch", "main")
     for name in ("FEDPIPE_TRACKING", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(writer, "_start_follower", lambda *_: _NoFollower())

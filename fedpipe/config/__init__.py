@@ -7,10 +7,11 @@ from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate, Promote
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
+from fedpipe.config.state import State
 from fedpipe.config.text import parse_text, read_yaml
 from fedpipe.config.train import Train
 
-__all__ = ["SECTIONS", "Download", "Evaluate", "Partition", "Promote", "Train", "parse_text", "read_yaml"]
+__all__ = ["SECTIONS", "Download", "Evaluate", "Partition", "Promote", "State", "Train", "parse_text", "read_yaml"]
 
 SECTIONS: dict[type[Section], str] = {
     Download: "download",
@@ -18,4 +19,5 @@ SECTIONS: dict[type[Section], str] = {
     Train: "train",
     Evaluate: "evaluate",
     Promote: "promote",
+    State: "state",
 }

@@ -1,6 +1,6 @@
 """Sections ``evaluate`` and ``promote``: how a model is measured, and when it takes the champion's place."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,11 @@ Margin = Annotated[float, Field(ge=0, lt=1)]
 class Promote(Section):
     """When the challenger takes the champion's place."""
 
+    when: Literal["merged", "at_once"]  # of a retraining: when its pull request is merged | when it is published
     accuracy_margin: Margin
     worst_client_margin: Margin
     mcnemar: McNemar
+
+    def rules(self) -> dict[str, Any]:
+        """The keys on which the outcome of a comparison depends."""
+        return self.model_dump(exclude={"when"})

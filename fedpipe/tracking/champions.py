@@ -14,7 +14,8 @@ from fedpipe.tracking.registry import CHAMPION, Registry, Version, registered_mo
 ROLLED_BACK_TAG = "fedpipe.rolled_back"
 DECISION_TAG = "fedpipe.promotion"
 JUDGED_TAG = "fedpipe.judged"
-_FORMER_TAG = "fedpipe.former_champions"  # of the registered model: numbers, oldest first
+FORMER_TAG = "fedpipe.former_champions"  # of the registered model: numbers, oldest first
+_FOLLOWED_TAG = "fedpipe.followed"  # of the registered model: the weights that git's marker named last
 
 
 def record(registry: Registry, dataset: str, number: int, decision: str, description: str) -> None:
@@ -85,19 +86,61 @@ def step_back(registry: Registry, dataset: str) -> tuple[Version, Version]:
             break
     else:
         raise PipelineError(f"{present} is the first champion: there is none before it to go back to")
+    _go_back(registry, present, target, former)
+    return present, target
+
+
+def follow(registry: Registry, dataset: str, target: Version) -> bool:
+    """Makes ``target`` the champion because git names it, and remembers that it did.
+
+    Where ``target`` was champion before the present one, this is a rollback, and the present one counts as rolled back.
+
+    Returns:
+      Whether the champion changed.
+
+    Raises:
+      PipelineError: MLflow cannot be reached or refuses.
+    """
+    present = registry.champion(dataset)
+    moves = present is None or present.number != target.number
+    if moves:
+        with registry.asked():
+            former = _former(registry, dataset)
+        if present is not None and target.number in former:
+            _go_back(registry, present, target, former[: former.index(target.number)])
+        else:
+            promote(registry, dataset, target.number, present.number if present else None)
+    record_followed(registry, dataset, target.weights_sha256)
+    return moves
+
+
+def followed(registry: Registry, dataset: str) -> str | None:
+    """The weights that git's marker named when it was followed last; None if it never was. Raises as `follow`."""
+    with registry.asked():
+        model = registry.registered(dataset)
+        return model.tags.get(_FOLLOWED_TAG) if model else None
+
+
+def record_followed(registry: Registry, dataset: str, weights_sha256: str) -> None:
+    """Notes that nothing is left to do for a marker that names these weights. Raises as `follow`."""
+    registry.require_model(dataset)
+    with registry.asked():
+        registry.client().set_registered_model_tag(registered_model(dataset), _FOLLOWED_TAG, weights_sha256)
+
+
+def _go_back(registry: Registry, present: Version, target: Version, former: list[int]) -> None:
     with registry.asked():
         registry.client().set_model_version_tag(
             present.name, str(present.number), ROLLED_BACK_TAG, f"to {target.number}"
         )
         registry.client().set_registered_model_alias(present.name, CHAMPION, str(target.number))
         _remember(registry, present.name, former)
-    return present, target
 
 
 def _former(registry: Registry, dataset: str) -> list[int]:
     model = registry.registered(dataset)
-    return json.loads(model.tags.get(_FORMER_TAG, "[]")) if model else []
+    return json.loads(model.tags.get(FORMER_TAG, "[]")) if model else []
 
 
 def _remember(registry: Registry, name: str, former: list[int]) -> None:
-    registry.client().set_registered_model_tag(name, _FORMER_TAG, json.dumps(former))
+    registry.client().set_registered_model_tag(name, FORMER_TAG, json.dumps(former))

@@ -32,6 +32,11 @@ DATA_TAG = "fedpipe.data_sha256"
 TEST_SET_TAG = "fedpipe.test_set_sha256"
 COMMIT_TAG = "fedpipe.commit"
 MODEL_TAG = "fedpipe.model"
+ACCURACY_TAG = "fedpipe.accuracy"
+POOL_TAG = "fedpipe.pool_sha256"  # digest of the pool's ledger
+GIT_TAG = "fedpipe.git_tag"
+RUN_URL_TAG = "fedpipe.ci_run"
+PULL_REQUEST_TAG = "fedpipe.pull_request"
 
 _WEIGHTS_IN_MODEL = "artifacts/weights.safetensors"
 
@@ -53,6 +58,11 @@ class Version:
 def registered_model(dataset: str) -> str:
     """The registered model of ``dataset``; named as its experiment is."""
     return experiment(dataset)
+
+
+def dataset_of(model: str) -> str:
+    """The data set of a registered model, by its name."""
+    return model.removeprefix(registered_model(""))
 
 
 class Registry:
@@ -85,6 +95,38 @@ class Registry:
             found = _unless_missing(lambda: self.client().get_model_version(registered_model(dataset), str(number)))
             return _version(found) if found else None
 
+    def version_of_weights(self, dataset: str, weights_sha256: str) -> Version | None:
+        """The first version of these weights; None if there is none. Raises as `champion`."""
+        with self.asked():
+            if self.registered(dataset) is None:
+                return None
+            version = self._version_of_weights(registered_model(dataset), weights_sha256)
+            return _version(version) if version else None
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version.
+
+        Raises:
+          PipelineError: MLflow cannot be reached or refuses.
+        """
+        with self.asked():
+            for key, value in tags.items():
+                if version.tags.get(key) != value:
+                    self.client().set_model_version_tag(version.name, str(version.number), key, value)
+
+    def require_model(self, dataset: str) -> None:
+        """Makes the registered model of ``dataset`` if there is none yet. Raises as `tag`."""
+        with self.asked():
+            from mlflow.exceptions import MlflowException
+
+            if self.registered(dataset) is None:
+                description = f"Federated averaging on {dataset}."
+                try:
+                    self.client().create_registered_model(registered_model(dataset), description=description)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another machine was faster
+                        raise
+
     def require_champion(self, dataset: str) -> Version:
         """The version in use.
 
@@ -111,15 +153,8 @@ class Registry:
           PipelineError: The run has no model, or MLflow cannot be reached or refuses.
         """
         name = registered_model(dataset)
+        self.require_model(dataset)
         with self.asked():
-            from mlflow.exceptions import MlflowException
-
-            if self.registered(dataset) is None:
-                try:
-                    self.client().create_registered_model(name, description=f"Federated averaging on {dataset}.")
-                except MlflowException as error:
-                    if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another machine was faster
-                        raise
             found = self._version_of_weights(name, tags[WEIGHTS_TAG])
             if found is None:
                 model = self._model_of_run(run_id)

@@ -19,8 +19,8 @@ from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.measures import Classify, logits_in_batches
 from fedpipe.networks.weights import load_weights
-from fedpipe.tracking.registry import Version
 from layout import CLIENT_TESTS, CLIENTS, RAW, SKEW_TABLE
+from operations.promote.decision import Candidate
 from operations.promote.rules import Measured
 
 
@@ -67,17 +67,17 @@ class Benchmark:
         withholds = layout.pipeline_files().withholds
         return Benchmark(raw, images, labels, raw.test_sha256(RAW), clients, manifest, batch_size, withholds)
 
-    def measure(self, version: Version) -> Measured:
-        """The answers of ``version`` on the test images, and the accuracy of the client that it serves worst.
+    def measure(self, candidate: Candidate) -> Measured:
+        """The answers of ``candidate`` on the test images, and the accuracy of the client that it serves worst.
 
         Raises:
           PipelineError: It takes other images or has other classes, or MLflow does not give its weights.
         """
-        model, weights = load_weights(layout.registry().kept_weights(version))
+        model, weights = load_weights(candidate.file())
         spec = model.spec
         if (spec.image_shape, spec.classes) != (self.raw.image_shape, self.raw.classes):
             raise PipelineError(
-                f"{version} takes images {spec.image_shape} of {spec.classes} classes, but {RAW} holds "
+                f"{candidate} takes images {spec.image_shape} of {spec.classes} classes, but {RAW} holds "
                 f"{self.raw.image_shape} of {self.raw.classes}, so it cannot be measured: give the data set another "
                 "name, or take the version's alias away in the MLflow UI"
             )

@@ -1,9 +1,12 @@
 """``python -m operations.retrain``, or ``make retrain``: from new data to a judged model and a report.
 
-Takes new batches into the pool (fetched first from the folder or bucket that FEDPIPE_INCOMING names, if it does),
-reports their drift, runs what changed of the pipeline, registers the model, promotes it by the rules, writes reports/,
-and pushes to the DVC remote if there is one. Stopped anywhere, it goes on when it is started again; with nothing new it
-says so and ends.
+Follows the champion that git names, takes new batches into the pool (fetched first from the folder or bucket that
+FEDPIPE_INCOMING names, if it does), reports their drift, runs what changed of the pipeline, compares the model with the
+champion by the rules, writes reports/, and pushes to the DVC remote if there is one. It registers and promotes nothing:
+`make publish` does. Stopped anywhere, the same command resumes; with nothing new it says so and ends.
+
+With a time limit (--minutes, FEDPIPE_MINUTES), a training that is not done by then saves a checkpoint and ends;
+reports/outcome.json then has the status "unfinished", the exit code is 0, and the same command resumes.
 """
 
 import argparse
@@ -16,28 +19,32 @@ from collections.abc import Sequence
 import layout
 from fedpipe import params
 from fedpipe.datasets import pool
-from fedpipe.datasets.pool import Pool
+from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.tracking.lock import registry_lock
 from operations import commands
+from operations.committed import uncommitted_results
 from operations.drift.new import new_batches
 from operations.incoming.__main__ import take_in
-from operations.retrain import initial, overrides, state, summary
+from operations.promote import git_champion
+from operations.retrain import conclusion, destination, initial, last_run, limit, overrides, state, summary
+from operations.retrain.limit import Limit
 from operations.retrain.lock import exclusive_lock
 
 
 class Retraining:
     """The steps. Each prints one line, and each is idempotent."""
 
-    def __init__(self, promote: bool, lock: int) -> None:
-        self._promote = promote
-        self._lock = lock
+    def __init__(self, lock: int, limit: Limit) -> None:
+        self._lock, self._limit = lock, limit
 
-    def run(self, settings: Sequence[str]) -> None:
+    def run(self, settings: Sequence[str], start_anew: bool) -> None:
         """Retrains, if there is a reason to."""
         changed_params = overrides.apply(settings)
         if changed_params:
             _say(f"params.yaml is changed, and stays so: {', '.join(changed_params)}")
+        self._follow_git(start_anew)
         train, partition = params.load(params.Train, layout.PARAMS), params.load(params.Partition, layout.PARAMS)
         status = state.status()
         if state.restore(status):
@@ -56,63 +63,78 @@ class Retraining:
             _say(f"training starts from {chosen}")
         if ingested.accepted or chosen:
             status = state.status()
-        version = None if status else state.judged(dataset, self._promote)
-        if version and not state.is_unfinished():
-            self._end_early(version)
+        weights = None if status else self._judged(dataset)
+        if weights and not state.is_unfinished():
+            self._end_early(dataset, weights)
             return
+        if "partition" in status:
+            state.require_batches(pool.of_dataset(entries, dataset))
 
         state.begin()
-        if not version:
-            for former in (summary.DECISION, summary.DRIFT):
+        if not weights:
+            for former in (state.DECISION, summary.DRIFT):
                 former.unlink(missing_ok=True)
         # After the promotion, the champion may be one that was trained on the new batches.
         if new and not summary.DRIFT.is_file():
             _say(f"drift of the new batches: {len(new)}")
             self._module("operations.drift")
         _say("dvc repro")
-        self._repro()
-        if not version or (self._promote and not summary.DECISION.is_file()):
-            self._judge()
-        _say("report")
-        self._report()
-        summary.write(dataset.name, train.init, new, self._promote)
+        # The machine is recorded at once: stopped later, the next retraining would not see that a stage ran here.
+        if not limit.repro(self._limit, self._lock, lambda: self._module("operations.provenance", "record")):
+            self._stop(dataset, new)
+            return
+        if not state.read_decision():
+            _say("compare with the champion")
+            self._module("operations.promote", "--trained", "--json", str(state.DECISION))
+        self._conclude(dataset, train.init, new)
         state.end()
         self._push()
-        _say(f"done; {summary.SUMMARY} says what came of it, and `make publish` makes a pull request of it")
+        _say(f"done; {summary.SUMMARY} has the result, and `make publish` commits, registers and proposes it")
 
-    def _end_early(self, version: str) -> None:
-        text = f"Nothing new and nothing changed: the weights are {version}."
-        summary.tell_github("\n\n".join([text, *summary.rejected()]) + "\n")
-        self._push()  # the last one may have failed
-        _say(f"nothing new and nothing changed: the weights are {version}")
+    def _follow_git(self, start_anew: bool) -> None:
+        """Makes the champion that git names the champion, where git names another one than before.
 
-    def _repro(self) -> None:
-        """Runs the pipeline; if a stage really runs, records the machine beside the results.
-
-        Recorded at once: stopped later, the next retraining would not see that the stage ran here.
+        An experiment reads the state of the default branch, whatever its own branch names.
         """
-        ran = False
-        command = [sys.executable, "-m", "dvc", "repro"]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, pass_fds=[self._lock]
-        ) as repro:
-            for line in repro.stdout or ():
-                print(line, end="", file=sys.stderr, flush=True)
-                if line.startswith("Running stage") and not ran:
-                    ran = True
-                    self._module("operations.provenance", "record")
-        if repro.returncode:
-            raise PipelineError("`dvc repro` failed (its words are above); put that right, and `make retrain` goes on")
+        if destination.experiment():
+            return
+        with registry_lock(layout.store()):
+            if start_anew:
+                git_champion.start_anew()
+            _say(git_champion.follow(insist=False))
 
-    def _judge(self) -> None:
-        """Makes the weights the challenger, and the champion if the rules hold."""
-        _say("register")
-        self._module("operations.register")
-        if self._promote:
-            _say("promote, if the rules hold")
-            # Others who share the registry may have registered a model since.
-            ours = ("--weights", state.trained_weights())
-            self._module("operations.promote", *ours, "--json", str(summary.DECISION))
+    def _judged(self, dataset: RawDataset) -> str | None:
+        """The weights in words if there is nothing left to do for them, `make publish` aside."""
+        if state.read_decision() is None and uncommitted_results():
+            return None  # `make publish` would not know how they compare
+        return state.judged(dataset)
+
+    def _end_early(self, dataset: RawDataset, weights: str) -> None:
+        outcome = conclusion.nothing_new(dataset, weights)
+        outcome.write()
+        notes = [f"**Warning.** {warning}" for warning in outcome.warnings]
+        text = f"Nothing new and nothing changed: the weights are {weights}."
+        summary.tell_github("\n\n".join([text, *notes, *summary.rejected()]) + "\n")
+        self._push()  # the last one may have failed
+        _say(outcome.reason)
+
+    def _stop(self, dataset: RawDataset, new: Sequence[Entry]) -> None:
+        """Ends at the time limit."""
+        state.require_progress()
+        outcome = conclusion.unfinished(dataset, self._limit.minutes, new)
+        outcome.write()
+        summary.tell_github(f"**Unfinished**: {outcome.reason}.\n")
+        _say(f"unfinished: {outcome.reason}")
+
+    def _conclude(self, dataset: RawDataset, init: str, new: Sequence[Entry]) -> None:
+        decision = state.read_decision()
+        if decision is None:
+            raise PipelineError(f"{state.DECISION} is missing or of other weights: `make retrain` judges again")
+        _say("report")
+        self._report()
+        outcome = conclusion.of_decision(dataset, decision, new)
+        summary.write(dataset.name, init, new, decision, outcome.warnings)
+        outcome.write()
 
     def _report(self) -> None:
         """Compares the workspace with the last commit; without that commit's results, reports the workspace only."""
@@ -139,7 +161,7 @@ class Retraining:
         done = subprocess.run([*program, *command[1:]], check=False, pass_fds=[self._lock])
         if done.returncode:
             raise PipelineError(
-                f"`{' '.join(command)}` failed (its words are above); put that right, and `make retrain` goes on"
+                f"`{' '.join(command)}` failed (its words are above); put that right, and `make retrain` resumes"
             )
 
 
@@ -159,14 +181,23 @@ def _main() -> None:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="written into params.yaml, such as train.rounds=5"
     )
-    parser.add_argument("--no-promote", action="store_true", help="register the model, and leave the champion")
+    parser.add_argument("--minutes", type=float, help="end a training after so many minutes; else FEDPIPE_MINUTES")
+    parser.add_argument(
+        "--start-anew",
+        action="store_true",
+        help="begin without a champion, though git names one (or FEDPIPE_START_ANEW=true)",
+    )
     options = parser.parse_args()
     if os.environ.get("FEDPIPE_TRACKING") == "off":
-        raise PipelineError("FEDPIPE_TRACKING is off, but a retraining registers its model in MLflow: unset it")
+        raise PipelineError("FEDPIPE_TRACKING is off, but a retraining needs the model registry in MLflow: unset it")
     # From the environment, so that a workflow need not put what somebody typed into a shell's command.
     settings = [*options.set, *_words(os.environ.get("FEDPIPE_SET", ""))]
     with exclusive_lock() as lock:
-        Retraining(not options.no_promote, lock).run(settings)
+        try:
+            Retraining(lock, Limit.of(options.minutes)).run(settings, options.start_anew or last_run.starts_anew())
+        except PipelineError as error:
+            conclusion.failed(error).write()
+            raise
 
 
 if __name__ == "__main__":

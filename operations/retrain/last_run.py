@@ -1,8 +1,11 @@
 """``python -m operations.retrain.last_run``: in GitHub Actions, brings back what the last retraining kept.
 
-Model registry and DVC cache live in files where there is no tracking server and no DVC remote, and a workflow starts in
-an empty folder. An artifact and not a cache: GitHub drops a cache that nobody asked for in a week, and that is the time
-between two runs.
+Model registry, DVC cache and checkpoints are in files where there is no tracking server and no DVC remote, and a
+workflow starts in an empty folder. An artifact and not a cache: GitHub drops a cache that nobody asked for in a week,
+and that is the time between two runs.
+
+Git says whether there was a state: models/champion.json names a champion, or there are tags models/*. Where there was
+one and it does not come back, this stops; FEDPIPE_START_ANEW=true starts anew.
 """
 
 import os
@@ -10,34 +13,68 @@ import subprocess
 import sys
 
 from fedpipe.errors import PipelineError, run_stage
+from operations.promote import git_champion
+from operations.register.git_tag import PREFIX
+from operations.retrain.destination import Remote, destination
 
 WORKFLOW = "retrain.yml"
 ARTIFACT = "retrain-state"
+DAYS = 90  # retention-days of the artifact in the workflow
 
 
 def main() -> None:
-    """Downloads the artifact of the last run on this branch that kept one; without one, starts from nothing.
+    """Downloads the artifact of the last run on the default branch that kept one.
 
-    Also of a run that failed: what it took in, trained and promoted before that is in there.
+    Also of a run that failed: what it took in, trained and registered before that is in there.
 
     Raises:
-      PipelineError: There is one that cannot be downloaded. (To start from nothing then would promote any model.)
+      PipelineError: There is one that cannot be downloaded, or there is none though git names a champion. (To start
+        from nothing then would promote any model.)
     """
-    branch = os.environ.get("GITHUB_REF_NAME", "main")
+    branch = os.environ.get("FEDPIPE_DEFAULT_BRANCH") or os.environ.get("GITHUB_REF_NAME", "main")
+    run = _last_run(branch)
+    if run is not None:
+        _gh("run", "download", run, "--name", ARTIFACT, "--dir", ".")
+        _say(f"model registry and DVC cache of run {run} are back")
+    elif starts_anew():
+        _say("starting anew, as asked")
+    elif os.environ.get("MLFLOW_TRACKING_URI"):
+        _say("no run has kept a state; the model registry is the tracking server's")
+    elif evidence := _evidence():
+        raise PipelineError(
+            f"no run on {branch} has kept an artifact {ARTIFACT}, or all of them have expired, but {evidence}: restore "
+            "the champion with `make champion FROM=...`, or start the workflow by hand with the input start_anew"
+        )
+    else:
+        _say(f"no run on {branch} has kept anything, and git names no champion: starting from nothing")
+
+
+def starts_anew() -> bool:
+    """Whether somebody asked to begin without the champion that git names."""
+    return os.environ.get("FEDPIPE_START_ANEW") == "true"
+
+
+def _last_run(branch: str) -> str | None:
     # Runs of this workflow on this branch only, and none for a pull request: anybody's could upload such an artifact.
     listed = ["run", "list", "--workflow", WORKFLOW, "--branch", branch, "--limit", "100", "--json", "databaseId,event"]
-    trusted = '.[] | select(.event == "schedule" or .event == "workflow_dispatch") | .databaseId'
-    run = next(filter(_has_artifact, _gh(*listed, "--jq", trusted).split()), None)
-    if run is None:
-        _say(f"no run on {branch} has kept anything, or all of it has expired: starting from nothing")
-        return
-    _gh("run", "download", run, "--name", ARTIFACT, "--dir", ".")
-    _say(f"model registry and DVC cache of run {run} are back")
+    trusted = '.event == "schedule" or .event == "workflow_dispatch" or .event == "push"'
+    runs = _gh(*listed, "--jq", f".[] | select({trusted}) | .databaseId").split()
+    return next(filter(_has_artifact, runs), None)
 
 
 def _has_artifact(run: str) -> bool:
     of_name = f'.artifacts[] | select(.name == "{ARTIFACT}" and (.expired | not)) | .id'
     return bool(_gh("api", f"repos/{{owner}}/{{repo}}/actions/runs/{run}/artifacts", "--jq", of_name).strip())
+
+
+def _evidence() -> str | None:
+    """What in git says that there was a registry; None if nothing does."""
+    marker = git_champion.of_head()
+    if marker.weights_sha256:
+        return f"models/champion.json names a champion ({marker.weights_sha256[:12]}…)"
+    place = destination(None)
+    tags = place.tags(PREFIX) if isinstance(place, Remote) else []
+    return f"the repository has the tag {tags[-1]}" if tags else None
 
 
 def _gh(*arguments: str) -> str:

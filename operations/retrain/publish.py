@@ -1,60 +1,76 @@
-"""``python -m operations.retrain.publish``, or ``make publish``: a pull request of what a retraining changed.
+"""``python -m operations.retrain.publish``, or ``make publish``: what a retraining made becomes a version.
 
-The commit goes to the branch ``retrain/<branch>`` of the remote, on top of the last commit here; the folder, its index
-and its branch stay as they are. A branch that a former retraining left is replaced, one that a person has added to is
-not.
+1. The results become a commit on top of HEAD; the folder, its index and its branch stay as they are.
+2. If the rules hold, the commit names the new champion in models/champion.json and goes to the branch retrain/<branch>
+   of the remote (without a remote: of this clone). A branch that a former retraining left is replaced, one that a
+   person has added to is not.
+3. The model is registered with that commit, and the tag models/<data set>/v<number> keeps the commit.
+4. The pull request is opened or renewed. If a rule fails, it changes models/kept.md only, and the tag has the results.
+5. With `promote.when: at_once`, the model becomes champion; else merging the pull request makes it champion.
+
+An experiment (FEDPIPE_EXPERIMENT) has a branch of its own, and is neither registered nor promoted. Stopped anywhere,
+the same command resumes.
 """
 
 import argparse
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import layout
+from fedpipe import params
+from fedpipe.datasets.pool import Pool
+from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
-from operations import commands
-from operations.retrain.state import default_remote
+from fedpipe.tracking import champions
+from fedpipe.tracking.lock import registry_lock
+from fedpipe.tracking.marker import Marker
+from fedpipe.tracking.registry import COMMIT_TAG, GIT_TAG, PULL_REQUEST_TAG, Version
+from layout import CHAMPION_MARKER
+from operations.committed import require_committed_code
+from operations.promote import git_champion
+from operations.promote.decision import Decision
+from operations.register import git_tag
+from operations.register.registration import register, require_registrable
+from operations.retrain import commits, state
+from operations.retrain.destination import Clone, Remote, base_branch, branch_for, destination, experiment
+from operations.retrain.outcome import OUTCOME, Outcome, Status
+from operations.retrain.pull_request import PullRequest, gh, has_gh
 from operations.retrain.summary import SUMMARY
+from operations.stale import require_fresh
 
-PUBLISHED = ("params.yaml", "dvc.lock", "provenance.json", "metrics", "plots", "data/pool", "models")
-CODE = (*layout.CODE, "operations", "requirements.lock")
-# The last line of the commit's message: by it, a branch is known to hold nothing but a retraining.
-MARK = "Made-by: python -m operations.retrain.publish"
-_TITLE = "Retrain"
+KEPT = Path("models/kept.md")
+WORKFLOW = "retrain.yml"
 
 
 def main() -> None:
-    """Commits, pushes, and opens the pull request or says how."""
+    """Publishes what `make retrain` left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--remote", default="origin")
+    parser.add_argument("--remote", help="the git remote; else origin, if there is one")
     remote = parser.parse_args().remote
     _require_publishable()
-    _require_committed_code()
-    tree = _tree()
-    if tree == commands.git("rev-parse", "HEAD^{tree}").strip():
+    require_committed_code()
+    if OUTCOME.is_file() and Outcome.read().status == "unfinished":
+        _continue()
+        return
+    require_fresh("nothing can be published")
+    place, base, decision = destination(remote), base_branch(), state.read_decision()
+    is_head = commits.results_tree({}) == commits.head_tree()
+    if is_head and (decision is None or experiment() or state.is_champion(RawDataset.read(layout.RAW))):
         _say("nothing to publish: params, results and data are those of the last commit")
         return
-    base = _base()
-    branch = f"retrain/{base}"
-    if remote not in commands.git("remote").split():
-        raise PipelineError(f"there is no git remote '{remote}': add one with `git remote add {remote} ADDRESS`")
-    tip = _tip(remote, branch)
-    if tip and _is_published(tip, tree):
-        _say(f"{remote} has this on {branch} already")
+    if decision is None:
+        raise PipelineError("nothing says how these weights compare with the champion: `make retrain` judges them")
+    if experiment():
+        _publish_experiment(place, base)
     else:
-        commit = _commit(tree)
-        lease = f"--force-with-lease=refs/heads/{branch}:{tip}"
-        commands.git("push", "--quiet", lease, remote, f"{commit}:refs/heads/{branch}", environment=credentials())
-        _say(f"pushed {commit[:12]} to {branch} of {remote}")
-    if default_remote() is None:
+        _Publication(place, base, decision).run()
+    if state.default_remote() is None:
         _say(
-            f"there is no DVC remote, so nobody else can pull the batches, data and models that {branch} names: add "
-            "one with `dvc remote add --default NAME ADDRESS`, then `dvc push` (docs/team.md)"
+            f"there is no DVC remote, so nobody else can pull the batches, data and models that {branch_for(base)} "
+            "names: add one with `dvc remote add --default NAME ADDRESS`, then `dvc push` (docs/team.md)"
         )
-    _pull_request(base, branch)
 
 
 def _require_publishable() -> None:
@@ -71,117 +87,158 @@ def _require_publishable() -> None:
         )
 
 
-def _require_committed_code() -> None:
-    """Results rest on code that whoever looks at the pull request must have.
+def _continue() -> None:
+    """An unfinished retraining has nothing to publish; in GitHub Actions, the workflow is started again."""
+    _say("nothing to publish yet: the time limit ended the retraining, and `make retrain` resumes it")
+    if os.environ.get("GITHUB_ACTIONS") and not experiment() and has_gh():
+        gh("workflow", "run", WORKFLOW, "--ref", base_branch())
+        _say(f"workflow {WORKFLOW} is started again")
 
-    Raises:
-      PipelineError: Files that git knows, other than what a retraining writes, differ from the last commit, or there is
-        code that git does not know.
-    """
-    commands.require_repository()
-    others = [f":(exclude){path}" for path in PUBLISHED]
-    changed = commands.uncommitted([".", *others], CODE)
-    if changed:
-        raise PipelineError(
-            f"{', '.join(changed)} changed since the last commit, and the results rest on it: commit it first"
+
+def _publish_experiment(place: Remote | Clone, base: str) -> None:
+    branch = branch_for(base)
+    tip = place.tip(branch)
+    commit = commits.commit(commits.results_tree({}), f"Experiment: retrain {base}", [tip])
+    place.set_branch(branch, commit, tip)
+    _say(f"{branch} of {place} is {commit[:12]}; an experiment is neither registered nor promoted")
+    lead = "An experiment: merging it brings its params and results, and the next retraining registers its model."
+    address = PullRequest(base, branch, f"Experiment: retrain {base}", lead).open()
+    _complete(commit=commit, branch=branch, pull_request=address)
+
+
+class _Publication:
+    """The steps of a retraining that is no experiment; each can be repeated."""
+
+    def __init__(self, place: Remote | Clone, base: str, decision: Decision) -> None:
+        self._place, self._base, self._decision = place, base, decision
+        self._branch = branch_for(base)
+        self._dataset = RawDataset.read(layout.RAW)
+        self._when = params.load(params.Promote, layout.PARAMS).when
+        self._is_champion = state.is_champion(self._dataset)
+        self._proposes = decision.proposes and not self._is_champion
+        self._is_kept = not (self._proposes or self._is_champion)
+        self._title = f"Retrain {base}"
+
+    def run(self) -> None:
+        """Commit, branch, version, tag, pull request, promotion."""
+        require_registrable()
+        if not self._is_champion and self._decision.judged_by != state.judgement(self._dataset):
+            raise PipelineError(
+                "champion, rules or test images changed since the model was judged: `make retrain` judges it again"
+            )
+        tip = self._place.tip(self._branch)
+        commit = self._commit(tip)
+        is_new = commit != commits.head()
+        if is_new and not self._is_kept:
+            self._set_branch(commit, tip)
+        version = self._tagged(register(commit), commit)
+        if is_new and self._is_kept:
+            self._set_branch(self._report(tip), tip)
+        self._record(version)
+        status, lead = self._in_words(version)
+        address = PullRequest(self._base, self._branch, f"{self._title}: {status}", lead).open() if is_new else None
+        if address:
+            layout.registry().tag(version, {PULL_REQUEST_TAG: address})
+        if self._proposes and self._when == "at_once":
+            self._make_champion(version)
+        if self._decision.judged_by:  # last: a retraining takes a version that was judged for published
+            champions.record_judged(layout.registry(), self._dataset.name, version.number, self._decision.judged_by)
+        _complete(
+            status=status,
+            reason=self._reason(version),
+            version=version.number,
+            commit=commit,
+            branch=self._branch if is_new else None,
+            pull_request=address,
         )
+        if isinstance(self._place, Clone) and is_new and not self._is_kept:
+            _say(
+                f"without a git remote, merge it here: `git add --all && git merge --ff-only {self._branch}`, "
+                "then `make promote ARGS=--merged`"
+            )
 
+    def _commit(self, tip: str | None) -> str:
+        """The commit of the results, which names the new champion if there is to be one."""
+        tree = commits.results_tree({} if self._is_kept else {CHAMPION_MARKER: self._marker()})
+        if tree == commits.head_tree():
+            return commits.head()
+        known = layout.registry().version_of_weights(self._dataset.name, state.trained_weights())
+        reusable = [tip, known.tags.get(COMMIT_TAG) if known else None]
+        return commits.commit(tree, f"{self._title}: {self._decision.reason}", reusable)
 
-def _tree() -> str:
-    """The tree of the last commit with what was changed since, by way of an index of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder, "index"))}
-        commands.git("read-tree", "HEAD", environment=environment)
-        present = [path for path in PUBLISHED if Path(path).exists()]
-        commands.git("add", "--all", "--", *present, environment=environment)
-        return commands.git("write-tree", environment=environment).strip()
+    def _marker(self) -> str:
+        return Marker.of_results(
+            self._dataset, Pool(layout.POOL), state.trained_weights(), state.test_accuracy()
+        ).text()
 
+    def _set_branch(self, commit: str, tip: str | None) -> None:
+        if commit == tip:
+            _say(f"{self._place} has this on {self._branch} already")
+            return
+        self._place.set_branch(self._branch, commit, tip)
+        _say(f"{self._branch} of {self._place} is {commit[:12]}")
 
-def _base() -> str:
-    branch = commands.git("rev-parse", "--abbrev-ref", "HEAD").strip()
-    branch = os.environ.get("GITHUB_REF_NAME", "") if branch == "HEAD" else branch
-    if not branch or branch.startswith("retrain/"):
-        raise PipelineError("check out the branch that the pull request is to go into: `git switch BRANCH`")
-    return branch
+    def _tagged(self, version: Version, commit: str) -> Version:
+        """The version, whose git tag keeps the commit of its results; a tag that is there stays."""
+        registry, former = layout.registry(), version.tags.get(GIT_TAG)
+        if former and self._place.commit_of_tag(former):
+            return version
+        tag = git_tag.name(version, commit, self._place.commit_of_tag(git_tag.plain_name(version)))
+        self._place.set_tag(tag, commit)
+        registry.tag(version, {COMMIT_TAG: commit, GIT_TAG: tag})
+        _say(f"tag {tag} keeps {commit[:12]}")
+        return replace(version, tags={**version.tags, COMMIT_TAG: commit, GIT_TAG: tag})
 
+    def _report(self, tip: str | None) -> str:
+        """A commit of the report alone: it can be merged or closed without harm."""
+        tree = commits.tree_with({KEPT: SUMMARY.read_text(encoding="utf-8")})
+        return commits.commit(tree, f"{self._title}: kept", [tip])
 
-def _tip(remote: str, branch: str) -> str:
-    """The commit at which ``branch`` is there; empty if there is no such branch.
+    def _record(self, version: Version) -> None:
+        decision = replace(self._decision, subject=version.number, reason=self._reason(version))
+        if decision.rules or self._proposes:
+            # Else nothing was compared, and what the version says of its last comparison stays.
+            champions.record(
+                layout.registry(), self._dataset.name, version.number, decision.json(), decision.markdown()
+            )
 
-    Raises:
-      PipelineError: Its last commit is not a retraining's.
-    """
-    refs = commands.git("ls-remote", remote, f"refs/heads/{branch}", environment=credentials()).split()
-    if not refs:
-        return ""
-    commands.git("fetch", "--quiet", remote, refs[0], environment=credentials())
-    if MARK not in commands.git("log", "-1", "--format=%B", refs[0]).splitlines():
-        raise PipelineError(
-            f"{branch} of {remote} has commits of somebody: merge it, or delete it with "
-            f"`git push {remote} --delete {branch}`"
+    def _in_words(self, version: Version) -> tuple[Status, str]:
+        """The outcome's status, and the first sentences of the pull request."""
+        if self._is_kept:
+            return "kept", (
+                f"**The champion stays.** This changes `{KEPT}` only: merge or close it as you like. The results of "
+                f"{version} are in the tag `{version.tags[GIT_TAG]}`; the new batches stay where they were left, and "
+                "the next retraining takes them again."
+            )
+        if self._proposes and self._when == "merged":
+            return "proposed", f"**Merging this makes {version} the champion.**"
+        return "promoted", f"**{version} is the champion.** Merge this, so that the next retraining builds on it."
+
+    def _reason(self, version: Version) -> str:
+        return self._decision.reason.replace(self._decision.unregistered, f"version {version.number}", 1)
+
+    def _make_champion(self, version: Version) -> None:
+        """Moves the champion, if it is still the one that the model was judged against."""
+        former = self._decision.champion.version if self._decision.champion else None
+        decision = replace(
+            self._decision,
+            subject=version.number,
+            outcome="promoted",
+            champion_now=version.number,
+            reason=self._reason(version),
         )
-    return refs[0]
+        with registry_lock(layout.store()):
+            git_champion.moves_without_git(self._dataset.name)
+            champions.promote(layout.registry(), self._dataset.name, version.number, former)
+            champions.record(
+                layout.registry(), self._dataset.name, version.number, decision.json(), decision.markdown()
+            )
+        _say(f"promoted: {decision.reason}")
 
 
-def credentials() -> dict[str, str]:
-    """The environment for a git that talks to the remote: with GH_TOKEN, `gh` tells it the password.
-
-    So a workflow gives the token to this one step, and need not write it into .git/config.
-    """
-    if not os.environ.get("GH_TOKEN"):
-        return dict(os.environ)
-    # The empty one first: no other helper is asked.
-    helpers = ("", "!gh auth git-credential")
-    config = {"GIT_CONFIG_COUNT": str(len(helpers))}
-    for number, helper in enumerate(helpers):
-        config |= {f"GIT_CONFIG_KEY_{number}": "credential.helper", f"GIT_CONFIG_VALUE_{number}": helper}
-    return os.environ | config
-
-
-def _is_published(tip: str, tree: str) -> bool:
-    published = commands.git("rev-parse", f"{tip}^{{tree}}", f"{tip}^").split()
-    return published == [tree, commands.git("rev-parse", "HEAD").strip()]
-
-
-def _commit(tree: str) -> str:
-    identity = ["-c", "user.name=fedpipe", "-c", "user.email=fedpipe@localhost"] if not _has_identity() else []
-    message = f"{_TITLE}\n\n{MARK}\n"
-    return commands.git(*identity, "commit-tree", tree, "-p", "HEAD", "-F", "-", stdin=message).strip()
-
-
-def _has_identity() -> bool:
-    """Whether git knows author and committer; the environment may name only one of them."""
-    commands_of_git = (["git", "var", name] for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"))
-    return all(subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands_of_git)
-
-
-def _pull_request(base: str, branch: str) -> None:
-    """Opens the pull request with GitHub's ``gh``, or renews the text of the one that is open."""
-    if not shutil.which("gh") or subprocess.run(["gh", "auth", "status"], capture_output=True, check=False).returncode:
-        _say(
-            f"no GitHub command `gh` with a login (or GH_TOKEN) here: open the pull request from {branch} into {base} "
-            f"in the browser; {SUMMARY} is a text for it"
-        )
-        return
-    listed = ["pr", "list", "--head", branch, "--base", base, "--state", "open", "--json", "number"]
-    number = _gh(*listed, "--jq", ".[].number").strip()
-    text = ["--body-file", str(SUMMARY)] if SUMMARY.is_file() else ["--body", "What a retraining changed."]
-    if number:
-        _gh("pr", "edit", number, *text)
-        _say(f"pull request {number} is renewed")
-    else:
-        address = _gh("pr", "create", "--base", base, "--head", branch, "--title", f"{_TITLE} {base}", *text).strip()
-        _say(f"pull request {address}")
-
-
-def _gh(*arguments: str) -> str:
-    done = subprocess.run(["gh", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PipelineError(
-            f"`gh {arguments[0]} {arguments[1]}` failed: {done.stderr.strip() or 'it does not say why'}; the branch is "
-            "pushed, and `make publish` tries again"
-        )
-    return done.stdout
+def _complete(**changes: object) -> None:
+    if OUTCOME.is_file():
+        Outcome.read().model_copy(update=changes).write()
 
 
 def _say(line: str) -> None:

@@ -1,27 +1,49 @@
 """How far a retraining has come, as seen from the pipeline, the DVC cache and the model registry.
 
-All that is written down about it is that one was begun and has not ended: what it trained and decided is seen from the
-rest, but not whether it got to report that.
+All that is written down about it is that one was begun and has not ended, and where the time limit ended its training.
+What it trained and decided is seen from the rest, but not whether it got to report that.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import layout
 from fedpipe import params
 from fedpipe.atomic import write_text
+from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from layout import RAW, TRAINING, WEIGHTS
+from layout import EVALUATION, RAW, TRAINING, WEIGHTS
 from operations import commands
+from operations.promote.decision import Decision
 
-_UNFINISHED = layout.LOGS / "retrain/unfinished"
+DECISION = Path("reports/promotion.json")
+_UNFINISHED = layout.LOGS / "retrain/unfinished"  # holds the checkpoint at which the time limit ended the training
+_CHECKPOINTS = layout.stage_logs("train") / "checkpoints"
 
 
 def begin() -> None:
     """Notes that there is something to do; `end` takes that back."""
-    write_text(_UNFINISHED, "")
+    if not is_unfinished():
+        write_text(_UNFINISHED, "")
+
+
+def require_progress() -> None:
+    """Notes how far a training is that the time limit ended.
+
+    Raises:
+      PipelineError: No further than when the limit ended it the last time.
+    """
+    newest = max((path.name for path in _CHECKPOINTS.glob("round-*.safetensors")), default="no checkpoint")
+    if is_unfinished() and _UNFINISHED.read_text(encoding="utf-8") == newest:
+        raise PipelineError(
+            f"two retrainings in turn came to the time limit with the same state ({newest}): raise the limit "
+            "(--minutes, FEDPIPE_MINUTES, and the workflow's timeout-minutes), or make rounds shorter; "
+            "'train.checkpoint.enabled' has to be true"
+        )
+    write_text(_UNFINISHED, newest)
 
 
 def is_unfinished() -> bool:
@@ -77,18 +99,60 @@ def _outputs(status_of_stages: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def require_batches(entries: Sequence[Entry]) -> None:
+    """Checks, before anything is trained, that the batches are here. (`restore` brought back what it could.)
+
+    Raises:
+      PipelineError: Some are not; the message names them.
+    """
+    ours = Pool(layout.POOL)
+    missing = [entry.batch for entry in entries if not ours.batch_path(entry.batch).is_file()]
+    if missing:
+        raise PipelineError(
+            f"{ours.ledger} names batches whose samples are neither here, nor in DVC's cache, nor in a DVC remote: "
+            f"{', '.join(missing)}; leave the same batches in data/incoming/ (or FEDPIPE_INCOMING) once more, or "
+            "bring them from the machine or artifact that has them"
+        )
+
+
 def trained_weights() -> str:
     """SHA-256 of the weights that the pipeline trained last."""
     return json.loads(TRAINING.read_text(encoding="utf-8"))["weights_sha256"]
 
 
-def judged(dataset: RawDataset, promote: bool) -> str | None:
-    """Which version of the registered model the present weights are, if they are the challenger and were judged.
+def test_accuracy() -> float:
+    """Test accuracy of these weights."""
+    return float(json.loads(EVALUATION.read_text(encoding="utf-8"))["test"]["accuracy"])
+
+
+def is_champion(dataset: RawDataset) -> bool:
+    """Whether the present weights are the champion.
+
+    Raises:
+      PipelineError: MLflow cannot be reached.
+    """
+    champion = layout.registry().champion(dataset.name)
+    return champion is not None and champion.weights_sha256 == trained_weights()
+
+
+def judgement(dataset: RawDataset) -> str:
+    """What weights are judged by now: the champion, the rules and the test images (`champions.judgement`).
+
+    Raises:
+      PipelineError: MLflow cannot be reached.
+    """
+    from fedpipe.tracking import champions
+
+    champion = layout.registry().champion(dataset.name)
+    rules = params.load(params.Promote, layout.PARAMS).rules()
+    return champions.judgement(champion.number if champion else None, rules, dataset.test_sha256(RAW))
+
+
+def judged(dataset: RawDataset) -> str | None:
+    """The present weights in words, if they are the champion, or were judged as they would be judged now.
 
     Args:
       dataset: The data set.
-      promote: Whether they have to be judged, too, and that against the present champion, by the present rules and
-        on the present test images.
 
     Raises:
       PipelineError: MLflow cannot be reached.
@@ -97,14 +161,23 @@ def judged(dataset: RawDataset, promote: bool) -> str | None:
         return None
     from fedpipe.tracking import champions
 
-    registry = layout.registry()
-    challenger = registry.challenger(dataset.name)
-    if challenger is None or challenger.weights_sha256 != trained_weights():
+    version = layout.registry().version_of_weights(dataset.name, trained_weights())
+    if version and (is_champion(dataset) or version.tags.get(champions.JUDGED_TAG) == judgement(dataset)):
+        return str(version)
+    decision = read_decision()
+    if decision and decision.judged_by == judgement(dataset):
+        return decision.unregistered
+    return None
+
+
+def read_decision() -> Decision | None:
+    """What `make retrain` decided on the present weights; None if it did not.
+
+    Raises:
+      PipelineError: Its file cannot be read.
+    """
+    if not (DECISION.is_file() and TRAINING.is_file()):
         return None
-    if promote:
-        champion = registry.champion(dataset.name)
-        rules = params.load(params.Promote, layout.PARAMS).model_dump()
-        present = champions.judgement(champion.number if champion else None, rules, dataset.test_sha256(RAW))
-        if challenger.tags.get(champions.JUDGED_TAG) != present:
-            return None
-    return str(challenger)
+    decision = Decision.parse(DECISION.read_text(encoding="utf-8"))
+    is_of_these = decision.challenger is not None and decision.challenger.weights_sha256 == trained_weights()
+    return decision if is_of_these else None

@@ -4,15 +4,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import layout
 from fedpipe.atomic import write_text
 from fedpipe.datasets.pool import Entry, Pool
 from operations.incoming.ingest import REASON_SUFFIX, REJECTED
+from operations.promote.decision import Decision
 
 SUMMARY = Path("reports/summary.md")
-DECISION = Path("reports/promotion.json")
 DRIFT = Path("reports/drift.md")
 REPORT = Path("reports/report.html")
 COMPARISON = Path("reports/report.md")
@@ -23,14 +22,15 @@ _WITHHELD = "The training has secret noise: figures of the clients' data, of bat
 _STARTS = {"fresh": "fresh weights", "champion": f"the champion's weights (`{layout.INITIAL_POINTER}`)"}
 
 
-def write(dataset: str, init: str, new: Sequence[Entry], promoted: bool) -> None:
+def write(dataset: str, init: str, new: Sequence[Entry], decision: Decision, warnings: Sequence[str] = ()) -> None:
     """Writes reports/summary.md, and hands it to GitHub where a workflow runs this.
 
     Args:
       dataset: The data set's name.
       init: `train.init`.
       new: The batches that the committed results were not trained on.
-      promoted: Whether a promotion was asked for.
+      decision: How the model compares with the champion.
+      warnings: Sentences on where the data is.
     """
     training = json.loads(layout.TRAINING.read_text(encoding="utf-8"))
     withholds = layout.pipeline_files().withholds
@@ -39,7 +39,8 @@ def write(dataset: str, init: str, new: Sequence[Entry], promoted: bool) -> None
         f"Trained {training['rounds']} rounds from {_STARTS[init]}; the weights' SHA-256 is "
         f"`{training['weights_sha256']}`.",
         "## Promotion",
-        _decision(json.loads(DECISION.read_text(encoding="utf-8"))) if promoted else "Not asked for.",
+        _decision(decision),
+        *(f"**Warning.** {warning}" for warning in warnings),
         *([_WITHHELD] if withholds else _of_data(new)),
     ]
     text = "\n\n".join(parts) + "\n"
@@ -97,8 +98,7 @@ def _batches(new: Sequence[Entry]) -> str:
     return "\n".join(["| batch | pool version | samples | SHA-256 |", "| --- | --- | --- | --- |", *rows])
 
 
-def _decision(decision: dict[str, Any]) -> str:
-    """A decision as `python -m operations.promote --json` writes it."""
-    rules = [f"- {'✓' if rule['holds'] else '✗'} {rule['name']}: {rule['sentence']}" for rule in decision["rules"]]
-    notes = [f"- {note}" for note in decision["notes"]]
-    return "\n".join([f"**{decision['outcome'].replace('_', ' ')}**: {decision['reason']}", "", *rules, *notes]).strip()
+def _decision(decision: Decision) -> str:
+    rules = [f"- {'✓' if rule.holds else '✗'} {rule.name}: {rule.sentence}" for rule in decision.rules]
+    notes = [f"- {note}" for note in decision.notes]
+    return "\n".join([f"**{decision.outcome.replace('_', ' ')}**: {decision.reason}", "", *rules, *notes]).strip()

@@ -1,0 +1,138 @@
+"""The champion that git names: follows HEAD's marker, and writes the marker of a version."""
+
+import csv
+import io
+import sys
+
+import layout
+from fedpipe.atomic import write_text
+from fedpipe.datasets.pool import Pool
+from fedpipe.errors import PipelineError
+from fedpipe.tracking import champions
+from fedpipe.tracking.marker import Marker
+from fedpipe.tracking.outbox import without_password
+from fedpipe.tracking.registry import ACCURACY_TAG, COMMIT_TAG, POOL_TAG, Version, dataset_of
+from layout import CHAMPION_MARKER
+from operations import commands
+
+
+def of_head() -> Marker:
+    """The marker of the last commit; one without a champion if that commit has none.
+
+    Raises:
+      PipelineError: The folder is in no git repository, or the file is no marker.
+    """
+    if not commands.git("ls-tree", "HEAD", "--", str(CHAMPION_MARKER)).strip():
+        return Marker()
+    return Marker.parse(commands.git("show", f"HEAD:{CHAMPION_MARKER}"), f"{CHAMPION_MARKER} of HEAD")
+
+
+def follow(again: bool = False, insist: bool = True) -> str:
+    """Makes the version that HEAD's marker names the champion. Call it under the registry's lock.
+
+    Args:
+      again: Whether a version that was rolled back may be champion again.
+      insist: Whether to follow a marker that was followed before, although the registry has moved since.
+
+    Returns:
+      A sentence on what it did, or on why there was nothing to do.
+
+    Raises:
+      PipelineError: The registry lacks the version, or the version was rolled back.
+    """
+    marker, registry = of_head(), layout.registry()
+    if marker.weights_sha256 is None or marker.model is None:
+        return f"{CHAMPION_MARKER} of HEAD names no champion"
+    dataset = dataset_of(marker.model)
+    champion = registry.champion(dataset)
+    if champion and champion.weights_sha256 == marker.weights_sha256:
+        if champions.followed(registry, dataset) != marker.weights_sha256:
+            champions.record_followed(registry, dataset, marker.weights_sha256)
+        return f"{champion} is the champion that {CHAMPION_MARKER} of HEAD names"
+    if not insist and champions.followed(registry, dataset) == marker.weights_sha256:
+        return (
+            f"the champion is {champion or 'none'}, and no longer the one that {CHAMPION_MARKER} of HEAD names: merge "
+            "or commit the file that the promotion wrote"
+        )
+    target = registry.version_of_weights(dataset, marker.weights_sha256)
+    if target is None:
+        raise PipelineError(
+            f"{CHAMPION_MARKER} of HEAD names a champion ({marker.weights_sha256[:12]}…) that "
+            f"{without_password(layout.store())} does not have: restore it with `make champion FROM=...`, or start "
+            "anew with `make retrain ARGS=--start-anew` (in GitHub Actions: the input start_anew)"
+        )
+    if champions.ROLLED_BACK_TAG in target.tags and not again:
+        raise PipelineError(
+            f"{CHAMPION_MARKER} of HEAD names {target}, which was rolled back: commit the file that the rollback "
+            'wrote, or make it champion again with `make promote ARGS="--merged --again"`'
+        )
+    champions.follow(registry, dataset, target)
+    return f"{target} is champion now: {CHAMPION_MARKER} of HEAD names it"
+
+
+def start_anew() -> None:
+    """Lets a registry without the champion that HEAD's marker names begin with no champion.
+
+    Raises:
+      PipelineError: The registry has a champion or MLflow cannot be reached.
+    """
+    marker, registry = of_head(), layout.registry()
+    if marker.weights_sha256 is None or marker.model is None:
+        return
+    dataset = dataset_of(marker.model)
+    if registry.version_of_weights(dataset, marker.weights_sha256) is not None:
+        raise PipelineError(
+            f"{without_password(layout.store())} has the champion that {CHAMPION_MARKER} of HEAD names, so there is "
+            "nothing to start anew: leave --start-anew (the input start_anew) out"
+        )
+    champions.record_followed(registry, dataset, marker.weights_sha256)
+
+
+def moves_without_git(dataset: str) -> None:
+    """Notes that the registry's champion moves knowingly, so that HEAD's marker does not move it back."""
+    marker = _of_head_if_any()
+    if marker.weights_sha256 and marker.model and dataset_of(marker.model) == dataset:
+        champions.record_followed(layout.registry(), dataset, marker.weights_sha256)
+
+
+def marker_of(version: Version) -> Marker:
+    """The marker that makes ``version`` the champion where it is committed."""
+    accuracy = version.tags.get(ACCURACY_TAG)
+    return Marker(
+        weights_sha256=version.weights_sha256,
+        model=version.name,
+        accuracy=float(accuracy) if accuracy else None,
+        pool=version.tags.get(POOL_TAG),
+        batches=_batches_at(version.tags.get(COMMIT_TAG, ""), dataset_of(version.name)),
+    )
+
+
+def write_marker(version: Version) -> None:
+    """Writes the marker of ``version`` into the folder, and says that it is to be committed."""
+    text = marker_of(version).text()
+    if not CHAMPION_MARKER.is_file() or CHAMPION_MARKER.read_text(encoding="utf-8") != text:
+        write_text(CHAMPION_MARKER, text)
+    if text != _of_head_if_any().text():
+        print(
+            f"{CHAMPION_MARKER} names {version} now: commit it (`git add {CHAMPION_MARKER} && git commit`), since a "
+            "retraining elsewhere follows the committed one",
+            file=sys.stderr,
+        )
+
+
+def _of_head_if_any() -> Marker:
+    """HEAD's marker; outside of a git repository, and where the file is no marker, one without a champion."""
+    try:
+        return of_head()
+    except PipelineError:
+        return Marker()
+
+
+def _batches_at(commit: str, dataset: str) -> dict[str, str]:
+    """SHA-256 of each batch in the ledger of a commit; none if this clone does not have the commit."""
+    try:
+        text = commands.git("show", f"{commit or 'unknown'}:{Pool(layout.POOL).ledger}")
+    except PipelineError:
+        return {}
+    rows = csv.DictReader(io.StringIO(text))
+    return {row["batch"]: row["sha256"] for row in rows if row["dataset"] == dataset}

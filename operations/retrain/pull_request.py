@@ -1,0 +1,86 @@
+"""The pull request of a retraining, by GitHub's command `gh`."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedpipe.atomic import write_text
+from fedpipe.errors import PipelineError
+from operations.retrain.summary import SUMMARY
+
+BODY = Path("reports/pull_request.md")
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """What a pull request says and where it goes.
+
+    Attributes:
+      base: The branch that it goes into.
+      branch: The branch that it brings.
+      title: Its title.
+      lead: What merging it does, in a sentence or two; the summary follows.
+    """
+
+    base: str
+    branch: str
+    title: str
+    lead: str
+
+    def open(self) -> str | None:
+        """Opens it, or renews title and text of the one that is open.
+
+        Returns:
+          Its URL; None where there is no `gh` with a login.
+
+        Raises:
+          PipelineError: `gh` failed; `make publish` tries again.
+        """
+        summary = SUMMARY.read_text(encoding="utf-8") if SUMMARY.is_file() else "What a retraining changed.\n"
+        write_text(BODY, f"{self.lead}\n\n{summary}")
+        if not has_gh():
+            _say(
+                f"no GitHub command `gh` with a login (or GH_TOKEN) here: open the pull request from {self.branch} "
+                f"into {self.base} in the browser; {BODY} is a text for it"
+            )
+            return None
+        listed = ["--head", self.branch, "--base", self.base, "--state", "open", "--json", "number,url"]
+        present = gh("pr", "list", *listed, "--jq", r'.[] | "\(.number) \(.url)"').split()
+        text = ["--title", self.title, "--body-file", str(BODY)]
+        if present:
+            number, address = present[:2]
+            gh("pr", "edit", number, *text)
+            _say(f"pull request {number} is renewed")
+            return address
+        address = gh("pr", "create", "--base", self.base, "--head", self.branch, *text).strip()
+        _say(f"pull request {address}")
+        return address
+
+
+def has_gh() -> bool:
+    """Whether there is a `gh` with a login."""
+    return (
+        bool(shutil.which("gh"))
+        and not subprocess.run(["gh", "auth", "status"], capture_output=True, check=False).returncode
+    )
+
+
+def gh(*arguments: str) -> str:
+    """What ``gh`` wrote.
+
+    Raises:
+      PipelineError: It failed.
+    """
+    done = subprocess.run(["gh", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PipelineError(
+            f"`gh {arguments[0]} {arguments[1]}` failed: {done.stderr.strip() or 'it does not say why'}; the branch is "
+            "pushed, and `make publish` tries again"
+        )
+    return done.stdout
+
+
+def _say(line: str) -> None:
+    print(f"publish: {line}", file=sys.stderr, flush=True)
