@@ -48,7 +48,7 @@ def test_images_arrive_as_they_are() -> None:
         (body([[]]), "image 0 is 0; the model takes"),
         (body([GOOD, 7]), "image 1 is no list; the model takes images of 3 x 2 x 1"),
         (body([[[[1], [[2]]]] * 3]), "image 0 is not nested lists of one size"),
-        (body([[[[1], [2]], [[3]], [[5], [6]]]]), "image 0 is not nested lists of one size; the model takes images of 3 x 2 x 1"),
+        (body([[[[1], [2]], [[3]], [[5], [6]]]]), "image 0 is not nested lists of one size; the model takes"),
         (body([[[[1, 2], [2, 3]]] * 3]), "image 0 is 3 x 2 x 2; the model takes"),
         (body([[[[[1]], [[2]]]] * 3]), "image 0 is 3 x 2 x 1 x 1; the model takes images of 3 x 2 x 1"),
         (body({"a": GOOD}), 'the value of "inputs" is no list of images'),
