@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish weekly keep-state restore-state drift last-run tell resolve stale clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*## .*/\1/p' Makefile) # every command
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -95,15 +95,26 @@ ui: env ## open the MLflow UI with this project's runs, on loopback; ARGS="--por
 sync: env ## log what a tracking server missed while it was down
 	@.venv/bin/python -m operations.sync
 
-# ARGS are the server's options: --port, --host, --folder, --database (docs/team.md).
-server: env ## run a tracking server for a team, MLflow on PostgreSQL, on loopback
+# ARGS are the server's options: --port, --host, --folder, --database, --login (docs/team.md).
+server: env ## run a tracking server for a team, MLflow on PostgreSQL, on loopback; ARGS=--login asks for passwords
 	@.venv/bin/python -m operations.server $(ARGS)
+
+users: env ## add or remove users of a tracking server with a login: ARGS="add anna", "grant anna runs mnist EDIT"
+	@.venv/bin/python -m operations.server.users $(ARGS)
 
 register: env ## put the evaluated model into the model registry, as challenger
 	@.venv/bin/python -m operations.register
 
 promote: env ## make the challenger champion if the rules in params.yaml hold; ARGS=--rollback goes back one, ARGS=--merged follows git
 	@.venv/bin/python -m operations.promote $(ARGS)
+
+# FROM reaches Python through the environment, past make and the shell.
+ifdef FROM
+override FROM := $(value FROM)
+export FROM
+endif
+champion: env ## write the champion and its card to champion/; FROM=... brings one here: a folder, .zip, URL or GitHub run
+	@.venv/bin/python -m operations.champion $(ARGS) $(if $(value FROM),-- "$$FROM")
 
 serve: env ## serve the champion over HTTP on loopback; ARGS="--port 5001"
 	@.venv/bin/python -m operations.serve $(ARGS)

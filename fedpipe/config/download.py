@@ -66,3 +66,8 @@ class Download(Section):
         if others.data.get("dataset") == "idx" and idx is None:
             raise ValueError("dataset idx needs a name, and files or npz (docs/datasets.md)")
         return idx
+
+    @property
+    def name(self) -> str:
+        """The data set's name: what its experiment and its registered model are called after."""
+        return self.idx.name if self.dataset == "idx" and self.idx else self.dataset

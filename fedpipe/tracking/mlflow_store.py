@@ -215,7 +215,7 @@ class MlflowStore:
         model = known[0] if known else self._create_model(run)
         with tempfile.TemporaryDirectory() as folder:
             description = Model(model.artifact_location, run_id, model_uuid=model.model_id, model_id=model.model_id)
-            _save_model(Path(folder), weights, description)
+            save_model(Path(folder, "model"), weights, description)
             self._client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
@@ -228,27 +228,34 @@ class MlflowStore:
         return model
 
 
-def _save_model(folder: Path, weights: Path, description: "Model") -> None:
-    """Writes ``folder/model``, from which MLflow loads the model on any machine with Python and the packages."""
+def save_model(folder: Path, weights: Path, description: "Model | None" = None) -> None:
+    """Writes the MLflow model of a file of weights: any machine with Python and the packages can load it.
+
+    Args:
+      folder: Where to; it must not exist.
+      weights: The file of weights.
+      description: What MLflow knows of a model that is logged.
+    """
     import mlflow.pyfunc
 
-    code = folder / "fedpipe"
-    code.mkdir()
-    for name in SERVING:
-        source = PACKAGE / name
-        if source.is_dir():
-            shutil.copytree(source, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, code)
-    mlflow.pyfunc.save_model(
-        folder / "model",
-        python_model=Path(__file__).with_name("serving.py"),
-        artifacts={"weights": str(weights)},
-        code_paths=[str(code)],
-        pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", *_MODEL_PACKAGES)],
-        mlflow_model=description,
-        **_interface(*_shape_of_model(weights)),
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        code = Path(temporary, "fedpipe")
+        code.mkdir()
+        for name in SERVING:
+            source = PACKAGE / name
+            if source.is_dir():
+                shutil.copytree(source, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, code)
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=Path(__file__).with_name("serving.py"),
+            artifacts={"weights": str(weights)},
+            code_paths=[str(code)],
+            pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", *_MODEL_PACKAGES)],
+            mlflow_model=description,
+            **_interface(*_shape_of_model(weights)),
+        )
 
 
 def _shape_of_model(weights: Path) -> tuple[list[int], int]:

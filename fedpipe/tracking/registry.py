@@ -1,8 +1,7 @@
 """MLflow's model registry: which versions of a data set's model there are, and which is champion and challenger.
 
 A data set has one registered model, ``fedpipe-<dataset>``. Its versions are trained weights; the alias ``challenger``
-is on the one that was registered last, ``champion`` on the one in use. Who may move the champion, and when, is
-champions.py's and operations/promote's matter.
+is on the one that was registered last, ``champion`` on the one in use (champions.py and operations/promote move it).
 """
 
 import shutil
@@ -36,6 +35,7 @@ ACCURACY_TAG = "fedpipe.accuracy"
 POOL_TAG = "fedpipe.pool_sha256"  # digest of the pool's ledger
 GIT_TAG = "fedpipe.git_tag"
 PULL_REQUEST_TAG = "fedpipe.pull_request"
+ORIGIN_TAG = "fedpipe.origin"  # of a version from elsewhere: which one it is there
 
 _WEIGHTS_IN_MODEL = "artifacts/weights.safetensors"
 
@@ -141,7 +141,14 @@ class Registry:
         return found
 
     def add_challenger(self, dataset: str, run_id: str, tags: Mapping[str, str]) -> Version:
-        """Registers a run's model and makes it the challenger; the same weights again are the same version.
+        """Registers a run's model (`add_version`) and makes it the challenger."""
+        version = self.add_version(dataset, run_id, tags)
+        with self.asked():
+            self.client().set_registered_model_alias(version.name, CHALLENGER, str(version.number))
+        return version
+
+    def add_version(self, dataset: str, run_id: str, tags: Mapping[str, str]) -> Version:
+        """Registers a run's model; the same weights again are the same version.
 
         Args:
           dataset: The data set's name.
@@ -154,17 +161,16 @@ class Registry:
         name = registered_model(dataset)
         self.require_model(dataset)
         with self.asked():
-            found = self._version_of_weights(name, tags[WEIGHTS_TAG])
-            if found is None:
+            version = self._version_of_weights(name, tags[WEIGHTS_TAG])
+            if version is None:
                 model = self._model_of_run(run_id)
                 source = f"models:/{model}"  # ready at once: MLflow need not wait for it
-                found = self.client().create_model_version(
+                version = self.client().create_model_version(
                     name, source, run_id, dict(tags), await_creation_for=0, model_id=model
                 )
-            else:  # the test images may be other ones by now
-                self.client().set_model_version_tag(name, found.version, TEST_SET_TAG, tags[TEST_SET_TAG])
-            self.client().set_registered_model_alias(name, CHALLENGER, found.version)
-            return _version(self.client().get_model_version(name, found.version))
+            else:  # the test images may be others by now
+                self.client().set_model_version_tag(name, version.version, TEST_SET_TAG, tags[TEST_SET_TAG])
+            return _version(self.client().get_model_version(name, version.version))
 
     def fetch_weights(self, version: Version, path: Path) -> None:
         """Puts a version's weights at ``path``, atomically; downloads nothing if they are there already.

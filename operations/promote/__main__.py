@@ -38,24 +38,34 @@ def main(arguments: list[str] | None = None) -> None:
         with registry_lock(layout.store()):
             print(git_champion.follow(options.again))
         return
+    if options.rollback:  # which measures nothing, so that it needs no data
+        _say(_roll_back(params.load(params.Download, layout.PARAMS).name), options)
+        return
     dataset, settings = RawDataset.read(layout.RAW), params.load(params.Promote, layout.PARAMS)
     if options.trained:
         _say(judge_trained(dataset, settings, layout.WEIGHTS, sha256(layout.WEIGHTS)), options)
         return
     with registry_lock(layout.store()):
-        if options.rollback:
-            git_champion.moves_without_git(dataset.name)
-            decision = roll_back(dataset.name)
-        else:
-            decision = decide(dataset.name, settings, options.again, options.weights)
-            if not options.dry_run:
-                if decision.outcome == "promoted":
-                    git_champion.moves_without_git(dataset.name)
-                carry_out(dataset, settings, decision)
+        decision = decide(dataset.name, settings, options.again, options.weights)
+        if not options.dry_run:
+            if decision.outcome == "promoted":
+                git_champion.moves_without_git(dataset.name)
+            carry_out(dataset, settings, decision)
         champion = layout.registry().champion(dataset.name)
-    if champion and not options.dry_run and (options.rollback or champion.number == decision.subject):
+    if champion and not options.dry_run and champion.number == decision.subject:
         git_champion.write_marker(champion)
     _say(decision, options)
+
+
+def _roll_back(dataset: str) -> Decision:
+    """Goes back one champion, under the registry's lock, and writes the marker of the one that is champion again."""
+    with registry_lock(layout.store()):
+        git_champion.moves_without_git(dataset)
+        decision = roll_back(dataset)
+        champion = layout.registry().champion(dataset)
+    if champion:
+        git_champion.write_marker(champion)
+    return decision
 
 
 def _say(decision: Decision, options: argparse.Namespace) -> None:

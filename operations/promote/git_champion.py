@@ -101,6 +101,11 @@ def moves_without_git(dataset: str) -> None:
         champions.record_followed(layout.registry(), dataset, marker.weights_sha256)
 
 
+def is_named(version: Version) -> bool:
+    """Whether HEAD's marker names the weights of ``version``."""
+    return _of_head_if_any().weights_sha256 == version.weights_sha256
+
+
 def marker_of(version: Version) -> Marker:
     """The marker that makes ``version`` the champion where it is committed."""
     accuracy = version.tags.get(ACCURACY_TAG)

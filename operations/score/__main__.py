@@ -14,9 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 import layout
-from fedpipe import pinning
+from fedpipe import params, pinning
 from fedpipe.atomic import atomic_file
-from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
 from operations.score.images import Unusable, list_images, read_image
 
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     files = list_images(given.folder)
     pinning.require_avx2()
     registry = layout.registry()
-    champion = registry.require_champion(given.dataset or RawDataset.read(layout.RAW).name)
+    champion = registry.require_champion(given.dataset or params.load(params.Download, layout.PARAMS).name)
     weights = registry.kept_weights(champion)
 
     problems = 0
@@ -86,7 +85,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder with the PNG files")
     parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="the table (predictions.csv)")
-    parser.add_argument("--dataset", help="the data set whose champion to use; else the one in data/raw")
+    parser.add_argument("--dataset", help="the data set whose champion to use; else that of params.yaml")
     return parser.parse_args(arguments)
 
 

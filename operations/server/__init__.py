@@ -1,1 +1,1 @@
-"""A tracking server for a team: MLflow on PostgreSQL."""
+"""A tracking server for a team: MLflow on PostgreSQL, with or without users."""

@@ -3,10 +3,11 @@
     server/
       postgres/      the database (postgres.py), unless --database names another
       artifacts/     models and pictures; clients send and fetch them through the server and need no access to files
+      login/         users and passwords, with --login (login.py)
       *.log
 
-Runs until Ctrl-C or SIGTERM, and leaves no process behind even after ``kill -9``. The server has no passwords:
-whoever reaches its port may read, write and delete, so it listens on loopback unless told otherwise.
+Runs until Ctrl-C or SIGTERM, and leaves no process behind even after ``kill -9``. Without --login it has no passwords:
+whoever reaches its port may read, write and delete. So it listens on loopback unless another address is named.
 """
 
 import argparse
@@ -26,6 +27,15 @@ from fedpipe.system.children import Child, end_child, start_child
 from fedpipe.system.locks import try_lock
 from fedpipe.tracking.connection import configure
 from operations.ports import LOOPBACK, SERVER_PORT, port_number, require_free
+from operations.server.login import (
+    ADMIN,
+    DEFAULT_PERMISSION,
+    PASSWORD_FILE,
+    PERMISSIONS,
+    login_folder,
+    prepare,
+    require_login,
+)
 from operations.server.postgres import DRIVER, running_cluster
 
 _START_SECONDS = 120.0  # the first start makes the tables
@@ -36,17 +46,34 @@ def main() -> None:
     """Runs the server until it is told to end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=port_number, default=SERVER_PORT, help=f"port to listen on ({SERVER_PORT})")
-    parser.add_argument("--host", default=LOOPBACK, help="address to listen on; the server has no passwords")
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on; passwords travel in clear without TLS")
     parser.add_argument("--folder", type=Path, default=Path("server"), help="where database and artifacts are kept")
     parser.add_argument(
         "--database", help="an existing database, postgresql://user@host/name, to use instead of a cluster in --folder"
     )
+    parser.add_argument(
+        "--login", action="store_true", help="users log in; `python -m operations.server.users` adds them"
+    )
+    parser.add_argument(
+        "--default-permission",
+        choices=PERMISSIONS,
+        default=DEFAULT_PERMISSION,
+        help=f"with --login: what users may do where nothing was granted ({DEFAULT_PERMISSION})",
+    )
     options = parser.parse_args()
-    serve(options.host, options.port, options.folder, options.database)
+    permission = options.default_permission if options.login else None
+    serve(options.host, options.port, options.folder, options.database, permission)
 
 
-def serve(host: str, port: int, folder: Path, database: str | None) -> None:
+def serve(host: str, port: int, folder: Path, database: str | None, permission: str | None) -> None:
     """Runs the server until it is told to end.
+
+    Args:
+      host: Address to listen on.
+      port: TCP port.
+      folder: Where database, artifacts and users are kept.
+      database: Address of an existing database; None for one in the folder.
+      permission: With a login, what its users may do where nothing was granted; None for a server without a login.
 
     Raises:
       PipelineError: The folder is in use or cannot be written, the port is taken, or database or server do not start.
@@ -56,13 +83,26 @@ def serve(host: str, port: int, folder: Path, database: str | None) -> None:
     os.umask(0o077)
     with _held(folder):
         require_free(host, port)
+        login = _login(folder, permission)
         store = _existing(database) if database else running_cluster(folder / "postgres", folder / "postgres.log")
-        with store as address, _running_mlflow(host, port, folder, address) as server:
+        with store as address, _running_mlflow(host, port, folder, address, login) as server:
             shown = LOOPBACK if host == "0.0.0.0" else host
             print(f"server: MLflow on PostgreSQL at http://{shown}:{port}, kept in {folder} (Ctrl-C ends it)")
+            if permission:
+                print(f"server: users log in; the password of '{ADMIN}' is in {login_folder(folder) / PASSWORD_FILE}")
             print(f"server: clients say `export MLFLOW_TRACKING_URI=http://{shown}:{port}`", flush=True)
             code = server.wait()
             raise PipelineError(f"MLflow's server ended (exit code {code}); its log is {folder / 'mlflow.log'}")
+
+
+def _login(folder: Path, permission: str | None) -> list[str]:
+    """Options of ``mlflow server`` for a login, whose variables are set; none without one."""
+    if permission is None:
+        require_login(folder)
+        return []
+    options, environment = prepare(folder, permission)
+    os.environ |= environment
+    return options
 
 
 @contextmanager
@@ -107,7 +147,7 @@ def _without_password(database: str) -> str:
 
 
 @contextmanager
-def _running_mlflow(host: str, port: int, folder: Path, database: str) -> Iterator[Child]:
+def _running_mlflow(host: str, port: int, folder: Path, database: str, login: list[str]) -> Iterator[Child]:
     """MLflow's server from when it answers to the end of the block."""
     configure()
     # In the environment, which other users of the machine cannot read, unlike a command line.
@@ -115,6 +155,7 @@ def _running_mlflow(host: str, port: int, folder: Path, database: str) -> Iterat
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes for what this project does not use
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").absolute().as_uri()]
+    command += login
     process = start_child(command, folder / "mlflow.log", last=signal.SIGTERM)  # which it hands on to its own child
     try:
         _wait_until_it_answers(process, host, port, folder / "mlflow.log")

@@ -322,5 +322,6 @@ def test_nothing_is_promoted_while_a_stage_is_stale(workspace: Workspace) -> Non
         ):
             main(arguments)
     assert champion() == 2
-    main(["--rollback"])  # needs no results of this folder
+    shutil.rmtree("data")
+    main(["--rollback"])  # needs no data, and no results of this folder
     assert champion() == 1

@@ -20,6 +20,7 @@ import layout
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import run_events
+from fedpipe.tracking.registry import COMMIT_TAG
 from operations.promote.__main__ import main as promote
 from operations.serve.__main__ import serve
 from tests.fedpipe.tracking.mlflow_project import Project, answers, eventually, free_port, running
@@ -45,6 +46,7 @@ def test_the_champion_answers_with_the_digits(
         assert layout.registry().champion("mnist").number == 1
         images, labels = RawDataset.read(Path("data/raw")).read_test(Path("data/raw"))
         expected = MODEL.classifier(workspace.models["strong"])(images[:200]).argmax(axis=1)
+        shutil.rmtree("data")  # which data set it is, params.yaml says
 
         server = Project(workspace.path, uri).start("-m", "operations.serve", "--port", str(port))
         with running(server):
@@ -53,6 +55,12 @@ def test_the_champion_answers_with_the_digits(
             assert predictions.shape == (200, 10)
             assert (predictions.argmax(axis=1) == expected).all() and (expected == labels[:200]).mean() > 0.8
             assert accuracy > 0.8
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=30) as response:
+                version = layout.registry().champion("mnist")
+                said = json.load(response)
+                assert (said["model"], said["version"]) == ("fedpipe-mnist", 1)
+                assert (said["commit"], said["weights_sha256"]) == (version.tags[COMMIT_TAG], version.weights_sha256)
+                assert response.headers["X-Fedpipe-Commit"] == said["commit"]
             family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
             listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN"}
             assert listening == {"127.0.0.1"}

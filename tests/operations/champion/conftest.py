@@ -1,0 +1,1 @@
+from tests.registry_workspace import small_data, workspace  # noqa: F401
