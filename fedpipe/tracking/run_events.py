@@ -20,6 +20,7 @@ WEIGHTS_TAG = "fedpipe.weights_sha256"
 FAILURE_TAG = "fedpipe.failure"
 RESUMED_TAG = "fedpipe.resumed"
 EXPERIMENT_TAG = "fedpipe.experiment"
+FILES_TAG = "fedpipe.files"  # of a run whose weights and pictures are gone (snapshot.py)
 ROUND_METRIC = "train/loss"  # that every round has
 _MEASURED_ON = ("train", "validation", "test")
 _DECIDE_NOTHING = "train.checkpoint."  # params that may change from one process of a training to the next
