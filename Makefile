@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
+.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish incoming drift last-run clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -117,6 +117,10 @@ retrain: env ## take new batches, run what changed, judge the model, write repor
 
 publish: env ## put what a retraining changed on a branch of its own and open a pull request
 	@.venv/bin/python -m operations.retrain.publish $(ARGS)
+
+# ARGS: nothing, "fetch URL", list, "release NAME", "reject NAME", "withdraw NAME" or "withdraw client ID" (docs/incoming.md).
+incoming: env ## take the batches of data/incoming/ into the pool; ARGS="release NAME" and others decide about one
+	@.venv/bin/python -m operations.incoming $(ARGS)
 
 drift: env ## compare new batches with the data before them; ARGS="--since 3" says after which version of the pool
 	@.venv/bin/python -m operations.drift $(ARGS)

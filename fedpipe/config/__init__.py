@@ -4,13 +4,14 @@ Nothing here imports a file of a choice. fedpipe/params loads and checks.
 """
 
 from fedpipe.config.download import Download
+from fedpipe.config.incoming import Incoming
 from fedpipe.config.judge import Evaluate, Promote
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
 from fedpipe.config.text import parse_text, read_yaml
 from fedpipe.config.train import Train
 
-__all__ = ["SECTIONS", "Download", "Evaluate", "Partition", "Promote", "Train", "parse_text", "read_yaml"]
+__all__ = ["SECTIONS", "Download", "Evaluate", "Incoming", "Partition", "Promote", "Train", "parse_text", "read_yaml"]
 
 SECTIONS: dict[type[Section], str] = {
     Download: "download",
@@ -18,4 +19,5 @@ SECTIONS: dict[type[Section], str] = {
     Train: "train",
     Evaluate: "evaluate",
     Promote: "promote",
+    Incoming: "incoming",
 }

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpipe.atomic import write_text
 from fedpipe.datasets.batch_file import Batch, decode
@@ -83,8 +84,8 @@ class TrainingSamples:
       withdrawn_clients: The names of clients whose samples are withdrawn.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
     published: int
     batches: tuple[Arrived, ...] = ()
     withdrawn_clients: tuple[str, ...] = ()

@@ -70,6 +70,19 @@ def deal(samples: TrainingSamples, params: Partition) -> Dealt:
     return Dealt(assignment, clients, names, validation)
 
 
+def published_clients(labels: np.ndarray, params: Partition) -> list[str]:
+    """The client of each published sample that has one, by name; none where the scheme's clients have no names.
+
+    Raises:
+      PipelineError: As `assign`.
+    """
+    names = client_names(params)
+    if names is None:
+        return []
+    assignment = assign_before_validation(labels, params)[0]
+    return [str(names["name"][client]) for client in assignment[assignment != LEFT_OUT]]
+
+
 class _New:
     """Deals one batch after the other by the scheme's ``assign_new``."""
 
