@@ -154,7 +154,7 @@ def test_killed_anywhere_it_is_done_again(
 ) -> None:
     add_npz(INCOMING, "a", training_set[0][:20], training_set[1][:20])
 
-    def kill(*_: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
