@@ -153,6 +153,10 @@ resolve: env ## settle the conflicts of a merge in params, ledger, lock and resu
 stale: env ## say whether dvc.lock is of the code and params that are here; needs no data
 	@.venv/bin/python -m operations.stale
 
+# ARGS: nothing, "fetch URL", list, "release NAME", "reject NAME", "withdraw NAME" or "withdraw client ID" (docs/incoming.md).
+incoming: env ## take the batches of data/incoming/ into the pool; ARGS="release NAME" and others decide about one
+	@.venv/bin/python -m operations.incoming $(ARGS)
+
 drift: env ## compare new batches with the data before them; ARGS="--since 3" says after which version of the pool
 	@.venv/bin/python -m operations.drift $(ARGS)
 

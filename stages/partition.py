@@ -12,8 +12,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_shards
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
-from fedpipe.partitioning import held_out_samples, skew_measures, validation_samples
-from fedpipe.partitioning.assignment import assign, client_names
+from fedpipe.partitioning import growth, held_out_samples, skew_measures, validation_samples
 from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.example_images import examples
 from fedpipe.partitioning.partition_picture import draw
@@ -39,17 +38,19 @@ def main() -> None:
 def _split(outputs: StagedOutputs) -> None:
     """Reads params and images, assigns samples to clients, writes shards, tables, figures and the picture."""
     params.check(layout.PARAMS)
-    settings = params.load(params.Partition, layout.PARAMS)
+    asked = params.load(params.Partition, layout.PARAMS)
     pinning.require_avx2()
     dataset = RawDataset.read(RAW)
-    images, labels = Pool(layout.POOL).with_batches(dataset, dataset.read_train(RAW))
+    samples = Pool(layout.POOL).training_samples(dataset, dataset.read_train(RAW))
+    images, labels = samples.images, samples.labels
     test_images, test_labels = dataset.read_test(RAW)
 
-    validation = validation_samples.draw(len(labels), settings)
-    assignment, tested = held_out_samples.split(assign(labels, settings), labels, test_labels, settings)
+    dealt = growth.deal(samples, asked)
+    settings = asked.model_copy(update={"clients": dealt.clients})  # with those that are new since it was asked
+    validation = dealt.validation
+    assignment, tested = held_out_samples.split(dealt.assignment, labels, test_labels, settings)
     members = samples_by_client(assignment, settings.clients)
     counts = label_table(labels, assignment, settings.clients, dataset.classes)
-    names = client_names(settings)
     skew = Skew.draw(settings, dataset.classes)
     per_client = skew_measures.client_measures(counts)
     untrained = UntrainedClasses(counts, test_labels)
@@ -71,8 +72,8 @@ def _split(outputs: StagedOutputs) -> None:
         )
         assignment_table(labels, assignment).to_csv(clients / "assignment.csv", index=False)
         counts.to_csv(clients / "labels.csv")
-        if names is not None:
-            names.to_csv(clients / "names.csv", index=False)
+        if dealt.names is not None:
+            dealt.names.to_csv(clients / "names.csv", index=False)
         if skew:
             skew.table(settings.clients).to_csv(clients / SKEW_TABLE, index=False)
     with outputs.writing(CLIENT_TESTS) as tests:
@@ -109,7 +110,7 @@ def _split(outputs: StagedOutputs) -> None:
         f"in {CLIENTS}{tests_said}{f'; {untrained}' if untrained.classes else ''}",
         file=sys.stderr,
     )
-    params.require_unchanged(settings, layout.PARAMS)
+    params.require_unchanged(asked, layout.PARAMS)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Nothing here imports a file of a choice. fedpipe/params loads and checks.
 """
 
 from fedpipe.config.download import Download
+from fedpipe.config.incoming import Incoming
 from fedpipe.config.judge import Evaluate, Promote
 from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
@@ -16,6 +17,7 @@ __all__ = [
     "SECTIONS",
     "Download",
     "Evaluate",
+    "Incoming",
     "Partition",
     "Promote",
     "State",
@@ -31,6 +33,7 @@ SECTIONS: dict[type[Section], str] = {
     Train: "train",
     Evaluate: "evaluate",
     Promote: "promote",
+    Incoming: "incoming",
     State: "state",
     Tell: "tell",
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fedpipe.allocation.new_samples import NewSamples, like_the_published
 from fedpipe.config.partition import Partition
 from fedpipe.contracts.choice import Choice, ContractError, constant, function
 from fedpipe.contracts.registry import Registry
@@ -22,6 +23,14 @@ class Partitioner(Choice):
         "The client of each sample, int [samples]. All randomness comes from `rng`: the same params give the same "
         "bytes.",
     )
+    assign_new: Callable[[NewSamples, np.random.Generator], np.ndarray] = function(
+        "new, rng",
+        "The client of each sample of a batch that came after the data set was published, int [samples] "
+        "(`fedpipe/allocation/new_samples.py`). It may depend on the sample and its position and on the published "
+        "samples, not on the other samples of the batch, any of which may be withdrawn. Without it, a new sample goes "
+        "to a client drawn among those of the published samples of its label.",
+        like_the_published,
+    )
     decides_sizes: Callable[[Any], bool] = function(
         "params",
         "Whether the scheme decides the sizes of the clients, as `dirichlet` does. `partition.quantity` must then be "
@@ -29,7 +38,10 @@ class Partitioner(Choice):
         lambda params: False,
     )
     client_names: Callable[[Any], Sequence[str]] | None = function(
-        "params", "A name for each client, for `data/clients/names.csv`.", None
+        "params",
+        "A name for each client, for `data/clients/names.csv`. New samples then go to the clients that their batch "
+        "names, and `assign_new` is not called.",
+        None,
     )
     FOR_GIVEN_SIZES: str = constant(
         "take another scheme",

@@ -2,48 +2,94 @@
 
 A folder:
 
-  ledger.csv               version, dataset, batch, samples, SHA-256; one row per batch, append-only; in git
-  week-12.safetensors      the batch's images uint8 [n, height, width, channels] and labels uint8 [n]; in DVC
+  ledger.csv               what came and what was withdrawn, row by row (ledger.py); in git
+  decisions.csv            batches that a person released or rejected (operations/incoming/decisions.py); in git
+  week-12.safetensors      the batch's samples (batch_file.py); in DVC
   week-12.safetensors.dvc  what DVC knows it by; in git
 
-The version counts the ingests: pool version v is all rows whose version is v or less. The partition stage depends on
+The version counts the changes: pool version v is all rows whose version is v or less. The partition stage depends on
 the ledger only: it holds the SHA-256 of every batch, so a change to any batch changes this file, and a clone without
-batches needs no remote. A batch is stored as safetensors in any case: equal samples give equal bytes.
+batches needs no remote.
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+import numpy.typing as npt
 
 from fedpipe import unmerged
 from fedpipe.atomic import write_text
-from fedpipe.config.mistakes import mistakes
-from fedpipe.datasets.raw import DatasetName, Labelled, RawDataset
+from fedpipe.datasets.batch_file import Batch, decode
+from fedpipe.datasets.ledger import (
+    BATCH_NAME,
+    Entry,
+    added,
+    digest,
+    ledger_text,
+    not_trained_on,
+    of_dataset,
+    parse,
+    present,
+    version,
+    withdrawn_clients,
+)
+from fedpipe.datasets.raw import Labelled, RawDataset
 from fedpipe.errors import PipelineError
 
-# It becomes a file name, in git too.
-BATCH_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+__all__ = [
+    "BATCH_NAME",
+    "Arrived",
+    "Entry",
+    "Pool",
+    "TrainingSamples",
+    "digest",
+    "join",
+    "ledger_text",
+    "not_trained_on",
+    "of_dataset",
+    "present",
+    "version",
+]
 
 
-class Entry(BaseModel):
-    """A row of the ledger: one batch."""
+@dataclass(frozen=True)
+class Arrived:
+    """A batch as the partition sees it.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+      came: How many samples it had when it came, withdrawn ones too.
+      positions: Which of them each sample is, int [n], ascending.
+      labels: uint8 [n].
+      clients: The name of each sample's client, text [n]; None where the batch names none.
+    """
 
-    version: Annotated[int, Field(ge=1)]
-    dataset: DatasetName
-    batch: Annotated[str, StringConstraints(pattern=BATCH_NAME)]
-    samples: Annotated[int, Field(ge=1)]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    came: int
+    positions: np.ndarray
+    labels: np.ndarray
+    clients: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSamples:
+    """The training samples: those of the data set as published, then the pool's in the ledger's order.
+
+    Attributes:
+      images: uint8 [n, height, width, channels].
+      labels: uint8 [n].
+      published: How many of them were published.
+      batches: All batches that ever came, so that a withdrawal moves no sample of another; of one that was withdrawn,
+        nothing but how many samples came.
+      withdrawn_clients: The names of clients whose samples are withdrawn.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    published: int
+    batches: tuple[Arrived, ...] = ()
+    withdrawn_clients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,43 +103,40 @@ class Pool:
         """The file that names the batches."""
         return self.folder / "ledger.csv"
 
+    @property
+    def decisions(self) -> Path:
+        """The file of what people decided about batches on hold."""
+        return self.folder / "decisions.csv"
+
     def batch_path(self, batch: str) -> Path:
         """The file that holds ``batch``."""
         return self.folder / f"{batch}.safetensors"
 
     def read_ledger(self) -> list[Entry]:
-        """The batches of the pool, in the order in which they came; none where there is no ledger.
+        """The rows of the ledger, in the order in which they were written; none where there is no ledger.
 
         (DVC does not run a stage whose ledger is missing.)
 
         Raises:
-          PipelineError: A row is not a batch; the message names the line.
+          PipelineError: A row is no row of a ledger; the message names the line.
         """
         path = self.ledger
         try:
             text = path.read_text(encoding="utf-8")
             if unmerged.has_marks(text):
                 raise PipelineError(unmerged.sentence(str(path)))
-            rows = list(csv.DictReader(io.StringIO(text)))
+            return parse(text, path)
         except FileNotFoundError:
             return []
         except UnicodeDecodeError:
             raise PipelineError(f"{path} is not a table of batches: restore it with `git checkout {path}`") from None
-        entries = []
-        for line, row in enumerate(rows, start=2):
-            try:
-                entries.append(Entry.model_validate(row))
-            except ValidationError as error:
-                wrong = "; ".join(mistakes(error, Entry))
-                raise PipelineError(f"{path}, line {line}: {wrong}; restore it with `git checkout {path}`") from None
-        return entries
 
     def write_ledger(self, entries: Sequence[Entry]) -> None:
         """Replaces the ledger, atomically."""
         write_text(self.ledger, ledger_text(entries))
 
-    def read_batch(self, entry: Entry) -> Labelled:
-        """The images uint8 [n, height, width, channels] and labels uint8 [n] of a batch.
+    def read(self, entry: Entry) -> Batch:
+        """The samples of a batch.
 
         Raises:
           PipelineError: Its file is missing or is not the one that the ledger names.
@@ -104,76 +147,52 @@ class Pool:
             content = path.read_bytes()
         except FileNotFoundError:
             raise PipelineError(f"{path}, a batch of {ledger}, is missing: {again}") from None
-        present = hashlib.sha256(content).hexdigest()
-        if present != entry.sha256:
-            raise PipelineError(f"{path} has SHA-256 {present[:12]}…, but {ledger} says {entry.sha256[:12]}…: {again}")
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != entry.sha256:
+            raise PipelineError(f"{path} has SHA-256 {actual[:12]}…, but {ledger} says {entry.sha256[:12]}…: {again}")
         try:
-            tensors = load(content)
-            return tensors["images"], tensors["labels"]
-        except (SafetensorError, KeyError) as error:
+            return decode(content)
+        except ValueError as error:
             raise PipelineError(f"{path} is not a batch ({error}), though {ledger} names it") from None
 
-    def with_batches(self, dataset: RawDataset, published: Labelled) -> Labelled:
-        """The training samples: those that were published, then the batches of ``dataset`` in the ledger's order.
+    def read_batch(self, entry: Entry) -> Labelled:
+        """The images uint8 [n, height, width, channels] and labels uint8 [n] of a batch. Raises as `read`."""
+        return self.read(entry).labelled
+
+    def training_samples(self, dataset: RawDataset, published: Labelled) -> TrainingSamples:
+        """The published training samples and those of the batches of ``dataset``.
 
         Raises:
           PipelineError: A batch is missing, changed, or of another image size or number of classes than ``dataset``.
         """
-        batches = []
-        for entry in of_dataset(self.read_ledger(), dataset):
-            images, labels = self.read_batch(entry)
-            if images.shape[1:] != dataset.image_shape or labels.max() >= dataset.classes:
-                raise PipelineError(
-                    f"{self.batch_path(entry.batch)} has images of {images.shape[1:]} and labels to {labels.max()}, "
-                    f"but data set '{dataset.name}' has {dataset.image_shape} and {dataset.classes} classes: another "
-                    "of that name?"
-                )
-            batches.append((images, labels))
-        return join([published, *batches]) if batches else published
+        entries = of_dataset(self.read_ledger(), dataset)
+        now = {entry.batch: entry for entry in present(entries)}
+        parts, batches = [published], []
+        for entry in added(entries):
+            batch = self._read_for(dataset, now[entry.batch]) if entry.batch in now else None
+            if batch is None:
+                batches.append(Arrived(entry.samples, np.arange(0), np.empty(0, np.uint8)))
+                continue
+            positions = np.arange(entry.samples) if batch.positions is None else batch.positions
+            batches.append(Arrived(entry.samples, positions, batch.labels, batch.clients))
+            parts.append(batch.labelled)
+        images, labels = join(parts) if len(parts) > 1 else published
+        return TrainingSamples(
+            images, labels, len(published[1]), tuple(batches), tuple(withdrawn_clients(entries, dataset.name))
+        )
 
-
-def ledger_text(entries: Sequence[Entry]) -> str:
-    """The ledger of ``entries`` as the text of its file."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(Entry.model_fields), lineterminator="\n")
-    table.writeheader()
-    table.writerows(entry.model_dump() for entry in entries)
-    return text.getvalue()
-
-
-def digest(entries: Sequence[Entry]) -> str:
-    """SHA-256 of the ledger of ``entries``: a change to any batch changes it."""
-    return hashlib.sha256(ledger_text(entries).encode()).hexdigest()
-
-
-def version(entries: Sequence[Entry]) -> int:
-    """The pool's version: how many ingests have added to it."""
-    return max((entry.version for entry in entries), default=0)
-
-
-def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
-    """A batch as it is stored: equal samples give equal bytes."""
-    return save({"images": images, "labels": labels})
-
-
-def of_dataset(entries: Sequence[Entry], dataset: RawDataset) -> list[Entry]:
-    """The batches that belong to ``dataset``."""
-    return [entry for entry in entries if entry.dataset == dataset.name]
+    def _read_for(self, dataset: RawDataset, entry: Entry) -> Batch:
+        batch = self.read(entry)
+        if batch.images.shape[1:] != dataset.image_shape or batch.labels.max() >= dataset.classes:
+            raise PipelineError(
+                f"{self.batch_path(entry.batch)} has images of {batch.images.shape[1:]} and labels to "
+                f"{batch.labels.max()}, but data set '{dataset.name}' has {dataset.image_shape} and {dataset.classes} "
+                "classes: another of that name?"
+            )
+        return batch
 
 
 def join(parts: Sequence[Labelled]) -> Labelled:
     """Samples of several parts one after the other."""
     images, labels = zip(*parts, strict=True)
     return np.concatenate(images), np.concatenate(labels)
-
-
-def not_trained_on(entries: Sequence[Entry], ledger_md5: str) -> list[Entry]:
-    """The batches that came after the ledger whose MD5 a dvc.lock names; all, if no beginning of this one has it.
-
-    The ledger is only ever added to, so each of its former states is a beginning of it.
-    """
-    for count in range(len(entries), -1, -1):
-        text = ledger_text(entries[:count])
-        if hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() == ledger_md5:
-            return list(entries[count:])
-    return list(entries)

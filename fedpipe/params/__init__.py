@@ -3,7 +3,7 @@
 Only here the chosen files of section ``train`` or ``partition`` are imported.
 """
 
-from fedpipe.config import SECTIONS, Download, Evaluate, Partition, Promote, State, Tell, Train
+from fedpipe.config import SECTIONS, Download, Evaluate, Incoming, Partition, Promote, State, Tell, Train
 from fedpipe.config.choices import used
 from fedpipe.params.composition import parse
 from fedpipe.params.loading import check, load, require_unchanged, sections_of
@@ -12,6 +12,7 @@ __all__ = [
     "SECTIONS",
     "Download",
     "Evaluate",
+    "Incoming",
     "Partition",
     "Promote",
     "State",

@@ -3,7 +3,8 @@
 Each sample goes to the client that its row in the table names. Clients are numbered in the order of their names: that
 of numbers if all of them are whole numbers, else that of text. A sample with an empty name or no row is left out;
 there must be ``partition.leave_out`` of them. The table decides the sizes, and nothing is drawn. It names samples by
-their numbers among all training samples, so validation samples are taken from the clients that it names.
+their numbers among the published training samples, so validation samples are taken from the clients that it names.
+Batches of new samples name their clients themselves: a known name joins its client, a new one is a new client.
 
 Source: Caldas et al. 2018, "LEAF: A Benchmark for Federated Settings", where a client is a writer.
 https://arxiv.org/abs/1812.01097
@@ -59,7 +60,8 @@ def assign(labels: np.ndarray, sizes: np.ndarray, params: Params, _: np.random.G
     unknown = np.flatnonzero(sample >= samples)
     if len(unknown):
         raise PipelineError(
-            f"{path} names sample {sample[unknown[0]]}, but the {samples} training samples are 0 to {samples - 1}"
+            f"{path} names sample {sample[unknown[0]]}, but the {samples} training samples are 0 to {samples - 1} "
+            "(new samples have the clients that their batch names)"
         )
     rows = np.bincount(sample, minlength=samples)
     if (rows > 1).any():

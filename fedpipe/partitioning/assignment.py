@@ -1,8 +1,8 @@
-"""From the params to the client of each sample: the chosen quantity, then the chosen scheme.
+"""From the params to the client of each published sample: the chosen quantity, then the chosen scheme.
 
 ``partition.quantity`` names a file of fedpipe/quantities, whose ``sizes`` says how many samples each client gets;
 ``partition.scheme`` one of fedpipe/partitioners, whose ``assign`` says which. docs/extending.md has what such a file
-declares.
+declares. growth.py deals the samples that came since.
 """
 
 import numpy as np
@@ -33,6 +33,17 @@ def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
       PipelineError: The request cannot be met, and the message says what would be possible; or a file of a folder does
         not keep to what it must return.
     """
+    assignment, validation = assign_before_validation(labels, params)
+    assignment[validation] = LEFT_OUT
+    return assignment
+
+
+def assign_before_validation(labels: np.ndarray, params: Partition) -> tuple[np.ndarray, np.ndarray]:
+    """As `assign`, but validation samples have the clients that the scheme's table names for them, if it does.
+
+    Returns:
+      The client of each sample, or `LEFT_OUT`: int [samples]; and the validation samples: their indices, ascending.
+    """
     validation = validation_samples.draw(len(labels), params)
     count = len(labels) - len(validation) - params.leave_out
     if count < params.clients:
@@ -46,17 +57,16 @@ def assign(labels: np.ndarray, params: Partition) -> np.ndarray:
         others = np.delete(np.arange(len(labels)), validation)
         assignment = np.full(len(labels), LEFT_OUT, np.int64)
         assignment[others] = _dealt(labels[others], params)
-        return assignment
+        return assignment, validation
     assignment = _dealt(labels, params)
-    before = np.unique(assignment)
-    assignment[validation] = LEFT_OUT
-    lost = np.setdiff1d(before, [*np.unique(assignment), LEFT_OUT])
+    left = np.delete(assignment, validation)
+    lost = np.setdiff1d(assignment, [*np.unique(left), LEFT_OUT])
     if len(lost):
         raise PipelineError(
             f"params.yaml: 'partition.validation' is {params.validation}, which takes all samples of {len(lost)} "
             f"clients, the first of them client {lost[0]}: lower it, or give these clients' samples to others"
         )
-    return assignment
+    return assignment, validation
 
 
 def _dealt(labels: np.ndarray, params: Partition) -> np.ndarray:

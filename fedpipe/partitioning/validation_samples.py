@@ -3,8 +3,9 @@
 Every training sample has a key, a number drawn for it from the seed; the ``partition.validation`` samples with the
 smallest keys are the validation samples. So each sample has the same chance, and a pool that grows keeps the split: a
 sample that a client trained on never becomes a validation sample, since the largest key of the validation samples only
-falls. (Those with larger keys go back to the clients, and samples of the new batches take their place.) A draw by label
-would not have that: a batch of one label would raise this label's quota.
+falls. (Those with larger keys go to the clients, and samples of the new batches take their place.) A draw by label
+would not have that: a batch of one label would raise this label's quota. Withdrawn samples keep their numbers, so the
+place of a withdrawn validation sample stays empty until new samples come.
 
 Source: Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches", https://doi.org/10.1145/1281100.1281133.
 """

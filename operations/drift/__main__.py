@@ -9,15 +9,14 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import layout
 from fedpipe.atomic import write_text
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
-from fedpipe.datasets.raw import Labelled, RawDataset
+from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import run_stage
-from operations.drift.comparison import Champion, compare_batch, markdown
+from operations.drift.champion import load_champion
+from operations.drift.comparison import compare_batch, markdown
 from operations.drift.measures import profile
 from operations.drift.new import new_batches
 from operations.drift.picture import draw
@@ -25,7 +24,6 @@ from operations.drift.picture import draw
 MARKDOWN = Path("reports/drift.md")
 FIGURES = Path("reports/drift.json")
 PICTURE = Path("reports/drift.png")
-_AT_ONCE = 1000  # images a forward pass
 
 
 def main() -> None:
@@ -35,7 +33,8 @@ def main() -> None:
     since = parser.parse_args().since
     dataset = RawDataset.read(layout.RAW)
     ours = Pool(layout.POOL)
-    entries = pool.of_dataset(ours.read_ledger(), dataset)
+    rows = pool.of_dataset(ours.read_ledger(), dataset)
+    entries = pool.present(rows)
     new = _new(entries, since)
     if not new:
         print("drift: no new batch to compare", file=sys.stderr)
@@ -45,7 +44,7 @@ def main() -> None:
     )
     test = dataset.read_test(layout.RAW)
     before = profile(*former, dataset.classes)
-    champion = _champion(dataset, test)
+    champion = load_champion(dataset, test)
 
     batches = {f"{entry.batch} (version {entry.version})": ours.read_batch(entry) for entry in new}
     everything = pool.join(list(batches.values()))
@@ -55,7 +54,7 @@ def main() -> None:
     ]
     figures = {
         "dataset": dataset.name,
-        "pool_version": pool.version(entries),
+        "pool_version": pool.version(rows),
         "samples_before": len(former[1]),
         "labels_before": before.counts.tolist(),
         "champion": {"model": champion.name, "test_accuracy": champion.on_test} if champion else None,
@@ -75,28 +74,6 @@ def _new(entries: list[Entry], since: int | None) -> list[Entry]:
         committed = new_batches(Pool(layout.POOL).read_ledger())
         return [entry for entry in entries if entry in committed]
     return [entry for entry in entries if entry.version > since]
-
-
-def _champion(dataset: RawDataset, test: Labelled) -> Champion | None:
-    """The champion of this data set, measured on the test images; none where none takes such images."""
-    registry = layout.registry()
-    version = registry.champion(dataset.name)
-    if version is None:
-        return None
-    # TensorFlow takes seconds to load: only where there is something to classify with.
-    from fedpipe.evaluation.measures import logits_in_batches
-    from fedpipe.networks.weights import load_weights
-
-    model, weights = load_weights(registry.kept_weights(version))
-    spec = model.spec
-    if (spec.image_shape, spec.classes) != (dataset.image_shape, dataset.classes):
-        return None
-    classify = model.classifier(weights)
-
-    def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
-        return float((logits_in_batches(classify, images, _AT_ONCE).argmax(axis=1) == labels).mean())
-
-    return Champion(str(version), accuracy, accuracy(*test))
 
 
 if __name__ == "__main__":

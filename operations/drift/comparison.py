@@ -1,15 +1,14 @@
 """The comparison of new batches with the data before them: figures, and what they say in words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fedpipe.datasets.raw import Labelled
+from operations.drift.champion import Champion
 from operations.drift.measures import Figure, Profile, accuracy_loss, compare, share_among, shares
-
-Accuracy = Callable[[np.ndarray, np.ndarray], float]  # images, labels to the champion's accuracy
 
 _WORDS = {
     "label_mix": "its label mix is another one (total variation distance {value:.2f}; by chance {chance:.2f})",
@@ -19,15 +18,6 @@ _WORDS = {
     "mean_image": "the mean images of its labels look different (distance {value:.3f}; by chance {chance:.3f})",
     "accuracy": "the champion does worse on it, by {value:.2f}",
 }
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The model in use, as far as drift is concerned."""
-
-    name: str
-    accuracy: Accuracy
-    on_test: float
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """What may lie in data/incoming/, and whether it is a batch.
 
-week-12.npz                   images (or x) and labels (or y), uint8
+week-12.npz                   images (or x) and labels (or y), uint8; clients (whole numbers or text), if there are any
 week-12-images-idx3-ubyte     or an IDX pair (idx4 for images with channels)
 week-12-labels-idx1-ubyte
+week-12-clients-idx1-int      and the clients, if there are any: 32-bit integers, or unsigned bytes (-ubyte)
 <each of these>.sha256        its SHA-256, as `sha256sum` writes it or bare
 """
 
@@ -17,24 +18,30 @@ from pathlib import Path
 
 import numpy as np
 
+from fedpipe.datasets.batch_file import Batch
 from fedpipe.datasets.idx import read_labelled_images
 from fedpipe.datasets.pool import BATCH_NAME
-from fedpipe.datasets.raw import Labelled, RawDataset
+from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.datasets.sources.npz_header import array_header
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.identity import sha256
+from operations.incoming.batch_clients import KEY, SUFFIXES, as_names, check_header, read_idx_clients
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # images, labels, clients
 
 HASH_SUFFIX = ".sha256"
-_DATA_FILE = re.compile(r"(?P<name>.+)(?P<form>\.npz|-images-idx[34]-ubyte|-labels-idx1-ubyte)")
-_FORMS = (
-    {".npz"},
-    {"-images-idx3-ubyte", "-labels-idx1-ubyte"},
-    {"-images-idx4-ubyte", "-labels-idx1-ubyte"},
+_DATA_FILE = re.compile(
+    r"(?P<name>.+)(?P<form>\.npz|-images-idx[34]-ubyte|-labels-idx1-ubyte|-clients-idx1-(?:ubyte|int))"
 )
+_PAIRS = tuple({f"-images-idx{dimensions}-ubyte", "-labels-idx1-ubyte"} for dimensions in (3, 4))
+_FORMS = ({".npz"}, *_PAIRS, *(pair | {clients} for pair in _PAIRS for clients in SUFFIXES))
 LARGEST = 1 << 30  # bytes of a file, and of an array before it was compressed: a batch is read into memory
 ON_ITS_WAY = 3600.0  # seconds for which the rest of a batch is waited for
-EXPECTED = "NAME.npz, or NAME-images-idx3-ubyte (idx4 with channels) and NAME-labels-idx1-ubyte, each with its .sha256"
+EXPECTED = (
+    "NAME.npz, or NAME-images-idx3-ubyte (idx4 with channels), NAME-labels-idx1-ubyte and, where samples have clients, "
+    "NAME-clients-idx1-int, each with its .sha256"
+)
 # Errors of a damaged, encrypted or hostile archive (RuntimeError: encrypted, or packed in a way that is not known).
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
 
@@ -52,10 +59,11 @@ class Candidate:
         hashes = [_hash_file(path) for path in self.forms.values()]
         return [*self.forms.values(), *(path for path in hashes if path.exists())]
 
-    def is_on_its_way(self) -> bool:
+    def is_on_its_way(self, needs_clients: bool = False) -> bool:
         """Whether a file or a hash is still to come, and the newest of its files is not old yet."""
         forms = set(self.forms)
         is_whole = forms in _FORMS and all(_hash_file(path).exists() for path in self.forms.values())
+        is_whole &= not (needs_clients and forms in _PAIRS)
         if is_whole or not any(forms <= form for form in _FORMS):
             return False
         return time.time() - max(path.stat().st_mtime for path in self.files) < ON_ITS_WAY
@@ -90,11 +98,8 @@ def find(folder: Path) -> tuple[list[Candidate], list[Path]]:
     return [Candidate(name, forms[name]) for name in sorted(forms)], strays
 
 
-def read(candidate: Candidate, dataset: RawDataset) -> Labelled:
-    """Reads and checks a batch for ``dataset``.
-
-    Returns:
-      Images uint8 [n, height, width, channels] and labels uint8 [n], n at least 1.
+def read(candidate: Candidate, dataset: RawDataset) -> Batch:
+    """Reads and checks a batch for ``dataset``; it has at least one sample.
 
     Raises:
       PipelineError: It is not a batch of that data set; the message is the reason.
@@ -110,13 +115,19 @@ def read(candidate: Candidate, dataset: RawDataset) -> Labelled:
         _check_size(path.name, path.stat().st_size)
         _check_hash(path)
     if npz := candidate.forms.get(".npz"):
-        images, labels = _read_npz(npz, dataset)
+        images, labels, clients = _read_npz(npz, dataset)
     else:
-        images, labels = read_labelled_images(*(candidate.forms[form] for form in sorted(candidate.forms)))
+        images, labels, clients = _read_idx(candidate.forms)
         _check_image_shape(images.shape, dataset)
     if labels.max() >= dataset.classes:
         raise PipelineError(f"it has label {labels.max()}; {dataset.name} has labels 0 to {dataset.classes - 1}")
-    return images, labels
+    return Batch(images, labels, None if clients is None else as_names(clients, len(labels)))
+
+
+def _read_idx(forms: dict[str, Path]) -> Arrays:
+    images, labels = sorted(form for form in forms if form not in SUFFIXES)
+    clients = [read_idx_clients(path, form) for form, path in forms.items() if form in SUFFIXES]
+    return *read_labelled_images(forms[images], forms[labels]), clients[0] if clients else None
 
 
 def _check_size(called: str, size: int) -> None:
@@ -152,17 +163,22 @@ def _check_hash(path: Path) -> None:
         )
 
 
-def _read_npz(path: Path, dataset: RawDataset) -> Labelled:
+def _read_npz(path: Path, dataset: RawDataset) -> Arrays:
     """Reads an npz without unpickling anything, and looks at the headers before it takes memory for the content."""
     try:
         with zipfile.ZipFile(path) as archive:
-            image_key, label_key = _keys(path, archive.namelist())
+            image_key, label_key, client_key = _keys(path, archive.namelist())
             _check_shapes(path, _shape(path, archive, image_key), _shape(path, archive, label_key, True), dataset)
+            if client_key:
+                header = array_header(archive, client_key)
+                _check_size(f"{path.name}: {client_key}.npy", header.stored_bytes)
+                check_header(f"{path.name}: {client_key}.npy", header)
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[image_key], arrays[label_key]
+            clients = arrays[client_key] if client_key else None
     except (*_BAD_ARCHIVE, ValueError, EOFError, OSError) as error:
         raise PipelineError(f"{path.name} is not a readable npz file: {error}") from None
-    return images.reshape(*images.shape[:3], -1), labels
+    return images.reshape(*images.shape[:3], -1), labels, clients
 
 
 def _shape(path: Path, archive: zipfile.ZipFile, key: str, is_labels: bool = False) -> tuple[int, ...]:
@@ -181,12 +197,17 @@ def _shape(path: Path, archive: zipfile.ZipFile, key: str, is_labels: bool = Fal
     return header.shape
 
 
-def _keys(path: Path, members: Sequence[str]) -> tuple[str, str]:
+def _keys(path: Path, members: Sequence[str]) -> tuple[str, str, str | None]:
+    """The names of the arrays of images, labels and, if there are any, clients."""
+    names = {name.removesuffix(".npy") for name in members}
     for images, labels in (("images", "labels"), ("x", "y")):
-        if sorted(members) == [f"{images}.npy", f"{labels}.npy"]:
-            return images, labels
-    held = ", ".join(name.removesuffix(".npy") for name in sorted(members)[:10])
-    raise PipelineError(f"{path.name} holds {held or 'nothing'}; images and labels (or x and y) are expected")
+        if names - {KEY} == {images, labels} and len(members) == len(names):
+            return images, labels, KEY if KEY in names else None
+    held = ", ".join(sorted(names)[:10])
+    raise PipelineError(
+        f"{path.name} holds {held or 'nothing'}; images and labels (or x and y), and clients if there are any, are "
+        "expected"
+    )
 
 
 def _check_shapes(path: Path, images: tuple[int, ...], labels: tuple[int, ...], dataset: RawDataset) -> None:

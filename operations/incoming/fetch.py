@@ -5,15 +5,19 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 
 from fedpipe.atomic import atomic_file
+from fedpipe.datasets.ledger import present, withdrawn_batches
 from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError
 from layout import POOL
 from operations.incoming.batches import HASH_SUFFIX, batch_of
-from operations.incoming.ingest import INCOMING
+from operations.incoming.decisions import read_decisions, rejected_names
+from operations.incoming.folders import INCOMING
 
 
 def fetch(url: str) -> list[str]:
     """Copies the files of all batches that the pool does not have, or has lost; nothing is deleted there.
+
+    Batches that were withdrawn, or that a person rejected, are left where they are.
 
     Args:
       url: A folder that fsspec knows to open: a path, ``s3://bucket/prefix``, ...
@@ -29,7 +33,9 @@ def fetch(url: str) -> list[str]:
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
     pool = Pool(POOL)
-    in_pool = {entry.batch for entry in pool.read_ledger() if pool.batch_path(entry.batch).exists()}
+    entries = pool.read_ledger()
+    done = {entry.batch for entry in present(entries) if pool.batch_path(entry.batch).exists()}
+    done |= {*withdrawn_batches(entries), *rejected_names(read_decisions(pool.decisions))}
     fetched = set()
     try:
         files, root = fsspec.core.url_to_fs(url)
@@ -38,7 +44,7 @@ def fetch(url: str) -> list[str]:
         for path in listed:
             name = PurePosixPath(path).name
             batch = batch_of(name)
-            if batch is None or batch in in_pool or not files.isfile(path):
+            if batch is None or batch in done or not files.isfile(path):
                 continue
             with atomic_file(INCOMING / name) as partial:
                 files.get_file(path, str(partial))

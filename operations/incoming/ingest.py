@@ -1,29 +1,39 @@
-"""Moves the batches of data/incoming/ into the pool, or aside with the reason.
+"""Moves the batches of data/incoming/ into the pool, or to data/held/ or data/rejected/ with the reason.
 
 The ledger is written in one go after all files are in their place, and the incoming files go last: an ingest that was
 killed is simply done again.
 """
 
 import hashlib
-import re
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import layout
-from fedpipe.atomic import atomic_file, write_text
-from fedpipe.datasets import pool
+from fedpipe.atomic import atomic_file
+from fedpipe.datasets import ledger, pool
+from fedpipe.datasets.batch_file import Batch
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from operations import commands
-from operations.incoming.batches import EXPECTED, Candidate, batch_of, find, read
+from operations.incoming.batches import EXPECTED, Candidate, find, read
+from operations.incoming.decisions import decided, read_decisions
+from operations.incoming.folders import HELD, INCOMING, REASON_SUFFIX, REJECTED, forget, move_aside
 
-INCOMING = Path("data/incoming")
-REJECTED = Path("data/rejected")
-REASON_SUFFIX = ".reason.txt"
-_LONGEST_NAME = 200  # bytes; with a digest and the suffix it stays below the 255 that systems take
+__all__ = ["INCOMING", "REASON_SUFFIX", "REJECTED", "Ingested", "Rules", "ingest"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a batch has to meet besides being right.
+
+    Attributes:
+      named_by: The scheme whose clients have names, so that a batch has to name them; None if there is no such scheme.
+      hold: Why a batch has to wait for a person, a phrase for each reason.
+    """
+
+    named_by: str | None = None
+    hold: Callable[[Batch], Sequence[str]] = lambda _: ()
 
 
 @dataclass(frozen=True)
@@ -34,111 +44,163 @@ class Ingested:
     rejected: dict[str, str]  # name to reason
     known: list[str]  # were in the pool already, sample for sample
     waiting: list[str]  # left alone: a file or a hash of them is not there yet
+    held: dict[str, str]  # name to reason
 
 
-def ingest(dataset: RawDataset) -> Ingested:
-    """Checks every batch in data/incoming/, adds the good ones to the pool, puts the others aside.
+@dataclass(frozen=True)
+class _Taken:
+    """A batch that is right.
+
+    Attributes:
+      content: Its file in the pool.
+      batch: Its samples.
+      entry: Its row of the ledger; None: the pool has it already.
+      released: Whether a person released it, so that it does not wait.
+    """
+
+    content: bytes
+    batch: Batch
+    entry: Entry | None = None
+    released: bool = False
+
+
+def ingest(dataset: RawDataset, rules: Rules | None = None, only: str | None = None) -> Ingested:
+    """Checks every batch in data/incoming/, adds the good ones to the pool, moves the others aside.
+
+    Args:
+      dataset: What a batch has to fit.
+      rules: What else it has to meet.
+      only: The name of the batch; None: all.
 
     Raises:
-      PipelineError: The ledger is damaged, or DVC failed; nothing is lost, and another ingest goes on.
+      PipelineError: The ledger or the decisions are damaged, or DVC failed; nothing is lost, and another ingest goes
+        on.
     """
     ours = Pool(layout.POOL)
-    entries = ours.read_ledger()
-    version = pool.version(entries) + 1
-    result = Ingested([], {}, [], [])
+    rules = rules or Rules()
+    intake = _Intake(dataset, rules, ours)
+    result = Ingested([], {}, [], [], {})
     done: list[Candidate] = []
     candidates, strays = find(INCOMING)
-    for path in strays:
-        _put_aside(path.name, [path], f"{path.name} is no batch; expected: {EXPECTED}", result)
+    for path in strays if only is None else []:
+        reason = f"{path.name} is no batch; expected: {EXPECTED}"
+        result.rejected[path.name] = move_aside(REJECTED, path.name, [path], reason)
     for candidate in candidates:
-        if candidate.is_on_its_way():
-            result.waiting.append(candidate.name)
+        name = candidate.name
+        if only is not None and name != only:
+            continue
+        if candidate.is_on_its_way(rules.named_by is not None):
+            result.waiting.append(name)
             continue
         try:
-            images, labels = read(candidate, dataset)
-            content = pool.encode(images, labels)
-            sha256 = hashlib.sha256(content).hexdigest()
-            known = _known(candidate.name, dataset, sha256, [*entries, *result.accepted])
+            taken = intake.take(candidate, result.accepted)
         except PipelineError as error:
-            _put_aside(candidate.name, candidate.files, str(error), result)
+            result.rejected[name] = move_aside(REJECTED, name, candidate.files, str(error))
+            continue
+        # Errors from here on are not the batch's.
+        if taken.entry and not taken.released and (reasons := rules.hold(taken.batch)):
+            reason = f"{'; '.join(reasons)}. SHA-256 {taken.entry.sha256}"
+            result.held[name] = move_aside(HELD, name, candidate.files, reason)
             continue
         done.append(candidate)
         # Also of a batch that is known: its file may have been lost, and these are the bytes that DVC knows it by.
-        with atomic_file(ours.batch_path(candidate.name)) as partial:
-            partial.write_bytes(content)
-        if known:
-            result.known.append(candidate.name)
-            continue
-        result.accepted.append(
-            Entry(version=version, dataset=dataset.name, batch=candidate.name, samples=len(labels), sha256=sha256)
-        )
+        with atomic_file(ours.batch_path(name)) as partial:
+            partial.write_bytes(taken.content)
+        if taken.entry:
+            result.accepted.append(taken.entry)
+        else:
+            result.known.append(name)
     if done:
         commands.dvc("add", *(str(ours.batch_path(candidate.name)) for candidate in done))
     if result.accepted:
-        ours.write_ledger([*entries, *result.accepted])
+        ours.write_ledger([*intake.entries, *result.accepted])
     for candidate in done:
-        _forget_rejected(candidate.name)
+        for folder in (REJECTED, HELD):
+            forget(folder, candidate.name)
         for path in candidate.files:
             path.unlink()
     return result
 
 
-def _known(name: str, dataset: RawDataset, sha256: str, entries: Sequence[Entry]) -> bool:
-    """Whether exactly this batch is in the pool.
+class _Intake:
+    """Decides what becomes of a batch."""
 
-    Raises:
-      PipelineError: Its name or its samples are there, but not both.
-    """
-    for entry in entries:
-        same_samples = entry.sha256 == sha256 and entry.dataset == dataset.name
-        if same_samples and entry.batch == name:
-            return True
-        if same_samples:
+    def __init__(self, dataset: RawDataset, rules: Rules, ours: Pool) -> None:
+        self._dataset, self._rules, self._pool = dataset, rules, ours
+        self.entries = ours.read_ledger()
+        self._decisions = read_decisions(ours.decisions)
+
+    def take(self, candidate: Candidate, accepted: Sequence[Entry]) -> _Taken:
+        """Checks a batch against the data set, the pool and what people decided.
+
+        Raises:
+          PipelineError: It is rejected.
+        """
+        name, batch = candidate.name, read(candidate, self._dataset)
+        if batch.clients is None and self._rules.named_by:
             raise PipelineError(
-                f"it holds the same samples as batch '{entry.batch}', in the pool since version {entry.version}"
+                f"it names no clients, but 'partition.scheme' in params.yaml is {self._rules.named_by}, whose clients "
+                "have names: add the array 'clients' (or the file NAME-clients-idx1-int) with each sample's client"
             )
-        if entry.batch == name:
-            raise PipelineError(
-                f"the pool has another batch of the name '{name}' since version {entry.version}: "
-                "give this one a name of its own"
-            )
-    return False
+        entries = [*self.entries, *accepted]
+        for form in self._forms(batch):
+            content = form.encode()
+            sha256 = hashlib.sha256(content).hexdigest()
+            if known := self._known(name, sha256, entries):
+                return _Taken(self._as_it_is_now(form, content, known), form)
+        self._require_no_other(name, sha256, entries)
+        if not len(form.labels):
+            raise PipelineError("all its samples are of clients whose samples were withdrawn")
+        decision = decided(self._decisions, name, sha256)
+        if decision and decision.decision == "rejected":
+            raise PipelineError(f"{self._pool.decisions} rejects it: {decision.reason or 'without a reason'}")
+        entry = Entry(
+            version=pool.version(self.entries) + 1,
+            dataset=self._dataset.name,
+            batch=name,
+            samples=len(form.labels),
+            sha256=sha256,
+        )
+        return _Taken(content, form, entry, released=decision is not None)
 
+    def _forms(self, batch: Batch) -> Iterator[Batch]:
+        """The batch as it came, then without the samples of clients that are withdrawn, one after the other."""
+        yield batch
+        for client in ledger.withdrawn_clients(self.entries, self._dataset.name):
+            smaller = batch.without(client)
+            if smaller is not batch:
+                batch = replace(smaller, positions=None)
+                yield batch
 
-def _put_aside(name: str, files: Sequence[Path], reason: str, result: Ingested) -> None:
-    """Moves ``files`` to data/rejected/ (over what a former try of that name left there) and says why.
+    def _known(self, name: str, sha256: str, entries: Sequence[Entry]) -> Entry | None:
+        """The row of exactly this batch, if there is one.
 
-    The sender chose the names. In data/rejected/ they are safe ones, and the reason holds the original.
-    """
-    safe_name = _safe(name)
-    if safe_name != name:
-        reason = f"{reason} (its name is '{name}')"
-    # A file's name may be no text, or several lines.
-    reason = " ".join(reason.encode(errors="backslashreplace").decode().split())
-    # First the reason: files that are moved are never without one.
-    write_text(REJECTED / f"{safe_name}{REASON_SUFFIX}", reason + "\n")
-    for path in files:
-        target = REJECTED / _safe(path.name)
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        shutil.move(path, target)
-        for inner in sorted(target.rglob("*"), reverse=True):  # what is in a folder before the folder
-            inner.rename(inner.with_name(_safe(inner.name)))
-    result.rejected[name] = reason
+        Raises:
+          PipelineError: The batch was withdrawn.
+        """
+        same = (name, sha256, self._dataset.name)
+        rows = [row for row in ledger.added(entries) if (row.batch, row.sha256, row.dataset) == same]
+        gone = ledger.withdrawn_batches(entries).get(name)
+        if rows and gone:
+            raise PipelineError(f"it was withdrawn in version {gone.version} of the pool, and does not come back")
+        return rows[0] if rows else None
 
+    def _as_it_is_now(self, batch: Batch, content: bytes, known: Entry) -> bytes:
+        """The file of a batch of the pool, without the samples of clients that were withdrawn since it came."""
+        reductions = [row for row in self.entries if row.event == "reduced" and row.batch == known.batch]
+        for row in reductions:
+            batch = batch.without(row.client)
+        return batch.encode() if reductions else content
 
-def _safe(name: str) -> str:
-    """A file's name that every system and GitHub's upload of artifacts takes; another one has a digest of ``name``."""
-    safe = re.sub(r"[^\w.-]", "_", name).encode()[:_LONGEST_NAME].decode(errors="ignore")
-    if safe == name and not name.endswith("."):
-        return name
-    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
-    stem, dot, suffix = safe.rstrip(".").rpartition(".")
-    return f"{stem}-{digest}{dot}{suffix}" if stem else f"{suffix}-{digest}"
-
-
-def _forget_rejected(name: str) -> None:
-    """Removes what former tries of batch ``name`` left in data/rejected/: it is good now."""
-    for path in sorted(REJECTED.iterdir()) if REJECTED.is_dir() else []:
-        if path.name == f"{name}{REASON_SUFFIX}" or (batch_of(path.name) == name and path.is_file()):
-            path.unlink()
+    def _require_no_other(self, name: str, sha256: str, entries: Sequence[Entry]) -> None:
+        """Raises PipelineError if another batch of the pool has this name or these samples."""
+        for entry in ledger.added(entries):
+            if entry.sha256 == sha256 and entry.dataset == self._dataset.name:
+                raise PipelineError(
+                    f"it holds the same samples as batch '{entry.batch}', in the pool since version {entry.version}"
+                )
+            if entry.batch == name:
+                raise PipelineError(
+                    f"the pool has another batch of the name '{name}' since version {entry.version}: "
+                    "give this one a name of its own"
+                )

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.batches import add_npz
 from tests.play.workflow import Team
 from tests.small_pipeline import edit
 

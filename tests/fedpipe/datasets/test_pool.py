@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import layout
 from fedpipe.datasets import pool
+from fedpipe.datasets.batch_file import Batch
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
@@ -63,7 +64,7 @@ def project(tmp_path: Path, raw: Path, training_set: Samples, monkeypatch: pytes
     Path("data/raw").symlink_to(raw)
     entries = []
     for name, part, dataset in (("b", slice(20), "mnist"), ("a", slice(20, 50), "mnist"), ("c", slice(5), "other")):
-        content = pool.encode(training_set[0][part], training_set[1][part])
+        content = Batch(training_set[0][part], training_set[1][part]).encode()
         POOL.batch_path(name).parent.mkdir(exist_ok=True)
         POOL.batch_path(name).write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -109,4 +110,4 @@ def test_a_batch_that_is_not_as_the_ledger_says_is_named(project: Path, content:
 def test_a_batch_of_another_shape_is_refused(project: Path, raw: Path) -> None:
     small = RawDataset.read(raw).model_copy(update={"image_shape": (20, 20, 1)})
     with pytest.raises(PipelineError, match="another of that name"):
-        POOL.with_batches(small, (np.zeros((1, 20, 20, 1), np.uint8), np.zeros(1, np.uint8)))
+        POOL.training_samples(small, (np.zeros((1, 20, 20, 1), np.uint8), np.zeros(1, np.uint8)))

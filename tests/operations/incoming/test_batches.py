@@ -24,7 +24,7 @@ def dataset(raw: Path) -> RawDataset:
 def only(folder: Path, dataset: RawDataset) -> Samples:
     candidates, strays = find(folder)
     assert len(candidates) == 1 and not strays
-    return read(candidates[0], dataset)
+    return read(candidates[0], dataset).labelled
 
 
 @pytest.mark.parametrize("form", ["npz", "npz with channels", "npz with names", "idx3", "idx4"])

@@ -22,7 +22,7 @@ from operations.incoming.__main__ import take_in
 from operations.incoming.fetch import fetch
 from operations.incoming.ingest import ingest
 from operations.retrain.summary import rejected
-from tests import ROOT
+from tests import RECIPE, ROOT
 from tests.batches import add_hash, add_idx, add_npz
 
 Samples = tuple[np.ndarray, np.ndarray]
@@ -64,9 +64,9 @@ def test_the_good_go_into_the_pool_and_the_bad_aside(project: RawDataset, traini
     assert sorted(line[3:] for line in seen.splitlines()) == [
         f"data/pool/{name}" for name in (".gitignore", "a.safetensors.dvc", "b.safetensors.dvc", "ledger.csv")
     ]
-    joined = POOL.with_batches(project, (images[:5], labels[:5]))
-    assert (joined[0] == np.concatenate([images[:5], images[20:50], images[:20]])).all()
-    assert (joined[1] == np.concatenate([labels[:5], labels[20:50], labels[:20]])).all()
+    joined = POOL.training_samples(project, (images[:5], labels[:5]))
+    assert (joined.images == np.concatenate([images[:5], images[20:50], images[:20]])).all()
+    assert (joined.labels == np.concatenate([labels[:5], labels[20:50], labels[:20]])).all()
 
     add_npz(INCOMING, "c", images[60:70], labels[60:70])
     add_idx(INCOMING, "bad", images[80:90, :, :, 0], labels[80:90])
@@ -88,6 +88,7 @@ def test_what_may_be_on_its_way_waits_an_hour(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     images, labels = training_set[0][:20, :, :, 0], training_set[1][:20]
+    shutil.copy(RECIPE / "params.yaml", ".")
     Path("data").mkdir()
     Path("data/raw").symlink_to(raw)
     add_npz(INCOMING, "no-hash", images, labels)
@@ -153,7 +154,7 @@ def test_killed_anywhere_it_is_done_again(
 ) -> None:
     add_npz(INCOMING, "a", training_set[0][:20], training_set[1][:20])
 
-    def kill(*_: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -219,6 +220,7 @@ def test_fetched_from_a_bucket(project: RawDataset, training_set: Samples, monke
 
 
 def test_the_command_says_a_line_a_batch(project: RawDataset, training_set: Samples, raw: Path) -> None:
+    shutil.copy(RECIPE / "params.yaml", ".")
     Path("data/raw").symlink_to(raw)
     add_npz(INCOMING, "a", training_set[0][:20], training_set[1][:20])
     add_hash(INCOMING / "a.npz")
