@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
 from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
@@ -31,6 +33,7 @@ class Wiring:
     shards: Path
     first: Weights  # before the first round
     folder: Path | None  # for what clients keep; None where an algorithm that keeps something cannot run
+    site_of: np.ndarray | None = None  # int64 [clients]: the site of each client; None without sites
 
     @staticmethod
     def of(
@@ -60,7 +63,7 @@ class Wiring:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
         task = Task(network, settings, manifest.clients, noise_key)
         algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
-        return Wiring(task, algorithm, aggregator, shards, first, folder and folder.resolve())
+        return Wiring(task, algorithm, aggregator, shards, first, folder and folder.resolve(), manifest.site_of)
 
     @property
     def kept(self) -> Path | None:

@@ -99,7 +99,7 @@ class Training:
             require_no_secret(task.settings)
             elsewhere.begin(self.kept.folder if self.kept else None)
         with (
-            Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases) as engine,
+            Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases, self.wiring.site_of) as engine,
             client_losses(task, self.wiring.shards, worker, engine) as losses,
             ExitStack() as stack,
         ):

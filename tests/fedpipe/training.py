@@ -101,7 +101,8 @@ def run(
         after: list[Weights] = []
         if elsewhere is not None:
             elsewhere.begin(kept.folder if kept else None)
-        with Engine(process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
+        size = len(cohort_of(cohorts[0]).clients)
+        with Engine(process, worker, size, elsewhere, site_of=wiring.site_of) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 asked = cohort_of(cohort)
                 measured.append(engine.run_round(asked.packed(kept)))

@@ -11,7 +11,7 @@ reading the shard reads (reading.py).
 """
 
 from fedpipe.datasets.shards.index import read_index, verify_shards
-from fedpipe.datasets.shards.manifest import Manifest, read_held_out
+from fedpipe.datasets.shards.manifest import Manifest, Site, read_held_out
 from fedpipe.datasets.shards.reading import Labelled, Shards, read_shard, read_shard_in_graph, shards_path
 from fedpipe.datasets.shards.writing import Transform, write_shards
 
@@ -19,6 +19,7 @@ __all__ = [
     "Labelled",
     "Manifest",
     "Shards",
+    "Site",
     "Transform",
     "read_held_out",
     "read_index",
