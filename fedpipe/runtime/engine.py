@@ -47,7 +47,7 @@ def cut(requests: np.ndarray, site_of: np.ndarray | None) -> Iterator[list[np.nd
       requests: int32 [cohort, 4], of `WorkRequest.pack`, ascending by client.
       site_of: int64 [clients], the site of each client; None if all samples have one owner.
     """
-    borders = [] if site_of is None else np.flatnonzero(np.diff(site_of[requests[:, 0]])) + 1
+    borders: Any = [] if site_of is None else np.flatnonzero(np.diff(site_of[requests[:, 0]])) + 1
     for part in np.split(requests, borders):
         groups = np.split(part, np.cumsum(group_sizes(len(part)))[:-1])
         for start in range(0, len(groups), CHUNK):

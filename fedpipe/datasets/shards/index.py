@@ -66,7 +66,19 @@ def _belong_together(index: pd.DataFrame, manifest: Manifest) -> bool:
         return digest_of(sums) == manifest.digest
     digests = [site.digest for site in manifest.sites]
     own = [digest_of(sums[clients.start : clients.stop]) for _, clients in manifest.ranges()]
-    return own == digests and digest_of(digests) == manifest.digest
+    return (manifest.samples_at == "sites" or own == digests) and digest_of(digests) == manifest.digest
+
+
+def open_shards(folder: Path) -> Shards:
+    """The shards of the manifest in ``folder``; without a file where samples lie at sites.
+
+    Raises:
+      PipelineError: There are none, or the file is damaged.
+    """
+    manifest = Manifest.read(folder)
+    if manifest.samples_at is None:
+        return Shards.open(folder)
+    return Shards.elsewhere(folder, manifest.image_shape, read_index(folder)["samples"].to_numpy())
 
 
 def verify_shards(folder: Path, manifest: Manifest) -> None:
@@ -79,6 +91,8 @@ def verify_shards(folder: Path, manifest: Manifest) -> None:
     index = read_index(folder)
     if not _belong_together(index, manifest):
         raise PipelineError(f"{folder / _INDEX} and {MANIFEST} do not belong together: {RESTORE}")
+    if manifest.samples_at == "sites":  # which verify their own
+        return
     shards = Shards.open(folder)
     if np.diff(shards.offsets).tolist() != index["samples"].tolist() or shards.image_shape != manifest.image_shape:
         raise PipelineError(f"{shards.path} and {_INDEX} do not belong together: {RESTORE}")

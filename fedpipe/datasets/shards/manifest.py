@@ -38,6 +38,7 @@ class Manifest(BaseModel):
     held_out: Literal["fraction"] | None = None  # of clients: what their tests took away from their samples
     clients_digest: str | None = None  # of held-out samples: the digest of the clients that do not train on them
     sites: tuple[Site, ...] | None = None  # in the order of their clients; none where all samples have one owner
+    samples_at: Literal["sites"] | None = None  # where the samples lie, if not in this folder
 
     @property
     def site_of(self) -> np.ndarray | None:
