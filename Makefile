@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
+.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster federation-certificates site federation-demo heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -74,6 +74,15 @@ certificates: env ## make the certificates of a cluster's scheduler, workers and
 
 cluster: cluster-env ## run a Dask scheduler and workers on this machine, for trying them; N=2 says how many
 	@.venv/bin/python -m operations.cluster local --workers $(or $(N),2) $(ARGS)
+
+federation-certificates: env ## make the certificates of a federation: ARGS="SITE ..." names its sites
+	@.venv/bin/python -m operations.federation certificates $(ARGS)
+
+site: env ## stay connected to a federation's coordinator, and answer within policy.yaml: ADDRESS=host:port NAME=site-1
+	@.venv/bin/python -m operations.federation site '$(ADDRESS)' '$(NAME)' $(ARGS)
+
+federation-demo: env ## run a coordinator and sites on this machine, and compare with the simulation; N=3 says how many
+	@.venv/bin/python -m operations.federation demo --sites $(or $(N),3) $(ARGS)
 
 heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
 	@.venv/bin/python -m operations.grid robustness $(ARGS)
