@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster federation-certificates site federation-demo heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
+.PHONY: help env cluster-env lock repro test test-quick test-slow check bench profile table verify certificates cluster federation-certificates site federation federation-demo heatmap compare report ui sync server register promote serve score retrain publish drift last-run clean
 
 # MLflow (the first two) and DVC send no usage data from here.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -80,6 +80,9 @@ federation-certificates: env ## make the certificates of a federation: ARGS="SIT
 
 site: env ## stay connected to a federation's coordinator, and answer within policy.yaml: ADDRESS=host:port NAME=site-1
 	@.venv/bin/python -m operations.federation site '$(ADDRESS)' '$(NAME)' $(ARGS)
+
+federation: env ## wait for sites, and print what they have and allow: ADDRESS=host:port SITES="site-1 site-2"
+	@.venv/bin/python -m operations.federation show '$(ADDRESS)' $(SITES) $(ARGS)
 
 federation-demo: env ## run a coordinator and sites on this machine, and compare with the simulation; N=3 says how many
 	@.venv/bin/python -m operations.federation demo --sites $(or $(N),3) $(ARGS)

@@ -53,6 +53,7 @@ CLIENT_PICTURE = Path("plots/clients.png")
 LOGS = Path("logs")
 CLUSTER_LOGS = LOGS / "cluster"
 FEDERATION_LOGS = LOGS / "federation"  # of this site
+PERSONAL_AT_SITE = Path("models/personal")  # of this site's clients, a file per training
 FEDERATION_DEMO = LOGS / "federation-demo"
 TRACKING_LOG = LOGS / "tracking.log"
 FAILURE = LOGS / "failure.json"  # of the stage that failed last

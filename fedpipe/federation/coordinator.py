@@ -7,45 +7,32 @@ An answer depends on the question alone, so a question is asked again when a sit
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
-from fedpipe.datasets.shards import Manifest, SiteShards
+from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
+from fedpipe.federation.answers import Link, read_answer
 from fedpipe.federation.fitting import require_fitting
 from fedpipe.federation.kept_at_sites import StatesAtSites
 from fedpipe.federation.messages import (
     Answer,
-    Describe,
-    Description,
     Join,
     Kept,
-    Message,
     Parcel,
     Pass,
+    Personal,
     Ready,
     pack,
-    unpack_answer,
 )
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.progress import say
 
 _RETURNS = 20  # of one site with the same question; then it is taken to be the question's fault
-
-
-class Link(Protocol):
-    """Brings questions to sites."""
-
-    def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        """Asks each site its question, and yields the sites' answers as they arrive.
-
-        Raises:
-          WorkersLostError: A site did not answer for too long.
-        """
 
 
 class SiteRefusedError(WorkersLostError):
@@ -104,6 +91,16 @@ class Federation:
         """
         list(self._answers(dict.fromkeys(self._names, pack(Ready(training=self._training)))))
 
+    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
+        """Each site makes and keeps those of its own clients."""
+        question = Personal(training=self._training)
+        questions = {
+            name: pack(question, [*state, last[clients.start : clients.stop]])
+            for name, (_, clients) in self._ranges.items()
+        }
+        list(self._answers(questions))
+        return True
+
     def losses(self) -> "SitePasses":
         """Clients' losses are measured at their sites."""
         return SitePasses(self, "losses")
@@ -133,14 +130,13 @@ class Federation:
         """
         yield from self._answers({site: pack(*question) for site, question in asked.items()})
 
-    def question(self, process: Literal["training", "losses"], number: int, sites: int, chunks: list[Chunk]) -> Pass:
+    def question(self, process: Literal["training", "losses"], number: int, chunks: list[Chunk]) -> Pass:
         """The question for the sums of ``chunks``."""
         sizes = [[len(group) for group in chunk.groups] for chunk in chunks]
         return Pass(
             training=self._training,
             process=process,
             number=number,
-            sites=sites,
             chunks=sizes,
             released=self.states.released,
         )
@@ -226,6 +222,10 @@ class SitePasses:
     def begin(self, kept: Path | None) -> None:
         """Nothing: the federation has begun."""
 
+    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
+        """There are none of these passes."""
+        return False
+
     def losses(self) -> None:
         """There are none of these passes."""
 
@@ -252,7 +252,7 @@ class SitePasses:
         self._waiting = []
         asked = {}
         for site, chunks in by_site.items():
-            question = self._federation.question(self._process, self._number, len(by_site), chunks)
+            question = self._federation.question(self._process, self._number, chunks)
             asked[site] = question, [*self._leaves, *(np.concatenate(chunk.groups) for chunk in chunks)]
         for site, leaves in self._federation.run(asked):
             count, rest = divmod(len(leaves), len(by_site[site]))
@@ -260,45 +260,3 @@ class SitePasses:
                 raise PipelineError(f"{site}: its answer has {len(leaves)} arrays for {len(by_site[site])} sums")
             for place, chunk in enumerate(by_site[site]):
                 chunk.sums = leaves[place * count : (place + 1) * count]
-
-
-def described(link: Link, names: Collection[str]) -> tuple[Description, list[SiteShards]]:
-    """What the sites have, in the order of their names: what all of them agree in, and each one's shards.
-
-    Raises:
-      PipelineError: A site does not answer, or has another data set, image shape or number of classes.
-    """
-    question = pack(Describe())
-    found = {site: read_answer(site, answer, Description) for site, answer in link.ask(dict.fromkeys(names, question))}
-    first = found[next(iter(names))].message
-    shards = []
-    for name in names:
-        told, arrays = found[name]
-        if told.site != name:
-            raise PipelineError(f"{name}: it calls itself {told.site}")
-        agreed = (told.dataset, told.image_shape, told.classes)
-        if agreed != (first.dataset, first.image_shape, first.classes):
-            raise PipelineError(
-                f"{name} has {told.dataset}, images {told.image_shape} of {told.classes} classes, and {first.site} has "
-                f"{first.dataset}, images {first.image_shape} of {first.classes} classes: sites must agree"
-            )
-        if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1 or (arrays[0] < 0).any():
-            raise PipelineError(f"{name}: its numbers of samples are not int64 [clients]")
-        shards.append(SiteShards(name, told.digest, arrays[0]))
-    return first, shards
-
-
-def read_answer(site: str, content: bytes, kind: type[Message]) -> Parcel:
-    """The answer of ``site``, of this ``kind``.
-
-    Raises:
-      PipelineError: It is none, or the site refuses to describe itself.
-    """
-    try:
-        answer = unpack_answer(content)
-    except PipelineError as error:
-        raise PipelineError(f"{site}: {error}") from None
-    if isinstance(answer.message, kind):
-        return answer
-    refused = answer.message.refused if isinstance(answer.message, Answer) else []
-    raise PipelineError(f"{site}: {'; '.join(refused) or 'it answers another question'}")

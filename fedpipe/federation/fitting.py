@@ -3,7 +3,6 @@
 from fedpipe.config.privacy import AUTO
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
-from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError
 
 
@@ -23,9 +22,4 @@ def require_fitting(settings: Train) -> None:
         raise PipelineError(
             f"params.yaml: 'train.{settings.aggregator}.noise_multiplier' is auto, which sites do not compute: set the "
             "number that a simulation with 'partition.sites' reports"
-        )
-    if ALGORITHMS.of(settings.algorithm).personal is not None:
-        raise PipelineError(
-            f"params.yaml: 'train.algorithm' {settings.algorithm} ends with personal models, which are made where the "
-            "samples are, and sites do not make them yet: choose an algorithm without them"
         )

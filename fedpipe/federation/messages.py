@@ -71,7 +71,6 @@ class Pass(Message):
     training: Name
     process: Literal["training", "losses"]  # losses: of each client (learning/loss_process.py)
     number: _Few  # of the pass
-    sites: _Few  # that are asked for sums of this pass
     chunks: list[Annotated[list[_Few], Field(min_length=1)]]  # the sizes of the groups of each chunk
     released: _Few  # files of clients that were superseded up to this round are not needed
 
@@ -80,6 +79,16 @@ class Kept(Message):
     """Asks a site for digests of what its clients keep. Array: int32 [own clients], the round of each one's file."""
 
     kind: Literal["kept"] = "kept"
+    training: Name
+
+
+class Personal(Message):
+    """Asks a site to make its clients' personal models, which stay there.
+
+    Arrays: the leaves of the server's state, then int32 [own clients], the round of each one's file.
+    """
+
+    kind: Literal["personal"] = "personal"
     training: Name
 
 
@@ -100,9 +109,10 @@ class Description(Message):
     image_shape: list[_Few]
     classes: _Few
     digest: Digest
+    policy: dict[str, Any]  # what the site allows (policy.py)
 
 
-Question = Annotated[Describe | Join | Ready | Pass | Kept, Field(discriminator="kind")]
+Question = Annotated[Describe | Join | Ready | Pass | Kept | Personal, Field(discriminator="kind")]
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Question)
 _ANSWER: TypeAdapter[Answer | Description] = TypeAdapter(Annotated[Answer | Description, Field(discriminator="kind")])
 

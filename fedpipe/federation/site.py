@@ -24,6 +24,7 @@ from fedpipe.federation.messages import (
     Message,
     Parcel,
     Pass,
+    Personal,
     Ready,
     pack,
     unpack_question,
@@ -42,6 +43,7 @@ class SiteFolder:
 
     shards: Path
     state: Path  # what clients keep
+    personal: Path  # the clients' personal models, a file per training
     logs: Path
 
 
@@ -119,6 +121,11 @@ class Site:
             return pack(Answer())
         if isinstance(question, Kept):
             return pack(Answer(), [self._training.kept_digests(self._last_rounds(arrays))])
+        if isinstance(question, Personal):
+            *state, last = arrays or [np.zeros(0)]
+            file = self._folder.personal / f"{question.training}.safetensors"
+            self._training.make_personal(state, self._last_rounds([last]), file)
+            return pack(Answer())
         if digest == self._last[0]:
             return self._last[1]  # the answer was lost on its way
         answer = pack(Answer(), self._sums(self._training, question, arrays))
@@ -133,6 +140,7 @@ class Site:
             image_shape=list(manifest.image_shape),
             classes=manifest.classes,
             digest=manifest.digest,
+            policy=self._policy.model_dump(),
         )
         return pack(description, [np.diff(Shards.open(self._folder.shards).offsets)])
 

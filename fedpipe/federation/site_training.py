@@ -16,7 +16,8 @@ from fedpipe.learning.loss_process import loss_process
 from fedpipe.learning.wiring import Share, Wiring
 from fedpipe.runtime.kept_state import digest_if_there, remove_superseded
 from fedpipe.runtime.pass_runner import LastingWorker, PassRunner
-from fedpipe.runtime.tff_executor import Compiled
+from fedpipe.runtime.personal import ClientModels
+from fedpipe.runtime.tff_executor import Compiled, fitting
 
 _building = threading.Lock()  # sites of a test share a process, and TFF builds one graph at a time
 
@@ -40,6 +41,7 @@ class SiteTraining:
         self._version = 0
         self._runner: PassRunner | None = None
         self._kept: Path | None = None
+        self._wiring: Wiring | None = None
         self._failure: PipelineError | None = None
         self._thread = threading.Thread(target=self._build, daemon=True)
         self._thread.start()
@@ -91,6 +93,25 @@ class SiteTraining:
             found[place] = digest_if_there(self._state, self.join.first + int(place), int(last[place]))
         return found
 
+    def make_personal(self, state: Sequence[np.ndarray], last: np.ndarray, file: Path) -> None:
+        """Writes the personal models of the site's clients.
+
+        Args:
+          state: The leaves of the server's state.
+          last: int32 [own clients], the round of each client's file, or -1.
+          file: Where they are written.
+
+        Raises:
+          PipelineError: The algorithm has none, or the state does not fit it.
+        """
+        self.runner()
+        wiring = self._wiring
+        if wiring is None or wiring.algorithm.personal is None:
+            raise PipelineError(f"'train.algorithm' {self._settings.algorithm} has no personal models")
+        fitting(state, wiring.process.server.type, "a state")
+        with _building:
+            ClientModels(wiring, wiring.algorithm.personal, list(state), last).write(file)
+
     def close(self) -> None:
         """Forgets what is on the worker; what clients keep stays until another training begins."""
         self._thread.join()
@@ -117,7 +138,7 @@ class SiteTraining:
         share = Share(join.first, join.clients)
         # The coordinator has the server's weights; a client's work does not depend on those that are drawn here.
         wiring = Wiring.of(settings, self._shards, self._state, share=share)
-        self._kept = wiring.kept
+        self._kept, self._wiring = wiring.kept, wiring
         if wiring.kept is not None:
             for other in set(self._state.parent.glob("*")) - {self._state}:
                 shutil.rmtree(other, ignore_errors=True)

@@ -77,6 +77,11 @@ class Wiring:
         return Wiring(task, algorithm, aggregator, shards, first, folder, manifest, first_client)
 
     @property
+    def clients(self) -> range:
+        """The ids of the clients in the folder of shards."""
+        return range(self.first_client, self.first_client + self.manifest.clients)
+
+    @property
     def kept(self) -> Path | None:
         """The folder for what clients keep from round to round; None if they keep nothing."""
         return self.folder if keeps_state(self.task, self.algorithm) else None

@@ -29,6 +29,14 @@ class Elsewhere(Protocol):
     def begin(self, kept: Path | None) -> None:
         """Gets ready for a training; ``kept`` is the folder of what clients keep, if they do."""
 
+    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
+        """Has personal models made after the last round, where clients are; False if they are to be made here.
+
+        Args:
+          state: The leaves of the server's state.
+          last: int32 [clients], the round of each client's last file, or -1.
+        """
+
     def losses(self) -> "Elsewhere | None":
         """Where clients' losses are measured (loss_process.py); None for the driver's own worker."""
 

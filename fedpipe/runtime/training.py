@@ -138,7 +138,7 @@ class Training:
                 completed = CompletedRound(record, seconds, phases.end_round())
                 for hook in in_turn():
                     hook.on_round_end(completed)
-            return self._trained(engine, history)
+            return self._trained(engine, history, elsewhere)
 
     def _hooks(
         self, history: History, engine: Engine, evaluate: Evaluation | None, others: Sequence[Hook]
@@ -178,7 +178,7 @@ class Training:
         record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
         return record.withheld(current.columns) if has_secret_noise(settings) else record
 
-    def _trained(self, engine: Engine, history: History) -> Trained:
+    def _trained(self, engine: Engine, history: History, elsewhere: Elsewhere | None) -> Trained:
         """What the training ends with."""
         records, settings = history.records, self.wiring.task.settings
         last = finite(engine.weights())
@@ -192,7 +192,7 @@ class Training:
             records=records,
             privacy={} if self.ledger is None else self.ledger.summary(len(records)),
             # Personal models are made without noise, and would stay with their clients.
-            personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept),
+            personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept, elsewhere),
         )
 
 

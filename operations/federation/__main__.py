@@ -3,6 +3,7 @@
 certificates         makes a CA, and certificates for the coordinator and for sites
 revoke NAME          takes the right to join away from a certificate
 site ADDRESS NAME    stays connected to the coordinator at host:port, and answers within policy.yaml
+show ADDRESS NAME... waits at host:port for sites, and prints what they have and allow
 demo                 runs a coordinator and some sites on this machine, and compares with the simulation
 """
 
@@ -18,8 +19,9 @@ from fedpipe.federation.policy import Policy
 from fedpipe.runtime.facts import LIBRARIES
 from fedpipe.system.certificates import make_certificates, revoke
 from fedpipe.tracking.git_state import git_tags
-from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, POLICY, WRITTEN
+from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, WRITTEN
 from operations.federation.demo import run_demo
+from operations.federation.show import show
 
 _COORDINATOR = "coordinator"
 
@@ -39,6 +41,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     site.add_argument("--shards", type=Path, default=CLIENTS, help=f"folder of its shards ({CLIENTS})")
     site.add_argument("--policy", type=Path, default=POLICY, help=f"what it allows ({POLICY})")
     site.add_argument("--logs", type=Path, default=FEDERATION_LOGS, help=f"for its audit log ({FEDERATION_LOGS})")
+    site.add_argument("--personal", type=Path, default=PERSONAL_AT_SITE, help=f"for models ({PERSONAL_AT_SITE})")
+    at = commands.add_parser("show")
+    at.add_argument("address", help="host:port to listen at")
+    at.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
     demo = commands.add_parser("demo")
     demo.add_argument("--sites", type=_count, metavar="N", default=3, help="how many (3)")
     demo.add_argument("--rounds", type=_count, metavar="N", default=3, help="how many (3)")
@@ -55,6 +61,8 @@ def main() -> None:
         print(f"revoke: {args.name} is in {revoke(args.certificates, args.name)}: bring it to the coordinator")
     elif args.command == "site":
         run_site(args)
+    elif args.command == "show":
+        show(args.address, args.certificates, args.names)
     else:
         run_demo(args.sites, args.rounds)
 
@@ -76,7 +84,7 @@ def run_site(args: argparse.Namespace) -> None:
     def say(line: str) -> None:
         print(f"site {args.name}: {line}", flush=True)
 
-    folder = SiteFolder(shards=args.shards, state=args.logs / "state", logs=args.logs)
+    folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs)
     site = Site(args.name, folder, policy, _checkout)
     try:
         say(f"answers the coordinator at {args.address} within {args.policy}; audit log {args.logs / 'audit.jsonl'}")

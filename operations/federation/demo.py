@@ -91,21 +91,24 @@ def _running(folder: Path, address: str, names: Sequence[str]) -> Iterator[None]
             own = folder / name
             command = [sys.executable, "-m", "operations.federation", "--certificates", str(folder / "certificates")]
             command += ["site", address, name, "--shards", str(own / "clients"), "--policy", str(own / "policy.yaml")]
-            process = start_child([*command, "--logs", str(own / "logs")], own / "site.log")
+            process = start_child(
+                [*command, "--personal", str(own / "personal"), "--logs", str(own / "logs")], own / "site.log"
+            )
             stack.callback(end_child, process, _END_SECONDS)
         yield
 
 
 def _over_sites(folder: Path, address: str, names: Sequence[str], settings: Train, worker: Worker) -> str:
     """The SHA-256 of the weights of a training over sites."""
-    from fedpipe.federation.coordinator import Federation, described
+    from fedpipe.federation.answers import described
+    from fedpipe.federation.coordinator import Federation
     from fedpipe.links.coordinator_side import GrpcLink
 
     place = folder / "coordinator"
     clients = place / "clients"
     clients.mkdir(parents=True)
     with GrpcLink(address, folder / "certificates", names, say=lambda line: print(f"demo: {line}", flush=True)) as link:
-        common, shards = described(link, names)
+        (common, *_), shards = described(link, names)
         height, width, channels = common.image_shape
         manifest = write_at_sites(clients, common.dataset, (height, width, channels), common.classes, shards)
         federation = Federation(link, manifest, settings, name_of(training_key(settings, manifest, [], None)))

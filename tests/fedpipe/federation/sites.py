@@ -1,6 +1,6 @@
 """Sites in this process, and a link that hands them bytes: all of a federation but the network."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Sites:
     def place(self, name: str) -> SiteFolder:
         """The files of a site."""
         own = self.folder / name
-        return SiteFolder(own / "clients", own / "state", own / "logs")
+        return SiteFolder(own / "clients", own / "state", own / "personal", own / "logs")
 
     def start(self, *names: str) -> None:
         """Starts sites, all of them by default."""
@@ -76,8 +76,3 @@ def small(training_set: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.n
     """Real images of 8 x 8 pixels, as many as `Sites` have."""
     images, labels = training_set
     return images[: sum(SAMPLES), 2:26:3, 2:26:3].copy(), labels[: sum(SAMPLES)]
-
-
-def names_of(last: Sequence[int]) -> list[str]:
-    """The files of clients by the rounds of their last ones."""
-    return [f"{client}.{round_number}" for client, round_number in enumerate(last) if round_number >= 0]
