@@ -80,6 +80,18 @@ certificates: env ## make the certificates of a cluster's scheduler, workers and
 cluster: cluster-env ## run a Dask scheduler and workers on this machine, for trying them; N=2 says how many
 	@.venv/bin/python -m operations.cluster local --workers $(or $(N),2) $(ARGS)
 
+federation-certificates: env ## make the certificates of a federation: ARGS="SITE ..." names its sites
+	@.venv/bin/python -m operations.federation certificates $(ARGS)
+
+site: env ## stay connected to a federation's coordinator, and answer within policy.yaml: ADDRESS=host:port NAME=site-1
+	@.venv/bin/python -m operations.federation site '$(ADDRESS)' '$(NAME)' $(ARGS)
+
+federation: env ## wait for sites, and print what they have and allow: ADDRESS=host:port SITES="site-1 site-2"
+	@.venv/bin/python -m operations.federation show '$(ADDRESS)' $(SITES) $(ARGS)
+
+federation-demo: env ## run a coordinator and sites on this machine, and compare with the simulation; N=3 says how many
+	@.venv/bin/python -m operations.federation demo --sites $(or $(N),3) $(ARGS)
+
 heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
 	@.venv/bin/python -m operations.grid robustness $(ARGS)
 

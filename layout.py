@@ -17,6 +17,8 @@ PIPELINE = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 CLUSTER = Path("cluster.yaml")
+POLICY = Path("policy.yaml")  # what this site allows, if it is one of a federation
+FEDERATION_CERTIFICATES = Path("federation-certificates")
 DATABASE = Path("mlflow.db")  # MLflow's store where MLFLOW_TRACKING_URI names no other
 
 RAW = Path("data/raw")
@@ -51,6 +53,9 @@ CLIENT_PICTURE = Path("plots/clients.png")
 
 LOGS = Path("logs")
 CLUSTER_LOGS = LOGS / "cluster"
+FEDERATION_LOGS = LOGS / "federation"  # of this site
+PERSONAL_AT_SITE = Path("models/personal")  # of this site's clients, a file per training
+FEDERATION_DEMO = LOGS / "federation-demo"
 TRACKING_LOG = LOGS / "tracking.log"
 FAILURE = LOGS / "failure.json"  # of the stage that failed last
 OUTBOX = LOGS / "tracking/pending"

@@ -26,9 +26,9 @@ from benchmarks.results import store
 from benchmarks.rounds import downloaded_training_set
 from benchmarks.subjects import CORES, Round, Subject, in_turn, median, ratio
 from fedpipe import provenance
-from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.settings import ClusterSettings
 from fedpipe.datasets.shards import write_shards
+from fedpipe.system.certificates import make_certificates
 
 ALONE = "none"
 

@@ -31,6 +31,8 @@ TRAINING = (
 )
 # Below fedpipe/: what a worker of a cluster runs around a training.
 CLUSTER = ("cluster", "enclosure", "system")
+# And what a site of a federation runs.
+FEDERATION = ("federation", "links", "enclosure", "system")
 # Below fedpipe/: the imports of a served model (tracking/serving.py), and theirs.
 SERVING = (
     "__init__.py",

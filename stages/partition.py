@@ -69,6 +69,7 @@ def _split(outputs: StagedOutputs) -> None:
             dataset.classes,
             skew.transform(Purpose.TRAIN_NOISE),
             held_out="fraction" if from_training else None,
+            sites=settings.sites,
         )
         assignment_table(labels, assignment).to_csv(clients / "assignment.csv", index=False)
         counts.to_csv(clients / "labels.csv")

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from fedpipe.atomic import write_text
-from fedpipe.cluster.facts import facts
 from fedpipe.cluster.member_side import Job, probe
 from fedpipe.cluster.members import AT_ONCE, Member, Message
 from fedpipe.cluster.parts import Chunk, Part, Waiting
@@ -28,6 +27,7 @@ from fedpipe.cluster.settings import ClusterSettings, require_fitting
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.chunks import WorkersLostError
+from fedpipe.runtime.facts import CLUSTER, facts
 
 _ATTEMPTS = 4  # of a part that fails; then the run ends with what it says
 _LOSSES = 20  # workers that are lost with the same part; then it is taken to be the part's fault
@@ -86,7 +86,7 @@ class Cluster:
         if kept is not None:
             self._share(kept, token)
         settings = self._training.model_dump(mode="json")
-        here, seconds = facts(self._training), self._settings.chunk_seconds
+        here, seconds = facts(self._training, CLUSTER), self._settings.chunk_seconds
         self._job = Job(secrets.token_hex(8), settings, self._data, here, str(kept) if kept else None, token, seconds)
         while True:
             self._turn()
@@ -102,6 +102,13 @@ class Cluster:
         count = states.count("ready")
         part = "1 worker takes part" if count == 1 else f"{count} workers take part"
         say(f"{part}, of the cluster at {self._settings.address}")
+
+    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
+        """Personal models are made by the driver, which has the clients' files."""
+        return False
+
+    def losses(self) -> None:
+        """Clients' losses are measured on the driver's worker."""
 
     def send(self, number: int, leaves: list[np.ndarray], clients: int) -> Message:
         """Takes a pass's message, which goes to each worker with its first part."""

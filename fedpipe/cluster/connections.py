@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedpipe.cluster.certificates import files
+from fedpipe.system.certificates import files
 
 if TYPE_CHECKING:
     from distributed.security import Security

@@ -6,42 +6,34 @@ so no graph travels, and each machine's graphs read its own shards.
 
 import json
 import os
-import signal
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedpipe.cluster.facts import Facts, code, differences, facts
 from fedpipe.cluster.parts import Sums
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
-from fedpipe.lazy import tff
 from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
-from fedpipe.runtime.worker import Worker
+from fedpipe.runtime.facts import CLUSTER, Facts, code, differences, facts
 
 if TYPE_CHECKING:
-    from fedpipe.runtime.tff_executor import Compiled, Executor, Executors
-
-How = Literal["whole", "first", "one by one"]
+    from fedpipe.runtime.pass_runner import How
+    from fedpipe.runtime.tff_executor import Compiled
 
 # Set by fedpipe/cluster/processes.py before the worker joins.
 shards = Path()
 logs = Path()
-code_at_start = ""  # `fedpipe.cluster.facts.code`
+code_at_start = ""  # `fedpipe.runtime.facts.code`
 
 _current: "RunningJob | None" = None
 _verified: set[tuple[Path, str]] = set()
 _lock = threading.RLock()
-# The kernel ends a TFF worker with the thread that started it, and this thread ends with the process.
-_starter = ThreadPoolExecutor(1, thread_name_prefix="starts-tff-workers")
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,7 @@ def join(job: str) -> list[str]:
     parsed = Job(**json.loads(job))
     try:
         settings = parse(Train, parsed.settings)
-        wrong = differences(parsed.facts, facts(settings)) + _wrong_data(parsed)
+        wrong = differences(parsed.facts, facts(settings, CLUSTER)) + _wrong_data(parsed)
         if code() != code_at_start:
             wrong.append("its code has changed since it was started (start it again)")
         if not wrong:
@@ -87,7 +79,7 @@ def receive(job: str, version: int, number: int, leaves: Sequence[np.ndarray]) -
     _running_job(job).receive(version, number, leaves)
 
 
-def compute(received: None, job: str, version: int, groups: list[np.ndarray], how: How) -> Sums | str:
+def compute(received: None, job: str, version: int, groups: list[np.ndarray], how: "How") -> Sums | str:
     """The sums over a part of a chunk, or what went wrong: the TFF worker ended, or a client failed.
 
     Args:
@@ -145,87 +137,26 @@ class RunningJob:
     """A job on this machine: its TFF worker, which is started again when it ends, and its process."""
 
     def __init__(self, job: str) -> None:
+        from fedpipe.runtime.pass_runner import LastingWorker, PassRunner, TimeLimit
+
         self.job = job
         self._parsed = Job(**json.loads(job))
-        self._worker: Worker | None = None
-        self._executors: Executors | None = None
-        self._guard = threading.RLock()
-        self._version = -1
-        self._number = 0
-        self._leaves: Sequence[np.ndarray] = ()
-        self._values: dict[Executor, Any] = {}  # the message on each
-        worker = self._start()
-        self._passes = self._built()  # TensorFlow loads while the worker starts
-        worker.wait_until_ready()
+        self._worker = LastingWorker(logs / f"worker-{os.getpid()}.log")
+        limit = TimeLimit(self._parsed.chunk_seconds, "chunk_seconds in cluster.yaml")
+        self._runner = PassRunner(self._worker, self._built, limit)
+        self._worker.running()
 
     def receive(self, version: int, number: int, leaves: Sequence[np.ndarray]) -> None:
         """Takes a message."""
-        with self._guard:
-            self._version, self._number, self._leaves = version, number, leaves
-            self._values = {}
+        self._runner.receive(version, number, leaves)
 
-    def compute(self, version: int, groups: list[np.ndarray], how: How) -> Sums:
+    def compute(self, version: int, groups: list[np.ndarray], how: "How") -> Sums:
         """The sums over a part of a chunk."""
-        with self._guard:
-            if version != self._version:
-                raise PipelineError(f"message {version} is not here")
-            worker, executors = self._running()
-        with _ended_after(self._parsed.chunk_seconds, worker):
-            with self._guard:
-                # Parts may have any number of groups, and each number has an executor of its own, which is not cheap.
-                executor = executors.of(len(groups) if how == "whole" else 1)
-                compiled, message = self._passes[self._number], self._message_at(executor)
-                if how == "whole":
-                    ids = executor.value(groups, compiled.groups_type)
-                    sums = [executor.call(compiled.work, executor.struct(message, ids))]
-                else:
-                    kind = tff.FederatedType(compiled.groups_type.member, tff.SERVER)
-                    each = [executor.struct(message, executor.value(group, kind)) for group in groups]
-                    sums = [executor.call(compiled.work_alone, argument) for argument in each]
-                    if how == "first":  # TFF also begins with zero
-                        total = executor.call(compiled.zero)
-                        for other in sums:
-                            total = executor.call(compiled.merge, executor.struct(total, other))
-                        sums = [total]
-            return [[np.asarray(leaf) for leaf in executor.fetch(total)] for total in sums]
-
-    def _message_at(self, executor: "Executor") -> Any:
-        """The message as a value of ``executor``."""
-        if executor not in self._values:
-            message_type = tff.FederatedType(self._passes[self._number].message_type, tff.SERVER)
-            self._values[executor] = executor.value(tuple(self._leaves), message_type)
-        return self._values[executor]
+        return self._runner.compute(version, groups, how)
 
     def close(self) -> None:
         """Ends the TFF worker; values are forgotten first."""
-        with self._guard:
-            if self._executors is not None:
-                self._executors.close()
-            if self._worker is not None:
-                self._worker.stop()
-            self._worker = self._executors = None
-            self._values = {}
-
-    def _running(self) -> "tuple[Worker, Executors]":
-        """The TFF worker and its executors, started again if it has ended."""
-        if self._worker is not None:
-            try:
-                self._worker.check_alive()
-            except PipelineError:
-                self.close()
-        if self._worker is None:
-            self._start().wait_until_ready()
-        from fedpipe.runtime.tff_executor import Executors
-
-        if self._worker is None:
-            raise PipelineError("the TFF worker could not be started")
-        if self._executors is None:
-            self._executors = Executors(self._worker)
-        return self._worker, self._executors
-
-    def _start(self) -> Worker:
-        self._worker = _starter.submit(Worker, logs / f"worker-{os.getpid()}.log").result()
-        return self._worker
+        self._worker.close()
 
     def _built(self) -> "list[Compiled]":
         """The passes of the training."""
@@ -236,25 +167,3 @@ class RunningJob:
         # The driver has the weights of the server; a client's work does not depend on the ones that are drawn here.
         wiring = Wiring.of(settings, shards.resolve(), Path(self._parsed.kept) if self._parsed.kept else None)
         return [Compiled(each) for each in wiring.process.passes]
-
-
-@contextmanager
-def _ended_after(seconds: float, worker: Worker) -> Iterator[None]:
-    """Ends ``worker`` if the block takes longer, which makes what the block waits for fail."""
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        os.kill(worker.pid, signal.SIGKILL)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except PipelineError as error:
-        if late.is_set():
-            raise PipelineError(f"it took more than {seconds:g} s (chunk_seconds in cluster.yaml)") from error
-        raise
-    finally:
-        timer.cancel()

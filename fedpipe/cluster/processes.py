@@ -12,9 +12,9 @@ from typing import Any
 from fedpipe import installed
 from fedpipe.cluster import member_side
 from fedpipe.cluster.connections import NO_HTTP, configure, security
-from fedpipe.cluster.facts import LIBRARIES, code
 from fedpipe.cluster.settings import dask_address, require_dask
 from fedpipe.errors import PipelineError
+from fedpipe.runtime.facts import LIBRARIES, code
 
 _END_SECONDS = 5.0
 _JOIN_SECONDS = 10.0

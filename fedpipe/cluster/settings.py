@@ -10,7 +10,6 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from fedpipe.cluster.certificates import files
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Positive, Section
 from fedpipe.config.text import read_yaml
@@ -19,6 +18,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.privacy.requirements import require_no_secret
+from fedpipe.system.certificates import files
 
 ADDRESS, CERTIFICATES, SHARED_FOLDER = "FEDPIPE_CLUSTER", "FEDPIPE_CERTIFICATES", "FEDPIPE_SHARED_FOLDER"
 TLS, INSECURE = "tls://", "tcp+insecure://"

@@ -49,11 +49,20 @@ class Partition(ChoosingSection):
     concept: Concept
     client_test: Literal["none", "same_distribution", "fraction"]
     client_test_fraction: Positive
+    sites: Annotated[list[Count], Field(min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "Partition":
         if self.client_test == "fraction" and self.client_test_fraction >= 1:
             raise ValueError(
                 f"with client_test fraction, client_test_fraction must be below 1, not {self.client_test_fraction}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sites_have_all_clients(self) -> "Partition":
+        if self.sites is not None and sum(self.sites) != self.clients:
+            raise ValueError(
+                f"'sites' has {sum(self.sites)} clients in all, and 'clients' is {self.clients}: they must be equal"
             )
         return self

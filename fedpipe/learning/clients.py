@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.datasets.shards import Shards, read_shard_in_graph
+from fedpipe.datasets.shards import open_shards, read_shard_in_graph
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.vectors import joined, parted
@@ -31,22 +31,23 @@ _TENSOR = "kept"  # the only one in a client's file
 class ClientReader:
     """Reads clients on the worker, and writes what they keep."""
 
-    def __init__(self, shards: Path, kept: Path | None = None) -> None:
+    def __init__(self, shards: Path, kept: Path | None = None, first: int = 0) -> None:
         """Opens the shards.
 
         Args:
           shards: The folder of the shards, as the worker sees it.
           kept: The folder for what clients keep, as the worker sees it; None for an algorithm that keeps nothing.
+          first: The id of the client that has the first shard; other than 0 at a site, whose clients are some of all.
 
         Raises:
           PipelineError: There are no shards in the folder.
         """
-        self._shards = Shards.open(shards)
-        self._kept = kept
+        self._shards = open_shards(shards)
+        self._kept, self._first = kept, first
 
     @property
     def sizes(self) -> np.ndarray:
-        """How many samples each client has: int64 [clients]."""
+        """How many samples each client of the folder has: int64 [clients]."""
         return np.diff(self._shards.offsets)
 
     def read(self, request: WorkRequest, round_number: Any, first: Tensors) -> tuple[Client, Keep]:
@@ -58,7 +59,7 @@ class ClientReader:
           first: What the client has kept before its first round, in the structure of what it keeps.
         """
         client, last, work = request.id, request.last_round, request.work
-        images, labels = read_shard_in_graph(self._shards, client)
+        images, labels = read_shard_in_graph(self._shards, client - self._first)
         if self._kept is None:
             return Client(images, labels, client, round_number, work=work), lambda kept, counts: []
         entries = sum(leaf.shape.num_elements() for leaf in tf.nest.flatten(first))

@@ -6,6 +6,7 @@ Whoever runs a training or a part of one (driver, cluster worker, benchmark, tes
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
@@ -21,6 +22,13 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.seeds import Purpose, generator
 
 
+class Share(NamedTuple):
+    """The clients that a folder of shards holds, among all clients of a training."""
+
+    first: int  # the id of the first of them
+    clients: int  # of the training
+
+
 @dataclass(frozen=True, eq=False)
 class Wiring:
     """The parts of a training over a folder of shards."""
@@ -31,6 +39,8 @@ class Wiring:
     shards: Path
     first: Weights  # before the first round
     folder: Path | None  # for what clients keep; None where an algorithm that keeps something cannot run
+    manifest: Manifest  # of the shards
+    first_client: int = 0  # the id of the client that has the first shard
 
     @staticmethod
     def of(
@@ -41,6 +51,7 @@ class Wiring:
         network: Network | None = None,
         first: Weights | None = None,
         noise_key: tuple[int, int] | None = None,
+        share: Share | None = None,
     ) -> "Wiring":
         """Connects what ``settings`` names.
 
@@ -50,6 +61,7 @@ class Wiring:
           network: The model; by default that of the settings, for the shards' images and classes.
           first: The weights before the first round; by default drawn from the seed.
           noise_key: As `Task.noise_key`.
+          share: Which clients ``shards`` holds; by default all of the training.
 
         Raises:
           PipelineError: There are no shards, or the model does not fit their images.
@@ -58,9 +70,16 @@ class Wiring:
         network = network or model_of(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
-        task = Task(network, settings, manifest.clients, noise_key)
+        first_client, clients = share or Share(0, manifest.clients)
+        task = Task(network, settings, clients, noise_key)
         algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
-        return Wiring(task, algorithm, aggregator, shards, first, folder and folder.resolve())
+        folder = folder and folder.resolve()
+        return Wiring(task, algorithm, aggregator, shards, first, folder, manifest, first_client)
+
+    @property
+    def clients(self) -> range:
+        """The ids of the clients in the folder of shards."""
+        return range(self.first_client, self.first_client + self.manifest.clients)
 
     @property
     def kept(self) -> Path | None:
@@ -70,7 +89,7 @@ class Wiring:
     @cached_property
     def reader(self) -> ClientReader:
         """Reads clients' shards on the worker, and what they keep."""
-        return ClientReader(self.shards, self.kept)
+        return ClientReader(self.shards, self.kept, self.first_client)
 
     @cached_property
     def process(self) -> Process:

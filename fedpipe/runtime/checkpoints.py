@@ -5,8 +5,6 @@
 checkpoint.py says what a file holds. The folder is no output of DVC, which would delete it, and no input.
 """
 
-import hashlib
-import json
 import math
 import os
 import shutil
@@ -22,9 +20,9 @@ from fedpipe.atomic import atomic_file
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.runtime.checkpoint import Checkpoint, from_file, to_bytes
-from fedpipe.runtime.kept_state import KeptState, is_whole
+from fedpipe.runtime.kept_state import FolderStates, KeptState, States
 from fedpipe.runtime.progress import say
-from fedpipe.runtime.training_key import Key, differences
+from fedpipe.runtime.training_key import Key, differences, name_of
 from fedpipe.system.locks import lock
 
 _KEPT = 2  # checkpoints; the older one is for the case that the newer one is damaged
@@ -42,12 +40,18 @@ class Checkpoints:
     ``resumed``. When the block ends without an error, the outputs stand, and all checkpoints are removed.
     """
 
-    def __init__(self, folder: Path, key: Key, settings: Train) -> None:
-        """Checkpoints in ``folder``/checkpoints of the training that has this key."""
+    def __init__(self, folder: Path, key: Key, settings: Train, states: States | None = None) -> None:
+        """Checkpoints in ``folder``/checkpoints of the training that has this key.
+
+        Args:
+          folder: The folder.
+          key: Of the training.
+          settings: Section train of params.yaml.
+          states: Where what clients keep is; by default in ``folder``.
+        """
         # What clients keep. A cluster's worker that was taken for lost may still write what another training told it.
-        self.kept_folder = (
-            folder / "clients" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        )
+        self.kept_folder = folder / "clients" / name_of(key)
+        self._states = states or FolderStates(self.kept_folder)
         self._folder = folder / "checkpoints"
         self._key, self._settings = key, settings
         self.resumed: Checkpoint | None = None
@@ -121,11 +125,9 @@ class Checkpoints:
     def kept_state(self, clients: int) -> KeptState:
         """What clients keep, as ``resumed`` left it or before the first round."""
         resumed = self.resumed
-        for other in set(self.kept_folder.parent.glob("*")) - {self.kept_folder}:
-            shutil.rmtree(other, ignore_errors=True)
         if resumed is None or resumed.last is None or resumed.digests is None:
-            return KeptState(self.kept_folder, clients, guarded=self.enabled)
-        return KeptState.restored(self.kept_folder, resumed.last, resumed.digests, resumed.round)
+            return self._states.start(clients, guarded=self.enabled)
+        return self._states.restored(resumed.last, resumed.digests, resumed.round)
 
     def __enter__(self) -> "Checkpoints":
         self._folder.parent.mkdir(parents=True, exist_ok=True)
@@ -154,8 +156,8 @@ class Checkpoints:
         if not checkpoint.is_one_of(self._settings):
             raise _Unusable(f"not on the way to {self._settings.rounds} rounds")
         last, digests = checkpoint.last, checkpoint.digests
-        if last is not None and digests is not None and not is_whole(self.kept_folder, last, digests):
-            raise _Unusable(f"without the files of {self.kept_folder} that it needs")
+        if last is not None and digests is not None and not self._states.is_whole(last, digests):
+            raise _Unusable(f"without the files of {self._states.place} that it needs")
         return checkpoint
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tff
-from fedpipe.runtime.tff_executor import Compiled, Executor, Executors
+from fedpipe.runtime.tff_executor import Compiled, Executor, Executors, fitting
 
 
 class WorkersLostError(PipelineError):
@@ -28,6 +28,17 @@ class Elsewhere(Protocol):
 
     def begin(self, kept: Path | None) -> None:
         """Gets ready for a training; ``kept`` is the folder of what clients keep, if they do."""
+
+    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
+        """Has personal models made after the last round, where clients are; False if they are to be made here.
+
+        Args:
+          state: The leaves of the server's state.
+          last: int32 [clients], the round of each client's last file, or -1.
+        """
+
+    def losses(self) -> "Elsewhere | None":
+        """Where clients' losses are measured (loss_process.py); None for the driver's own worker."""
 
     def send(self, number: int, leaves: list[np.ndarray], clients: int) -> Any:
         """Takes the message of pass ``number``, which goes to so many ``clients``, and returns what stands for it.
@@ -123,7 +134,8 @@ class RemoteChunks:
         """Waits for the sum and brings it to the driver's worker, where the rest of a chunk that was cut is added."""
         server, compiled = self._server, self._passes[number]
         sum_type = tff.FederatedType(compiled.sum_type, tff.SERVER)
-        total, *others = (server.value(tuple(leaves), sum_type) for leaves in self._elsewhere.result(started))
+        sums = [fitting(leaves, compiled.sum_type, "a sum") for leaves in self._elsewhere.result(started)]
+        total, *others = (server.value(tuple(leaves), sum_type) for leaves in sums)
         for other in others:
             total = server.call(compiled.merge, server.struct(total, other))
         return total

@@ -7,7 +7,7 @@ so does the memory, not on the number of clients.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,22 @@ def group_sizes(clients: int) -> list[int]:
     return sizes
 
 
+def cut(requests: np.ndarray, site_of: np.ndarray | None) -> Iterator[list[np.ndarray]]:
+    """The requests of a round as chunks of groups, in order; groups and chunks end where a site's clients end.
+
+    A site sends one sum of a chunk, so no chunk holds clients of two sites.
+
+    Args:
+      requests: int32 [cohort, 4], of `WorkRequest.pack`, ascending by client.
+      site_of: int64 [clients], the site of each client; None if all samples have one owner.
+    """
+    borders: Any = [] if site_of is None else np.flatnonzero(np.diff(site_of[requests[:, 0]])) + 1
+    for part in np.split(requests, borders):
+        groups = np.split(part, np.cumsum(group_sizes(len(part)))[:-1])
+        for start in range(0, len(groups), CHUNK):
+            yield groups[start : start + CHUNK]
+
+
 class Engine:
     """A training's process and its state on a worker."""
 
@@ -48,6 +64,7 @@ class Engine:
         cohort: int,
         elsewhere: Elsewhere | None = None,
         phases: Phases | None = None,
+        site_of: np.ndarray | None = None,
     ) -> None:
         """Starts a training.
 
@@ -57,8 +74,9 @@ class Engine:
           cohort: How many clients a round has; the state stays with the worker's executor for chunks of that size.
           elsewhere: Where clients run, if not on ``worker``.
           phases: Counts where a round's time goes.
+          site_of: As of `cut`.
         """
-        self._process, self._phases = process, phases or Phases()
+        self._process, self._phases, self._site_of = process, phases or Phases(), site_of
         self._passes = [Compiled(each) for each in process.passes]
         self._get_weights = at_server(process.get_weights)
         self._executors = Executors(worker)
@@ -130,15 +148,14 @@ class Engine:
         if not len(requests):
             return server.call(compiled.zero)
         message = chunks.message(number, server.call(compiled.prepare, state), len(requests))
-        groups = np.split(requests, np.cumsum(group_sizes(len(requests)))[:-1])
         total: Any = None
         ended = 0
         started: deque[tuple[int, Any]] = deque()
-        for start in range(0, len(groups), CHUNK):
-            chunk = groups[start : start + CHUNK]
+        all_chunks = list(cut(requests, self._site_of))
+        for place, chunk in enumerate(all_chunks, 1):
             with self._phases.timed("clients"):  # on the driver's own worker, this is where the time goes
                 started.append((sum(map(len, chunk)), chunks.start(number, message, chunk)))
-            is_last = start + CHUNK >= len(groups)
+            is_last = place == len(all_chunks)
             while started and (is_last or len(started) > chunks.ahead):
                 count, handed_out = started.popleft()
                 with self._phases.timed("clients"):

@@ -23,6 +23,7 @@ from fedpipe.learning.wiring import Wiring
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.networks.personal_weights import save_personal
+from fedpipe.runtime.chunks import Elsewhere
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
 
@@ -35,12 +36,17 @@ def model_count(settings: Train, clients: int) -> int:
     return 0 if algorithm.personal is None else clients
 
 
-def personal_models(wiring: Wiring, engine: Engine, kept: KeptState | None) -> "ClientModels | None":
-    """The personal models after the engine's last round; None if the algorithm has none."""
+def personal_models(
+    wiring: Wiring, engine: Engine, kept: KeptState | None, elsewhere: Elsewhere | None = None
+) -> "ClientModels | None":
+    """The personal models after the engine's last round; None if the algorithm has none, or sites keep their own."""
     if wiring.algorithm.personal is None:
         return None
     last = np.full(wiring.task.clients, -1, np.int32) if kept is None else kept.last.copy()
-    return ClientModels(wiring, wiring.algorithm.personal, engine.state(), last)
+    state = engine.state()
+    if elsewhere is not None and elsewhere.make_personal(state, last):
+        return None
+    return ClientModels(wiring, wiring.algorithm.personal, state, last)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +56,7 @@ class ClientModels:
     wiring: Wiring
     personal: Callable[[Task, Server, Client], Weights]
     state: list[np.ndarray]  # of the server, flat
-    last: np.ndarray  # int32 [clients]: the round of each client's last file, or -1
+    last: np.ndarray  # int32 [clients of the folder]: the round of each client's last file, or -1
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
@@ -62,7 +68,7 @@ class ClientModels:
     def write(self, path: Path) -> None:
         """Writes all of them to ``path`` (networks/personal_weights.py)."""
         task = self.wiring.task
-        network, clients = task.network, task.clients
+        network, clients = task.network, len(self.wiring.clients)
         count, owners = model_count(task.settings, clients), self.clusters
         if owners is not None:
             parts = self.wiring.process.server.pack(self.state).state
@@ -86,5 +92,5 @@ class ClientModels:
             return function(task, server, client._replace(kept=kept))
 
         leaves = [tf.constant(leaf) for leaf in self.state]
-        for packed in WorkRequest.of(np.arange(task.clients), self.last).pack():
+        for packed in WorkRequest.of(self.wiring.clients, self.last).pack():
             yield of_client(tf.constant(packed), *leaves)

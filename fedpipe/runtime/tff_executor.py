@@ -1,11 +1,12 @@
 """Values and computations on a TFF worker, and a pass of a training as computations that run there."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import grpc
+import numpy as np
 
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tff
@@ -93,6 +94,28 @@ def _holds_tuples(kind: tff.Type) -> bool:
 
 
 _native = tff.backends.native.desugar_and_transform_to_native
+
+
+def fitting(leaves: Sequence[np.ndarray], kind: tff.Type, what: str) -> Sequence[np.ndarray]:
+    """``leaves``, if they have the shapes and types of ``kind``, a flat tuple of tensors.
+
+    Raises:
+      PipelineError: They do not; ``what`` names them.
+    """
+    wanted = list(kind)
+    if len(leaves) != len(wanted) or not all(map(_fits, leaves, wanted)):
+        given = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves[:4])
+        raise PipelineError(f"{what} of {len(leaves)} arrays ({given}, ...) does not fit this training's {kind}")
+    return leaves
+
+
+def _fits(leaf: np.ndarray, kind: tff.TensorType) -> bool:
+    """Whether an array has the type and the shape of a tensor, whose unknown lengths may be any."""
+    if leaf.dtype != kind.dtype or kind.shape is None:
+        return bool(leaf.dtype == kind.dtype)
+    return leaf.ndim == len(kind.shape) and all(
+        length is None or length == own for length, own in zip(kind.shape, leaf.shape, strict=True)
+    )
 
 
 class Executor:

@@ -17,7 +17,7 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
-from fedpipe.datasets.shards import Shards
+from fedpipe.datasets.shards import open_shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.measurements import Measurements
 from fedpipe.learning.process import Process
@@ -46,7 +46,7 @@ from fedpipe.runtime.hooks import (
     SaveCheckpoints,
     StopAtTarget,
 )
-from fedpipe.runtime.kept_state import KeptState
+from fedpipe.runtime.kept_state import KeptFiles, KeptState
 from fedpipe.runtime.personal import personal_models
 from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.progress import Progress, say
@@ -94,13 +94,18 @@ class Training:
         """
         resumed = self.checkpoints.resumed if self.checkpoints else None
         history, phases, task = History(resumed), Phases(), self.wiring.task
+        site_of = self.wiring.manifest.site_of
         worker.wait_until_ready()
         if elsewhere is not None:
             require_no_secret(task.settings)
-            elsewhere.begin(self.kept.folder if self.kept else None)
+            elsewhere.begin(self.wiring.kept)
+        elif self.wiring.manifest.samples_at == "sites":
+            raise PipelineError(
+                f"the samples of {self.wiring.shards} lie at sites: train with them (docs/federation.md)"
+            )
         with (
-            Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases) as engine,
-            client_losses(task, self.wiring.shards, worker, engine) as losses,
+            Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases, site_of) as engine,
+            client_losses(self.wiring, worker, engine, elsewhere) as losses,
             ExitStack() as stack,
         ):
             every_hook = [stack.enter_context(hook) for hook in self._hooks(history, engine, evaluate, hooks)]
@@ -133,7 +138,7 @@ class Training:
                 completed = CompletedRound(record, seconds, phases.end_round())
                 for hook in in_turn():
                     hook.on_round_end(completed)
-            return self._trained(engine, history)
+            return self._trained(engine, history, elsewhere)
 
     def _hooks(
         self, history: History, engine: Engine, evaluate: Evaluation | None, others: Sequence[Hook]
@@ -173,7 +178,7 @@ class Training:
         record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
         return record.withheld(current.columns) if has_secret_noise(settings) else record
 
-    def _trained(self, engine: Engine, history: History) -> Trained:
+    def _trained(self, engine: Engine, history: History, elsewhere: Elsewhere | None) -> Trained:
         """What the training ends with."""
         records, settings = history.records, self.wiring.task.settings
         last = finite(engine.weights())
@@ -187,7 +192,7 @@ class Training:
             records=records,
             privacy={} if self.ledger is None else self.ledger.summary(len(records)),
             # Personal models are made without noise, and would stay with their clients.
-            personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept),
+            personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept, elsewhere),
         )
 
 
@@ -221,7 +226,7 @@ def prepare(
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
         say("figures that clients' data decide are withheld, and so are personal models (docs/privacy.md)")
-    sizes = np.diff(Shards.open(shards).offsets)
+    sizes = np.diff(open_shards(shards).offsets)
     clients = len(sizes)
 
     def drawn(number: int) -> np.ndarray:
@@ -233,7 +238,7 @@ def prepare(
     memory_check.check(wiring.task, wiring.aggregator)
     kept = None
     if wiring.kept is not None:
-        kept = checkpoints.kept_state(clients) if checkpoints else KeptState(wiring.kept, clients)
+        kept = checkpoints.kept_state(clients) if checkpoints else KeptFiles(wiring.kept, clients)
     ledger = Ledger.of(settings, clients, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))

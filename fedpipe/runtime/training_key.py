@@ -36,6 +36,11 @@ def training_key(settings: Train, manifest: Manifest, first: Weights, measured: 
     }
 
 
+def name_of(key: Key) -> str:
+    """A short name of the training that has this key: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def differences(key: Key, other: Key) -> list[str]:
     """The names of the parts in which two keys differ; those of single params among them."""
     if not isinstance(key.get("params"), dict) or not isinstance(other.get("params"), dict):

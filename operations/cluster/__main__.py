@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fedpipe.atomic import write_text
-from fedpipe.cluster.certificates import ROLES, make_certificates
 from fedpipe.cluster.processes import run_scheduler, run_worker
 from fedpipe.cluster.settings import ADDRESS, CERTIFICATES, dask_address, require_dask
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.system.certificates import ROLES, make_certificates
 from fedpipe.system.children import Child, end_child, start_child
 from layout import CLIENTS, CLUSTER_LOGS
 

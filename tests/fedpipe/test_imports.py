@@ -102,8 +102,12 @@ def test_choices_of_a_folder_import_no_other() -> None:
 
 
 def test_only_learning_and_runtime_import_tff() -> None:
-    """And a cluster's members, which have a worker each."""
-    assert importers("fedpipe.lazy.tff") == {"cluster", "learning", "runtime"}
+    assert importers("fedpipe.lazy.tff") == {"learning", "runtime"}
+
+
+def test_only_links_and_runtime_import_grpc() -> None:
+    """What a federation sends knows no transport."""
+    assert importers("grpc") == {"links", "runtime"}
 
 
 def test_all_of_the_library_imports_tensorflow_through_lazy() -> None:

@@ -87,7 +87,7 @@ def run(
     """
     from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.engine import Engine
-    from fedpipe.runtime.kept_state import KeptState, is_client_file
+    from fedpipe.runtime.kept_state import KeptFiles, is_client_file
 
     manifest = Manifest.read(shards)
     start = first_weights(settings, manifest.image_shape) if first is None else first
@@ -96,12 +96,13 @@ def run(
         wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
         wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
         process = wiring.process
-        kept = None if wiring.kept is None else KeptState(wiring.kept, manifest.clients)
+        kept = None if wiring.kept is None else KeptFiles(wiring.kept, manifest.clients)
         measured: list[Measurements] = []
         after: list[Weights] = []
         if elsewhere is not None:
             elsewhere.begin(kept.folder if kept else None)
-        with Engine(process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
+        size = len(cohort_of(cohorts[0]).clients)
+        with Engine(process, worker, size, elsewhere, site_of=wiring.manifest.site_of) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 asked = cohort_of(cohort)
                 measured.append(engine.run_round(asked.packed(kept)))

@@ -15,6 +15,8 @@ from tests import ROOT
 DECIDE_NO_BITS = {
     "fedpipe.atomic": "where files are until they are whole",
     "fedpipe.cluster": "where a chunk of clients is computed; a machine that would compute other bits is refused",
+    "fedpipe.federation": "which sites compute a chunk; a site that would compute other bits is refused",
+    "fedpipe.links": "how bytes come to a site and back",
     "fedpipe.code": "which code a result names, by digest",
     "fedpipe.command_line": "refuses arguments",
     "fedpipe.dvc_lock": "reads what DVC recorded, for MLflow and for refusals",

@@ -10,8 +10,9 @@ plain safetensors file, so any tool opens it. A client's shard is a range of its
 reading the shard reads (reading.py).
 """
 
-from fedpipe.datasets.shards.index import read_index, verify_shards
-from fedpipe.datasets.shards.manifest import Manifest, read_held_out
+from fedpipe.datasets.shards.at_sites import SiteShards, write_at_sites
+from fedpipe.datasets.shards.index import open_shards, read_index, verify_shards
+from fedpipe.datasets.shards.manifest import Manifest, Site, read_held_out
 from fedpipe.datasets.shards.reading import Labelled, Shards, read_shard, read_shard_in_graph, shards_path
 from fedpipe.datasets.shards.writing import Transform, write_shards
 
@@ -19,12 +20,16 @@ __all__ = [
     "Labelled",
     "Manifest",
     "Shards",
+    "Site",
+    "SiteShards",
     "Transform",
+    "open_shards",
     "read_held_out",
     "read_index",
     "read_shard",
     "read_shard_in_graph",
     "shards_path",
     "verify_shards",
+    "write_at_sites",
     "write_shards",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fedpipe.datasets.shards.manifest import MANIFEST, Manifest
+from fedpipe.datasets.shards.manifest import MANIFEST, Manifest, Site
 from fedpipe.datasets.shards.reading import RESTORE, Shards
 from fedpipe.errors import PipelineError
 
@@ -22,7 +22,7 @@ def write_index(folder: Path, samples: np.ndarray, sums: Sequence[str]) -> str:
     """
     index = pd.DataFrame({"client": np.arange(len(sums)), "samples": samples, "sha256": sums})
     index.to_csv(folder / _INDEX, index=False)
-    return _digest(sums)
+    return digest_of(sums)
 
 
 def read_index(folder: Path) -> pd.DataFrame:
@@ -43,6 +43,44 @@ def read_index(folder: Path) -> pd.DataFrame:
     return index
 
 
+def sites_of(sums: Sequence[str], clients: Sequence[int]) -> tuple[Site, ...]:
+    """Sites of so many ``clients`` each, numbered from 1 on, whose shards have the SHA-256 ``sums``."""
+    ends = np.cumsum(clients).tolist()
+    parts = [sums[end - count : end] for count, end in zip(clients, ends, strict=True)]
+    return tuple(
+        Site(name=f"site-{number}", clients=len(part), digest=digest_of(part)) for number, part in enumerate(parts, 1)
+    )
+
+
+def digest_of(sums: Iterable[str]) -> str:
+    """The digest of some shards, from the SHA-256 of each; or of some sites, from the digest of each."""
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def _belong_together(index: pd.DataFrame, manifest: Manifest) -> bool:
+    """Whether the index has the clients of the manifest, and their SHA-256 make its digests."""
+    sums = index["sha256"].tolist()
+    if index["client"].tolist() != list(range(manifest.clients)):
+        return False
+    if manifest.sites is None:
+        return digest_of(sums) == manifest.digest
+    digests = [site.digest for site in manifest.sites]
+    own = [digest_of(sums[clients.start : clients.stop]) for _, clients in manifest.ranges()]
+    return (manifest.samples_at == "sites" or own == digests) and digest_of(digests) == manifest.digest
+
+
+def open_shards(folder: Path) -> Shards:
+    """The shards of the manifest in ``folder``; without a file where samples lie at sites.
+
+    Raises:
+      PipelineError: There are none, or the file is damaged.
+    """
+    manifest = Manifest.read(folder)
+    if manifest.samples_at is None:
+        return Shards.open(folder)
+    return Shards.elsewhere(folder, manifest.image_shape, read_index(folder)["samples"].to_numpy())
+
+
 def verify_shards(folder: Path, manifest: Manifest) -> None:
     """Compares the index with the manifest, and every shard with the index, reading one after the other.
 
@@ -51,9 +89,10 @@ def verify_shards(folder: Path, manifest: Manifest) -> None:
         the message names it.
     """
     index = read_index(folder)
-    together = index["client"].tolist() == list(range(manifest.clients)) and _digest(index["sha256"]) == manifest.digest
-    if not together:
+    if not _belong_together(index, manifest):
         raise PipelineError(f"{folder / _INDEX} and {MANIFEST} do not belong together: {RESTORE}")
+    if manifest.samples_at == "sites":  # which verify their own
+        return
     shards = Shards.open(folder)
     if np.diff(shards.offsets).tolist() != index["samples"].tolist() or shards.image_shape != manifest.image_shape:
         raise PipelineError(f"{shards.path} and {_INDEX} do not belong together: {RESTORE}")
@@ -74,7 +113,3 @@ def sha256(images: bytes | memoryview, labels: bytes | memoryview) -> str:
     found = hashlib.sha256(images)
     found.update(labels)
     return found.hexdigest()
-
-
-def _digest(sums: Iterable[str]) -> str:
-    return hashlib.sha256("".join(sums).encode()).hexdigest()

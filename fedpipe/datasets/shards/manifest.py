@@ -1,14 +1,26 @@
 """The manifest of shards: what they hold, for everything downstream."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from fedpipe.errors import PipelineError
 from fedpipe.json_model import read_json
 
 MANIFEST = "manifest.json"
+
+
+class Site(BaseModel):
+    """A site: the owner of some clients, which follow those of the site before it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    clients: int
+    digest: str  # of a folder with its shards alone
 
 
 class Manifest(BaseModel):
@@ -21,10 +33,26 @@ class Manifest(BaseModel):
     classes: int
     clients: int
     samples: int  # over all shards
-    digest: str  # SHA-256 over the shards' SHA-256, in the order of the clients
+    digest: str  # SHA-256 over the shards' SHA-256, in the order of the clients; with sites, over the sites' digests
     # In the file only where they say something, so that tests from elsewhere leave the clients' bytes as they are.
     held_out: Literal["fraction"] | None = None  # of clients: what their tests took away from their samples
     clients_digest: str | None = None  # of held-out samples: the digest of the clients that do not train on them
+    sites: tuple[Site, ...] | None = None  # in the order of their clients; none where all samples have one owner
+    samples_at: Literal["sites"] | None = None  # where the samples lie, if not in this folder
+
+    @property
+    def site_of(self) -> np.ndarray | None:
+        """The number of each client's site, int64 [clients]; None without sites."""
+        if self.sites is None:
+            return None
+        return np.repeat(np.arange(len(self.sites)), [site.clients for site in self.sites])
+
+    def ranges(self) -> Iterator[tuple[Site, range]]:
+        """Each site and the ids of its clients."""
+        first = 0
+        for site in self.sites or ():
+            yield site, range(first, first + site.clients)
+            first += site.clients
 
     @staticmethod
     def read(folder: Path) -> "Manifest":

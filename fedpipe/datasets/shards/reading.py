@@ -55,6 +55,19 @@ class Shards:
             raise PipelineError(f"{path} is changed: its offsets do not divide its {samples} samples; {RESTORE}")
         return Shards(path, path.stat().st_size, tuple(image_shape), offsets)
 
+    @staticmethod
+    def elsewhere(folder: Path, image_shape: tuple[int, ...], samples: np.ndarray) -> "Shards":
+        """Shards whose file is not here: graphs over them can be built, and do not run.
+
+        Args:
+          folder: Where the file would be.
+          image_shape: height, width, channels.
+          samples: int64 [clients], how many each client has.
+        """
+        offsets = np.concatenate([[0], np.cumsum(samples)]).astype(np.int64)
+        size = offsets.nbytes + int(offsets[-1]) * (math.prod(image_shape) + 1)
+        return Shards(shards_path(folder), size, image_shape, offsets)
+
     @property
     def samples(self) -> int:
         """How many samples all clients have together."""

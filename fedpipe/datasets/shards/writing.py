@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from fedpipe.datasets.shards.index import sha256, write_index
+from fedpipe.datasets.shards.index import digest_of, sha256, sites_of, write_index
 from fedpipe.datasets.shards.manifest import MANIFEST, Manifest
 from fedpipe.datasets.shards.reading import Labelled, shards_path
 
@@ -29,6 +29,7 @@ def write_shards(
     *,
     held_out: Literal["fraction"] | None = None,
     clients_digest: str | None = None,
+    sites: Sequence[int] | None = None,
 ) -> Manifest:
     """Writes the shards, their index and the manifest into ``folder``, a client at a time.
 
@@ -43,6 +44,7 @@ def write_shards(
         place of its samples.
       held_out: For the manifest.
       clients_digest: For the manifest.
+      sites: How many of the clients each site has, in the order of the clients; None without sites.
     """
     offsets = np.cumsum([0, *map(len, clients)], dtype=np.int64)
     samples, image_shape = int(offsets[-1]), images.shape[1:]
@@ -59,15 +61,18 @@ def write_shards(
             written[offsets[client] : offsets[client + 1]] = shard[1]
             sums.append(sha256(*mine))
         file.write(written.data)
+    digest = write_index(folder, np.diff(offsets), sums)
+    owners = None if sites is None else sites_of(sums, sites)
     manifest = Manifest(
         dataset=dataset,
         image_shape=image_shape,
         classes=classes,
         clients=len(clients),
         samples=samples,
-        digest=write_index(folder, np.diff(offsets), sums),
+        digest=digest if owners is None else digest_of(site.digest for site in owners),
         held_out=held_out,
         clients_digest=clients_digest,
+        sites=owners,
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
     return manifest

@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 import pytest
 
-from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.members import Member
 from fedpipe.cluster.parts import Part
 from fedpipe.cluster.settings import ClusterSettings
@@ -23,6 +22,7 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
+from fedpipe.system.certificates import make_certificates
 from tests import ROOT
 from tests.fedpipe.cluster.hosts import Hosts
 from tests.fedpipe.training import cohort_of, first_weights

@@ -18,7 +18,6 @@ import pytest
 pytest.importorskip("distributed", reason="Dask is not installed: `make cluster-env` does that")
 
 from fedpipe.cluster import parts
-from fedpipe.cluster.certificates import make_certificates
 from fedpipe.cluster.cluster import Cluster, opened
 from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.datasets.shards import Manifest, Shards
@@ -28,6 +27,7 @@ from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.worker import Worker
+from fedpipe.system.certificates import make_certificates
 from tests import ROOT
 from tests.fedpipe.cluster.hosts import hosts
 from tests.fedpipe.cluster.running import Processes, noting_parts, processes, settings_of, trained, wait_until

@@ -158,3 +158,23 @@ def test_shards_that_cannot_be_read_are_not_called_missing(make_shards: Make) ->
     path.rmdir()
     with pytest.raises(PipelineError, match="is missing"):
         shards.read_shard(folder, 0)
+
+
+def test_the_digest_of_a_site_is_that_of_a_folder_with_its_shards_alone(tmp_path: Path) -> None:
+    images, labels = noise(30, (2, 2, 1))
+    members, folders = consecutive([4, 6, 5, 7, 8]), [tmp_path / name for name in ("all", "one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    both = shards.write_shards(folders[0], "noise", images, labels, members, 10, sites=[2, 3])
+    alone = [
+        shards.write_shards(folder, "noise", images, labels, own, 10)
+        for folder, own in zip(folders[1:], (members[:2], members[2:]), strict=True)
+    ]
+    read = shards.Manifest.read(folders[0])
+    assert read == both and [site.digest for site in read.sites or ()] == [each.digest for each in alone]
+    assert [(site.name, list(own)) for site, own in read.ranges()] == [("site-1", [0, 1]), ("site-2", [2, 3, 4])]
+    assert read.site_of is not None and read.site_of.tolist() == [0, 0, 1, 1, 1]
+    shards.verify_shards(folders[0], read)
+    other = read.model_copy(update={"sites": tuple(reversed(read.sites or ()))})
+    with pytest.raises(PipelineError, match=r"shards.csv and manifest.json do not belong together"):
+        shards.verify_shards(folders[0], other)

@@ -131,6 +131,12 @@ def test_defaults_are_valid(section: type) -> None:
         (params.Partition, "values: drawn", "values: random", "should be 'drawn' or 'by_client'"),
         (params.Partition, "share: 0.0", "share: 1.1", "'partition.concept.share' is 1.1: should be less than or"),
         (params.Partition, "test: none", "test: some", "should be 'none', 'same_distribution' or 'fraction'"),
+        (
+            params.Partition,
+            "  sites: #",
+            "  sites: [200, 300] #",
+            "'sites' has 500 clients in all, and 'clients' is 600: they must be equal",
+        ),
         (params.Partition, "fraction: 0.2", "fraction: 0", "'partition.client_test_fraction' is 0: should be greater"),
         (
             params.Partition,

@@ -16,7 +16,7 @@ from fedpipe import params
 from fedpipe.code import TRAINING, chosen_code
 from fedpipe.runtime.checkpoint import Best, Checkpoint
 from fedpipe.runtime.checkpoints import Checkpoints
-from fedpipe.runtime.kept_state import KeptState
+from fedpipe.runtime.kept_state import KeptFiles
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import differences
 from tests import RECIPE, ROOT
@@ -261,7 +261,7 @@ def test_who_still_writes_for_another_training_writes_elsewhere(tmp_path: Path, 
 
 
 def test_without_checkpoints_files_go_at_once(tmp_path: Path) -> None:
-    kept = KeptState(tmp_path / "clients", 2)
+    kept = KeptFiles(tmp_path / "clients", 2)
     for number in (1, 2):
         (kept.folder / f"0.{number}").write_text("x")
         kept.advance(np.array([0]), number)

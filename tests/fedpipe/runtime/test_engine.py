@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedpipe import params
 from fedpipe.contracts.aggregator import AGGREGATORS
@@ -21,7 +23,7 @@ from fedpipe.learning.task import Task
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime import engine as engine_module
-from fedpipe.runtime.engine import Engine
+from fedpipe.runtime.engine import Engine, cut, group_sizes
 from fedpipe.runtime.records import require_contribution
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.training import cohort_of, first_weights, model_of, run, same_bits, train_settings
@@ -102,6 +104,35 @@ def test_chunks_do_not_change_the_mean(
         assert {k: v for k, v in a.items() if k != "loss"} == {k: v for k, v in b.items() if k != "loss"}
     again, *_ = run(worker, settings, shards, cohorts)
     assert same_bits(chunked, again)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.data())
+def test_groups_and_chunks_end_at_the_borders_of_sites(clients: list[int], data: st.DataObject) -> None:
+    """Each site's clients are cut as a cohort of their own would be."""
+    site_of = np.repeat(np.arange(len(clients)), clients)
+    drawn = data.draw(st.sets(st.integers(0, len(site_of) - 1), min_size=1))
+    requests = WorkRequest.of(sorted(drawn)).pack()
+    chunks = list(cut(requests, site_of))
+    assert np.concatenate([group for chunk in chunks for group in chunk]).tolist() == requests.tolist()
+    assert all(len(chunk) <= engine_module.CHUNK for chunk in chunks)
+    for site in set(site_of[requests[:, 0]]):
+        own = [chunk for chunk in chunks if site_of[chunk[0][0, 0]] == site]
+        assert {site_of[client] for chunk in own for group in chunk for client in group[:, 0]} == {site}
+        count = int((site_of[requests[:, 0]] == site).sum())
+        assert [len(group) for chunk in own for group in chunk] == group_sizes(count)
+
+
+def test_a_simulation_of_sites_adds_site_by_site(
+    worker: Worker, training_set: tuple[np.ndarray, np.ndarray], make_shards: Make, tmp_path: Path
+) -> None:
+    settings, sizes = train_settings(model="logistic_regression"), [9, 14, 6, 11, 8, 7, 12]
+    members = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    write_shards(tmp_path, "mnist", *training_set, members, 10, sites=[3, 4])
+    one_owner, cohorts = make_shards(sizes), [range(7), range(7)]
+    at_sites, together = (run(worker, settings, folder, cohorts).weights for folder in (tmp_path, one_owner))
+    assert not same_bits(at_sites, together)
+    for a, b in zip(at_sites, together, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_same_bits_again(worker: Worker, settings: params.Train, make_shards: Make) -> None:

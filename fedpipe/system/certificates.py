@@ -1,19 +1,22 @@
-"""Who may join a cluster: whoever has a certificate of its own certificate authority (CA), made here.
+"""Certificates by a certificate authority (CA) of one's own, for a cluster or for a federation.
 
     certificates/
-      ca.pem, ca.key              the CA; its key stays where certificates are made
-      scheduler.pem, .key, worker.pem, .key, driver.pem, .key
+      ca.pem, ca.key      the CA; its key stays where certificates are made
+      NAME.pem, NAME.key  for each name; of a cluster scheduler, worker and driver
+      revoked.pem         of a federation: certificates that are valid no longer
 
-Both sides of every connection show their certificate. Dask does not look at the names in it: every certificate of the
-CA opens every door, and with it the machines, because Dask's messages are pickles.
+Both sides of every connection show their certificate. A federation knows a site by the name in its certificate. Dask
+does not look at names: every certificate of a cluster's CA opens every door, and with it the machines, because Dask's
+messages are pickles. So the two have CAs of their own.
 """
 
 import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fedpipe.atomic import atomic_file
 from fedpipe.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -22,6 +25,18 @@ if TYPE_CHECKING:
 
 ROLES = ("scheduler", "worker", "driver")
 _DAYS = 365
+_REVOKED = "revoked.pem"
+
+
+class Maker(NamedTuple):
+    """Who makes certificates, for messages."""
+
+    whose: str
+    command: str
+
+
+CLUSTER = Maker("the cluster's", "make certificates")
+FEDERATION = Maker("the federation's", "make federation-certificates")
 
 
 def make_certificates(folder: Path, names: Sequence[str] = ROLES) -> list[Path]:
@@ -43,7 +58,7 @@ def make_certificates(folder: Path, names: Sequence[str] = ROLES) -> list[Path]:
     return written
 
 
-def files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+def files(folder: Path, name: str, maker: Maker = CLUSTER) -> tuple[Path, Path, Path]:
     """The paths of the CA's certificate, and of the certificate and key of ``name``.
 
     Raises:
@@ -53,14 +68,69 @@ def files(folder: Path, name: str) -> tuple[Path, Path, Path]:
     for file in found:
         if not file.is_file():
             raise PipelineError(
-                f"{file} is missing: make the cluster's certificates once with `make certificates`, and bring "
+                f"{file} is missing: make {maker.whose} certificates once with `{maker.command}`, and bring "
                 f"ca.pem, {name}.pem and {name}.key to this machine"
             )
-    _require_valid(*found[:2])
+    _require_valid(*found[:2], maker)
     return found
 
 
-def _require_valid(ca: Path, file: Path) -> None:
+def revoke(folder: Path, name: str) -> Path:
+    """Adds the certificate of ``name`` to the CA's list of revoked ones, and returns the file of the list.
+
+    Raises:
+      PipelineError: There is no such certificate, or the CA's key is not here.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes())
+    except (FileNotFoundError, ValueError):
+        raise PipelineError(f"{folder / f'{name}.pem'} is no certificate, so there is nothing to revoke") from None
+    key, ca = _read_ca(folder)
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject).last_update(now)
+    builder = builder.next_update(now + datetime.timedelta(days=_DAYS))
+    for number in sorted({*revoked(folder), certificate.serial_number}):
+        entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+        builder = builder.add_revoked_certificate(entry)
+    file = folder / _REVOKED
+    with atomic_file(file) as partial:
+        partial.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+def revoked(folder: Path) -> set[int]:
+    """The serial numbers of revoked certificates; none without a list.
+
+    Raises:
+      PipelineError: The list is damaged, or not signed by the CA of the folder.
+    """
+    from cryptography import x509
+
+    file = folder / _REVOKED
+    if not file.exists():
+        return set()
+    ca: Any = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+    try:
+        listed = x509.load_pem_x509_crl(file.read_bytes())
+        signed = listed.is_signature_valid(ca.public_key())
+    except (ValueError, TypeError):
+        signed = False
+    if not signed:
+        raise PipelineError(f"{file} is no list that the CA of {folder / 'ca.pem'} has signed: bring the CA's own")
+    return {entry.serial_number for entry in listed}
+
+
+def serial_number(certificate: bytes) -> int:
+    """The serial number of a certificate in PEM."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(certificate).serial_number
+
+
+def _require_valid(ca: Path, file: Path, maker: Maker) -> None:
     """Says what a broken handshake would not say."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
@@ -76,7 +146,7 @@ def _require_valid(ca: Path, file: Path) -> None:
         end = one.not_valid_after_utc
         if end < datetime.datetime.now(datetime.UTC):
             raise PipelineError(
-                f"{at} was valid until {end:%Y-%m-%d}: remove it where the CA's key is, run `make certificates` there, "
+                f"{at} was valid until {end:%Y-%m-%d}: remove it where the CA's key is, run `{maker.command}` there, "
                 "and bring the new files to all machines"
             )
 
@@ -114,6 +184,7 @@ def _made(name: str, ca: Signer | None) -> Signer:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     if ca is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
     return key, builder.sign(signer, hashes.SHA256())

@@ -1,11 +1,14 @@
-"""What decides a machine's bits; a worker whose facts are not the driver's computes something else and is refused."""
+"""What decides a machine's bits; a machine whose facts are not the driver's computes something else and is refused."""
 
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
-from fedpipe.code import CLUSTER, PACKAGE, chosen_code, code_digest
+from fedpipe import code as lists
+from fedpipe.code import PACKAGE, chosen_code, code_digest
 from fedpipe.config.train import Train
 from fedpipe.pinning import PINNED
 
@@ -14,19 +17,29 @@ Facts = dict[str, str]  # name -> version, value or digest
 _ROOT = PACKAGE.parent
 LIBRARIES = _ROOT / "libraries.lock"
 _LOCK = _ROOT / "requirements.lock"
-_OF_CLUSTER = ("dask", "distributed")
 
 
-def facts(settings: Train) -> Facts:
+class Around(NamedTuple):
+    """What runs around a training on a machine that has clients only."""
+
+    code: Sequence[str]  # paths below fedpipe/
+    packages: Sequence[str]
+
+
+CLUSTER = Around(lists.CLUSTER, ("dask", "distributed"))
+FEDERATION = Around(lists.FEDERATION, ("safetensors",))
+
+
+def facts(settings: Train, around: Around) -> Facts:
     """The facts of this machine that matter to a training."""
     lines = LIBRARIES.read_text(encoding="utf-8").splitlines() if LIBRARIES.exists() else []
     names = [line.partition("==")[0] for line in lines if "==" in line]
     return {
         "code of training": code_digest(chosen_code(settings)),
-        f"code of fedpipe/{{{','.join(CLUSTER)}}}": code_digest(CLUSTER),
+        f"code of fedpipe/{{{','.join(around.code)}}}": code_digest(around.code),
         "requirements.lock": hashlib.sha256(_LOCK.read_bytes()).hexdigest() if _LOCK.exists() else "not there",
         "Python": platform.python_version(),
-        **{f"package {name}": _version(name) for name in (*names, *_OF_CLUSTER)},
+        **{f"package {name}": _version(name) for name in (*names, *around.packages)},
         **{f"environment variable {name}": os.environ.get(name, "not set") for name in PINNED},
     }
 

@@ -1,0 +1,42 @@
+"""A folder of shards without samples: what a coordinator knows of clients whose samples lie at sites."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedpipe.datasets.shards.index import digest_of, write_index
+from fedpipe.datasets.shards.manifest import MANIFEST, Manifest, Site
+
+
+@dataclass(frozen=True, eq=False)
+class SiteShards:
+    """What a site reports of its shards."""
+
+    name: str
+    digest: str  # of the folder of its shards
+    samples: np.ndarray  # int64 [clients], how many each client has
+
+
+def write_at_sites(
+    folder: Path, dataset: str, image_shape: tuple[int, int, int], classes: int, sites: Sequence[SiteShards]
+) -> Manifest:
+    """Writes manifest and index of clients at ``sites``, in this order; the index has no SHA-256 of a client.
+
+    Such a sum would tell who knows a client's few samples that these are the ones.
+    """
+    samples = np.concatenate([site.samples for site in sites])
+    write_index(folder, samples, [""] * len(samples))
+    manifest = Manifest(
+        dataset=dataset,
+        image_shape=image_shape,
+        classes=classes,
+        clients=len(samples),
+        samples=int(samples.sum()),
+        digest=digest_of(site.digest for site in sites),
+        sites=tuple(Site(name=site.name, clients=len(site.samples), digest=site.digest) for site in sites),
+        samples_at="sites",
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    return manifest

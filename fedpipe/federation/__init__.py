@@ -1,0 +1,1 @@
+"""Training over sites that keep their samples (docs/federation.md): both sides, free of any transport."""

@@ -1,0 +1,262 @@
+"""The sites of a federation as the place where chunks are computed: `Elsewhere` of fedpipe/runtime/chunks.py.
+
+A site gets one question per pass, with the message and the requests to its clients, and answers with one sum per chunk.
+An answer depends on the question alone, so a question is asked again when a site was lost with it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fedpipe.config.choices import used
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import PipelineError
+from fedpipe.federation.answers import Link, read_answer
+from fedpipe.federation.fitting import require_fitting
+from fedpipe.federation.kept_at_sites import StatesAtSites
+from fedpipe.federation.messages import (
+    Answer,
+    Join,
+    Kept,
+    Parcel,
+    Pass,
+    Personal,
+    Ready,
+    pack,
+)
+from fedpipe.runtime.chunks import WorkersLostError
+from fedpipe.runtime.facts import FEDERATION, facts
+from fedpipe.runtime.progress import say
+
+_RETURNS = 20  # of one site with the same question; then it is taken to be the question's fault
+
+
+class SiteRefusedError(WorkersLostError):
+    """A site does not answer; the training may go on from a checkpoint when that has been talked over."""
+
+
+@dataclass(eq=False)
+class Chunk:
+    """A chunk of one site's clients, and its sum when it is here."""
+
+    site: str
+    groups: list[np.ndarray]
+    sums: list[np.ndarray] = field(default_factory=list)
+
+
+class Federation:
+    """The sites of one training."""
+
+    ahead = 2**31  # all chunks of a pass go out at once
+
+    def __init__(self, link: Link, manifest: Manifest, settings: Train, training: str) -> None:
+        """Asks no site yet.
+
+        Args:
+          link: Reaches the sites.
+          manifest: Of the clients, with their sites.
+          settings: Section train of params.yaml.
+          training: `training_key.name_of` its key.
+
+        Raises:
+          PipelineError: Sites cannot train with these settings, or the manifest has none.
+        """
+        require_fitting(settings)
+        if manifest.sites is None:
+            raise PipelineError("the clients have no sites: partition them with 'partition.scheme' at_sites")
+        self._link, self._manifest, self._settings, self._training = link, manifest, settings, training
+        self._ranges = {site.name: (site, clients) for site, clients in manifest.ranges()}
+        self._names = [site.name for site in manifest.sites]
+        self.states = StatesAtSites(self._kept_digests)
+        self._training_passes = SitePasses(self, "training")
+
+    def join(self) -> None:
+        """Has all sites check the training and build their graphs.
+
+        Raises:
+          PipelineError: A site does not take part; the message has what each of them says.
+        """
+        self._let_join(self._names)
+        say(f"{len(self._names)} sites take part: {', '.join(self._names)}")
+
+    def begin(self, kept: Path | None) -> None:
+        """Waits until all sites are ready.
+
+        Raises:
+          PipelineError: A site cannot build the training.
+        """
+        list(self._answers(dict.fromkeys(self._names, pack(Ready(training=self._training)))))
+
+    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
+        """Each site makes and keeps those of its own clients."""
+        question = Personal(training=self._training)
+        questions = {
+            name: pack(question, [*state, last[clients.start : clients.stop]])
+            for name, (_, clients) in self._ranges.items()
+        }
+        list(self._answers(questions))
+        return True
+
+    def losses(self) -> "SitePasses":
+        """Clients' losses are measured at their sites."""
+        return SitePasses(self, "losses")
+
+    def send(self, number: int, leaves: list[np.ndarray], clients: int) -> None:
+        """Takes a pass's message; earlier ones are forgotten."""
+        self._training_passes.send(number, leaves, clients)
+
+    def start(self, message: None, groups: list[np.ndarray]) -> Chunk:
+        """Notes a chunk, which is of one site."""
+        return self._training_passes.start(message, groups)
+
+    def result(self, started: Chunk) -> Sequence[Sequence[np.ndarray]]:
+        """Asks all sites for the sums of this pass, if that has not been done, and returns one of them."""
+        return self._training_passes.result(started)
+
+    def site_of(self, client: int) -> str:
+        """The name of the site that has ``client``."""
+        return next(name for name, (_, clients) in self._ranges.items() if client in clients)
+
+    def run(self, asked: Mapping[str, tuple[Pass, Sequence[np.ndarray]]]) -> Iterator[tuple[str, list[np.ndarray]]]:
+        """Asks sites for sums, and yields their leaves.
+
+        Raises:
+          PipelineError: An answer is none.
+          WorkersLostError: A site refuses, or is lost for too long.
+        """
+        yield from self._answers({site: pack(*question) for site, question in asked.items()})
+
+    def question(self, process: Literal["training", "losses"], number: int, chunks: list[Chunk]) -> Pass:
+        """The question for the sums of ``chunks``."""
+        sizes = [[len(group) for group in chunk.groups] for chunk in chunks]
+        return Pass(
+            training=self._training,
+            process=process,
+            number=number,
+            chunks=sizes,
+            released=self.states.released,
+        )
+
+    def _let_join(self, names: Collection[str]) -> None:
+        settings, here = used(self._settings), facts(self._settings, FEDERATION)
+        questions = {
+            name: pack(
+                Join(
+                    site=name,
+                    sites=len(self._names),
+                    training=self._training,
+                    settings=settings,
+                    facts=here,
+                    image_shape=list(self._manifest.image_shape),
+                    classes=self._manifest.classes,
+                    clients=self._manifest.clients,
+                    first=self._ranges[name][1].start,
+                    digest=self._ranges[name][0].digest,
+                )
+            )
+            for name in names
+        }
+        list(self._ask(questions))
+
+    def _answers(self, questions: dict[str, bytes]) -> Iterator[tuple[str, list[np.ndarray]]]:
+        """The arrays of sites that take part; a site that was started anew joins again and is asked again."""
+        for _ in range(_RETURNS):
+            back = []
+            for site, answer in self._ask(questions):
+                if answer.message.unknown:
+                    back.append(site)
+                else:
+                    yield site, answer.arrays
+            if not back:
+                return
+            say(f"{', '.join(back)}: started anew, joins again")
+            self._let_join(back)
+            questions = {site: questions[site] for site in back}
+        raise PipelineError(
+            f"{', '.join(questions)}: started anew {_RETURNS} times with a question (see the site's log)"
+        )
+
+    def _ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, Parcel]]:
+        """The answers, none of which refuses."""
+        refused = []
+        for site, content in self._link.ask(questions):
+            answer = read_answer(site, content, Answer)
+            if answer.message.refused:
+                refused += [f"{site}: {reason}" for reason in answer.message.refused]
+            elif not refused:
+                yield site, answer
+        if refused:
+            raise SiteRefusedError(f"not all sites answer. {'; '.join(sorted(refused))}")
+
+    def _kept_digests(self, last: np.ndarray) -> np.ndarray:
+        """Asks each site for the digests of its own clients' files: uint8 [clients, 32]."""
+        asked = {
+            name: (Kept(training=self._training), [last[clients.start : clients.stop]])
+            for name, (_, clients) in self._ranges.items()
+        }
+        found = np.zeros((len(last), 32), np.uint8)
+        questions = {name: pack(*question) for name, question in asked.items()}
+        for site, arrays in self._answers(questions):
+            clients = self._ranges[site][1]
+            wanted = (len(clients), 32)
+            if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].shape != wanted:
+                raise PipelineError(f"{site}: its digests are not uint8 {list(wanted)}")
+            found[clients.start : clients.stop] = arrays[0]
+        return found
+
+
+class SitePasses:
+    """The passes of one process over the sites of a federation: an `Elsewhere`."""
+
+    ahead = Federation.ahead
+
+    def __init__(self, federation: Federation, process: Literal["training", "losses"]) -> None:
+        self._federation, self._process = federation, process
+        self._number, self._leaves = 0, list[np.ndarray]()
+        self._waiting: list[Chunk] = []
+
+    def begin(self, kept: Path | None) -> None:
+        """Nothing: the federation has begun."""
+
+    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
+        """There are none of these passes."""
+        return False
+
+    def losses(self) -> None:
+        """There are none of these passes."""
+
+    def send(self, number: int, leaves: list[np.ndarray], clients: int) -> None:
+        """Takes a pass's message."""
+        self._number, self._leaves, self._waiting = number, leaves, []
+
+    def start(self, message: Any, groups: list[np.ndarray]) -> Chunk:
+        """Notes a chunk."""
+        chunk = Chunk(self._federation.site_of(int(groups[0][0, 0])), groups)
+        self._waiting.append(chunk)
+        return chunk
+
+    def result(self, started: Chunk) -> Sequence[Sequence[np.ndarray]]:
+        """The sum of a chunk."""
+        if self._waiting:
+            self._run()
+        return [started.sums]
+
+    def _run(self) -> None:
+        by_site: dict[str, list[Chunk]] = {}
+        for chunk in self._waiting:
+            by_site.setdefault(chunk.site, []).append(chunk)
+        self._waiting = []
+        asked = {}
+        for site, chunks in by_site.items():
+            question = self._federation.question(self._process, self._number, chunks)
+            asked[site] = question, [*self._leaves, *(np.concatenate(chunk.groups) for chunk in chunks)]
+        for site, leaves in self._federation.run(asked):
+            count, rest = divmod(len(leaves), len(by_site[site]))
+            if rest:
+                raise PipelineError(f"{site}: its answer has {len(leaves)} arrays for {len(by_site[site])} sums")
+            for place, chunk in enumerate(by_site[site]):
+                chunk.sums = leaves[place * count : (place + 1) * count]

@@ -1,0 +1,171 @@
+"""What travels between a coordinator and its sites: a safetensors file in memory, with one JSON, and never code.
+
+A question or an answer is a `Message` and arrays. All of it is checked before anything is done with it: sizes, the
+JSON's fields and types, the arrays' names and types. Shapes are checked where they are known (`tff_executor.fitting`).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fedpipe.errors import PipelineError
+
+VERSION = 1  # of the messages
+LARGEST = 2**31 - 1  # bytes of a message
+_LARGEST_HEAD = 2**20
+_KEY = "fedpipe"
+_TYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
+
+# Also the name in the site's certificate.
+SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]  # of a training (`training_key.name_of`)
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_Few = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Message(BaseModel):
+    """The JSON of a question or an answer; a field that is not declared is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Describe(Message):
+    """Asks a site what it has."""
+
+    kind: Literal["describe"] = "describe"
+
+
+class Join(Message):
+    """Asks a site to take part in a training: to check what it is, and to build its graphs."""
+
+    kind: Literal["join"] = "join"
+    version: int = VERSION
+    site: SiteName
+    sites: _Few  # that take part
+    training: Name
+    settings: dict[str, Any]  # section train of params.yaml
+    facts: dict[str, str]  # of the coordinator's machine
+    image_shape: list[_Few]
+    classes: _Few
+    clients: _Few  # of all sites
+    first: _Few  # the id of the site's first client
+    digest: Digest  # of the site's shards
+
+
+class Ready(Message):
+    """Asks a site to wait until its graphs are built."""
+
+    kind: Literal["ready"] = "ready"
+    training: Name
+
+
+class Pass(Message):
+    """Asks a site for sums over its clients. Arrays: the message's leaves, then int32 [n, 4] requests per chunk."""
+
+    kind: Literal["pass"] = "pass"
+    training: Name
+    process: Literal["training", "losses"]  # losses: of each client (learning/loss_process.py)
+    number: _Few  # of the pass
+    chunks: list[Annotated[list[_Few], Field(min_length=1)]]  # the sizes of the groups of each chunk
+    released: _Few  # files of clients that were superseded up to this round are not needed
+
+
+class Kept(Message):
+    """Asks a site for digests of what its clients keep. Array: int32 [own clients], the round of each one's file."""
+
+    kind: Literal["kept"] = "kept"
+    training: Name
+
+
+class Personal(Message):
+    """Asks a site to make its clients' personal models, which stay there.
+
+    Arrays: the leaves of the server's state, then int32 [own clients], the round of each one's file.
+    """
+
+    kind: Literal["personal"] = "personal"
+    training: Name
+
+
+class Answer(Message):
+    """A site's answer, with arrays: of `Pass` the sums' leaves, of `Kept` uint8 [own clients, 32]."""
+
+    kind: Literal["answer"] = "answer"
+    refused: list[str] = []  # why the site does not answer
+    unknown: bool = False  # the site does not know the training, for instance since it was started anew: let it join
+
+
+class Description(Message):
+    """The answer to `Describe`. Array: int64 [own clients], how many samples each has."""
+
+    kind: Literal["description"] = "description"
+    site: SiteName
+    dataset: str
+    image_shape: list[_Few]
+    classes: _Few
+    digest: Digest
+    policy: dict[str, Any]  # what the site allows (policy.py)
+
+
+Question = Annotated[Describe | Join | Ready | Pass | Kept | Personal, Field(discriminator="kind")]
+_QUESTION: TypeAdapter[Question] = TypeAdapter(Question)
+_ANSWER: TypeAdapter[Answer | Description] = TypeAdapter(Annotated[Answer | Description, Field(discriminator="kind")])
+
+
+class Parcel(NamedTuple):
+    """A message with its arrays."""
+
+    message: Any
+    arrays: list[np.ndarray]
+
+
+def pack(message: Message, arrays: Sequence[np.ndarray] = ()) -> bytes:
+    """The bytes of a message; the same message has the same bytes."""
+    named = {f"{number:06d}": np.asarray(array, order="C") for number, array in enumerate(arrays)}
+    return bytes(save(named, {_KEY: message.model_dump_json()}))
+
+
+def unpack_question(content: bytes) -> Parcel:
+    """The question in ``content``.
+
+    Raises:
+      PipelineError: It is no question.
+    """
+    return _unpacked(content, _QUESTION)
+
+
+def unpack_answer(content: bytes) -> Parcel:
+    """The answer in ``content``.
+
+    Raises:
+      PipelineError: It is no answer.
+    """
+    return _unpacked(content, _ANSWER)
+
+
+def _unpacked(content: bytes, kind: TypeAdapter[Any]) -> Parcel:
+    try:
+        if len(content) > LARGEST:
+            raise ValueError(f"it has {len(content):,} bytes")
+        size = int.from_bytes(content[:8], "little")
+        if size > _LARGEST_HEAD:
+            raise ValueError(f"its head has {size:,} bytes")
+        head = json.loads(content[8 : 8 + size])
+        message = kind.validate_json(head["__metadata__"][_KEY])
+        arrays = load(content)
+        if sorted(arrays) != [f"{number:06d}" for number in range(len(arrays))]:
+            raise ValueError("its arrays have other names")
+        if any(array.dtype.str not in _TYPES for array in arrays.values()):
+            raise ValueError("an array has a type that no message has")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PipelineError(f"a message that cannot be read: {where}: {first['msg']}") from None
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise PipelineError(f"a message that cannot be read: {error}") from None
+    return Parcel(message, [arrays[name] for name in sorted(arrays)])

@@ -1,0 +1,112 @@
+"""What a site allows: policy.yaml at the site. Nothing that a coordinator sends changes it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from fedpipe.config.choices import chosen_from
+from fedpipe.config.mistakes import mistakes
+from fedpipe.config.section import Count, Section
+from fedpipe.config.text import read_yaml
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
+from fedpipe.errors import PipelineError
+
+Everything = Literal["any"]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+
+
+def _some(key: str) -> Any:
+    """The type of a list of choices for ``key`` of section train, or ``any``."""
+    return Annotated[list[chosen_from(Train.CHOICES[key])], Field(min_length=1)] | Everything  # type: ignore[misc]
+
+
+# Not afl, with which each client sends its loss in a place of its own, nor those with personal models.
+_ALGORITHMS = ("fed_avg", "fed_sgd", "fed_prox", "fed_nova", "scaffold", "fed_dyn", "mime", "mime_lite", "q_fed_avg")
+# Not those that collect each client's update.
+_AGGREGATORS = ("mean", "clipped_mean", "zeroed_mean", "secure_sum", "dp_gaussian", "dp_ftrl", "local_dp")
+# Not keras_file, which names a file at the site.
+_MODELS = ("baseline_cnn", "mcmahan_2nn", "mcmahan_cnn", "niid_cnn", "logistic_regression")
+_ATTACKS = ("no_attack",)
+
+
+class Policy(Section):
+    """The policy; its defaults allow what sends sums over the site's clients only."""
+
+    algorithms: _some("algorithm") = Field(default=list(_ALGORITHMS))  # type: ignore[valid-type]
+    aggregators: _some("aggregator") = Field(default=list(_AGGREGATORS))  # type: ignore[valid-type]
+    models: _some("model") = Field(default=list(_MODELS))  # type: ignore[valid-type]
+    attacks: _some("attack") = Field(default=list(_ATTACKS))  # type: ignore[valid-type]
+    client_losses: bool = False  # whether the loss of each client may leave the site (cohort power_of_choice)
+    rounds: Count = 1000  # that the site answers in all, of all trainings together
+    commits: Annotated[list[Commit], Field(min_length=1)] | Everything = "any"  # that the site's own checkout may be at
+    least_sites: Count = 1  # in a training; the coordinator reports how many there are
+    least_clients: Count = 1  # of the site, in each sum that leaves it
+    least_samples: Count = 1  # of these clients
+
+    @staticmethod
+    def read(file: Path) -> "Policy":
+        """Reads ``file``.
+
+        Raises:
+          PipelineError: It is missing, or not a policy.
+        """
+        if not file.exists():
+            raise PipelineError(f"{file} is missing: write what this site allows, at least 'algorithms: [fed_avg]'")
+        try:
+            return Policy.model_validate(read_yaml(file))
+        except ValidationError as error:
+            raise PipelineError(f"{file}: {'; '.join(mistakes(error, Policy))}") from None
+
+    def refused_choices(self, settings: Mapping[str, Any]) -> list[str]:
+        """Why the site does not train with what section train names, one sentence each.
+
+        This comes before the section is parsed, so that no file is imported that the policy does not allow.
+        """
+        allowed = {
+            "algorithm": self.algorithms,
+            "aggregator": self.aggregators,
+            "model": self.models,
+            "attack": self.attacks,
+        }
+        return [
+            f"its policy does not allow 'train.{key}' {settings.get(key)} (it allows {', '.join(names)})"
+            for key, names in allowed.items()
+            if names != "any" and settings.get(key) not in names
+        ]
+
+    def refused_settings(self, settings: Train, sites: int, answered: int) -> list[str]:
+        """Why the site does not take part in a training of so many ``sites``, one sentence each.
+
+        ``answered``: how many rounds the site has answered so far, of other trainings.
+        """
+        wrong = []
+        if COHORTS.of(settings.cohort).needs_losses and not self.client_losses:
+            wrong.append(f"its policy sends no losses of single clients, which 'train.cohort' {settings.cohort} needs")
+        if answered + settings.rounds > self.rounds:
+            wrong.append(
+                f"its policy allows {self.rounds} rounds in all, it has answered {answered}, and this training has "
+                f"{settings.rounds}"
+            )
+        if sites < self.least_sites:
+            wrong.append(f"its policy wants {self.least_sites} sites in a training, and this one has {sites}")
+        return wrong
+
+    def refused_checkout(self, commit: str, is_changed: bool) -> list[str]:
+        """Why the site does not train with the code at ``commit``, one sentence each."""
+        if self.commits == "any":
+            return []
+        if commit not in self.commits:
+            return [f"its checkout is at commit {commit}, which its policy does not list"]
+        return ["its checkout has changes, and its policy lists commits"] if is_changed else []
+
+    def refused_sum(self, clients: int, samples: int) -> str:
+        """Why no sum over so many ``clients`` and their ``samples`` leaves the site; empty if it may."""
+        if clients >= self.least_clients and samples >= self.least_samples:
+            return ""
+        return (
+            f"its policy wants {self.least_clients} clients and {self.least_samples} samples in a sum at least, and "
+            f"this one has {clients} and {samples}"
+        )

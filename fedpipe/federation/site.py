@@ -1,0 +1,231 @@
+"""A site: it answers a coordinator's questions with sums over its own clients, within its own policy."""
+
+import hashlib
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest, Shards, verify_shards
+from fedpipe.errors import PipelineError
+from fedpipe.federation.audit import AnsweredRounds, AuditLog
+from fedpipe.federation.fitting import require_fitting
+from fedpipe.federation.messages import (
+    VERSION,
+    Answer,
+    Describe,
+    Description,
+    Join,
+    Kept,
+    Message,
+    Parcel,
+    Pass,
+    Personal,
+    Ready,
+    pack,
+    unpack_question,
+)
+from fedpipe.federation.policy import Policy
+from fedpipe.federation.site_training import SiteTraining
+from fedpipe.params import parse
+from fedpipe.pinning import require_avx2
+from fedpipe.runtime.facts import FEDERATION, code, differences, facts
+from fedpipe.runtime.pass_runner import LastingWorker
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """Where a site's files are."""
+
+    shards: Path
+    state: Path  # what clients keep
+    personal: Path  # the clients' personal models, a file per training
+    logs: Path
+
+
+class Site:
+    """A site; `answer` is all that a link needs of it."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: SiteFolder,
+        policy: Policy,
+        checkout: Callable[[], tuple[str, bool]] = lambda: ("", False),
+    ) -> None:
+        """Starts the site's TFF worker.
+
+        Args:
+          name: The site's name, as its certificate has it.
+          folder: Its files.
+          policy: What it allows.
+          checkout: The commit of the site's own checkout, and whether files differ from it.
+
+        Raises:
+          PipelineError: The count of its rounds is damaged, or TFF's worker cannot be started.
+        """
+        self.name, self._folder, self._policy, self._checkout = name, folder, policy, checkout
+        self._code_at_start = code()
+        self._audit = AuditLog(folder.logs / "audit.jsonl")
+        self._rounds = AnsweredRounds(folder.logs / "answered.txt")
+        self._guard = threading.Lock()
+        self._training: SiteTraining | None = None
+        self._verified = ""  # the digest of the shards that were verified last
+        self._last: tuple[str, bytes] = ("", b"")  # the digest of the last question for sums, and the answer
+        self._worker = LastingWorker(folder.logs / "worker.log")
+
+    def answer(self, question: bytes) -> bytes:
+        """The answer to a question, one after the other; both are in the audit log."""
+        with self._guard:
+            kind, details = "unreadable", {}
+            try:
+                parcel = unpack_question(question)
+                kind = parcel.message.kind
+                self._audit.write("in", question, kind=kind, **_shown(parcel.message))
+                content = self._answered(parcel, hashlib.sha256(question).hexdigest())
+            except PipelineError as error:
+                if kind == "unreadable":
+                    self._audit.write("in", question, kind=kind)
+                content, details = pack(Answer(refused=[str(error)])), {"refused": str(error)}
+            except Exception as error:  # noqa: BLE001 - whatever a question brings about, the site stays
+                traceback.print_exc()
+                content, details = pack(Answer(refused=["it failed (see its log)"])), {"refused": repr(error)}
+            self._audit.write("out", content, kind=kind, **details)
+            return content
+
+    def close(self) -> None:
+        """Ends the TFF worker."""
+        with self._guard:
+            self._leave()
+            self._worker.close()
+
+    def _answered(self, parcel: Parcel, digest: str) -> bytes:
+        """The bytes of an answer.
+
+        Raises:
+          PipelineError: The site does not answer.
+        """
+        question, arrays = parcel
+        if isinstance(question, Describe):
+            return self._description()
+        if isinstance(question, Join):
+            return pack(Answer(refused=self._joined(question)))
+        if self._training is None or self._training.join.training != question.training:
+            return pack(Answer(unknown=True))
+        if isinstance(question, Ready):
+            self._training.runner()
+            return pack(Answer())
+        if isinstance(question, Kept):
+            return pack(Answer(), [self._training.kept_digests(self._last_rounds(arrays))])
+        if isinstance(question, Personal):
+            *state, last = arrays or [np.zeros(0)]
+            file = self._folder.personal / f"{question.training}.safetensors"
+            self._training.make_personal(state, self._last_rounds([last]), file)
+            return pack(Answer())
+        if digest == self._last[0]:
+            return self._last[1]  # the answer was lost on its way
+        answer = pack(Answer(), self._sums(self._training, question, arrays))
+        self._last = digest, answer
+        return answer
+
+    def _description(self) -> bytes:
+        manifest = Manifest.read(self._folder.shards)
+        description = Description(
+            site=self.name,
+            dataset=manifest.dataset,
+            image_shape=list(manifest.image_shape),
+            classes=manifest.classes,
+            digest=manifest.digest,
+            policy=self._policy.model_dump(),
+        )
+        return pack(description, [np.diff(Shards.open(self._folder.shards).offsets)])
+
+    def _joined(self, join: Join) -> list[str]:
+        """Gets ready for a training; returns why the site does not take part, nothing if it does."""
+        if join.version != VERSION:
+            return [f"it speaks version {VERSION} of the messages, and the coordinator {join.version}"]
+        if join.site != self.name:
+            return [f"it is {self.name}, and was asked as {join.site}"]
+        if self._training is not None and self._training.join == join:
+            return []
+        wrong = self._policy.refused_choices(join.settings)
+        if wrong:
+            return wrong
+        settings = parse(Train, join.settings)
+        require_fitting(settings)
+        wrong = [f"another {difference}" for difference in differences(join.facts, facts(settings, FEDERATION))]
+        if code() != self._code_at_start:
+            wrong.append("its code has changed since it was started (start it again)")
+        wrong += self._policy.refused_checkout(*self._checkout())
+        wrong += self._policy.refused_settings(settings, join.sites, self._rounds.count(but=join.training))
+        wrong += self._wrong_data(join)
+        if not wrong:
+            require_avx2()
+            self._leave()
+            self._training = SiteTraining(join, settings, self._folder.shards, self._folder.state, self._worker)
+        return wrong
+
+    def _wrong_data(self, join: Join) -> list[str]:
+        """What is wrong with the shards here for a training."""
+        here = Manifest.read(self._folder.shards)
+        if here.digest != join.digest:
+            return [f"its shards are others than the coordinator knows ({here.digest[:12]}, not {join.digest[:12]})"]
+        if list(here.image_shape) != join.image_shape or here.classes != join.classes:
+            ours, theirs = f"{here.image_shape} of {here.classes}", f"{tuple(join.image_shape)} of {join.classes}"
+            return [f"its images are {ours} classes, and those of the training {theirs}"]
+        if join.first + here.clients > join.clients:
+            return [f"its {here.clients} clients from {join.first} on are more than the {join.clients} of the training"]
+        if self._verified != here.digest:
+            verify_shards(self._folder.shards, here)
+            self._verified = here.digest
+        return []
+
+    def _sums(self, training: SiteTraining, question: Pass, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The leaves of the sums that the question wants, if the policy lets each of them out."""
+        count = len(question.chunks)
+        if not count or count >= len(arrays):
+            raise PipelineError("a question for sums must have chunks, and arrays besides")
+        message, chunks = arrays[:-count], arrays[-count:]
+        offsets, first = Shards.open(self._folder.shards).offsets, training.join.first
+        samples = np.diff(offsets)
+        for sizes, requests in zip(question.chunks, chunks, strict=True):
+            if requests.dtype != np.int32 or requests.shape != (sum(sizes), 4) or 0 in sizes:
+                raise PipelineError("a chunk's requests are not int32 [clients, 4], or a group is empty")
+            clients = np.unique(requests[:, 0]) - first
+            if clients[0] < 0 or clients[-1] >= len(samples):
+                raise PipelineError("it is asked for clients that it does not have")
+            refused = self._policy.refused_sum(len(clients), int(samples[clients].sum()))
+            if refused:
+                raise PipelineError(refused)
+        asked = training.join.training, f"{question.process}-{question.number}", _identity(question, arrays)
+        if self._rounds.with_question(*asked) > self._policy.rounds:
+            raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
+        leaves = training.sums(question, message, chunks)
+        self._rounds.add(*asked)
+        return leaves
+
+    def _last_rounds(self, arrays: list[np.ndarray]) -> np.ndarray:
+        own = Manifest.read(self._folder.shards).clients
+        if len(arrays) != 1 or arrays[0].dtype != np.int32 or arrays[0].shape != (own,):
+            raise PipelineError(f"a question for what clients keep must have one array, int32 [{own}]")
+        return arrays[0]
+
+    def _leave(self) -> None:
+        if self._training is not None:
+            self._training.close()
+        self._training = None
+        self._last = "", b""
+
+
+def _identity(question: Pass, arrays: list[np.ndarray]) -> str:
+    """The digest of a question for sums, less what may differ when it is asked again after a resume."""
+    return hashlib.sha256(pack(question.model_copy(update={"released": 0}), arrays)).hexdigest()
+
+
+def _shown(message: Message) -> dict[str, object]:
+    """What the audit log shows of a question; of settings and facts their digest is enough, which is the message's."""
+    return message.model_dump(exclude={"kind", "facts", "settings", "version"})

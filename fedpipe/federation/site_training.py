@@ -1,0 +1,149 @@
+"""A training at a site: its own graphs, built from the settings, over its own clients."""
+
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedpipe.config.train import Train
+from fedpipe.contracts.cohort import COHORTS
+from fedpipe.errors import PipelineError
+from fedpipe.federation.messages import Join, Pass
+from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.loss_process import loss_process
+from fedpipe.learning.wiring import Share, Wiring
+from fedpipe.runtime.kept_state import digest_if_there, remove_superseded
+from fedpipe.runtime.pass_runner import LastingWorker, PassRunner
+from fedpipe.runtime.personal import ClientModels
+from fedpipe.runtime.tff_executor import Compiled, fitting
+
+_building = threading.Lock()  # sites of a test share a process, and TFF builds one graph at a time
+
+
+class SiteTraining:
+    """A training that the site takes part in; it is built in the background."""
+
+    def __init__(self, join: Join, settings: Train, shards: Path, state: Path, worker: LastingWorker) -> None:
+        """Starts to build.
+
+        Args:
+          join: The question that asked the site to take part.
+          settings: The settings in it.
+          shards: The folder of the site's shards.
+          state: The folder for what clients keep, for all trainings.
+          worker: Runs the clients.
+        """
+        self.join = join
+        self._settings, self._shards, self._worker = settings, shards.resolve(), worker
+        self._state = state.resolve() / join.training
+        self._version = 0
+        self._runner: PassRunner | None = None
+        self._kept: Path | None = None
+        self._wiring: Wiring | None = None
+        self._failure: PipelineError | None = None
+        self._thread = threading.Thread(target=self._build, daemon=True)
+        self._thread.start()
+
+    def runner(self) -> PassRunner:
+        """What runs passes, once it is built.
+
+        Raises:
+          PipelineError: It cannot be built; the model does not fit the images, for instance.
+        """
+        self._thread.join()
+        if self._runner is None:
+            raise self._failure or PipelineError("the training's graphs could not be built (see the site's log)")
+        return self._runner
+
+    def sums(self, question: Pass, message: Sequence[np.ndarray], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The leaves of the sum of each chunk, one after the other.
+
+        Args:
+          question: Which pass.
+          message: Its leaves.
+          chunks: int32 [n, 4] of each chunk.
+
+        Raises:
+          PipelineError: A client failed, or the TFF worker ended twice.
+        """
+        runner = self.runner()
+        if self._kept is not None:
+            remove_superseded(self._kept, question.released)
+        number = question.number
+        if question.process == "losses":
+            if not COHORTS.of(self._settings.cohort).needs_losses:
+                raise PipelineError(f"'train.cohort' {self._settings.cohort} needs no losses of clients")
+            number = runner.passes - 1
+        elif number >= runner.passes - COHORTS.of(self._settings.cohort).needs_losses:
+            raise PipelineError(f"there is no pass {number} in this training")
+        self._version += 1
+        runner.receive(self._version, number, message)
+        leaves: list[np.ndarray] = []
+        for sizes, requests in zip(question.chunks, chunks, strict=True):
+            groups = np.split(requests, np.cumsum(sizes)[:-1])
+            leaves += self._sum(runner, groups)
+        return leaves
+
+    def kept_digests(self, last: np.ndarray) -> np.ndarray:
+        """The SHA-256 of each own client's file of the round ``last``, uint8 [n, 32]; zeros where there is none."""
+        found = np.zeros((len(last), 32), np.uint8)
+        for place in np.flatnonzero(last >= 0):
+            found[place] = digest_if_there(self._state, self.join.first + int(place), int(last[place]))
+        return found
+
+    def make_personal(self, state: Sequence[np.ndarray], last: np.ndarray, file: Path) -> None:
+        """Writes the personal models of the site's clients.
+
+        Args:
+          state: The leaves of the server's state.
+          last: int32 [own clients], the round of each client's file, or -1.
+          file: Where they are written.
+
+        Raises:
+          PipelineError: The algorithm has none, or the state does not fit it.
+        """
+        self.runner()
+        wiring = self._wiring
+        if wiring is None or wiring.algorithm.personal is None:
+            raise PipelineError(f"'train.algorithm' {self._settings.algorithm} has no personal models")
+        fitting(state, wiring.process.server.type, "a state")
+        with _building:
+            ClientModels(wiring, wiring.algorithm.personal, list(state), last).write(file)
+
+    def close(self) -> None:
+        """Forgets what is on the worker; what clients keep stays until another training begins."""
+        self._thread.join()
+        self._worker.forget()
+
+    def _sum(self, runner: PassRunner, groups: list[np.ndarray]) -> list[np.ndarray]:
+        try:
+            return runner.compute(self._version, groups, "whole")[0]
+        except PipelineError:
+            if self._worker.is_alive():
+                raise
+        return runner.compute(self._version, groups, "whole")[0]  # on another worker
+
+    def _build(self) -> None:
+        try:
+            with _building:
+                self._runner = PassRunner(self._worker, self._passes)
+        except PipelineError as error:
+            self._failure = error
+
+    def _passes(self) -> list[Compiled]:
+        """The passes of the training, and that of clients' losses if its cohort needs them."""
+        join, settings = self.join, self._settings
+        share = Share(join.first, join.clients)
+        # The coordinator has the server's weights; a client's work does not depend on those that are drawn here.
+        wiring = Wiring.of(settings, self._shards, self._state, share=share)
+        self._kept, self._wiring = wiring.kept, wiring
+        if wiring.kept is not None:
+            for other in set(self._state.parent.glob("*")) - {self._state}:
+                shutil.rmtree(other, ignore_errors=True)
+            wiring.kept.mkdir(parents=True, exist_ok=True)
+        passes = list(wiring.process.passes)
+        if COHORTS.of(settings.cohort).needs_losses:
+            passes += loss_process(wiring.task, ClientReader(self._shards, first=join.first)).passes
+        return [Compiled(each) for each in passes]

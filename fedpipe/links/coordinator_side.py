@@ -1,0 +1,248 @@
+"""The coordinator's end of the gRPC link: one port, at which sites open a stream each, with certificates of one CA.
+
+A stream's site is the name in its certificate. Of two streams of a site the newer one counts. A question waits until
+its site is connected, and goes out again when the site comes back without having answered it.
+"""
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from fedpipe.errors import PipelineError
+from fedpipe.links.frames import frames, messages
+from fedpipe.links.options import CALL, COORDINATOR, OPTIONS, SERVICE
+from fedpipe.runtime.chunks import WorkersLostError
+from fedpipe.system.certificates import FEDERATION, files, revoked, serial_number
+
+_LOOK_SECONDS = 1.0
+_SAY_SECONDS = 10.0  # after which a site that is waited for is named
+_OWN_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a second coordinator at the same port is an error
+    ("grpc.max_concurrent_streams", 4),  # of a connection
+    ("grpc.server_handshake_timeout_ms", 10_000),
+]
+
+
+class GrpcLink:
+    """`Link` of fedpipe/federation/coordinator.py; a context manager that listens."""
+
+    def __init__(
+        self,
+        address: str,
+        certificates: Path,
+        sites: Collection[str],
+        *,
+        wait_seconds: float = 600.0,
+        answer_seconds: float = 3600.0,
+        reconnect_seconds: float = 1.0,
+        largest: int = 2**31 - 1,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Listens from `__enter__` on.
+
+        Args:
+          address: host:port; port 0 is any free one.
+          certificates: The folder with the coordinator's certificate and the CA's, and the list of revoked ones.
+          sites: Their names.
+          wait_seconds: For a site that is not connected.
+          answer_seconds: For the answer of a site that is connected.
+          reconnect_seconds: Between two streams of a site, at least.
+          largest: The bytes that an answer may have.
+          say: Called with a line about sites that come, go and are waited for.
+
+        Raises:
+          PipelineError: A certificate is missing or not valid, or the list of revoked ones is damaged.
+        """
+        self._address, self._certificates, self._say = address, certificates, say
+        self._wait_seconds, self._answer_seconds, self._largest = wait_seconds, answer_seconds, largest
+        ca, certificate, key = (file.read_bytes() for file in files(certificates, COORDINATOR, FEDERATION))
+        revoked(certificates)
+        self._credentials = grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
+        self._lines = {name: Line(name, reconnect_seconds) for name in sites}
+        self._answers: queue.Queue[tuple[str, int, bytes | PipelineError]] = queue.Queue()
+        self._numbers = itertools.count(1)
+        self._server = grpc.server(ThreadPoolExecutor(2 * len(self._lines) + 4), options=[*OPTIONS, *_OWN_OPTIONS])
+        self.port = 0  # where it listens
+
+    def connected(self) -> list[str]:
+        """The sites that are connected."""
+        return [name for name, line in self._lines.items() if line.is_connected]
+
+    def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """Asks sites, and yields their answers as they arrive.
+
+        Raises:
+          WorkersLostError: A site was not connected, or did not answer, for too long.
+        """
+        number, left, asked = next(self._numbers), set(questions), time.monotonic()
+        named = False
+        try:
+            for name, question in questions.items():
+                self._lines[name].put(number, question)
+            while left:
+                try:
+                    name, answered, content = self._answers.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    named = self._look(left, asked, named)
+                    continue
+                if answered != number or name not in left:
+                    continue
+                if isinstance(content, PipelineError):
+                    raise WorkersLostError(f"{name} sent {content}")
+                left.discard(name)
+                self._lines[name].clear()
+                yield name, content
+        finally:
+            for name in left:
+                self._lines[name].clear()
+
+    def _look(self, left: Collection[str], asked: float, named: bool) -> bool:
+        """Names sites that are waited for, once; returns whether it has."""
+        now = time.monotonic()
+        gone = sorted(name for name in left if not self._lines[name].is_connected)
+        for name in gone:
+            if now - max(asked, self._lines[name].left_at) > self._wait_seconds:
+                raise WorkersLostError(
+                    f"{name} was not connected for {self._wait_seconds:g} s: start it again, then this training"
+                )
+        if now - asked > self._answer_seconds:
+            raise WorkersLostError(f"no answer of {', '.join(sorted(left))} within {self._answer_seconds:g} s")
+        if gone and not named and now - asked > _SAY_SECONDS:
+            self._say(f"waits for {', '.join(gone)}, not connected")
+            return True
+        return named
+
+    def _serve(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """A stream: yields the frames of questions, while a thread reads those of answers."""
+        line = self._admitted(context)
+        stream = line.open()
+        if not stream:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams in a short time")
+        context.add_callback(lambda: line.close(stream))
+        self._say(f"{line.name} is connected")
+
+        def read() -> None:
+            try:
+                for number, content in messages(incoming, self._largest, lambda number: number == line.number(stream)):
+                    self._answers.put((line.name, number, content))
+            except PipelineError as error:
+                self._say(f"{line.name} sent {error}, and is cut off")
+                self._answers.put((line.name, line.number(stream), error))
+            except grpc.RpcError:
+                pass  # the stream has ended
+            context.cancel()
+            line.close(stream)
+
+        threading.Thread(target=read, daemon=True, name=f"reads-{line.name}").start()
+        for number, content in line.questions(stream):
+            if self._is_revoked(context):
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate is revoked")
+            yield from frames(number, content)
+
+    def _admitted(self, context: grpc.ServicerContext) -> "Line":
+        """The line of the stream's site; ends the stream of anybody else."""
+        names = context.auth_context().get("x509_common_name", [])
+        line = self._lines.get(names[0].decode()) if len(names) == 1 else None
+        if line is None:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate names no site of this federation")
+            raise PipelineError("a stream of nobody")  # `abort` has raised
+        if self._is_revoked(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate is revoked")
+        return line
+
+    def _is_revoked(self, context: grpc.ServicerContext) -> bool:
+        (certificate,) = context.auth_context()["x509_pem_cert"]
+        return serial_number(certificate) in revoked(self._certificates)
+
+    def __enter__(self) -> "GrpcLink":
+        handler = grpc.stream_stream_rpc_method_handler(self._serve)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {CALL: handler}),))
+        try:
+            self.port = self._server.add_secure_port(self._address, self._credentials)
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            raise PipelineError(f"the coordinator cannot listen at {self._address}: is another one running?")
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in self._lines.values():
+            line.end()
+        self._server.stop(1.0).wait()
+
+
+class Line:
+    """A site as the coordinator sees it: the question for it, and its stream while it is connected."""
+
+    def __init__(self, name: str, reconnect_seconds: float) -> None:
+        self.name = name
+        self.is_connected = False
+        self.left_at = 0.0  # when it was connected last, of time.monotonic
+        self._reconnect_seconds, self._opened_at = reconnect_seconds, float("-inf")
+        self._changed = threading.Condition()
+        self._question: tuple[int, bytes] | None = None
+        self._stream = 0  # the newest one
+        self._ended = False
+
+    def put(self, number: int, content: bytes) -> None:
+        """A question for the site."""
+        with self._changed:
+            self._question = number, content
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """There is no question any more."""
+        with self._changed:
+            self._question = None
+
+    def open(self) -> int:
+        """The number of a new stream, which ends an older one; 0 if that comes too soon."""
+        with self._changed:
+            now = time.monotonic()
+            if now - self._opened_at < self._reconnect_seconds:
+                return 0
+            self._opened_at, self.is_connected = now, True
+            self._stream += 1
+            self._changed.notify_all()
+            return self._stream
+
+    def close(self, stream: int) -> None:
+        """A stream has ended."""
+        with self._changed:
+            if self._stream == stream and self.is_connected:
+                self.is_connected, self.left_at = False, time.monotonic()
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Ends the stream."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def number(self, stream: int) -> int:
+        """The number of the question whose answer is waited for on a stream; -1 if there is none."""
+        with self._changed:
+            return self._question[0] if self._question is not None and self._is_current(stream) else -1
+
+    def questions(self, stream: int) -> Iterator[tuple[int, bytes]]:
+        """The questions for a stream, as long as it is the newest and open."""
+        sent = 0
+        while True:
+            with self._changed:
+                while self._is_current(stream) and (self._question is None or self._question[0] == sent):
+                    self._changed.wait()
+                if not self._is_current(stream) or self._question is None:
+                    return
+                question = self._question
+            sent = question[0]
+            yield question
+
+    def _is_current(self, stream: int) -> bool:
+        return self._stream == stream and self.is_connected and not self._ended

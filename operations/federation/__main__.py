@@ -1,0 +1,109 @@
+"""``python -m operations.federation``: what a site and a coordinator run (docs/federation.md).
+
+certificates         makes a CA, and certificates for the coordinator and for sites
+revoke NAME          takes the right to join away from a certificate
+site ADDRESS NAME    stays connected to the coordinator at host:port, and answers within policy.yaml
+show ADDRESS NAME... waits at host:port for sites, and prints what they have and allow
+demo                 runs a coordinator and some sites on this machine, and compares with the simulation
+"""
+
+import argparse
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedpipe import installed
+from fedpipe.errors import run_stage
+from fedpipe.federation.policy import Policy
+from fedpipe.runtime.facts import LIBRARIES
+from fedpipe.system.certificates import make_certificates, revoke
+from fedpipe.tracking.git_state import git_tags
+from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, WRITTEN
+from operations.federation.demo import run_demo
+from operations.federation.show import show
+
+_COORDINATOR = "coordinator"
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line, or ``argv`` in their place."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    certificates = FEDERATION_CERTIFICATES
+    parser.add_argument("--certificates", type=Path, default=certificates, help=f"their folder ({certificates})")
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("certificates")
+    make.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
+    commands.add_parser("revoke").add_argument("name", help="of the certificate")
+    site = commands.add_parser("site")
+    site.add_argument("address", help="host:port of the coordinator")
+    site.add_argument("name", help="the site's name, as in its certificate")
+    site.add_argument("--shards", type=Path, default=CLIENTS, help=f"folder of its shards ({CLIENTS})")
+    site.add_argument("--policy", type=Path, default=POLICY, help=f"what it allows ({POLICY})")
+    site.add_argument("--logs", type=Path, default=FEDERATION_LOGS, help=f"for its audit log ({FEDERATION_LOGS})")
+    site.add_argument("--personal", type=Path, default=PERSONAL_AT_SITE, help=f"for models ({PERSONAL_AT_SITE})")
+    at = commands.add_parser("show")
+    at.add_argument("address", help="host:port to listen at")
+    at.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
+    demo = commands.add_parser("demo")
+    demo.add_argument("--sites", type=_count, metavar="N", default=3, help="how many (3)")
+    demo.add_argument("--rounds", type=_count, metavar="N", default=3, help="how many (3)")
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Does what the first argument says."""
+    args = arguments()
+    if args.command == "certificates":
+        for file in make_certificates(args.certificates, [_COORDINATOR, *args.names]):
+            print(f"certificates: wrote {file}")
+    elif args.command == "revoke":
+        print(f"revoke: {args.name} is in {revoke(args.certificates, args.name)}: bring it to the coordinator")
+    elif args.command == "site":
+        run_site(args)
+    elif args.command == "show":
+        show(args.address, args.certificates, args.names)
+    else:
+        run_demo(args.sites, args.rounds)
+
+
+def run_site(args: argparse.Namespace) -> None:
+    """Answers until Ctrl-C or SIGTERM.
+
+    Raises:
+      PipelineError: A certificate, the policy or a library is missing or not as it should be.
+    """
+    installed.require(LIBRARIES)
+    policy, ending = Policy.read(args.policy), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+
+    from fedpipe.federation.site import Site, SiteFolder  # TensorFlow loads
+    from fedpipe.links.site_side import stay
+
+    def say(line: str) -> None:
+        print(f"site {args.name}: {line}", flush=True)
+
+    folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs)
+    site = Site(args.name, folder, policy, _checkout)
+    try:
+        say(f"answers the coordinator at {args.address} within {args.policy}; audit log {args.logs / 'audit.jsonl'}")
+        stay(args.address, args.certificates, args.name, site.answer, say, ending)
+    finally:
+        site.close()
+
+
+def _checkout() -> tuple[str, bool]:
+    """The commit of this checkout, and whether files differ from it."""
+    tags = git_tags(WRITTEN)
+    return tags["mlflow.source.git.commit"], tags["fedpipe.git_dirty"] != "false"
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"should be a number from 1 on, not {text}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,137 @@
+"""``make federation-demo``: a coordinator and some sites on this machine, each site with samples of its own.
+
+The training of params.yaml runs over the sites, a few rounds of it; then as a simulation over the pooled samples; and
+the weights of both are compared. Sites are processes that are connected as they would be over a network.
+"""
+
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedpipe import params
+from fedpipe.config.train import StopAt, Train
+from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.shards import Manifest, write_at_sites, write_shards
+from fedpipe.errors import PipelineError
+from fedpipe.evaluation.identity import sha256
+from fedpipe.networks.weights import save_weights
+from fedpipe.runtime.training_key import name_of, training_key
+from fedpipe.runtime.worker import Worker
+from fedpipe.system.certificates import make_certificates
+from fedpipe.system.children import end_child, start_child
+from layout import FEDERATION_DEMO, PARAMS, RAW
+
+if TYPE_CHECKING:
+    from fedpipe.federation.coordinator import Federation
+    from fedpipe.runtime.trained import Trained
+
+_SAMPLES = 20  # of each client
+_LARGEST_SITE = 6  # clients
+_END_SECONDS = 10.0
+
+
+def run_demo(sites: int, rounds: int) -> None:
+    """Runs it and prints whether the bits are the same.
+
+    Raises:
+      PipelineError: They are not, the data set is missing, or a site does not take part.
+    """
+    folder = FEDERATION_DEMO
+    shutil.rmtree(folder, ignore_errors=True)
+    names = [f"site-{number}" for number in range(1, sites + 1)]
+    clients = [2 + number % (_LARGEST_SITE - 1) for number in range(1, sites + 1)]  # uneven
+    settings = params.load(Train, PARAMS).model_copy(
+        update={"rounds": rounds, "evaluate_every": 0, "keep_best": False, "stop_at": StopAt(), "init": "fresh"}
+    )
+    if settings.clients_per_round != "all":
+        settings = settings.model_copy(update={"clients_per_round": min(settings.clients_per_round, sum(clients))})
+    _deal(folder, names, clients)
+    make_certificates(folder / "certificates", ["coordinator", *names])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with _running(folder, address, names), Worker(folder / "coordinator/worker.log") as worker:
+        there = _over_sites(folder, address, names, settings, worker)
+        here = _weights(_train(settings, folder / "pooled", folder / "simulation", worker), folder / "simulation")
+    print(f"federation: {sites} sites, {sum(clients)} clients: weights {there}", flush=True)
+    print(f"simulation: the pooled samples, 'partition.sites' {clients}: weights {here}")
+    if there != here:
+        raise PipelineError(f"the weights differ: {folder} has both models and the sites' logs")
+    print("same bits as the simulation")
+
+
+def _deal(folder: Path, names: Sequence[str], clients: Sequence[int]) -> None:
+    """Writes each site's shards and policy, and the pooled shards."""
+    dataset = RawDataset.read(RAW)
+    images, labels = dataset.read_train(RAW)
+    members = list(np.arange(sum(clients) * _SAMPLES).reshape(-1, _SAMPLES))
+
+    def write(place: Path, own: list[np.ndarray], sites: Sequence[int] | None = None) -> None:
+        place.mkdir(parents=True)
+        write_shards(place, dataset.name, images, labels, own, dataset.classes, sites=sites)
+
+    write(folder / "pooled", members, clients)
+    for name, count, end in zip(names, clients, np.cumsum(clients), strict=True):
+        write(folder / name / "clients", members[end - count : end])
+        policy = "algorithms: any\naggregators: any\nmodels: any\nattacks: any\nclient_losses: true\n"
+        (folder / name / "policy.yaml").write_text(policy, encoding="utf-8")
+
+
+@contextmanager
+def _running(folder: Path, address: str, names: Sequence[str]) -> Iterator[None]:
+    """The sites' processes."""
+    with ExitStack() as stack:
+        for name in names:
+            own = folder / name
+            command = [sys.executable, "-m", "operations.federation", "--certificates", str(folder / "certificates")]
+            command += ["site", address, name, "--shards", str(own / "clients"), "--policy", str(own / "policy.yaml")]
+            process = start_child(
+                [*command, "--personal", str(own / "personal"), "--logs", str(own / "logs")], own / "site.log"
+            )
+            stack.callback(end_child, process, _END_SECONDS)
+        yield
+
+
+def _over_sites(folder: Path, address: str, names: Sequence[str], settings: Train, worker: Worker) -> str:
+    """The SHA-256 of the weights of a training over sites."""
+    from fedpipe.federation.answers import described
+    from fedpipe.federation.coordinator import Federation
+    from fedpipe.links.coordinator_side import GrpcLink
+
+    place = folder / "coordinator"
+    clients = place / "clients"
+    clients.mkdir(parents=True)
+    with GrpcLink(address, folder / "certificates", names, say=lambda line: print(f"demo: {line}", flush=True)) as link:
+        (common, *_), shards = described(link, names)
+        height, width, channels = common.image_shape
+        manifest = write_at_sites(clients, common.dataset, (height, width, channels), common.classes, shards)
+        federation = Federation(link, manifest, settings, name_of(training_key(settings, manifest, [], None)))
+        federation.join()
+        return _weights(_train(settings, clients, place, worker, federation), place)
+
+
+def _train(
+    settings: Train, shards: Path, folder: Path, worker: Worker, federation: "Federation | None" = None
+) -> "Trained":
+    """A training over sites, or over pooled samples."""
+    from fedpipe.runtime.checkpoints import Checkpoints
+    from fedpipe.runtime.training import prepare
+
+    key = training_key(settings, Manifest.read(shards), [], None)
+    states = federation.states if federation else None
+    with Checkpoints(folder / "checkpoints", key, settings, states) as checkpoints:
+        training = prepare(settings, shards, folder, checkpoints=checkpoints)
+        return training.run(worker, elsewhere=federation)
+
+
+def _weights(trained: "Trained", folder: Path) -> str:
+    """Writes the weights; returns their SHA-256."""
+    path = folder / "weights.safetensors"
+    save_weights(path, trained.network, trained.weights)
+    return sha256(path)

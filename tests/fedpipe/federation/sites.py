@@ -1,0 +1,78 @@
+"""Sites in this process, and a link that hands them bytes: all of a federation but the network."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest, SiteShards, write_at_sites, write_shards
+from fedpipe.federation.coordinator import Federation
+from fedpipe.federation.policy import Policy
+from fedpipe.federation.site import Site, SiteFolder
+
+CLIENTS = [3, 5, 4]  # of each site
+NAMES = ["site-1", "site-2", "site-3"]
+SAMPLES = [5, 8, 3, 9, 4, 7, 6, 2, 10, 1, 8, 5]  # of each client
+# Every choice, and more rounds than a test has.
+OPEN = {"algorithms": "any", "aggregators": "any", "models": "any", "attacks": "any", "client_losses": True}
+
+
+class Sites:
+    """Three sites in a folder each, the pooled shards, and the folder of a coordinator."""
+
+    def __init__(self, folder: Path, images: np.ndarray, labels: np.ndarray, **policy: Any) -> None:
+        """``images`` and ``labels``: as of `write_shards`; ``policy``: of all sites, by default `OPEN`."""
+        self.folder, self.pooled, self.coordinator = folder, folder / "pooled", folder / "coordinator"
+        self.policy = Policy.model_validate(policy or OPEN)
+        members = np.split(np.arange(sum(SAMPLES)), np.cumsum(SAMPLES)[:-1])
+        for each in (self.pooled, self.coordinator, *(self.place(name).shards for name in NAMES)):
+            each.mkdir(parents=True)
+        write_shards(self.pooled, "small", images, labels, members, 10, sites=CLIENTS)
+        ends = np.cumsum(CLIENTS)
+        owned = []
+        for name, count, end in zip(NAMES, CLIENTS, ends, strict=True):
+            own = members[end - count : end]
+            manifest = write_shards(self.place(name).shards, "small", images, labels, own, 10)
+            owned.append(SiteShards(name, manifest.digest, np.array([len(each) for each in own])))
+        write_at_sites(self.coordinator, "small", (8, 8, 1), 10, owned)
+        self.running: dict[str, Site] = {}
+        self.asked: list[tuple[str, bytes]] = []  # site and question, in order
+        self.before: Callable[[str, bytes], None] = lambda site, question: None  # called with each question
+
+    def place(self, name: str) -> SiteFolder:
+        """The files of a site."""
+        own = self.folder / name
+        return SiteFolder(own / "clients", own / "state", own / "personal", own / "logs")
+
+    def start(self, *names: str) -> None:
+        """Starts sites, all of them by default."""
+        for name in names or NAMES:
+            self.running[name] = Site(name, self.place(name), self.policy)
+
+    def stop(self, *names: str) -> None:
+        """Ends sites, all of them by default."""
+        for name in names or tuple(self.running):
+            self.running.pop(name).close()
+
+    def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """The link."""
+        for name, question in questions.items():
+            self.asked.append((name, question))
+            self.before(name, question)
+            yield name, self.running[name].answer(question)
+
+    @contextmanager
+    def training(self, settings: Train, training: str = "0123456789abcdef") -> Iterator[Federation]:
+        """A federation that all sites have joined."""
+        federation = Federation(self, Manifest.read(self.coordinator), settings, training)
+        federation.join()
+        yield federation
+
+
+def small(training_set: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Real images of 8 x 8 pixels, as many as `Sites` have."""
+    images, labels = training_set
+    return images[: sum(SAMPLES), 2:26:3, 2:26:3].copy(), labels[: sum(SAMPLES)]

@@ -1,0 +1,261 @@
+"""A federation has the bits of the simulation over the pooled samples with the same sites."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import PipelineError
+from fedpipe.federation.messages import Pass, pack, unpack_answer, unpack_question
+from fedpipe.learning.work_request import WorkRequest
+from fedpipe.runtime.checkpoints import Checkpoints
+from fedpipe.runtime.trained import Trained
+from fedpipe.runtime.training_key import Key, name_of, training_key
+from fedpipe.runtime.worker import Worker
+from tests.fedpipe.bits import TRAINING, cohorts_of, wanted
+from tests.fedpipe.federation.sites import CLIENTS, NAMES, Sites, small
+from tests.fedpipe.training import first_weights, kept_in_file, run, same_bits, train, train_settings
+
+SEVEN = [0, 2, 3, 4, 6, 8, 11]
+NOBODY_OF_SITE_2 = [1, 2, 8, 9]
+STATEFUL = {"algorithm": "scaffold", "compressor": "top_k"}  # clients keep both files' state
+PERSONAL = {"ditto": {}, "ifca": {}, "fed_rep": {"model": "mcmahan_2nn"}}
+LOSSES: dict[str, Any] = {"cohort": "power_of_choice", "power_of_choice": {"candidates": 7}, "clients_per_round": 4}
+
+
+@pytest.fixture(scope="module")
+def sites(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    made = Sites(tmp_path_factory.mktemp("federation"), *small(training_set))
+    made.start()
+    yield made
+    made.stop()
+
+
+def require_same_bits(worker: Worker, sites: Sites, settings: Train, cohorts: Any) -> None:
+    here = run(worker, settings, sites.pooled, cohorts)
+    with sites.training(settings) as federation:
+        there = run(worker, settings, sites.coordinator, cohorts, elsewhere=federation)
+    assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
+    assert repr(there.rounds) == repr(here.rounds)
+    assert not there.kept  # at the coordinator
+    files = {file.name: kept_in_file(file) for file in kept_files(sites) if file.name in here.kept}
+    assert files.keys() == here.kept.keys()
+    assert all(same_bits([files[name]], [here.kept[name]]) for name in files)
+
+
+def is_pass(question: bytes) -> bool:
+    return isinstance(unpack_question(question).message, Pass)
+
+
+def kept_files(sites: Sites) -> list[Path]:
+    return [file for name in sites.running for file in sites.place(name).state.glob("*/*.*")]
+
+
+def key_of(settings: Train, shards: Path) -> Key:
+    return training_key(settings, Manifest.read(shards), first_weights(settings, (8, 8, 1)), None)
+
+
+def resumed() -> Train:
+    return train_settings(**TRAINING | STATEFUL, rounds=5, clients_per_round=7, evaluate_every=0, keep_best=False)
+
+
+def trained(
+    sites: Sites, settings: Train, shards: Path, worker: Worker, folder: Path, stop_after: int | None = None
+) -> Trained | None:
+    """A training with checkpoints; None if it was stopped."""
+    manifest = Manifest.read(shards)
+    key = key_of(settings, shards)
+
+    def stop(completed: Any) -> None:
+        if completed.record.round == stop_after:
+            raise KeyboardInterrupt
+
+    if manifest.samples_at is None:
+        with Checkpoints(folder, key, settings) as checkpoints:
+            ended = train(settings, shards, worker, folder, checkpoints=checkpoints)
+            if ended.personal is not None:  # while what clients keep is there
+                ended.personal.write(folder / "models")
+            return ended
+    with sites.training(settings, name_of(key)) as federation:
+        try:
+            with Checkpoints(folder, key, settings, federation.states) as checkpoints:
+                options = {"on_round": stop, "checkpoints": checkpoints, "elsewhere": federation}
+                return train(settings, shards, worker, folder, **options)  # type: ignore[arg-type]
+        except KeyboardInterrupt:
+            return None
+
+
+def test_goes_on_to_the_same_bits_after_a_stop_and_lost_sites(
+    worker: Worker, sites: Sites, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The coordinator is stopped; a site is started anew between two rounds, and another in the middle of one."""
+    settings = resumed()
+    here = trained(sites, settings, sites.pooled, worker, tmp_path / "here")
+    passes = 0
+
+    def lose(name: str, question: bytes) -> None:
+        nonlocal passes
+        passes += is_pass(question)
+        if passes in (3, 8):  # in the middle of a round
+            passes += 100
+            sites.stop(name)
+            sites.start(name)
+
+    sites.before = lose
+    assert trained(sites, settings, sites.coordinator, worker, tmp_path / "there", stop_after=3) is None
+    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
+    sites.before = lambda site, question: None
+    said = capsys.readouterr().err
+    assert "goes on with round 4 of 5" in said and "started anew, joins again" in said
+    assert here is not None and there is not None and same_bits(here.weights, there.weights)
+    assert repr(here.records) == repr(there.records)
+    assert not any((tmp_path / "there").glob("clients/*/*"))  # the coordinator has no file of a client
+
+
+def test_a_site_answers_nothing_else(sites: Sites) -> None:
+    """And the audit log has each question, and the size of each answer."""
+    site = sites.running["site-2"]  # it has clients 3 to 7
+    question = next(content for name, content in reversed(sites.asked) if name == "site-2" and is_pass(content))
+    answer = site.answer(question)
+    assert len(unpack_answer(answer).arrays) and site.answer(question) == answer
+    training = unpack_question(question).message.training
+
+    def refused(clients: list[int], *, message: bool = True, training: str = training, **changes: Any) -> str:
+        requests = WorkRequest.of(clients).pack()
+        fields: dict[str, Any] = {
+            "process": "training",
+            "number": 0,
+            "chunks": [[len(clients)]],
+            "released": 0,
+        } | changes
+        leaves = [np.zeros(3, np.float32)] if message else []
+        answered = unpack_answer(site.answer(pack(Pass(training=training, **fields), [*leaves, requests]))).message
+        return "unknown" if answered.unknown else "; ".join(answered.refused)
+
+    assert "clients that it does not have" in refused([2, 3]) and "does not have" in refused([7, 8])
+    assert "does not fit this training" in refused([3, 4])
+    assert "must have chunks, and arrays" in refused([3, 4], message=False)
+    assert "int32 [clients, 4], or a group is empty" in refused([3, 4], chunks=[[1, 2]])
+    assert "there is no pass 1" in refused([3, 4], number=1)
+    assert "needs no losses of clients" in refused([3, 4], process="losses")
+    assert refused([3, 4], training="f" * 16) == "unknown"
+    lines = [json.loads(line) for line in (sites.place("site-2").logs / "audit.jsonl").read_text().splitlines()]
+    assert [line["way"] for line in lines] == ["in", "out"] * (len(lines) // 2)
+    assert len(answer) in [line["bytes"] for line in lines if line["way"] == "out" and line["kind"] == "pass"]
+    assert any("does not have" in line.get("refused", "") for line in lines)
+
+
+def test_a_site_that_lost_what_its_clients_keep_is_noticed(sites: Sites) -> None:
+    with sites.training(resumed(), name_of(key_of(resumed(), sites.coordinator))) as federation:
+        last = np.full(12, -1, np.int32)
+        for file in kept_files(sites):
+            client, _, written = file.name.partition(".")
+            last[int(client)] = max(last[int(client)], int(written))
+        kept = federation.states.restored(last, np.zeros((12, 32), np.uint8), 3)
+        digests = kept.digests()
+        assert (digests[last >= 0] != 0).any(axis=1).all() and federation.states.is_whole(last, digests)
+        victim = sites.place("site-3").state
+        shutil.move(victim, victim.with_name("away"))
+        assert not federation.states.is_whole(last, digests)
+        shutil.move(victim.with_name("away"), victim)
+
+
+def test_policy_refuses_before_the_first_round(training_set: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    sites = Sites(tmp_path, *small(training_set), algorithms=["fed_avg"], rounds=4, least_sites=4)
+    sites.start()
+    try:
+        refusals: dict[str, dict[str, Any]] = {
+            r"site-1: its policy does not allow 'train.aggregator' median \(it allows mean, ": {"aggregator": "median"},
+            r"site-2: its policy does not allow 'train.algorithm' fed_prox \(it allows fed_avg\)": {
+                "algorithm": "fed_prox"
+            },
+            r"site-3: its policy wants 4 sites in a training, and this one has 3": {"rounds": 4},
+            r"it allows 4 rounds in all, it has answered 0|its policy allows 4 rounds in all": {"rounds": 5},
+            r"its policy sends no losses of single clients": LOSSES,
+        }
+        for sentence, changes in refusals.items():
+            settings = train_settings(**TRAINING | {"client_weighting": "uniform"} | changes)
+            with pytest.raises(PipelineError, match=sentence), sites.training(settings):
+                pass
+        lines = (sites.place("site-1").logs / "audit.jsonl").read_text()
+        assert len(lines.splitlines()) == 2 * len(refusals)
+    finally:
+        sites.stop()
+
+
+def test_what_sites_cannot_do_yet_is_refused_by_name(sites: Sites) -> None:
+    refusals: dict[str, dict[str, Any]] = {
+        r"'train.local_dp.noise_multiplier' is auto, which sites do not compute": {
+            "aggregator": "local_dp",
+            "client_weighting": "uniform",
+            "local_dp": {"noise_multiplier": "auto"},
+            "privacy": {"epsilon": 8.0},
+        },
+        r"'train.privacy.noise' is secret": {
+            "aggregator": "local_dp",
+            "client_weighting": "uniform",
+            "local_dp": {},
+            "privacy": {"noise": "secret"},
+        },
+    }
+    asked = len(sites.asked)
+    for sentence, changes in refusals.items():
+        with pytest.raises(PipelineError, match=sentence), sites.training(train_settings(**TRAINING | changes)):
+            pass
+    assert len(sites.asked) == asked
+
+
+@pytest.mark.slow
+def test_has_the_bits_of_the_simulation_whoever_takes_part(worker: Worker, sites: Sites) -> None:
+    """In a round of all, of some, and of the clients of two sites; one question to a site and pass, one sum a chunk."""
+    asked = len(sites.asked)
+    require_same_bits(worker, sites, train_settings(**TRAINING | STATEFUL), [range(12), SEVEN, NOBODY_OF_SITE_2])
+    assert [name for name, _ in sites.asked[asked:]] == [*NAMES, *NAMES, *NAMES, *NAMES, "site-1", "site-3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", wanted())
+def test_every_choice_has_the_bits_of_the_simulation(worker: Worker, sites: Sites, name: str) -> None:
+    changes = wanted()[name]
+    settings = train_settings(**TRAINING | {changes.get("algorithm", "fed_avg"): {}} | changes)
+    require_same_bits(worker, sites, settings, cohorts_of(settings, sites.pooled))
+
+
+@pytest.mark.slow
+def test_losses_of_clients_come_from_their_sites(worker: Worker, sites: Sites, tmp_path: Path) -> None:
+    settings = train_settings(**TRAINING | LOSSES, rounds=3, evaluate_every=0, keep_best=False)
+    here = trained(sites, settings, sites.pooled, worker, tmp_path / "here")
+    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
+    assert here is not None and there is not None and same_bits(here.weights, there.weights)
+    assert repr(here.records) == repr(there.records)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PERSONAL)
+def test_personal_models_stay_at_their_sites(worker: Worker, sites: Sites, tmp_path: Path, name: str) -> None:
+    changes = {"rounds": 2, "evaluate_every": 0, "keep_best": False, "algorithm": name, name: {}} | PERSONAL[name]
+    settings = train_settings(**TRAINING | changes)
+    here = trained(sites, settings, sites.pooled, worker, tmp_path / "here")
+    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
+    assert here is not None and there is not None and same_bits(here.weights, there.weights)
+    assert here.personal is not None and there.personal is None
+    pooled = load_file(tmp_path / "here/models")
+    ends = dict(zip(NAMES, np.cumsum(CLIENTS).tolist(), strict=True))
+    for site, count in zip(NAMES, CLIENTS, strict=True):
+        (file,) = sites.place(site).personal.glob("*.safetensors")
+        models, own = load_file(file), slice(ends[site] - count, ends[site])
+        for tensor, values in models.items():
+            if name == "ifca" and tensor != "client_model":
+                expected = pooled[tensor]  # the clusters' models, which all sites have
+            else:
+                expected = np.arange(count, dtype=np.int32) if name != "ifca" else pooled[tensor][own]
+                expected = expected if tensor == "client_model" else pooled[tensor][own]
+            assert same_bits([values], [expected]), (site, tensor)
+        file.unlink()

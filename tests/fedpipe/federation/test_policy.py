@@ -1,0 +1,69 @@
+"""policy.yaml: what a site allows, and the sentences of what it does not."""
+
+from pathlib import Path
+
+import pytest
+
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.errors import PipelineError
+from fedpipe.federation.audit import AnsweredRounds
+from fedpipe.federation.policy import Policy
+
+COMMIT = "a" * 40
+
+
+def test_defaults_allow_sums_over_clients_only() -> None:
+    policy = Policy()
+    assert not any(AGGREGATORS.of(name).COLLECTS for name in policy.aggregators)
+    assert not any(ALGORITHMS.of(name).personal or ALGORITHMS.of(name).is_asynchronous for name in policy.algorithms)
+    assert "afl" not in policy.algorithms and "keras_file" not in policy.models and policy.attacks == ["no_attack"]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("algorithms: [fedavg]", "there is no such file in fedpipe/algorithms"),
+        ("rounds: many", "'rounds' is 'many': should be a valid integer"),
+        ("round: 3", "'round'"),
+        ("commits: [abc]", "commits"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, mistake: str) -> None:
+    file = tmp_path / "policy.yaml"
+    with pytest.raises(PipelineError, match=r"policy.yaml is missing: write what this site allows"):
+        Policy.read(file)
+    file.write_text(text)
+    with pytest.raises(PipelineError, match=mistake):
+        Policy.read(file)
+
+
+def test_a_small_sum_and_another_checkout_are_refused() -> None:
+    policy = Policy(least_clients=3, least_samples=100, commits=[COMMIT])
+    assert not policy.refused_sum(3, 100)
+    for few in ((2, 500), (5, 99)):
+        assert "wants 3 clients and 100 samples in a sum at least" in policy.refused_sum(*few)
+    assert not policy.refused_checkout(COMMIT, is_changed=False) and not Policy().refused_checkout("", is_changed=True)
+    assert "at commit bbb, which its policy does not list" in policy.refused_checkout("bbb", is_changed=False)[0]
+    assert "has changes" in policy.refused_checkout(COMMIT, is_changed=True)[0]
+
+
+def test_rounds_are_counted_over_all_trainings_and_after_a_restart(tmp_path: Path) -> None:
+    """A question that is repeated counts once, and so do the passes of a round."""
+    file = tmp_path / "answered.txt"
+    rounds = AnsweredRounds(file)
+    for training, number, digest in [
+        ("a", "0", "1"),
+        ("a", "1", "2"),
+        ("a", "0", "1"),
+        ("a", "0", "3"),
+        ("b", "0", "4"),
+    ]:
+        rounds.add(training, number, digest)
+    for counted in (rounds, AnsweredRounds(file)):
+        assert counted.count() == 3 and counted.count(but="a") == 1
+        assert counted.with_question("a", "0", "1") == 3 and counted.with_question("a", "0", "9") == 4
+        assert counted.count() == 3
+    file.write_text("half a")
+    with pytest.raises(PipelineError, match="is damaged"):
+        AnsweredRounds(file)
