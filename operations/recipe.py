@@ -4,7 +4,7 @@ python -m operations.recipe list           the recipes, with their recorded resu
 python -m operations.recipe set NAME       writes params.yaml: that of the last commit with the recipe laid over it
 python -m operations.recipe compare NAME   compares the workspace's weights with the recorded ones
 
-A recipe is a part of the tree of params.yaml. Its results are those of the table `recipes`, ``make table TABLE=recipes``.
+A recipe is a part of the tree of params.yaml. Its results are those of the table `recipes` (`make table`).
 """
 
 import argparse

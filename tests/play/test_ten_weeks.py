@@ -1,7 +1,6 @@
 """Ten weeks of a team that retrains: good, bad and mislabelled batches, kills, merges, a lost state, a rollback.
 
-The workflow's own steps, in fresh shallow clones, on real MNIST. The weeks are one story, so they are one test; it writes the
-table of docs/retraining.md.
+The workflow's own steps, in fresh shallow clones, on real MNIST. The weeks are one story, so they are one test.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The jobs of .github/workflows/retrain.yml, run step by step with `make` in fresh shallow clones.
 
-The steps are read from the workflow's file. Expressions are those that it uses: their values are the attributes of a
-`Dispatch` or a schedule. Artifacts and `gh` are the stand-in's (tests/github_repository.py); git, DVC, MLflow and TFF are real.
+The steps are read from the workflow's file, with the few expressions that it uses. Artifacts and `gh` are those of the
+stand-in (tests/github_repository.py); git, DVC, MLflow and TFF are real.
 """
 
 import re
@@ -172,9 +172,7 @@ class Team:
 class _Values:
     """What the workflow's expressions stand for in one job."""
 
-    def __init__(
-        self, event: str, branch: str, run: int, inputs: dict[str, str], variables: dict[str, str]
-    ) -> None:
+    def __init__(self, event: str, branch: str, run: int, inputs: dict[str, str], variables: dict[str, str]) -> None:
         self.event, self.branch, self.run, self.inputs, self.variables = event, branch, run, inputs, variables
         self.outcomes: dict[str, str] = {}
         self.environment: dict[str, str] = {}
