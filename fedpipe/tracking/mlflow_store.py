@@ -19,7 +19,7 @@ from fedpipe.tracking import ci, views
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
 from fedpipe.tracking.relocation import ARTIFACTS
-from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
+from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, FILES_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.sqlite_store import file_of
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ class MlflowStore:
             return runs[0].info.run_id if runs else None
 
     def run_of_weights(self, sha256: str, experiment: str, dvc_experiment: str = "") -> str | None:
-        """The id of the newest run that trained these weights, a finished one before others."""
+        """The id of the newest run that trained these weights, a finished one before others; none without its files."""
         with translated():
-            runs = sorted(self._tagged(WEIGHTS_TAG, sha256, experiment), key=lambda r: r.info.status != "FINISHED")
+            whole = [run for run in self._tagged(WEIGHTS_TAG, sha256, experiment) if FILES_TAG not in run.data.tags]
+            runs = sorted(whole, key=lambda run: run.info.status != "FINISHED")
             if dvc_experiment:
                 runs = [run for run in runs if run.data.tags.get(EXPERIMENT_TAG) == dvc_experiment]
             return runs[0].info.run_id if runs else None
