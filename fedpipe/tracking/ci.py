@@ -11,11 +11,6 @@ def run_url() -> str | None:
     return f"{repository}{run}" if repository and run else None
 
 
-def former_runs(url: str) -> str:
-    """How the URLs of the runs of the same repository begin."""
-    return f"{url.rpartition('/')[0]}/"
-
-
 def tags() -> dict[str, str]:
     """Tags of an MLflow run that say which run of GitHub Actions made it; none elsewhere."""
     url = run_url()
