@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpipe.tracking import ci_run
+from fedpipe.tracking import ci
 
 Event = dict[str, Any]
 
@@ -22,8 +22,6 @@ WEIGHTS_TAG = "fedpipe.weights_sha256"
 FAILURE_TAG = "fedpipe.failure"
 RESUMED_TAG = "fedpipe.resumed"
 EXPERIMENT_TAG = "fedpipe.experiment"
-CI_RUN_TAG = "fedpipe.ci_run"
-WEEK_TAG = "fedpipe.week"
 WORKFLOW_TAG, JOB_TAG = "fedpipe.workflow", "fedpipe.job"  # of a run that a CI job made (jobs.py)
 FILES_TAG = "fedpipe.files"  # of a run whose weights and pictures are gone (snapshot.py)
 ROUND_METRIC = "train/loss"  # that every round has
@@ -102,10 +100,8 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial
         name = f"{trial}: {name}"
-    if address := ci_run.url():
-        tags[CI_RUN_TAG] = address
-    if week := ci_run.week():
-        tags[WEEK_TAG] = week
+    tags |= ci.tags()
+    if week := ci.week():
         name = f"{week} {name}"
     return {
         "event": "start",

@@ -6,6 +6,7 @@ import layout
 from fedpipe.errors import PipelineError
 from fedpipe.networks.weights import load_weights
 from fedpipe.tracking import champions
+from fedpipe.tracking.ci import RUN_TAG
 from fedpipe.tracking.lock import registry_lock
 from fedpipe.tracking.mlflow_store import MlflowStore
 from fedpipe.tracking.registry import (
@@ -18,7 +19,6 @@ from fedpipe.tracking.registry import (
     ORIGIN_TAG,
     POOL_TAG,
     PULL_REQUEST_TAG,
-    RUN_URL_TAG,
     TEST_SET_TAG,
     Registry,
     Version,
@@ -63,7 +63,7 @@ def _registered(registry: Registry, card: Card, weights: Path, source: str) -> V
         ACCURACY_TAG: str(card.accuracy) if card.accuracy is not None else None,
         POOL_TAG: card.data.pool_sha256,
         GIT_TAG: card.tag,
-        RUN_URL_TAG: card.ci_run,
+        RUN_TAG: card.ci_run,
         PULL_REQUEST_TAG: card.pull_request,
     }
     tags = {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import layout
 from fedpipe.atomic import atomic_folder
+from fedpipe.tracking.ci import RUN_TAG
 from fedpipe.tracking.registry import (
     ACCURACY_TAG,
     COMMIT_TAG,
@@ -20,7 +21,6 @@ from fedpipe.tracking.registry import (
     ORIGIN_TAG,
     POOL_TAG,
     PULL_REQUEST_TAG,
-    RUN_URL_TAG,
     TEST_SET_TAG,
     Version,
     dataset_of,
@@ -85,7 +85,7 @@ def card_of(version: Version, files: dict[str, str]) -> Card:
         run=run.name,
         commit=tags.get(COMMIT_TAG, "unknown"),
         tag=tags.get(GIT_TAG),
-        ci_run=tags.get(RUN_URL_TAG),
+        ci_run=tags.get(RUN_TAG),
         pull_request=tags.get(PULL_REQUEST_TAG),
         origin=tags.get(ORIGIN_TAG),
         files=files,
