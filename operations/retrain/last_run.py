@@ -5,7 +5,8 @@ workflow starts in an empty folder. An artifact and not a cache: GitHub drops a 
 and that is the time between two runs.
 
 Git says whether there was a state: models/champion.json names a champion, or there are tags models/*. Where there was
-one and it does not come back, this stops; FEDPIPE_START_ANEW=true starts anew.
+one and it does not come back, this stops. FEDPIPE_CHAMPION_FROM names where to restore the champion from: what
+``make champion FROM=...`` takes. FEDPIPE_START_ANEW=true starts anew.
 """
 
 import os
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 from fedpipe.errors import PipelineError, run_stage
+from operations.champion.__main__ import main as bring_champion
 from operations.promote import git_champion
 from operations.register.git_tag import PREFIX
 from operations.retrain.destination import Remote, destination
@@ -42,6 +44,9 @@ def main() -> None:
         for note in unpacked.notes:
             _say(note)
         _say(f"the state of run {run} is back: {unpacked.files} files")
+    elif source := os.environ.get("FEDPIPE_CHAMPION_FROM"):
+        _say(f"no run has kept a state; the champion is restored from {source}")
+        bring_champion([source])
     elif starts_anew():
         _say("starting anew, as asked")
     elif os.environ.get("MLFLOW_TRACKING_URI"):
