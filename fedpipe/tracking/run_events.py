@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpipe.tracking import ci_run
+from fedpipe.tracking import ci
 
 Event = dict[str, Any]
 
@@ -22,8 +22,6 @@ WEIGHTS_TAG = "fedpipe.weights_sha256"
 FAILURE_TAG = "fedpipe.failure"
 RESUMED_TAG = "fedpipe.resumed"
 EXPERIMENT_TAG = "fedpipe.experiment"
-CI_RUN_TAG = "fedpipe.ci_run"
-WEEK_TAG = "fedpipe.week"
 ROUND_METRIC = "train/loss"  # that every round has
 _MEASURED_ON = ("train", "validation", "test")
 _DECIDE_NOTHING = "train.checkpoint."  # params that may change from one process of a training to the next
@@ -87,16 +85,15 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
       files: Artifact folder to paths inside the journal.
     """
     dataset = started["dataset"]
-    tags = {"mlflow.user": _user(), "fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
+    tags = {"mlflow.user": _user(), "fedpipe.data_sha256": dataset["digest"]} | ci.tags()
+    tags |= flatten(started.get("tags", {}))
     tags |= flatten(started.get("environment", {}), "environment.")
     params, name = flatten(started.get("params", {})), started["name"]
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial
         name = f"{trial}: {name}"
-    if address := ci_run.url():
-        tags[CI_RUN_TAG] = address
-    if week := ci_run.week():
-        tags[WEEK_TAG] = week
+    if week := ci.week():
+        tags[ci.WEEK_TAG] = week
         name = f"{week} {name}"
     return {
         "event": "start",
