@@ -85,8 +85,7 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
       files: Artifact folder to paths inside the journal.
     """
     dataset = started["dataset"]
-    tags = {"mlflow.user": _user(), "fedpipe.data_sha256": dataset["digest"]} | ci.tags()
-    tags |= flatten(started.get("tags", {}))
+    tags = {"mlflow.user": _user(), "fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
     tags |= flatten(started.get("environment", {}), "environment.")
     params, name = flatten(started.get("params", {})), started["name"]
     if trial := dvc_experiment():
