@@ -71,7 +71,7 @@ def entry(version: int, batch: str, digit: int) -> Entry:
 
 def test_the_ledger_has_the_batches_of_both_sides_in_order_with_versions_counted_on() -> None:
     base = [entry(1, "a", 1), entry(2, "b", 2)]
-    ours = [base[0], entry(3, "c", 3)]  # b was withdrawn
+    ours = [base[0], entry(3, "c", 3)]  # a commit that brought b was reverted
     theirs = [*base, entry(3, "d", 4), entry(3, "e", 5), entry(4, "f", 6), entry(5, "c-again", 3)]
     union = ledger.union(base, ours, theirs)
     assert [(e.version, e.batch) for e in union] == [(1, "a"), (3, "c"), (4, "d"), (4, "e"), (5, "f")]
