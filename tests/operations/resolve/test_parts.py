@@ -11,7 +11,7 @@ from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.json_model import read_json
 from operations.resolve import ledger, params
-from operations.resolve.conflicts import Conflict
+from operations.resolve.conflicts import Conflict, Side
 from tests import RECIPE
 
 BASE = (RECIPE / "params.yaml").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def changed(**values: str) -> str:
     return text
 
 
-def merge(ours: str, theirs: str, side: str | None = None, **by_key: str) -> dict:
+def merge(ours: str, theirs: str, side: Side | None = None, **by_key: Side) -> dict:
     conflict = Conflict("params.yaml", BASE, ours, theirs)
     return parse_text(params.merged(conflict, side, {k.replace("_of_", "."): v for k, v in by_key.items()}), "merged")
 
@@ -34,7 +34,8 @@ def merge(ours: str, theirs: str, side: str | None = None, **by_key: str) -> dic
 def test_what_only_one_side_changed_stays_whatever_side_is_chosen() -> None:
     """Neighbouring lines: git calls them one conflict."""
     ours, theirs = changed(local_epochs="3", batch_size="10"), changed(shuffle="true", batch_size="40")
-    for side, batch_size in (("ours", 10), ("theirs", 40)):
+    sides: dict[Side, int] = {"ours": 10, "theirs": 40}
+    for side, batch_size in sides.items():
         train = merge(ours, theirs, side)["train"]
         assert (train["local_epochs"], train["shuffle"], train["batch_size"]) == (3, True, batch_size)
 
