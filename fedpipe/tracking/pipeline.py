@@ -10,6 +10,7 @@ from typing import Any
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Pool
 from fedpipe.dvc_lock import Lock, md5
+from fedpipe.tracking import ci
 from fedpipe.tracking.git_state import git_tags
 from fedpipe.tracking.run_events import Event, end, results, round_metrics, run_name, start
 
@@ -57,13 +58,13 @@ class PipelineFiles:
         return lock.params(stage for stage in stages if lock.is_of_the_files(stage))
 
     def tags(self) -> dict[str, str]:
-        """Tags of a run for the pipeline, its code and the version of the pool.
+        """Tags of a run for the pipeline, its code, the CI run and the version of the pool.
 
         Raises:
           PipelineError: dvc.lock is damaged, or the pool's ledger cannot be read.
         """
         source = {"mlflow.source.name": self.definition.name, "mlflow.source.type": "LOCAL"}
-        return source | git_tags(self.written) | {"fedpipe.pool_version": self._pool_version()}
+        return source | git_tags(self.written) | ci.tags() | {"fedpipe.pool_version": self._pool_version()}
 
     @property
     def withholds(self) -> bool:

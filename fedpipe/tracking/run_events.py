@@ -100,8 +100,8 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial
         name = f"{trial}: {name}"
-    tags |= ci.tags()
     if week := ci.week():
+        tags[ci.WEEK_TAG] = week
         name = f"{week} {name}"
     return {
         "event": "start",

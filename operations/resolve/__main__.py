@@ -90,7 +90,7 @@ def _settled(conflict: Conflict, found: Sequence[Conflict], chosen: Chosen) -> s
     if path == pool.ledger:
         _, entries = _union(conflict)
         return entries
-    if path.name == ".gitignore":  # DVC adds a line for each of its files
+    if path.name == ".gitignore" or path == layout.POOL / "decisions.csv":  # a line for each file, or each decision
         return "".join(dict.fromkeys(conflict.merged_lines("union").splitlines(keepends=True)))
     if path.parent == layout.POOL and path.suffix == ".dvc":
         return _pointer_of_batch(conflict, found)
@@ -105,6 +105,10 @@ def _union(conflict: Conflict) -> tuple[list[str], str]:
 
     sides = [ledger.entries(text) for text in (conflict.base, conflict.ours, conflict.theirs)]
     entries = ledger.union(*sides)
+    for client in ledger.clients_to_withdraw_again(*sides):
+        _say(
+            f"one side withdrew client {client!r}, the other added batches: withdraw it again if they have its samples"
+        )
     return [entry.batch for entry in entries], ledger_text(entries)
 
 

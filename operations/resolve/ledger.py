@@ -1,7 +1,8 @@
-"""The union of two ledgers: the batches of both sides, with the versions counted on."""
+"""The union of two ledgers: the rows of both sides, with the versions counted on."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedpipe.datasets import pool
@@ -9,29 +10,88 @@ from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.errors import PipelineError
 
 
-def union(base: Sequence[Entry], ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[Entry]:
-    """The batches of ``ours``, then those that only ``theirs`` added, as later ingests.
+@dataclass(frozen=True)
+class _Subject:
+    """What a row of the ledger is about; two rows of one subject say the same thing, or contradict each other.
 
-    A batch that one side took out of the pool is out. A batch whose samples both sides added is in once.
+    Attributes:
+      dataset: The data set's name.
+      batch: The batch's name; empty for a client that is withdrawn from all of the data set.
+      event: added; withdrawn; reduced: without the samples of a withdrawn client.
+      client: The withdrawn client; else empty.
+    """
+
+    dataset: str
+    batch: str
+    event: str
+    client: str
+
+    @staticmethod
+    def of(entry: Entry) -> "_Subject":
+        """The subject of a row; a ledger without withdrawals has no columns for the last two."""
+        row = entry.model_dump()
+        return _Subject(entry.dataset, entry.batch, row.get("event", "added"), row.get("client", ""))
+
+
+def union(base: Sequence[Entry], ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[Entry]:
+    """The rows of ``ours``, then those that only ``theirs`` added, as later versions.
+
+    A row that one side took back is out. A batch whose samples both sides added is in once, by our name.
 
     Raises:
-      PipelineError: Both sides added a batch of the same name with other samples.
+      PipelineError: Both sides added a batch of the same name with other samples, or took other clients' samples out of
+        a batch.
     """
-    kept = [entry for entry in ours if _key(entry) not in _removed(base, theirs)]
-    known, contents = {_key(entry): entry for entry in kept}, {(entry.dataset, entry.sha256) for entry in kept}
-    before = {_key(entry) for entry in base}
+    before = {_Subject.of(entry) for entry in base}
+    taken_back = before - {_Subject.of(entry) for entry in theirs}
+    kept = {_Subject.of(entry): entry for entry in ours if _Subject.of(entry) not in taken_back}
+    contents = {(entry.dataset, entry.sha256) for row, entry in kept.items() if row.event == "added"}
+    # Of these batches, what theirs says of them later is over, or left out with them.
+    over = {(row.dataset, row.batch) for row in kept if row.event == "withdrawn" and row.batch}
     added = []
     for entry in theirs:
-        if (mine := known.get(_key(entry))) is not None and mine.sha256 != entry.sha256:
-            raise PipelineError(
-                f"both sides added a batch {entry.batch} to {entry.dataset}, with other samples: take one out on its "
-                "branch (`git checkout`), ingest it there by another name, and merge again"
-            )
-        if _key(entry) not in before and (entry.dataset, entry.sha256) not in contents:
+        row = _Subject.of(entry)
+        if row in kept:
+            _require_same(kept[row], entry)
+        elif row not in before and (row.dataset, row.batch) not in over:
+            if row.event == "added" and (entry.dataset, entry.sha256) in contents:
+                over.add((row.dataset, row.batch))
+                continue
+            _require_reducible(row, kept, before)
             added.append(entry)
-    last = pool.version(kept)
+    last = pool.version(list(kept.values()))
     numbers = {version: last + count for count, version in enumerate(sorted({e.version for e in added}), start=1)}
-    return [*kept, *(entry.model_copy(update={"version": numbers[entry.version]}) for entry in added)]
+    return [*kept.values(), *(entry.model_copy(update={"version": numbers[entry.version]}) for entry in added)]
+
+
+def _require_same(mine: Entry, other: Entry) -> None:
+    if mine.sha256 != other.sha256:
+        raise PipelineError(
+            f"both sides added a batch {mine.batch} to {mine.dataset}, with other samples: take one out on its "
+            "branch (`git checkout`), ingest it there by another name, and merge again"
+        )
+
+
+def _require_reducible(row: _Subject, kept: Iterable[_Subject], before: set[_Subject]) -> None:
+    """What is left of a batch is known for each side's withdrawals, and not for both."""
+    others = [each for each in kept if each.event == row.event == "reduced" and each.batch == row.batch]
+    if any(each not in before for each in others):
+        raise PipelineError(
+            f"both sides withdrew clients from batch {row.batch} of {row.dataset}: take the withdrawal of "
+            f"{row.client!r} back on its branch, merge, and withdraw it again"
+        )
+
+
+def clients_to_withdraw_again(base: Sequence[Entry], ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[str]:
+    """Clients that one side withdrew while the other added batches, which may have samples of theirs."""
+    before = {_Subject.of(entry) for entry in base}
+    new = [{_Subject.of(entry) for entry in side} - before for side in (ours, theirs)]
+    return sorted(
+        row.client
+        for side, other in (new, new[::-1])
+        for row in side
+        if row.event == "withdrawn" and row.client and any(each.event == "added" for each in other - side)
+    )
 
 
 def entries(text: str | None) -> list[Entry]:
@@ -45,11 +105,3 @@ def entries(text: str | None) -> list[Entry]:
         if text is not None:
             former.ledger.write_text(text, encoding="utf-8")
         return former.read_ledger()
-
-
-def _key(entry: Entry) -> tuple[str, str]:
-    return entry.dataset, entry.batch
-
-
-def _removed(base: Sequence[Entry], side: Sequence[Entry]) -> set[tuple[str, str]]:
-    return {_key(entry) for entry in base} - {_key(entry) for entry in side}

@@ -65,7 +65,7 @@ def comment(outcome: Outcome) -> str:
     return "\n\n".join(lines)
 
 
-def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> str:
+def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> tuple[str, bool]:
     """Opens the pull request, or renews the one that is open: title, labels, text, and a comment.
 
     A run that is started again finds its mark in the text, and does not comment.
@@ -77,7 +77,7 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> str:
       body: Its text.
 
     Returns:
-      Its URL.
+      Its URL, and whether it was open before.
 
     Raises:
       PipelineError: `gh` failed.
@@ -91,7 +91,7 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> str:
     present = github.ask("pr", "list", *ends, "--state", "open", "--json", "number,url,body,labels")
     if not present:
         worn = ["--label", ",".join(names)] if names else []
-        return github.gh("pr", "create", *ends, *written, *worn, stdin=text).strip()
+        return github.gh("pr", "create", *ends, *written, *worn, stdin=text).strip(), False
     former, number = present[0], str(present[0]["number"])
     outdated = sorted({label["name"] for label in former["labels"]} & set(ALL_LABELS) - set(names))
     changed = ["--add-label", ",".join(names)] if names else []
@@ -99,7 +99,7 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> str:
     github.gh("pr", "edit", number, *written, *changed, stdin=text)
     if _mark(outcome) not in former["body"]:
         github.gh("pr", "comment", number, "--body-file", "-", stdin=comment(outcome))
-    return str(former["url"])
+    return str(former["url"]), True
 
 
 def _mark(outcome: Outcome) -> str:

@@ -69,7 +69,7 @@ def _create(client: "MlflowClient", name: str, events: list[str]) -> "Webhook":
         raise PipelineError(f"{ADDRESS} is not set: it should be the address that the server is to call")
     from mlflow.entities.webhook import WebhookEvent
 
-    secret, kinds = os.environ.get(SECRET) or None, [WebhookEvent.from_str(event) for event in events]  # type: ignore[arg-type]
+    secret, kinds = os.environ.get(SECRET) or None, [WebhookEvent.from_str(event) for event in events]
     if present := _find(client, name):
         return client.update_webhook(present.webhook_id, url=target, events=kinds, secret=secret)
     return client.create_webhook(name, target, kinds, "made by operations.tell.registry_webhook", secret)

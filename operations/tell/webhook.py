@@ -29,12 +29,13 @@ def send(text: str) -> str | None:
         return f"{ADDRESS} should be an address that begins with https://"
     message = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     content = json.dumps({"text": message}).encode()
-    request = urllib.request.Request(target, content, {"Content-Type": "application/json", "User-Agent": "fedpipe"})
+    headers = {"Content-Type": "application/json", "User-Agent": "fedpipe"}
     try:
+        request = urllib.request.Request(target, content, headers)
         with urllib.request.urlopen(request, timeout=_SECONDS):
             return None
     except urllib.error.HTTPError as error:
         return f"the chat answered {error.code} {error.reason}"
-    except (OSError, ValueError) as error:  # ValueError: no such host, in words that hold the address
+    except (OSError, ValueError) as error:  # ValueError: no address, in words that hold it
         reason = error.reason if isinstance(error, urllib.error.URLError) else type(error).__name__
         return f"it cannot be reached ({reason})"

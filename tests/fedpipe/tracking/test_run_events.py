@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpipe.pinning import pinned
-from fedpipe.tracking import run_events
+from fedpipe.tracking import ci, run_events
 from tests import ROOT
 from tests.recorded import DEFAULTS
 
@@ -66,21 +66,27 @@ def test_metrics_have_the_samples_in_front_and_slashes_so_that_the_ui_folds_them
     assert results["tags"] == {"selected_on": "test"}
 
 
-def test_a_retraining_s_run_has_the_week_and_the_ci_run_and_is_the_same_run_in_another(monkeypatch):
-    for name in ("CI_JOB_URL", "BUILD_URL", "BUILDKITE_BUILD_URL", "FEDPIPE_WEEK", "GITHUB_RUN_ID", "DVC_EXP_NAME"):
+def test_a_retraining_s_run_has_the_week_in_its_name_and_is_the_same_run_a_week_later(monkeypatch):
+    for name in ("FEDPIPE_WEEK", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
     by_hand = run_events.start(STARTED, {})
-    assert by_hand["name"] == "a run" and not {"fedpipe.ci_run", "fedpipe.week"} & set(by_hand["tags"])
-    ci = {"GITHUB_SERVER_URL": "https://github.example", "GITHUB_REPOSITORY": "a/b", "GITHUB_RUN_ID": "7"}
-    kept = pinned(ci | {"FEDPIPE_WEEK": "2026-W48"})  # as stages get it
-    for name in (*ci, "FEDPIPE_WEEK"):
-        monkeypatch.setenv(name, kept[name])
+    assert by_hand["name"] == "a run" and "fedpipe.week" not in by_hand["tags"]
+    kept = pinned({"FEDPIPE_WEEK": "2026-W48", "GITHUB_RUN_ID": "7"})  # as stages get it
+    assert kept["GITHUB_RUN_ID"] == "7"
+    monkeypatch.setenv("FEDPIPE_WEEK", kept["FEDPIPE_WEEK"])
     weekly = run_events.start(STARTED, {})
     assert weekly["name"] == "2026-W48 a run" and weekly["tags"]["fedpipe.week"] == "2026-W48"
-    assert weekly["tags"]["fedpipe.ci_run"] == "https://github.example/a/b/actions/runs/7"
-    assert run_events.same_run(weekly) == run_events.same_run(by_hand)  # resumed a week later
+    assert run_events.same_run(weekly) == run_events.same_run(by_hand)
     monkeypatch.setenv("FEDPIPE_WEEK", "anything")
-    monkeypatch.delenv("GITHUB_RUN_ID")
+    assert run_events.start(STARTED, {})["name"] == "a run"
+
+
+def test_the_ci_run_is_a_tag_in_any_ci(monkeypatch):
+    for name in ("CI_JOB_URL", "BUILD_URL", "BUILDKITE_BUILD_URL", "GITHUB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert ci.tags() == {}
     monkeypatch.setenv("CI_JOB_URL", "https://gitlab.example/a/b/-/jobs/7")
-    elsewhere = run_events.start(STARTED, {})
-    assert elsewhere["name"] == "a run" and elsewhere["tags"]["fedpipe.ci_run"].endswith("/jobs/7")
+    assert ci.tags() == {"fedpipe.ci_run": "https://gitlab.example/a/b/-/jobs/7"}
+    for name, value in {"SERVER_URL": "https://github.example", "REPOSITORY": "a/b", "RUN_ID": "7"}.items():
+        monkeypatch.setenv(f"GITHUB_{name}", value)
+    assert ci.tags() == {"fedpipe.ci_run": "https://github.example/a/b/actions/runs/7"}

@@ -11,7 +11,7 @@ from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.json_model import read_json
 from operations.resolve import ledger, params
-from operations.resolve.conflicts import Conflict
+from operations.resolve.conflicts import Conflict, Side
 from tests import RECIPE
 
 BASE = (RECIPE / "params.yaml").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def changed(**values: str) -> str:
     return text
 
 
-def merge(ours: str, theirs: str, side: str | None = None, **by_key: str) -> dict:
+def merge(ours: str, theirs: str, side: Side | None = None, **by_key: Side) -> dict:
     conflict = Conflict("params.yaml", BASE, ours, theirs)
     return parse_text(params.merged(conflict, side, {k.replace("_of_", "."): v for k, v in by_key.items()}), "merged")
 
@@ -34,7 +34,8 @@ def merge(ours: str, theirs: str, side: str | None = None, **by_key: str) -> dic
 def test_what_only_one_side_changed_stays_whatever_side_is_chosen() -> None:
     """Neighbouring lines: git calls them one conflict."""
     ours, theirs = changed(local_epochs="3", batch_size="10"), changed(shuffle="true", batch_size="40")
-    for side, batch_size in (("ours", 10), ("theirs", 40)):
+    sides: dict[Side, int] = {"ours": 10, "theirs": 40}
+    for side, batch_size in sides.items():
         train = merge(ours, theirs, side)["train"]
         assert (train["local_epochs"], train["shuffle"], train["batch_size"]) == (3, True, batch_size)
 
@@ -71,7 +72,7 @@ def entry(version: int, batch: str, digit: int) -> Entry:
 
 def test_the_ledger_has_the_batches_of_both_sides_in_order_with_versions_counted_on() -> None:
     base = [entry(1, "a", 1), entry(2, "b", 2)]
-    ours = [base[0], entry(3, "c", 3)]  # b was withdrawn
+    ours = [base[0], entry(3, "c", 3)]  # a commit that brought b was reverted
     theirs = [*base, entry(3, "d", 4), entry(3, "e", 5), entry(4, "f", 6), entry(5, "c-again", 3)]
     union = ledger.union(base, ours, theirs)
     assert [(e.version, e.batch) for e in union] == [(1, "a"), (3, "c"), (4, "d"), (4, "e"), (5, "f")]

@@ -6,7 +6,7 @@ from tests.github_repository import GitHub
 from tests.operations.tell.test_tell import EVIL, outcome
 
 
-def renew(week: int, status: str = "proposed", **values: object) -> str:
+def renew(week: int, status: str = "proposed", **values: object) -> tuple[str, bool]:
     return pull_request.open_or_renew(outcome(week, status, **values), "main", "retrain/main", f"Text of week {week}")
 
 
@@ -15,12 +15,12 @@ def labels(github: GitHub) -> list[str]:
 
 
 def test_title_labels_and_text_follow_the_outcome_and_labels_of_people_stay(github: GitHub) -> None:
-    address = renew(48, held={"a": "dark"})
+    address, _ = renew(48, held={"a": "dark"})
     assert github.pulls[0]["title"] == "Retrain main: proposed, accuracy 0.7800 -> 0.7900, 1 batch on hold (2026-W48)"
     assert labels(github) == ["retrain: proposed", "retrain: held"] and address == github.pulls[0]["url"]
     command.ensure_label("reviewed", "ffffff", "A person's")
     command.gh("pr", "edit", "1", "--add-label", "reviewed")
-    assert renew(49, "kept") == address and len(github.pulls) == 1
+    assert renew(49, "kept") == (address, True) and len(github.pulls) == 1
     assert labels(github) == ["reviewed", "retrain: kept"] and "champion kept" in github.pulls[0]["title"]
     assert github.pulls[0]["body"].startswith("Text of week 49\n")
     renew(50, "nothing_new")

@@ -79,7 +79,7 @@ def test_the_mark_is_found_whatever_the_branch_is_called_and_texts_of_clients_ar
     monkeypatch.setenv("GITHUB_REF_NAME", "a--b}")
     for week in (1, 2):
         tell(week, held={EVIL: EVIL}, drifted=[EVIL])
-    assert len(github.issues) == 1
+    assert len(github.issues) == 1 and "a--b" not in github.issues[0]["body"]  # it would end the comment that hides it
     body = github.issues[0]["body"]
     assert body.count("@octocat") == body.count("`@octocat") and body.count("<!-- ") == 1 + body.count("big <!-- ")
     assert code(EVIL) == "`@octocat ![x](http://evil.example/x.png) '<!channel>' # big <!-- fedpipe`"
