@@ -53,7 +53,8 @@ def snapshot(store: Path, target: Path, former_champions: int, weights: Collecti
         if not _has_tables(copy):
             return []
         kept = _runs_of_champions(copy, former_champions) | _runs_of_weights(copy, weights)
-        dropped = _runs(copy) - kept
+        # A run without weights failed, or was killed and may be resumed.
+        dropped = (_runs(copy) & _runs_with_weights(copy)) - kept
         folders = {folder for run in dropped for folder in _folders(copy, run)}
         with copy:
             for run in sorted(dropped):
@@ -99,6 +100,10 @@ def _runs_of_champions(database: sqlite3.Connection, former_champions: int) -> s
 def _runs_of_weights(database: sqlite3.Connection, weights: Collection[str]) -> set[str]:
     rows = database.execute("select run_uuid, value from tags where key = ?", (WEIGHTS_TAG,))
     return {run for run, value in rows if value in weights}
+
+
+def _runs_with_weights(database: sqlite3.Connection) -> set[str]:
+    return {run for (run,) in database.execute("select run_uuid from tags where key = ?", (WEIGHTS_TAG,))}
 
 
 def _runs(database: sqlite3.Connection) -> set[str]:

@@ -113,6 +113,16 @@ def test_numbers_are_not_used_again_and_a_rollback_goes_past_what_is_gone(store:
     assert add_version(copy, 1) == 10
 
 
+def test_a_killed_run_that_is_resumed_elsewhere_stays_the_run_of_its_weights(store: Path, tmp_path: Path) -> None:
+    ours = unpacked(store, tmp_path / "ours", 5, set())
+    client = MlflowClient(f"sqlite:///{ours}")
+    killed = client.create_run(client.get_experiment_by_name("fedpipe-mnist").experiment_id).info.run_id
+    client.set_terminated(killed, "KILLED")
+    copy = unpacked(ours, tmp_path / "copy", 5, set())
+    MlflowClient(f"sqlite:///{copy}").set_tag(killed, WEIGHTS_TAG, digest(9))
+    assert MlflowStore(f"sqlite:///{copy}").run_of_weights(digest(9), "fedpipe-mnist") == killed
+
+
 def test_a_copy_of_the_copy_loses_nothing_more(store: Path, tmp_path: Path) -> None:
     first = unpacked(store, tmp_path / "first", 2, set())
     registry(first).champion("mnist")  # its artifacts follow it

@@ -69,7 +69,9 @@ def test_killed_packed_and_unpacked_elsewhere_it_ends_with_the_same_bits(
     code, said = retrain(elsewhere, raw)
     assert code == 0 and "goes on with round" in said, said
     assert digests(elsewhere) == digests(whole)
-    (run,) = client.search_runs([experiment])
+    runs = client.search_runs([experiment])
+    assert len(runs) == 1, ([(run.info, run.data.tags, run.data.params) for run in runs], said)
+    (run,) = runs
     assert run.info.status == "FINISHED" and "after round" in run.data.tags["fedpipe.resumed"]
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")]
     assert sorted(set(steps)) == sorted(steps) and set(range(1, ROUNDS + 1)) <= set(steps)
