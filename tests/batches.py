@@ -27,3 +27,11 @@ def add_idx(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> 
         header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
         path.write_bytes(header + array.tobytes())
         add_hash(path, bare=True)
+
+
+def add_clients(folder: Path, name: str, clients: np.ndarray) -> None:
+    """Adds each sample's client to a batch of ``add_npz``."""
+    path = folder / f"{name}.npz"
+    with np.load(path) as arrays:
+        np.savez(path.with_suffix(""), **dict(arrays), clients=clients)
+    add_hash(path)
