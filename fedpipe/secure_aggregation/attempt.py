@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedpipe.secure_aggregation import agreement, keys
 from fedpipe.secure_aggregation.coordinator_messages import Agreements, AllKeys, Begin, Delivery, Survivors
@@ -67,6 +70,10 @@ class Attempt:
         """The digest that binds keys and messages to this attempt."""
         return self.begin.context
 
+    @cached_property
+    def _letter_key(self) -> X25519PrivateKey:
+        return keys.private_key(self.secrets.letter)
+
     @property
     def others(self) -> list[int]:
         """The other sites whose keys came."""
@@ -75,8 +82,8 @@ class Attempt:
     def box(self, site: int) -> keys.LetterBox:
         """The letters between this site and another one."""
         if site not in self._boxes:
-            other, private = self.round_keys[site].letter_key, self.secrets.letter
-            shared = keys.exchange(private, other, site)
+            other = self.round_keys[site].letter_key
+            shared = keys.exchange(self._letter_key, other, site)
             mine = self.mine.letter_key
             self._boxes[site] = keys.LetterBox(self.number, mine, site, other, shared, self.context)
         return self._boxes[site]
@@ -110,7 +117,7 @@ class Attempt:
 
     def masks(self) -> list[Mask]:
         """The site's own mask, and one with each other member."""
-        private, me = self.secrets.mask, self.number
+        private, me = keys.private_key(self.secrets.mask), self.number
         pairs = [
             keys.pair_mask(private, self.round_keys[site].mask_key, self.context, me, site)
             for site in sorted(self.held.keys() - {me})
@@ -139,10 +146,11 @@ class Attempt:
     def require_agreements(self, message: Agreements) -> None:
         """Raises Refused unless as many survivors as the threshold have signed the same as this site."""
         self._require_context(message.context)
+        agreed = self.agreed
         for each in message.agreements:
             if each.site not in self.survivors:
                 raise Refused(f"site {each.site} is no survivor, and its signature does not count", each.site)
-            self.setting.roster.verify(each.site, each.signature, self.agreed)
+            self.setting.roster.verify(each.site, each.signature, agreed)
         threshold = self.setting.roster.threshold
         if len(message.agreements) < threshold:
             raise Refused(f"{len(message.agreements)} sites signed the survivors, and {threshold} are needed")

@@ -87,6 +87,7 @@ class Coordinator:
         self._letters: dict[int, Letters] = {}
         self._agreements: dict[int, Agreement] = {}
         self._round: Round | None = None
+        self._agreed = b""  # what survivors sign
         self._journal = RecordFile(file)
         if not self._journal.records:
             self._journal.append(begin.encode())
@@ -104,7 +105,8 @@ class Coordinator:
         """The phase's message for each site that takes part in it."""
         context, sites = self.begin.context, sorted(self._expected())
         if self.phase == Phase.MASK:
-            return {site: Delivery(context, site, self._letters_to(site)).encode() for site in sites}
+            letters = self._letters_to()
+            return {site: Delivery(context, site, tuple(letters[site])).encode() for site in sites}
         messages: dict[Phase, Message] = {
             Phase.KEYS: self.begin,
             Phase.SHARE: AllKeys(context, _ascending(self._keys)),
@@ -156,16 +158,14 @@ class Coordinator:
         needed = roster.threshold if self.phase >= Phase.AGREE else roster.minimum
         if self.phase == Phase.DONE or len(came) < needed:
             raise Refused(f"{len(came)} sites answered in phase {self.phase.name.lower()}, and {needed} are needed")
-        if self.phase == Phase.REVEAL:
-            shares = {site: message for site, message in came.items() if isinstance(message, Revealed)}
-            self._known_round().unmask(self._total, shares)
-        total = self._total if self.phase in (Phase.MASK, Phase.REVEAL) else _NOTHING
-        writer = Writer().number(self.phase, 1).sized(Masked(self.begin.context, 0, total).encode())
+        summed = self._unmasked(came) if self.phase == Phase.REVEAL else self._total
+        kept = self._total if self.phase == Phase.MASK else _NOTHING
+        writer = Writer().number(self.phase, 1).sized(Masked(self.begin.context, 0, kept).encode())
         writer.number(len(came), _COUNT)
         for site in sorted(came):
             writer.number(site, _SITE).sized(came[site].encode())
         self._journal.append(writer.done())
-        self._end(came)
+        self._end(came, summed)
         return self.phase
 
     def result(self) -> Vector:
@@ -202,18 +202,27 @@ class Coordinator:
             if {letter.site for letter in message.letters} != self._keys.keys() - {message.site}:
                 raise Refused(f"site {message.site} did not send a letter to each other site", message.site)
         elif isinstance(message, Agreement):
-            text = agreement.text(message.context, self._keys, self._letters, self.survivors)
-            roster.verify(message.site, message.signature, text)
+            roster.verify(message.site, message.signature, self._agreed)
         elif isinstance(message, Revealed):
             self._known_round().require_right_shares(message)
 
-    def _letters_to(self, site: int) -> tuple[Letter, ...]:
-        """The members' letters to a site, with their senders in place of the receiver."""
-        sent = [(sender, letter) for sender in sorted(self._letters) for letter in self._letters[sender].letters]
-        return tuple(replace(letter, site=sender) for sender, letter in sent if letter.site == site)
+    def _letters_to(self) -> dict[int, list[Letter]]:
+        """The members' letters by receiver, with their senders in the receiver's place."""
+        letters: dict[int, list[Letter]] = {site: [] for site in self._keys}
+        for sender in sorted(self._letters):
+            for letter in self._letters[sender].letters:
+                letters[letter.site].append(Letter(sender, letter.digests, letter.sealed))
+        return letters
 
-    def _end(self, came: Mapping[int, SiteMessage]) -> None:
-        """Takes over the answers of the phase, and enters the next one."""
+    def _unmasked(self, came: Mapping[int, SiteMessage]) -> Vector:
+        """The sum without masks, from the shares that came."""
+        shares = {site: message for site, message in came.items() if isinstance(message, Revealed)}
+        total = self._total.copy()
+        self._known_round().unmask(total, shares)
+        return total
+
+    def _end(self, came: Mapping[int, SiteMessage], total: Vector) -> None:
+        """Takes over the answers of the phase and the sum, and enters the next phase."""
         for site, message in came.items():
             if isinstance(message, RoundKeys):
                 self._keys[site] = message
@@ -222,22 +231,22 @@ class Coordinator:
             elif isinstance(message, Agreement):
                 self._agreements[site] = message
         if self.phase == Phase.MASK:
-            self.survivors = frozenset(came)
-            context = self.begin.context
+            self.survivors, context = frozenset(came), self.begin.context
             self._round = Round(self.setting, context, self._keys, self._letters, self.survivors)
-        self.phase, self._came = Phase(self.phase + 1), {}
+            self._agreed = agreement.text(context, self._keys, self._letters, self.survivors)
+        self.phase, self._came, self._total = Phase(self.phase + 1), {}, total
 
     def _resume(self, record: bytes) -> None:
         """Ends a phase as the journal has it."""
         reader = Reader(record, "the coordinator's journal")
         if reader.number(1) != self.phase:
             raise PipelineError(f"{self._journal.path} has phases out of turn: move it away and begin another attempt")
-        total = Masked.decode(reader.sized()).vector
-        if self.phase in (Phase.MASK, Phase.REVEAL):
-            self._total = total.copy()
+        kept = Masked.decode(reader.sized()).vector
         answers = [(reader.number(_SITE), reader.sized()) for _ in range(reader.number(_COUNT))]
         reader.end()
-        self._end({site: ANSWERS[self.phase].decode(answer) for site, answer in answers})
+        came = {site: ANSWERS[self.phase].decode(answer) for site, answer in answers}
+        total = kept.copy() if self.phase == Phase.MASK else self._total
+        self._end(came, self._unmasked(came) if self.phase == Phase.REVEAL else total)
 
     def _known_round(self) -> Round:
         if self._round is None:

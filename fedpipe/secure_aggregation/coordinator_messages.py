@@ -13,12 +13,14 @@ from fedpipe.secure_aggregation.message import (
     entries,
     require_ascending,
 )
+from fedpipe.secure_aggregation.refusal import Refused
 from fedpipe.secure_aggregation.roster import SIGNATURE_BYTES
 from fedpipe.secure_aggregation.setting import DIGEST_BYTES, Setting
 from fedpipe.secure_aggregation.shamir import SHARE_BYTES
 from fedpipe.secure_aggregation.site_messages import (
     SEALED_BYTES,
     SHARE_DIGEST_BYTES,
+    WORD_BYTES,
     Agreement,
     Letter,
     Letters,
@@ -44,7 +46,19 @@ class Begin(Message):
 
     @classmethod
     def of(cls, setting: Setting, round_number: int, attempt: int, model: bytes) -> "Begin":
-        """The message of a setting."""
+        """The message of a setting.
+
+        Args:
+          setting: Of the training.
+          round_number: From 0 on.
+          attempt: From 0 on; another one after an attempt without a sum.
+          model: SHA-256 of all that the sites' answers in this round depend on: the model, and what else was sent.
+
+        Raises:
+          Refused: One of them is out of range.
+        """
+        if not (0 <= round_number < 1 << 32 and 0 <= attempt < 1 << 32 and len(model) == DIGEST_BYTES):
+            raise Refused("a round and an attempt are numbers below 2^32, and a model is named by 32 bytes")
         context = setting.context(round_number, attempt, model)
         return cls(context, setting.training, round_number, attempt, model)
 
@@ -148,7 +162,7 @@ def largest(kind: type[Message], setting: Setting) -> int:
         AllKeys: COUNT_BYTES + sites * (SITE_BYTES + of_site[RoundKeys]),
         Letters: SITE_BYTES + 2 * SHARE_DIGEST_BYTES + COUNT_BYTES + (sites - 1) * letter,
         Delivery: SITE_BYTES + COUNT_BYTES + (sites - 1) * letter,
-        Masked: SITE_BYTES + 1 + NUMBER_BYTES + COUNT_BYTES + vector + 8 * setting.quantities,
+        Masked: SITE_BYTES + WORD_BYTES + NUMBER_BYTES + COUNT_BYTES + vector + 8 * setting.quantities,
         Survivors: COUNT_BYTES + sites * SITE_BYTES,
         Agreement: SITE_BYTES + of_site[Agreement],
         Agreements: COUNT_BYTES + sites * (SITE_BYTES + of_site[Agreement]),

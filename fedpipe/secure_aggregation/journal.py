@@ -39,9 +39,10 @@ class StepRecord:
     secret: bytes
     answer: bytes
 
-    def encode(self) -> bytes:
-        """As a record."""
-        return Writer().number(self.step, 1).sized(self.request).sized(self.secret).sized(self.answer).done()
+    def parts(self) -> tuple[bytes, bytes]:
+        """As a record: what is before the answer, which can be large, and the answer."""
+        writer = Writer().number(self.step, 1).sized(self.request).sized(self.secret)
+        return writer.number(len(self.answer), 8).done(), self.answer
 
     @classmethod
     def decode(cls, data: bytes) -> "StepRecord":
@@ -124,7 +125,7 @@ class SiteJournal:
 
     def add(self, record: StepRecord) -> None:
         """Notes a step with its answer."""
-        self._attempt.append(record.encode())
+        self._attempt.append(*record.parts())
         self.steps[record.step] = record
 
     def require_same_sites(self, begin: Begin, sites: bytes, repeatable: bool) -> None:
@@ -159,7 +160,7 @@ class SiteJournal:
     def finish(self, record: StepRecord) -> None:
         """Keeps the last answer, and erases the attempt with its secrets."""
         self._answer.erase()
-        self._answer.append(StepRecord(record.step, record.request, b"", record.answer).encode())
+        self._answer.append(*StepRecord(record.step, record.request, b"", record.answer).parts())
         self.last = record
         self._attempt.erase()
         self.steps = {}

@@ -60,9 +60,14 @@ class Secrets:
         return secrets
 
 
+def private_key(private: bytes) -> X25519PrivateKey:
+    """Loads an X25519 private key of 32 bytes, which takes as long as an exchange."""
+    return X25519PrivateKey.from_private_bytes(private)
+
+
 def public(private: bytes) -> bytes:
     """The public key of an X25519 private key."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return private_key(private).public_key().public_bytes_raw()
 
 
 def commitment(seed: bytes) -> bytes:
@@ -75,19 +80,19 @@ def derive(secret: bytes, context: bytes, purpose: bytes, size: int) -> bytes:
     return HKDF(hashes.SHA256(), size, salt=context, info=purpose).derive(secret)
 
 
-def exchange(private: bytes, other: bytes, site: int) -> bytes:
+def exchange(private: X25519PrivateKey, other: bytes, site: int) -> bytes:
     """X25519's shared secret with the public key ``other`` of ``site``.
 
     Raises:
       Refused: The public key is of small order, so that the secret would be known to all.
     """
     try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(other))
+        return private.exchange(X25519PublicKey.from_public_bytes(other))
     except ValueError:
         raise Refused(f"the key of site {site} is no usable X25519 public key", site) from None
 
 
-def pair_mask(private: bytes, other: bytes, context: bytes, me: int, site: int) -> masks.Mask:
+def pair_mask(private: X25519PrivateKey, other: bytes, context: bytes, me: int, site: int) -> masks.Mask:
     """The mask of two sites, as ``me`` adds it: the smaller number adds it, the larger one subtracts it."""
     info = joined(b"pair", b"%d" % min(me, site), b"%d" % max(me, site))
     return masks.Mask(derive(exchange(private, other, site), context, info, masks.KEY_BYTES), subtract=me > site)

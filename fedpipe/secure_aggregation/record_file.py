@@ -1,6 +1,8 @@
 """A file of records that is only appended to, and synced before `append` returns.
 
-length (8 bytes)  SHA-256 of the record (32)  record        and so on
+    length (8 bytes)  SHA-256 of the record (32)  4 bytes of SHA-256 of both  record        and so on
+
+A record that is not whole, because its writer was killed, can be told from one that was changed.
 """
 
 import hashlib
@@ -10,7 +12,8 @@ from pathlib import Path
 from fedpipe.atomic import naming
 from fedpipe.errors import PipelineError
 
-_LENGTH, _DIGEST = 8, 32
+_LENGTH, _DIGEST, _CHECK = 8, 32, 4
+_HEADER = _LENGTH + _DIGEST + _CHECK
 
 
 class RecordFile:
@@ -25,36 +28,37 @@ class RecordFile:
         """Reads the records. The last one is dropped if it is not whole: nobody has relied on it.
 
         Raises:
-          PipelineError: The file is damaged: a whole record has another digest.
+          PipelineError: The file is damaged: a record or its length was changed.
         """
         self.path = path
         self.records: list[bytes] = []
         data = path.read_bytes() if path.exists() else b""
         at = 0
-        while at + _LENGTH + _DIGEST <= len(data):
-            start = at + _LENGTH + _DIGEST
+        while at + _HEADER <= len(data):
+            start = at + _HEADER
             end = start + int.from_bytes(data[at : at + _LENGTH], "little")
+            record, header = data[start:end], data[at:start]
+            right = header == _header(record) if end <= len(data) else header[-_CHECK:] == _check(header)
+            if not right:
+                raise PipelineError(f"{path} is damaged at byte {at}: move it away, and train with another seed")
             if end > len(data):
                 break
-            if hashlib.sha256(data[start:end]).digest() != data[at + _LENGTH : start]:
-                raise PipelineError(
-                    f"{path} is damaged at byte {at}: restore it, or move it away, and begin another training"
-                )
-            self.records.append(data[start:end])
+            self.records.append(record)
             at = end
         if at < len(data):
             with path.open("r+b") as file:
                 file.truncate(at)
                 os.fsync(file.fileno())
 
-    def append(self, record: bytes) -> None:
-        """Adds a record; it is on the disk when this returns."""
+    def append(self, *parts: bytes) -> None:
+        """Adds a record, which is these parts together; it is on the disk when this returns."""
         with naming(self.path):
             new = not self.path.exists()
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(len(record).to_bytes(_LENGTH, "little") + hashlib.sha256(record).digest())
-                file.write(record)
+                file.write(_header(*parts))
+                for part in parts:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             if new:
@@ -70,6 +74,18 @@ class RecordFile:
                 os.fsync(file.fileno())
             self.path.unlink()
             sync_folder(self.path.parent)
+
+
+def _header(*parts: bytes) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    start = sum(map(len, parts)).to_bytes(_LENGTH, "little") + digest.digest()
+    return start + _check(start)
+
+
+def _check(header: bytes) -> bytes:
+    return hashlib.sha256(header[: _LENGTH + _DIGEST]).digest()[:_CHECK]
 
 
 def sync_folder(folder: Path) -> None:

@@ -77,19 +77,26 @@ class Site:
         done = self._journal.steps
         return Step(max(done) + 1) if done and self._attempt is not None else None
 
-    def keys(self, request: bytes) -> bytes:
+    def keys(self, request: bytes, model: bytes) -> bytes:
         """Step 1, `Begin` -> `RoundKeys`: fresh keys for a new attempt.
 
         The former attempt is over with this, revealed or not.
 
+        Args:
+          request: The message.
+          model: SHA-256 of the model that this site received, as the site has computed it.
+
         Raises:
-          Refused: The message is none of this setting, or the attempt or the round was answered before.
+          Refused: The message is none of this setting or of this model, or the attempt or the round was answered
+            before.
         """
         if (answered := self._answered(Step.KEYS, request)) is not None:
             return answered
         begin = Begin.decode(request)
         if begin != Begin.of(self._setting, begin.round_number, begin.attempt, begin.model):
             raise Refused("the coordinator has another setting than this site: training, roster or sizes differ")
+        if begin.model != model:
+            raise Refused("the coordinator names another model than it has sent to this site")
         self._journal.begin(begin)
         secrets = keys.Secrets.draw(self._random)
         unsigned = RoundKeys(

@@ -24,6 +24,7 @@ from fedpipe.secure_aggregation.shamir import SHARE_BYTES
 from fedpipe.secure_aggregation.vector import QUANTITY, Vector
 
 SHARE_DIGEST_BYTES = 16
+WORD_BYTES = 2  # of the size of a word; the words begin at byte 48, a multiple of 8
 SEALED_BYTES = 2 * SHARE_BYTES + TAG_BYTES
 
 
@@ -109,13 +110,13 @@ class Masked(SiteMessage):
 
     def _write(self, writer: Writer) -> None:
         weights, quantities = self.vector.weights, self.vector.quantities
-        writer.number(self.site, SITE_BYTES).number(weights.itemsize, 1)
+        writer.number(self.site, SITE_BYTES).number(weights.itemsize, WORD_BYTES)
         writer.number(len(weights), NUMBER_BYTES).number(len(quantities), COUNT_BYTES)
         writer.fixed(np.ascontiguousarray(weights).data).fixed(np.ascontiguousarray(quantities).data)
 
     @classmethod
     def _read(cls, reader: Reader, context: bytes) -> "Masked":
-        site, size = reader.number(SITE_BYTES), reader.number(1)
+        site, size = reader.number(SITE_BYTES), reader.number(WORD_BYTES)
         length, quantities = reader.number(NUMBER_BYTES), reader.number(COUNT_BYTES)
         if size not in (4, 8) or length > MOST_WEIGHTS or quantities > MOST_QUANTITIES:
             raise Refused("Masked: words of 4 or 8 bytes, in a number that a sum can have, were expected")

@@ -89,7 +89,8 @@ class Round:
         if keys.public(secret) != self.keys[member].mask_key:
             raise Refused("its key is not the one that it published")
         # What the lost site would have added is what the survivors' masks lack for the sum to be free of them.
+        private = keys.private_key(secret)
         return [
-            keys.pair_mask(secret, self.keys[site].mask_key, self.context, member, site)
+            keys.pair_mask(private, self.keys[site].mask_key, self.context, member, site)
             for site in sorted(self.survivors)
         ]

@@ -100,9 +100,9 @@ class Federation:
         one = self.sites[site]
         if phase == Phase.MASK:
             return one.mask(request, self.given[site].copy)
-        return {Phase.KEYS: one.keys, Phase.SHARE: one.share, Phase.AGREE: one.agree, Phase.REVEAL: one.reveal}[phase](
-            request
-        )
+        if phase == Phase.KEYS:
+            return one.keys(request, self.coordinator.begin.model)
+        return {Phase.SHARE: one.share, Phase.AGREE: one.agree, Phase.REVEAL: one.reveal}[phase](request)
 
     def phase(self, without: Collection[int] = ()) -> dict[int, bytes]:
         """One phase, in which some sites do not answer; returns the answers."""
