@@ -32,6 +32,8 @@ class RecordFile:
         """
         self.path = path
         self.records: list[bytes] = []
+        if self._erasing.exists():
+            self._overwrite()
         data = path.read_bytes() if path.exists() else b""
         at = 0
         while at + _HEADER <= len(data):
@@ -68,12 +70,22 @@ class RecordFile:
         """Overwrites the file with zeros and removes it, which is all that a program can do: disks may keep copies."""
         self.records = []
         if self.path.exists():
-            with naming(self.path), self.path.open("r+b") as file:
-                file.write(bytes(self.path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
-            self.path.unlink()
+            self.path.replace(self._erasing)
             sync_folder(self.path.parent)
+            self._overwrite()
+
+    @property
+    def _erasing(self) -> Path:
+        """The name of a file that is being erased: a killed process must not leave zeros where records are read."""
+        return self.path.with_name(self.path.name + ".erasing")
+
+    def _overwrite(self) -> None:
+        with naming(self._erasing), self._erasing.open("r+b") as file:
+            file.write(bytes(self._erasing.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
+        self._erasing.unlink()
+        sync_folder(self.path.parent)
 
 
 def _header(*parts: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Sites and a coordinator in one process, and the steps of a round between them."""
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -63,6 +64,7 @@ class Federation:
     folder: Path
     setting: Setting
     numbers: tuple[int, ...] = ()  # whose identities the sites have; 1, 2, ... if empty
+    fixed: bool = False  # whether secrets are the same in each run
     sites: dict[int, Site] = field(default_factory=dict)
     coordinator: Coordinator = None  # type: ignore[assignment]
     given: dict[int, Vector] = field(default_factory=dict)
@@ -80,7 +82,8 @@ class Federation:
         if site in self.sites:
             self.sites[site].close()
         number = self.identity_of(site)
-        self.sites[site] = Site(identity(number), self.setting, self.folder / f"site-{number}")
+        random = fixed_random(b"site %d" % number) if self.fixed else os.urandom
+        self.sites[site] = Site(identity(number), self.setting, self.folder / f"site-{number}", random)
 
     def close(self) -> None:
         for site in self.sites.values():
