@@ -28,7 +28,7 @@ class Setting:
       noise: The variance that the sum's noise has at least, in units of the integers squared; 0 is no noise.
 
     Raises:
-      Refused: One of them is out of range.
+      Refused: One of them is out of range, or there are quantities beside noisy weights.
     """
 
     training: bytes
@@ -49,6 +49,8 @@ class Setting:
         ):
             if not least <= value <= most:
                 raise Refused(f"'{name}' of a secure sum is from {least} to {most}, not {value}")
+        if self.noise and self.quantities:
+            raise Refused("noise is for weights, and quantities would leave without it: sum none beside noisy weights")
 
     @property
     def noise_per_site(self) -> int:

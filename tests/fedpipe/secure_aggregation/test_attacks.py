@@ -79,7 +79,7 @@ def test_another_model_for_each_site_gives_no_sum(five: Federation) -> None:
         {"bits": 21},
         {"length": 11},
         {"quantities": 3},
-        {"noise": 10},
+        {"noise": 10, "quantities": 0},
         {"colluding": 0},
         {"sites": range(1, 7)},
     ],
@@ -319,7 +319,9 @@ def test_messages_of_a_former_round_are_refused(five: Federation) -> None:
 
 def trained(folder: Path, training: bytes, sites: tuple[int, ...], model: bytes = MODEL, noise: int = 0) -> Federation:
     """A round of a training over sites that have taken part in others before."""
-    federation = Federation(folder, setting_of(sites, training=training, noise=noise), sites)
+    federation = Federation(
+        folder, setting_of(sites, training=training, noise=noise, quantities=0 if noise else 2), sites
+    )
     federation.begin(model=model)
     try:
         federation.run()

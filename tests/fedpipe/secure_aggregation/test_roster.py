@@ -38,6 +38,7 @@ def test_two_sets_of_survivors_cannot_both_be_signed() -> None:
         (lambda: setting_of((1, 2, 3), length=0), "'length' of a secure sum is from 1"),
         (lambda: setting_of((1, 2, 3), quantities=1025), "'quantities' of a secure sum"),
         (lambda: setting_of((1, 2, 3), noise=2**60), "'noise per site' of a secure sum"),
+        (lambda: setting_of((1, 2, 3), noise=1), "quantities would leave without it"),
         (lambda: Setting(b"", setting_of((1, 2, 3)).roster, 32, 1), "named by 32 bytes, not 0"),
         (lambda: setting_of((1, 2, 3)).roster.identity(0), "site 0 is not in the roster"),
     ],
@@ -48,6 +49,6 @@ def test_what_makes_no_sense_is_refused(make: Callable[[], object], message: str
 
 
 def test_the_noise_of_a_site_is_enough_without_the_colluding_ones() -> None:
-    setting = setting_of(range(1, 11), colluding=2, noise=100)
+    setting = setting_of(range(1, 11), colluding=2, quantities=0, noise=100)
     assert setting.roster.minimum == 7 and setting.noise_per_site == 20
     assert setting_of((1, 2, 3)).noise_per_site == 0
