@@ -169,7 +169,7 @@ class Site:
             return answered
         attempt = self._under_way()
         attempt.take_survivors(Survivors.decode(request))
-        self._require_same_sites(attempt)
+        self._journal.require_same_sites(attempt.begin, attempt.identities, repeatable=not self._setting.noise)
         answer = Agreement(attempt.context, self.number, self._identity.sign(attempt.agreed))
         return self._keep(Step.AGREE, request, b"", answer.encode())
 
@@ -177,14 +177,12 @@ class Site:
         """Step 5, `Agreements` -> `Revealed`: of each member one share. Once per round, ever; then secrets are erased.
 
         Raises:
-          Refused: A signature is wrong, or they are fewer than the threshold; the round was revealed before; the model
-            was answered in another set of sites.
+          Refused: A signature is wrong, or they are fewer than the threshold; or the round was revealed before.
         """
         if (answered := self._answered(Step.REVEAL, request)) is not None:
             return answered
         attempt = self._under_way()
         attempt.require_agreements(Agreements.decode(request))
-        self._require_same_sites(attempt)
         begin, digest = attempt.begin, hashlib.sha256(request).digest()
         names = (begin.training, begin.round_number, begin.attempt, begin.model)
         self._journal.reveal(Revelation(*names, attempt.identities, digest))
@@ -217,9 +215,6 @@ class Site:
         if self._attempt is None:
             raise Refused("no attempt is under way")
         return self._attempt
-
-    def _require_same_sites(self, attempt: Attempt) -> None:
-        self._journal.require_same_sites(attempt.begin, attempt.identities, repeatable=not self._setting.noise)
 
     def _keep(self, step: Step, request: bytes, secret: bytes, answer: bytes) -> bytes:
         self._journal.add(StepRecord(step, request, secret, answer))

@@ -434,6 +434,16 @@ def test_a_vector_of_another_size_is_refused_and_not_added(five: Federation) -> 
     assert five.is_sum_of(five.setting.roster.sites)
 
 
+def test_fewer_shares_than_the_threshold_take_no_mask_off(five: Federation) -> None:
+    five.until(Phase.REVEAL)
+    requests = five.coordinator.requests()
+    revealed = {site: Revealed.decode(five.answer(site, requests[site])) for site in (1, 2, 3)}
+    total = five.given[1].copy()
+    with pytest.raises(Refused, match="3 sites revealed shares, and 4 are needed"):
+        five.coordinator._known_round().unmask(total, revealed)
+    assert np.array_equal(total.weights, five.given[1].weights)
+
+
 def test_a_stranger_cannot_be_a_site(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="this site's identity is not in the roster"):
         Federation(tmp_path, setting_of((1, 2, 3)), numbers=(1, 2, 9))

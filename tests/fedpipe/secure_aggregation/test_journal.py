@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from fedpipe.errors import PipelineError
 from fedpipe.secure_aggregation import journal
 from fedpipe.secure_aggregation.coordinator import Coordinator, Phase
-from fedpipe.secure_aggregation.coordinator_messages import Begin
+from fedpipe.secure_aggregation.coordinator_messages import Agreements, Begin
 from fedpipe.secure_aggregation.journal import SiteJournal
 from fedpipe.secure_aggregation.record_file import RecordFile
 from fedpipe.secure_aggregation.refusal import Refused
@@ -174,6 +175,29 @@ def test_an_answer_that_cannot_be_written_does_not_leave(four: Federation, monke
         with pytest.raises(OSError, match="No space left"):
             four.sites[1].share(request)
     four.restart(1)
+    four.run()
+    assert four.is_sum_of({1, 2, 3, 4})
+
+
+def test_a_site_that_was_killed_while_it_revealed_answers_the_same_message_only(
+    four: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the history's record and the answer's: other signatures, though right, would be a second answer."""
+    four.until(Phase.REVEAL)
+    request = four.coordinator.requests()[1]
+    other = Agreements.decode(request)
+    other = replace(other, agreements=other.agreements[:3])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SiteJournal, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            four.sites[1].reveal(request)
+    four.restart(1)
+    with pytest.raises(Refused, match="round 1 was revealed before"):
+        four.sites[1].reveal(other.encode())
     four.run()
     assert four.is_sum_of({1, 2, 3, 4})
 
