@@ -74,7 +74,8 @@ class Coordinator:
         Args:
           setting: Of the training.
           begin: The attempt; every further one needs another number.
-          file: The attempt's journal. Its folder must exist. It holds no site's secret.
+          file: The attempt's journal. Its folder must exist. It holds no site's secret, and can be removed when the
+            sum is in use.
 
         Raises:
           PipelineError: The file is damaged, or of another attempt.

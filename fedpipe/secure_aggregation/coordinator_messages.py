@@ -169,3 +169,8 @@ def largest(kind: type[Message], setting: Setting) -> int:
         Revealed: SITE_BYTES + COUNT_BYTES + sites * SHARE_BYTES,
     }
     return HEADER_BYTES + bodies[kind]
+
+
+def largest_request(setting: Setting) -> int:
+    """Bytes that any message to a site can have."""
+    return max(largest(kind, setting) for kind in (Begin, AllKeys, Delivery, Survivors, Agreements))

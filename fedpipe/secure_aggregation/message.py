@@ -62,6 +62,12 @@ class SiteMessage(Message):
     site: int
 
 
+def kind_of(data: bytes) -> int | None:
+    """The kind of a message by its first bytes; None if they are of no message of this version."""
+    start = _MAGIC + bytes([_VERSION])
+    return data[len(start)] if data[: len(start)] == start and len(data) > len(start) else None
+
+
 def entries(reader: Reader) -> int:
     """How many entries follow. Raises Refused if no roster has so many sites."""
     count = reader.number(COUNT_BYTES)

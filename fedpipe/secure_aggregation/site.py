@@ -18,6 +18,7 @@ from fedpipe.secure_aggregation.attempt import Attempt
 from fedpipe.secure_aggregation.coordinator_messages import Agreements, AllKeys, Begin, Delivery, Survivors
 from fedpipe.secure_aggregation.journal import Revelation, SiteJournal, StepRecord
 from fedpipe.secure_aggregation.masks import add_masks
+from fedpipe.secure_aggregation.message import kind_of
 from fedpipe.secure_aggregation.noise import add_noise
 from fedpipe.secure_aggregation.refusal import Refused
 from fedpipe.secure_aggregation.setting import Setting
@@ -76,6 +77,27 @@ class Site:
         """The first step that was not answered; None if no attempt is under way."""
         done = self._journal.steps
         return Step(max(done) + 1) if done and self._attempt is not None else None
+
+    def answer(self, request: bytes, model: bytes, values: Callable[[], Vector]) -> bytes:
+        """The answer to any message of a coordinator, by the step that it belongs to.
+
+        Args:
+          request: At most `coordinator_messages.largest_request` bytes.
+          model: As of `keys`.
+          values: As of `mask`.
+
+        Raises:
+          Refused: As of the steps; or the message is of no kind that a coordinator sends.
+        """
+        kind = kind_of(request)
+        if kind == Begin.KIND:
+            return self.keys(request, model)
+        if kind == Delivery.KIND:
+            return self.mask(request, values)
+        steps = {AllKeys.KIND: self.share, Survivors.KIND: self.agree, Agreements.KIND: self.reveal}
+        if kind not in steps:
+            raise Refused("these bytes are no message of a coordinator")
+        return steps[kind](request)
 
     def keys(self, request: bytes, model: bytes) -> bytes:
         """Step 1, `Begin` -> `RoundKeys`: fresh keys for a new attempt.

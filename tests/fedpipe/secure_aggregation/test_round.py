@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from fedpipe.secure_aggregation import values
 from fedpipe.secure_aggregation.coordinator import Phase
+from fedpipe.secure_aggregation.coordinator_messages import largest_request
 from fedpipe.secure_aggregation.refusal import Refused
 from fedpipe.secure_aggregation.vector import Vector
-from tests.fedpipe.secure_aggregation.federation import Federation, setting_of
+from tests.fedpipe.secure_aggregation.federation import MODEL, Federation, setting_of
 
 
 @settings(deadline=None, max_examples=40)
@@ -70,6 +71,21 @@ def test_an_attempt_without_a_sum_is_followed_by_another_one(tmp_path: Path) -> 
         federation.sites[2].keys(federation.coordinator.begin.encode(), federation.coordinator.begin.model)
         federation.restart(2)
         federation.sites[1].keys(federation.coordinator.begin.encode(), federation.coordinator.begin.model)
+
+
+def test_a_site_finds_the_step_of_a_message_by_itself(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, setting_of(range(1, 4)))
+    federation.begin()
+    while federation.coordinator.phase != Phase.DONE:
+        for site, request in federation.coordinator.requests().items():
+            assert len(request) <= largest_request(federation.setting)
+            answer = federation.sites[site].answer(request, MODEL, federation.given[site].copy)
+            federation.coordinator.receive(site, answer)
+        federation.coordinator.close()
+    assert federation.is_sum_of({1, 2, 3})
+    for wrong in (b"", b"fpsa", b"fpsa\1", answer, b"x" + request[1:], request[:4] + b"\2" + request[5:]):
+        with pytest.raises(Refused, match="no message of a coordinator"):
+            federation.sites[1].answer(wrong, MODEL, federation.given[1].copy)
 
 
 def test_the_vector_is_neither_computed_nor_masked_a_second_time(tmp_path: Path) -> None:
