@@ -75,16 +75,16 @@ def federation(folder: Path, sites: int, bits: int, length: int) -> tuple[Settin
 
 def drawn(setting: Setting) -> dict[int, Vector]:
     """Integers of all sites."""
-    generator, given = np.random.default_rng(1), {}
+    generator, summands = np.random.default_rng(1), {}
     for site in setting.roster.sites:
         weights = generator.integers(0, 1 << setting.bits, setting.length, dtype=np.uint64)
         quantities = generator.integers(0, 1 << 40, setting.quantities, dtype=np.uint64)
-        given[site] = Vector(weights.astype(word(setting.bits)), quantities.astype(QUANTITY))
-    return given
+        summands[site] = Vector(weights.astype(word(setting.bits)), quantities.astype(QUANTITY))
+    return summands
 
 
 def one_round(
-    setting: Setting, sites: dict[int, Site], given: dict[int, Vector], lost: Collection[int], file: Path
+    setting: Setting, sites: dict[int, Site], summands: dict[int, Vector], lost: Collection[int], file: Path
 ) -> Costs:
     """A round in which ``lost`` leave before they send their vector. Raises ValueError if the sum has other bits."""
     costs = Costs()
@@ -95,13 +95,13 @@ def one_round(
             steps = (site.keys, site.share, site.mask, site.agree, site.reveal)
             if coordinator.phase == Phase.MASK and number in lost:
                 continue
-            more = {Phase.KEYS: (MODEL,), Phase.MASK: (lambda number=number: given[number].copy(),)}
+            more = {Phase.KEYS: (MODEL,), Phase.MASK: (lambda number=number: summands[number].copy(),)}
             answer = costs.of_site(number, steps[coordinator.phase - 1], request, *more.get(coordinator.phase, ()))
             costs.of_coordinator(coordinator.receive, number, answer)
         costs.of_coordinator(coordinator.close)
     total = Vector.zeros(setting.bits, setting.length, setting.quantities)
     for number in coordinator.survivors:
-        total.add(given[number])
+        total.add(summands[number])
     total.reduce(setting.bits)
     result = coordinator.result()
     if not (np.array_equal(result.weights, total.weights) and np.array_equal(result.quantities, total.quantities)):

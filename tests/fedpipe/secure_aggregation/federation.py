@@ -50,10 +50,10 @@ def vectors(setting: Setting) -> dict[int, Vector]:
     return drawn
 
 
-def expected(setting: Setting, given: Mapping[int, Vector], survivors: Collection[int]) -> tuple[bytes, bytes]:
+def expected(setting: Setting, summands: Mapping[int, Vector], survivors: Collection[int]) -> tuple[bytes, bytes]:
     """The sum's bytes, in the integers of Python."""
-    weights = [sum(int(given[s].weights[i]) for s in survivors) % 2**setting.bits for i in range(setting.length)]
-    quantities = [sum(int(given[s].quantities[i]) for s in survivors) % 2**64 for i in range(setting.quantities)]
+    weights = [sum(int(summands[s].weights[i]) for s in survivors) % 2**setting.bits for i in range(setting.length)]
+    quantities = [sum(int(summands[s].quantities[i]) for s in survivors) % 2**64 for i in range(setting.quantities)]
     return np.array(weights, word(setting.bits)).tobytes(), np.array(quantities, QUANTITY).tobytes()
 
 
@@ -67,10 +67,10 @@ class Federation:
     fixed: bool = False  # whether secrets are the same in each run
     sites: dict[int, Site] = field(default_factory=dict)
     coordinator: Coordinator = None  # type: ignore[assignment]
-    given: dict[int, Vector] = field(default_factory=dict)
+    summands: dict[int, Vector] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.given = vectors(self.setting)
+        self.summands = vectors(self.setting)
         for number in self.setting.roster.sites:
             self.restart(number)
 
@@ -102,7 +102,7 @@ class Federation:
         phase = phase or self.coordinator.phase
         one = self.sites[site]
         if phase == Phase.MASK:
-            return one.mask(request, self.given[site].copy)
+            return one.mask(request, self.summands[site].copy)
         if phase == Phase.KEYS:
             return one.keys(request, self.coordinator.begin.model)
         return {Phase.SHARE: one.share, Phase.AGREE: one.agree, Phase.REVEAL: one.reveal}[phase](request)
@@ -130,4 +130,4 @@ class Federation:
     def is_sum_of(self, survivors: Collection[int]) -> bool:
         result = self.coordinator.result()
         got = result.weights.tobytes(), result.quantities.tobytes()
-        return got == expected(self.setting, self.given, survivors)
+        return got == expected(self.setting, self.summands, survivors)

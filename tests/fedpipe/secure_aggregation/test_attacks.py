@@ -105,7 +105,7 @@ def test_a_letter_that_comes_back_to_its_sender_is_refused(five: Federation) -> 
     sent = next(each for each in five.coordinator._letters[1].letters if each.site == 2)
     reflected = replace(message, letters=(replace(sent, site=2), *message.letters[1:]))
     with pytest.raises(Refused, match="the letter is not from site 2 to site 1") as refused:
-        five.sites[1].mask(reflected.encode(), five.given[1].copy)
+        five.sites[1].mask(reflected.encode(), five.summands[1].copy)
     assert refused.value.site == 2
 
 
@@ -121,7 +121,7 @@ def test_a_letter_of_others_or_a_changed_one_is_refused(five: Federation, change
         "sealed": replace(first, sealed=bytes([first.sealed[0] ^ 1]) + first.sealed[1:]),
     }[change]
     with pytest.raises(Refused, match="the letter is not from site 2 to site 1"):
-        five.sites[1].mask(replace(message, letters=(changed, *message.letters[1:])).encode(), five.given[1].copy)
+        five.sites[1].mask(replace(message, letters=(changed, *message.letters[1:])).encode(), five.summands[1].copy)
 
 
 def test_letters_for_another_site_of_strangers_or_too_few_are_refused(five: Federation) -> None:
@@ -133,7 +133,7 @@ def test_letters_for_another_site_of_strangers_or_too_few_are_refused(five: Fede
         (replace(message, letters=message.letters[:2]), "3 members are in the round, and a sum has at least 4"),
     ):
         with pytest.raises(Refused, match=error):
-            five.sites[1].mask(wrong.encode(), five.given[1].copy)
+            five.sites[1].mask(wrong.encode(), five.summands[1].copy)
 
 
 def test_a_site_whose_shares_are_not_those_of_its_digests_is_named(five: Federation) -> None:
@@ -194,7 +194,7 @@ def test_split_members_are_revealed_by_nobody(five: Federation) -> None:
     five.until(Phase.MASK)
     requests = five.coordinator.requests()
     without = replace(Delivery.decode(requests[1]), letters=Delivery.decode(requests[1]).letters[:-1])
-    five.sites[1].mask(without.encode(), five.given[1].copy)
+    five.sites[1].mask(without.encode(), five.summands[1].copy)
     for site in (2, 3, 4):
         five.answer(site, requests[site])
     survivors = Survivors(five.coordinator.begin.context, (1, 2, 3, 4))
@@ -259,7 +259,7 @@ def test_a_late_vector_is_not_summed_and_stays_hidden(five: Federation) -> None:
     pairs = [keys.pair_mask(private, round_keys[i].mask_key, context, 4, i) for i in (1, 2, 3, 5)]
     add_masks(vector, [replace(mask, subtract=not mask.subtract) for mask in pairs])
     vector.reduce(20)
-    assert (vector.weights != five.given[4].weights).sum() >= 9
+    assert (vector.weights != five.summands[4].weights).sum() >= 9
     with pytest.raises(Refused, match="step reveal is out of turn"):
         five.sites[4].reveal(Agreements(context, ()).encode())
 
@@ -438,10 +438,10 @@ def test_fewer_shares_than_the_threshold_take_no_mask_off(five: Federation) -> N
     five.until(Phase.REVEAL)
     requests = five.coordinator.requests()
     revealed = {site: Revealed.decode(five.answer(site, requests[site])) for site in (1, 2, 3)}
-    total = five.given[1].copy()
+    total = five.summands[1].copy()
     with pytest.raises(Refused, match="3 sites revealed shares, and 4 are needed"):
         five.coordinator._known_round().unmask(total, revealed)
-    assert np.array_equal(total.weights, five.given[1].weights)
+    assert np.array_equal(total.weights, five.summands[1].weights)
 
 
 def test_a_stranger_cannot_be_a_site(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_sum_has_the_noise_of_all_survivors(tmp_path: Path) -> None:
     federation = Federation(tmp_path, setting_of(range(1, 6), length=40_000, quantities=0, noise=300))
     assert federation.setting.roster.minimum == 3 and federation.setting.noise_per_site == 100
     zeros = Vector.zeros(32, 40_000, 0)
-    federation.given = dict.fromkeys(federation.setting.roster.sites, zeros)
+    federation.summands = dict.fromkeys(federation.setting.roster.sites, zeros)
     federation.begin()
     result = federation.run({Phase.MASK: [2]})
     noisy = result.weights.view("<i4").astype(np.float64)

@@ -79,13 +79,13 @@ def test_a_site_finds_the_step_of_a_message_by_itself(tmp_path: Path) -> None:
     while federation.coordinator.phase != Phase.DONE:
         for site, request in federation.coordinator.requests().items():
             assert len(request) <= largest_request(federation.setting)
-            answer = federation.sites[site].answer(request, MODEL, federation.given[site].copy)
+            answer = federation.sites[site].answer(request, MODEL, federation.summands[site].copy)
             federation.coordinator.receive(site, answer)
         federation.coordinator.close()
     assert federation.is_sum_of({1, 2, 3})
     for wrong in (b"", b"fpsa", b"fpsa\1", answer, b"x" + request[1:], request[:4] + b"\2" + request[5:]):
         with pytest.raises(Refused, match="no message of a coordinator"):
-            federation.sites[1].answer(wrong, MODEL, federation.given[1].copy)
+            federation.sites[1].answer(wrong, MODEL, federation.summands[1].copy)
 
 
 def test_the_vector_is_neither_computed_nor_masked_a_second_time(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_vector_is_neither_computed_nor_masked_a_second_time(tmp_path: Path)
 def test_what_leaves_a_site_looks_uniform(tmp_path: Path) -> None:
     """Equal summands, seen alone, and as sums and differences of two: byte frequencies by chi-squared (255 degrees)."""
     federation = Federation(tmp_path, setting_of(range(1, 4), length=100_000, quantities=0), fixed=True)
-    federation.given = {site: Vector(np.full(100_000, site, "<u4"), np.zeros(0, "<u8")) for site in (1, 2, 3)}
+    federation.summands = {site: Vector(np.full(100_000, site, "<u4"), np.zeros(0, "<u8")) for site in (1, 2, 3)}
     federation.begin()
     federation.until(Phase.MASK)
     sent = [np.frombuffer(answer[48:], "<u4") for answer in federation.phase().values()]
@@ -117,7 +117,7 @@ def test_what_leaves_a_site_looks_uniform(tmp_path: Path) -> None:
 def test_values_of_another_size_or_range_are_refused(tmp_path: Path, changed: str) -> None:
     federation = Federation(tmp_path, setting_of(range(1, 4), bits=20))
     wrong = {"type": np.zeros(10, "<i4"), "length": np.zeros(11, "<u4"), "bits": np.full(10, 1 << 20, "<u4")}
-    federation.given[1] = Vector(wrong[changed], federation.given[1].quantities)
+    federation.summands[1] = Vector(wrong[changed], federation.summands[1].quantities)
     federation.begin()
     federation.until(Phase.MASK)
     with pytest.raises(Refused, match=r"weights are|the sum has 10 weights|more than 20 bits"):
@@ -143,7 +143,7 @@ def test_the_sum_has_the_bits_of_the_simulated_secure_sum(tmp_path: Path, bits: 
     setting = setting_of(range(1, 6), 1, bits=bits, length=790, quantities=0)
     federation = Federation(tmp_path, setting)
     for site, parts in encoded.items():
-        federation.given[site] = Vector(values.words([part.numpy() for part in parts], bits), np.zeros(0, "<u8"))
+        federation.summands[site] = Vector(values.words([part.numpy() for part in parts], bits), np.zeros(0, "<u8"))
     federation.begin()
     summed = values.tensors(federation.run({Phase.MASK: [4]}).weights, shapes)
     total = [tf.zeros(shape, tf.int64) for shape in shapes]
