@@ -51,6 +51,7 @@ class RecordFile:
             with path.open("r+b") as file:
                 file.truncate(at)
                 os.fsync(file.fileno())
+        self._size = at
 
     def append(self, *parts: bytes) -> None:
         """Adds a record, which is these parts together; it is on the disk when this returns."""
@@ -58,6 +59,7 @@ class RecordFile:
             new = not self.path.exists()
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "wb") as file:
+                file.truncate(self._size)  # what an append that failed has left
                 file.write(_header(*parts))
                 for part in parts:
                     file.write(part)
@@ -65,10 +67,11 @@ class RecordFile:
                 os.fsync(file.fileno())
             if new:
                 sync_folder(self.path.parent)
+        self._size += _HEADER + sum(map(len, parts))
 
     def erase(self) -> None:
         """Overwrites the file with zeros and removes it, which is all that a program can do: disks may keep copies."""
-        self.records = []
+        self.records, self._size = [], 0
         if self.path.exists():
             self.path.replace(self._erasing)
             sync_folder(self.path.parent)

@@ -237,6 +237,22 @@ def test_records_that_are_not_whole_are_dropped_and_changed_ones_are_refused(tmp
             RecordFile(path)
 
 
+def test_an_append_that_failed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for this process, which goes on, nor for the next one."""
+    file = RecordFile(tmp_path / "file")
+    file.append(b"one")
+    with monkeypatch.context() as patched:
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            file.append(b"lost")
+    file.append(b"two", b"!")
+    assert RecordFile(tmp_path / "file").records == [b"one", b"two!"]
+
+
 def test_history_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     RecordFile(tmp_path / "history").append(bytes([9]) + bytes(40))
     with pytest.raises(PipelineError, match="a record of an unknown kind 9"):
