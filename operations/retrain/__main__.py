@@ -34,7 +34,7 @@ from operations.retrain import conclusion, destination, initial, last_run, limit
 from operations.retrain.kept.resuming import resumes
 from operations.retrain.limit import Limit
 from operations.retrain.lock import exclusive_lock
-from operations.retrain.outcome import iso_week
+from operations.retrain.outcome import OUTCOME, iso_week
 
 
 class Retraining:
@@ -214,6 +214,7 @@ def _main() -> None:
     settings = [*options.set, *_words(os.environ.get("FEDPIPE_SET", ""))]
     os.environ.setdefault("FEDPIPE_WEEK", iso_week(datetime.datetime.now(datetime.UTC).date()))  # for names of runs
     with exclusive_lock() as lock:
+        OUTCOME.unlink(missing_ok=True)
         try:
             Retraining(lock, Limit.of(options.minutes)).run(settings, options.start_anew or last_run.starts_anew())
         except PipelineError as error:
