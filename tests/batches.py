@@ -35,3 +35,11 @@ def add_clients(folder: Path, name: str, clients: np.ndarray) -> None:
     with np.load(path) as arrays:
         np.savez(path.with_suffix(""), **dict(arrays), clients=clients)
     add_hash(path)
+
+
+def add_idx_clients(folder: Path, name: str, clients: np.ndarray, kind: str) -> None:
+    """Adds each sample's client to a batch of ``add_idx``: as ``int``, or as ``ubyte``."""
+    path = folder / f"{name}-clients-idx1-{kind}"
+    code, stored = {"int": (12, ">i4"), "ubyte": (8, ">u1")}[kind]
+    path.write_bytes(struct.pack(">BBBBI", 0, 0, code, 1, len(clients)) + clients.astype(stored).tobytes())
+    add_hash(path)

@@ -16,6 +16,7 @@ from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from tests import RECIPE, ROOT
+from tests.registry_workspace import write_raw
 from tests.stages.test_partition import contents, run
 
 Samples = tuple[np.ndarray, np.ndarray]
@@ -81,6 +82,63 @@ def test_partition_has_the_batches_of_its_data_set_in_the_ledgers_order(project:
     assert Manifest.read(Path("data/clients")).samples == 60_050
     images, labels = read_shard(Path("data/clients"), 0)
     assert (images[60_000:] == training_set[0][:50]).all() and (labels[60_000:] == training_set[1][:50]).all()
+
+
+def test_a_natural_partition_has_the_clients_that_batches_bring(
+    tmp_path: Path, raw: Path, training_set: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none of those that were withdrawn: fay's samples in the batch are gone, and her published ones nobody's."""
+    from fedpipe.datasets.shards import Manifest, read_shard
+
+    monkeypatch.chdir(tmp_path)
+    images, labels = training_set
+    write_raw(Path("data/raw"), (images[:90], labels[:90]), (images[:50], labels[:50]))
+    text = "\n".join(["sample,client", *(f"{sample},{('ann', 'fay', 'kim')[sample % 3]}" for sample in range(90)), ""])
+    Path("writers.csv").write_text(text)
+    came = Batch(images[90:110], labels[90:110], np.array(["kim", "fay", "eve", "fay"] * 5))
+    left = came.without("fay")
+    layout.POOL.mkdir()
+    POOL.batch_path("a").write_bytes(left.encode())
+    sums = [hashlib.sha256(batch.encode()).hexdigest() for batch in (came, left)]
+    row = entry("a", sha256=sums[0])
+    gone = {"version": 2, "event": "withdrawn", "client": "fay", "batch": "", "samples": 0, "sha256": ""}
+    less = {"version": 2, "event": "reduced", "client": "fay", "samples": 10, "sha256": sums[1]}
+    POOL.write_ledger([row, row.model_copy(update=gone), row.model_copy(update=less)])
+    assert "version,dataset,batch,samples,sha256,event,client" in POOL.ledger.read_text()
+    assert [(now.batch, now.samples) for now in pool.present(POOL.read_ledger())] == [("a", 10)]
+
+    pinned = f'table: writers.csv\n    sha256: "{hashlib.sha256(text.encode()).hexdigest()}"'
+    old = "client\n    table: ''\n    sha256: '' # of the file"
+    done = run(
+        tmp_path,
+        ("scheme: contiguous", "scheme: by_column"),
+        ("clients: 600", "clients: 3"),
+        (old, f"client\n    {pinned}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path("data/clients/names.csv").read_text() == "client,name\n0,ann\n1,fay\n2,kim\n3,eve\n"
+    assert Manifest.read(Path("data/clients")).clients == 4
+    shards = [read_shard(Path("data/clients"), client) for client in range(4)]
+    assert [len(shard[1]) for shard in shards] == [30, 0, 35, 5]
+    assert (shards[2][0][30:] == images[90:110:4]).all() and (shards[3][0] == images[92:110:4]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"samples": 0}, "has its name, its samples and its SHA-256"),
+        ({"event": "withdrawn", "client": "ann"}, "names either a batch or a client"),
+        ({"event": "reduced"}, "names the batch and the withdrawn client"),
+    ],
+)
+def test_a_row_that_says_two_things_is_no_row(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Entry.model_validate(entry("a").model_dump() | change)
+
+
+def test_a_ledger_without_withdrawals_is_the_same_file_as_ever() -> None:
+    assert pool.ledger_text([]) == "version,dataset,batch,samples,sha256\n"
+    assert pool.ledger_text([entry("a")]) == f"version,dataset,batch,samples,sha256\n1,mnist,a,20,{'ab' * 32}\n"
 
 
 def test_without_batches_partition_writes_what_it_would_without_a_pool(project: Path) -> None:

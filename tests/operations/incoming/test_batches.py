@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedpipe.datasets.batch_file import Batch, decode
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
 from operations.incoming.batches import batch_of, find, read
-from tests.batches import add_hash, add_idx, add_npz
+from tests.batches import add_clients, add_hash, add_idx, add_idx_clients, add_npz
 
 Samples = tuple[np.ndarray, np.ndarray]
 
@@ -42,6 +43,34 @@ def test_every_form_gives_the_same_samples(
     }[form]()
     found_images, found_labels = only(tmp_path, dataset)
     assert (found_images == images).all() and (found_labels == labels).all() and found_images.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("form", "clients", "names"),
+    [
+        ("npz", np.array(["zoe", "a b"] * 10), ["zoe", "a b"] * 10),
+        ("npz", np.arange(20, dtype=np.int64) - 1, [str(number - 1) for number in range(20)]),
+        ("int", np.arange(20, dtype=np.int32) + 70_000, [str(number + 70_000) for number in range(20)]),
+        ("ubyte", np.arange(20, dtype=np.uint8), [str(number) for number in range(20)]),
+    ],
+)
+def test_a_batch_may_name_each_samples_client(
+    tmp_path: Path, dataset: RawDataset, training_set: Samples, form: str, clients: np.ndarray, names: list[str]
+) -> None:
+    images, labels = training_set[0][:20, :, :, 0], training_set[1][:20]
+    if form == "npz":
+        add_npz(tmp_path, "a", images, labels)
+        add_clients(tmp_path, "a", clients)
+    else:
+        add_idx(tmp_path, "a", images, labels)
+        add_idx_clients(tmp_path, "a", clients, form)
+    ((candidate,), strays) = find(tmp_path)
+    batch = read(candidate, dataset)
+    assert batch.clients is not None and batch.clients.tolist() == names and not strays
+    stored = decode(batch.encode())
+    assert stored.clients is not None and stored.clients.tolist() == names
+    shown = decode(Batch(batch.images, batch.labels).encode())
+    assert shown.clients is None and shown.positions is None
 
 
 def lying_header(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
@@ -145,6 +174,30 @@ def half_a_pair(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
     (folder / "a-labels-idx1-ubyte").unlink()
 
 
+def clients_of(clients: np.ndarray) -> Callable[..., None]:
+    """A batch with these clients."""
+
+    def make(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
+        add_npz(folder, "a", x, y)
+        add_clients(folder, "a", clients)
+
+    return make
+
+
+def short_idx_clients(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
+    add_idx(folder, "a", x, y)
+    add_idx_clients(folder, "a", np.arange(20, dtype=np.int32), "int")
+    path = folder / "a-clients-idx1-int"
+    path.write_bytes(path.read_bytes()[:-1])
+    add_hash(path)
+
+
+def wrong_idx_clients(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
+    add_idx(folder, "a", x, y)
+    (folder / "a-clients-idx1-int").write_bytes(b"nothing")
+    add_hash(folder / "a-clients-idx1-int")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -167,6 +220,15 @@ def half_a_pair(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
             lambda f, x, y: add_npz(f, "a", x, np.eye(10, dtype=np.uint8)[y]),
             r"either one-hot labels of 10 .*y.argmax.*; or 10 ",
         ),
+        (clients_of(np.arange(19)), "it has 20 samples, but 19 clients"),
+        (clients_of(np.arange(20) / 2), r"a\.npz: clients\.npy is float64; clients are whole numbers or text"),
+        (clients_of(np.array(["x"] * 19 + [""])), "it has the client ''; a client is a whole number, or a line"),
+        (clients_of(np.array(["x"] * 19 + ["a\nb"])), r"it has the client 'a\\nb'"),
+        (clients_of(np.array(["x"] * 19 + ["\ud800"])), "a line of 1 to 200 characters"),
+        (clients_of(np.array([{}] * 20)), r"clients\.npy holds Python objects \(a pickle\), which is refused"),
+        (clients_of(np.zeros((20, 2), int)), r"has shape \(20, 2\); one client for each sample is expected"),
+        (short_idx_clients, "a-clients-idx1-int is longer or shorter than the 20 clients"),
+        (wrong_idx_clients, "a-clients-idx1-int is no IDX file of one dimension: it does not start with 00 00 0c 01"),
         (lying_header, "than its header|Bad CRC"),
         (not_npz, "is not a readable npz file"),
         (damaged_stream, r"is not a readable npz file: Error -3"),

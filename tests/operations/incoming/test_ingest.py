@@ -20,10 +20,10 @@ from fedpipe.errors import PipelineError
 from operations.incoming import ingest as module
 from operations.incoming.__main__ import take_in
 from operations.incoming.fetch import fetch
-from operations.incoming.ingest import ingest
+from operations.incoming.ingest import Rules, ingest
 from operations.retrain.summary import rejected
 from tests import RECIPE, ROOT
-from tests.batches import add_hash, add_idx, add_npz
+from tests.batches import add_clients, add_hash, add_idx, add_npz
 
 Samples = tuple[np.ndarray, np.ndarray]
 INCOMING, REJECTED = Path("data/incoming"), Path("data/rejected")
@@ -77,6 +77,21 @@ def test_the_good_go_into_the_pool_and_the_bad_aside(project: RawDataset, traini
     # What was put aside for a batch that is good now is not told of any more.
     assert not [path.name for path in REJECTED.iterdir() if path.name.startswith("bad")]
     assert (REJECTED / "copy.npz").exists() and (REJECTED / "copy.reason.txt").exists()
+
+
+def test_a_natural_partition_takes_no_batch_without_clients(project: RawDataset, training_set: Samples) -> None:
+    """Its clients may come in a file of their own, which is waited for."""
+    images, labels = training_set[0][:20, :, :, 0], training_set[1][:20]
+    add_npz(INCOMING, "a", images, labels)
+    add_npz(INCOMING, "b", images[:10], labels[:10])
+    add_clients(INCOMING, "b", np.array(["ann", "bob"] * 5))
+    add_idx(INCOMING, "c", images, labels)
+    result = ingest(project, Rules(named_by="by_column"))
+    assert "it names no clients, but 'partition.scheme' in params.yaml is by_column, whose" in result.rejected["a"]
+    assert [entry.batch for entry in result.accepted] == ["b"] and result.waiting == ["c"]
+    clients = POOL.read(POOL.read_ledger()[0]).clients
+    assert clients is not None and clients.tolist() == ["ann", "bob"] * 5
+    assert "c" in [entry.batch for entry in ingest(project).accepted]  # another scheme needs none
 
 
 def test_what_may_be_on_its_way_waits_an_hour(

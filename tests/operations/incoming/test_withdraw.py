@@ -13,6 +13,7 @@ from fedpipe.datasets import ledger, pool
 from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
+from operations.incoming import __main__ as incoming
 from operations.incoming import withdraw as module
 from operations.incoming.fetch import fetch
 from operations.incoming.ingest import ingest
@@ -108,6 +109,26 @@ def test_published_samples_of_a_client_are_withdrawn(dataset: RawDataset) -> Non
     assert len(pool.present(POOL.read_ledger())) == 2
 
 
+def test_the_command_says_what_is_gone_and_what_remains(
+    dataset: RawDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    incoming._withdraw(["client", "bob"])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "incoming: client bob: withdrawn in pool version 2: 10 samples of batch a, 10 samples of batch b"
+    assert "incoming: no model of the registry or of a tag in git was trained on them" in said
+    assert said[-1].endswith("DVC's cache and remote still have the samples until `dvc gc` (docs/incoming.md)")
+    assert not Path("mlflow.db").exists()
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("init: fresh #", "init: champion #", 1))
+    incoming._withdraw(["a"])
+    assert "the next training starts from weights that may have seen them" in capsys.readouterr().err
+    with pytest.raises(
+        PipelineError, match=r'withdraw takes the name of a batch, or "client" and the name of a client'
+    ):
+        incoming._withdraw(["a", "b"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", ["dvc", "reduce"])
 def test_killed_on_the_way_it_is_done_again(
     dataset: RawDataset, monkeypatch: pytest.MonkeyPatch, killed_at: str
@@ -124,6 +145,7 @@ def test_killed_on_the_way_it_is_done_again(
     assert POOL.read(pool.present(POOL.read_ledger())[0]).labels.shape == (10,)
 
 
+@pytest.mark.slow
 def test_the_models_that_have_seen_them_are_named(workspace: Workspace) -> None:
     """Versions by their run's version of the pool, and tags by the ledger of their commit."""
     entry = pool.Entry(version=1, dataset="mnist", batch="a", samples=20, sha256="ab" * 32)

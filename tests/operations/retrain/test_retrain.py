@@ -70,7 +70,7 @@ def project(clone: Callable[[str], Path], raw: Path, training_set: tuple[np.ndar
         subprocess.run(command, cwd=folder, env=environment(raw), check=True)
     images, labels = training_set
     ones = np.flatnonzero(labels == 1)[:60]
-    add_npz(there / "clients", "week-1", 255 - images[ones], labels[ones])
+    add_npz(there / "clients", "week-1", np.maximum(images[ones], 20), labels[ones])
     add_npz(there / "clients", "broken", images[:20, 1:], labels[:20])
     add_idx(folder / "data/incoming", "week-2", images[:40, :, :, 0], labels[:40])
     return folder
