@@ -241,7 +241,7 @@ def test_the_steps_run_in_fresh_clones(
 
     def run_job(job: str, number: int) -> str:
         folder = tmp_path / f"run-{number}"
-        subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{remote}", str(folder)], check=True)
+        subprocess.run(["git", "clone", "-q", "-b", "main", str(remote), str(folder)], check=True)
         (folder / ".venv").symlink_to(sys.prefix)
         said = ""
         for step in parsed(text_of("retrain.yml"))["jobs"][job]["steps"]:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from fedpipe.code import PACKAGE, SERVING
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import ci, views
+from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
 from fedpipe.tracking.relocation import ARTIFACTS
-from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, WEIGHTS_TAG, Event
+from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, FILES_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.sqlite_store import file_of
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ class MlflowStore:
             return runs[0].info.run_id if runs else None
 
     def run_of_weights(self, sha256: str, experiment: str, dvc_experiment: str = "") -> str | None:
-        """The id of the newest run that trained these weights, a finished one before others."""
+        """The id of the newest run that trained these weights, a finished one before others; none without its files."""
         with translated():
-            runs = sorted(self._tagged(WEIGHTS_TAG, sha256, experiment), key=lambda r: r.info.status != "FINISHED")
+            whole = [run for run in self._tagged(WEIGHTS_TAG, sha256, experiment) if FILES_TAG not in run.data.tags]
+            runs = sorted(whole, key=lambda run: run.info.status != "FINISHED")
             if dvc_experiment:
                 runs = [run for run in runs if run.data.tags.get(EXPERIMENT_TAG) == dvc_experiment]
             return runs[0].info.run_id if runs else None
@@ -107,27 +108,6 @@ class MlflowStore:
                 self._log_model(run_id, folder / weights)
             if status := event.get("status"):
                 self._client.set_terminated(run_id, status, event["time"])
-
-    def close_dead(self, experiment: str, ci_run: str) -> list[str]:
-        """Ends, as KILLED, the runs of earlier CI runs of the same repository that were never ended.
-
-        One that a checkpoint resumes is opened again.
-
-        Args:
-          experiment: The experiment's name.
-          ci_run: The URL of the present CI run; no other one is alive, since the workflow's runs never overlap.
-
-        Returns:
-          The names of those runs.
-        """
-        with translated():
-            former = f"attributes.status = 'RUNNING' and tags.`{ci.RUN_TAG}` LIKE '{ci.former_runs(ci_run)}%'"
-            runs = self._client.search_runs([self._experiment_id(experiment)], former)
-            dead = [run for run in runs if run.data.tags.get(ci.RUN_TAG) != ci_run]
-            for run in dead:
-                self._client.set_tag(run.info.run_id, FAILURE_TAG, "the CI run ended before it")
-                self._client.set_terminated(run.info.run_id, "KILLED")
-            return [run.info.run_name for run in dead]
 
     def experiments(self) -> dict[str, str]:
         """Names and ids of this project's experiments, each with the tags of today's `views`."""

@@ -22,6 +22,8 @@ WEIGHTS_TAG = "fedpipe.weights_sha256"
 FAILURE_TAG = "fedpipe.failure"
 RESUMED_TAG = "fedpipe.resumed"
 EXPERIMENT_TAG = "fedpipe.experiment"
+WORKFLOW_TAG, JOB_TAG = "fedpipe.workflow", "fedpipe.job"  # of a run that a CI job made (jobs.py)
+FILES_TAG = "fedpipe.files"  # of a run whose weights and pictures are gone (snapshot.py)
 ROUND_METRIC = "train/loss"  # that every round has
 _MEASURED_ON = ("train", "validation", "test")
 _DECIDE_NOTHING = "train.checkpoint."  # params that may change from one process of a training to the next
@@ -75,6 +77,13 @@ def dvc_experiment() -> str:
     return os.environ.get("DVC_EXP_NAME", "")
 
 
+def job_tags() -> dict[str, str]:
+    """The tags of a run that a job of GitHub Actions makes: its workflow and the job; none elsewhere."""
+    workflow = [os.environ.get(name, "") for name in ("GITHUB_REPOSITORY", "GITHUB_WORKFLOW")]
+    job = [os.environ.get(name, "") for name in ("GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT")]
+    return {WORKFLOW_TAG: " ".join(workflow), JOB_TAG: ".".join(job)} if all([*workflow, *job]) else {}
+
+
 def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     """The event that opens a run.
 
@@ -86,7 +95,7 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     """
     dataset = started["dataset"]
     tags = {"mlflow.user": _user(), "fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
-    tags |= flatten(started.get("environment", {}), "environment.")
+    tags |= flatten(started.get("environment", {}), "environment.") | job_tags()
     params, name = flatten(started.get("params", {})), started["name"]
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial

@@ -15,10 +15,9 @@ from urllib.parse import unquote
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.champions import FORMER_TAG
 from fedpipe.tracking.relocation import ARTIFACTS
-from fedpipe.tracking.run_events import WEIGHTS_TAG
+from fedpipe.tracking.run_events import FILES_TAG, WEIGHTS_TAG
 from fedpipe.tracking.sqlite_store import explained
 
-FILES_TAG = "fedpipe.files"
 _NOT_KEPT = "not kept: neither champion, challenger nor one of the former champions in 'state.former_champions'"
 _OURS = "fedpipe-%"  # names of this project's experiments and registered models
 

@@ -10,6 +10,7 @@ reports/outcome.json then has the status "unfinished", the exit code is 0, and t
 """
 
 import argparse
+import datetime
 import os
 import shlex
 import subprocess
@@ -22,8 +23,7 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.tracking import run_events
-from fedpipe.tracking.ci import run_url
+from fedpipe.tracking.jobs import close_runs_of_dead_jobs
 from fedpipe.tracking.lock import registry_lock
 from operations import commands
 from operations.committed import uncommitted_results
@@ -31,8 +31,10 @@ from operations.drift.new import new_batches
 from operations.incoming.__main__ import take_in
 from operations.promote import git_champion
 from operations.retrain import conclusion, destination, initial, last_run, limit, overrides, state, summary
+from operations.retrain.kept.resuming import resumes
 from operations.retrain.limit import Limit
 from operations.retrain.lock import exclusive_lock
+from operations.retrain.outcome import OUTCOME, iso_week
 
 
 class Retraining:
@@ -56,15 +58,16 @@ class Retraining:
             self._command("dvc", "repro", "download")
             status = state.status()
         dataset = RawDataset.read(layout.RAW)
-        self._close_dead(dataset)
+        for run in close_runs_of_dead_jobs(layout.registry(), dataset.name):
+            _say(f"MLflow's run {run} is closed as KILLED: its job ended without a word")
 
-        ingested = take_in(os.environ.get("FEDPIPE_INCOMING"))
+        ingested = self._take_in()
         entries = Pool(layout.POOL).read_ledger()
         new = pool.of_dataset(new_batches(entries), dataset)
         chosen = initial.choose(train, partition, dataset, entries)
         if chosen:
             _say(f"training starts from {chosen}")
-        if ingested.accepted or chosen:
+        if ingested or chosen:
             status = state.status()
         weights = None if status else self._judged(dataset)
         if weights and not state.is_unfinished():
@@ -113,16 +116,12 @@ class Retraining:
                 git_champion.start_anew()
             _say(git_champion.follow(insist=False, back=scheduled))
 
-    def _close_dead(self, dataset: RawDataset) -> None:
-        """Ends MLflow's runs of earlier CI runs that died without a word."""
-        url = run_url()
-        if url:
-            from fedpipe.tracking.mlflow_store import MlflowStore
-
-            with layout.registry().asked():
-                dead = MlflowStore(layout.store()).close_dead(run_events.experiment(dataset.name), url)
-            for name in dead:
-                _say(f"MLflow's run {name} is closed as KILLED: its CI run ended before it")
+    def _take_in(self) -> bool:
+        """Whether the pool has new batches; they wait while a stopped training resumes, which they would start anew."""
+        if resumes():
+            _say("the stopped training resumes; new batches wait for the next retraining")
+            return False
+        return bool(take_in(os.environ.get("FEDPIPE_INCOMING")).accepted)
 
     def _judged(self, dataset: RawDataset) -> str | None:
         """The weights in words if there is nothing left to do for them, `make publish` aside."""
@@ -213,7 +212,9 @@ def _main() -> None:
         raise PipelineError("FEDPIPE_TRACKING is off, but a retraining needs the model registry in MLflow: unset it")
     # From the environment, so that a workflow need not put what somebody typed into a shell's command.
     settings = [*options.set, *_words(os.environ.get("FEDPIPE_SET", ""))]
+    os.environ.setdefault("FEDPIPE_WEEK", iso_week(datetime.datetime.now(datetime.UTC).date()))  # for names of runs
     with exclusive_lock() as lock:
+        OUTCOME.unlink(missing_ok=True)
         try:
             Retraining(lock, Limit.of(options.minutes)).run(settings, options.start_anew or last_run.starts_anew())
         except PipelineError as error:

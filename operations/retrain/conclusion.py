@@ -15,7 +15,7 @@ from operations.promote.decision import Decision
 from operations.retrain import state
 from operations.retrain.destination import experiment
 from operations.retrain.last_run import ARTIFACT, DAYS
-from operations.retrain.outcome import Outcome, Status
+from operations.retrain.outcome import OUTCOME, Outcome, Status
 
 HELD = Path("data/held")
 DRIFT_FIGURES = Path("reports/drift.json")
@@ -51,7 +51,9 @@ def unfinished(dataset: RawDataset, minutes: float | None, new: Sequence[Entry])
 
 
 def failed(error: PipelineError) -> Outcome:
-    """The outcome of a retraining that stopped with an error."""
+    """The outcome of a retraining that stopped with an error; with what it had come to before, if it had."""
+    if OUTCOME.is_file():
+        return Outcome.read().model_copy(update={"status": "failed", "reason": str(error)})
     try:
         dataset = RawDataset.read(layout.RAW).name
     except PipelineError:

@@ -15,7 +15,7 @@ import pytest
 import layout
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import journal, run_events, writer
-from fedpipe.tracking.connection import connect, translated
+from fedpipe.tracking.connection import translated
 from fedpipe.tracking.delivery import Unreachable, ship
 from fedpipe.tracking.mlflow_store import MlflowStore
 from fedpipe.tracking.pipeline import TRAINED_BY
@@ -38,23 +38,6 @@ def project(tmp_path: Path, empty_database: Path) -> Project:
     """A project with a store of its own and no runs."""
     shutil.copy(empty_database, tmp_path)
     return fill(tmp_path)
-
-
-def test_a_run_of_a_dead_ci_run_is_closed(project: Project):
-    client = connect(project.uri)
-    experiment = client.create_experiment("fedpipe-mnist")
-
-    def run(url: str, status: str = "RUNNING") -> str:
-        made = client.create_run(experiment, tags={"fedpipe.ci_run": url}, run_name=url).info.run_id
-        client.update_run(made, status=status)
-        return made
-
-    base = "https://github.example/a/b/actions/runs"
-    dead, *others = run(f"{base}/1"), run(f"{base}/2"), run("https://github.example/c/d/actions/runs/1")
-    others.append(run(f"{base}/0", "FINISHED"))
-    assert MlflowStore(project.uri).close_dead("fedpipe-mnist", f"{base}/2") == [f"{base}/1"]
-    assert client.get_run(dead).info.status == "KILLED"
-    assert [client.get_run(each).info.status for each in others] == ["RUNNING", "RUNNING", "FINISHED"]
 
 
 def test_a_training_is_seen_while_it_runs_and_its_evaluation_joins_it(project: Project):

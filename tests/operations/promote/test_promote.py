@@ -21,6 +21,7 @@ from fedpipe.networks.weights import save_weights
 from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import champions, run_events
 from fedpipe.tracking.lock import registry_lock
+from fedpipe.tracking.marker import Marker
 from operations.promote.__main__ import carry_out, main
 from operations.promote.decision import Candidate
 from operations.promote.judging import decide
@@ -233,9 +234,12 @@ def test_killed_after_the_champion_moved(workspace: Workspace, monkeypatch: pyte
     monkeypatch.setattr(champions, "record", lambda *_: sys.exit("killed"))
     with pytest.raises(SystemExit):
         main([])
-    assert champion() == 1 and judged() is None
+    assert champion() == 1 and champions.JUDGED_TAG not in layout.registry().version("mnist", 1).tags
+    assert not layout.CHAMPION_MARKER.exists()
     main([])
-    assert champion() == 1 and judged() == "fedpipe-mnist version 1"
+    assert champion() == 1 and champions.JUDGED_TAG in layout.registry().version("mnist", 1).tags
+    marker = Marker.read(layout.CHAMPION_MARKER)
+    assert marker.weights_sha256 == state.trained_weights() and marker.accuracy == state.test_accuracy()
 
 
 @pytest.mark.slow

@@ -76,3 +76,6 @@ def test_secret_noise_leaves_nothing_of_batches(dataset: RawDataset) -> None:
 def test_a_failure_has_its_reason(dataset: RawDataset) -> None:
     told = conclusion.failed(PipelineError("dvc failed"))
     assert (told.status, told.dataset, told.reason, told.held) == ("failed", "", "dvc failed", {"odd": "drift"})
+    conclusion.of_decision(dataset, decided("proposed"), NEW).write()
+    told = conclusion.failed(PipelineError("dvc push failed"))
+    assert (told.status, told.reason, told.accuracy, told.new_batches) == ("failed", "dvc push failed", 0.8, ["week-1"])

@@ -66,7 +66,7 @@ def champion() -> int | None:
 
 
 def versions() -> list[str]:
-    return [each.version for each in layout.registry().client().search_model_versions("name = 'fedpipe-mnist'")]
+    return [str(each.version) for each in layout.registry().client().search_model_versions("name = 'fedpipe-mnist'")]
 
 
 def on_remote(ref: str) -> str | None:
@@ -178,7 +178,7 @@ def test_at_once_the_champion_moves_on_publishing_and_git_does_not_move_it_back(
     assert "merge or commit the file" in git_champion.follow(insist=False) and champion() == 2
 
 
-@pytest.mark.parametrize("place", [Remote, Clone])
+@pytest.mark.parametrize("place", [pytest.param(Remote, marks=pytest.mark.slow), Clone])
 def test_killed_before_the_tag_it_makes_nothing_twice(
     project: Workspace, place: type, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +221,7 @@ def test_an_experiment_has_a_branch_of_its_own_and_no_version(
             command()
 
 
+@pytest.mark.slow
 def test_a_tag_of_a_lost_registry_stays(project: Workspace) -> None:
     git("push", "--quiet", "origin", "HEAD:refs/tags/models/mnist/v1")
     retrained(project, "weak")

@@ -115,7 +115,8 @@ def test_killed_after_the_comparison_it_still_reports(project: Path, raw: Path) 
     assert drift["pool_version"] >= 1 and drift["all"]["samples"] == 100 and drift["champion"] is None
     assert drift["all"]["in_training"] == pytest.approx(0.4)
     outcome = Outcome.read(project / OUTCOME)
-    assert (outcome.dataset, outcome.status, outcome.version) == ("mnist", "proposed", None)
+    assert (outcome.dataset, outcome.status, outcome.version) == ("mnist", "failed", None)
+    assert outcome.reason.startswith("`dvc push --run-cache` failed")
     assert sorted(outcome.new_batches) == ["week-1", "week-2"] and list(outcome.rejected) == ["broken"]
     assert any(sentence.startswith("week-1 ") and "brighter" in sentence for sentence in outcome.drifted)
     assert outcome.accuracy == pytest.approx(
