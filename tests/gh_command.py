@@ -205,7 +205,7 @@ def main() -> None:
         calls.write(json.dumps(arguments) + "\n")
     refusal = {"issue": state["no_issues"], "api": state["no_api"]}.get(arguments[0])
     if state["broken"] or refusal:
-        fail(state["broken"] or refusal)
+        fail(str(state["broken"] or refusal))
     run_command(state, arguments[0], arguments[1], arguments[2:])
     (folder / "state.json").write_text(json.dumps(state, indent=1))
 
