@@ -203,8 +203,9 @@ def main() -> None:
     arguments = sys.argv[2:]
     with (folder / "calls").open("a") as calls:
         calls.write(json.dumps(arguments) + "\n")
-    if state["broken"] or (arguments[0] == "issue" and state["no_issues"]):
-        fail(state["broken"] or state["no_issues"])
+    refusal = {"issue": state["no_issues"], "api": state["no_api"]}.get(arguments[0])
+    if state["broken"] or refusal:
+        fail(str(state["broken"] or refusal))
     run_command(state, arguments[0], arguments[1], arguments[2:])
     (folder / "state.json").write_text(json.dumps(state, indent=1))
 

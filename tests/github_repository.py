@@ -42,6 +42,7 @@ class GitHub:
             "pushed_at": now,
             "broken": "",
             "no_issues": "",
+            "no_api": "",
             "repository": str(remote),
         }
         self._write(lists | about | {"labels": {}, "last_number": 0})

@@ -104,18 +104,19 @@ def _of_batches(outcome: Outcome) -> Iterator[Finding]:
 
 def _of_the_model(outcome: Outcome) -> Iterator[Finding]:
     measured = figures(outcome.accuracy, outcome.champion_accuracy)
-    version = f"version {outcome.version}" if outcome.version else "the model"
+    version = f"version {outcome.version}" if outcome.version else ""
     subject = f"{outcome.week}\n{outcome.weights_sha256}"
-    details = ", ".join(filter(None, (version, measured)))
+    known = ", ".join(filter(None, (version, measured)))
+    details = f" ({known})" if known else ""
     if outcome.status == "kept":
-        yield Finding("kept", subject, f"The champion stays ({details}): {code(outcome.reason)}")
+        yield Finding("kept", subject, f"The champion stays{details}: {code(outcome.reason)}")
     elif outcome.status == "proposed":
         where = f" [pull request]({outcome.pull_request})" if outcome.pull_request else " pull request"
         yield Finding(
-            "proposed", subject, f"A model is better than the champion ({details}); merging its{where} promotes it."
+            "proposed", subject, f"A model is better than the champion{details}; merging its{where} promotes it."
         )
     elif outcome.status == "promoted":
-        yield Finding("promoted", subject, f"A model became champion ({details}).")
+        yield Finding("promoted", subject, f"A model became champion{details}.")
     elif outcome.status == "unfinished":
         yield Finding(
             "unfinished", outcome.week, f"The time limit came first; the next run resumes: {code(outcome.reason)}"

@@ -48,7 +48,7 @@ def _expires() -> datetime.date | None:
 
 
 def _pushed() -> datetime.date | None:
-    repository: Mapping[str, Any] = _answer("repos/{owner}/{repo}") or {}
+    repository: Mapping[str, Any] = _answer("repos/{owner}/{repo}") or {} or {}
     return None if repository.get("private", True) else _day(repository.get("pushed_at"))
 
 

@@ -99,7 +99,7 @@ def test_an_experiment_and_a_place_without_gh_leave_the_issue_alone(
 
 
 def test_what_github_does_not_take_is_an_error_with_the_remedy(github: GitHub) -> None:
-    github.set(no_issues="the repository has disabled issues")
+    github.set(no_issues="the repository has disabled issues", no_api="HTTP 403: the token may not read that")
     with pytest.raises(PipelineError, match=r"disabled issues; the workflow's job needs .*tell\.issue_on"):
         tell(1, status="failed")
 
