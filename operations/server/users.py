@@ -49,13 +49,20 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name} is no user any more")
     else:
         kind, resource = _RESOURCES[options.kind], _resource(options.kind, options.dataset)
-        granted = {"resource_type": kind, "resource_id": resource, "permission": options.permission}
-        _ask("POST", "3.0/mlflow/users/permissions/grant", username=name, **granted)
+        grant = {"username": name, "resource_type": kind, "resource_id": resource}
+        _ask("POST", "3.0/mlflow/users/permissions/revoke", tolerated="RESOURCE_DOES_NOT_EXIST", **grant)
+        _ask("POST", "3.0/mlflow/users/permissions/grant", permission=options.permission, **grant)
         print(f"{name} has {options.permission} on the {options.kind} of {options.dataset}")
 
 
-def _ask(method: str, path: str, **content: object) -> None:
+def _ask(method: str, path: str, tolerated: str = "", **content: object) -> None:
     """One request to MLflow's REST interface of users.
+
+    Args:
+      method: HTTP's.
+      path: Below ``/api``.
+      tolerated: An error code of MLflow that is no error here.
+      content: What MLflow gets, as JSON.
 
     Raises:
       PipelineError: The server cannot be reached, or refuses.
@@ -68,7 +75,7 @@ def _ask(method: str, path: str, **content: object) -> None:
         )
     except requests.RequestException as error:
         raise PipelineError(f"{without_password(server)} cannot be reached: {type(error).__name__}") from None
-    if not answer.ok:
+    if not answer.ok and not (tolerated and tolerated in answer.text):
         said = _message(answer)
         if answer.status_code in (401, 403):
             said = f"{user[0]} is no administrator of it, or the password is another one"

@@ -97,7 +97,9 @@ def test_users_may_do_what_was_granted(
         return str(error.value)
 
     assert sentence("add", "bob").endswith("User (username=bob) already exists.")
-    assert "not found" in sentence("remove", "nobody")
+    assert "not found" in sentence("remove", "nobody") and "not found" in sentence(
+        "grant", "nobody", "models", "mnist", "READ"
+    )
     assert "has no runs on other yet" in sentence("grant", "bob", "runs", "other", "EDIT")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", passwords["bob"])
