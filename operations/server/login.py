@@ -16,7 +16,7 @@ from fedpipe.errors import PipelineError
 
 ADMIN = "admin"
 PASSWORD_FILE = "admin-password"
-PERMISSIONS = ("NO_PERMISSIONS", "READ", "USE", "EDIT", "MANAGE")  # MLflow's, from least to most
+PERMISSIONS = ("NO_PERMISSIONS", "READ", "USE", "EDIT", "MANAGE")  # those that users may have by default
 DEFAULT_PERMISSION = "READ"
 _APP = ["--app-name", "basic-auth"]
 _SETTINGS = """\

@@ -14,57 +14,90 @@ without these, ``admin`` with the password in --folder.
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import requests
 
 import layout
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.registry import registered_model
 from fedpipe.tracking.run_events import experiment
-from operations.server.login import ADMIN, PASSWORD_FILE, PERMISSIONS, login_folder, new_password
+from operations.server.login import ADMIN, PASSWORD_FILE, login_folder, new_password
 
-if TYPE_CHECKING:
-    from mlflow.server.auth.client import AuthServiceClient
-
+GRANTS = ("DENY", "READ", "USE", "EDIT", "MANAGE")  # MLflow's
 _RESOURCES = {"runs": "experiment", "models": "registered_model"}
+_SECONDS = 30.0
+_NO_SUCH_PAGE = "status 404"  # MLflow's own answers say what was not found
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Changes the users as asked, and says what was done."""
+    """Changes the users, and says what was done."""
     options = _parse(arguments)
+    name, password = options.name, new_password()
     _log_in(options.folder)
-    with layout.registry().asked():
-        from mlflow.server import get_app_client
-
-        client: AuthServiceClient = get_app_client("basic-auth", tracking_uri=layout.store())
-        print(_carry_out(client, options))
-
-
-def _carry_out(client: "AuthServiceClient", options: argparse.Namespace) -> str:
-    name = options.name
     if options.command == "add":
-        password = new_password()
-        client.create_user(name, password)
+        _ask("POST", "2.0/mlflow/users/create", username=name, password=password)
         if options.admin:
-            client.update_user_admin(name, True)
-        return f"{name} is a user, with the password {password}"
-    if options.command == "password":
-        password = new_password()
-        client.update_user_password(name, password)
-        return f"{name} has the password {password}"
-    if options.command == "remove":
-        client.delete_user(name)
-        return f"{name} is no user any more"
-    kind = _RESOURCES[options.kind]
-    client.grant_user_permission(name, kind, _resource(options.kind, options.dataset), options.permission)
-    return f"{name} has {options.permission} on the {options.kind} of {options.dataset}"
+            _ask("PATCH", "2.0/mlflow/users/update-admin", username=name, is_admin=True)
+        print(f"{name} is a user, with the password {password}")
+    elif options.command == "password":
+        _ask("PATCH", "2.0/mlflow/users/update-password", username=name, password=password)
+        print(f"{name} has the password {password}")
+    elif options.command == "remove":
+        _ask("DELETE", "2.0/mlflow/users/delete", username=name)
+        print(f"{name} is no user any more")
+    else:
+        kind, resource = _RESOURCES[options.kind], _resource(options.kind, options.dataset)
+        grant = {"username": name, "resource_type": kind, "resource_id": resource}
+        _ask("POST", "3.0/mlflow/users/permissions/revoke", tolerated="RESOURCE_DOES_NOT_EXIST", **grant)
+        _ask("POST", "3.0/mlflow/users/permissions/grant", permission=options.permission, **grant)
+        print(f"{name} has {options.permission} on the {options.kind} of {options.dataset}")
+
+
+def _ask(method: str, path: str, tolerated: str = "", **content: object) -> None:
+    """One request to MLflow's REST interface of users.
+
+    Args:
+      method: HTTP's.
+      path: Below ``/api``.
+      tolerated: An error code of MLflow that is no error here.
+      content: What MLflow gets, as JSON.
+
+    Raises:
+      PipelineError: The server cannot be reached, or refuses.
+    """
+    server = layout.store().rstrip("/")
+    user = (os.environ.get("MLFLOW_TRACKING_USERNAME", ADMIN), os.environ["MLFLOW_TRACKING_PASSWORD"])
+    try:
+        answer = requests.request(
+            method, f"{server}/api/{path}", json=content, auth=user, timeout=_SECONDS, allow_redirects=False
+        )
+    except requests.RequestException as error:
+        raise PipelineError(f"{without_password(server)} cannot be reached: {type(error).__name__}") from None
+    if not answer.ok and not (tolerated and tolerated in answer.text):
+        said = _message(answer)
+        if answer.status_code in (401, 403):
+            said = f"{user[0]} is no administrator of it, or the password is another one"
+        elif said == _NO_SUCH_PAGE:
+            said = "it has no login: start it with `make server ARGS=--login`"
+        raise PipelineError(f"{without_password(server)}: {said}")
+
+
+def _message(answer: requests.Response) -> str:
+    """What MLflow says is wrong, without the database's words."""
+    try:
+        return str(answer.json()["message"]).partition(" Error: ")[0]
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}"
 
 
 def _resource(kind: str, dataset: str) -> str:
     """MLflow's id of the runs or the registered model of a data set."""
     if kind == "models":
         return registered_model(dataset)
-    found = layout.registry().client().get_experiment_by_name(experiment(dataset))
+    with layout.registry().asked():
+        found = layout.registry().client().get_experiment_by_name(experiment(dataset))
     if found is None:
         raise PipelineError(
             f"{layout.outbox().shown_store} has no runs on {dataset} yet: log one first, as the user who is to manage "
@@ -103,7 +136,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     commands.choices["add"].add_argument("--admin", action="store_true", help="may add and remove users, too")
     commands.choices["grant"].add_argument("kind", choices=list(_RESOURCES))
     commands.choices["grant"].add_argument("dataset")
-    commands.choices["grant"].add_argument("permission", choices=PERMISSIONS)
+    commands.choices["grant"].add_argument("permission", choices=GRANTS)
     return parser.parse_args(arguments)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fedpipe.runtime import worker
+
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can try it as another user")
 
@@ -82,8 +84,21 @@ def try_as(user: int, *targets: str | tuple[str, int]) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
+def closed_folder(path: Path) -> Path | None:
+    """The first folder on the way to ``path``, by its name or through symlinks, that other users cannot enter."""
+    ways = (path.absolute().parents, path.resolve().parents)
+    return next((folder for way in ways for folder in reversed(way) if not folder.stat().st_mode & 0o001), None)
+
+
 def as_nobody(command: list[str]) -> list[str]:
-    """The command line that runs ``command`` as an ordinary user, who may read what root may (Python, perhaps)."""
+    """The command line that runs ``command`` as an ordinary user, who may read what root may (Python, perhaps).
+
+    In a user namespace that right is lost. There, the worker can be executed only from where all users may enter.
+    """
+    if closed := closed_folder(worker._binary()):
+        pytest.skip(
+            f"another user cannot enter {closed}, which leads to the TFF worker: the checkout is in a private place"
+        )
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         pytest.skip("setpriv (util-linux) is not here")

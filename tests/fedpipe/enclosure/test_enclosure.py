@@ -23,6 +23,7 @@ from tests.fedpipe.enclosure.sockets import (
     Listening,
     addresses,
     as_nobody,
+    closed_folder,
     interfaces,
     listening,
     needs_root,
@@ -256,3 +257,12 @@ def test_a_worker_that_cannot_be_executed_is_named(tmp_path: Path, monkeypatch: 
             Worker(tmp_path / "worker.log", [way]) as worker,
         ):
             worker.wait_until_ready()
+
+
+def test_a_place_that_is_closed_to_others_is_seen(folder: Path) -> None:
+    (folder / "private/in").mkdir(parents=True)
+    (folder / "open").mkdir()
+    (folder / "open/link").symlink_to(folder / "private/in")
+    (folder / "private").chmod(0o700)
+    assert closed_folder(folder / "private/in/file") == folder / "private" == closed_folder(folder / "open/link/file")
+    assert closed_folder(folder / "open/file") is None

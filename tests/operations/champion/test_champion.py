@@ -52,14 +52,14 @@ def checkout(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return make
 
 
-def write_champion(folder: Path, seed: int, version: int = 7) -> Card:
+def write_champion(folder: Path, seed: int, dataset: str = "mnist") -> Card:
     """What `make champion` leaves, of a model with random weights."""
     folder.mkdir(parents=True)
     save_weights(folder / "weights.safetensors", MODEL, MODEL.first_weights(np.random.default_rng(seed)))
     digest = run_events.sha256(folder / "weights.safetensors")
     card = Card(
-        dataset="mnist",
-        version=version,
+        dataset=dataset,
+        version=7,
         weights_sha256=digest,
         model="mcmahan_2nn",
         accuracy=0.71,
@@ -177,6 +177,39 @@ def test_one_that_was_cut_short_is_finished(
     (experiment,) = layout.registry().client().search_experiments(filter_string="name = 'fedpipe-mnist'")
     (run,) = layout.registry().client().search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED" and run.data.metrics == {"test/accuracy": 0.71}
+
+
+@pytest.mark.parametrize("way", [pytest.param("moved", marks=pytest.mark.slow), "copied"])
+def test_a_state_in_another_folder_is_used_there(checkout: Callable[[str], Path], tmp_path: Path, way: str) -> None:
+    """As a colleague unpacks it, or a repository is renamed, or on another runner: nothing of the old place is used."""
+    first, second = (write_champion(tmp_path / name, seed) for seed, name in enumerate(("first", "second")))
+    other = write_champion(tmp_path / "other", 5, "fashion_mnist")
+    old = checkout("old place")
+    main([str(tmp_path / "first")])
+    main(["--replace", str(tmp_path / "second")])
+    main([str(tmp_path / "other")])
+    new = checkout("100% new")
+    for name in ("mlflow.db", "mlartifacts"):
+        (new / name).unlink(missing_ok=True)
+        (shutil.copytree if (old / name).is_dir() else shutil.copy)(old / name, new / name)
+    if way == "moved":
+        shutil.rmtree(old)
+    else:  # what is used of the old place shows
+        for weights in (old / "mlartifacts").rglob("weights.safetensors"):
+            weights.write_bytes(b"of another checkout")
+    assert champion().weights_sha256 == second.weights_sha256
+    assert run_events.sha256(layout.registry().kept_model(champion()) / "artifacts/weights.safetensors")
+    promote(["--rollback"])
+    assert run_events.sha256(layout.registry().kept_weights(champion())) == first.weights_sha256
+    found = layout.registry().champion("fashion_mnist")
+    assert found and run_events.sha256(layout.registry().kept_weights(found)) == other.weights_sha256
+    main([])
+    assert Card.read(Path("champion/card.json"), "").weights_sha256 == first.weights_sha256
+    third = write_champion(tmp_path / "third", 8)
+    main(["--replace", str(tmp_path / "third")])
+    assert champion().weights_sha256 == third.weights_sha256
+    kept = {run_events.sha256(stored) for stored in (new / "mlartifacts").rglob("weights.safetensors")}
+    assert kept == {card.weights_sha256 for card in (first, second, third, other)}
 
 
 def archive(folder: Path, prefix: str = "") -> bytes:
