@@ -154,6 +154,18 @@ def test_a_site_whose_shares_are_not_those_of_its_digests_is_named(five: Federat
     assert refused.value.site == 2
 
 
+def test_letters_are_of_the_keys_that_were_taken_last(five: Federation) -> None:
+    """Other keys of a malicious site, in a message that was refused, leave nothing behind."""
+    five.phase()
+    message = AllKeys.decode(five.coordinator.requests()[1])
+    other = signed_as(2, replace(message.keys[1], letter_key=keys.public(b"o" * 32)))
+    attempt = five.sites[1]._attempt
+    assert attempt is not None
+    for second in (other, message.keys[1]):
+        attempt.take_keys(replace(message, keys=(message.keys[0], second, *message.keys[2:])))
+        assert attempt.box(2).other_key == second.letter_key
+
+
 @pytest.mark.parametrize("field", ["mask_key", "letter_key"])
 def test_a_key_of_small_order_is_refused_and_its_site_named(five: Federation, field: str) -> None:
     """Malicious site 2 signs a key with which its secrets with others would be zero."""
@@ -339,6 +351,17 @@ def test_a_model_that_was_answered_in_another_set_of_sites_is_refused(tmp_path: 
             trained(tmp_path, b"two %d" % len(other), other)
     assert trained(tmp_path, b"three", (4, 3, 2, 1)).is_sum_of({1, 2, 3, 4})  # the same set tells nothing new
     assert trained(tmp_path, b"four", (1, 2, 3), OTHER_MODEL).is_sum_of({1, 2, 3})  # another seed, another model
+
+
+def test_an_unchanged_model_of_a_former_round_is_answered_in_the_same_set_only(five: Federation) -> None:
+    """A round that changes nothing, and then a dropout, would show the dropout."""
+    five.run()
+    five.begin(2)
+    five.run()
+    assert five.is_sum_of(five.setting.roster.sites)
+    five.begin(3)
+    with pytest.raises(Refused, match="this model was answered in another set of sites"):
+        five.run({Phase.MASK: [4]})
 
 
 def test_noise_is_not_averaged_away_by_asking_again(tmp_path: Path) -> None:
