@@ -103,7 +103,8 @@ class GitHub:
         shutil.rmtree(folder, ignore_errors=True)
         for path in paths:
             if (source / path).is_dir():
-                shutil.copytree(source / path, folder / path, dirs_exist_ok=True)
+                place = folder if len(paths) == 1 else folder / path  # the folder itself is not a part of it
+                shutil.copytree(source / path, place, dirs_exist_ok=True)
             elif (source / path).exists():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / path, folder / path)

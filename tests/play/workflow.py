@@ -4,6 +4,7 @@ The steps are read from the workflow's file, with the few expressions that it us
 stand-in (tests/github_repository.py); git, DVC, MLflow and TFF are real.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -124,16 +125,40 @@ class Team:
         self.github.merge(number)
         return self.promote() if self._marker() != before else None
 
+    def commit_and_push(self, folder: Path, message: str) -> None:
+        """What a person changed goes to main."""
+        self.git(folder, "add", "-A", ".", ":(exclude).venv")
+        self.git(folder, "commit", "-qm", message)
+        self.git(folder, "push", "-q", "origin", "HEAD:main")
+
+    def marker(self) -> dict[str, Any]:
+        """The champion that main names."""
+        return dict(json.loads(self._marker()))
+
+    def changed(self, pull: dict[str, Any]) -> list[str]:
+        """The files that a pull request changes."""
+        ends = f"{pull['baseRefName']}...{pull['headRefName']}"
+        return self.git(self.remote, "diff", "--name-only", ends).splitlines()
+
+    def tags(self) -> list[str]:
+        """The tags of the repository."""
+        return self.git(self.remote, "tag").splitlines()
+
+    def tag(self, name: str) -> str:
+        """The commit of a tag."""
+        return self.git(self.remote, "rev-parse", f"{name}^{{commit}}")
+
     def _marker(self) -> str:
         return self.git(self.remote, "show", "main:models/champion.json")
 
     def _job(self, name: str, event: str, branch: str, inputs: dict[str, str]) -> Job:
         number = self.github.start_run(event, branch)
-        job = Job(name, number, self.clone(f"{number}-{name}", branch, depth=1))
+        job = Job(name, number, self.clone(f"{number}-{name}", branch))
         values = _Values(event, branch, number, inputs, self.variables)
         started = time.monotonic()
         variables = self.github.environment(number, branch) | values.of(WORKFLOW["env"])
         variables |= values.of(WORKFLOW["jobs"][name].get("env", {}))
+        variables |= {key: value for key, value in inputs.items() if key.isupper()}
         values.environment = variables
         for step in WORKFLOW["jobs"][name]["steps"]:
             if not values.holds(step.get("if"), job.succeeded):
