@@ -12,6 +12,8 @@ import pytest
 from fedpipe.datasets.pool import Entry, ledger_text
 from tests import RECIPE, ROOT
 
+pytestmark = pytest.mark.slow  # a dozen processes of DVC
+
 PIPELINE = r"""
 stages:
   train:
@@ -104,6 +106,21 @@ def test_one_command_from_conflicts_to_a_merge_that_is_ready_to_commit(project: 
     resolve(project)  # started again: nothing is in conflict, and nothing runs
     run(project, "git", "commit", "-q", "--no-edit")
     assert run(project, "git", "status", "--porcelain") == "" and "up to date" in dvc(project, "status")
+
+
+def test_ci_says_that_a_lock_is_stale_and_does_not_fail(project: Path) -> None:
+    run(project, "git", "switch", "-q", "base")
+    dvc(project, "checkout")
+    stale = [sys.executable, "-m", "operations.stale"]
+    assert "dvc.lock is of the code and params that are here" in run(project, *stale)
+    edit(project, "params.yaml", "  rounds: 10", "  rounds: 8")
+    why = "stage train is stale (train.rounds is 8 in params.yaml and was 10)"
+    assert why in run(project, *stale)
+    said = run(project, "env", "GITHUB_ACTIONS=true", *stale)
+    assert (
+        said.startswith("::warning file=dvc.lock,title=Results are stale::") and why in said and said.count("\n") == 1
+    )
+    run(project, "git", "checkout", "-q", "params.yaml")
 
 
 def test_code_in_conflict_comes_first(project: Path) -> None:
