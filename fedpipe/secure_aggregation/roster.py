@@ -7,7 +7,7 @@ sites of its own. With n sites of which c may side with the coordinator,
     survivors  >= max(t, c + 2, 3)
 
 Since an honest site signs one set of survivors, no two sets of one attempt have t signatures each. In a sum of
-two, each site knows the other's summand; colluding sites know theirs.
+two, each site knows the other's summand; colluding sites know theirs. (t is never below c + 2.)
 
 Source: Bonawitz et al. 2017, theorem 6.5, https://eprint.iacr.org/2017/281; RFC 8032 for Ed25519.
 """

@@ -110,6 +110,7 @@ def test_kill_9_at_any_write_gives_no_second_answer(four: Federation, phase: Pha
             assert finished in (None, answer)
             again.close()
             assert step(opened()) == answer
+            assert (folder / "attempt").exists() == (phase != Phase.REVEAL)
         except Refused as refused:
             assert finished is None and phase == Phase.KEYS and "begun before" in str(refused)
         four.sites[1].close()
