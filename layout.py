@@ -17,6 +17,7 @@ PIPELINE = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 CLUSTER = Path("cluster.yaml")
+FEDERATION = Path("federation.yaml")  # where this coordinator listens, if it is one
 POLICY = Path("policy.yaml")  # what this site allows, if it is one of a federation
 FEDERATION_CERTIFICATES = Path("federation-certificates")
 DATABASE = Path("mlflow.db")  # MLflow's store where MLFLOW_TRACKING_URI names no other

@@ -11,10 +11,14 @@ import numpy as np
 from fedpipe import params, unmerged
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
+from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.federation.fitting import require_fitting
+from fedpipe.links.settings import LinkSettings
 from fedpipe.privacy.calibration import calibrated
 from fedpipe.runtime.cohort import cohort
-from layout import CLUSTER, PARAMS
+from fedpipe.system import certificates
+from layout import CLUSTER, FEDERATION, FEDERATION_CERTIFICATES, PARAMS
 
 
 def main() -> None:
@@ -22,16 +26,21 @@ def main() -> None:
 
     Raises:
       PipelineError: A section or key is unknown or missing, or a value is not allowed; the message names all of them.
-        Or the cluster that is chosen cannot run this training, or a merge has left conflicts.
+        Or the cluster or the sites that are chosen cannot run this training, or a merge has left conflicts.
     """
     if files := unmerged.files():  # DVC says it in a hundred lines
         raise PipelineError(unmerged.sentence(*files))
     params.check(PARAMS)
-    settings, clients = params.load(params.Train, PARAMS), params.load(params.Partition, PARAMS).clients
-    _tell_noise(settings, clients)
+    settings, partition = params.load(params.Train, PARAMS), params.load(params.Partition, PARAMS)
+    _tell_noise(settings, partition.clients)
     cluster = clusters.chosen(CLUSTER)
     if cluster is not None:
         clusters.require_fitting(cluster, settings)
+    if PARTITIONERS.of(partition.scheme).AT_SITES:
+        require_fitting(settings)
+        certificates.files(
+            LinkSettings.read(FEDERATION, FEDERATION_CERTIFICATES).certificates, "coordinator", certificates.FEDERATION
+        )
 
 
 def _tell_noise(settings: params.Train, clients: int) -> None:

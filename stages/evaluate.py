@@ -84,7 +84,8 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
             "samples: set it to 0, or 'partition.client_test' to same_distribution or fraction"
         )
 
-    withholds = layout.pipeline_files().withholds
+    at_sites = manifest.samples_at == "sites"
+    withholds = at_sites or layout.pipeline_files().withholds
     logits = logits_in_batches(model.classifier(weights), images, settings.batch_size)
     predicted = logits.argmax(axis=1)
     counts = confusion(labels, predicted, spec.classes)
@@ -119,7 +120,8 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         draw_clients(clients, {name: part.get("clients") for name, part in metrics.items()}, title, path)
     outputs.copy([EVALUATION, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
-    each = "clients' own accuracies are withheld, for the noise is secret (docs/privacy.md)"
+    why = "their samples are at sites (docs/federation.md)" if at_sites else "the noise is secret (docs/privacy.md)"
+    each = f"clients' own accuracies are withheld, for {why}"
     if not withholds:
         on_tests = f"; on their test samples: {_summary(test['clients'])}" if tests.clients else ""
         each = f"clients' accuracy on their training samples: {_summary(train['clients'])}{on_tests}"
@@ -159,7 +161,7 @@ def _of_clients(
 
 
 def _withheld(manifest: Manifest) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """The same where the noise of the training is secret: nothing is told of what clients have."""
+    """The same where the noise is secret, or samples are at sites: nothing is told of what clients have."""
     table = pd.DataFrame({"client": range(manifest.clients), "train_samples": None, "train_accuracy": math.nan})
     return table, {"train": {}, "test": {}}
 

@@ -3,16 +3,20 @@
 import json
 import sys
 
+import numpy as np
+
 import layout
 from fedpipe import params, pinning
 from fedpipe.atomic import write_text
 from fedpipe.command_line import without_arguments
+from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import write_shards
+from fedpipe.datasets.shards import write_at_sites, write_shards
+from fedpipe.errors import PipelineError
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
-from fedpipe.partitioning import growth, held_out_samples, skew_measures, validation_samples
+from fedpipe.partitioning import growth, held_out_samples, site_report, skew_measures, validation_samples
 from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.example_images import examples
 from fedpipe.partitioning.partition_picture import draw
@@ -41,6 +45,10 @@ def _split(outputs: StagedOutputs) -> None:
     asked = params.load(params.Partition, layout.PARAMS)
     pinning.require_avx2()
     dataset = RawDataset.read(RAW)
+    if PARTITIONERS.of(asked.scheme).AT_SITES:
+        _ask_sites(asked, dataset, outputs)
+        params.require_unchanged(asked, layout.PARAMS)
+        return
     samples = Pool(layout.POOL).training_samples(dataset, dataset.read_train(RAW))
     images, labels = samples.images, samples.labels
     test_images, test_labels = dataset.read_test(RAW)
@@ -112,6 +120,48 @@ def _split(outputs: StagedOutputs) -> None:
         file=sys.stderr,
     )
     params.require_unchanged(asked, layout.PARAMS)
+
+
+def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedOutputs) -> None:
+    """Asks the sites what they have, and writes that: no sample, and no label."""
+    from fedpipe.federation.answers import described
+    from fedpipe.links.coordinator_side import GrpcLink
+    from fedpipe.links.settings import LinkSettings
+
+    names = settings.params_of("scheme").sites
+    link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
+    with GrpcLink.of(link_settings, names, lambda line: print(f"partition: {line}", file=sys.stderr)) as link:
+        (first, *_), sites = described(link, names)
+    ours, theirs = (dataset.image_shape, dataset.classes), (tuple(first.image_shape), first.classes)
+    table = site_report.table(sites)
+    if (dataset.name, *ours) != (first.dataset, *theirs):
+        raise PipelineError(
+            f"the sites have {first.dataset}, images {theirs[0]} of {theirs[1]} classes, and {RAW} has {dataset.name}, "
+            f"images {ours[0]} of {ours[1]} classes: they must be equal"
+        )
+    if len(table) != settings.clients:
+        raise PipelineError(
+            f"params.yaml: 'partition.clients' is {settings.clients}, and the sites have {len(table)}: set it to that"
+        )
+    with outputs.writing(CLIENTS) as clients:
+        clients.mkdir()
+        write_at_sites(clients, dataset.name, dataset.image_shape, dataset.classes, sites)
+    nothing = np.zeros((0, *dataset.image_shape), np.uint8), np.zeros(0, np.uint8)
+    for folder in (CLIENT_TESTS, VALIDATION):
+        with outputs.writing(folder) as path:
+            path.mkdir()
+            write_shards(path, dataset.name, *nothing, [], dataset.classes)
+    with outputs.writing(PARTITION) as path:
+        write_text(path, json.dumps(site_report.figures(table), indent=2) + "\n")
+    with outputs.writing(PARTITION_TABLE) as path:
+        table.to_csv(path, index=False)
+    with outputs.writing(PARTITION_PICTURE) as path:
+        title = f"{dataset.name}, {len(names)} sites, {len(table):,} clients"
+        site_report.draw(table, title, path)
+    outputs.copy([PARTITION], COPIES)
+    outputs.place()
+    total = table["samples"].sum()
+    print(f"partition: {total:,} samples of {len(table)} clients at {', '.join(names)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

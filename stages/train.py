@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +24,15 @@ from fedpipe.networks.weights import save_weights
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
 from fedpipe.runtime import cohort, initial
-from fedpipe.runtime.training_key import training_key
+from fedpipe.runtime.training_key import Key, name_of, training_key
 from fedpipe.runtime.worker import Worker
 from fedpipe.stage_process import run_stage
 from fedpipe.system.signals import stoppable
 from fedpipe.tracking import journal
 
 if TYPE_CHECKING:
+    from fedpipe.runtime.chunks import Elsewhere
+    from fedpipe.runtime.kept_state import States
     from fedpipe.runtime.trained import Trained
 
 COPIES = layout.COPIES / "train"
@@ -53,12 +57,11 @@ def main() -> None:
     first = initial.first_weights(model, settings, layout.INITIAL)
     key = training_key(settings, manifest, first, samples)
     pinning.require_avx2()
-    cluster = clusters.chosen(layout.CLUSTER)
+    _require_one_place(manifest)
     pipeline = layout.pipeline_files()
 
     with only_writer("train", layout.stage_lock("train")), stoppable(), Worker(LOGS / "worker.log") as worker:
         # TensorFlow and TFF take seconds to import; the worker starts in the meantime.
-        from fedpipe.cluster.cluster import opened
         from fedpipe.runtime import tracked
         from fedpipe.runtime.checkpoints import Checkpoints
         from fedpipe.runtime.training import prepare
@@ -68,8 +71,8 @@ def main() -> None:
         started = tracked.started(settings, manifest, layout.CLIENTS, init, pipeline)
         with (
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
-            opened(cluster, settings, manifest.digest) as elsewhere,
-            Checkpoints(LOGS, key, settings) as checkpoints,
+            _opened(settings, manifest, key) as (elsewhere, states),
+            Checkpoints(LOGS, key, settings, states) as checkpoints,
             journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.resumed)) as run,
         ):
             checkpoints.tracking = run.identity
@@ -92,6 +95,37 @@ def main() -> None:
                 figures={**times, **pipeline.partition_figures(), **trained.privacy},
             )
     params.require_unchanged(settings, layout.PARAMS)
+
+
+def _require_one_place(manifest: Manifest) -> None:
+    """Raises PipelineError if a cluster is chosen for clients that are at sites."""
+    cluster = clusters.chosen(layout.CLUSTER)
+    if manifest.samples_at == "sites" and cluster is not None:
+        raise PipelineError(
+            f"the clients' samples are at sites, which a cluster does not reach: unset {clusters.ADDRESS}, and remove "
+            f"the address from {layout.CLUSTER}"
+        )
+
+
+@contextmanager
+def _opened(settings: params.Train, manifest: Manifest, key: Key) -> "Iterator[tuple[Elsewhere | None, States | None]]":
+    """Where clients run and keep files, if not here: on a cluster, or at their sites."""
+    if manifest.sites is None or manifest.samples_at is None:
+        from fedpipe.cluster.cluster import opened
+
+        with opened(clusters.chosen(layout.CLUSTER), settings, manifest.digest) as cluster:
+            yield cluster, None
+        return
+    from fedpipe.federation.coordinator import Federation
+    from fedpipe.links.coordinator_side import GrpcLink
+    from fedpipe.links.settings import LinkSettings
+    from fedpipe.runtime.progress import say
+
+    link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
+    with GrpcLink.of(link_settings, [site.name for site in manifest.sites], say) as link:
+        federation = Federation(link, manifest, settings, name_of(key))
+        federation.join()
+        yield federation, federation.states
 
 
 def _samples(settings: params.Train) -> GlobalSamples | None:

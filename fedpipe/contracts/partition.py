@@ -18,10 +18,11 @@ from fedpipe.contracts.registry import Registry
 class Partitioner(Choice):
     """A file of ``fedpipe/partitioners``."""
 
-    assign: Callable[[np.ndarray, np.ndarray, Any, np.random.Generator], np.ndarray] = function(
+    assign: Callable[[np.ndarray, np.ndarray, Any, np.random.Generator], np.ndarray] | None = function(
         "labels, sizes, params, rng",
         "The client of each sample, int [samples]. All randomness comes from `rng`: the same params give the same "
-        "bytes.",
+        "bytes. Every file but one with `AT_SITES` must define it.",
+        None,
     )
     assign_new: Callable[[NewSamples, np.random.Generator], np.ndarray] = function(
         "new, rng",
@@ -58,7 +59,15 @@ class Partitioner(Choice):
         "are taken from their clients after it. Without it, `assign` never sees them.",
     )
 
+    AT_SITES: bool = constant(
+        False, "The samples are at the sites that the params name, as `sites`; the scheme deals none."
+    )
+
     def _check_names(self) -> None:
+        if self.assign is None and not self.AT_SITES:
+            raise ContractError("does not define 'assign', which every file of this folder must define")
+        if self.assign is not None and self.AT_SITES:
+            raise ContractError("defines 'assign' and 'AT_SITES', but what is at sites is not dealt")
         if self.defines("FOR_GIVEN_SIZES") and not self.defines("decides_sizes"):
             raise ContractError("defines 'FOR_GIVEN_SIZES' without 'decides_sizes'")
 

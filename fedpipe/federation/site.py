@@ -173,7 +173,8 @@ class Site:
         """What is wrong with the shards here for a training."""
         here = Manifest.read(self._folder.shards)
         if here.digest != join.digest:
-            return [f"its shards are others than the coordinator knows ({here.digest[:12]}, not {join.digest[:12]})"]
+            known = f"{here.digest[:12]}, not {join.digest[:12]}"
+            return [f"its shards are others than the coordinator knows ({known}): partition again there"]
         if list(here.image_shape) != join.image_shape or here.classes != join.classes:
             ours, theirs = f"{here.image_shape} of {here.classes}", f"{tuple(join.image_shape)} of {join.classes}"
             return [f"its images are {ours} classes, and those of the training {theirs}"]

@@ -17,6 +17,7 @@ import grpc
 from fedpipe.errors import PipelineError
 from fedpipe.links.frames import frames, messages
 from fedpipe.links.options import CALL, COORDINATOR, OPTIONS, SERVICE
+from fedpipe.links.settings import LinkSettings
 from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.system.certificates import FEDERATION, files, revoked, serial_number
 
@@ -69,6 +70,18 @@ class GrpcLink:
         self._numbers = itertools.count(1)
         self._server = grpc.server(ThreadPoolExecutor(2 * len(self._lines) + 4), options=[*OPTIONS, *_OWN_OPTIONS])
         self.port = 0  # where it listens
+
+    @staticmethod
+    def of(settings: LinkSettings, sites: Collection[str], say: Callable[[str], None]) -> "GrpcLink":
+        """The link of a coordinator to ``sites``."""
+        return GrpcLink(
+            settings.address,
+            settings.certificates,
+            sites,
+            wait_seconds=settings.wait_seconds,
+            answer_seconds=settings.answer_seconds,
+            say=say,
+        )
 
     def connected(self) -> list[str]:
         """The sites that are connected."""

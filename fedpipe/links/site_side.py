@@ -14,7 +14,7 @@ from fedpipe.links.frames import frames, messages
 from fedpipe.links.options import COORDINATOR, METHOD, OPTIONS
 from fedpipe.system.certificates import FEDERATION, files
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0  # seconds before the next try
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 10.0  # seconds before the next try
 _WAITING = 4  # frames of an answer that wait to be sent
 _LOOK_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ def stay(
       say: Called with a line when the stream begins and ends.
       ending: Ends it.
       largest: The bytes that a question may have.
-      first_pause: Seconds before the first new try; each further one waits longer, up to half a minute.
+      first_pause: Seconds before the first new try; each further one waits longer, up to ten seconds.
 
     Raises:
       PipelineError: A certificate is missing or not valid.

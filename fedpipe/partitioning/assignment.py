@@ -78,6 +78,8 @@ def _dealt(labels: np.ndarray, params: Partition) -> np.ndarray:
     sizes = quantity.sizes(count, params.clients, params.params_of("quantity"), rng)
     _check_sizes(sizes, count, params)
     assignment = np.full(len(labels), LEFT_OUT, np.int64)
+    if scheme.assign is None:
+        raise PipelineError(f"params.yaml: 'partition.scheme' {params.scheme} deals no samples, for they are at sites")
     dealt = scheme.assign(labels[kept], sizes, params.params_of("scheme"), rng)
     _check_dealt(dealt, kept, params)
     assignment[kept] = dealt

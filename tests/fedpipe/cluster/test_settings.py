@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fedpipe.cluster import certificates, settings
+from fedpipe.cluster import settings
 from fedpipe.cluster.settings import ClusterSettings, chosen, dask_address, require_fitting
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.facts import differences
+from fedpipe.system import certificates
 from fedpipe.system.certificates import files, make_certificates
 from tests.fedpipe.training import train_settings
 

@@ -1,5 +1,6 @@
 """params.yaml is refused by name: the key, what is wrong, and what would be right."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,13 @@ def test_defaults_are_valid(section: type) -> None:
         (params.Partition, "test: none", "test: some", "should be 'none', 'same_distribution' or 'fraction'"),
         (
             params.Partition,
+            "scheme: contiguous",
+            "scheme: at_sites",
+            "scheme at_sites needs 'partition.at_sites.sites', a list of different names",
+        ),
+        (params.Partition, "    sites: []", "    sites: [Clinic_A]", "'partition.at_sites.sites.0' is 'Clinic_A'"),
+        (
+            params.Partition,
             "  sites: #",
             "  sites: [200, 300] #",
             "'sites' has 500 clients in all, and 'clients' is 600: they must be equal",
@@ -151,7 +159,7 @@ def test_defaults_are_valid(section: type) -> None:
             "scheme: contiguous",
             "scheme: dirichlets",
             "'partition.scheme' is 'dirichlets': there is no such file in fedpipe/partitioners; choose one of "
-            "by_column, contiguous, dirichlet, distribution, iid, inner_dirichlet, pathological, shards "
+            "at_sites, by_column, contiguous, dirichlet, distribution, iid, inner_dirichlet, pathological, shards "
             "(did you mean dirichlet?)",
         ),
         (
@@ -417,3 +425,29 @@ def test_an_edit_while_a_stage_ran(tmp_path: Path) -> None:
             PipelineError, match=r"section 'train' was edited while the stage ran, .*`dvc commit --force train`"
         ):
             params.require_unchanged(settings, path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("leave_out: 0", "leave_out: 5", "leave_out"),
+        ("validation: 0", "validation: 5", "validation"),
+        ("client_test: none", "client_test: fraction", "client_test"),
+        ("rotation: 0.0", "rotation: 3.0", "features"),
+        ("share: 0.0 # of the clients, each", "share: 0.5 # of the clients, each", "concept.share"),
+        ("  sites: #", "  sites: [200, 400] #", "sites"),
+    ],
+)
+def test_what_sites_have_is_not_changed_by_the_coordinator(tmp_path: Path, old: str, new: str, key: str) -> None:
+    text = DEFAULTS.replace("scheme: contiguous", "scheme: at_sites", 1).replace(
+        "    sites: []", "    sites: [a, b]", 1
+    )
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert params.load(params.Partition, path).params_of("scheme").sites == ["a", "b"]
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(
+        PipelineError, match=rf"'partition\.{re.escape(key)}' is .* each site partitions its own samples"
+    ):
+        params.load(params.Partition, path)

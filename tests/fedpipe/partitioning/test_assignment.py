@@ -28,6 +28,7 @@ DECIDE_SIZES = ("dirichlet", "by_column")  # whatever their params
 COMBINATIONS = [
     (scheme, quantity)
     for scheme in PARTITIONERS.names
+    if not PARTITIONERS.of(scheme).AT_SITES
     for quantity in QUANTITIES.names
     if quantity == "even" or scheme not in DECIDE_SIZES
 ]

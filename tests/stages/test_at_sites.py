@@ -1,0 +1,156 @@
+"""`dvc repro` at a coordinator with three real sites: the weights of a simulation, and no sample at the coordinator.
+
+The training is SCAFFOLD, whose clients keep files, with seven of twelve clients a round.
+"""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpipe.datasets.shards import Manifest, Shards, write_shards
+from fedpipe.system.certificates import make_certificates
+from tests.small_pipeline import edit, environment
+
+pytestmark = pytest.mark.slow
+CLIENTS = {"clinic-a": 3, "clinic-b": 5, "clinic-c": 4}
+COMMON = {
+    "  clients: 600": "  clients: 12",
+    "  model: baseline_cnn": "  model: logistic_regression",
+    "  algorithm: fed_avg": "  algorithm: scaffold",
+    "  rounds: 10\n": "  rounds: 4\n",
+    "  clients_per_round: all": "  clients_per_round: 7",
+    "    seconds: 10 ": "    seconds: 0 ",
+}
+POOLED = COMMON | {
+    "  scheme: contiguous": "  scheme: iid",
+    "  leave_out: 0": "  leave_out: 59500",
+    "  sites: #": "  sites: [3, 5, 4] #",
+}
+AT_SITES = COMMON | {
+    "  scheme: contiguous": "  scheme: at_sites",
+    "    sites: []": f"    sites: {json.dumps([*CLIENTS])}",
+}
+
+
+def repro(folder: Path, raw: Path, *stages: str) -> subprocess.CompletedProcess[str]:
+    command = ["dvc", "repro", *stages]
+    return subprocess.run(command, cwd=folder, env=environment(raw), capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def pooled(clone: Callable[[str], Path], raw: Path) -> Path:
+    """The simulation."""
+    folder = clone("pooled")
+    edit(folder, POOLED)
+    done = repro(folder, raw)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def coordinator(clone: Callable[[str], Path], pooled: Path) -> Path:
+    """A coordinator whose sites have the pooled samples: ``SITE/`` in a folder beside it."""
+    folder = clone("coordinator")
+    edit(folder, AT_SITES)
+    make_certificates(folder / "federation-certificates", ["coordinator", *CLIENTS])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        (folder / "federation.yaml").write_text(f"address: 127.0.0.1:{probe.getsockname()[1]}\nwait_seconds: 60\n")
+    shards = Shards.open(pooled / "data/clients")
+    images, labels = shards.read(0, shards.samples)
+    ends = np.cumsum(list(CLIENTS.values()))
+    for (name, count), end in zip(CLIENTS.items(), ends, strict=True):
+        own = [np.arange(*shards.offsets[client : client + 2]) for client in range(end - count, end)]
+        site = folder.parent / name
+        (site / "clients").mkdir(parents=True)
+        write_shards(site / "clients", "mnist", images, labels, own, 10)
+        (site / "policy.yaml").write_text("algorithms: [scaffold]\nleast_clients: 1\n")
+    return folder
+
+
+@contextmanager
+def running(coordinator: Path, raw: Path) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+    """The sites' processes."""
+    address = (coordinator / "federation.yaml").read_text().split()[1]
+    started = {}
+    for name in CLIENTS:
+        site = coordinator.parent / name
+        command = [sys.executable, "-m", "operations.federation", "site", address, name]
+        for option, value in (("shards", "clients"), ("policy", "policy.yaml"), ("logs", "logs"), ("personal", "own")):
+            command += [f"--{option}", str(site / value)]
+        with (site / "log").open("ab") as log:
+            started[name] = subprocess.Popen(
+                command, cwd=coordinator, env=environment(raw), stdout=log, stderr=subprocess.STDOUT
+            )
+    try:
+        yield started
+    finally:
+        for process in started.values():
+            process.terminate()
+            process.wait(60)
+
+
+def test_the_weights_are_those_of_the_simulation(pooled: Path, coordinator: Path, raw: Path) -> None:
+    with running(coordinator, raw):
+        done = repro(coordinator, raw)
+    assert done.returncode == 0, done.stderr
+    for file in ("models/weights.safetensors", "metrics/rounds.csv", "metrics/classes.csv"):
+        assert (coordinator / file).read_bytes() == (pooled / file).read_bytes(), file
+    here, there = (Manifest.read(folder / "data/clients") for folder in (coordinator, pooled))
+    assert here.digest == there.digest and [site.name for site in here.sites or ()] == list(CLIENTS)
+    images = Shards.open(pooled / "data/clients").read(0, 1)[0].tobytes()
+    written = [
+        file for name in ("data/clients", "logs", "models", "metrics") for file in (coordinator / name).rglob("*")
+    ]
+    assert not [file for file in written if file.is_file() and images in file.read_bytes()]
+    assert sorted(path.name for path in (coordinator / "data/clients").iterdir()) == ["manifest.json", "shards.csv"]
+
+
+def test_a_training_that_is_killed_goes_on_with_sites_that_were_started_anew(
+    pooled: Path, coordinator: Path, raw: Path
+) -> None:
+    log = coordinator / "log"
+    with running(coordinator, raw):
+        with log.open("wb") as output:
+            command = ["dvc", "repro", "--force", "--single-item", "train"]
+            process = subprocess.Popen(command, cwd=coordinator, env=environment(raw), stdout=output, stderr=output)
+            while "round 2/4" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+    with running(coordinator, raw):
+        done = repro(coordinator, raw, "--force", "--single-item", "train")
+    assert done.returncode == 0 and "goes on with round" in done.stderr, done.stderr
+    assert (coordinator / "models/weights.safetensors").read_bytes() == (
+        pooled / "models/weights.safetensors"
+    ).read_bytes()
+
+
+def test_a_site_with_other_shards_and_a_missing_file_are_named(coordinator: Path, raw: Path) -> None:
+    site = coordinator.parent / "clinic-b/clients"
+    shutil.move(site, site.with_name("away"))
+    shutil.copytree(coordinator.parent / "clinic-a/clients", site)
+    try:
+        with running(coordinator, raw):
+            done = repro(coordinator, raw, "--force", "--single-item", "train")
+    finally:
+        shutil.rmtree(site)
+        shutil.move(site.with_name("away"), site)
+    assert done.returncode and "clinic-b: its shards are others than the coordinator knows" in done.stderr
+    (coordinator / "federation.yaml").rename(coordinator / "away.yaml")
+    try:
+        done = repro(coordinator, raw, "--force", "--single-item", "train")
+    finally:
+        (coordinator / "away.yaml").rename(coordinator / "federation.yaml")
+    assert done.returncode and "federation.yaml is missing: write where the coordinator listens" in done.stderr
