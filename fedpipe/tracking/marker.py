@@ -80,7 +80,7 @@ class Marker(BaseModel):
             model=registered_model(dataset.name),
             accuracy=accuracy,
             pool=pool.digest(entries),
-            batches={entry.batch: entry.sha256 for entry in entries},
+            batches={entry.batch: entry.sha256 for entry in pool.present(entries)},
         )
 
     def text(self) -> str:

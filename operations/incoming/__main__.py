@@ -59,7 +59,7 @@ def take_in(url: str | None = None, only: str | None = None) -> Ingested:
     for name, reason in result.held.items():
         _say(f"{name}: on hold in {HELD}: {reason}")
     for name, reason in result.rejected.items():
-        _say(f"{name}: put aside in {REJECTED}: {reason}")
+        _say(f"{name}: rejected, in {REJECTED}: {reason}")
     for name in result.waiting:
         _say(f"{name}: left in {INCOMING} for now: a file of it or a .sha256 is not there yet")
     if not (result.accepted or result.known or result.rejected or result.waiting or result.held):

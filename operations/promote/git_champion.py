@@ -1,11 +1,10 @@
 """The champion that git names: follows HEAD's marker, and writes the marker of a version."""
 
-import csv
-import io
 import sys
 
 import layout
 from fedpipe.atomic import write_text
+from fedpipe.datasets import ledger
 from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import champions
@@ -142,8 +141,8 @@ def _of_head_if_any() -> Marker:
 def _batches_at(commit: str, dataset: str) -> dict[str, str]:
     """SHA-256 of each batch in the ledger of a commit; none if this clone does not have the commit."""
     try:
-        text = commands.git("show", f"{commit or 'unknown'}:{Pool(layout.POOL).ledger}")
+        path = Pool(layout.POOL).ledger
+        entries = ledger.parse(commands.git("show", f"{commit or 'unknown'}:{path}"), path)
     except PipelineError:
         return {}
-    rows = csv.DictReader(io.StringIO(text))
-    return {row["batch"]: row["sha256"] for row in rows if row["dataset"] == dataset}
+    return {entry.batch: entry.sha256 for entry in ledger.present(entries) if entry.dataset == dataset}

@@ -74,7 +74,7 @@ class Retraining:
             self._end_early(dataset, weights)
             return
         if "partition" in status:
-            state.require_batches(pool.of_dataset(entries, dataset))
+            state.require_batches(pool.present(pool.of_dataset(entries, dataset)))
 
         state.begin()
         if not weights:

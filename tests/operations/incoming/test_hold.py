@@ -49,6 +49,8 @@ def test_without_a_champion_drift_holds_what_looks_different(limits: Limits, raw
     images, labels = RawDataset.read(raw).read_test(raw)
     batches = {size: (images[-size:], labels[-size:]) for size in (3, 20, 500)}
     assert [limits.reasons(Batch(*batch)) for batch in batches.values()] == [[], [], []]
+    for at in range(20):  # one image is far from a mean image, by chance
+        assert limits.reasons(Batch(images[at : at + 1], labels[at : at + 1])) == []
     for ordinary in (
         Batch(images[labels == 1][:200], labels[labels == 1][:200]),
         Batch(np.maximum(images[:500], 20), labels[:500]),

@@ -74,7 +74,7 @@ def test_the_good_go_into_the_pool_and_the_bad_aside(project: RawDataset, traini
     again = ingest(project)
     assert [(e.batch, e.version) for e in again.accepted] == [("bad", 2), ("c", 2)]
     assert "the pool has another batch of the name 'a' since version 1" in again.rejected["a"]
-    # What was put aside for a batch that is good now is not told of any more.
+    # The rejected files of a batch that is good now are gone.
     assert not [path.name for path in REJECTED.iterdir() if path.name.startswith("bad")]
     assert (REJECTED / "copy.npz").exists() and (REJECTED / "copy.reason.txt").exists()
 

@@ -94,7 +94,7 @@ def test_killed_after_the_comparison_it_still_reports(project: Path, raw: Path) 
     """And trains once. Then the remote fails, which the test below makes up for."""
     there = remotes(project)
     code, said = retrain(project, raw, until="retrain: report", FEDPIPE_INCOMING=str(there / "clients"))
-    assert code == -signal.SIGKILL and "incoming: broken: put aside" in said, said
+    assert code == -signal.SIGKILL and "incoming: broken: rejected" in said, said
     assert stages_run(said)[-3:] == ["partition", "train", "evaluate"]
     assert "proposed: the trained model (" in said and "is the first champion" in said
     ledger = (project / "data/pool/ledger.csv").read_text()
