@@ -36,9 +36,10 @@ from operations.register.registration import register, require_registrable
 from operations.retrain import commits, state
 from operations.retrain.destination import Clone, Remote, base_branch, branch_for, destination, experiment
 from operations.retrain.outcome import OUTCOME, Outcome, Status
-from operations.retrain.pull_request import PullRequest, gh, has_gh
-from operations.retrain.summary import SUMMARY
+from operations.retrain.pull_request import Opened, PullRequest, gh, has_gh
+from operations.retrain.summary import SUMMARY, tell_github
 from operations.stale import require_fresh
+from operations.tell.pictures import publish_pictures
 
 KEPT = Path("models/kept.md")
 WORKFLOW = "retrain.yml"
@@ -103,7 +104,8 @@ def _publish_experiment(place: Remote | Clone, base: str) -> None:
     _say(f"{branch} of {place} is {commit[:12]}; an experiment is neither registered nor promoted")
     lead = "An experiment: merging it brings its params and results, and the next retraining registers its model."
     opened = PullRequest(base, branch, f"Experiment: retrain {base}", lead).open()
-    _complete(commit=commit, branch=branch, pull_request=opened.url if opened else None)
+    if outcome := _outcome(commit=commit, branch=branch, pull_request=opened.url if opened else None):
+        outcome.write()
 
 
 class _Publication:
@@ -136,26 +138,30 @@ class _Publication:
             self._set_branch(self._report(tip), tip)
         self._record(version)
         status, lead = self._in_words(version)
-        opened = PullRequest(self._base, self._branch, f"{self._title}: {status}", lead).open() if is_new else None
+        branch = self._branch if is_new else None
+        known = {"status": status, "version": version.number, "commit": commit, "branch": branch}
+        outcome = _outcome(reason=self._reason(version), **known)
+        opened = self._open(f"{self._title}: {status}", lead, outcome) if is_new else None
         if opened:
             layout.registry().tag(version, {PULL_REQUEST_TAG: opened.url})
         if self._proposes and self._when == "at_once":
             self._make_champion(version)
         if self._decision.judged_by:  # last: a retraining takes a version that was judged for published
             champions.record_judged(layout.registry(), self._dataset.name, version.number, self._decision.judged_by)
-        _complete(
-            status=status,
-            reason=self._reason(version),
-            version=version.number,
-            commit=commit,
-            branch=self._branch if is_new else None,
-            pull_request=opened.url if opened else None,
-        )
+        if outcome:  # last: what is in it is done
+            outcome.model_copy(update={"pull_request": opened.url if opened else None}).write()
         if isinstance(self._place, Clone) and is_new and not self._is_kept:
             _say(
                 f"without a git remote, merge it here: `git add --all && git merge --ff-only {self._branch}`, "
                 "then `make promote ARGS=--merged`"
             )
+
+    def _open(self, title: str, lead: str, outcome: Outcome | None) -> Opened | None:
+        pictures = ""
+        if outcome and isinstance(self._place, Remote) and has_gh():
+            pictures = publish_pictures(outcome, self._place.name)
+            tell_github(pictures)
+        return PullRequest(self._base, self._branch, title, lead).open(outcome, pictures)
 
     def _commit(self, tip: str | None) -> str:
         """The commit of the results, which names the new champion if there is to be one."""
@@ -236,9 +242,9 @@ class _Publication:
         _say(f"promoted: {decision.reason}")
 
 
-def _complete(**changes: object) -> None:
-    if OUTCOME.is_file():
-        Outcome.read().model_copy(update=changes).write()
+def _outcome(**changes: object) -> Outcome | None:
+    """The outcome of `make retrain` with what is known now; None where there is none."""
+    return Outcome.read().model_copy(update=changes) if OUTCOME.is_file() else None
 
 
 def _say(line: str) -> None:

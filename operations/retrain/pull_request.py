@@ -8,7 +8,9 @@ from pathlib import Path
 
 from fedpipe.atomic import write_text
 from fedpipe.errors import PipelineError
+from operations.retrain.outcome import Outcome
 from operations.retrain.summary import SUMMARY
+from operations.tell.pull_request import open_or_renew
 
 BODY = Path("reports/pull_request.md")
 
@@ -44,8 +46,12 @@ class PullRequest:
     title: str
     lead: str
 
-    def open(self) -> Opened | None:
-        """Opens it, or renews title and text of the one that is open.
+    def open(self, outcome: Outcome | None = None, pictures: str = "") -> Opened | None:
+        """Opens it, or renews the one that is open.
+
+        Args:
+          outcome: What came of the retraining, for a title, labels and a comment that say so; None for an experiment.
+          pictures: Markdown below the summary.
 
         Returns:
           Which one it is; None where there is no `gh` with a login.
@@ -54,13 +60,17 @@ class PullRequest:
           PipelineError: `gh` failed; `make publish` tries again.
         """
         summary = SUMMARY.read_text(encoding="utf-8") if SUMMARY.is_file() else "What a retraining changed.\n"
-        write_text(BODY, f"{self.lead}\n\n{summary}")
+        write_text(BODY, "\n\n".join(filter(None, (self.lead, summary, pictures))))
         if not has_gh():
             _say(
                 f"no GitHub command `gh` with a login (or GH_TOKEN) here: open the pull request from {self.branch} "
                 f"into {self.base} in the browser; {BODY} is a text for it"
             )
             return None
+        if outcome:
+            address, renewed = open_or_renew(outcome, self.base, self.branch, BODY.read_text(encoding="utf-8"))
+            _say(f"pull request {address}{' is renewed' if renewed else ''}")
+            return Opened(address.rpartition("/")[2], address, renewed)
         listed = ["--head", self.branch, "--base", self.base, "--state", "open", "--json", "number,url"]
         present = gh("pr", "list", *listed, "--jq", r'.[] | "\(.number) \(.url)"').split()
         text = ["--title", self.title, "--body-file", str(BODY)]

@@ -10,6 +10,7 @@ from fedpipe.atomic import write_text
 from fedpipe.datasets.pool import Entry, Pool
 from operations.incoming.ingest import REASON_SUFFIX, REJECTED
 from operations.promote.decision import Decision
+from operations.tell.text import code
 
 SUMMARY = Path("reports/summary.md")
 DRIFT = Path("reports/drift.md")
@@ -17,7 +18,6 @@ REPORT = Path("reports/report.html")
 COMPARISON = Path("reports/report.md")
 # GitHub refuses the text of a pull request above 65,536 characters, and three parts grow with the batches.
 _LONGEST_PART = 15_000
-_LONGEST_REASON = 300
 _WITHHELD = "The training has secret noise: figures of the clients' data, of batches and drift, are withheld."
 _STARTS = {"fresh": "fresh weights", "champion": f"the champion's weights (`{layout.INITIAL_POINTER}`)"}
 
@@ -72,16 +72,9 @@ def rejected() -> list[str]:
     if not reasons:
         return []
     lines = [
-        f"- {_code(path.name.removesuffix(REASON_SUFFIX))}: {_code(path.read_text(encoding='utf-8'))}"
-        for path in reasons
+        f"- {code(path.name.removesuffix(REASON_SUFFIX))}: {code(path.read_text(encoding='utf-8'))}" for path in reasons
     ]
     return [f"Put aside in `{REJECTED}`:", _cut("\n".join(lines), str(REJECTED))]
-
-
-def _code(text: str) -> str:
-    """What a client wrote, in backticks: GitHub shows it as it is, without links, pictures or mentions."""
-    line = " ".join(text.encode(errors="backslashreplace").decode().split()).replace("`", "'")
-    return f"`{line[:_LONGEST_REASON] + '…' if len(line) > _LONGEST_REASON else line}`"
 
 
 def _cut(text: str, place: str) -> str:

@@ -12,13 +12,19 @@ run() {
     make "$@" || { failed=$?; [ "$code" -ne 0 ] || code=$failed; return "$failed"; }
 }
 
+tell() {
+    if [ "$code" -eq 0 ]; then job=success; else job=failure; fi
+    export FEDPIPE_JOB="$job"
+    run tell
+}
+
 if [ -n "${FEDPIPE_STATE:-}" ] && [ -e "$FEDPIPE_STATE/manifest.json" ]; then
     # Not after a failure: an empty registry would take the place of the one that is kept.
-    run restore-state FOLDER="$FEDPIPE_STATE" || { run tell; exit "$code"; }
+    run restore-state FOLDER="$FEDPIPE_STATE" || { tell; exit "$code"; }
 fi
 run retrain && run publish
 if [ -n "${FEDPIPE_STATE:-}" ]; then
     run keep-state FOLDER="$FEDPIPE_STATE"
 fi
-run tell
+tell
 exit "$code"

@@ -105,14 +105,19 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     assert (outcome.status, outcome.version, outcome.branch) == ("proposed", 1, BRANCH)
     assert "version 1 is the first champion" in outcome.reason
     (created,) = calls(gh, "pr", "create")
-    assert "--base main --head retrain/main --title Retrain main: proposed --body-file" in created
+    assert "--base main --head retrain/main --title Retrain main: proposed (" in created
+    assert "--label retrain: proposed" in created
     body = Path("reports/pull_request.md").read_text()
     assert "**Merging this makes fedpipe-mnist version 1 the champion.**" in body and "# What came of weak" in body
 
     # Once more: nothing twice.
-    (gh / "open").write_text("1 https://github.example/pull/1")
+    present = {"number": 1, "url": "https://github.example/pull/1", "body": "", "labels": []}
+    (gh / "open").write_text(json.dumps([present]))
     assert published().commit == commit == on_remote(f"refs/heads/{BRANCH}") and versions() == ["1"]
-    assert "publish: pull request 1 is renewed" in capsys.readouterr().err and len(calls(gh, "pr", "create")) == 1
+    assert (
+        "publish: pull request https://github.example/pull/1 is renewed" in capsys.readouterr().err
+        and len(calls(gh, "pr", "create")) == 1
+    )
 
     merge()
     promote(["--merged"])
@@ -153,7 +158,7 @@ def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspac
     assert kept == outcome.commit == layout.registry().version("mnist", 2).tags[COMMIT_TAG]
     assert "metrics/evaluation.json" in git("diff", "--name-only", "main", kept).split()
     assert git("diff", "--name-only", "main", kept, "--", "models") == ""
-    assert "--title Retrain main: kept" in calls(gh, "pr", "create")[0]
+    assert "--title Retrain main: champion kept (" in calls(gh, "pr", "create")[0]
     assert "the tag `models/mnist/v2`" in Path("reports/pull_request.md").read_text()
     assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 2"
     assert published().commit == kept and on_remote(f"refs/heads/{BRANCH}") == tip
