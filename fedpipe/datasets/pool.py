@@ -151,9 +151,15 @@ class Pool:
         if actual != entry.sha256:
             raise PipelineError(f"{path} has SHA-256 {actual[:12]}…, but {ledger} says {entry.sha256[:12]}…: {again}")
         try:
-            return decode(content)
+            batch = decode(content)
         except ValueError as error:
             raise PipelineError(f"{path} is not a batch ({error}), though {ledger} names it") from None
+        if len(batch.labels) != entry.samples:
+            raise PipelineError(
+                f"{path} has {len(batch.labels)} samples, but {ledger} says {entry.samples}: restore the ledger with "
+                f"`git checkout {ledger}`"
+            )
+        return batch
 
     def read_batch(self, entry: Entry) -> Labelled:
         """The images uint8 [n, height, width, channels] and labels uint8 [n] of a batch. Raises as `read`."""

@@ -68,8 +68,8 @@ def project(tmp_path: Path, raw: Path, training_set: Samples, monkeypatch: pytes
         content = Batch(training_set[0][part], training_set[1][part]).encode()
         POOL.batch_path(name).parent.mkdir(exist_ok=True)
         POOL.batch_path(name).write_bytes(content)
-        sha256 = hashlib.sha256(content).hexdigest()
-        entries.append(Entry(version=1, dataset=dataset, batch=name, samples=1, sha256=sha256))
+        sha256, samples = hashlib.sha256(content).hexdigest(), len(training_set[1][part])
+        entries.append(Entry(version=1, dataset=dataset, batch=name, samples=samples, sha256=sha256))
     POOL.write_ledger(entries)
     return tmp_path
 
@@ -163,6 +163,14 @@ def test_a_batch_that_is_not_as_the_ledger_says_is_named(project: Path, content:
     done = run(project)
     assert done.returncode == 1 and done.stderr.startswith(f"error: {said}"), done.stderr
     assert contents(project) == {}
+
+
+def test_a_ledger_with_another_number_of_samples_is_named(project: Path) -> None:
+    entries = POOL.read_ledger()
+    with pytest.raises(
+        PipelineError, match=r"a\.safetensors has 30 samples, but data/pool/ledger\.csv says 31: restore"
+    ):
+        POOL.read(entries[1].model_copy(update={"samples": 31}))
 
 
 def test_a_batch_of_another_shape_is_refused(project: Path, raw: Path) -> None:
