@@ -77,10 +77,12 @@ def composed(
 
 
 @lru_cache(maxsize=64)  # pydantic takes milliseconds to make a class
-def _with_fields(section: type[C], fields: Fields, keys: tuple[str, ...], check: Callable[[Any], None]) -> type[C]:
+def _with_fields(
+    section: type[ChoosingSection], fields: Fields, keys: tuple[str, ...], check: Callable[[Any], None]
+) -> Any:
     """``section`` with ``fields``, checked as a whole; ``keys`` are those that choose files."""
 
-    def checked(settings: C) -> C:
+    def checked(settings: ChoosingSection) -> ChoosingSection:
         for key in keys:
             settings.params_of(key).check_chosen()
         check(settings)
