@@ -90,10 +90,6 @@ REFUSED = {
 }
 
 
-# Whose reference has these settings alone only.
-ONE_BY_ONE = ("fed_buff",)
-
-
 def settings_of(algorithm: str, *changes: dict[str, Any]) -> Train:
     content: dict[str, Any] = TRAINING | {"algorithm": algorithm}
     for change in changes:
@@ -164,9 +160,8 @@ def test_weight_decay_clipping_last_batches_and_stragglers(worker: Worker, make_
                 settings_of(algorithm, PARAMS[algorithm][0], setting)
         else:
             changes.append(setting)
-    at_once = [[change] for change in changes] if algorithm in ONE_BY_ONE else [changes] if changes else []
-    for some in at_once:
-        compare(worker, make_shards(SIZES), settings_of(algorithm, PARAMS[algorithm][0], *some))
+    if changes:
+        compare(worker, make_shards(SIZES), settings_of(algorithm, PARAMS[algorithm][0], *changes))
 
 
 @pytest.mark.slow  # the test above has them together
