@@ -1,6 +1,7 @@
 """A section's class, composed with what the chosen files say: their params, and the rules across choices."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError, create_model, model_validator
@@ -20,6 +21,7 @@ from fedpipe.errors import PipelineError
 S = TypeVar("S", bound=Section)
 C = TypeVar("C", bound=ChoosingSection)
 Registries = Mapping[str, Registry[Any]]  # by the key of the section
+Fields = tuple[tuple[str, Any], ...]  # name and class of a choice's section
 
 REGISTRIES: dict[type[Section], Registries] = {Partition: partition.REGISTRIES, Train: train.REGISTRIES}
 RULES: dict[type[Section], Callable[[Any], None]] = {Partition: partition_rules.check, Train: train_rules.check}
@@ -60,7 +62,7 @@ def composed(
       PipelineError: A file has the name of a key that the section has anyway, or of a file of another folder; or it
         does not keep its folder's contract.
     """
-    fields: dict[str, Any] = {}
+    fields: dict[str, type[Section]] = {}
     for key, registry in registries.items():
         # DVC watches the section of what is chosen, so it must be there.
         wanted = [name for name in registry.names if name == content.get(key) or name in content]
@@ -70,10 +72,18 @@ def composed(
                     f"{registry.folder}/{name}.py: '{name}' is another key of the same section of params.yaml; "
                     "give the file another name"
                 )
-            fields[name] = (registry.of(name).Params, ...)
+            fields[name] = registry.of(name).Params
+    return _with_fields(section, tuple(fields.items()), tuple(registries), check)
 
-    def checked(settings: C) -> C:
-        for key in registries:
+
+@lru_cache(maxsize=64)  # pydantic takes milliseconds to make a class
+def _with_fields(
+    section: type[ChoosingSection], fields: Fields, keys: tuple[str, ...], check: Callable[[Any], None]
+) -> Any:
+    """``section`` with ``fields``, checked as a whole; ``keys`` are those that choose files."""
+
+    def checked(settings: ChoosingSection) -> ChoosingSection:
+        for key in keys:
             settings.params_of(key).check_chosen()
         check(settings)
         return settings
@@ -83,5 +93,5 @@ def composed(
         __base__=section,
         __module__=section.__module__,
         __validators__={"checked": cast(Any, model_validator(mode="after")(checked))},
-        **fields,
+        **{name: (params, ...) for name, params in fields},
     )

@@ -7,10 +7,11 @@
     step      when K updates are in the buffer: they are the round's, and the next round begins at that moment.
               If nobody is at work and nobody can start, the server steps with what it has.
 
-A client that has sent an update starts again in the next round at the earliest: in the same round it would train the
-same model on the same samples. Whether it is there, how much it does and whether its result is lost are those of the
-round in which it starts (availability.py). So the events follow from params, seed and sizes, and those of a round are
-found again after a resume by going through all rounds before it.
+A client starts once in a round at most: the second time it would train the same model on the same samples. After its
+update of an earlier round has arrived it can start in the same round, and end again in it. Then the buffer has two
+updates of this client: the paper counts updates, not clients. Whether it is there, how much it does and whether its
+result is lost are those of the round in which it starts (availability.py). So the events follow from params, seed and
+sizes, and those of a round are found again after a resume by going through all rounds before it.
 
 Source: Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation", algorithm 1,
 https://arxiv.org/abs/2106.06639; with K = 1, Xie et al. 2019, https://arxiv.org/abs/1903.03934.

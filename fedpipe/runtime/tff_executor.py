@@ -45,9 +45,20 @@ class Compiled:
             return tff.federated_aggregate(sums, source.zero(), source.merge, source.merge, identity)
 
         self.work = _native(work)
-        self.prepare, self.zero = at_server(source.prepare), at_server(source.zero)
-        self.merge, self.update = at_server(source.merge), at_server(source.update)
+        self.prepare, self.update = at_server(source.prepare), at_server(source.update)
         self._source = source
+
+    # Not every training needs these.
+
+    @cached_property
+    def zero(self) -> tff.Computation:
+        """What nobody sent."""
+        return at_server(self._source.zero)
+
+    @cached_property
+    def merge(self) -> tff.Computation:
+        """The sum of two chunks."""
+        return at_server(self._source.merge)
 
     @cached_property
     def work_alone(self) -> tff.Computation:
@@ -127,7 +138,7 @@ class Executor:
         stub = tff.framework.RemoteExecutorGrpcStub(channel)
         self._remote = tff.framework.RemoteExecutor(stub, dispose_batch_size=1)
         self._guard(lambda: self._remote.set_cardinalities({tff.CLIENTS: cardinality}))
-        self._computations: dict[int, Any] = {}
+        self._computations: dict[int, tuple[Any, Any]] = {}  # a computation by its id, which must stay its own
 
     def close(self) -> None:
         """Forgets every value; without this each would call the worker when Python ends."""
@@ -141,8 +152,9 @@ class Executor:
         """Starts ``computation`` on the worker; its graph is sent once."""
         key = id(computation)
         if key not in self._computations:
-            self._computations[key] = self.value(computation, computation.type_signature)
-        return self._run(self._remote.create_call(self._computations[key], argument))
+            self._computations[key] = computation, self.value(computation, computation.type_signature)
+        _, sent = self._computations[key]
+        return self._run(self._remote.create_call(sent, argument))
 
     def struct(self, *elements: Any) -> Any:
         """An unnamed tuple of values on the worker."""

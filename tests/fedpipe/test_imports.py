@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ FILES = sorted(
 FOR_TYPES = "TYPE_CHECKING"
 
 
+@cache
 def imported(file: Path) -> set[str]:
     """The modules that a file imports when it runs, at its top or in a function, by their dotted names."""
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))

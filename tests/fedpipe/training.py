@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fedpipe.learning.measurements import Measurements
     from fedpipe.runtime.checkpoints import Checkpoints
     from fedpipe.runtime.chunks import Elsewhere
+    from fedpipe.runtime.engine import Engine
+    from fedpipe.runtime.kept_state import KeptState
     from fedpipe.runtime.rounds import CompletedRound
     from fedpipe.runtime.trained import Trained
 
@@ -85,9 +87,41 @@ def run(
     ``algorithm`` and ``aggregator`` stand in the place of the files that ``settings`` names; clients run ``elsewhere``
     if it is given, and keep their files in a folder in ``kept_in``.
     """
+    (ended,) = runs(
+        worker,
+        settings,
+        shards,
+        [cohorts],
+        algorithm=algorithm,
+        aggregator=aggregator,
+        first=first,
+        model=model,
+        elsewhere=elsewhere,
+        kept_in=kept_in,
+    )
+    return ended
+
+
+def runs(
+    worker: Worker,
+    settings: Train,
+    shards: Path,
+    trainings: Sequence[Sequence[Sequence[int] | Cohort]],
+    *,
+    algorithm: Any = None,
+    aggregator: Any = None,
+    first: Weights | None = None,
+    model: Network | None = None,
+    elsewhere: "Elsewhere | None" = None,
+    kept_in: Path | None = None,
+) -> list[Ended]:
+    """Several trainings of one process, each from its first state: its graphs, which take most of the time, are one.
+
+    Each is the cohorts of its rounds; the others are those of `run`.
+    """
     from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.engine import Engine
-    from fedpipe.runtime.kept_state import KeptFiles, is_client_file
+    from fedpipe.runtime.kept_state import KeptFiles
 
     manifest = Manifest.read(shards)
     start = first_weights(settings, manifest.image_shape) if first is None else first
@@ -95,24 +129,41 @@ def run(
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
         wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
         wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
-        process = wiring.process
-        kept = None if wiring.kept is None else KeptFiles(wiring.kept, manifest.clients)
-        measured: list[Measurements] = []
-        after: list[Weights] = []
-        if elsewhere is not None:
-            elsewhere.begin(kept.folder if kept else None)
-        size = len(cohort_of(cohorts[0]).clients)
-        with Engine(process, worker, size, elsewhere, site_of=wiring.manifest.site_of) as engine:
-            for number, cohort in enumerate(cohorts, 1):
-                asked = cohort_of(cohort)
-                measured.append(engine.run_round(asked.packed(kept)))
-                after.append(engine.weights())
-                if kept:
-                    kept.advance(asked.trained, number)
-            files = sorted(path for path in Path(folder).iterdir() if is_client_file(path))
-            left = {path.name: kept_in_file(path) for path in files}
-            rounds = [{name: each.total for name, each in sums.items()} for sums in measured]
-            return Ended(engine.weights(), rounds, engine.state(), left, process.bytes[:2], after, measured)
+        ended = []
+        size, site_of = len(cohort_of(trainings[0][0]).clients), wiring.manifest.site_of
+        with Engine(wiring.process, worker, size, elsewhere, site_of=site_of) as engine:
+            initial = engine.state() if trainings[1:] else []
+            for cohorts in trainings:
+                if ended:
+                    engine.restore(initial)
+                kept = None if wiring.kept is None else KeptFiles(wiring.kept, manifest.clients)
+                if elsewhere is not None:
+                    elsewhere.begin(kept.folder if kept else None)
+                ended.append(_ended(engine, cohorts, kept, Path(folder), wiring.process.bytes[:2]))
+        return ended
+
+
+def _ended(
+    engine: "Engine",
+    cohorts: Sequence[Sequence[int] | Cohort],
+    kept: "KeptFiles | None",
+    folder: Path,
+    message: tuple[int, int],
+) -> Ended:
+    from fedpipe.runtime.kept_state import is_client_file
+
+    measured: list[Measurements] = []
+    after: list[Weights] = []
+    for number, cohort in enumerate(cohorts, 1):
+        asked = cohort_of(cohort)
+        measured.append(engine.run_round(asked.packed(kept)))
+        after.append(engine.weights())
+        if kept:
+            kept.advance(asked.trained, number)
+    files = sorted(path for path in folder.iterdir() if is_client_file(path))
+    left = {path.name: kept_in_file(path) for path in files}
+    rounds = [{name: each.total for name, each in sums.items()} for sums in measured]
+    return Ended(engine.weights(), rounds, engine.state(), left, message, after, measured)
 
 
 def measured_of_one_example() -> "Measurements":

@@ -1,5 +1,12 @@
-"""Section train with random choices that go together by the rules of docs/choosing.md, and trainings with them."""
+"""Section train with random choices that go together by the rules of docs/choosing.md, and trainings with them.
 
+``python -m tests.operations.combinations SHARDS OUTPUT CONTENTS`` trains each of CONTENTS, a JSON list of sections
+train, on a worker of its own; OUTPUT gets the SHA-256 of all that each left, by its number, as JSON.
+"""
+
+import json
+import sys
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from random import Random
@@ -16,11 +23,13 @@ from fedpipe.contracts.train import REGISTRIES
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import DivergedError, NothingTrainedError
 from fedpipe.params import parse
+from fedpipe.privacy import ledger
 from fedpipe.runtime import cohort
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from operations import choosing
 from tests import RECIPE
+from tests.fedpipe.resuming import digest
 from tests.fedpipe.training import train
 
 PARAMS = config.read_yaml(RECIPE / "params.yaml")["train"]
@@ -109,6 +118,14 @@ def covering(seed: int) -> Iterator[dict[str, Any]]:
         yield content
 
 
+def harder(content: dict[str, Any]) -> dict[str, Any]:
+    """The same choices with shuffled samples and two epochs, if an algorithm takes them."""
+    for change in ({"shuffle": True}, {"local_epochs": 2}):
+        if JOB.refusal(content | change) is None:
+            content = content | change
+    return content
+
+
 def changed(content: dict[str, Any], chance: Random) -> dict[str, Any]:
     """The same choices with other values of other keys, as far as these go with them."""
     content = content | {"seed": chance.randrange(2**16)}
@@ -129,6 +146,17 @@ def _content(chosen: dict[str, str], base: dict[str, Any]) -> dict[str, Any]:
         "evaluate_every": 0,
         "batch_size": 4,
     }
+
+
+# FedAvg alone with the model that draws random numbers in each step; other graphs are built in less time.
+WITH_DROPOUT = harder(
+    _content(
+        {"algorithm": "fed_avg", "aggregator": "mean", "cohort": "uniform", "attack": "no_attack"}
+        | {"compressor": "no_compression"},
+        JOB.bases()[0],
+    )
+    | {"model": "mcmahan_cnn", "mcmahan_cnn": {"dropout": 0.5}}
+)
 
 
 def _change(content: dict[str, Any], chance: Random) -> dict[str, Any]:
@@ -192,3 +220,24 @@ def trained(content: dict[str, Any], shards: Path, worker: Worker, folder: Path)
         weights += load_file(folder / "personal.safetensors").values()
     assert len(ended.records) == 2 and all(np.isfinite(each).all() for each in weights)
     return ended
+
+
+def main(shards: Path, output: Path, contents: list[dict[str, Any]]) -> None:
+    """Trains each of ``contents``; every one must end with weights."""
+    digests = {}
+    ledger._TIGHT_UP_TO = 0.0  # a tight epsilon takes two seconds
+    with tempfile.TemporaryDirectory() as name, Worker(Path(name) / "worker.log") as worker:
+        worker.wait_until_ready()
+        for number, content in enumerate(contents):
+            try:
+                ended = trained(content, shards, worker, folder := Path(name) / str(number))
+                assert isinstance(ended, Trained) and any(record.loss for record in ended.records)
+            except BaseException as error:
+                error.add_note(f"section train: {content}")
+                raise
+            digests[str(number)] = digest(ended, folder)
+    output.write_text(json.dumps(digests))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text()))

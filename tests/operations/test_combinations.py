@@ -31,6 +31,7 @@ def one_digest(ended: Trained | str, folder: Path) -> str:
     return ended if isinstance(ended, str) else digest(ended, folder)
 
 
+@pytest.mark.slow  # tests/fedpipe/test_bits.py::test_two_processes trains them in two processes
 def test_every_choice_trains(worker: Worker, small_images: Path, tmp_path: Path) -> None:
     for number, content in enumerate(covering(seed=2024)):
         (folder := tmp_path / str(number)).mkdir()

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_shard
 from fedpipe.errors import PipelineError
+from fedpipe.runtime.worker import Worker
 from stages import download, evaluate, partition, train
 from tests import RECIPE, ROOT
 
@@ -65,20 +67,28 @@ class Pipeline:
 SMALL = {"partition": {"scheme": "iid", "clients": 5}, "train": {"rounds": 2}}
 
 
-@pytest.fixture(scope="module")
-def colour(training_set: tuple, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """The pipeline after its four stages, on 20 x 24 colour images of four classes, as an .npz."""
-    folder = tmp_path_factory.mktemp("colour")
+def colour_pipeline(training_set: tuple, raw: Path, folder: Path) -> Pipeline:
+    """The pipeline before its stages, with 20 x 24 colour images of four classes, as an .npz."""
     train, test = coloured(*training_set, 1000), coloured(*RawDataset.read(raw).read_test(raw), 203)
     np.savez(folder / "colour.npz", x_train=train[0], y_train=train[1].astype(np.int64), x_test=test[0], y_test=test[1])
     sha256 = hashlib.sha256((folder / "colour.npz").read_bytes()).hexdigest()
     own = {"name": "colour_digits", "npz": {"source": "colour.npz", "sha256": sha256}}
-    pipeline = Pipeline(folder, {"dataset": "idx", "idx": own}, **SMALL)
-    pipeline.runs_through("download", "partition", "train", "evaluate")
+    return Pipeline(folder, {"dataset": "idx", "idx": own}, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def colour(training_set: tuple, raw: Path, worker: Worker, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """The pipeline after its four stages, which ran in this process, on one worker and without MLflow."""
+    pipeline = colour_pipeline(training_set, raw, tmp_path_factory.mktemp("colour"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(pipeline.folder)
+        patch.setenv("FEDPIPE_TRACKING", "off")
+        patch.setattr(train, "Worker", lambda log: nullcontext(worker))
+        for stage in (download, partition, train, evaluate):
+            stage.main()
     return pipeline
 
 
-@pytest.mark.slow
 def test_a_colour_data_set_through_all_stages(colour: Pipeline) -> None:
     manifest = Manifest.read(colour.folder / "data/clients")
     assert (manifest.dataset, manifest.image_shape, manifest.classes) == ("colour_digits", (20, 24, 3), CLASSES)
@@ -92,7 +102,10 @@ def test_a_colour_data_set_through_all_stages(colour: Pipeline) -> None:
     assert len(predictions) == 203 and predictions["predicted"].between(0, CLASSES - 1).all()
 
 
-def test_its_runs_and_model_bear_its_name_and_shape(colour: Pipeline) -> None:
+@pytest.mark.slow  # its stages as processes, with MLflow
+def test_its_runs_and_model_bear_its_name_and_shape(training_set: tuple, raw: Path, tmp_path: Path) -> None:
+    colour = colour_pipeline(training_set, raw, tmp_path)
+    colour.runs_through("download", "partition", "train", "evaluate")
     client = MlflowClient(f"sqlite:///{colour.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("fedpipe-colour_digits")
     assert experiment is not None and client.get_experiment_by_name("fedpipe-mnist") is None

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ BY_NAME = ("fedpipe/attacks", "fedpipe/losses", "fedpipe/metrics", "fedpipe/mode
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
+@cache
 def source(module: str) -> Path | None:
     """The file of a module or package of this project; None for no module, and for a package without code."""
     path = Path(*module.split("."))
@@ -56,6 +58,7 @@ def source(module: str) -> Path | None:
     return found if found and len(ast.parse((ROOT / found).read_text(encoding="utf-8")).body) > 1 else None
 
 
+@cache
 def imports(file: Path) -> set[str]:
     """The names of this project that a file imports when it runs, at its top or in a function."""
     tree, names = ast.parse((ROOT / file).read_text(encoding="utf-8")), set()

@@ -1,6 +1,7 @@
 """The process of a stage: it ends with the DVC that started it, and says one sentence when it is stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,14 +28,22 @@ time.sleep(60)
 PIPELINE = "stages:\n  nap:\n    cmd: python -m nap\n    deps: [nap]\n    outs: [out]\n"
 
 
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder after ``dvc init``."""
+    folder = tmp_path_factory.mktemp("initialised")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=folder, check=True)
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(initialised: Path, tmp_path: Path) -> Path:
     """A DVC project with that stage."""
+    shutil.copytree(initialised, tmp_path, dirs_exist_ok=True)
     (tmp_path / "nap").mkdir()
     (tmp_path / "nap/__init__.py").write_text(NAP)
     (tmp_path / "nap/__main__.py").write_text(WORK)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     return tmp_path
 
 
@@ -62,8 +71,17 @@ def waiting_shell(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash", "waiting"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("shell", "how"),
+    [
+        ("/bin/sh", signal.SIGKILL),
+        ("waiting", signal.SIGKILL),
+        ("waiting", signal.SIGTERM),
+        pytest.param("/bin/sh", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("/bin/bash", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("/bin/bash", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stage_ends_with_dvc(project: Path, waiting_shell: str, shell: str, how: signal.Signals) -> None:
     dvc, stage = started_by_dvc(project, waiting_shell if shell == "waiting" else shell)
     dvc.send_signal(how)
@@ -201,10 +219,10 @@ def test_the_c_library_computes_without_the_users_tunables(project: Path) -> Non
     [
         ("download", "fedpipe.pinning"),
         ("partition", "numpy"),
-        ("partition", "pandas"),
-        ("train", "pandas"),
+        pytest.param("partition", "pandas", marks=pytest.mark.slow),  # SIGTERM comes there below
+        pytest.param("train", "pandas", marks=pytest.mark.slow),
         ("train", "fedpipe.tracking.run_events"),
-        ("evaluate", "numpy.core"),
+        pytest.param("evaluate", "numpy.core", marks=pytest.mark.slow),
         ("evaluate", "pandas"),
     ],
 )

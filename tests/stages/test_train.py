@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.networks.weights import load_weights
+from fedpipe.runtime.worker import Worker
 from stages import evaluate, train
 from tests import RECIPE, ROOT
 from tests.fedpipe.training import train_settings
@@ -33,9 +35,14 @@ SMALL = {
 
 @pytest.fixture
 def project(
-    make_shards: Callable[[list[int]], Path], raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_shards: Callable[[list[int]], Path],
+    raw: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    worker: Worker,
 ) -> Path:
-    """A project of six clients, four of which have test samples of their own."""
+    """A project of six clients, four of which have test samples of their own; all trainings have one worker."""
+    monkeypatch.setattr(train, "Worker", lambda log: nullcontext(worker))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDPIPE_TRACKING", "off")
     shutil.copytree(make_shards([20, 30, 10, 40, 25, 15]), layout.CLIENTS)
@@ -104,7 +111,9 @@ def test_evaluation_changes_no_weights_and_may_be_left_out(project: Path) -> Non
 
 
 def test_training_stops_at_the_first_round_that_reaches_the_target(project: Path) -> None:
-    rounds, _ = trained(evaluate_every=1)
+    rounds, summary = trained(evaluate_every=1)
+    # Without something to select by there is no best round.
+    assert not {"selected_on", "best_round", "best_test_accuracy"} & set(summary)
     accuracies = rounds["test_accuracy"]
     target = float(accuracies[:3].max())
     first = int(rounds["round"][(accuracies >= target).idxmax()])
@@ -148,11 +157,6 @@ def test_rounds_are_chosen_by_the_validation_samples(project: Path) -> None:
     )
     assert len(stopped) == summary["rounds_to_target"] == rounds["round"][best]
     pd.testing.assert_frame_equal(stopped, rounds[: best + 1])
-
-
-def test_without_something_to_select_by_there_is_no_best_round(project: Path) -> None:
-    _, summary = trained(evaluate_every=1)
-    assert not {"selected_on", "best_round", "best_test_accuracy"} & set(summary)
 
 
 def test_validation_samples_of_another_partition_are_refused(project: Path) -> None:

@@ -308,14 +308,15 @@ def fed_buff(fed: Federation) -> Expected:
     weights, exponent = fed.first, fed.settings.params_of("algorithm").exponent
     under_way: dict[int, tuple[int, Weights]] = {}
     for number, cohort in enumerate(fed.cohorts, 1):
-        arrived = {}
+        arrived, masses = [], []  # of a client that starts again and is quick, two updates
         for k, work, trains, reports in rows(cohort):
             if trains:
                 under_way[k] = number, fed.update(weights, k, work)
             if reports:
                 since, update = under_way[k]
-                arrived[k] = [np.float32((1 + number - since) ** -exponent) * u for u in update]
-        weights = fed.step(weights, fed.mean(arrived)) if arrived else weights
+                arrived.append([np.float32((1 + number - since) ** -exponent) * u for u in update])
+                masses.append(fed.mass(k))
+        weights = fed.step(weights, mean(arrived, masses)) if arrived else weights
     return Expected(weights)
 
 

@@ -131,25 +131,45 @@ def test_every_algorithm_is_compared() -> None:
     assert set(PARAMS) == set(ALGORITHMS.names)
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "number"), [(name, number) for name, each in PARAMS.items() for number in range(len(each))]
-)
+# Others of an algorithm that every day has others of its params for.
+SLOW = {("fed_nova", 1), ("fed_nova", 2), ("fed_nova", 3), ("fed_nova", 4), ("ifca", 2), ("ifca", 3)} | {
+    ("scaffold", number) for number in (1, 3, 6)
+}
+
+
+DAILY = [
+    pytest.param(name, number, marks=[pytest.mark.slow] if (name, number) in SLOW else [])
+    for name, each in PARAMS.items()
+    for number in range(len(each))
+]
+
+
+@pytest.mark.parametrize(("algorithm", "number"), DAILY)
 def test_trains_as_its_paper_says(worker: Worker, make_shards: Make, algorithm: str, number: int) -> None:
     sizes = [1, 2, 0, 3, 1] if algorithm == "ifca" else SIZES  # so small that clients choose different models
     compare(worker, make_shards(sizes), settings_of(algorithm, PARAMS[algorithm][number]), sizes)
 
 
+@pytest.mark.parametrize("algorithm", PARAMS)
+def test_weight_decay_clipping_last_batches_and_stragglers(worker: Worker, make_shards: Make, algorithm: str) -> None:
+    """All at once, as far as they are not refused."""
+    changes = []
+    for name, setting in SETTINGS.items():
+        if (algorithm, name) in REFUSED:
+            with pytest.raises(ValueError, match=REFUSED[algorithm, name]):
+                settings_of(algorithm, PARAMS[algorithm][0], setting)
+        else:
+            changes.append(setting)
+    if changes:
+        compare(worker, make_shards(SIZES), settings_of(algorithm, PARAMS[algorithm][0], *changes))
+
+
+@pytest.mark.slow  # the test above has them together
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("algorithm", PARAMS)
-def test_weight_decay_clipping_last_batches_and_stragglers(
-    worker: Worker, make_shards: Make, algorithm: str, setting: str
-) -> None:
-    changes = PARAMS[algorithm][0], SETTINGS[setting]
-    if (algorithm, setting) in REFUSED:
-        with pytest.raises(ValueError, match=REFUSED[algorithm, setting]):
-            settings_of(algorithm, *changes)
-    else:
-        compare(worker, make_shards(SIZES), settings_of(algorithm, *changes))
+def test_each_of_these_alone(worker: Worker, make_shards: Make, algorithm: str, setting: str) -> None:
+    if (algorithm, setting) not in REFUSED:
+        compare(worker, make_shards(SIZES), settings_of(algorithm, PARAMS[algorithm][0], SETTINGS[setting]))
 
 
 def test_scaffolds_first_option_takes_clipped_steps(worker: Worker, make_shards: Make) -> None:

@@ -23,7 +23,7 @@ from fedpipe.learning.vectors import hadamard, joined, parted, random_signs
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
-from tests.fedpipe.training import cohort_of, model_of, run, same_bits, train_settings
+from tests.fedpipe.training import cohort_of, model_of, run, runs, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 ENTRIES = 7850
@@ -178,7 +178,7 @@ def test_trainings_keep_residuals_and_count_bytes(worker: Worker, make_shards: M
 
 def test_a_client_without_a_step_sends_no_compressed_update(worker: Worker, make_shards: Make) -> None:
     settings = train_settings(**reference.TRAINING, compressor="random_k", random_k={"share": 0.1})
-    alone, beside = (run(worker, settings, make_shards([20, 0]), [cohort]) for cohort in ([0], [0, 1]))
+    alone, beside = runs(worker, settings, make_shards([20, 0]), [[[0]], [[0, 1]]])
     assert alone.rounds[0]["compressed_bytes"] == beside.rounds[0]["compressed_bytes"] > 0
 
 
@@ -198,5 +198,5 @@ def test_a_client_whose_update_is_not_finite_keeps_its_residual(worker: Worker, 
 def test_a_second_training_has_the_same_bits(worker: Worker, make_shards: Make, name: str) -> None:
     settings = train_settings(**reference.TRAINING, compressor=name)
     shards = make_shards([30, 20, 10])
-    one, other = (run(worker, settings, shards, [[0, 1, 2], [1, 2]]).weights for _ in range(2))
-    assert same_bits(one, other)
+    one, other = runs(worker, settings, shards, [[[0, 1, 2], [1, 2]]] * 2)
+    assert same_bits(one.weights, other.weights)

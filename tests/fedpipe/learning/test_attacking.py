@@ -13,7 +13,7 @@ from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import TRAINING, Weights
-from tests.fedpipe.training import Ended, first_weights, run, same_bits, train_settings
+from tests.fedpipe.training import Ended, first_weights, run, runs, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [20, 20, 20]
@@ -137,10 +137,9 @@ def test_an_attacker_reaches_the_model_of_its_cluster_only(worker: Worker, make_
     shards, settings = make_shards([20, 20]), attacked(0.5, **noisy)
     (attacker,) = np.flatnonzero(attackers(settings, 2))
     honest = run(worker, attacked(0.0, **noisy), shards, [[0, 1]])
+    alone, ended = runs(worker, settings, shards, [[[attacker]], [[0, 1]]])
     assert honest.rounds[0]["cluster_0_clients"] == 1, "another seed: each client is to have a model of its own"
-    alone = run(worker, settings, shards, [[attacker]])
     its_own = int(alone.rounds[0]["cluster_1_clients"])
-    ended = run(worker, settings, shards, [[0, 1]])
     models = [leaf for leaf in ended.state if leaf.shape[:1] == (2,)]
     expected = [leaf for leaf in honest.state if leaf.shape[:1] == (2,)]
     assert same_bits([m[1 - its_own] for m in models], [m[1 - its_own] for m in expected])

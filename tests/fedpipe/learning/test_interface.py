@@ -20,7 +20,15 @@ from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import COHORTS, SIZES, TRAINING, Weights
-from tests.fedpipe.training import cohort_of, first_weights, measured_of_one_example, run, same_bits, train_settings
+from tests.fedpipe.training import (
+    cohort_of,
+    first_weights,
+    measured_of_one_example,
+    run,
+    runs,
+    same_bits,
+    train_settings,
+)
 
 Make = Callable[[list[int]], Path]
 SETTINGS = train_settings(**TRAINING)
@@ -157,14 +165,15 @@ def test_randomness_at_clients_and_server(
     shards = make_shards([1] * 4)
     algorithm = Algorithm(client_update=only_noise, server_update=total_is_weights)
 
-    def drawn(rounds: int, seed: int = 1) -> Weights:
+    def drawn(*rounds: int, seed: int = 1) -> list[Weights]:
         settings = train_settings(**TRAINING, seed=seed)
-        noise = noisy(at_client, at_server)
-        return run(worker, settings, shards, [range(4)] * rounds, algorithm=algorithm, aggregator=noise).weights
+        noise, cohorts = noisy(at_client, at_server), [[range(4)] * each for each in rounds]
+        return [each.weights for each in runs(worker, settings, shards, cohorts, algorithm=algorithm, aggregator=noise)]
 
-    once, twice = drawn(1), drawn(2)
+    once, twice, again = drawn(1, 2, 1)
+    (other,) = drawn(1, seed=2)
     assert abs(once[0].var() / variance - 1) < 5 * np.sqrt(2 / once[0].size)
-    assert same_bits(once, drawn(1)) and not same_bits(once, drawn(1, seed=2))
+    assert same_bits(once, again) and not same_bits(once, other)
     assert abs(np.corrcoef(once[0].ravel(), twice[0].ravel())[0, 1]) < 5 / np.sqrt(once[0].size)
 
 

@@ -21,7 +21,7 @@ from fedpipe.learning.task import Task
 from fedpipe.runtime.engine import group_sizes
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
-from tests.fedpipe.training import first_weights, model_of, run, same_bits, train_settings
+from tests.fedpipe.training import first_weights, model_of, run, runs, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [5, 0, 12, 7, 3, 9, 4, 8, 6, 2, 1, 10]
@@ -69,8 +69,8 @@ def test_it_is_a_learning_process(make_shards: Make) -> None:
 
 def test_groups_change_rounding_only(worker: Worker, make_shards: Make) -> None:
     shards, settings = make_shards(SIZES), train_settings(client_optimizer={"learning_rate": 0.1})
-    one = run(worker, settings, shards, [range(12)] * 2)
-    other = run(worker, settings, shards, [list(reversed(range(12)))] * 2)  # other clients in each group
+    reverse = list(reversed(range(12)))  # other clients in each group
+    one, other = runs(worker, settings, shards, [[range(12)] * 2, [reverse] * 2])
     assert not same_bits(one.weights, other.weights)
     for a, b in zip(one.weights, other.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from fedpipe.learning.randomness import noise_seed, seed_in_graph
@@ -46,6 +47,7 @@ def test_seeds_are_the_recorded_ones() -> None:
 CODE = "from tests.fedpipe.learning.test_randomness import *; print(hashlib.sha256(seeds().tobytes()).hexdigest())"
 
 
+@pytest.mark.slow  # tests/fedpipe/test_bits.py trains with them in two processes
 def test_another_process_has_the_same_seeds() -> None:
     said = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert said.strip() == hashlib.sha256(seeds().tobytes()).hexdigest()

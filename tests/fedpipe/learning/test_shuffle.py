@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +49,7 @@ print(orders(train_settings(local_epochs=2), 5, 3, 30).tobytes().hex())
 """
 
 
+@pytest.mark.slow  # tests/fedpipe/test_bits.py trains with it in two processes
 def test_another_process_draws_the_same() -> None:
     said = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert said.strip() == orders(train_settings(local_epochs=2), 5, 3, 30).tobytes().hex()

@@ -13,7 +13,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import weighting
-from tests.fedpipe.training import Ended, model_of, run, same_bits, train_settings
+from tests.fedpipe.training import Ended, model_of, runs, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [23, 9, 0, 3, 31]  # batches have ten samples
@@ -50,8 +50,8 @@ def test_clients_without_a_step_change_nothing(worker: Worker, make_shards: Make
     """Clients 1 and 3 have less than a batch, client 2 has no sample; beside them, 0 and 4 train as if alone."""
     settings, shards = settings_of(algorithm), make_shards(SIZES)
     without_steps = [2] if settings.last_batch == "keep" else [1, 2, 3]
-    alone = run(worker, settings, shards, [[0, 4], [0], [4]])
-    beside = run(worker, settings, shards, [[0, *without_steps, 4], [0, *without_steps], [*without_steps, 4]])
+    with_others = [[0, *without_steps, 4], [0, *without_steps], [*without_steps, 4]]
+    alone, beside = runs(worker, settings, shards, [[[0, 4], [0], [4]], with_others])
     assert same(alone, beside)
     assert [int(measured["clients"]) for measured in beside.rounds] == [2, 1, 1]
     assert [int(measured["examples"]) for measured in beside.rounds] == [54, 23, 31]
@@ -73,10 +73,10 @@ def test_a_round_in_which_nobody_takes_a_step_changes_the_rounds_number_only(
     """All clients of the cohort, or there are none; before the first step of a training, and after it."""
     settings, shards = settings_of(algorithm), make_shards(SIZES)
     nobody = [2] if settings.last_batch == "keep" else [1, 2, 3]
-    for rounds in ([[0, 4]], [nobody]):
-        before = run(worker, settings, shards, rounds)
-        for empty in (nobody, []):
-            after = run(worker, settings, shards, [*rounds, empty])
+    firsts = [[0, 4]], [nobody]
+    trained = runs(worker, settings, shards, [first + then for first in firsts for then in ([], [nobody], [[]])])
+    for before, *others in (trained[:3], trained[3:]):
+        for after in others:
             assert same_bits(before.weights, after.weights)
             *state, number = before.state
             assert same_bits(state, after.state[:-1]) and after.state[-1] == number + 1
@@ -95,11 +95,11 @@ def test_aggregators_get_no_update_of_a_client_without_a_step(
     settings = settings_of(
         "fed_avg", aggregator=aggregator, client_weighting=weighting(aggregator), **{aggregator: section}
     )
-    shards = make_shards([23, 9, 0, 3, 9])
-    alone, beside = run(worker, settings, shards, [[0]]), run(worker, settings, shards, [[0, 1, 2, 3, 4]])
+    cohorts = [[0]], [[0, 1, 2, 3, 4]], [[2]]
+    alone, beside, other = runs(worker, settings, make_shards([23, 9, 0, 3, 9]), cohorts)
     assert int(beside.rounds[0]["clients"]) == 1
     if aggregator == "local_dp":
-        first = run(worker, settings, shards, [[2]]).weights
+        first = other.weights
         steps = [[w - f for w, f in zip(each.weights, first, strict=True)] for each in (alone, beside)]
         for whole, part in zip(*steps, strict=True):
             np.testing.assert_allclose(part, whole / 5, atol=1e-6)

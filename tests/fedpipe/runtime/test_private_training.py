@@ -14,6 +14,7 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task
+from fedpipe.privacy import ledger as ledger_module
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.sampling import expected_updates
 from fedpipe.runtime.checkpoints import Checkpoints
@@ -53,6 +54,12 @@ def ledger_of(settings: Train) -> Ledger:
     ledger = Ledger.of(settings, CLIENTS, lambda number: np.array([]))
     assert ledger is not None
     return ledger
+
+
+@pytest.fixture(autouse=True)
+def loose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tight epsilon at the end of a training: it takes two seconds, and tests/fedpipe/privacy is about it."""
+    monkeypatch.setattr(ledger_module, "_TIGHT_UP_TO", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +110,10 @@ def test_empty_cohorts_without_noise_leave_the_weights(
         assert same_bits(before, after) == (record.clients == 0)
 
 
-def test_the_ledger_of_a_training(worker: Worker, shards: Path, tmp_path: Path) -> None:
+def test_the_ledger_of_a_training(
+    worker: Worker, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_TIGHT_UP_TO", 100.0)
     settings = private(rounds=3)
     result, ledger = trained(worker, settings, shards, tmp_path), ledger_of(settings)
     assert [record.others["epsilon"] for record in result.records] == [ledger.epsilon(number) for number in (1, 2, 3)]
@@ -186,12 +196,12 @@ def test_an_adaptive_norm_comes_to_the_quantile_whoever_drops_out(lost: dict[str
     settings = private(dp_gaussian=own, poisson={"probability": 0.5}, availability=lost)
     task, lengths = Task(model_of(settings), settings, 200), np.linspace(0.01, 2.0, 200)
     norm, last = tf.constant(0.1), []
-    for number in range(1, 601):
+    for number in range(1, 301):
         answered = lengths[cohort(settings, np.ones(200), number).clients]
         total = [tf.zeros([1]), tf.constant(np.sum((answered <= norm.numpy()) - 0.5), tf.float32)]
         _, norm = dp_gaussian.finish(task, norm, total, tf.constant(0.0), number)
         last.append(float(norm))
-    assert np.mean(last[-300:]) == pytest.approx(np.quantile(lengths, 0.8), rel=0.03)
+    assert np.mean(last[-200:]) == pytest.approx(np.quantile(lengths, 0.8), rel=0.03)
 
 
 def test_who_is_there_depends_on_no_data() -> None:

@@ -95,19 +95,8 @@ def test_failure_and_ctrl_c_are_the_runs_status(project: Project):
     assert runs["FAILED"].data.tags["fedpipe.failure"] == "ValueError: diverged"
 
 
-def test_an_evaluation_without_a_run_makes_one_from_the_outputs(project: Project):
-    for _ in range(2):  # the second finds the run that the first made
-        assert project.run("-c", EVALUATE)[0] == 0
-    (run,) = project.runs()
-    assert run.data.tags["fedpipe.restored"] == "true" and run.info.status == "FINISHED"
-    assert run.info.run_name == "baseline_cnn contiguous 600 clients 10 rounds"
-    assert set(project.history(run, "train/loss")) == {(1, 2.0), (2, 1.5)}
-    assert project.artifacts(run, "tables") == ["tables/rounds.csv", "tables/training.json"]
-    assert len(run.outputs.model_outputs) == 1 and run.data.metrics["test/accuracy"] == 0.79
-
-
-def test_a_run_keeps_the_params_that_it_was_made_with(project: Project, monkeypatch: pytest.MonkeyPatch):
-    """params.yaml was edited meanwhile; and the same weights are evaluated in two ways."""
+def test_an_evaluation_without_a_run_makes_one_from_the_outputs(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """With the params of the training: params.yaml was edited since; and the same weights are evaluated in two ways."""
     params = project.path / "params.yaml"
     params.write_text(params.read_text().replace("rounds: 10", "rounds: 99"))
     for size in (1000, 500):
@@ -121,6 +110,11 @@ def test_a_run_keeps_the_params_that_it_was_made_with(project: Project, monkeypa
         read = MlflowRun(run.info.run_id).params()
         kept = {name: value for name, value in run_events.flatten(read).items() if "checkpoint" not in name}
         assert kept == run.data.params | {"evaluate.batch_size": str(size)}
+    assert run.data.tags["fedpipe.restored"] == "true" and run.info.status == "FINISHED"
+    assert run.info.run_name == "baseline_cnn contiguous 600 clients 10 rounds"
+    assert set(project.history(run, "train/loss")) == {(1, 2.0), (2, 1.5)}
+    assert project.artifacts(run, "tables") == ["tables/rounds.csv", "tables/training.json"]
+    assert len(run.outputs.model_outputs) == 1 and run.data.metrics["test/accuracy"] == 0.79
 
 
 @pytest.mark.slow
