@@ -88,10 +88,11 @@ def _with_fields(
         check(settings)
         return settings
 
+    definitions: dict[str, Any] = {name: (params, ...) for name, params in fields}
     return create_model(
         section.__name__,
         __base__=section,
         __module__=section.__module__,
         __validators__={"checked": cast(Any, model_validator(mode="after")(checked))},
-        **{name: (params, ...) for name, params in fields},
+        **definitions,
     )

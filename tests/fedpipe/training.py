@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fedpipe.runtime.checkpoints import Checkpoints
     from fedpipe.runtime.chunks import Elsewhere
     from fedpipe.runtime.engine import Engine
-    from fedpipe.runtime.kept_state import KeptState
+    from fedpipe.runtime.kept_state import KeptFiles
     from fedpipe.runtime.rounds import CompletedRound
     from fedpipe.runtime.trained import Trained
 

@@ -144,11 +144,11 @@ def trained(
     from fedpipe.cluster.cluster import opened
     from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.engine import Engine
-    from fedpipe.runtime.kept_state import KeptState
+    from fedpipe.runtime.kept_state import KeptFiles
 
     manifest = Manifest.read(shards)
     wiring = Wiring.of(settings, shards, kept_in, first=first_weights(settings))
-    kept = None if wiring.kept is None else KeptState(wiring.kept, manifest.clients)
+    kept = None if wiring.kept is None else KeptFiles(wiring.kept, manifest.clients)
     measured = []
     with opened(cluster, settings, manifest.digest) as elsewhere:
         if elsewhere is not None:

@@ -25,7 +25,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.runtime import engine as engine_module
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.chunks import WorkersLostError
-from fedpipe.runtime.kept_state import KeptState
+from fedpipe.runtime.kept_state import KeptFiles
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.certificates import make_certificates
 from tests import ROOT
@@ -310,7 +310,7 @@ def test_what_clients_keep_outlives_killed_and_stopped_workers(
         client_optimizer={"name": "sgd", "momentum": 0.0},
     )
     cohorts = [range(12), range(6, 18), range(12, 24), range(0, 24, 2), range(4, 16)]  # of six chunks each
-    monkeypatch.setattr(KeptState, "release", lambda kept, number: None)  # the files of all rounds stay
+    monkeypatch.setattr(KeptFiles, "release", lambda kept, number: None)  # the files of all rounds stay
     here = run(worker, settings, shards, cohorts)
     idle, before = [0.0], dict[str, int]()
 
