@@ -17,7 +17,7 @@ from pathlib import Path
 
 import layout
 from fedpipe.atomic import write_text
-from fedpipe.datasets.pool import Pool
+from fedpipe.datasets.pool import Pool, present
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands, provenance
 from operations.resolve import conflicts, ledger, params
@@ -109,14 +109,14 @@ def _union(conflict: Conflict) -> tuple[list[str], str]:
         _say(
             f"one side withdrew client {client!r}, the other added batches: withdraw it again if they have its samples"
         )
-    return [entry.batch for entry in entries], ledger_text(entries)
+    return [entry.batch for entry in present(entries)], ledger_text(entries)
 
 
 def _pointer_of_batch(conflict: Conflict, found: Sequence[Conflict]) -> str | None:
     """What DVC knows a batch by; None for a batch that is not in the merged ledger."""
     pool = Pool(layout.POOL)
     ledgers = [each for each in found if Path(each.path) == pool.ledger]
-    names = _union(ledgers[0])[0] if ledgers else [entry.batch for entry in pool.read_ledger()]
+    names = _union(ledgers[0])[0] if ledgers else [entry.batch for entry in present(pool.read_ledger())]
     if conflict.path not in [f"{pool.batch_path(name)}.dvc" for name in names]:
         return None
     if conflict.ours is not None and conflict.theirs is not None:
@@ -152,11 +152,11 @@ def _stage(paths: Sequence[str]) -> None:
 def _bring_batches() -> None:
     """Brings the samples of the other side's batches here, as far as the cache or a remote has them."""
     pool = Pool(layout.POOL)
-    missing = [path for entry in pool.read_ledger() if not (path := pool.batch_path(entry.batch)).exists()]
-    present = [f"{path}.dvc" for path in missing if Path(f"{path}.dvc").exists()]
-    if present:
-        _say(f"batches that are not here: {len(present)}")
-        commands.dvc("pull" if default_remote() else "checkout", "--allow-missing", *present)
+    missing = [path for entry in present(pool.read_ledger()) if not (path := pool.batch_path(entry.batch)).exists()]
+    pointers = [f"{path}.dvc" for path in missing if Path(f"{path}.dvc").exists()]
+    if pointers:
+        _say(f"batches that are not here: {len(pointers)}")
+        commands.dvc("pull" if default_remote() else "checkout", "--allow-missing", *pointers)
 
 
 def _recompute() -> None:

@@ -28,9 +28,8 @@ class _Subject:
 
     @staticmethod
     def of(entry: Entry) -> "_Subject":
-        """The subject of a row; a ledger without withdrawals has no columns for the last two."""
-        row = entry.model_dump()
-        return _Subject(entry.dataset, entry.batch, row.get("event", "added"), row.get("client", ""))
+        """The subject of a row."""
+        return _Subject(entry.dataset, entry.batch, entry.event, entry.client)
 
 
 def union(base: Sequence[Entry], ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[Entry]:

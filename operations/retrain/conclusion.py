@@ -10,14 +10,13 @@ import layout
 from fedpipe.datasets.pool import Entry
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError
-from operations.incoming.ingest import REASON_SUFFIX, REJECTED
+from operations.incoming.folders import HELD, REJECTED, reasons
 from operations.promote.decision import Decision
 from operations.retrain import state
 from operations.retrain.destination import experiment
 from operations.retrain.last_run import ARTIFACT, DAYS
 from operations.retrain.outcome import OUTCOME, Outcome, Status
 
-HELD = Path("data/held")
 DRIFT_FIGURES = Path("reports/drift.json")
 
 
@@ -58,7 +57,9 @@ def failed(error: PipelineError) -> Outcome:
         dataset = RawDataset.read(layout.RAW).name
     except PipelineError:
         dataset = ""
-    return Outcome(dataset=dataset, status="failed", reason=str(error), held=reasons(HELD), rejected=reasons(REJECTED))
+    withholds = layout.pipeline_files().withholds
+    held, rejected = ({}, {}) if withholds else (reasons(HELD), reasons(REJECTED))
+    return Outcome(dataset=dataset, status="failed", reason=str(error), held=held, rejected=rejected)
 
 
 def _outcome(dataset: RawDataset, status: Status, reason: str, new: Sequence[Entry]) -> Outcome:
@@ -74,14 +75,6 @@ def _outcome(dataset: RawDataset, status: Status, reason: str, new: Sequence[Ent
         new_batches=[entry.batch for entry in new],
         warnings=warnings(),
     )
-
-
-def reasons(folder: Path) -> dict[str, str]:
-    """Why each batch is in a folder of batches that were not taken in."""
-    return {
-        path.name.removesuffix(REASON_SUFFIX): path.read_text(encoding="utf-8").strip()
-        for path in sorted(folder.glob(f"*{REASON_SUFFIX}"))
-    }
 
 
 def warnings() -> list[str]:
