@@ -59,7 +59,7 @@ def test_variables_that_change_results_are_cleared_by_family_and_others_stay() -
 
 def test_libraries_load_whatever_the_environment_says() -> None:
     code = "import stages, numpy, pandas, matplotlib, google.protobuf.message; print(numpy.__file__)"
-    assert str(ROOT / ".venv") in printed(code, **HOSTILE, MPLBACKEND="nonsense", MATPLOTLIBRC="/nonsense")
+    assert sys.prefix in printed(code, **HOSTILE, MPLBACKEND="nonsense", MATPLOTLIBRC="/nonsense")
 
 
 def test_a_users_keras_json_is_neither_read_nor_written(tmp_path: Path) -> None:
