@@ -1,11 +1,6 @@
 """The workflows: pinned, with least permissions, and nothing in them that a person cannot run."""
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +9,13 @@ from ruamel.yaml import YAML
 from operations.retrain.last_run import ARTIFACT, DAYS
 from operations.retrain.last_run import FOLDER as STATE
 from tests import ROOT
-from tests.batches import add_npz
-from tests.github import stand_in
-from tests.small_pipeline import SMALL, edit, environment
 
 FOLDER = ROOT / ".github/workflows"
 OURS = {  # the commands of our own workflows, in this order; a team may add steps, jobs and workflows
     "ci.yml": ["make check", ".ci/run"],
     "retrain.yml": [
-        *("make last-run", "make retrain", "make publish", "make keep-state"),
-        *("make last-run", "make promote", "make keep-state"),
+        *("make last-run", "make retrain", "make publish", "make keep-state", "make champion", "make tell"),
+        *("make last-run", "make promote", "make keep-state", "make champion", "make tell"),
     ],
     "slow.yml": ["make cluster-env", "make test-slow"],
 }
@@ -214,64 +206,3 @@ def test_the_slow_proofs_have_what_they_would_be_skipped_without() -> None:
     assert any("'cluster.lock'" in cache["key"] for cache in caches)
     timeouts = [job["timeout-minutes"] for job in parsed(text_of("slow.yml"))["jobs"].values()]
     assert all(minutes < 360 for minutes in timeouts)  # after which GitHub ends it without a word
-
-
-@pytest.mark.slow
-def test_the_steps_run_in_fresh_clones(
-    clone: Callable[[str], Path], raw: Path, training_set: tuple, tmp_path: Path
-) -> None:
-    """As GitHub runs them, without any secret: new data is proposed, a merge promotes, then there is nothing new."""
-    source = clone("workflow")
-    edit(source, {**SMALL, "  rounds: 10": "  rounds: 1"})
-    gh = stand_in(tmp_path / "gh")
-    (gh / "login").touch()
-    (gh / "run").write_text("3\n2\n1")
-    remote = tmp_path / "remote"
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
-    subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True)
-    for command in (
-        [*git, "commit", "-qam", "small"],
-        ["git", "push", "-q", str(remote), "HEAD:refs/heads/main"],
-    ):
-        subprocess.run(command, cwd=source, check=True)
-    add_npz(tmp_path / "clients", "week-1", training_set[0][:40], training_set[1][:40])
-    values = {"vars.FEDPIPE_INCOMING": str(tmp_path / "clients")}
-    ours = environment(raw) | {"GITHUB_STEP_SUMMARY": str(tmp_path / "job.md"), "GITHUB_REF_NAME": "main"}
-    ours |= {"PATH": f"{gh}{os.pathsep}{environment(raw)['PATH']}", "FEDPIPE_DEFAULT_BRANCH": "main"}
-
-    def run_job(job: str, number: int) -> str:
-        folder = tmp_path / f"run-{number}"
-        subprocess.run(["git", "clone", "-q", "-b", "main", str(remote), str(folder)], check=True)
-        (folder / ".venv").symlink_to(sys.prefix)
-        said = ""
-        for step in parsed(text_of("retrain.yml"))["jobs"][job]["steps"]:
-            if " ".join(step.get("run", "").split()[:2]) not in OURS["retrain.yml"]:
-                continue
-            given = {name: values.get(value.strip("${} "), "") for name, value in step.get("env", {}).items()}
-            # -o: the environment stands already, the tests run in it.
-            command = re.sub(r"\$\{\{.*?\}\}", "", step["run"]).replace("make ", "make -o env ", 1)
-            shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command]
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            done = subprocess.run(shell, cwd=folder, env=ours | given, text=True, timeout=1500, **pipes)
-            assert done.returncode == 0, done.stdout
-            said += done.stdout
-        (folder / STATE).rename(gh / f"state-{number}")
-        (gh / f"artifact-{number}").write_text("5")
-        return said
-
-    first = run_job("retrain", 1)
-    assert "starting from nothing" in first and "proposed: the trained model" in first and "pull/1" in first
-    assert "**proposed**" in (tmp_path / "job.md").read_text() and "week-1" in (tmp_path / "job.md").read_text()
-    assert "There is no DVC remote" in (tmp_path / "job.md").read_text()
-    merge = ["git", "push", "-q", "origin", "origin/retrain/main:main"]
-    subprocess.run(
-        ["git", "fetch", "-q", "origin", "retrain/main:refs/remotes/origin/retrain/main"],
-        cwd=tmp_path / "run-1",
-        check=True,
-    )
-    subprocess.run(merge, cwd=tmp_path / "run-1", check=True)
-
-    assert "fedpipe-mnist version 1 is champion now" in run_job("promote", 2)
-    third = run_job("retrain", 3)
-    assert "the state of run 2 is back" in third and "nothing new and nothing changed: the weights are fedpipe" in third
-    assert "nothing to publish" in third

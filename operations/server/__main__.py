@@ -27,7 +27,7 @@ from fedpipe.system.children import Child, end_child, start_child
 from fedpipe.system.locks import try_lock
 from fedpipe.tracking.connection import configure
 from operations.ports import LOOPBACK, SERVER_PORT, port_number, require_free
-from operations.server.login import (
+from operations.server.login import (, kept_secret
     ADMIN,
     DEFAULT_PERMISSION,
     PASSWORD_FILE,
@@ -146,6 +146,12 @@ def _without_password(database: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", database)
 
 
+def _fernet_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
 @contextmanager
 def _running_mlflow(host: str, port: int, folder: Path, database: str, login: list[str]) -> Iterator[Child]:
     """MLflow's server from when it answers to the end of the block."""
@@ -153,6 +159,8 @@ def _running_mlflow(host: str, port: int, folder: Path, database: str, login: li
     # In the environment, which other users of the machine cannot read, unlike a command line.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = database
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes for what this project does not use
+    # Without it, MLflow draws another key at each start, and the secrets of its webhooks are lost.
+    os.environ.setdefault("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", kept_secret(folder / "webhook-key", _fernet_key))
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").absolute().as_uri()]
     command += login

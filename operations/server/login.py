@@ -8,6 +8,7 @@ server/login/
 """
 
 import secrets
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,9 +59,9 @@ def prepare(folder: Path, permission: str) -> tuple[list[str], dict[str, str]]:
     write_text(login / "basic_auth.ini", settings)
     return _APP, {
         "MLFLOW_AUTH_CONFIG_PATH": str((login / "basic_auth.ini").absolute()),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": _secret(login / "secret-key"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": kept_secret(login / "secret-key"),
         # For the first start; MLflow ignores it once there is an administrator.
-        "MLFLOW_AUTH_ADMIN_PASSWORD": _secret(login / PASSWORD_FILE),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": kept_secret(login / PASSWORD_FILE),
         "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN,
     }
 
@@ -84,8 +85,8 @@ def new_password() -> str:
     return secrets.token_urlsafe(16)
 
 
-def _secret(path: Path) -> str:
+def kept_secret(path: Path, draw: Callable[[], str] = new_password) -> str:
     """The text of a file, which is drawn when there is none."""
     if not path.exists():
-        write_text(path, new_password() + "\n")
+        write_text(path, draw() + "\n")
     return path.read_text(encoding="utf-8").strip()

@@ -14,6 +14,7 @@ from fedpipe.system.locks import LockTaken, locked_file
 from operations.retrain.kept.pack import pack
 from operations.retrain.kept.unpack import unpack
 from operations.retrain.lock import LOCK
+from operations.retrain.outcome import OUTCOME, Outcome
 
 _PATIENCE_SECONDS = 60.0  # for a training that was told to stop, and saves a checkpoint first
 
@@ -33,7 +34,10 @@ def _main() -> None:
                 "until it has ended"
             ) from None
         if options.command == "pack":
-            _say(f"{options.folder}: {pack(options.folder)}")
+            packed = pack(options.folder)
+            _say(f"{options.folder}: {packed}")
+            if OUTCOME.is_file():
+                Outcome.read().model_copy(update={"state_bytes": packed.bytes}).write()
             return
         unpacked = unpack(options.folder)
         for note in unpacked.notes:
