@@ -27,11 +27,12 @@ from fedpipe.system.children import Child, end_child, start_child
 from fedpipe.system.locks import try_lock
 from fedpipe.tracking.connection import configure
 from operations.ports import LOOPBACK, SERVER_PORT, port_number, require_free
-from operations.server.login import (, kept_secret
+from operations.server.login import (
     ADMIN,
     DEFAULT_PERMISSION,
     PASSWORD_FILE,
     PERMISSIONS,
+    kept_secret,
     login_folder,
     prepare,
     require_login,
