@@ -211,6 +211,8 @@ class _Values:
     def _condition(self, text: str) -> bool:
         if text in ("always()", "!cancelled()"):
             return True
+        if text == "failure()":
+            return self.status == "failure"
         if match := re.fullmatch(r"steps\.(\w+)\.outcome (==|!=) '(\w+)'", text):
             is_equal = self.outcomes.get(match[1], "skipped") == match[3]
             return is_equal if match[2] == "==" else not is_equal
