@@ -82,6 +82,8 @@ def _with_fields(
 ) -> Any:
     """``section`` with ``fields``, checked as a whole; ``keys`` are those that choose files."""
 
+    definitions: dict[str, Any] = {name: (params, ...) for name, params in fields}
+
     def checked(settings: ChoosingSection) -> ChoosingSection:
         for key in keys:
             settings.params_of(key).check_chosen()
@@ -93,5 +95,5 @@ def _with_fields(
         __base__=section,
         __module__=section.__module__,
         __validators__={"checked": cast(Any, model_validator(mode="after")(checked))},
-        **{name: (params, ...) for name, params in fields},
+        **definitions,
     )
