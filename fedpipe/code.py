@@ -41,6 +41,7 @@ SERVING = (
     "lazy.py",
     "pinning.py",
     "spelling.py",
+    "unmerged.py",
     "config",
     "contracts",
     "losses",
