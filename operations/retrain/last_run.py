@@ -18,7 +18,7 @@ from fedpipe.errors import PipelineError, run_stage
 from operations.champion.__main__ import main as bring_champion
 from operations.promote import git_champion
 from operations.register.git_tag import PREFIX
-from operations.retrain.destination import Remote, destination
+from operations.retrain.destination import Remote, destination, experiment
 from operations.retrain.kept import unpack
 
 WORKFLOW = "retrain.yml"
@@ -37,6 +37,12 @@ def main() -> None:
         from nothing then would promote any model.)
     """
     branch = os.environ.get("FEDPIPE_DEFAULT_BRANCH") or os.environ.get("GITHUB_REF_NAME", "main")
+    source = os.environ.get("FEDPIPE_CHAMPION_FROM")
+    if source and experiment():
+        raise PipelineError(
+            "the input champion_from restores the champion, which an experiment does not move: start the workflow on "
+            f"{branch}, and without params"
+        )
     run = _last_run(branch)
     if run is not None:
         _gh("run", "download", run, "--name", ARTIFACT, "--dir", str(FOLDER))
@@ -44,9 +50,11 @@ def main() -> None:
         for note in unpacked.notes:
             _say(note)
         _say(f"the state of run {run} is back: {unpacked.files} files")
-    elif source := os.environ.get("FEDPIPE_CHAMPION_FROM"):
-        _say(f"no run has kept a state; the champion is restored from {source}")
-        bring_champion([source])
+    if source:  # also beside a state, whose registry may be on a server that lost it
+        _say("the champion is restored from where FEDPIPE_CHAMPION_FROM (the input champion_from) says")
+        bring_champion(["--", source])
+    elif run is not None:
+        return
     elif starts_anew():
         _say("starting anew, as asked")
     elif os.environ.get("MLFLOW_TRACKING_URI"):
@@ -54,7 +62,7 @@ def main() -> None:
     elif evidence := _evidence():
         raise PipelineError(
             f"no run on {branch} has kept an artifact {ARTIFACT}, or all of them have expired, but {evidence}: restore "
-            "the champion with `make champion FROM=...`, or start the workflow by hand with the input start_anew"
+            "the champion with the input champion_from of a run by hand, or begin without one with the input start_anew"
         )
     else:
         _say(f"no run on {branch} has kept anything, and git names no champion: starting from nothing")

@@ -20,7 +20,7 @@ def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = stand_in(tmp_path / "gh")
     for name, value in environment(folder).items():
         monkeypatch.setenv(name, value)
-    for name in ("MLFLOW_TRACKING_URI", "FEDPIPE_START_ANEW", "FEDPIPE_DEFAULT_BRANCH"):
+    for name in ("MLFLOW_TRACKING_URI", "FEDPIPE_START_ANEW", "FEDPIPE_DEFAULT_BRANCH", "FEDPIPE_EXPERIMENT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GITHUB_REF_NAME", "main")
     (tmp_path / "project/models").mkdir(parents=True)
@@ -84,6 +84,25 @@ def test_no_state_is_a_fresh_start_only_where_git_names_no_champion(
     monkeypatch.setenv("FEDPIPE_START_ANEW", "true")
     last_run.main()
     assert "starting anew, as asked" in capsys.readouterr().err
+
+
+def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_experiment(
+    gh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[list[str]] = []
+    monkeypatch.setattr(last_run, "bring_champion", brought.append)
+    monkeypatch.setattr(last_run, "unpack", lambda _: Unpacked(""))
+    commit(CHAMPION)
+    monkeypatch.setenv("FEDPIPE_CHAMPION_FROM", "42")
+    last_run.main()
+    for name, content in {"run": "11", "artifact-11": "5"}.items():
+        (gh / name).write_text(content)
+    (gh / "state-11").mkdir()
+    last_run.main()
+    assert brought == [["--", "42"]] * 2
+    monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-7")
+    with pytest.raises(PipelineError, match="an experiment does not move: start the workflow on main"):
+        last_run.main()
 
 
 def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: Path) -> None:
