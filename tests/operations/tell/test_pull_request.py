@@ -42,5 +42,5 @@ def test_a_pull_request_from_a_fork_with_a_branch_of_that_name_is_not_ours(githu
     renew(48)
     github.set(pulls=[github.pulls[0] | {"isCrossRepository": True, "title": "Somebody's", "body": "Anything"}])
     address, renewed = renew(49)
-    assert not renewed and [pull["title"] for pull in github.pulls][0] == "Somebody's"
+    assert not renewed and github.pulls[0]["title"] == "Somebody's"
     assert github.pulls[0]["body"] == "Anything" and address == github.pulls[1]["url"] and len(github.pulls) == 2
