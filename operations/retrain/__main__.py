@@ -134,7 +134,8 @@ class Retraining:
         outcome.write()
         notes = [f"**Warning.** {warning}" for warning in outcome.warnings]
         text = f"Nothing new and nothing changed: the weights are {weights}."
-        summary.tell_github("\n\n".join([text, *notes, *summary.rejected()]) + "\n")
+        batches = [] if layout.pipeline_files().withholds else [*summary.waiting(), *summary.rejected()]
+        summary.tell_github("\n\n".join([text, *notes, *batches]) + "\n")
         self._push()  # the last one may have failed
         _say(outcome.reason)
 
