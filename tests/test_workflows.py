@@ -177,6 +177,8 @@ def test_only_the_default_branch_moves_the_champion() -> None:
     jobs = parsed(text_of("retrain.yml"))["jobs"]
     assert "github.ref_name == github.event.repository.default_branch" in jobs["promote"]["if"]
     assert jobs["promote"]["environment"] == "${{ vars.FEDPIPE_ENVIRONMENT }}"
+    assert jobs["retrain"]["env"]["FEDPIPE_ENVIRONMENT"] == jobs["promote"]["environment"]
+    assert "FEDPIPE_ENVIRONMENT" not in jobs["promote"].get("env", {})
     experiment = jobs["retrain"]["env"]["FEDPIPE_EXPERIMENT"]
     assert "inputs.params != '' || github.ref_name != github.event.repository.default_branch" in experiment
 

@@ -120,6 +120,9 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     )
 
     merge()
+    with pytest.MonkeyPatch.context() as guarded:
+        guarded.setenv(git_champion.ENVIRONMENT, "production")
+        assert "waits for the job promote; none is champion" in git_champion.follow() and champion() is None
     promote(["--merged"])
     assert champion() == 1 and "version 1 is champion now" in capsys.readouterr().out
     assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 1"
