@@ -28,7 +28,7 @@ DAYS = 90  # retention-days of the artifact in the workflow
 
 
 def main() -> None:
-    """Downloads the artifact of the last run on the default branch that kept one.
+    """Downloads the artifact that a run on the default branch uploaded last.
 
     Also of a run that failed: what it took in, trained and registered before that is in there.
 
@@ -77,13 +77,12 @@ def _last_run(branch: str) -> str | None:
     # Runs of this workflow on this branch only, and none for a pull request: anybody's could upload such an artifact.
     listed = ["run", "list", "--workflow", WORKFLOW, "--branch", branch, "--limit", "100", "--json", "databaseId,event"]
     trusted = '.event == "schedule" or .event == "workflow_dispatch" or .event == "push"'
-    runs = _gh(*listed, "--jq", f".[] | select({trusted}) | .databaseId").split()
-    return next(filter(_has_artifact, runs), None)
-
-
-def _has_artifact(run: str) -> bool:
-    of_name = f'.artifacts[] | select(.name == "{ARTIFACT}" and (.expired | not)) | .id'
-    return bool(_gh("api", f"repos/{{owner}}/{{repo}}/actions/runs/{run}/artifacts", "--jq", of_name).strip())
+    runs = set(_gh(*listed, "--jq", f".[] | select({trusted}) | .databaseId").split())
+    kept = r'.artifacts[] | select(.expired | not) | "\(.created_at) \(.workflow_run.id)"'
+    named = _gh("api", f"repos/{{owner}}/{{repo}}/actions/artifacts?name={ARTIFACT}&per_page=100", "--jq", kept)
+    # The newest by its upload, and not by its run: an older run that was started again has the newest state.
+    uploaded = sorted((line.split() for line in named.splitlines()), reverse=True)
+    return next((run for _, run in uploaded if run in runs), None)
 
 
 def _evidence() -> str | None:

@@ -41,12 +41,14 @@ def commit(marker: Marker) -> None:
 CHAMPION = Marker(weights_sha256="ab" * 32, model="fedpipe-mnist")
 
 
-def test_the_newest_run_of_the_default_branch_that_kept_something(
+def test_what_a_run_of_the_default_branch_uploaded_last(
     gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # 13 is the run that asks, 12 failed before there was anything to keep.
-    for name, content in {"run": "13\n12\n11\n10", "artifact-11": "5", "artifact-10": "4"}.items():
-        (gh / name).write_text(content)
+    # 13 is the run that asks.
+    # 11 was started again after 12; 99 is a run of a pull request, or of another workflow.
+    uploaded = {99: "2026-11-29", 10: "2026-11-09", 12: "2026-11-23", 11: "2026-11-24"}
+    (gh / "run").write_text("13\n12\n11\n10")
+    (gh / "artifacts").write_text("".join(f"{day}T04:40:00Z {run}\n" for run, day in uploaded.items()))
     (gh / "state-11").mkdir()
     (gh / "state-11/manifest.json").write_text("of 11")
     monkeypatch.setattr(
@@ -95,7 +97,7 @@ def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_expe
     commit(CHAMPION)
     monkeypatch.setenv("FEDPIPE_CHAMPION_FROM", "42")
     last_run.main()
-    for name, content in {"run": "11", "artifact-11": "5"}.items():
+    for name, content in {"run": "11", "artifacts": "2026-11-23T04:40:00Z 11\n"}.items():
         (gh / name).write_text(content)
     (gh / "state-11").mkdir()
     last_run.main()
@@ -106,7 +108,7 @@ def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_expe
 
 
 def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: Path) -> None:
-    for name, content in {"run": "11", "artifact-11": "5"}.items():
+    for name, content in {"run": "11", "artifacts": "2026-11-23T04:40:00Z 11\n"}.items():
         (gh / name).write_text(content)
     with pytest.raises(PipelineError, match="`gh run download` failed"):
         last_run.main()
