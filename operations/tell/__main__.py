@@ -72,7 +72,7 @@ def _outcome() -> Outcome | None:
 
 def _looked_at_batches(outcome: Outcome | None) -> bool:
     """Whether the retraining came so far that a batch which it does not name is no matter any more."""
-    return outcome is not None and outcome.status not in ("failed", "unfinished")
+    return outcome is not None and outcome.looked_at_batches and outcome.status not in ("failed", "unfinished")
 
 
 def _settings() -> Tell:
