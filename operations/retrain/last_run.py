@@ -20,6 +20,7 @@ from operations.promote import git_champion
 from operations.register.git_tag import PREFIX
 from operations.retrain.destination import Remote, destination, experiment
 from operations.retrain.kept import unpack
+from operations.retrain.outcome import Outcome
 
 WORKFLOW = "retrain.yml"
 ARTIFACT = "retrain-state"
@@ -111,5 +112,13 @@ def _say(line: str) -> None:
     print(f"last run: {line}", file=sys.stderr, flush=True)
 
 
+def _main() -> None:
+    try:
+        main()
+    except PipelineError as error:  # `make tell` reports it, with the remedy
+        Outcome(dataset="", status="failed", reason=str(error)).write()
+        raise
+
+
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(_main)

@@ -8,6 +8,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.tracking.marker import Marker
 from operations.retrain import last_run
 from operations.retrain.kept import Unpacked
+from operations.retrain.outcome import Outcome
 from tests.github import calls, environment, stand_in
 from tests.registry_workspace import git
 
@@ -111,4 +112,6 @@ def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: Path) -> None:
     for name, content in {"run": "11", "artifacts": "2026-11-23T04:40:00Z 11\n"}.items():
         (gh / name).write_text(content)
     with pytest.raises(PipelineError, match="`gh run download` failed"):
-        last_run.main()
+        last_run._main()
+    outcome = Outcome.read()
+    assert outcome.status == "failed" and "`gh run download` failed" in outcome.reason
