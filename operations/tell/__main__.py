@@ -107,8 +107,8 @@ def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], cam
 
 
 def _send(run: issue.Run, told: Sequence[Finding], came: str, address: str | None, outcome: Outcome | None) -> None:
-    """Sends a message if there is a webhook and something for it; a failure is a warning."""
-    if not webhook.address() or not told:
+    """Sends a message if there is a webhook and something for it, and no experiment; a failure is a warning."""
+    if experiment() or not webhook.address() or not told:
         return
     places = [outcome.pull_request if outcome else None, address, run.url]
     lines = [f"Retraining of {run.branch}, {run.week}: {came}", *(f"- {finding.text}" for finding in told)]
