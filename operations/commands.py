@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedpipe import unmerged
 from fedpipe.errors import PipelineError
+from fedpipe.tracking.outbox import without_password
 
 
 def dvc(*arguments: str) -> str:
@@ -71,5 +72,6 @@ def _run(name: str, command: list[str], environment: Mapping[str, str] | None = 
         # Around its error, git gives warnings and hints.
         errors = [line for line in lines if line.startswith(("ERROR", "fatal:", "error:"))] or lines
         shown = " ".join(command[command.index("dvc") :] if "dvc" in command else command)
-        raise PipelineError(f"`{shown}` failed: {errors[-1] if errors else f'exit code {done.returncode}'}")
+        said = f"`{shown}` failed: {errors[-1] if errors else f'exit code {done.returncode}'}"
+        raise PipelineError(without_password(said))
     return done.stdout

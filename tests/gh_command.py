@@ -178,7 +178,7 @@ def run_command(state: State, group: str, verb: str, rest: list[str]) -> None:
             create(state, "issues", "issues", title=named["--title"], body=text_of(named), labels=worn)
         case "pr", "create":
             worn = labelled(state, named.get("--label", ""))
-            ends = {"headRefName": named["--head"], "baseRefName": named["--base"]}
+            ends = {"headRefName": named["--head"], "baseRefName": named["--base"], "isCrossRepository": False}
             create(state, "pulls", "pull", title=named["--title"], body=text_of(named), labels=worn, **ends)
         case (("issue" | "pr"), _):
             on_entry(state, {"issue": "issues", "pr": "pulls"}[group], verb, positional, named)

@@ -110,11 +110,13 @@ class GitHub:
                 shutil.copy2(source / path, folder / path)
         if not folder.exists():
             return 0
-        expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+        now = datetime.datetime.now(datetime.UTC)
+        expires = now + datetime.timedelta(days=days)
         others = [each for each in state["artifacts"] if (each["run"], each["name"]) != (run, name)]
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         mine = {"id": len(others) + 1, "name": name, "run": run, "expired": False, "size_in_bytes": size}
-        state["artifacts"] = [*others, mine | {"expires_at": expires.isoformat(), "folder": str(folder)}]
+        mine |= {"created_at": now.isoformat(), "expires_at": expires.isoformat(), "workflow_run": {"id": run}}
+        state["artifacts"] = [*others, mine | {"folder": str(folder)}]
         self._write(state)
         return size
 

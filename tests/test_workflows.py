@@ -177,8 +177,16 @@ def test_only_the_default_branch_moves_the_champion() -> None:
     jobs = parsed(text_of("retrain.yml"))["jobs"]
     assert "github.ref_name == github.event.repository.default_branch" in jobs["promote"]["if"]
     assert jobs["promote"]["environment"] == "${{ vars.FEDPIPE_ENVIRONMENT }}"
+    assert jobs["retrain"]["env"]["FEDPIPE_ENVIRONMENT"] == jobs["promote"]["environment"]
+    assert "FEDPIPE_ENVIRONMENT" not in jobs["promote"].get("env", {})
     experiment = jobs["retrain"]["env"]["FEDPIPE_EXPERIMENT"]
     assert "inputs.params != '' || github.ref_name != github.event.repository.default_branch" in experiment
+
+
+def test_a_run_that_waited_or_is_started_again_works_on_the_newest_commit() -> None:
+    """The commit that started it may name a former champion, and following that would take a merge back."""
+    checkouts = [step for step in steps("retrain.yml") if step.get("uses", "").startswith("actions/checkout@")]
+    assert [step["with"].get("ref") for step in checkouts] == ["${{ github.ref }}"] * 2
 
 
 def test_a_training_ends_before_its_job_does() -> None:

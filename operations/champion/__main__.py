@@ -15,7 +15,7 @@ from fedpipe import params
 from fedpipe.errors import PipelineError, run_stage
 from operations.champion import folder
 from operations.champion.bring import bring
-from operations.champion.fetch import fetched
+from operations.champion.fetch import fetched, shown
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _bring(source: str, replace: bool) -> None:
     with fetched(source) as (card, weights):
-        version = bring(card, weights, source, replace)
-    _say(f"{version} is champion here: {card.name} of {source}, commit {card.commit[:12]}")
+        version = bring(card, weights, shown(source), replace)
+    _say(f"{version} is champion here: {card.name} of {shown(source)}, commit {card.commit[:12]}")
     present = params.load(params.Download, layout.PARAMS).name
     if present != card.dataset:
         _say(

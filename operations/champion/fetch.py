@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import IO
 
 from fedpipe.errors import PipelineError
+from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.run_events import sha256
 from operations.champion.card import CARD, WEIGHTS, Card
 
 ARTIFACT = "champion"  # in GitHub, of a run of retrain.yml
 _PREFIXES = ("", "champion/")  # where the card is in a folder or archive
 _LARGEST = {CARD: 16 * 2**20, WEIGHTS: 8 * 2**30}  # bytes
+
+
+def shown(source: str) -> str:
+    """``source`` without what a registry, a card or a log should not hold: user, password, and a signature."""
+    return without_password(source.partition("?")[0]) if "://" in source else source
 
 
 @contextmanager
@@ -32,11 +38,11 @@ def fetched(source: str) -> Iterator[tuple[Card, Path]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         _copy(source, folder)
-        card = Card.read(folder / CARD, source)
+        card = Card.read(folder / CARD, shown(source))
         found = sha256(folder / WEIGHTS)
         if found != card.weights_sha256:
             raise PipelineError(
-                f"the weights in {source} have the SHA-256 {found[:12]}…, but its card names "
+                f"the weights in {shown(source)} have the SHA-256 {found[:12]}…, but its card names "
                 f"{card.weights_sha256[:12]}…: fetch it again, or have it written again by `make champion`"
             )
         yield card, folder / WEIGHTS
@@ -98,9 +104,10 @@ def _copy_url(url: str, folder: Path) -> None:
             with fsspec.open(address, "rb") as file:
                 _save(file, path, sum(_LARGEST.values()))
     except (OSError, ValueError, ImportError, BotoCoreError, ClientError) as error:
-        raise PipelineError(f"cannot fetch a champion from {url}: {error}") from None
+        reason = str(error).replace(url, shown(url)) or type(error).__name__
+        raise PipelineError(f"cannot fetch a champion from {shown(url)}: {without_password(reason)}") from None
     if is_archive:
-        _copy_archive(archive, folder, url)
+        _copy_archive(archive, folder, shown(url))
         archive.unlink()
 
 

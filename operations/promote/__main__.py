@@ -24,9 +24,11 @@ from fedpipe.errors import PipelineError, run_stage
 from fedpipe.evaluation.identity import sha256
 from fedpipe.tracking import champions
 from fedpipe.tracking.lock import registry_lock
+from fedpipe.tracking.registry import dataset_of
 from operations.promote import git_champion
 from operations.promote.decision import Candidate, Contender, Decision
 from operations.promote.judging import decide, judge_trained
+from operations.retrain.outcome import Outcome
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,8 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     if os.environ.get("FEDPIPE_EXPERIMENT") and not (options.trained or options.dry_run):
         raise PipelineError("FEDPIPE_EXPERIMENT is set, and an experiment moves no champion: unset it")
     if options.merged:
-        with registry_lock(layout.store()):
-            print(git_champion.follow(options.again))
+        _follow_git(options.again)
         return
     if options.rollback:  # which measures nothing, so that it needs no data
         _say(_roll_back(params.load(params.Download, layout.PARAMS).name), options)
@@ -55,6 +56,33 @@ def main(arguments: list[str] | None = None) -> None:
     if champion and not options.dry_run and champion.number == decision.subject:
         git_champion.write_marker(champion)
     _say(decision, options)
+
+
+def _follow_git(again: bool) -> None:
+    """Follows HEAD's marker; in GitHub Actions, where a job does nothing else, `make tell` learns what came of it."""
+    told = Outcome(dataset="", status="nothing_new", reason="", looked_at_batches=False)
+    try:
+        with registry_lock(layout.store()):
+            marker = git_champion.of_head()
+            dataset = dataset_of(marker.model or "")
+            before = layout.registry().champion(dataset) if dataset else None
+            said = git_champion.follow(again)
+            now = layout.registry().champion(dataset) if dataset else None
+        moved = now is not None and (before is None or before.number != now.number)
+        told = told.model_copy(
+            update={"dataset": dataset, "status": "promoted" if moved else "nothing_new", "reason": said}
+        )
+        if moved and now is not None:
+            told = told.model_copy(
+                update={"version": now.number, "weights_sha256": now.weights_sha256, "accuracy": marker.accuracy}
+            )
+        print(said)
+    except PipelineError as error:
+        told = told.model_copy(update={"status": "failed", "reason": str(error)})
+        raise
+    finally:
+        if os.environ.get("GITHUB_ACTIONS"):
+            told.write()
 
 
 def _roll_back(dataset: str) -> Decision:

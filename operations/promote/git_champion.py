@@ -1,5 +1,6 @@
 """The champion that git names: follows HEAD's marker, and writes the marker of a version."""
 
+import os
 import sys
 
 import layout
@@ -24,6 +25,16 @@ def of_head() -> Marker:
     if not commands.git("ls-tree", "HEAD", "--", str(CHAMPION_MARKER)).strip():
         return Marker()
     return Marker.parse(commands.git("show", f"HEAD:{CHAMPION_MARKER}"), f"{CHAMPION_MARKER} of HEAD")
+
+
+# Of a workflow whose job promote runs in an environment of GitHub, with reviewers perhaps: no other job moves the
+# champion.
+ENVIRONMENT = "FEDPIPE_ENVIRONMENT"
+
+
+def is_guarded() -> bool:
+    """Whether the champion moves in another job only, which may need somebody's approval."""
+    return bool(os.environ.get(ENVIRONMENT))
 
 
 def follow(again: bool = False, insist: bool = True, back: bool = True) -> str:
@@ -70,6 +81,11 @@ def follow(again: bool = False, insist: bool = True, back: bool = True) -> str:
         return (
             f"{target}, which {CHAMPION_MARKER} of HEAD names, was champion before {champion or 'none'}: if that is to "
             "be taken back, run `make promote ARGS=--merged`; else this is an old checkout"
+        )
+    if is_guarded():
+        return (
+            f"{target}, which {CHAMPION_MARKER} of HEAD names, waits for the job promote; {champion or 'none'} is "
+            "champion"
         )
     champions.follow(registry, dataset, target)
     return f"{target} is champion now: {CHAMPION_MARKER} of HEAD names it"

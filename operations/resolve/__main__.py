@@ -94,7 +94,7 @@ def _settled(conflict: Conflict, found: Sequence[Conflict], chosen: Chosen) -> s
         return "".join(dict.fromkeys(conflict.merged_lines("union").splitlines(keepends=True)))
     if path.parent == layout.POOL and path.suffix == ".dvc":
         return _pointer_of_batch(conflict, found)
-    if path.parent == layout.INITIAL.parent:
+    if path.parent == layout.INITIAL.parent and path.suffix != ".md":  # kept.md is a report
         return conflict.text(_champion_side(conflict, chosen))
     return conflict.theirs if conflict.ours is None else conflict.ours  # a result, which is made again
 

@@ -42,6 +42,7 @@ class Retraining:
 
     def __init__(self, lock: int, limit: Limit) -> None:
         self._lock, self._limit = lock, limit
+        self._looked_at_batches = True
 
     def run(self, settings: Sequence[str], start_anew: bool) -> None:
         """Retrains, if there is a reason to."""
@@ -119,6 +120,7 @@ class Retraining:
     def _take_in(self) -> bool:
         """Whether the pool has new batches; they wait while a stopped training resumes, which they would start anew."""
         if resumes():
+            self._looked_at_batches = False
             _say("the stopped training resumes; new batches wait for the next retraining")
             return False
         return bool(take_in(os.environ.get("FEDPIPE_INCOMING")).accepted)
@@ -134,7 +136,8 @@ class Retraining:
         outcome.write()
         notes = [f"**Warning.** {warning}" for warning in outcome.warnings]
         text = f"Nothing new and nothing changed: the weights are {weights}."
-        summary.tell_github("\n\n".join([text, *notes, *summary.rejected()]) + "\n")
+        batches = [] if layout.pipeline_files().withholds else [*summary.waiting(), *summary.rejected()]
+        summary.tell_github("\n\n".join([text, *notes, *batches]) + "\n")
         self._push()  # the last one may have failed
         _say(outcome.reason)
 
@@ -153,6 +156,7 @@ class Retraining:
         _say("report")
         self._report()
         outcome = conclusion.of_decision(dataset, decision, new)
+        outcome = outcome.model_copy(update={"looked_at_batches": self._looked_at_batches})
         summary.write(dataset.name, init, new, decision, outcome.warnings)
         outcome.write()
 

@@ -18,8 +18,9 @@ from fedpipe.errors import PipelineError, run_stage
 from operations.champion.__main__ import main as bring_champion
 from operations.promote import git_champion
 from operations.register.git_tag import PREFIX
-from operations.retrain.destination import Remote, destination
+from operations.retrain.destination import Remote, destination, experiment
 from operations.retrain.kept import unpack
+from operations.retrain.outcome import Outcome
 
 WORKFLOW = "retrain.yml"
 ARTIFACT = "retrain-state"
@@ -28,7 +29,7 @@ DAYS = 90  # retention-days of the artifact in the workflow
 
 
 def main() -> None:
-    """Downloads the artifact of the last run on the default branch that kept one.
+    """Downloads the artifact that a run on the default branch uploaded last.
 
     Also of a run that failed: what it took in, trained and registered before that is in there.
 
@@ -37,6 +38,12 @@ def main() -> None:
         from nothing then would promote any model.)
     """
     branch = os.environ.get("FEDPIPE_DEFAULT_BRANCH") or os.environ.get("GITHUB_REF_NAME", "main")
+    source = os.environ.get("FEDPIPE_CHAMPION_FROM")
+    if source and experiment():
+        raise PipelineError(
+            "the input champion_from restores the champion, which an experiment does not move: start the workflow on "
+            f"{branch}, and without params"
+        )
     run = _last_run(branch)
     if run is not None:
         _gh("run", "download", run, "--name", ARTIFACT, "--dir", str(FOLDER))
@@ -44,9 +51,11 @@ def main() -> None:
         for note in unpacked.notes:
             _say(note)
         _say(f"the state of run {run} is back: {unpacked.files} files")
-    elif source := os.environ.get("FEDPIPE_CHAMPION_FROM"):
-        _say(f"no run has kept a state; the champion is restored from {source}")
-        bring_champion([source])
+    if source:  # also beside a state, whose registry may be on a server that lost it
+        _say("the champion is restored from where FEDPIPE_CHAMPION_FROM (the input champion_from) says")
+        bring_champion(["--", source])
+    elif run is not None:
+        return
     elif starts_anew():
         _say("starting anew, as asked")
     elif os.environ.get("MLFLOW_TRACKING_URI"):
@@ -54,7 +63,7 @@ def main() -> None:
     elif evidence := _evidence():
         raise PipelineError(
             f"no run on {branch} has kept an artifact {ARTIFACT}, or all of them have expired, but {evidence}: restore "
-            "the champion with `make champion FROM=...`, or start the workflow by hand with the input start_anew"
+            "the champion with the input champion_from of a run by hand, or begin without one with the input start_anew"
         )
     else:
         _say(f"no run on {branch} has kept anything, and git names no champion: starting from nothing")
@@ -69,13 +78,12 @@ def _last_run(branch: str) -> str | None:
     # Runs of this workflow on this branch only, and none for a pull request: anybody's could upload such an artifact.
     listed = ["run", "list", "--workflow", WORKFLOW, "--branch", branch, "--limit", "100", "--json", "databaseId,event"]
     trusted = '.event == "schedule" or .event == "workflow_dispatch" or .event == "push"'
-    runs = _gh(*listed, "--jq", f".[] | select({trusted}) | .databaseId").split()
-    return next(filter(_has_artifact, runs), None)
-
-
-def _has_artifact(run: str) -> bool:
-    of_name = f'.artifacts[] | select(.name == "{ARTIFACT}" and (.expired | not)) | .id'
-    return bool(_gh("api", f"repos/{{owner}}/{{repo}}/actions/runs/{run}/artifacts", "--jq", of_name).strip())
+    runs = set(_gh(*listed, "--jq", f".[] | select({trusted}) | .databaseId").split())
+    kept = r'.artifacts[] | select(.expired | not) | "\(.created_at) \(.workflow_run.id)"'
+    named = _gh("api", f"repos/{{owner}}/{{repo}}/actions/artifacts?name={ARTIFACT}&per_page=100", "--jq", kept)
+    # The newest by its upload, and not by its run: an older run that was started again has the newest state.
+    uploaded = sorted((line.split() for line in named.splitlines()), reverse=True)
+    return next((run for _, run in uploaded if run in runs), None)
 
 
 def _evidence() -> str | None:
@@ -104,5 +112,13 @@ def _say(line: str) -> None:
     print(f"last run: {line}", file=sys.stderr, flush=True)
 
 
+def _main() -> None:
+    try:
+        main()
+    except PipelineError as error:  # `make tell` reports it, with the remedy
+        Outcome(dataset="", status="failed", reason=str(error)).write()
+        raise
+
+
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(_main)

@@ -115,7 +115,8 @@ class _Publication:
         self._place, self._base, self._decision = place, base, decision
         self._branch = branch_for(base)
         self._dataset = RawDataset.read(layout.RAW)
-        self._when = params.load(params.Promote, layout.PARAMS).when
+        when = params.load(params.Promote, layout.PARAMS).when
+        self._when = "merged" if git_champion.is_guarded() else when
         self._is_champion = state.is_champion(self._dataset)
         self._proposes = decision.proposes and not self._is_champion
         self._is_kept = not (self._proposes or self._is_champion)

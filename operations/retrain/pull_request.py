@@ -71,8 +71,9 @@ class PullRequest:
             address, renewed = open_or_renew(outcome, self.base, self.branch, BODY.read_text(encoding="utf-8"))
             _say(f"pull request {address}{' is renewed' if renewed else ''}")
             return Opened(address.rpartition("/")[2], address, renewed)
-        listed = ["--head", self.branch, "--base", self.base, "--state", "open", "--json", "number,url"]
-        present = gh("pr", "list", *listed, "--jq", r'.[] | "\(.number) \(.url)"').split()
+        listed = ["--head", self.branch, "--base", self.base, "--state", "open"]
+        ours = r'.[] | select(.isCrossRepository | not) | "\(.number) \(.url)"'  # not from a fork with such a branch
+        present = gh("pr", "list", *listed, "--json", "number,url,isCrossRepository", "--jq", ours).split()
         text = ["--title", self.title, "--body-file", str(BODY)]
         if present:
             number, address = present[:2]

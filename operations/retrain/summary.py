@@ -8,7 +8,7 @@ from pathlib import Path
 import layout
 from fedpipe.atomic import write_text
 from fedpipe.datasets.pool import Entry, Pool
-from operations.incoming.ingest import REASON_SUFFIX, REJECTED
+from operations.incoming.folders import HELD, REJECTED, reasons
 from operations.promote.decision import Decision
 from operations.tell.text import code
 
@@ -53,6 +53,7 @@ def _of_data(new: Sequence[Entry]) -> list[str]:
     return [
         "## New data",
         _cut(_batches(new), str(Pool(layout.POOL).ledger)),
+        *waiting(),
         *rejected(),
         *([_cut(DRIFT.read_text(encoding="utf-8").strip(), str(DRIFT))] if new else []),
         _cut(COMPARISON.read_text(encoding="utf-8").strip(), str(COMPARISON)),
@@ -67,14 +68,18 @@ def tell_github(text: str) -> None:
 
 
 def rejected() -> list[str]:
-    """The batches that were put aside, with the reasons: a paragraph, or none."""
-    reasons = sorted(REJECTED.glob(f"*{REASON_SUFFIX}"))
-    if not reasons:
-        return []
-    lines = [
-        f"- {code(path.name.removesuffix(REASON_SUFFIX))}: {code(path.read_text(encoding='utf-8'))}" for path in reasons
-    ]
-    return [f"Put aside in `{REJECTED}`:", _cut("\n".join(lines), str(REJECTED))]
+    """The batches that were rejected, with the reasons: a paragraph, or none."""
+    return _listed("Rejected", REJECTED)
+
+
+def waiting() -> list[str]:
+    """The batches that wait for a person, with the reasons: a paragraph, or none."""
+    return _listed('On hold until a person decides (`make incoming ARGS="release NAME"` or `reject`)', HELD)
+
+
+def _listed(what: str, folder: Path) -> list[str]:
+    lines = [f"- {code(name)}: {code(reason)}" for name, reason in reasons(folder).items()]
+    return [f"{what}, in `{folder}`:", _cut("\n".join(lines), str(folder))] if lines else []
 
 
 def _cut(text: str, place: str) -> str:

@@ -26,5 +26,6 @@ run retrain && run publish
 if [ -n "${FEDPIPE_STATE:-}" ]; then
     run keep-state FOLDER="$FEDPIPE_STATE"
 fi
+run champion ARGS=--if-any # into champion/, for whoever deploys it
 tell
 exit "$code"

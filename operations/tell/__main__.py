@@ -47,7 +47,8 @@ def main() -> None:
     if outcome is None:
         _tell_job(told)
     try:
-        address = _update_issue(run, has_github, [each for each in told if each.kind in settings.issue_on], came)
+        in_issue = [each for each in told if each.kind in settings.issue_on]
+        address = _update_issue(run, has_github, in_issue, came, _looked_at_batches(outcome))
         trouble = None
     except PipelineError as error:
         address, trouble = None, error
@@ -69,6 +70,11 @@ def _outcome() -> Outcome | None:
         return None
 
 
+def _looked_at_batches(outcome: Outcome | None) -> bool:
+    """Whether the retraining came so far that a batch which it does not name is no matter any more."""
+    return outcome is not None and outcome.looked_at_batches and outcome.status not in ("failed", "unfinished")
+
+
 def _settings() -> Tell:
     try:
         return params.load(Tell, layout.PARAMS)
@@ -86,7 +92,7 @@ def _branch() -> str:
         return "HEAD"
 
 
-def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], came: str) -> str | None:
+def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], came: str, knows_all: bool) -> str | None:
     """The issue's address, if there is an open one."""
     if name := experiment():
         _say(f"an experiment ({name}), and the tracking issue is of the weekly retraining")
@@ -94,15 +100,15 @@ def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], cam
     if not has_github:
         _say("no GitHub command `gh` with a login (or GH_TOKEN) here, so there is no tracking issue")
         return None
-    address = issue.update(run, told, came)
+    address = issue.update(run, told, came, knows_all)
     if address:
         _say(f"tracking issue {address}")
     return address
 
 
 def _send(run: issue.Run, told: Sequence[Finding], came: str, address: str | None, outcome: Outcome | None) -> None:
-    """Sends a message if there is a webhook and something for it; a failure is a warning."""
-    if not webhook.address() or not told:
+    """Sends a message if there is a webhook and something for it, and no experiment; a failure is a warning."""
+    if experiment() or not webhook.address() or not told:
         return
     places = [outcome.pull_request if outcome else None, address, run.url]
     lines = [f"Retraining of {run.branch}, {run.week}: {came}", *(f"- {finding.text}" for finding in told)]

@@ -14,7 +14,9 @@ from operations.tell import github
 from operations.tell.findings import HEADINGS, Finding
 
 LABEL = "fedpipe-retrain"
-_MARK = re.compile(r"<!-- fedpipe-retrain (?P<state>\{.*?\}) -->")
+# On a line of its own, which no text of a client has.
+_MARK = re.compile(r"^<!-- fedpipe-retrain (?P<state>\{.*\}) -->\s*$", re.MULTILINE)
+_SECTION = re.compile(r"^### .*?(?=^### |^<!-- |\Z)", re.MULTILINE | re.DOTALL)
 _EXPLAINED = (
     "The retraining of this branch edits this text, comments on what is new, and closes the issue when all is well "
     "(docs/telling.md)."
@@ -52,13 +54,14 @@ class _Issue:
     marks: frozenset[str]
 
 
-def update(run: Run, findings: Sequence[Finding], result: str) -> str | None:
+def update(run: Run, findings: Sequence[Finding], result: str, knows_all: bool = True) -> str | None:
     """Opens, edits, comments or closes the issue, as far as the findings ask for it.
 
     Args:
       run: The run.
       findings: Those that params.yaml wants in the issue.
       result: What came of the retraining, in a few words.
+      knows_all: Whether the run got to look at everything, so that what it does not report any more is over.
 
     Returns:
       The issue's address, if it is open now.
@@ -68,16 +71,17 @@ def update(run: Run, findings: Sequence[Finding], result: str) -> str | None:
     """
     issue = _find(run.branch)
     if not findings:
-        if issue and issue.is_open:
+        if issue and issue.is_open and knows_all:
             _close(issue, run, result)
         return None
-    body = _body(run, findings)
+    former = issue if issue and not knows_all else None
+    body = _body(run, findings, former)
     if issue is None:
         github.ensure_label(LABEL, "b60205", "The weekly retraining needs a look (make tell)")
         title = f"Retraining of {run.branch}"
         return github.gh("issue", "create", "--title", title, "--label", LABEL, "--body-file", "-", stdin=body).strip()
     new = [finding for finding in findings if finding.mark not in issue.marks]
-    over = len(issue.marks - {finding.mark for finding in findings})
+    over = len(issue.marks - {finding.mark for finding in findings}) if knows_all else 0
     if not issue.is_open:
         if not new:  # a person closed it, and knows
             return None
@@ -111,12 +115,18 @@ def _state(body: str) -> dict[str, Any]:
         return {}
 
 
-def _body(run: Run, findings: Sequence[Finding]) -> str:
-    return "\n\n".join([_EXPLAINED, f"**{run}**", _cut(listed(findings)), _mark(run, findings)])
+def _body(run: Run, findings: Sequence[Finding], former: _Issue | None) -> str:
+    """The text; with what ``former`` tells, under other headings, where the run did not look at that."""
+    text = listed(findings)
+    for section in _SECTION.findall(former.body.replace("\r\n", "\n")) if former else ():
+        if section.partition("\n")[0] not in text.splitlines():
+            text += f"\n\n{section.strip()}"
+    return "\n\n".join([_EXPLAINED, f"**{run}**", _cut(text), _mark(run, findings, former)])
 
 
-def _mark(run: Run, findings: Sequence[Finding]) -> str:
-    state = {"branch": run.branch, "week": run.week, "findings": sorted(finding.mark for finding in findings)}
+def _mark(run: Run, findings: Sequence[Finding], former: _Issue | None = None) -> str:
+    marks = {finding.mark for finding in findings} | (former.marks if former else set())
+    state = {"branch": run.branch, "week": run.week, "findings": sorted(marks)}
     return f"<!-- fedpipe-retrain {json.dumps(state).replace('--', _DASHES)} -->"
 
 

@@ -88,7 +88,10 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> tuple[
     text = f"{body.rstrip()}\n\n{_mark(outcome)}\n"
     written = ["--title", title(outcome, base), "--body-file", "-"]
     ends = ["--base", base, "--head", branch]
-    present = github.ask("pr", "list", *ends, "--state", "open", "--json", "number,url,body,labels")
+    fields = "number,url,body,labels,isCrossRepository"
+    listed = github.ask("pr", "list", *ends, "--state", "open", "--json", fields) or []
+    # `--head` also finds pull requests from forks whose branch has the same name: anybody's code under our title.
+    present = [each for each in listed if not each.get("isCrossRepository")]
     if not present:
         worn = ["--label", ",".join(names)] if names else []
         return github.gh("pr", "create", *ends, *written, *worn, stdin=text).strip(), False

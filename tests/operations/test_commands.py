@@ -47,6 +47,16 @@ def test_of_what_git_says_the_error_is_told_and_not_its_hint(tmp_path: Path, mon
     assert set(git_tags([]).values()) == {"unknown: the reason"}
 
 
+def test_a_token_in_an_address_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\necho \"fatal: unable to access 'https://ci:secret@git.example/a/'\" >&2\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(commands.PipelineError, match=r"`git push https://git\.example/a` failed: ") as error:
+        commands.git("push", "https://ci:secret@git.example/a")
+    assert "secret" not in str(error.value)
+
+
 def test_what_git_says_is_understood_in_any_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -225,6 +225,7 @@ class _Values:
         is_dispatch = self.event == "workflow_dispatch"
         known = {
             "github.token": "secret",
+            "github.ref": f"refs/heads/{self.branch}",
             "job.status": self.status,
             "github.event.repository.default_branch || github.ref_name": "main",
         }

@@ -6,7 +6,7 @@ that the default DVC remote has.
 
 import json
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,11 +43,17 @@ class Named:
           PipelineError: It is not as DVC writes it.
         """
         tree = parse_text(content, name)
-        stages = tree.get("stages", {}).values() if name == str(layout.LOCK) else [tree]
-        for out in (out for stage in stages for out in stage.get("outs", [])):
-            if "md5" in out and out.get("path") not in MADE_AGAIN:
-                is_batch = Path(name).parent == layout.POOL
-                (self.batches if is_batch else self.outputs).add(out["md5"])
+        is_batch = Path(name).parent == layout.POOL
+        try:
+            stages = tree.get("stages", {}).values() if name == str(layout.LOCK) else [tree]
+            named = {out["md5"] for stage in stages for out in stage.get("outs", []) if _is_kept(out)}
+        except (AttributeError, TypeError):
+            raise PipelineError(f"{name} is not as DVC writes it: restore it with `git checkout {name}`") from None
+        (self.batches if is_batch else self.outputs).update(named)
+
+
+def _is_kept(out: Mapping[str, Any]) -> bool:
+    return "md5" in out and out.get("path") not in MADE_AGAIN
 
 
 def workspace() -> Named:
@@ -61,14 +67,20 @@ def workspace() -> Named:
 
 
 def revisions() -> Named:
-    """What HEAD, the branches (the remote's too) and the tags of this clone name; of tags the batches only."""
+    """What HEAD, the branches (the remote's too) and the tags of this clone name; of tags the batches only.
+
+    A commit of somebody whose dvc.lock or .dvc files are no DVC's, such as in the middle of a merge, is passed over.
+    """
     tags = commands.git("for-each-ref", "--format=%(refname)", "refs/tags").split()
     ours = {_commit(branch) for branch in branches()}
     named = Named()
-    for commit in sorted(ours):
-        named.add(_of_commit(commit))
-    for commit in sorted({_commit(tag) for tag in tags} - ours):
-        named.add(Named(batches=_of_commit(commit).batches))
+    for commit in sorted({*ours, *map(_commit, tags)}):
+        try:
+            found = _of_commit(commit)
+        except PipelineError as error:
+            print(f"kept: commit {commit[:12]} is passed over: {error}", file=sys.stderr)
+            continue
+        named.add(found if commit in ours else Named(batches=found.batches))
     return named
 
 

@@ -8,6 +8,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.tracking.marker import Marker
 from operations.retrain import last_run
 from operations.retrain.kept import Unpacked
+from operations.retrain.outcome import Outcome
 from tests.github import calls, environment, stand_in
 from tests.registry_workspace import git
 
@@ -20,7 +21,7 @@ def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = stand_in(tmp_path / "gh")
     for name, value in environment(folder).items():
         monkeypatch.setenv(name, value)
-    for name in ("MLFLOW_TRACKING_URI", "FEDPIPE_START_ANEW", "FEDPIPE_DEFAULT_BRANCH"):
+    for name in ("MLFLOW_TRACKING_URI", "FEDPIPE_START_ANEW", "FEDPIPE_DEFAULT_BRANCH", "FEDPIPE_EXPERIMENT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GITHUB_REF_NAME", "main")
     (tmp_path / "project/models").mkdir(parents=True)
@@ -41,12 +42,14 @@ def commit(marker: Marker) -> None:
 CHAMPION = Marker(weights_sha256="ab" * 32, model="fedpipe-mnist")
 
 
-def test_the_newest_run_of_the_default_branch_that_kept_something(
+def test_what_a_run_of_the_default_branch_uploaded_last(
     gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # 13 is the run that asks, 12 failed before there was anything to keep.
-    for name, content in {"run": "13\n12\n11\n10", "artifact-11": "5", "artifact-10": "4"}.items():
-        (gh / name).write_text(content)
+    # 13 is the run that asks.
+    # 11 was started again after 12; 99 is a run of a pull request, or of another workflow.
+    uploaded = {99: "2026-11-29", 10: "2026-11-09", 12: "2026-11-23", 11: "2026-11-24"}
+    (gh / "run").write_text("13\n12\n11\n10")
+    (gh / "artifacts").write_text("".join(f"{day}T04:40:00Z {run}\n" for run, day in uploaded.items()))
     (gh / "state-11").mkdir()
     (gh / "state-11/manifest.json").write_text("of 11")
     monkeypatch.setattr(
@@ -86,8 +89,29 @@ def test_no_state_is_a_fresh_start_only_where_git_names_no_champion(
     assert "starting anew, as asked" in capsys.readouterr().err
 
 
+def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_experiment(
+    gh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[list[str]] = []
+    monkeypatch.setattr(last_run, "bring_champion", brought.append)
+    monkeypatch.setattr(last_run, "unpack", lambda _: Unpacked(""))
+    commit(CHAMPION)
+    monkeypatch.setenv("FEDPIPE_CHAMPION_FROM", "42")
+    last_run.main()
+    for name, content in {"run": "11", "artifacts": "2026-11-23T04:40:00Z 11\n"}.items():
+        (gh / name).write_text(content)
+    (gh / "state-11").mkdir()
+    last_run.main()
+    assert brought == [["--", "42"]] * 2
+    monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-7")
+    with pytest.raises(PipelineError, match="an experiment does not move: start the workflow on main"):
+        last_run.main()
+
+
 def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: Path) -> None:
-    for name, content in {"run": "11", "artifact-11": "5"}.items():
+    for name, content in {"run": "11", "artifacts": "2026-11-23T04:40:00Z 11\n"}.items():
         (gh / name).write_text(content)
     with pytest.raises(PipelineError, match="`gh run download` failed"):
-        last_run.main()
+        last_run._main()
+    outcome = Outcome.read()
+    assert outcome.status == "failed" and "`gh run download` failed" in outcome.reason

@@ -120,7 +120,14 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     )
 
     merge()
-    promote(["--merged"])
+    with pytest.MonkeyPatch.context() as guarded:
+        guarded.setenv(git_champion.ENVIRONMENT, "production")
+        assert "waits for the job promote; none is champion" in git_champion.follow() and champion() is None
+    with pytest.MonkeyPatch.context() as actions:
+        actions.setenv("GITHUB_ACTIONS", "true")
+        promote(["--merged"])
+    told = Outcome.read()
+    assert (told.status, told.version, told.looked_at_batches) == ("promoted", 1, False)
     assert champion() == 1 and "version 1 is champion now" in capsys.readouterr().out
     assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 1"
     published()

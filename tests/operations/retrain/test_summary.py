@@ -22,10 +22,14 @@ def test_secret_noise_leaves_no_figures_of_the_data(
         (layout.TRAINING, json.dumps({"rounds": 3, "weights_sha256": "abc", "noise": noise})),
         (summary.COMPARISON, "600 clients with 100 samples each"),
         (Path("data/pool/ledger.csv"), "batch\n"),
+        (Path("data/held/week-2.reason.txt"), "its images are inverted"),
+        (Path("data/rejected/week-3.reason.txt"), "its hash is wrong"),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     summary.write("mnist", "fresh", [], KEPT)
     for text in (summary.SUMMARY.read_text(), (tmp_path / "job").read_text()):
         assert "Trained 3 rounds from fresh weights" in text
+        for told in ("`week-2`: `its images are inverted`", "`week-3`: `its hash is wrong`"):
+            assert (told in text) == (noise == "seeded")
         assert ("100 samples" in text) == (noise == "seeded") == ("withheld" not in text)

@@ -9,7 +9,7 @@ import pytest
 
 from tests import ROOT
 
-ORDER = ["retrain", "publish", "keep-state FOLDER=STATE", "tell"]
+ORDER = ["retrain", "publish", "keep-state FOLDER=STATE", "champion ARGS=--if-any", "tell"]
 
 
 @pytest.fixture
@@ -38,13 +38,16 @@ def test_the_steps_in_their_order(weekly: Path, tmp_path: Path) -> None:
     state.mkdir()
     (state / "manifest.json").touch()
     assert run(weekly, state=str(state)) == (0, ["restore-state FOLDER=STATE", *ORDER])
-    assert run(weekly) == (0, ["retrain", "publish", "tell"])
+    assert run(weekly) == (0, ["retrain", "publish", "champion ARGS=--if-any", "tell"])
 
 
 @pytest.mark.parametrize(
     ("failing", "calls"),
     [
-        ("retrain", ["restore-state FOLDER=STATE", "retrain", "keep-state FOLDER=STATE", "tell"]),
+        (
+            "retrain",
+            ["restore-state FOLDER=STATE", "retrain", "keep-state FOLDER=STATE", "champion ARGS=--if-any", "tell"],
+        ),
         ("publish", ["restore-state FOLDER=STATE", *ORDER]),
         ("restore-state", ["restore-state FOLDER=STATE", "tell"]),
     ],

@@ -36,3 +36,11 @@ def test_a_renewed_pull_request_has_a_comment_and_a_run_that_is_started_again_ad
     (comment,) = (comment["body"] for comment in github.pulls[0]["comments"])
     assert "**Renewed in week 2026-W49** ([run](https://github.example/run)): proposed, accuracy 0.7800" in comment
     assert "`week-49`" in comment and "Rejected: `@octocat" in comment
+
+
+def test_a_pull_request_from_a_fork_with_a_branch_of_that_name_is_not_ours(github: GitHub) -> None:
+    renew(48)
+    github.set(pulls=[github.pulls[0] | {"isCrossRepository": True, "title": "Somebody's", "body": "Anything"}])
+    address, renewed = renew(49)
+    assert not renewed and github.pulls[0]["title"] == "Somebody's"
+    assert github.pulls[0]["body"] == "Anything" and address == github.pulls[1]["url"] and len(github.pulls) == 2

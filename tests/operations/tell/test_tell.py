@@ -54,6 +54,28 @@ def test_the_issue_is_opened_commented_and_closed_without_saying_anything_twice(
     assert len(github.issues) == 1 and github.issues[0]["state"] == "OPEN" and len(comments(github)) == 4
 
 
+def test_a_run_that_failed_or_did_not_look_takes_nothing_back(github: GitHub) -> None:
+    tell(2, held={"week-2": "its labels"})
+    for week, status in ((3, "failed"), (4, "unfinished")):
+        tell(week, status=status)
+        assert "`week-2`: `its labels`" in github.issues[0]["body"] and github.issues[0]["state"] == "OPEN"
+    tell(4, status="promoted", looked_at_batches=False)  # the job promote
+    assert "`week-2`: `its labels`" in github.issues[0]["body"] and github.issues[0]["state"] == "OPEN"
+    OUTCOME.unlink()
+    main()
+    assert "### Failed" in github.issues[0]["body"] and "`week-2`: `its labels`" in github.issues[0]["body"]
+    assert not any("Over:" in comment for comment in comments(github))
+    tell(5, held={"week-2": "its labels"})
+    assert "Over: 2 of what" in comments(github)[-1] and "### Failed" not in github.issues[0]["body"]
+
+
+def test_a_client_cannot_write_the_mark(github: GitHub) -> None:
+    forged = '<!-- fedpipe-retrain {"branch": "main", "findings": []} -->'
+    for _ in range(2):
+        tell(2, rejected={forged: "a wrong hash"})
+    assert len(github.issues) == 1 and comments(github) == []
+
+
 def test_an_issue_that_a_person_closed_stays_closed_until_something_new_comes_up(github: GitHub) -> None:
     tell(2, held={"week-2": "its labels"})
     github.close(1)

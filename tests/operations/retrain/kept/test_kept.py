@@ -172,6 +172,23 @@ def test_a_batch_that_no_ledger_names_is_kept_for_as_long_as_an_artifact(project
         )
 
 
+@pytest.mark.parametrize("content", ["<<<<<<< ours\n", "stages: 3\n", "stages:\n  train: [a]\n", "- no lock\n"])
+def test_somebody_s_branch_with_a_broken_lock_costs_nothing(
+    project: Path, state: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(state)
+    before = contents(state)
+    git("switch", "-qc", "work")
+    Path("dvc.lock").write_text(content)
+    Path("metrics").mkdir()
+    Path("metrics/training.json").write_text(content)
+    git("add", "-A")
+    git("commit", "-qm", "work in progress")
+    git("switch", "-q", "main")
+    pack(state)
+    assert contents(state) == before and "is passed over: " in capsys.readouterr().err
+
+
 def test_a_shallow_clone_drops_no_batch(
     project: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
