@@ -64,6 +64,6 @@ def test_rounds_are_counted_over_all_trainings_and_after_a_restart(tmp_path: Pat
         assert counted.count() == 3 and counted.count(but="a") == 1
         assert counted.with_question("a", "0", "1") == 3 and counted.with_question("a", "0", "9") == 4
         assert counted.count() == 3
-    file.write_text("half a")
+    file.write_text("half a\n")
     with pytest.raises(PipelineError, match="is damaged"):
         AnsweredRounds(file)
