@@ -36,7 +36,7 @@ def stay(
       address: host:port of the coordinator.
       certificates: The folder with the site's certificate and the CA's.
       name: Of the site, as in its certificate.
-      answer: From a question to an answer.
+      answer: From a question to an answer; a PipelineError ends the stream, and nothing is sent.
       say: Called with a line when the stream begins and ends.
       ending: Ends it.
       largest: The bytes that a question may have.
@@ -76,7 +76,11 @@ def _answer_all(
     try:
         for number, question in messages(call, largest):
             was_asked = True
-            for frame in frames(number, answer(question)):
+            try:
+                content = answer(question)
+            except PipelineError as error:  # the site's own; nothing leaves
+                return was_asked, str(error)
+            for frame in frames(number, content):
                 while call.is_active() and not _put(replies, frame):
                     pass
         return was_asked, "the coordinator has ended"
