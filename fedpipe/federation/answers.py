@@ -10,6 +10,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.federation.messages import Answer, Describe, Description, Message, Parcel, pack, unpack_answer
 
 _LONGEST = 2000  # characters of what a site says
+_TOO_MANY = 2**31  # samples of a client; sums of them stay in int64
 
 
 class Link(Protocol):
@@ -44,8 +45,10 @@ def described(link: Link, names: Sequence[str]) -> tuple[list[Description], list
                 f"{first.site} has {shown(first.dataset)}, images {first.image_shape} of {first.classes} classes: "
                 "sites must agree"
             )
-        if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1 or (arrays[0] < 0).any():
+        if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1:
             raise PipelineError(f"{name}: its numbers of samples are not int64 [clients]")
+        if ((arrays[0] < 0) | (arrays[0] >= _TOO_MANY)).any():
+            raise PipelineError(f"{name}: a client's number of samples is not from 0 to {_TOO_MANY - 1:,}")
         shards.append(SiteShards(name, told.digest, arrays[0]))
     return [found[name].message for name in names], shards
 

@@ -54,7 +54,8 @@ class SiteTraining:
         """
         self._thread.join()
         if self._runner is None:
-            raise self._failure or PipelineError("the training's graphs could not be built (see the site's log)")
+            # Why may name a file of the site; the coordinator builds the same graphs, and sees its own error.
+            raise PipelineError("the training's graphs could not be built (the site's logs say why)") from self._failure
         return self._runner
 
     def sums(self, question: Pass, message: Sequence[np.ndarray], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds
 from fedpipe.federation.policy import Policy
+from tests.fedpipe.training import train_settings
 
 COMMIT = "a" * 40
 
@@ -46,6 +47,18 @@ def test_a_small_sum_and_another_checkout_are_refused() -> None:
     assert not policy.refused_checkout(COMMIT, is_changed=False) and not Policy().refused_checkout("", is_changed=True)
     assert "at commit bbb, which its policy does not list" in policy.refused_checkout("bbb", is_changed=False)[0]
     assert "has changes" in policy.refused_checkout(COMMIT, is_changed=True)[0]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../other/start.keras", "data/../../start.keras"])
+def test_a_keras_file_outside_of_the_project_is_refused(path: str) -> None:
+    def refused(path: str) -> list[str]:
+        settings = train_settings(
+            algorithm="fed_avg", model="keras_file", keras_file={"path": path, "sha256": "a" * 64}
+        )
+        return Policy(models="any").refused_settings(settings, 3, 0)
+
+    assert not refused("data/start.keras")
+    assert "files below its own project only" in refused(path)[0]
 
 
 def test_rounds_are_counted_over_all_trainings_and_after_a_restart(tmp_path: Path) -> None:
