@@ -43,10 +43,8 @@ def stay(
       first_pause: Seconds before the first new try; each further one waits longer, up to ten seconds.
 
     Raises:
-      PipelineError: A certificate is missing or not valid.
+      PipelineError: A certificate is missing, or not valid or no longer.
     """
-    ca, certificate, key = (file.read_bytes() for file in files(certificates, name, FEDERATION))
-    credentials = grpc.ssl_channel_credentials(ca, key, certificate)
     options = [*OPTIONS, ("grpc.ssl_target_name_override", COORDINATOR)]
     pause, open_calls = first_pause, list[grpc.Call]()
 
@@ -58,6 +56,9 @@ def stay(
     threading.Thread(target=end, daemon=True, name="ends-the-stream").start()
     while not ending.is_set():
         replies: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+        # Read for each stream: one that was renewed is used, and one that has ended is named.
+        ca, certificate, key = (file.read_bytes() for file in files(certificates, name, FEDERATION))
+        credentials = grpc.ssl_channel_credentials(ca, key, certificate)
         with grpc.secure_channel(address, credentials, options) as channel:
             call = channel.stream_stream(METHOD)(iter(replies.get, None))
             open_calls[:] = [call]

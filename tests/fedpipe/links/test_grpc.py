@@ -152,7 +152,7 @@ def test_what_nobody_asked_for_ends_the_stream(certificates: Path, sent: list[by
         with pytest.raises(grpc.RpcError):
             list(call)
         until(lambda: any("is cut off" in line for line in said))
-        assert not link.connected()
+        until(lambda: not link.connected())  # which comes after the words
 
 
 def test_an_answer_that_is_too_large_ends_the_question(certificates: Path) -> None:
@@ -208,3 +208,17 @@ def test_a_site_that_cannot_write_its_audit_log_sends_nothing_and_says_so(certif
     ):
         list(link.ask({"site-1": b"sums"}))
     assert any(": audit.jsonl cannot be written; tries again in" in line for line in said)
+
+
+def test_a_certificate_that_is_valid_no_longer_ends_the_site_with_a_sentence(tmp_path: Path) -> None:
+    make_certificates(tmp_path, ["coordinator", "site-1"])
+    make_certificates(tmp_path / "other", ["coordinator", "site-1"])
+    said: list[str] = []
+
+    def exchange(line: str) -> None:
+        said.append(line)
+        (tmp_path / "ca.pem").write_bytes((tmp_path / "other/ca.pem").read_bytes())
+
+    with pytest.raises(PipelineError, match=r"site-1.pem is not a certificate that the CA of .*ca.pem has signed"):
+        stay("127.0.0.1:1", tmp_path, "site-1", echo, exchange, threading.Event(), first_pause=0.01)
+    assert len(said) == 1
