@@ -9,6 +9,9 @@ from fedpipe.datasets.shards import SiteShards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.messages import Answer, Describe, Description, Message, Parcel, pack, unpack_answer
 
+_LONGEST = 2000  # characters of what a site says
+_TOO_MANY = 2**31  # samples of a client; sums of them stay in int64
+
 
 class Link(Protocol):
     """Brings questions to sites."""
@@ -38,11 +41,14 @@ def described(link: Link, names: Sequence[str]) -> tuple[list[Description], list
         agreed = (told.dataset, told.image_shape, told.classes)
         if agreed != (first.dataset, first.image_shape, first.classes):
             raise PipelineError(
-                f"{name} has {told.dataset}, images {told.image_shape} of {told.classes} classes, and {first.site} has "
-                f"{first.dataset}, images {first.image_shape} of {first.classes} classes: sites must agree"
+                f"{name} has {shown(told.dataset)}, images {told.image_shape} of {told.classes} classes, and "
+                f"{first.site} has {shown(first.dataset)}, images {first.image_shape} of {first.classes} classes: "
+                "sites must agree"
             )
-        if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1 or (arrays[0] < 0).any():
+        if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1:
             raise PipelineError(f"{name}: its numbers of samples are not int64 [clients]")
+        if ((arrays[0] < 0) | (arrays[0] >= _TOO_MANY)).any():
+            raise PipelineError(f"{name}: a client's number of samples is not from 0 to {_TOO_MANY - 1:,}")
         shards.append(SiteShards(name, told.digest, arrays[0]))
     return [found[name].message for name in names], shards
 
@@ -60,4 +66,10 @@ def read_answer(site: str, content: bytes, kind: type[Message]) -> Parcel:
     if isinstance(answer.message, kind):
         return answer
     refused = answer.message.refused if isinstance(answer.message, Answer) else []
-    raise PipelineError(f"{site}: {'; '.join(refused) or 'it answers another question'}")
+    raise PipelineError(f"{site}: {shown('; '.join(refused)) or 'it answers another question'}")
+
+
+def shown(text: str) -> str:
+    """A site's words for a terminal or a log: in one line, without control characters, and not too many."""
+    printable = "".join(each if each.isprintable() else " " for each in text[:_LONGEST])
+    return printable if len(text) <= _LONGEST else f"{printable}..."

@@ -15,7 +15,7 @@ from fedpipe.config.choices import used
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
-from fedpipe.federation.answers import Link, read_answer
+from fedpipe.federation.answers import Link, read_answer, shown
 from fedpipe.federation.fitting import require_fitting
 from fedpipe.federation.kept_at_sites import StatesAtSites
 from fedpipe.federation.messages import (
@@ -186,7 +186,7 @@ class Federation:
         for site, content in self._link.ask(questions):
             answer = read_answer(site, content, Answer)
             if answer.message.refused:
-                refused += [f"{site}: {reason}" for reason in answer.message.refused]
+                refused += [f"{site}: {shown(reason)}" for reason in answer.message.refused]
             elif not refused:
                 yield site, answer
         if refused:

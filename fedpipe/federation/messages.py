@@ -21,8 +21,8 @@ _LARGEST_HEAD = 2**20
 _KEY = "fedpipe"
 _TYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 
-# Also the name in the site's certificate.
-SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+SITE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # also the name in its certificate
+SiteName = Annotated[str, StringConstraints(pattern=SITE_NAME)]
 Name = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]  # of a training (`training_key.name_of`)
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Few = Annotated[int, Field(ge=0, lt=2**31)]

@@ -1,7 +1,7 @@
 """What a site allows: policy.yaml at the site. Nothing that a coordinator sends changes it."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -90,6 +90,10 @@ class Policy(Section):
                 f"its policy allows {self.rounds} rounds in all, it has answered {answered}, and this training has "
                 f"{settings.rounds}"
             )
+        if settings.model == "keras_file":
+            path = PurePosixPath(settings.params_of("model").path)
+            if path.is_absolute() or ".." in path.parts:
+                wrong.append(f"'train.keras_file.path' is {path}, and a site reads files below its own project only")
         if sites < self.least_sites:
             wrong.append(f"its policy wants {self.least_sites} sites in a training, and this one has {sites}")
         return wrong

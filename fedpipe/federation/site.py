@@ -13,6 +13,7 @@ from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds, AuditLog
+from fedpipe.federation.counted import counted, require_sound, work_of
 from fedpipe.federation.fitting import require_fitting
 from fedpipe.federation.messages import (
     VERSION,
@@ -79,21 +80,28 @@ class Site:
         self._worker = LastingWorker(folder.logs / "worker.log")
 
     def answer(self, question: bytes) -> bytes:
-        """The answer to a question, one after the other; both are in the audit log."""
+        """The answer to a question, one after the other; both are in the audit log.
+
+        Raises:
+          PipelineError: The audit log cannot be written, so nothing is answered.
+        """
         with self._guard:
-            kind, details = "unreadable", {}
+            kind, details, is_noted = "unreadable", dict[str, object](), False
             try:
                 parcel = unpack_question(question)
                 kind = parcel.message.kind
                 self._audit.write("in", question, kind=kind, **_shown(parcel.message))
+                is_noted = True
                 content = self._answered(parcel, hashlib.sha256(question).hexdigest())
             except PipelineError as error:
-                if kind == "unreadable":
-                    self._audit.write("in", question, kind=kind)
                 content, details = pack(Answer(refused=[str(error)])), {"refused": str(error)}
+                if error.__cause__ is not None:  # which stays here
+                    details["because"] = str(error.__cause__)
             except Exception as error:  # noqa: BLE001 - whatever a question brings about, the site stays
                 traceback.print_exc()
                 content, details = pack(Answer(refused=["it failed (see its log)"])), {"refused": repr(error)}
+            if not is_noted:
+                self._audit.write("in", question, kind=kind)
             self._audit.write("out", content, kind=kind, **details)
             return content
 
@@ -181,7 +189,10 @@ class Site:
         if join.first + here.clients > join.clients:
             return [f"its {here.clients} clients from {join.first} on are more than the {join.clients} of the training"]
         if self._verified != here.digest:
-            verify_shards(self._folder.shards, here)
+            try:
+                verify_shards(self._folder.shards, here)
+            except PipelineError as error:
+                raise PipelineError("its shards are damaged (its audit log says which)") from error
             self._verified = here.digest
         return []
 
@@ -196,13 +207,19 @@ class Site:
         for sizes, requests in zip(question.chunks, chunks, strict=True):
             if requests.dtype != np.int32 or requests.shape != (sum(sizes), 4) or 0 in sizes:
                 raise PipelineError("a chunk's requests are not int32 [clients, 4], or a group is empty")
-            clients = np.unique(requests[:, 0]) - first
-            if clients[0] < 0 or clients[-1] >= len(samples):
+        require_sound(chunks, training.settings)
+        for requests in chunks:
+            places = requests[:, 0].astype(np.int64) - first
+            if places.min() < 0 or places.max() >= len(samples):
                 raise PipelineError("it is asked for clients that it does not have")
+            if question.process == "training":
+                places = places[counted(requests, samples[places], training.settings)]
+            clients = np.unique(places)
             refused = self._policy.refused_sum(len(clients), int(samples[clients].sum()))
-            if refused:
+            if len(clients) and refused:
                 raise PipelineError(refused)
-        asked = training.join.training, f"{question.process}-{question.number}", _identity(question, arrays)
+        identity = work_of(training.join, pack(question.model_copy(update={"released": 0}), arrays))
+        asked = training.join.training, f"{question.process}-{question.number}", identity
         if self._rounds.with_question(*asked) > self._policy.rounds:
             raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
         leaves = training.sums(question, message, chunks)
@@ -222,11 +239,6 @@ class Site:
         self._last = "", b""
 
 
-def _identity(question: Pass, arrays: list[np.ndarray]) -> str:
-    """The digest of a question for sums, less what may differ when it is asked again after a resume."""
-    return hashlib.sha256(pack(question.model_copy(update={"released": 0}), arrays)).hexdigest()
-
-
 def _shown(message: Message) -> dict[str, object]:
-    """What the audit log shows of a question; of settings and facts their digest is enough, which is the message's."""
-    return message.model_dump(exclude={"kind", "facts", "settings", "version"})
+    """What the audit log shows of a question; of facts their digest is enough, which is the message's."""
+    return message.model_dump(exclude={"kind", "facts", "version"})

@@ -36,7 +36,7 @@ class SiteTraining:
           worker: Runs the clients.
         """
         self.join = join
-        self._settings, self._shards, self._worker = settings, shards.resolve(), worker
+        self.settings, self._shards, self._worker = settings, shards.resolve(), worker
         self._state = state.resolve() / join.training
         self._version = 0
         self._runner: PassRunner | None = None
@@ -54,7 +54,8 @@ class SiteTraining:
         """
         self._thread.join()
         if self._runner is None:
-            raise self._failure or PipelineError("the training's graphs could not be built (see the site's log)")
+            # Why may name a file of the site; the coordinator builds the same graphs, and sees its own error.
+            raise PipelineError("the training's graphs could not be built (the site's logs say why)") from self._failure
         return self._runner
 
     def sums(self, question: Pass, message: Sequence[np.ndarray], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -73,10 +74,10 @@ class SiteTraining:
             remove_superseded(self._kept, question.released)
         number = question.number
         if question.process == "losses":
-            if not COHORTS.of(self._settings.cohort).needs_losses:
-                raise PipelineError(f"'train.cohort' {self._settings.cohort} needs no losses of clients")
+            if not COHORTS.of(self.settings.cohort).needs_losses:
+                raise PipelineError(f"'train.cohort' {self.settings.cohort} needs no losses of clients")
             number = runner.passes - 1
-        elif number >= runner.passes - COHORTS.of(self._settings.cohort).needs_losses:
+        elif number >= runner.passes - COHORTS.of(self.settings.cohort).needs_losses:
             raise PipelineError(f"there is no pass {number} in this training")
         self._version += 1
         runner.receive(self._version, number, message)
@@ -107,7 +108,7 @@ class SiteTraining:
         self.runner()
         wiring = self._wiring
         if wiring is None or wiring.algorithm.personal is None:
-            raise PipelineError(f"'train.algorithm' {self._settings.algorithm} has no personal models")
+            raise PipelineError(f"'train.algorithm' {self.settings.algorithm} has no personal models")
         fitting(state, wiring.process.server.type, "a state")
         with _building:
             ClientModels(wiring, wiring.algorithm.personal, list(state), last).write(file)
@@ -118,12 +119,16 @@ class SiteTraining:
         self._worker.forget()
 
     def _sum(self, runner: PassRunner, groups: list[np.ndarray]) -> list[np.ndarray]:
+        """A sum; an error says nothing of a client, for it goes to the coordinator."""
         try:
-            return runner.compute(self._version, groups, "whole")[0]
-        except PipelineError:
-            if self._worker.is_alive():
-                raise
-        return runner.compute(self._version, groups, "whole")[0]  # on another worker
+            try:
+                return runner.compute(self._version, groups, "whole")[0]
+            except PipelineError:
+                if self._worker.is_alive():
+                    raise
+            return runner.compute(self._version, groups, "whole")[0]  # on another worker
+        except PipelineError as error:
+            raise PipelineError("a client failed there (the site's audit log says why)") from error
 
     def _build(self) -> None:
         try:
@@ -134,7 +139,7 @@ class SiteTraining:
 
     def _passes(self) -> list[Compiled]:
         """The passes of the training, and that of clients' losses if its cohort needs them."""
-        join, settings = self.join, self._settings
+        join, settings = self.join, self.settings
         share = Share(join.first, join.clients)
         # The coordinator has the server's weights; a client's work does not depend on those that are drawn here.
         wiring = Wiring.of(settings, self._shards, self._state, share=share)

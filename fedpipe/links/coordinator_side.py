@@ -171,7 +171,12 @@ class GrpcLink:
 
     def _is_revoked(self, context: grpc.ServicerContext) -> bool:
         (certificate,) = context.auth_context()["x509_pem_cert"]
-        return serial_number(certificate) in revoked(self._certificates)
+        try:
+            return serial_number(certificate) in revoked(self._certificates)
+        except PipelineError as error:  # then nobody is let in
+            self._say(str(error))
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator cannot read its list of revoked certificates")
+            raise  # `abort` has raised
 
     def __enter__(self) -> "GrpcLink":
         handler = grpc.stream_stream_rpc_method_handler(self._serve)

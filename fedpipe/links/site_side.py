@@ -36,17 +36,15 @@ def stay(
       address: host:port of the coordinator.
       certificates: The folder with the site's certificate and the CA's.
       name: Of the site, as in its certificate.
-      answer: From a question to an answer.
+      answer: From a question to an answer; a PipelineError ends the stream, and nothing is sent.
       say: Called with a line when the stream begins and ends.
       ending: Ends it.
       largest: The bytes that a question may have.
       first_pause: Seconds before the first new try; each further one waits longer, up to ten seconds.
 
     Raises:
-      PipelineError: A certificate is missing or not valid.
+      PipelineError: A certificate is missing, or not valid or no longer.
     """
-    ca, certificate, key = (file.read_bytes() for file in files(certificates, name, FEDERATION))
-    credentials = grpc.ssl_channel_credentials(ca, key, certificate)
     options = [*OPTIONS, ("grpc.ssl_target_name_override", COORDINATOR)]
     pause, open_calls = first_pause, list[grpc.Call]()
 
@@ -58,6 +56,9 @@ def stay(
     threading.Thread(target=end, daemon=True, name="ends-the-stream").start()
     while not ending.is_set():
         replies: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+        # Read for each stream: one that was renewed is used, and one that has ended is named.
+        ca, certificate, key = (file.read_bytes() for file in files(certificates, name, FEDERATION))
+        credentials = grpc.ssl_channel_credentials(ca, key, certificate)
         with grpc.secure_channel(address, credentials, options) as channel:
             call = channel.stream_stream(METHOD)(iter(replies.get, None))
             open_calls[:] = [call]
@@ -76,7 +77,11 @@ def _answer_all(
     try:
         for number, question in messages(call, largest):
             was_asked = True
-            for frame in frames(number, answer(question)):
+            try:
+                content = answer(question)
+            except PipelineError as error:  # the site's own; nothing leaves
+                return was_asked, str(error)
+            for frame in frames(number, content):
                 while call.is_active() and not _put(replies, frame):
                     pass
         return was_asked, "the coordinator has ended"

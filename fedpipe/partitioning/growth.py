@@ -48,7 +48,8 @@ def deal(samples: TrainingSamples, params: Partition) -> Dealt:
     """Deals the training samples; without batches as `assignment.assign` does.
 
     Raises:
-      PipelineError: As `assign`; or a batch does not name clients, and the scheme's clients have names.
+      PipelineError: As `assign`; or a batch does not name clients, and the scheme's clients have names; or it names new
+        ones, and ``partition.sites`` says who has which.
     """
     labels, names = samples.labels[: samples.published], client_names(params)
     published, held = assign_before_validation(labels, params)
@@ -63,6 +64,13 @@ def deal(samples: TrainingSamples, params: Partition) -> Dealt:
         withdrawn = [numbers[name] for name in samples.withdrawn_clients if name in numbers]
         published[np.isin(published, withdrawn)] = LEFT_OUT
         parts = [_by_name(batch, numbers, params) for batch in samples.batches]
+        of_sites = params.clients if params.sites is not None else len(numbers)
+        if new_names := list(numbers)[of_sites:]:
+            raise PipelineError(
+                f"params.yaml: 'partition.sites' has {of_sites} clients, and batches of the pool name "
+                f"{len(new_names)} new ones ({', '.join(new_names[:3])}), which belong to no site: withdraw these "
+                "batches, or set sites to null"
+            )
         clients, names = len(numbers), pd.DataFrame({"client": np.arange(len(numbers)), "name": list(numbers)})
     assignment = np.concatenate([published, *parts])
     validation = _validation(samples, params)

@@ -12,6 +12,7 @@ messages are pickles. So the two have CAs of their own.
 
 import datetime
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 ROLES = ("scheduler", "worker", "driver")
 _DAYS = 365
 _REVOKED = "revoked.pem"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_OF_THE_CA = ("ca", "revoked")  # whose files have these names
 
 
 class Maker(NamedTuple):
@@ -43,8 +46,14 @@ def make_certificates(folder: Path, names: Sequence[str] = ROLES) -> list[Path]:
     """Makes a CA if there is none, and a certificate for each of ``names`` that has none; returns what it wrote.
 
     Raises:
-      PipelineError: There is a CA without its key.
+      PipelineError: A name is not allowed, or there is a CA without its key.
     """
+    for name in names:
+        if not _NAME.fullmatch(name) or name in _OF_THE_CA:
+            raise PipelineError(
+                f"{name!r} cannot be the name of a certificate: take letters, digits and hyphens, at most 63, and "
+                f"neither {' nor '.join(_OF_THE_CA)}"
+            )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     written = []
     if not (folder / "ca.pem").exists():
@@ -200,6 +209,7 @@ def _write(folder: Path, name: str, key: Any, certificate: Any) -> list[Path]:
     for file, content in contents.items():
         descriptor = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as output:
+            os.fchmod(descriptor, 0o600)  # a file that was there keeps its mode otherwise
             output.write(content)
     return [folder / file for file in contents]
 

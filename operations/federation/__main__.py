@@ -8,22 +8,27 @@ demo                 runs a coordinator and some sites on this machine, and comp
 """
 
 import argparse
+import re
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fedpipe import installed
-from fedpipe.errors import run_stage
+from fedpipe.errors import PipelineError, run_stage
+from fedpipe.federation.messages import SITE_NAME
 from fedpipe.federation.policy import Policy
 from fedpipe.runtime.facts import LIBRARIES
 from fedpipe.system.certificates import make_certificates, revoke
+from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.git_state import git_tags
 from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, WRITTEN
 from operations.federation.demo import run_demo
 from operations.federation.show import show
 
 _COORDINATOR = "coordinator"
+_PATIENCE_SECONDS = 5.0  # how long a site that was killed may take to end
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,7 +38,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--certificates", type=Path, default=certificates, help=f"their folder ({certificates})")
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("certificates")
-    make.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
+    make.add_argument("names", nargs="+", type=_site, metavar="SITE", help="the names of the sites")
     commands.add_parser("revoke").add_argument("name", help="of the certificate")
     site = commands.add_parser("site")
     site.add_argument("address", help="host:port of the coordinator")
@@ -71,7 +76,8 @@ def run_site(args: argparse.Namespace) -> None:
     """Answers until Ctrl-C or SIGTERM.
 
     Raises:
-      PipelineError: A certificate, the policy or a library is missing or not as it should be.
+      PipelineError: A certificate, the policy or a library is missing or not as it should be; or another process
+        answers with the same logs.
     """
     installed.require(LIBRARIES)
     policy, ending = Policy.read(args.policy), threading.Event()
@@ -84,19 +90,45 @@ def run_site(args: argparse.Namespace) -> None:
     def say(line: str) -> None:
         print(f"site {args.name}: {line}", flush=True)
 
-    folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs)
-    site = Site(args.name, folder, policy, _checkout)
-    try:
-        say(f"answers the coordinator at {args.address} within {args.policy}; audit log {args.logs / 'audit.jsonl'}")
-        stay(args.address, args.certificates, args.name, site.answer, say, ending)
-    finally:
-        site.close()
+    with alone(args.logs):
+        folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs)
+        site = Site(args.name, folder, policy, _checkout)
+        try:
+            say(
+                f"answers the coordinator at {args.address} within {args.policy}; audit log {args.logs / 'audit.jsonl'}"
+            )
+            stay(args.address, args.certificates, args.name, site.answer, say, ending)
+        finally:
+            site.close()
+
+
+@contextmanager
+def alone(logs: Path) -> Iterator[None]:
+    """Keeps other processes from answering with these ``logs``: each would count the rounds without the other's."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(logs / "lock", _PATIENCE_SECONDS))
+        except LockTaken:
+            raise PipelineError(
+                f"another process answers a coordinator with the logs in {logs}: end it, or name another folder of "
+                "logs with --logs"
+            ) from None
+        yield
 
 
 def _checkout() -> tuple[str, bool]:
     """The commit of this checkout, and whether files differ from it."""
     tags = git_tags(WRITTEN)
     return tags["mlflow.source.git.commit"], tags["fedpipe.git_dirty"] != "false"
+
+
+def _site(text: str) -> str:
+    if text == _COORDINATOR:  # whose certificate it would be
+        raise argparse.ArgumentTypeError(f"no site can be called {_COORDINATOR}")
+    if not re.fullmatch(SITE_NAME, text):
+        raise argparse.ArgumentTypeError(f"a site's name has lower-case letters, digits and hyphens, and not {text!r}")
+    return text
 
 
 def _count(text: str) -> int:

@@ -19,7 +19,7 @@ from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.measures import Classify, logits_in_batches
 from fedpipe.networks.weights import load_weights
-from layout import CLIENT_TESTS, CLIENTS, RAW, SKEW_TABLE
+from layout import CLIENT_TESTS, CLIENTS, EVALUATION, RAW, SKEW_TABLE
 from operations.promote.decision import Candidate
 from operations.promote.rules import Measured
 
@@ -53,12 +53,17 @@ class Benchmark:
         """Reads the test images, and checks the clients' samples.
 
         Raises:
-          PipelineError: Something of data/ is missing or damaged, or of different data sets.
+          PipelineError: Something of data/ is missing or damaged, or of different data sets; or samples are at sites.
         """
         raw, manifest = RawDataset.read(RAW), Manifest.read(CLIENTS)
         described = (raw.name, raw.image_shape, raw.classes)
         if described != (manifest.dataset, manifest.image_shape, manifest.classes):
             raise PipelineError(f"{CLIENTS} was not made from the {raw.name} images in {RAW}: run `dvc repro`")
+        if manifest.samples_at == "sites":
+            raise PipelineError(
+                "models are also compared on the clients' samples, which are at sites (docs/federation.md): a "
+                f"federation's model is promoted by hand, by what {EVALUATION} says of it"
+            )
         images, labels = raw.read_test(RAW)
         tests = read_held_out(CLIENT_TESTS, manifest)
         verify_shards(CLIENTS, manifest)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import layout
 from fedpipe import params
+from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset
@@ -51,6 +52,7 @@ class Retraining:
             _say(f"params.yaml is changed, and stays so: {', '.join(changed_params)}")
         self._follow_git(start_anew)
         train, partition = params.load(params.Train, layout.PARAMS), params.load(params.Partition, layout.PARAMS)
+        require_samples_here(partition)
         status = state.status()
         if state.restore(status):
             status = state.status()
@@ -187,6 +189,15 @@ class Retraining:
             raise PipelineError(
                 f"`{' '.join(command)}` failed (its words are above); put that right, and `make retrain` resumes"
             )
+
+
+def require_samples_here(partition: params.Partition) -> None:
+    """Raises PipelineError if the samples are at sites: no batch comes to them, and no model is compared on them."""
+    if PARTITIONERS.of(partition.scheme).AT_SITES:
+        raise PipelineError(
+            f"params.yaml: 'partition.scheme' is {partition.scheme}, and a retraining takes batches into a pool that "
+            "is here: run `make repro`, which trains over the sites"
+        )
 
 
 def _words(text: str) -> list[str]:

@@ -140,6 +140,7 @@ def test_a_site_answers_nothing_else(sites: Sites) -> None:
         return "unknown" if answered.unknown else "; ".join(answered.refused)
 
     assert "clients that it does not have" in refused([2, 3]) and "does not have" in refused([7, 8])
+    assert "a client is asked twice" in refused([3, 4, 3])
     assert "does not fit this training" in refused([3, 4])
     assert "must have chunks, and arrays" in refused([3, 4], message=False)
     assert "int32 [clients, 4], or a group is empty" in refused([3, 4], chunks=[[1, 2]])

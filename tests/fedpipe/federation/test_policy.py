@@ -9,6 +9,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds
 from fedpipe.federation.policy import Policy
+from tests.fedpipe.training import train_settings
 
 COMMIT = "a" * 40
 
@@ -48,6 +49,18 @@ def test_a_small_sum_and_another_checkout_are_refused() -> None:
     assert "has changes" in policy.refused_checkout(COMMIT, is_changed=True)[0]
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "../other/start.keras", "data/../../start.keras"])
+def test_a_keras_file_outside_of_the_project_is_refused(path: str) -> None:
+    def refused(path: str) -> list[str]:
+        settings = train_settings(
+            algorithm="fed_avg", model="keras_file", keras_file={"path": path, "sha256": "a" * 64}
+        )
+        return Policy(models="any").refused_settings(settings, 3, 0)
+
+    assert not refused("data/start.keras")
+    assert "files below its own project only" in refused(path)[0]
+
+
 def test_rounds_are_counted_over_all_trainings_and_after_a_restart(tmp_path: Path) -> None:
     """A question that is repeated counts once, and so do the passes of a round."""
     file = tmp_path / "answered.txt"
@@ -64,6 +77,6 @@ def test_rounds_are_counted_over_all_trainings_and_after_a_restart(tmp_path: Pat
         assert counted.count() == 3 and counted.count(but="a") == 1
         assert counted.with_question("a", "0", "1") == 3 and counted.with_question("a", "0", "9") == 4
         assert counted.count() == 3
-    file.write_text("half a")
+    file.write_text("half a\n")
     with pytest.raises(PipelineError, match="is damaged"):
         AnsweredRounds(file)

@@ -1,5 +1,6 @@
 """The gRPC link on loopback, with sites that echo: who gets in, what is cut off, and what comes back."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,7 +152,7 @@ def test_what_nobody_asked_for_ends_the_stream(certificates: Path, sent: list[by
         with pytest.raises(grpc.RpcError):
             list(call)
         until(lambda: any("is cut off" in line for line in said))
-        assert not link.connected()
+        until(lambda: not link.connected())  # which comes after the words
 
 
 def test_an_answer_that_is_too_large_ends_the_question(certificates: Path) -> None:
@@ -185,3 +186,39 @@ def test_two_coordinators_at_a_port_are_an_error(certificates: Path) -> None:
         GrpcLink(f"127.0.0.1:{link.port}", certificates, SITES),
     ):
         pass
+
+
+def test_a_list_of_revoked_certificates_that_is_damaged_lets_nobody_in(certificates: Path, tmp_path: Path) -> None:
+    shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)
+    with listening(tmp_path) as (link, heard):
+        (tmp_path / "revoked.pem").write_text("nothing")
+        with site(link, tmp_path, "site-1") as said:
+            until(lambda: any("cannot read its list of revoked certificates" in line for line in said))
+        assert not link.connected() and any("is no list that the CA of" in line for line in heard)
+
+
+def test_a_site_that_cannot_write_its_audit_log_sends_nothing_and_says_so(certificates: Path) -> None:
+    def full(question: bytes) -> bytes:
+        raise PipelineError("audit.jsonl cannot be written")
+
+    with (
+        listening(certificates, answer_seconds=0.5) as (link, _),
+        site(link, certificates, "site-1", full) as said,
+        pytest.raises(WorkersLostError, match="no answer of site-1"),
+    ):
+        list(link.ask({"site-1": b"sums"}))
+    assert any(": audit.jsonl cannot be written; tries again in" in line for line in said)
+
+
+def test_a_certificate_that_is_valid_no_longer_ends_the_site_with_a_sentence(tmp_path: Path) -> None:
+    make_certificates(tmp_path, ["coordinator", "site-1"])
+    make_certificates(tmp_path / "other", ["coordinator", "site-1"])
+    said: list[str] = []
+
+    def exchange(line: str) -> None:
+        said.append(line)
+        (tmp_path / "ca.pem").write_bytes((tmp_path / "other/ca.pem").read_bytes())
+
+    with pytest.raises(PipelineError, match=r"site-1.pem is not a certificate that the CA of .*ca.pem has signed"):
+        stay("127.0.0.1:1", tmp_path, "site-1", echo, exchange, threading.Event(), first_pause=0.01)
+    assert len(said) == 1

@@ -215,6 +215,15 @@ def test_by_column_a_known_name_joins_and_a_new_name_is_a_new_client(tmp_path: P
         deal(grown([Arrived(5, np.arange(5), np.zeros(5, np.uint8))]), params)
 
 
+def test_by_column_a_new_client_of_no_site_is_refused(tmp_path: Path) -> None:
+    params = request("by_column", tmp_path).model_copy(update={"sites": [3, 4]})
+    known = Arrived(2, np.arange(2), np.zeros(2, np.uint8), np.array(["ann", "hal"]))
+    assert deal(grown([known]), params).clients == 7
+    new = Arrived(3, np.arange(3), np.zeros(3, np.uint8), np.array(["zoe", "ann", "zed"]))
+    with pytest.raises(PipelineError, match=r"'partition.sites' has 7 clients, and .* 2 new ones \(zoe, zed\), which"):
+        deal(grown([new]), params)
+
+
 def test_by_column_a_withdrawn_client_keeps_its_number_and_no_sample(tmp_path: Path) -> None:
     params = request("by_column", tmp_path)
     before, after = deal(grown([]), params), deal(grown([], ["bob", "nobody"]), params)
