@@ -129,7 +129,7 @@ def runs(
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
         wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
         wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
-        ended = []
+        ended: list[Ended] = []
         with Engine(wiring.process, worker, len(cohort_of(trainings[0][0]).clients), elsewhere) as engine:
             initial = engine.state() if trainings[1:] else []
             for cohorts in trainings:
