@@ -32,7 +32,7 @@ def marked(path: str, name: str) -> str:
     """Whether a test is slow, or partly slow, or neither."""
     body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
     (test,) = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
-    values = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    values: dict[str, ast.AST] = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
     values |= {ast.unparse(node.targets[0]): node.value for node in body if isinstance(node, ast.Assign)}
     names = [each.id for mark in test.decorator_list for each in ast.walk(mark) if isinstance(each, ast.Name)]
     # Cases may have a name in the module: of a list, or of a function that makes them.

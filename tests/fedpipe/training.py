@@ -129,7 +129,7 @@ def runs(
     with tempfile.TemporaryDirectory(dir=kept_in) as folder:
         wiring = Wiring.of(settings, shards, Path(folder), network=network, first=start)
         wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
-        ended = []
+        ended: list[Ended] = []
         size, site_of = len(cohort_of(trainings[0][0]).clients), wiring.manifest.site_of
         with Engine(wiring.process, worker, size, elsewhere, site_of=site_of) as engine:
             initial = engine.state() if trainings[1:] else []

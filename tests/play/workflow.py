@@ -113,6 +113,11 @@ class Team:
         self.github.merge(number)
         return self.promote() if self._marker() != before else None
 
+    def download(self, folder: Path) -> None:
+        """Brings the data set into a clone."""
+        command = [str(Path(sys.executable).parent / "dvc"), "repro", "-q", "download"]
+        subprocess.run(command, cwd=folder, env=environment(self.raw), check=True)
+
     def commit_and_push(self, folder: Path, message: str) -> None:
         """What a person changed goes to main."""
         self.git(folder, "add", "-A", ".", ":(exclude).venv")

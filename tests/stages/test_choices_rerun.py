@@ -1,11 +1,12 @@
 """What DVC runs again when files and params of schemes change: nothing for those that a run does not use."""
 
-import json
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from tests.stages.test_pipeline import edit, environment
 
@@ -22,7 +23,7 @@ def partitioned(clone: Callable[[str], Path], raw: Path) -> Path:
 
 
 @pytest.fixture
-def changed(partitioned: Path, raw: Path) -> Iterator[Callable[[dict[str, str | None]], list[object]]]:
+def changed(partitioned: Path) -> Iterator[Callable[[dict[str, str | None]], list[object]]]:
     """Appends text to files, and says what DVC then finds changed for the stage; the files are as before afterwards."""
     before: dict[Path, bytes | None] = {}
 
@@ -31,19 +32,17 @@ def changed(partitioned: Path, raw: Path) -> Iterator[Callable[[dict[str, str | 
             path = partitioned / name
             before.setdefault(path, path.read_bytes() if path.exists() else None)
             path.write_text((before[path] or b"").decode() + text, encoding="utf-8")
-        return status(partitioned, raw)
+        return status(partitioned)
 
     yield change
     for path, content in before.items():
         path.unlink() if content is None else path.write_bytes(content)
 
 
-def status(folder: Path, raw: Path) -> object:
-    done = subprocess.run(
-        ["dvc", "status", "--json", "partition"], cwd=folder, env=environment(raw), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def status(folder: Path) -> object:
+    """What `dvc status` says of the stage."""
+    with chdir(folder), Repo() as repo:
+        return repo.status(["partition"])
 
 
 @pytest.mark.parametrize(
@@ -75,23 +74,23 @@ def test_the_file_that_is_used_reruns_the_stage(changed: Callable[..., object], 
     ],
 )
 def test_only_params_that_are_used_rerun_the_stage(
-    partitioned: Path, raw: Path, old: str, new: str, found: dict[str, str] | None
+    partitioned: Path, old: str, new: str, found: dict[str, str] | None
 ) -> None:
     original = (partitioned / "params.yaml").read_text(encoding="utf-8")
     edit(partitioned, {old: new})
     try:
-        said = status(partitioned, raw)
+        said = status(partitioned)
     finally:
         (partitioned / "params.yaml").write_text(original, encoding="utf-8")
     assert said == ({"partition": [{"changed deps": {"params.yaml": found}}]} if found else {})
 
 
-def test_another_scheme_reruns_the_stage(partitioned: Path, raw: Path) -> None:
+def test_another_scheme_reruns_the_stage(partitioned: Path) -> None:
     """And another quantity, whose file is a dep then and whose section is watched."""
     original = (partitioned / "params.yaml").read_text(encoding="utf-8")
     edit(partitioned, {"scheme: contiguous": "scheme: iid", "quantity: even": "quantity: linear"})
     try:
-        ((_, reasons),) = status(partitioned, raw).items()  # type: ignore[attr-defined]
+        ((_, reasons),) = status(partitioned).items()  # type: ignore[attr-defined]
     finally:
         (partitioned / "params.yaml").write_text(original, encoding="utf-8")
     deps = next(reason["changed deps"] for reason in reasons if "changed deps" in reason)

@@ -100,8 +100,8 @@ def settings_of(algorithm: str, *changes: dict[str, Any]) -> Train:
 
 def cohorts_of(settings: Train, sizes: list[int]) -> list[Cohort]:
     """Those of `COHORTS`, with the work of stragglers; or the events of an asynchronous training."""
-    if asynchrony_of(settings) is not None:
-        schedule = Schedule(settings, asynchrony_of(settings), np.array(sizes))
+    if (rules := asynchrony_of(settings)) is not None:
+        schedule = Schedule(settings, rules, np.array(sizes))
         return [schedule.cohort(number) for number in range(1, 9)]
     cohorts = [cohort_of(clients) for clients in COHORTS]
     if not settings.availability.stragglers.share:
