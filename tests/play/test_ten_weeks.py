@@ -209,3 +209,17 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
         Path(path).write_text(table, encoding="utf-8")
     sizes = [float(row["state, MB"]) for row in story.rows if row["state, MB"]]
     assert max(sizes) < 30, json.dumps(sizes)
+
+
+def test_the_tests_pass_in_the_teams_repository(team: Team) -> None:
+    """With its params, batches, decisions, marker and results: tests have a recipe and a ledger of their own."""
+    folder = team.clone("tested")
+    files = [
+        "tests/operations/incoming",
+        "tests/operations/retrain",
+        "tests/operations/register",
+        "tests/test_library.py",
+    ]
+    done = team.make(folder, "test-quick", f"ARGS={' '.join(files)}")
+    print(done.said[-1000:])
+    assert done.code == 0, done.said[-8000:]
