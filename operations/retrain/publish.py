@@ -138,6 +138,11 @@ class _Publication:
         if is_new and self._is_kept:
             self._set_branch(self._report(tip), tip)
         self._record(version)
+        if self._proposes and not is_new:  # merged before the registry had it, such as after a lost state
+            with registry_lock(layout.store()):
+                _say(git_champion.follow())
+            self._is_champion = state.is_champion(self._dataset)
+            self._proposes = not self._is_champion
         status, lead = self._in_words(version)
         branch = self._branch if is_new else None
         known = {"status": status, "version": version.number, "commit": commit, "branch": branch}

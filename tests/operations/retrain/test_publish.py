@@ -242,6 +242,19 @@ def test_a_tag_of_a_lost_registry_stays(project: Workspace) -> None:
     assert on_remote(f"refs/tags/models/mnist/v1-{weights[:8]}") == commit
 
 
+def test_a_model_that_was_merged_and_lost_is_champion_once_it_is_registered_again(
+    project: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrained(project, "weak")
+    published()
+    merge()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/another.db")
+    git_champion.start_anew()
+    retrained(project, "weak")
+    outcome = published()
+    assert (outcome.status, outcome.version, champion()) == ("promoted", 1, 1)
+
+
 def test_what_cannot_be_published_is_refused(project: Workspace) -> None:
     retrained(project, "weak")
     text = Path("params.yaml").read_text()
