@@ -82,8 +82,6 @@ def _with_fields(
 ) -> Any:
     """``section`` with ``fields``, checked as a whole; ``keys`` are those that choose files."""
 
-    definitions: dict[str, Any] = {name: (params, ...) for name, params in fields}
-
     def checked(settings: ChoosingSection) -> ChoosingSection:
         for key in keys:
             settings.params_of(key).check_chosen()

@@ -24,6 +24,7 @@ from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError
 from fedpipe.spelling import did_you_mean
 from layout import PARAMS
+from operations.table.axes import Overlay, overlays_of
 
 TABLES = Path("operations/table/tables")
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names are parts of file names and of git refs
@@ -34,7 +35,6 @@ _RESERVED = {
     *("validation_accuracy", "best_validation_accuracy"),
     *("seconds", "weights_sha256", "commit", "machine"),
 }
-Overlay = dict[str, Any]  # a part of the tree of params.yaml
 
 
 class Published(Section):
@@ -205,43 +205,12 @@ def _definition(path: Path) -> Definition:
     try:
         axes = content.get("axes")
         if isinstance(axes, dict):
-            content["axes"] = {str(name): _axis(str(name), axis) for name, axis in axes.items()}
+            content["axes"] = {str(name): overlays_of(str(name), axis) for name, axis in axes.items()}
         return Definition.model_validate(content)
     except ValidationError as error:
         raise PipelineError(f"{path}: {'; '.join(mistakes(error, Definition))}") from None
     except ValueError as error:
         raise PipelineError(f"{path}: {error}") from None
-
-
-def _axis(name: str, content: Any) -> Any:
-    """An axis over one key of params.yaml as one that lists what each value lays over it."""
-    if not isinstance(content, dict):
-        return content
-    if set(content) == {"files"}:
-        return _overlays(name, content["files"])
-    if not {"key", "values"} & set(content):
-        return {str(label): {} if overlay is None else overlay for label, overlay in content.items()}
-    key, values = content.get("key"), content.get("values")
-    if set(content) != {"key", "values"} or not isinstance(key, str) or not isinstance(values, list):
-        raise ValueError(f"'axes.{name}' must have 'key', such as train.batch_size, and 'values', a list")
-    labels = [str(value) for value in values]
-    if len(set(labels)) < len(labels):
-        raise ValueError(f"'axes.{name}' has a value twice: {', '.join(labels)}")
-    return {label: _nested(key, value) for label, value in zip(labels, values, strict=True)}
-
-
-def _overlays(name: str, folder: Any) -> dict[str, Overlay]:
-    """The YAML files of a folder, each a value of an axis that is named as its file."""
-    paths = sorted(Path(folder).glob("*.yaml")) if isinstance(folder, str) else []
-    if not paths:
-        raise ValueError(f"'axes.{name}.files' must be a folder with YAML files, such as recipes, not {folder!r}")
-    return {path.stem: read_yaml(path) for path in paths}
-
-
-def _nested(key: str, value: Any) -> Overlay:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
 
 
 def _cells(name: str, definition: Definition) -> Iterator[Cell]:
