@@ -92,10 +92,10 @@ federation: env ## wait for sites, and print what they have and allow: ADDRESS=h
 federation-demo: env ## run a coordinator and sites on this machine, and compare with the simulation; N=3 says how many
 	@.venv/bin/python -m operations.federation demo --sites $(or $(N),3) $(ARGS)
 
-heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; goes on where it was stopped
+heatmap: env ## train attack x defence x share of attackers, and draw docs/images/robustness.png; a stopped run resumes
 	@.venv/bin/python -m operations.grid robustness $(ARGS)
 
-compare: env ## train every algorithm on the same clients, and draw docs/images/algorithms.png; goes on where it was stopped
+compare: env ## train every algorithm on the same clients, and draw docs/images/algorithms.png; a stopped run resumes
 	@.venv/bin/python -m operations.grid algorithms $(ARGS)
 
 report: env ## write reports/report.html; RUNS="HEAD workspace" puts two runs side by side, ARGS="--markdown PATH" adds Markdown
@@ -156,7 +156,7 @@ keep-state: env ## write what the next retraining needs and nothing else keeps: 
 restore-state: env ## bring a kept state into this clone: FOLDER=...
 	@.venv/bin/python -m operations.retrain.kept unpack "$$FOLDER"
 
-tell: env ## say what came of a retraining: a tracking issue, a webhook, and the terminal
+tell: env ## report the outcome of a retraining: a tracking issue, a webhook, and the terminal
 	@.venv/bin/python -m operations.tell $(ARGS)
 
 resolve: env ## settle the conflicts of a merge in params, ledger, lock and results, and recompute: ARGS="--params ours"

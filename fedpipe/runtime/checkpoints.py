@@ -87,7 +87,7 @@ class Checkpoints:
             self._rounds.insert(0, usable.round)
             last = last or usable
         if last is not None:
-            say(f"goes on with round {last.round + 1} of {self._settings.rounds}, after {self._path(last.round)}")
+            say(f"resumes at round {last.round + 1} of {self._settings.rounds}, after {self._path(last.round)}")
         elif any(self._folder.glob("round-*.safetensors")):
             say("starts anew with round 1")
         return last

@@ -131,7 +131,7 @@ def test_a_training_that_is_killed_goes_on_with_sites_that_were_started_anew(
         process.wait(60)
     with running(coordinator, raw):
         done = repro(coordinator, raw, "--force", "--single-item", "train")
-    assert done.returncode == 0 and "goes on with round" in done.stderr, done.stderr
+    assert done.returncode == 0 and "resumes at round" in done.stderr, done.stderr
     assert (coordinator / "models/weights.safetensors").read_bytes() == (
         pooled / "models/weights.safetensors"
     ).read_bytes()

@@ -173,7 +173,7 @@ def test_killed_driver_and_killed_dvc(prepare: Callable[[int], Path], raw: Path,
         assert run.end() != 0
     run = Run(folder, raw, tmp_path / "last.log")
     assert run.end() == 0, run.said
-    assert "train: goes on with round" in run.said
+    assert "train: resumes at round" in run.said
     same(folder, whole)
 
 

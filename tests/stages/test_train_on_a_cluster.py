@@ -80,6 +80,6 @@ def test_goes_on_after_all_workers_went(project: Path, raw: Path, running: Proce
     running.start_worker("three", project / "data/clients")
     running.wait_for("three", "worker: at")
     assert trained_again(project, raw, log).wait(300) == 0, log.read_text()
-    assert "train: goes on with round" in log.read_text()
+    assert "train: resumes at round" in log.read_text()
     assert outputs(project) == before
     assert (project / "dvc.lock").read_bytes() == lock

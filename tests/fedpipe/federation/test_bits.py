@@ -113,7 +113,7 @@ def test_goes_on_to_the_same_bits_after_a_stop_and_lost_sites(
     there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
     sites.before = lambda site, question: None
     said = capsys.readouterr().err
-    assert "goes on with round 4 of 5" in said and "started anew, joins again" in said
+    assert "resumes at round 4 of 5" in said and "started anew, joins again" in said
     assert here is not None and there is not None and same_bits(here.weights, there.weights)
     assert repr(here.records) == repr(there.records)
     assert not any((tmp_path / "there").glob("clients/*/*"))  # the coordinator has no file of a client

@@ -102,7 +102,7 @@ def test_damage_anywhere_is_noticed(tmp_path: Path, settings: params.Train, capf
         path.write_bytes(whole[:length])
         again = found(tmp_path, settings)
         assert again is not None and again.round == 2
-    assert f"{path} is damaged\ntrain: goes on with round 3 of 10, after" in capfd.readouterr().err
+    assert f"{path} is damaged\ntrain: resumes at round 3 of 10, after" in capfd.readouterr().err
 
 
 def test_another_training_starts_anew_and_says_why(

@@ -87,7 +87,7 @@ def project(clone: Callable[[str], Path], raw: Path, tmp_path_factory: pytest.Te
     assert "rates: 1 of 4 cells are done" in done.stdout and f"{CELLS[0]}: begins" not in done.stdout
     assert f"{KILLED}: goes on" in done.stdout and f"{CELLS[2]}: begins" in done.stdout
     said = (folder / f".dvc/tmp/tables/cells/rates/{KILLED}.log").read_text()
-    assert "train: goes on with round" in said
+    assert "train: resumes at round" in said
     return folder
 
 

@@ -69,7 +69,7 @@ def test_killed_packed_and_unpacked_elsewhere_it_ends_with_the_same_bits(
     assert run.info.status == "KILLED"
 
     code, said = retrain(elsewhere, raw)
-    assert code == 0 and "goes on with round" in said, said
+    assert code == 0 and "resumes at round" in said, said
     assert digests(elsewhere) == digests(whole)
     runs = client.search_runs([experiment])
     assert len(runs) == 1, ([(run.info, run.data.tags, run.data.params) for run in runs], said)
