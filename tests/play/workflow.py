@@ -120,7 +120,7 @@ class Team:
 
     def commit_and_push(self, folder: Path, message: str) -> None:
         """What a person changed goes to main."""
-        self.git(folder, "add", "-A", ".", ":(exclude).venv")
+        self.git(folder, "add", "-A")
         self.git(folder, "commit", "-qm", message)
         self.git(folder, "push", "-q", "origin", "HEAD:main")
 
