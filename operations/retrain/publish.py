@@ -134,15 +134,18 @@ class _Publication:
         is_new = commit != commits.head()
         if is_new and not self._is_kept:
             self._set_branch(commit, tip)
+        was_missing = layout.registry().version_of_weights(self._dataset.name, state.trained_weights()) is None
         version = self._tagged(register(commit), commit)
         if is_new and self._is_kept:
             self._set_branch(self._report(tip), tip)
         self._record(version)
-        if self._proposes and not is_new:  # merged before the registry had it, such as after a lost state
+        is_lost_champion = was_missing and not self._is_champion and git_champion.is_named(version)
+        if not is_new and (self._proposes or is_lost_champion):  # merged before the registry had it
             with registry_lock(layout.store()):
                 _say(git_champion.follow())
             self._is_champion = state.is_champion(self._dataset)
-            self._proposes = not self._is_champion
+            self._proposes = self._proposes and not self._is_champion
+            self._is_kept = not (self._proposes or self._is_champion)
         status, lead = self._in_words(version)
         branch = self._branch if is_new else None
         known = {"status": status, "version": version.number, "commit": commit, "branch": branch}

@@ -248,11 +248,15 @@ def test_a_model_that_was_merged_and_lost_is_champion_once_it_is_registered_agai
     retrained(project, "weak")
     published()
     merge()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/another.db")
-    git_champion.start_anew()
-    retrained(project, "weak")
-    outcome = published()
-    assert (outcome.status, outcome.version, champion()) == ("promoted", 1, 1)
+    weights = state.trained_weights()
+    for name, begin in (("another", lambda: None), ("empty", git_champion.start_anew)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}.db")
+        assert git_champion.to_register() == weights
+        begin()
+        assert git_champion.to_register() == (weights if name == "another" else None)
+        retrained(project, "weak")
+        outcome = published()
+        assert (outcome.status, outcome.version, champion()) == ("promoted", 1, 1) and not git_champion.to_register()
 
 
 def test_what_cannot_be_published_is_refused(project: Workspace) -> None:
