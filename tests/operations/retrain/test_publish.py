@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import layout
@@ -169,6 +170,27 @@ def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspac
     assert "the tag `models/mnist/v2`" in Path("reports/pull_request.md").read_text()
     assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 2"
     assert published().commit == kept and on_remote(f"refs/heads/{BRANCH}") == tip
+
+
+def test_a_kept_model_leaves_the_pull_request_of_a_better_one(project: Workspace) -> None:
+    project.register("weak")
+    promote([])
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "a champion")
+    retrained(project, "strong")
+    assert published().status == "proposed"
+    proposed = on_remote(f"refs/heads/{BRANCH}")
+    weak = project.models["weak"]
+    project.models["other"] = [*weak[:-1], weak[-1] + np.float32(0.5)]  # the champion's predictions from other bytes
+    retrained(project, "other")
+    for _ in range(2):
+        outcome = published()
+        assert (outcome.status, outcome.version, champion()) == ("kept", 3, 1)
+        assert on_remote(f"refs/heads/{BRANCH}") == proposed and on_remote("refs/tags/models/mnist/v3")
+    layout.registry().tag(layout.registry().version("mnist", 2), {champions.ROLLED_BACK_TAG: "to 1"})
+    published()
+    tip = on_remote(f"refs/heads/{BRANCH}")
+    assert git("diff", "--name-only", "main", tip) == "models/kept.md"  # nobody is to merge what was rolled back
 
 
 def test_at_once_the_champion_moves_on_publishing_and_git_does_not_move_it_back(
