@@ -20,10 +20,15 @@ OURS = {  # the commands of our own workflows, in this order; a team may add ste
     "slow.yml": ["make cluster-env", "make test-slow"],
 }
 RETIRED = {"ubuntu-18.04", "ubuntu-20.04", "ubuntu-22.04"}  # gone, or announced to go
-# Expressions whose values nobody outside of the team chooses.
-SAFE = re.compile(
-    r"\s*(github\.(sha|run_id|run_number|repository|token)|(vars|secrets|steps|needs|runner|job)\.[\w.-]+)\s*"
-)
+# Expressions whose values the team or GitHub chooses, and that are no secret: in a command, others see one in the list
+# of processes. What a step or a job left may be a text of anybody.
+SAFE = re.compile(r"\s*(github\.(sha|run_id|run_number|run_attempt|repository)|(vars|runner|job)\.[\w.-]+)\s*")
+# Started by anybody, with the rights and secrets of the default branch: for workflows without secrets and code only.
+TRIGGERS_OF_ANYBODY = {
+    "workflow_run": "workflow_run gives secrets to what a workflow of a fork left",
+    "issue_comment": "issue_comment gives secrets to whoever comments",
+}
+SECRETS = re.compile(r"\bsecrets\b\s*[.\[]|toJSON\(\s*secrets\s*\)", re.IGNORECASE)
 # A choice between texts that stand in the workflow.
 CHOICE = re.compile(r" github\.event_name == '\w+' && !?inputs\.\w+ && '[a-z-]+' \|\| '' ")
 
@@ -81,9 +86,13 @@ def problems(text: str) -> list[str]:
         wrong.append("a job's permissions are not listed one by one")
     if "pull_request_target" in triggers:
         wrong.append("pull_request_target gives secrets to the code of forks")
-    if "pull_request" in triggers and "secrets." in text:
+    if SECRETS.search(text) or re.search(r"actions/(checkout|download-artifact)@|gh run download", text):
+        wrong += [why for trigger, why in TRIGGERS_OF_ANYBODY.items() if trigger in triggers]
+    if re.search(r"toJSON\(\s*secrets\s*\)|secrets:\s*inherit", text, re.IGNORECASE):
+        wrong.append("all secrets at once; name those that the step needs")
+    if "pull_request" in triggers and SECRETS.search(text):
         wrong.append("secrets in a workflow that runs for pull requests")
-    if any("secrets." in str(place.get("env")) for place in (workflow, *workflow["jobs"].values())):
+    if any(SECRETS.search(str(place.get("env"))) for place in (workflow, *workflow["jobs"].values())):
         wrong.append("a secret in the environment of all steps; give it to the step that needs it")
     for job in workflow["jobs"].values():
         wrong += [why for step in job.get("steps", []) for why in problems_of_step(step)]
@@ -102,7 +111,7 @@ def problems_of_step(step: dict[str, Any]) -> list[str]:
         wrong.append("checkout leaves its token behind for all later steps")
     for expression in re.findall(r"\$\{\{(.*?)\}\}", step.get("run", "")):
         if not SAFE.fullmatch(expression) and not CHOICE.fullmatch(expression):
-            wrong.append(f"a typed text becomes part of a command: {expression}")
+            wrong.append(f"a secret or a text of anybody becomes part of a command: {expression}")
     return wrong
 
 
@@ -127,9 +136,16 @@ SPOILED = {
     "a retired runner": ("ubuntu-24.04", "ubuntu-22.04", "retired runner"),
     "all permissions": (r"permissions:\n  contents: read", "permissions: write-all", "not read-only"),
     "secrets to forks": ("on:\n", "on:\n  pull_request_target:\n", "code of forks"),
+    "a workflow of a fork": ("on:\n", "on:\n  workflow_run:\n    workflows: [ci]\n", "workflow of a fork"),
+    "a comment of anybody": ("on:\n", "on:\n  issue_comment:\n", "whoever comments"),
+    "all secrets": (r"SET: .*", "SET: ${{ toJSON( secrets ) }}", "all secrets at once"),
+    "a secret by another spelling": ("\nenv:\n", "\nenv:\n  KEY: ${{ secrets['KEY'] }}\n", "environment of all steps"),
     "a token for later steps": ("persist-credentials: false", "persist-credentials: true", "leaves its token"),
     "a secret for all steps": ("\nenv:\n", "\nenv:\n  KEY: ${{ secrets.KEY }}\n", "the environment of all steps"),
     "a typed text": (r"run: make (?=\S)", 'run: make "${{ inputs.params }}" ', "becomes part of a command"),
+    "a secret in a command": (r"run: make (?=\S)", "run: make A=${{ secrets.A }} ", "becomes part of a command"),
+    "what a step left": (r"run: make (?=\S)", "run: make A=${{ steps.a.outputs.b }} ", "becomes part of a command"),
+    "what a job left": (r"run: make (?=\S)", "run: make A=${{ needs.a.outputs.b }} ", "becomes part of a command"),
 }
 
 
@@ -164,7 +180,8 @@ def test_what_a_run_did_is_kept_also_if_a_step_fails_but_not_an_empty_registry()
         assert (
             names.index("make last-run") < names.index(from_here) < place - 1 and names[place - 1] == "make keep-state"
         )
-        began = f"!cancelled() && steps.{job}.outcome != 'skipped'"
+        # A job's time-out counts as cancelled.
+        began = f"always() && steps.{job}.outcome != 'skipped'"
         for step in (pack, keep):
             assert step["if"].startswith(f"${{{{ {began}")
             assert ("&& env.FEDPIPE_EXPERIMENT == ''" in step["if"]) == (job == "retrain")

@@ -1,9 +1,11 @@
 """The champion that git names: follows HEAD's marker, and writes the marker of a version."""
 
+import json
 import os
 import sys
 
 import layout
+from fedpipe import params
 from fedpipe.atomic import write_text
 from fedpipe.datasets import ledger
 from fedpipe.datasets.pool import Pool
@@ -53,7 +55,7 @@ def follow(again: bool = False, insist: bool = True, back: bool = True) -> str:
     """
     marker, registry = of_head(), layout.registry()
     if marker.weights_sha256 is None or marker.model is None:
-        return f"{CHAMPION_MARKER} of HEAD names no champion"
+        return _without_champion()
     dataset = dataset_of(marker.model)
     champion = registry.champion(dataset)
     if champion and champion.weights_sha256 == marker.weights_sha256:
@@ -67,11 +69,7 @@ def follow(again: bool = False, insist: bool = True, back: bool = True) -> str:
         )
     target = registry.version_of_weights(dataset, marker.weights_sha256)
     if target is None:
-        raise PipelineError(
-            f"{CHAMPION_MARKER} of HEAD names a champion ({marker.weights_sha256[:12]}…) that "
-            f"{without_password(layout.store())} does not have: restore it with `make champion FROM=...`, or start "
-            "anew with `make retrain ARGS=--start-anew` (in GitHub Actions: the input start_anew)"
-        )
+        return _missing(marker.weights_sha256, insist)
     if champions.ROLLED_BACK_TAG in target.tags and not again:
         raise PipelineError(
             f"{CHAMPION_MARKER} of HEAD names {target}, which was rolled back: commit the file that the rollback "
@@ -89,6 +87,64 @@ def follow(again: bool = False, insist: bool = True, back: bool = True) -> str:
         )
     champions.follow(registry, dataset, target)
     return f"{target} is champion now: {CHAMPION_MARKER} of HEAD names it"
+
+
+def to_register() -> str | None:
+    """SHA-256 of the champion that HEAD's marker names, if the registry lacks it and HEAD's results are of it.
+
+    So it is where a pull request was merged whose registration did not outlive its job. A retraining gives these bits
+    again, and `make publish` registers them.
+
+    Raises:
+      PipelineError: MLflow cannot be reached.
+    """
+    marker, registry = of_head(), layout.registry()
+    if marker.weights_sha256 is None or marker.model is None or not _has_results_of(marker.weights_sha256):
+        return None
+    dataset = dataset_of(marker.model)
+    is_known = registry.version_of_weights(dataset, marker.weights_sha256) is not None
+    is_given_up = champions.followed(registry, dataset) == marker.weights_sha256
+    return None if is_known or is_given_up else marker.weights_sha256
+
+
+def _missing(weights_sha256: str, insist: bool) -> str:
+    """What to say, or to raise, of a champion that the registry lacks."""
+    lacking = (
+        f"{CHAMPION_MARKER} of HEAD names a champion ({weights_sha256[:12]}…) that "
+        f"{without_password(layout.store())} does not have"
+    )
+    others = (
+        "restore it with `make champion FROM=...`, or start anew with `make retrain ARGS=--start-anew` (in GitHub "
+        "Actions: the inputs champion_from and start_anew)"
+    )
+    if not _has_results_of(weights_sha256):
+        raise PipelineError(f"{lacking}: {others}")
+    remedy = "the results of HEAD are of it, so `make retrain` makes it again, and `make publish` registers it"
+    if insist:
+        raise PipelineError(f"{lacking}: {remedy} (in GitHub Actions: the next run of the job retrain); or {others}")
+    return f"{lacking}: {remedy}"
+
+
+def _has_results_of(weights_sha256: str) -> bool:
+    """Whether HEAD's results are those of these weights."""
+    try:
+        text = commands.git("show", f"HEAD:{layout.TRAINING}")
+        return bool(json.loads(text)["weights_sha256"] == weights_sha256)
+    except (PipelineError, ValueError, KeyError, TypeError):  # no results, or none that can be read
+        return False
+
+
+def _without_champion() -> str:
+    """What to say where HEAD's marker names nobody: the registry's champion, if there is one, stays."""
+    nobody = f"{CHAMPION_MARKER} of HEAD names no champion"
+    champion = layout.registry().champion(params.load(params.Download, layout.PARAMS).name)
+    if champion is None:
+        return nobody
+    return (
+        f"{nobody}, but {champion} is champion, and stays so until another model is: if it is to stay, run `make "
+        f"promote`, which writes {CHAMPION_MARKER}, and commit that file; if the revert of the first promotion was to "
+        "take it back, delete the alias champion in MLflow"
+    )
 
 
 def start_anew() -> None:

@@ -44,6 +44,7 @@ class Retraining:
     def __init__(self, lock: int, limit: Limit) -> None:
         self._lock, self._limit = lock, limit
         self._looked_at_batches = True
+        self._to_register: str | None = None  # git's champion, where it has to be made again before anything else
 
     def run(self, settings: Sequence[str], start_anew: bool) -> None:
         """Retrains, if there is a reason to."""
@@ -67,7 +68,7 @@ class Retraining:
         ingested = self._take_in()
         entries = Pool(layout.POOL).read_ledger()
         new = pool.of_dataset(new_batches(entries), dataset)
-        chosen = initial.choose(train, partition, dataset, entries)
+        chosen = None if self._to_register else initial.choose(train, partition, dataset, entries)
         if chosen:
             _say(f"training starts from {chosen}")
         if ingested or chosen:
@@ -92,6 +93,7 @@ class Retraining:
         if not limit.repro(self._limit, self._lock, lambda: self._module("operations.provenance", "record")):
             self._stop(dataset, new)
             return
+        self._require_champion_of_git()
         # Data that is not kept from run to run was made again, to the results that are committed.
         if not weights and not new and (known := self._judged(dataset)) and not uncommitted_results():
             state.end()
@@ -118,9 +120,25 @@ class Retraining:
             if start_anew:
                 git_champion.start_anew()
             _say(git_champion.follow(insist=False, back=scheduled))
+            self._to_register = git_champion.to_register()
+
+    def _require_champion_of_git(self) -> None:
+        """Checks that the pipeline made the champion that git names, where the registry lacks that."""
+        if self._to_register and state.trained_weights() != self._to_register:
+            raise PipelineError(
+                f"the registry lacks the champion that {layout.CHAMPION_MARKER} of HEAD names "
+                f"({self._to_register[:12]}…), and code or params have changed since it was trained, so that "
+                f"these are other weights ({state.trained_weights()[:12]}…): restore it with `make champion FROM=...`, "
+                "or start anew with `make retrain ARGS=--start-anew` (in GitHub Actions: the inputs champion_from and "
+                "start_anew)"
+            )
 
     def _take_in(self) -> bool:
-        """Whether the pool has new batches; they wait while a stopped training resumes, which they would start anew."""
+        """Whether the pool has new batches; they wait while a training comes first that they would change."""
+        if self._to_register:
+            self._looked_at_batches = False
+            _say("the champion that git names is made again first; new batches wait for the next retraining")
+            return False
         if resumes():
             self._looked_at_batches = False
             _say("the stopped training resumes; new batches wait for the next retraining")

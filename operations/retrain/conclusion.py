@@ -45,7 +45,13 @@ def nothing_new(dataset: RawDataset, weights: str) -> Outcome:
 
 def unfinished(dataset: RawDataset, minutes: float | None, new: Sequence[Entry]) -> Outcome:
     """The outcome where the time limit came before the training's end."""
-    reason = f"the limit of {minutes:g} minutes came before the end; the next run resumes"
+    rest = "the next run resumes"
+    if experiment() and os.environ.get("GITHUB_ACTIONS"):
+        rest = (
+            "an experiment keeps no checkpoint, so start it anew with a higher limit (FEDPIPE_MINUTES, and the "
+            "workflow's timeout-minutes) or fewer rounds"
+        )
+    reason = f"the limit of {minutes:g} minutes came before the end; {rest}"
     return _outcome(dataset, "unfinished", reason, new)
 
 

@@ -47,7 +47,8 @@ def main() -> None:
     run = _last_run(branch)
     if run is not None:
         _gh("run", "download", run, "--name", ARTIFACT, "--dir", str(FOLDER))
-        unpacked = unpack(FOLDER)
+        # An experiment is another training than the one that main has not ended.
+        unpacked = unpack(FOLDER, takes_unfinished=not experiment())
         for note in unpacked.notes:
             _say(note)
         _say(f"the state of run {run} is back: {unpacked.files} files")

@@ -5,7 +5,8 @@
    of the remote (without a remote: of this clone). A branch that a former retraining left is replaced, one that a
    person has added to is not.
 3. The model is registered with that commit, and the tag models/<data set>/v<number> keeps the commit.
-4. The pull request is opened or renewed. If a rule fails, it changes models/kept.md only, and the tag has the results.
+4. The pull request is opened or renewed. If a rule fails, it changes models/kept.md only, and the tag has the results;
+   one that still proposes the model of an earlier week stays, with a comment.
 5. With `promote.when: at_once`, the model becomes champion; else merging the pull request makes it champion.
 
 An experiment (FEDPIPE_EXPERIMENT) has a branch of its own, and is neither registered nor promoted. Stopped anywhere,
@@ -38,7 +39,9 @@ from operations.retrain.destination import Clone, Remote, base_branch, branch_fo
 from operations.retrain.outcome import OUTCOME, Outcome, Status
 from operations.retrain.pull_request import Opened, PullRequest, gh, has_gh
 from operations.retrain.summary import SUMMARY, tell_github
+from operations.retrain.waiting import proposed_by
 from operations.stale import require_fresh
+from operations.tell import pull_request
 from operations.tell.pictures import publish_pictures
 
 KEPT = Path("models/kept.md")
@@ -90,8 +93,11 @@ def _require_publishable() -> None:
 
 def _continue() -> None:
     """An unfinished retraining has nothing to publish; in GitHub Actions, the workflow is started again."""
+    if experiment():
+        _say(f"nothing to publish: {Outcome.read().reason}")
+        return
     _say("nothing to publish yet: the time limit ended the retraining, and `make retrain` resumes it")
-    if os.environ.get("GITHUB_ACTIONS") and not experiment() and has_gh():
+    if os.environ.get("GITHUB_ACTIONS") and has_gh():
         gh("workflow", "run", WORKFLOW, "--ref", base_branch())
         _say(f"workflow {WORKFLOW} is started again")
 
@@ -134,20 +140,27 @@ class _Publication:
         is_new = commit != commits.head()
         if is_new and not self._is_kept:
             self._set_branch(commit, tip)
+        was_missing = layout.registry().version_of_weights(self._dataset.name, state.trained_weights()) is None
         version = self._tagged(register(commit), commit)
-        if is_new and self._is_kept:
+        waiting = self._waiting(tip) if is_new and self._is_kept else None
+        if is_new and self._is_kept and not waiting:
             self._set_branch(self._report(tip), tip)
         self._record(version)
-        if self._proposes and not is_new:  # merged before the registry had it, such as after a lost state
+        is_lost_champion = was_missing and not self._is_champion and git_champion.is_named(version)
+        if not is_new and (self._proposes or is_lost_champion):  # merged before the registry had it
             with registry_lock(layout.store()):
                 _say(git_champion.follow())
             self._is_champion = state.is_champion(self._dataset)
-            self._proposes = not self._is_champion
+            self._proposes = self._proposes and not self._is_champion
+            self._is_kept = not (self._proposes or self._is_champion)
         status, lead = self._in_words(version)
         branch = self._branch if is_new else None
         known = {"status": status, "version": version.number, "commit": commit, "branch": branch}
         outcome = _outcome(reason=self._reason(version), **known)
-        opened = self._open(f"{self._title}: {status}", lead, outcome) if is_new else None
+        if waiting:
+            opened = self._comment(waiting, outcome)
+        else:
+            opened = self._open(f"{self._title}: {status}", lead, outcome) if is_new else None
         if opened:
             layout.registry().tag(version, {PULL_REQUEST_TAG: opened.url})
         if self._proposes and self._when == "at_once":
@@ -161,6 +174,22 @@ class _Publication:
                 f"without a git remote, merge it here: `git add --all && git merge --ff-only {self._branch}`, "
                 "then `make promote ARGS=--merged`"
             )
+
+    def _waiting(self, tip: str | None) -> Version | None:
+        """Another model that waits in the branch for its merge: this one, which is kept, does not take its place."""
+        proposed = proposed_by(tip, state.trained_weights(), self._decision.judged_by) if tip else None
+        if proposed and has_gh() and pull_request.open_one(self._base, self._branch) is None:
+            return None  # somebody closed it
+        return proposed
+
+    def _comment(self, proposed: Version, outcome: Outcome | None) -> Opened | None:
+        """Leaves the pull request of another model as it is, and tells there what came of this one."""
+        _say(f"{self._branch} still proposes {proposed}, and stays as it is; {SUMMARY} has what came of this model")
+        number = pull_request.open_one(self._base, self._branch) if outcome and has_gh() else None
+        if outcome is None or number is None:
+            return None
+        url = pull_request.comment_kept(outcome, number, str(proposed), SUMMARY.read_text(encoding="utf-8"))
+        return Opened(number, url, renewed=True)
 
     def _open(self, title: str, lead: str, outcome: Outcome | None) -> Opened | None:
         pictures = ""

@@ -118,9 +118,7 @@ def _of_the_model(outcome: Outcome) -> Iterator[Finding]:
     elif outcome.status == "promoted":
         yield Finding("promoted", subject, f"A model became champion{details}.")
     elif outcome.status == "unfinished":
-        yield Finding(
-            "unfinished", outcome.week, f"The time limit came first; the next run resumes: {code(outcome.reason)}"
-        )
+        yield Finding("unfinished", outcome.week, f"The time limit came first: {code(outcome.reason)}")
 
 
 def _of_time(around: Surroundings, settings: Tell, today: datetime.date, promoted: bool) -> Iterator[Finding]:

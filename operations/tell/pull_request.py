@@ -1,6 +1,7 @@
 """A retraining's pull request: title and labels that say what came of it, and a comment when it is renewed."""
 
 import json
+from typing import Any
 
 from operations.retrain.outcome import Outcome, Status
 from operations.tell import github
@@ -88,10 +89,7 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> tuple[
     text = f"{body.rstrip()}\n\n{_mark(outcome)}\n"
     written = ["--title", title(outcome, base), "--body-file", "-"]
     ends = ["--base", base, "--head", branch]
-    fields = "number,url,body,labels,isCrossRepository"
-    listed = github.ask("pr", "list", *ends, "--state", "open", "--json", fields) or []
-    # `--head` also finds pull requests from forks whose branch has the same name: anybody's code under our title.
-    present = [each for each in listed if not each.get("isCrossRepository")]
+    present = _open(base, branch, "number,url,body,labels")
     if not present:
         worn = ["--label", ",".join(names)] if names else []
         return github.gh("pr", "create", *ends, *written, *worn, stdin=text).strip(), False
@@ -103,6 +101,45 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> tuple[
     if _mark(outcome) not in former["body"]:
         github.gh("pr", "comment", number, "--body-file", "-", stdin=comment(outcome))
     return str(former["url"]), True
+
+
+def open_one(base: str, branch: str) -> str | None:
+    """The number of the pull request that is open; None if there is none. Raises as `open_or_renew`."""
+    return next((str(each["number"]) for each in _open(base, branch, "number")), None)
+
+
+def comment_kept(outcome: Outcome, number: str, proposed: str, report: str) -> str:
+    """Comments on a pull request that proposes another model, which is left as it is; once, as `open_or_renew`.
+
+    Args:
+      outcome: What came of the retraining.
+      number: The pull request's number.
+      proposed: The version that it proposes.
+      report: The summary of the retraining.
+
+    Returns:
+      The pull request's URL.
+
+    Raises:
+      PipelineError: `gh` failed.
+    """
+    pull = github.ask("pr", "view", number, "--json", "url,comments")
+    if not any(_mark(outcome) in each["body"] for each in pull["comments"]):
+        run = f" ([run]({outcome.run_url}))" if outcome.run_url else ""
+        lead = (
+            f"**Week {outcome.week}**{run}: a later model is not better than the champion, so this pull request still "
+            f"proposes {proposed}, and is unchanged."
+        )
+        text = "\n\n".join([lead, code(outcome.reason), report.rstrip(), _mark(outcome)])
+        github.gh("pr", "comment", number, "--body-file", "-", stdin=f"{text}\n")
+    return str(pull["url"])
+
+
+def _open(base: str, branch: str, fields: str) -> list[dict[str, Any]]:
+    ends = ["--base", base, "--head", branch, "--state", "open"]
+    listed = github.ask("pr", "list", *ends, "--json", f"{fields},isCrossRepository") or []
+    # `--head` also finds pull requests from forks whose branch has the same name: anybody's code under our title.
+    return [each for each in listed if not each.get("isCrossRepository")]
 
 
 def _mark(outcome: Outcome) -> str:

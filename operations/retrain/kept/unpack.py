@@ -14,7 +14,7 @@ from operations.retrain.kept import inputs
 from operations.retrain.kept.dvc_cache import Cache
 from operations.retrain.kept.manifest import Kept, Manifest, object_path, require_whole
 from operations.retrain.kept.pack import DATES, LAST_NAMED
-from operations.retrain.kept.places import ARTIFACTS, CACHE, UNFINISHED, target
+from operations.retrain.kept.places import ARTIFACTS, CACHE, CHECKPOINTS, CLIENT_STATE, UNFINISHED, target
 
 
 @dataclass
@@ -34,8 +34,13 @@ class Unpacked:
     notes: list[str] = field(default_factory=list)
 
 
-def unpack(folder: Path) -> Unpacked:
+def unpack(folder: Path, takes_unfinished: bool = True) -> Unpacked:
     """Puts the files of the state in ``folder`` into their places; a checkpoint, journal or object that is here stays.
+
+    Args:
+      folder: The state.
+      takes_unfinished: Whether to take what belongs to a retraining that did not end: its inputs, its checkpoint, and
+        the mark that it is to be resumed.
 
     Raises:
       PipelineError: The state is damaged or names a file outside of its places, or the registry here has runs or
@@ -48,12 +53,16 @@ def unpack(folder: Path) -> Unpacked:
     result = Unpacked(manifest.commit, unfinished=any(each.path == str(UNFINISHED) for each in manifest.files))
     writer = _Writer(folder, places, result)
     takes_registry = _takes_registry(folder, manifest, result)
-    takes_inputs = _takes_inputs(manifest, result)
+    takes_inputs = takes_unfinished and _takes_inputs(manifest, result)
+    if result.unfinished and not takes_unfinished:
+        result.notes.append("the state's retraining did not end; its inputs and its checkpoint are not taken here")
+        result.unfinished = False
 
     registry = [each for each in manifest.files if _is_in(each, (layout.DATABASE, ARTIFACTS))]
     journals = [each for each in manifest.files if _is_in(each, (layout.OUTBOX,))]
     for each in manifest.files:
-        if each not in registry and each not in journals and not places[each.path].exists():
+        is_left = not takes_unfinished and _is_in(each, (UNFINISHED, CHECKPOINTS, CLIENT_STATE))
+        if each not in registry and each not in journals and not is_left and not places[each.path].exists():
             writer.write(each)
     writer.write_journals(journals)
     for changed in manifest.inputs if takes_inputs else ():

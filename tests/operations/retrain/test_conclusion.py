@@ -67,6 +67,16 @@ def test_an_experiment_says_so(dataset: RawDataset, monkeypatch: pytest.MonkeyPa
     assert conclusion.of_decision(dataset, decided("proposed"), []).reason.startswith("an experiment, which is not")
 
 
+def test_nobody_resumes_an_experiment_of_a_workflow(dataset: RawDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert conclusion.unfinished(dataset, 150, []).reason.endswith(
+        "150 minutes came before the end; the next run resumes"
+    )
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-7")
+    told = conclusion.unfinished(dataset, 150, [])
+    assert "resumes" not in told.reason and "start it anew with a higher limit" in told.reason
+
+
 def test_secret_noise_leaves_nothing_of_batches(dataset: RawDataset) -> None:
     layout.TRAINING.write_text(json.dumps({"weights_sha256": "cd" * 32, "noise": "secret"}))
     told = conclusion.of_decision(dataset, decided("kept"), NEW)

@@ -53,7 +53,7 @@ def test_what_a_run_of_the_default_branch_uploaded_last(
     (gh / "state-11").mkdir()
     (gh / "state-11/manifest.json").write_text("of 11")
     monkeypatch.setattr(
-        last_run, "unpack", lambda folder: Unpacked("", 3, notes=[(folder / "manifest.json").read_text()])
+        last_run, "unpack", lambda folder, **_: Unpacked("", 3, notes=[(folder / "manifest.json").read_text()])
     )
     commit(CHAMPION)
     monkeypatch.setenv("GITHUB_REF_NAME", "feature")
@@ -93,8 +93,14 @@ def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_expe
     gh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brought: list[list[str]] = []
+    taken: list[dict[str, bool]] = []
     monkeypatch.setattr(last_run, "bring_champion", brought.append)
-    monkeypatch.setattr(last_run, "unpack", lambda _: Unpacked(""))
+
+    def unpack(_: Path, **options: bool) -> Unpacked:
+        taken.append(options)
+        return Unpacked("")
+
+    monkeypatch.setattr(last_run, "unpack", unpack)
     commit(CHAMPION)
     monkeypatch.setenv("FEDPIPE_CHAMPION_FROM", "42")
     last_run.main()
@@ -102,10 +108,13 @@ def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_expe
         (gh / name).write_text(content)
     (gh / "state-11").mkdir()
     last_run.main()
-    assert brought == [["--", "42"]] * 2
+    assert brought == [["--", "42"]] * 2 and taken == [{"takes_unfinished": True}]
     monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-7")
     with pytest.raises(PipelineError, match="an experiment does not move: start the workflow on main"):
         last_run.main()
+    monkeypatch.delenv("FEDPIPE_CHAMPION_FROM")
+    last_run.main()
+    assert taken[1:] == [{"takes_unfinished": False}]
 
 
 def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import layout
@@ -171,6 +172,27 @@ def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspac
     assert published().commit == kept and on_remote(f"refs/heads/{BRANCH}") == tip
 
 
+def test_a_kept_model_leaves_the_pull_request_of_a_better_one(project: Workspace) -> None:
+    project.register("weak")
+    promote([])
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "a champion")
+    retrained(project, "strong")
+    assert published().status == "proposed"
+    proposed = on_remote(f"refs/heads/{BRANCH}")
+    weak = project.models["weak"]
+    project.models["other"] = [*weak[:-1], weak[-1] + np.float32(0.5)]  # the champion's predictions from other bytes
+    retrained(project, "other")
+    for _ in range(2):
+        outcome = published()
+        assert (outcome.status, outcome.version, champion()) == ("kept", 3, 1)
+        assert on_remote(f"refs/heads/{BRANCH}") == proposed and on_remote("refs/tags/models/mnist/v3")
+    layout.registry().tag(layout.registry().version("mnist", 2), {champions.ROLLED_BACK_TAG: "to 1"})
+    published()
+    tip = on_remote(f"refs/heads/{BRANCH}")
+    assert git("diff", "--name-only", "main", tip) == "models/kept.md"  # nobody is to merge what was rolled back
+
+
 def test_at_once_the_champion_moves_on_publishing_and_git_does_not_move_it_back(
     project: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,11 +270,15 @@ def test_a_model_that_was_merged_and_lost_is_champion_once_it_is_registered_agai
     retrained(project, "weak")
     published()
     merge()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/another.db")
-    git_champion.start_anew()
-    retrained(project, "weak")
-    outcome = published()
-    assert (outcome.status, outcome.version, champion()) == ("promoted", 1, 1)
+    weights = state.trained_weights()
+    for name, begin in (("another", lambda: None), ("empty", git_champion.start_anew)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}.db")
+        assert git_champion.to_register() == weights
+        begin()
+        assert git_champion.to_register() == (weights if name == "another" else None)
+        retrained(project, "weak")
+        outcome = published()
+        assert (outcome.status, outcome.version, champion()) == ("promoted", 1, 1) and not git_champion.to_register()
 
 
 def test_what_cannot_be_published_is_refused(project: Workspace) -> None:

@@ -44,3 +44,18 @@ def test_a_pull_request_from_a_fork_with_a_branch_of_that_name_is_not_ours(githu
     address, renewed = renew(49)
     assert not renewed and github.pulls[0]["title"] == "Somebody's"
     assert github.pulls[0]["body"] == "Anything" and address == github.pulls[1]["url"] and len(github.pulls) == 2
+
+
+def test_a_kept_model_is_a_comment_on_the_pull_request_that_still_proposes_another(github: GitHub) -> None:
+    assert pull_request.open_one("main", "retrain/main") is None
+    address, _ = renew(48)
+    before = {key: value for key, value in github.pulls[0].items() if key != "comments"}
+    number = pull_request.open_one("main", "retrain/main")
+    assert number == "1"
+    for _ in range(2):  # started again
+        kept = outcome(49, "kept", reason=EVIL)
+        assert pull_request.comment_kept(kept, number, "fedpipe-mnist version 2", "# The report") == address
+    (comment,) = (comment["body"] for comment in github.pulls[0]["comments"])
+    assert "**Week 2026-W49** ([run](" in comment and "still proposes fedpipe-mnist version 2" in comment
+    assert "# The report" in comment and "`@octocat" in comment
+    assert {key: value for key, value in github.pulls[0].items() if key != "comments"} == before

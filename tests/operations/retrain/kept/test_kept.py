@@ -251,7 +251,10 @@ def test_an_unfinished_retraining_comes_with_its_inputs_and_checkpoint(
     ledger = layout.POOL / "ledger.csv"
     content = ledger.read_bytes()
     monkeypatch.chdir(clone)
-    assert not resumes()
+    before = ledger.read_bytes()
+    unpacked = unpack(state, takes_unfinished=False)  # as an experiment does
+    assert not unpacked.unfinished and not resumes() and ledger.read_bytes() == before and not CHECKPOINTS.exists()
+    assert "inputs and its checkpoint are not taken" in unpacked.notes[0]
     assert unpack(state).unfinished and resumes()
     assert ledger.read_bytes() == content and Path("data/pool/week-3.safetensors.dvc").is_file()
     assert [path.name for path in CHECKPOINTS.iterdir()] == ["round-000004.safetensors"]
