@@ -111,13 +111,13 @@ def _of_the_model(outcome: Outcome) -> Iterator[Finding]:
     if outcome.status == "kept":
         yield Finding("kept", subject, f"The champion stays{details}: {code(outcome.reason)}")
     elif outcome.status == "proposed":
-        yield Finding(
-            "proposed", subject, f"A model is better than the champion{details}; {_way_to_champion(outcome)}."
-        )
+        text = f"A model is better than the champion{details}; {_way_to_champion(outcome)}."
+        yield Finding("proposed", subject, text)
     elif outcome.status == "promoted" and outcome.was_champion:
-        where = f"[pull request]({outcome.pull_request})" if outcome.pull_request else "branch"
-        text = f"The champion{details} is not in git yet: merge its {where}, so that the next retraining builds on it."
-        yield Finding("proposed", f"champion {outcome.weights_sha256}", text)
+        if outcome.branch:  # else HEAD has it
+            where = f"[pull request]({outcome.pull_request})" if outcome.pull_request else code(outcome.branch)
+            text = f"The champion{details} is not merged yet: merge {where}, so that the next retraining builds on it."
+            yield Finding("proposed", f"champion {outcome.weights_sha256}", text)
     elif outcome.status == "promoted":
         yield Finding("promoted", subject, f"A model became champion{details}.")
     elif outcome.status == "unfinished":
