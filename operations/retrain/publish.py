@@ -53,10 +53,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--remote", help="the git remote; else origin, if there is one")
     remote = parser.parse_args(arguments).remote
-    _require_publishable()
     require_committed_code()
     if OUTCOME.is_file() and Outcome.read().status == "unfinished":
         _continue()
+        return
+    if layout.pipeline_files().withholds:
+        # A commit has exact figures of the clients' data whatever a training withholds.
+        _say(
+            f"nothing is published: {layout.TRAINING} has secret noise, and a commit would tell exact figures and "
+            f"hashes of the clients' data beside it ({layout.PARTITION}, {layout.POOL}, {layout.LOCK}); hand the model "
+            "on by the registry, which gets none of them: `make register`, then `make promote`"
+        )
         return
     require_fresh("nothing can be published")
     place, base, decision = destination(remote), base_branch(), state.read_decision()
@@ -74,20 +81,6 @@ def main(arguments: list[str] | None = None) -> None:
         _say(
             f"there is no DVC remote, so nobody else can pull the batches, data and models that {branch_for(base)} "
             "names: add one with `dvc remote add --default NAME ADDRESS`, then `dvc push` (docs/team.md)"
-        )
-
-
-def _require_publishable() -> None:
-    """A commit has exact figures of the clients' data whatever a training withholds.
-
-    Raises:
-      PipelineError: The training has secret noise.
-    """
-    if layout.pipeline_files().withholds:
-        raise PipelineError(
-            f"{layout.TRAINING} has secret noise, and a commit would tell exact figures and hashes of the clients' "
-            f"data beside it ({layout.PARTITION}, {layout.POOL}, {layout.LOCK}): hand the model on by the registry "
-            "(`make register`), which gets none of them"
         )
 
 

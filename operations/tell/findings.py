@@ -129,7 +129,7 @@ def _way_to_champion(outcome: Outcome) -> str:
         return f"merging its [pull request]({outcome.pull_request}) promotes it"
     if outcome.branch:
         return f"no pull request is open: merging the branch {code(outcome.branch)} promotes it"
-    return "it is not published, so no merge promotes it yet: `make publish` tries again"
+    return "it is not published, so no merge promotes it: the log of `make publish` says why"
 
 
 def _of_time(around: Surroundings, settings: Tell, today: datetime.date, promoted: bool) -> Iterator[Finding]:

@@ -137,7 +137,7 @@ def test_what_leads_to_the_promotion_is_told_as_far_as_it_has_come() -> None:
     assert f"merging its [pull request]({url}) promotes it" in told(48, branch="retrain/main", pull_request=url)[0].text
     assert "merging the branch `retrain/main` promotes it" in told(48, branch="retrain/main")[0].text
     (unpublished,) = told(48)
-    assert "it is not published, so no merge promotes it yet" in unpublished.text
+    assert "it is not published, so no merge promotes it: the log" in unpublished.text
     assert "became champion" in told(48, "promoted")[0].text
     assert told(49, "promoted", was_champion=True) == []
     unmerged = {"was_champion": True, "branch": "retrain/main", "pull_request": url}
