@@ -131,21 +131,22 @@ class _Publication:
         tip = self._place.tip(self._branch)
         commit = self._commit(tip)
         is_new = commit != commits.head()
-        if is_new and not self._is_kept:
+        was_kept = self._is_kept
+        if is_new and not was_kept:
             self._set_branch(commit, tip)
         was_missing = layout.registry().version_of_weights(self._dataset.name, state.trained_weights()) is None
         version = self._tagged(register(commit), commit)
-        waiting = self._waiting(tip) if is_new and self._is_kept else None
-        if is_new and self._is_kept and not waiting:
-            self._set_branch(self._report(tip), tip)
         self._record(version)
         is_lost_champion = was_missing and not self._is_champion and git_champion.is_named(version)
-        if not is_new and (self._proposes or is_lost_champion):  # merged before the registry had it
+        if is_lost_champion or (self._proposes and not is_new):  # merged before the registry had it
             with registry_lock(layout.store()):
                 _say(git_champion.follow())
             self._is_champion = state.is_champion(self._dataset)
             self._proposes = self._proposes and not self._is_champion
             self._is_kept = not (self._proposes or self._is_champion)
+        waiting = self._waiting(tip) if is_new and self._is_kept else None
+        if is_new and was_kept and not waiting:
+            self._set_branch(self._report(tip) if self._is_kept else commit, tip)
         status, lead = self._in_words(version)
         branch = self._branch if is_new else None
         known = {"status": status, "version": version.number, "commit": commit, "branch": branch}
