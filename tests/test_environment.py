@@ -409,7 +409,6 @@ def test_ci_fails_when_there_is_no_environment(installed: Path, tmp_path: Path) 
 
 
 def test_help_lists_every_command(checkout: Path) -> None:
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert phony
+    targets = re.findall(r"^([a-z-]+):(?! export)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     listed = re.findall(r"^  make (\S+) +\S", run(checkout, "make").stdout, re.MULTILINE)
-    assert listed == phony[1].split()
+    assert listed == targets

@@ -8,11 +8,10 @@ from fedpipe.datasets import ledger, pool
 from fedpipe.datasets.ledger import Entry
 from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError
-from fedpipe.tracking.registry import COMMIT_TAG, Version, registered_model
+from fedpipe.tracking.registry import COMMIT_TAG, POOL_TAG, Version, registered_model
 from fedpipe.tracking.sqlite_store import file_of
 from operations import commands
 
-POOL_TAG = "fedpipe.pool_sha256"  # of a version: the digest of the ledger that it was trained with
 _POOL_VERSION_TAG = "fedpipe.pool_version"  # of a run
 
 

@@ -30,6 +30,7 @@ def of_decision(dataset: RawDataset, decision: Decision, new: Sequence[Entry]) -
             "version": decision.subject,
             "weights_sha256": state.trained_weights(),
             "accuracy": state.test_accuracy(),
+            "was_champion": is_champion,
             "champion_accuracy": decision.champion.accuracy if decision.champion else None,
         }
     )

@@ -31,6 +31,8 @@ class Outcome(BaseModel):
       champion_accuracy: The champion's on the same test images; None without a champion.
       held: Each batch on hold, and the reason.
       rejected: Each rejected batch, and the reason.
+      was_champion: Whether the model was champion before the retraining; so it is with `promote.when: at_once` as long
+        as nobody merges its pull request.
       looked_at_batches: Whether it got to look at new batches, so that one which is not named here is no matter.
       drifted: One sentence per measure that stands out.
       new_batches: Batches that the committed results were not trained on.
@@ -54,6 +56,7 @@ class Outcome(BaseModel):
     champion_accuracy: float | None = None
     held: dict[str, str] = Field(default_factory=dict)
     rejected: dict[str, str] = Field(default_factory=dict)
+    was_champion: bool = False
     looked_at_batches: bool = True
     drifted: list[str] = Field(default_factory=list)
     new_batches: list[str] = Field(default_factory=list)

@@ -53,10 +53,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--remote", help="the git remote; else origin, if there is one")
     remote = parser.parse_args(arguments).remote
-    _require_publishable()
     require_committed_code()
     if OUTCOME.is_file() and Outcome.read().status == "unfinished":
         _continue()
+        return
+    if layout.pipeline_files().withholds:
+        # A commit has exact figures of the clients' data whatever a training withholds.
+        _say(
+            f"nothing is published: {layout.TRAINING} has secret noise, and a commit would tell exact figures and "
+            f"hashes of the clients' data beside it ({layout.PARTITION}, {layout.POOL}, {layout.LOCK}); hand the model "
+            "on by the registry, which gets none of them: `make register`, then `make promote`"
+        )
         return
     require_fresh("nothing can be published")
     place, base, decision = destination(remote), base_branch(), state.read_decision()
@@ -74,20 +81,6 @@ def main(arguments: list[str] | None = None) -> None:
         _say(
             f"there is no DVC remote, so nobody else can pull the batches, data and models that {branch_for(base)} "
             "names: add one with `dvc remote add --default NAME ADDRESS`, then `dvc push` (docs/team.md)"
-        )
-
-
-def _require_publishable() -> None:
-    """A commit has exact figures of the clients' data whatever a training withholds.
-
-    Raises:
-      PipelineError: The training has secret noise.
-    """
-    if layout.pipeline_files().withholds:
-        raise PipelineError(
-            f"{layout.TRAINING} has secret noise, and a commit would tell exact figures and hashes of the clients' "
-            f"data beside it ({layout.PARTITION}, {layout.POOL}, {layout.LOCK}): hand the model on by the registry "
-            "(`make register`), which gets none of them"
         )
 
 
@@ -138,21 +131,22 @@ class _Publication:
         tip = self._place.tip(self._branch)
         commit = self._commit(tip)
         is_new = commit != commits.head()
-        if is_new and not self._is_kept:
+        was_kept = self._is_kept
+        if is_new and not was_kept:
             self._set_branch(commit, tip)
         was_missing = layout.registry().version_of_weights(self._dataset.name, state.trained_weights()) is None
         version = self._tagged(register(commit), commit)
-        waiting = self._waiting(tip) if is_new and self._is_kept else None
-        if is_new and self._is_kept and not waiting:
-            self._set_branch(self._report(tip), tip)
         self._record(version)
         is_lost_champion = was_missing and not self._is_champion and git_champion.is_named(version)
-        if not is_new and (self._proposes or is_lost_champion):  # merged before the registry had it
+        if is_lost_champion or (self._proposes and not is_new):  # merged before the registry had it
             with registry_lock(layout.store()):
                 _say(git_champion.follow())
             self._is_champion = state.is_champion(self._dataset)
             self._proposes = self._proposes and not self._is_champion
             self._is_kept = not (self._proposes or self._is_champion)
+        waiting = self._waiting(tip) if is_new and self._is_kept else None
+        if is_new and was_kept and not waiting:
+            self._set_branch(self._report(tip) if self._is_kept else commit, tip)
         status, lead = self._in_words(version)
         branch = self._branch if is_new else None
         known = {"status": status, "version": version.number, "commit": commit, "branch": branch}

@@ -111,14 +111,25 @@ def _of_the_model(outcome: Outcome) -> Iterator[Finding]:
     if outcome.status == "kept":
         yield Finding("kept", subject, f"The champion stays{details}: {code(outcome.reason)}")
     elif outcome.status == "proposed":
-        where = f" [pull request]({outcome.pull_request})" if outcome.pull_request else " pull request"
-        yield Finding(
-            "proposed", subject, f"A model is better than the champion{details}; merging its{where} promotes it."
-        )
+        text = f"A model is better than the champion{details}; {_way_to_champion(outcome)}."
+        yield Finding("proposed", subject, text)
+    elif outcome.status == "promoted" and outcome.was_champion:
+        if outcome.branch:  # else HEAD has it
+            where = f"[pull request]({outcome.pull_request})" if outcome.pull_request else code(outcome.branch)
+            text = f"The champion{details} is not merged yet: merge {where}, so that the next retraining builds on it."
+            yield Finding("proposed", f"champion {outcome.weights_sha256}", text)
     elif outcome.status == "promoted":
         yield Finding("promoted", subject, f"A model became champion{details}.")
     elif outcome.status == "unfinished":
         yield Finding("unfinished", outcome.week, f"The time limit came first: {code(outcome.reason)}")
+
+
+def _way_to_champion(outcome: Outcome) -> str:
+    if outcome.pull_request:
+        return f"merging its [pull request]({outcome.pull_request}) promotes it"
+    if outcome.branch:
+        return f"no pull request is open: merging the branch {code(outcome.branch)} promotes it"
+    return "it is not published, so no merge promotes it: the log of `make publish` says why"
 
 
 def _of_time(around: Surroundings, settings: Tell, today: datetime.date, promoted: bool) -> Iterator[Finding]:

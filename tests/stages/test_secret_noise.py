@@ -14,7 +14,6 @@ import layout
 from fedpipe.errors import PipelineError
 from fedpipe.privacy import ledger
 from fedpipe.tracking import journal
-from operations.retrain import publish
 from stages import evaluate, train
 from tests.stages import test_train
 from tests.stages.test_train import trained
@@ -118,11 +117,3 @@ def test_rounds_are_not_chosen_by_training_images(project: Path, key: dict[str, 
         trained(**SECRET, **key, selection="validation")
     rounds, _ = trained(**SECRET, **key, selection="test")
     assert rounds["validation_accuracy"].isna().all()
-
-
-def test_a_commit_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout.TRAINING.parent.mkdir(exist_ok=True)
-    layout.TRAINING.write_text('{"noise": "secret"}')
-    monkeypatch.setattr("sys.argv", ["publish"])
-    with pytest.raises(PipelineError, match=r"training.json has secret noise, and a commit would tell exact figures"):
-        publish.main()

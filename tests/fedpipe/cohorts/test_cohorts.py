@@ -12,7 +12,6 @@ import pytest
 from fedpipe.datasets.shards import Shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
-from fedpipe.learning.task import Task
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import scale
 from fedpipe.runtime.cohort import check, cohort
@@ -83,10 +82,7 @@ def test_what_makes_no_cohort_is_refused(changes: dict[str, Any], said: str) -> 
 def test_losses_are_those_of_numpy_on_the_samples_that_clients_train_on(
     worker: Worker, make_shards: Callable[[list[int]], Path]
 ) -> None:
-    from fedpipe.contracts.aggregator import AGGREGATORS
-    from fedpipe.contracts.algorithm import ALGORITHMS
-    from fedpipe.learning.clients import ClientReader
-    from fedpipe.learning.process import build_process
+    from fedpipe.learning.wiring import Wiring
     from fedpipe.runtime.client_losses import client_losses
     from fedpipe.runtime.engine import Engine
 
@@ -95,10 +91,8 @@ def test_losses_are_those_of_numpy_on_the_samples_that_clients_train_on(
     settings = train_settings(model="logistic_regression", attack="label_flip", attackers=0.25, **choice)
     (evil,) = np.flatnonzero(attackers(settings, 4))
     assert evil in (0, 2), "another seed: the attacker is to be measured, among others"
-    model = model_of(settings)
-    task, reader, first = Task(model, settings, 4), ClientReader(folder), first_weights(settings)
-    parts = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
-    shards = Shards.open(folder)
+    first, shards = first_weights(settings), Shards.open(folder)
+    wiring = Wiring.of(settings, folder, network=model_of(settings), first=first)
 
     def expected(weights: list[np.ndarray], client: int) -> float:
         images, labels = shards.read(*shards.offsets[client : client + 2])
@@ -109,8 +103,7 @@ def test_losses_are_those_of_numpy_on_the_samples_that_clients_train_on(
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return float(-log_p[np.arange(len(labels)), labels].mean())
 
-    process = build_process(task, *parts, first, reader)
-    with Engine(process, worker, 4) as engine, client_losses(task, folder, worker, engine) as losses:
+    with Engine(wiring.process, worker, 4) as engine, client_losses(wiring, worker, engine, None) as losses:
         assert losses is not None
         before = losses(np.array([3, 0, 2]), 1)
         np.testing.assert_allclose(before, [expected(first, k) for k in (3, 0, 2)], rtol=1e-5)

@@ -1,5 +1,6 @@
 """What is said of a champion that git names and the registry lacks, or the other way round; git is real."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from fedpipe.errors import PipelineError
 from fedpipe.tracking import champions
 from fedpipe.tracking.marker import Marker
 from operations.promote import git_champion
+from operations.retrain import __main__ as retrain
+from operations.retrain.limit import Limit
 from tests import RECIPE
 from tests.registry_workspace import git
 
@@ -63,6 +66,23 @@ def test_a_merged_model_that_was_never_registered_is_made_again(
         git_champion.follow()
     monkeypatch.setattr(champions, "followed", lambda *_: WEIGHTS)  # somebody started anew
     assert git_champion.to_register() is None
+
+
+def test_while_it_is_made_again_new_batches_wait_and_other_weights_are_an_error(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FEDPIPE_EXPERIMENT", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    commit(Marker(weights_sha256=WEIGHTS, model="fedpipe-mnist"), json.dumps({"weights_sha256": WEIGHTS}))
+    monkeypatch.setattr(retrain, "registry_lock", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(retrain, "take_in", lambda _: pytest.fail("a batch would make it another training"))
+    retraining = retrain.Retraining(0, Limit(None))
+    retraining._follow_git(start_anew=False)
+    assert not retraining._take_in()
+    retraining._require_champion_of_git()
+    layout.TRAINING.write_text(json.dumps({"weights_sha256": "cd" * 32}))
+    with pytest.raises(PipelineError, match=r"params have changed since it was trained.*`make champion FROM=\.\.\.`"):
+        retraining._require_champion_of_git()
 
 
 @pytest.mark.parametrize("results", [json.dumps({"weights_sha256": "cd" * 32}), "[]", "not JSON"])

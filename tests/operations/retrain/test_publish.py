@@ -301,6 +301,20 @@ def test_what_cannot_be_published_is_refused(project: Workspace) -> None:
         published()
 
 
+def test_secret_noise_is_not_published_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet", "--initial-branch", "main")
+    git("-c", "user.name=a", "-c", "user.email=a@a.a", "commit", "--quiet", "--allow-empty", "--message", "first")
+    layout.TRAINING.parent.mkdir()
+    layout.TRAINING.write_text(json.dumps({"weights_sha256": "ab" * 32, "noise": "secret"}))
+    publish.main([])
+    said = capsys.readouterr().err
+    assert "nothing is published: metrics/training.json has secret noise" in said and "`make register`" in said
+    assert git("branch", "--list") == "* main"
+
+
 def test_an_unfinished_retraining_starts_the_workflow_again(
     project: Workspace, gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

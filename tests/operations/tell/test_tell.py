@@ -10,8 +10,9 @@ from fedpipe.errors import PipelineError
 from layout import PARAMS
 from operations.retrain.outcome import OUTCOME, Outcome
 from operations.tell.__main__ import main
-from operations.tell.findings import Surroundings, findings
+from operations.tell.findings import Finding, Surroundings, findings
 from operations.tell.text import code, for_chat
+from tests import RECIPE
 from tests.github_repository import GitHub
 
 EVIL = "@octocat ![x](http://evil.example/x.png) `<!channel>`\n# \u202ebig <!-- fedpipe"
@@ -124,6 +125,25 @@ def test_what_github_does_not_take_is_an_error_with_the_remedy(github: GitHub) -
     github.set(no_issues="the repository has disabled issues", no_api="HTTP 403: the token may not read that")
     with pytest.raises(PipelineError, match=r"disabled issues; the workflow's job needs .*tell\.issue_on"):
         tell(1, status="failed")
+
+
+def test_what_leads_to_the_promotion_is_told_as_far_as_it_has_come() -> None:
+    settings, today = params.load(params.Tell, RECIPE / "params.yaml"), datetime.date(2026, 11, 29)
+
+    def told(week: int, status: str = "proposed", **values: Any) -> list[Finding]:
+        return findings(outcome(week, status, **values), Surroundings(), settings, f"2026-W{week}", today)
+
+    url = "https://github.example/pull/1"
+    assert f"merging its [pull request]({url}) promotes it" in told(48, branch="retrain/main", pull_request=url)[0].text
+    assert "merging the branch `retrain/main` promotes it" in told(48, branch="retrain/main")[0].text
+    (unpublished,) = told(48)
+    assert "it is not published, so no merge promotes it: the log" in unpublished.text
+    assert "became champion" in told(48, "promoted")[0].text
+    assert told(49, "promoted", was_champion=True) == []
+    unmerged = {"was_champion": True, "branch": "retrain/main", "pull_request": url}
+    (first,), (second,) = (told(week, "promoted", **unmerged) for week in (49, 50))
+    assert first.mark == second.mark and f"merge [pull request]({url})" in first.text
+    assert "became" not in first.text
 
 
 def test_time_is_told(github: GitHub) -> None:
