@@ -45,7 +45,7 @@ def test_a_keras_model_is_served_without_the_project(name: str, raw: Path, tmp_p
     weights = model.first_weights(np.random.default_rng(0))
     save_weights(tmp_path / "weights.safetensors", model, weights)
     (tmp_path / "start.keras").unlink(missing_ok=True)
-    save_model(tmp_path, tmp_path / "weights.safetensors", Model())
+    save_model(tmp_path / "model", tmp_path / "weights.safetensors", Model())
     images = RawDataset.read(raw).read_test(raw)[0][:20]
     np.save(tmp_path / "images.npy", images)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
