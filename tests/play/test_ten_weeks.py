@@ -1,4 +1,4 @@
-"""Ten weeks of a team that retrains: good, bad and mislabelled batches, kills, merges, a lost state, a rollback.
+"""Ten weeks of a team that retrains: good, bad and mislabelled batches, a time limit, merges, a lost state, a rollback.
 
 The workflow's own steps, in fresh clones, on real MNIST. The weeks are one story, so they are one test. It prints the
 table that docs/retraining.md shows; with FEDPIPE_PLAY_TABLE it writes it to the file of that name.
@@ -189,7 +189,7 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
     promotion = succeeded(team.promote())
     story.week("a person rolls the champion back", job, "the former champion is champion")
 
-    # 10: a batch is withdrawn, and a merge conflicts.
+    # 10: a batch is withdrawn, another one comes.
     person = team.clone("person-10")
     team.download(person)
     said = team.make(person, "incoming", "ARGS=withdraw week-02")

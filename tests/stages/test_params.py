@@ -15,7 +15,7 @@ MISTAKES = {
     "train": ("rounds: 10", "round: 10", r"unknown key 'train\.round' \(did you mean rounds\?\)"),
     "evaluate": ("batch_size: 1000", "batch_size: 0", r"'evaluate\.batch_size' is 0"),
     "promote": ("require: not_worse", "require: no", r"'promote\.mcnemar\.require'"),
-    "tell": ("issue_on: [failed", "issue_on: [faild", r"'tell\.issue_on\.0' is 'faild'"),
+    "tell": ("  - failed\n", "  - faild\n", r"'tell\.issue_on\.0' is 'faild'"),
     "all": ("clients_per_round: all", "clients_per_round: 601", "is 601, but there are 600 clients"),
 }
 
