@@ -22,7 +22,7 @@ test test-slow: export FEDPIPE_MNIST_SOURCE ?= $(neighbour)
 endif
 
 help: ## list the commands
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 32
 
 env: ## make .venv hold exactly what requirements.lock names; PYTHON=... says which Python 3.11
 	@./environment.sh install
