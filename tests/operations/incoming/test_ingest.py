@@ -35,7 +35,7 @@ POOL = Pool(layout.POOL)
 def project(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> RawDataset:
     """A DVC project with an empty pool, as the current folder."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(ROOT / "data/pool", "data/pool", ignore=shutil.ignore_patterns("*.dvc", "*.safetensors"))
+    shutil.copytree(ROOT / "data/pool", "data/pool", ignore=shutil.ignore_patterns("*.dvc", "*.safetensors", "*.csv"))
     POOL.write_ledger([])
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, check=True)
