@@ -41,7 +41,7 @@ def options(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def answer(content: Any, named: dict[str, str]) -> None:
-    """Prints JSON: its fields of --json, filtered by --jq (which is jq's, as in `gh`)."""
+    """Prints JSON: its fields of --json."""
     if fields := named.get("--json"):
         names = fields.split(",")
         wanted = content if isinstance(content, list) else [content]
@@ -50,14 +50,7 @@ def answer(content: Any, named: dict[str, str]) -> None:
             fail(f"Unknown JSON field: {', '.join(sorted(unknown))}")
         picked = [{name: each[name] for name in names} for each in wanted]
         content = picked if isinstance(content, list) else picked[0]
-    text = json.dumps(content)
-    if query := named.get("--jq"):
-        done = subprocess.run(["jq", "-r", query], input=text, capture_output=True, text=True, check=False)
-        if done.returncode:
-            fail(f"failed to parse jq expression: {done.stderr}")
-        text = done.stdout.rstrip("\n")
-    if text:
-        print(text)
+    print(json.dumps(content))
 
 
 def text_of(named: dict[str, str]) -> str | None:
@@ -182,12 +175,15 @@ def run_command(state: State, group: str, verb: str, rest: list[str]) -> None:
             create(state, "pulls", "pull", title=named["--title"], body=text_of(named), labels=worn, **ends)
         case (("issue" | "pr"), _):
             on_entry(state, {"issue": "issues", "pr": "pulls"}[group], verb, positional, named)
+        case "workflow", "run":
+            return
         case "run", "list":
             runs = [each for each in state["runs"] if named.get("--branch") in (None, each["headBranch"])]
             answer(runs[::-1][: int(named.get("--limit", "20"))], named)
         case "run", "download":
             for each in state["artifacts"]:
-                if str(each["run"]) == positional[0] and each["name"] == named["--name"] and not each["expired"]:
+                is_meant = str(each["run"]) == positional[0] and each["name"] == named["--name"]
+                if is_meant and not each["expired"] and Path(each["folder"]).is_dir():
                     shutil.copytree(each["folder"], named.get("--dir", "."), dirs_exist_ok=True)
                     return
             fail("no valid artifacts found to download")

@@ -31,8 +31,6 @@ class GitHub:
     """
 
     def __init__(self, folder: Path, remote: Path, login: bool = True) -> None:
-        if shutil.which("jq") is None:  # `gh` has it inside
-            pytest.skip("jq is not installed, with which the stand-in for gh filters its answers: apt-get install jq")
         self.folder, self.remote = folder, remote
         folder.mkdir(parents=True)
         command = folder / "gh"
@@ -87,10 +85,23 @@ class GitHub:
         """The repository's labels."""
         return dict(self.state["labels"])
 
-    def calls(self) -> list[str]:
-        """The calls of `gh`, each as one text."""
+    def calls(self, *words: str) -> list[str]:
+        """The calls of `gh` that begin with ``words``, each as one text."""
         path = self.folder / "calls"
-        return [" ".join(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        calls = [" ".join(json.loads(line)) for line in lines]
+        return [call for call in calls if call.startswith(" ".join(words))]
+
+    def set_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The stand-in is `gh` in this test; no user's settings of git, and no workflow."""
+        settings = ("GITHUB_", "GH_", "FEDPIPE_", "MLFLOW_TRACKING_", "GIT_", "EMAIL")
+        for name in os.environ:
+            if name.startswith(settings) and not name.endswith("_SOURCE"):  # where data sets are
+                monkeypatch.delenv(name)
+        values = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "HOME": str(self.folder)}
+        values |= {"PATH": self.environment()["PATH"], "PYTHONPATH": str(ROOT)}
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
 
     def start_run(self, event: str = "schedule", branch: str = "main") -> int:
         """A run of the workflow; returns its number."""
@@ -130,6 +141,12 @@ class GitHub:
         for each in state["artifacts"]:
             each["expired"] = each["expired"] or each["name"] == name
         self._write(state)
+
+    def lose(self, name: str) -> None:
+        """The artifacts of this name are listed, and cannot be downloaded."""
+        for artifact in self.state["artifacts"]:
+            if artifact["name"] == name:
+                shutil.rmtree(artifact["folder"])
 
     def merge(self, number: int) -> str:
         """Merges a pull request, as a person does with the button; returns the merge's commit."""

@@ -1,6 +1,5 @@
 """Fetching a champion's card and weights from wherever they are."""
 
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import IO
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.run_events import sha256
+from operations import github
 from operations.champion.card import CARD, WEIGHTS, Card
 
 ARTIFACT = "champion"  # in GitHub, of a run of retrain.yml
@@ -115,16 +115,12 @@ def _download_artifact(run: str, folder: Path) -> Path:
     """The folder of the artifact of a GitHub run, fetched by GitHub's ``gh``."""
     target = folder / "artifact"
     try:
-        command = ["gh", "run", "download", run, "--name", ARTIFACT, "--dir", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        github.gh("run", "download", run, "--name", ARTIFACT, "--dir", str(target))
+    except PipelineError as error:
         raise PipelineError(
-            f"GitHub's command `gh`, which downloads the artifact of run {run}, is not installed: install it, or "
-            "download the artifact in the browser and name its .zip as FROM"
+            f"the artifact {ARTIFACT} of run {run} cannot be downloaded: {error} (you can also download it in a "
+            "browser and name its .zip as FROM)"
         ) from None
-    if done.returncode:
-        reason = " ".join(done.stderr.split()) or "it does not say why"
-        raise PipelineError(f"the artifact {ARTIFACT} of run {run} cannot be downloaded: {reason}")
     return target
 
 

@@ -10,11 +10,11 @@ one and it does not come back, this stops. FEDPIPE_CHAMPION_FROM names where to 
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from fedpipe.errors import PipelineError, run_stage
+from operations import github
 from operations.champion.__main__ import main as bring_champion
 from operations.promote import git_champion
 from operations.register.git_tag import PREFIX
@@ -26,6 +26,7 @@ WORKFLOW = "retrain.yml"
 ARTIFACT = "retrain-state"
 FOLDER = Path("retrain-state")
 DAYS = 90  # retention-days of the artifact in the workflow
+_TRUSTED_EVENTS = ("schedule", "workflow_dispatch", "push")
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         )
     run = _last_run(branch)
     if run is not None:
-        _gh("run", "download", run, "--name", ARTIFACT, "--dir", str(FOLDER))
+        github.gh("run", "download", run, "--name", ARTIFACT, "--dir", str(FOLDER))
         # An experiment is another training than the one that main has not ended.
         unpacked = unpack(FOLDER, takes_unfinished=not experiment())
         for note in unpacked.notes:
@@ -77,14 +78,14 @@ def starts_anew() -> bool:
 
 def _last_run(branch: str) -> str | None:
     # Runs of this workflow on this branch only, and none for a pull request: anybody's could upload such an artifact.
-    listed = ["run", "list", "--workflow", WORKFLOW, "--branch", branch, "--limit", "100", "--json", "databaseId,event"]
-    trusted = '.event == "schedule" or .event == "workflow_dispatch" or .event == "push"'
-    runs = set(_gh(*listed, "--jq", f".[] | select({trusted}) | .databaseId").split())
-    kept = r'.artifacts[] | select(.expired | not) | "\(.created_at) \(.workflow_run.id)"'
-    named = _gh("api", f"repos/{{owner}}/{{repo}}/actions/artifacts?name={ARTIFACT}&per_page=100", "--jq", kept)
+    listed = ["--workflow", WORKFLOW, "--branch", branch, "--limit", "100", "--json", "databaseId,event"]
+    trusted = {run["databaseId"] for run in github.ask("run", "list", *listed) if run["event"] in _TRUSTED_EVENTS}
+    path = f"repos/{{owner}}/{{repo}}/actions/artifacts?name={ARTIFACT}&per_page=100"
+    artifacts = [artifact for artifact in github.ask("api", path)["artifacts"] if not artifact["expired"]]
     # The newest by its upload, and not by its run: an older run that was started again has the newest state.
-    uploaded = sorted((line.split() for line in named.splitlines()), reverse=True)
-    return next((run for _, run in uploaded if run in runs), None)
+    artifacts.sort(key=lambda artifact: artifact["created_at"], reverse=True)
+    runs = (artifact["workflow_run"]["id"] for artifact in artifacts)
+    return next((str(run) for run in runs if run in trusted), None)
 
 
 def _evidence() -> str | None:
@@ -95,18 +96,6 @@ def _evidence() -> str | None:
     place = destination(None)
     tags = place.tags(PREFIX) if isinstance(place, Remote) else []
     return f"the repository has the tag {tags[-1]}" if tags else None
-
-
-def _gh(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["gh", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise PipelineError(
-            "GitHub's command `gh` is not installed; outside of GitHub this step is not needed"
-        ) from None
-    if done.returncode:
-        raise PipelineError(f"`gh {' '.join(arguments[:2])}` failed: {done.stderr.strip() or 'it does not say why'}")
-    return done.stdout
 
 
 def _say(line: str) -> None:

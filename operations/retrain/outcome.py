@@ -84,6 +84,15 @@ class Outcome(BaseModel):
             key = ".".join(str(part) for part in first["loc"])
             raise PipelineError(f"{path}: '{key}': {first['msg']}; `make retrain` writes the file anew") from None
 
+    @classmethod
+    def changed(cls, **values: object) -> "Outcome | None":
+        """The outcome of reports/outcome.json with other values; None if there is no such file.
+
+        Raises:
+          PipelineError: As `read`.
+        """
+        return cls.read().model_copy(update=values) if OUTCOME.is_file() else None
+
     def write(self, path: Path = OUTCOME) -> None:
         """Writes the file atomically."""
         write_text(path, self.model_dump_json(indent=2) + "\n")

@@ -15,10 +15,10 @@ from fedpipe import params
 from fedpipe.command_line import without_arguments
 from fedpipe.config import Tell
 from fedpipe.errors import PipelineError, run_stage
-from operations import commands
+from operations import commands, github
 from operations.retrain.destination import experiment
 from operations.retrain.outcome import OUTCOME, Outcome, iso_week, run_url
-from operations.tell import github, issue, webhook
+from operations.tell import issue, webhook
 from operations.tell.findings import Finding, findings
 from operations.tell.pull_request import result
 from operations.tell.surroundings import look

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from operations.tell import github
+from operations import github
 from operations.tell.findings import HEADINGS, Finding
 
 LABEL = "fedpipe-retrain"

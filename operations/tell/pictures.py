@@ -13,10 +13,9 @@ from pathlib import Path
 
 import layout
 from fedpipe.errors import PipelineError
-from operations import commands
+from operations import commands, github
 from operations.retrain.destination import credentials
 from operations.retrain.outcome import Outcome
-from operations.tell import github
 from operations.tell.comparison import comparisons
 
 BRANCH = "retrain-reports"

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
+from operations import github
 from operations.retrain.outcome import Outcome, Status
-from operations.tell import github
 from operations.tell.text import code, figures
 
 _PREFIX = "retrain: "
@@ -89,7 +89,7 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> tuple[
     text = f"{body.rstrip()}\n\n{_mark(outcome)}\n"
     written = ["--title", title(outcome, base), "--body-file", "-"]
     ends = ["--base", base, "--head", branch]
-    present = _open(base, branch, "number,url,body,labels")
+    present = open_ones(base, branch, "number,url,body,labels")
     if not present:
         worn = ["--label", ",".join(names)] if names else []
         return github.gh("pr", "create", *ends, *written, *worn, stdin=text).strip(), False
@@ -101,11 +101,6 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> tuple[
     if _mark(outcome) not in former["body"]:
         github.gh("pr", "comment", number, "--body-file", "-", stdin=comment(outcome))
     return str(former["url"]), True
-
-
-def open_one(base: str, branch: str) -> str | None:
-    """The number of the pull request that is open; None if there is none. Raises as `open_or_renew`."""
-    return next((str(each["number"]) for each in _open(base, branch, "number")), None)
 
 
 def comment_kept(outcome: Outcome, number: str, proposed: str, report: str) -> str:
@@ -135,7 +130,12 @@ def comment_kept(outcome: Outcome, number: str, proposed: str, report: str) -> s
     return str(pull["url"])
 
 
-def _open(base: str, branch: str, fields: str) -> list[dict[str, Any]]:
+def open_ones(base: str, branch: str, fields: str) -> list[dict[str, Any]]:
+    """The open pull requests of this repository from ``branch`` into ``base``, with ``fields`` as `gh` names them.
+
+    Raises:
+      PipelineError: `gh` failed.
+    """
     ends = ["--base", base, "--head", branch, "--state", "open"]
     listed = github.ask("pr", "list", *ends, "--json", f"{fields},isCrossRepository") or []
     # `--head` also finds pull requests from forks whose branch has the same name: anybody's code under our title.

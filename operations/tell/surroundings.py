@@ -7,9 +7,8 @@ from typing import Any
 
 from fedpipe.errors import PipelineError
 from layout import CHAMPION_MARKER
-from operations import commands
+from operations import commands, github
 from operations.retrain.last_run import ARTIFACT
-from operations.tell import github
 from operations.tell.findings import Surroundings
 
 JOB = "FEDPIPE_JOB"  # in the environment, the status of the workflow's job until now

@@ -14,7 +14,7 @@ from fedpipe.system.locks import LockTaken, locked_file
 from operations.retrain.kept.pack import pack
 from operations.retrain.kept.unpack import unpack
 from operations.retrain.lock import LOCK
-from operations.retrain.outcome import OUTCOME, Outcome
+from operations.retrain.outcome import Outcome
 
 _PATIENCE_SECONDS = 60.0  # for a training that was told to stop, and saves a checkpoint first
 
@@ -36,8 +36,8 @@ def _main() -> None:
         if options.command == "pack":
             packed = pack(options.folder)
             _say(f"{options.folder}: {packed}")
-            if OUTCOME.is_file():
-                Outcome.read().model_copy(update={"state_bytes": packed.bytes}).write()
+            if outcome := Outcome.changed(state_bytes=packed.bytes):
+                outcome.write()
             return
         unpacked = unpack(options.folder)
         for note in unpacked.notes:

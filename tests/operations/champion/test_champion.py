@@ -269,10 +269,14 @@ def test_anything_else_is_a_sentence(
     (tmp_path / "damaged.zip").write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
     refused(tmp_path / "damaged.zip", r"damaged\.zip is no whole|have the SHA-256|is no card")
     monkeypatch.setenv("PATH", put_gh(tmp_path / "bin", "sys.exit('no valid artifacts found to download')"))
-    refused("123", "artifact champion of run 123 cannot be downloaded: no valid artifacts found to download")
+    refused(
+        "123",
+        "artifact champion of run 123 cannot be downloaded: `gh run download` failed: "
+        "no valid artifacts found to download",
+    )
     shutil.rmtree(tmp_path / "bin")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    refused("123", "`gh`, which downloads the artifact of run 123, is not installed")
+    refused("123", "artifact champion of run 123 cannot be downloaded: GitHub's command `gh` is not installed")
 
     text, weights = (kept / "card.json").read_text(), (kept / "weights.safetensors").read_bytes()
     (kept / "weights.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))

@@ -8,20 +8,17 @@ from fedpipe.errors import PipelineError
 from operations import commands
 from operations.retrain import commits
 from operations.retrain.destination import Clone, Remote, base_branch, credentials, destination, is_of_retraining
-from tests.github import environment, stand_in
+from tests.github_repository import GitHub
 from tests.registry_workspace import git
 
 BRANCH = "retrain/main"
 
 
 @pytest.fixture
-def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a remote, in which the test stands; and the stand-in."""
-    folder = stand_in(tmp_path / "gh")
-    for name, value in environment(folder).items():
-        monkeypatch.setenv(name, value)
-    for name in ("GH_TOKEN", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "EMAIL", "GITHUB_REF_NAME"):
-        monkeypatch.delenv(name, raising=False)
+def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitHub:
+    """A project with a remote as the current folder, and the stand-in for `gh`."""
+    github = GitHub(tmp_path / "gh", tmp_path / "remote")
+    github.set_environment(monkeypatch)
     (tmp_path / "project/models").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
     git("init", "--quiet", "--bare", str(tmp_path / "remote"))
@@ -31,7 +28,7 @@ def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("add", "--all")
     git("commit", "--quiet", "--message", "first")
     git("push", "--quiet", "origin", "main")
-    return folder
+    return github
 
 
 def retrained(text: str) -> str:
@@ -39,7 +36,7 @@ def retrained(text: str) -> str:
     return commits.commit(commits.results_tree({Path("models/champion.json"): text}), "Retrain main")
 
 
-def test_a_commit_has_results_and_texts_and_leaves_the_folder_as_it_was(gh: Path) -> None:
+def test_a_commit_has_results_and_texts_and_leaves_the_folder_as_it_was(gh: GitHub) -> None:
     Path("params.yaml").write_text("new\n")
     before = git("status", "--porcelain", "--branch")
     commit = retrained("new\n")
@@ -52,14 +49,14 @@ def test_a_commit_has_results_and_texts_and_leaves_the_folder_as_it_was(gh: Path
     assert git("diff", "--name-only", "HEAD", report) == "models/kept.md"
 
 
-def test_a_committer_without_an_author_is_enough(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_committer_without_an_author_is_enough(gh: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_COMMITTER_NAME", "c")
     monkeypatch.setenv("GIT_COMMITTER_EMAIL", "c@c.c")
     assert git("log", "-1", "--format=%an", retrained("new\n")) == "fedpipe"
 
 
 @pytest.mark.parametrize("place", [Remote("origin"), Clone()], ids=str)
-def test_what_a_person_added_is_not_replaced(gh: Path, place: Remote | Clone) -> None:
+def test_what_a_person_added_is_not_replaced(gh: GitHub, place: Remote | Clone) -> None:
     assert place.tip(BRANCH) is None
     first, second = retrained("new\n"), retrained("newer\n")
     place.set_branch(BRANCH, first, None)
@@ -74,7 +71,7 @@ def test_what_a_person_added_is_not_replaced(gh: Path, place: Remote | Clone) ->
 
 
 @pytest.mark.parametrize("place", [Remote("origin"), Clone()], ids=str)
-def test_a_tag_is_set_once_and_never_moves(gh: Path, place: Remote | Clone) -> None:
+def test_a_tag_is_set_once_and_never_moves(gh: GitHub, place: Remote | Clone) -> None:
     first, second = retrained("new\n"), retrained("newer\n")
     assert place.commit_of_tag("models/mnist/v1") is None
     for _ in range(2):
@@ -90,7 +87,7 @@ def test_a_tag_is_set_once_and_never_moves(gh: Path, place: Remote | Clone) -> N
     assert place.commit_of_tag("models/mnist/v2") == second
 
 
-def test_the_remote_that_was_asked_for_or_origin_or_the_clone(gh: Path) -> None:
+def test_the_remote_that_was_asked_for_or_origin_or_the_clone(gh: GitHub) -> None:
     assert destination(None) == destination("origin") == Remote("origin")
     with pytest.raises(PipelineError, match="there is no git remote 'backup': add one with"):
         destination("backup")
@@ -98,7 +95,7 @@ def test_the_remote_that_was_asked_for_or_origin_or_the_clone(gh: Path) -> None:
     assert destination(None) == Clone()
 
 
-def test_a_pull_request_goes_into_no_branch_of_a_retraining(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pull_request_goes_into_no_branch_of_a_retraining(gh: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert base_branch() == "main" and not is_of_retraining()
     git("switch", "--quiet", "--create", BRANCH)
     assert is_of_retraining()
@@ -109,7 +106,7 @@ def test_a_pull_request_goes_into_no_branch_of_a_retraining(gh: Path, monkeypatc
     assert base_branch() == "main"
 
 
-def test_git_has_the_token_from_gh_and_only_with_it(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_has_the_token_from_gh_and_only_with_it(gh: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "GIT_CONFIG_COUNT" not in credentials()
     monkeypatch.setenv("GH_TOKEN", "secret")
     asked = "protocol=https\nhost=github.com\n\n"

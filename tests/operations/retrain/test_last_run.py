@@ -9,20 +9,17 @@ from fedpipe.tracking.marker import Marker
 from operations.retrain import last_run
 from operations.retrain.kept import Unpacked
 from operations.retrain.outcome import Outcome
-from tests.github import calls, environment, stand_in
+from tests.github_repository import GitHub
 from tests.registry_workspace import git
 
 MARKER = Path("models/champion.json")
 
 
 @pytest.fixture
-def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh clone of a project with a remote, in which the test stands."""
-    folder = stand_in(tmp_path / "gh")
-    for name, value in environment(folder).items():
-        monkeypatch.setenv(name, value)
-    for name in ("MLFLOW_TRACKING_URI", "FEDPIPE_START_ANEW", "FEDPIPE_DEFAULT_BRANCH", "FEDPIPE_EXPERIMENT"):
-        monkeypatch.delenv(name, raising=False)
+def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitHub:
+    """A fresh clone of a project with a remote as the current folder, and the stand-in for `gh`."""
+    github = GitHub(tmp_path / "gh", tmp_path / "remote")
+    github.set_environment(monkeypatch)
     monkeypatch.setenv("GITHUB_REF_NAME", "main")
     (tmp_path / "project/models").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
@@ -30,7 +27,7 @@ def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("init", "--quiet", "--initial-branch", "main")
     git("remote", "add", "origin", str(tmp_path / "remote"))
     commit(Marker())
-    return folder
+    return github
 
 
 def commit(marker: Marker) -> None:
@@ -39,19 +36,24 @@ def commit(marker: Marker) -> None:
     git("commit", "--quiet", "--message", "a champion")
 
 
+def keep_state(gh: GitHub, run: int) -> None:
+    folder = gh.folder / f"kept-{run}"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(f"of {run}")
+    gh.upload(run, "retrain-state", gh.folder, [folder.name])
+
+
 CHAMPION = Marker(weights_sha256="ab" * 32, model="fedpipe-mnist")
 
 
 def test_what_a_run_of_the_default_branch_uploaded_last(
-    gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    gh: GitHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # 13 is the run that asks.
-    # 11 was started again after 12; 99 is a run of a pull request, or of another workflow.
-    uploaded = {99: "2026-11-29", 10: "2026-11-09", 12: "2026-11-23", 11: "2026-11-24"}
-    (gh / "run").write_text("13\n12\n11\n10")
-    (gh / "artifacts").write_text("".join(f"{day}T04:40:00Z {run}\n" for run, day in uploaded.items()))
-    (gh / "state-11").mkdir()
-    (gh / "state-11/manifest.json").write_text("of 11")
+    first, second, third = (gh.start_run() for _ in range(3))
+    foreign = gh.start_run("pull_request")
+    gh.start_run()  # the run that asks
+    for run in (first, third, second, foreign):  # the second was started again after the third
+        keep_state(gh, run)
     monkeypatch.setattr(
         last_run, "unpack", lambda folder, **_: Unpacked("", 3, notes=[(folder / "manifest.json").read_text()])
     )
@@ -59,16 +61,15 @@ def test_what_a_run_of_the_default_branch_uploaded_last(
     monkeypatch.setenv("GITHUB_REF_NAME", "feature")
     monkeypatch.setenv("FEDPIPE_DEFAULT_BRANCH", "main")
     last_run.main()
-    assert capsys.readouterr().err == "last run: of 11\nlast run: the state of run 11 is back: 3 files\n"
-    (listed,) = calls(gh, "run", "list")
+    assert capsys.readouterr().err == f"last run: of {second}\nlast run: the state of run {second} is back: 3 files\n"
+    (listed,) = gh.calls("run", "list")
     assert "--workflow retrain.yml --branch main " in listed and "--status" not in listed
-    assert '.event == "schedule" or .event == "workflow_dispatch" or .event == "push"' in listed
 
 
 def test_no_state_is_a_fresh_start_only_where_git_names_no_champion(
-    gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    gh: GitHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (gh / "run").write_text("12")
+    gh.start_run()
     last_run.main()
     assert "no run on main has kept anything, and git names no champion" in capsys.readouterr().err
     git("push", "--quiet", "origin", "HEAD:refs/tags/models/mnist/v1")
@@ -90,7 +91,7 @@ def test_no_state_is_a_fresh_start_only_where_git_names_no_champion(
 
 
 def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_experiment(
-    gh: Path, monkeypatch: pytest.MonkeyPatch
+    gh: GitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brought: list[list[str]] = []
     taken: list[dict[str, bool]] = []
@@ -104,9 +105,7 @@ def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_expe
     commit(CHAMPION)
     monkeypatch.setenv("FEDPIPE_CHAMPION_FROM", "42")
     last_run.main()
-    for name, content in {"run": "11", "artifacts": "2026-11-23T04:40:00Z 11\n"}.items():
-        (gh / name).write_text(content)
-    (gh / "state-11").mkdir()
+    keep_state(gh, gh.start_run())
     last_run.main()
     assert brought == [["--", "42"]] * 2 and taken == [{"takes_unfinished": True}]
     monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-7")
@@ -117,9 +116,9 @@ def test_the_champion_is_restored_as_asked_beside_a_state_too_but_not_by_an_expe
     assert taken[1:] == [{"takes_unfinished": False}]
 
 
-def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: Path) -> None:
-    for name, content in {"run": "11", "artifacts": "2026-11-23T04:40:00Z 11\n"}.items():
-        (gh / name).write_text(content)
+def test_a_state_that_cannot_be_downloaded_is_no_fresh_start(gh: GitHub) -> None:
+    keep_state(gh, gh.start_run())
+    gh.lose("retrain-state")
     with pytest.raises(PipelineError, match="`gh run download` failed"):
         last_run._main()
     outcome = Outcome.read()

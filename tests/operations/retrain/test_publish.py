@@ -17,33 +17,30 @@ from operations.retrain import publish, state
 from operations.retrain.destination import Clone, Remote, destination
 from operations.retrain.outcome import Outcome
 from operations.retrain.summary import SUMMARY
-from tests.github import GH, calls, environment, stand_in
+from tests.gh_command import ADDRESS
+from tests.github_repository import GitHub
 from tests.registry_workspace import Workspace, git
 
-__all__ = ["GH"]  # for others that run the workflow's steps
 BRANCH = "retrain/main"
 
 
 @pytest.fixture
-def gh(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = stand_in(tmp_path_factory.mktemp("gh"))
-    for name, value in environment(folder).items():
-        monkeypatch.setenv(name, value)
-    for name in ("GH_TOKEN", "GITHUB_ACTIONS", "GITHUB_REF_NAME", "GITHUB_RUN_ID", "FEDPIPE_EXPERIMENT"):
-        monkeypatch.delenv(name, raising=False)
-    return folder
+def gh(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> GitHub:
+    folder = tmp_path_factory.mktemp("github")
+    github = GitHub(folder / "gh", folder / "remote", login=False)
+    github.set_environment(monkeypatch)
+    return github
 
 
 @pytest.fixture
-def project(workspace: Workspace, gh: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def project(workspace: Workspace, gh: GitHub) -> Workspace:
     """A workspace whose params and pipeline are committed and pushed."""
     with Path(".gitignore").open("a") as ignored:
         ignored.write("/reports/\n")
     git("add", "--all")
     git("commit", "--quiet", "--message", "first")
-    remote = tmp_path_factory.mktemp("remote")
-    git("init", "--quiet", "--bare", str(remote))
-    git("remote", "add", "origin", str(remote))
+    git("init", "--quiet", "--bare", str(gh.remote))
+    git("remote", "add", "origin", str(gh.remote))
     git("push", "--quiet", "origin", "main")
     return workspace
 
@@ -82,11 +79,11 @@ def merge() -> None:
 
 
 def test_a_merge_makes_the_champion_and_its_revert_goes_back(
-    project: Workspace, gh: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Workspace, gh: GitHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("SERVER_URL", "https://github.example"), ("REPOSITORY", "a/b"), ("RUN_ID", "7")):
         monkeypatch.setenv(f"GITHUB_{name}", value)
-    (gh / "login").touch()
+    gh.set(login=True)
     retrained(project, "weak")
     assert json.loads(state.DECISION.read_text())["outcome"] == "proposed" and versions() == []
     before = git("status", "--porcelain", "--branch")
@@ -101,23 +98,21 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     assert (marker["weights_sha256"], marker["model"]) == (state.trained_weights(), "fedpipe-mnist")
     version = layout.registry().version("mnist", 1)
     assert (version.tags[COMMIT_TAG], version.tags[GIT_TAG]) == (commit, "models/mnist/v1")
-    assert version.tags[PULL_REQUEST_TAG] == outcome.pull_request == "https://github.example/pull/1"
+    assert version.tags[PULL_REQUEST_TAG] == outcome.pull_request == f"{ADDRESS}/pull/1"
     assert version.tags["fedpipe.ci_run"] == "https://github.example/a/b/actions/runs/7"
     assert (outcome.status, outcome.version, outcome.branch) == ("proposed", 1, BRANCH)
     assert "version 1 is the first champion" in outcome.reason
-    (created,) = calls(gh, "pr", "create")
+    (created,) = gh.calls("pr", "create")
     assert "--base main --head retrain/main --title Retrain main: proposed (" in created
     assert "--label retrain: proposed" in created
     body = Path("reports/pull_request.md").read_text()
     assert "**Merging this makes fedpipe-mnist version 1 the champion.**" in body and "# What came of weak" in body
 
     # Once more: nothing twice.
-    present = {"number": 1, "url": "https://github.example/pull/1", "body": "", "labels": []}
-    (gh / "open").write_text(json.dumps([present]))
     assert published().commit == commit == on_remote(f"refs/heads/{BRANCH}") and versions() == ["1"]
     assert (
-        "publish: pull request https://github.example/pull/1 is renewed" in capsys.readouterr().err
-        and len(calls(gh, "pr", "create")) == 1
+        f"publish: pull request {ADDRESS}/pull/1 is renewed" in capsys.readouterr().err
+        and len(gh.calls("pr", "create")) == 1
     )
 
     merge()
@@ -150,8 +145,8 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     assert champion() == 2
 
 
-def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspace, gh: Path) -> None:
-    (gh / "login").touch()
+def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspace, gh: GitHub) -> None:
+    gh.set(login=True)
     project.register("strong")
     promote([])
     git("add", "--all")
@@ -166,7 +161,7 @@ def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspac
     assert kept == outcome.commit == layout.registry().version("mnist", 2).tags[COMMIT_TAG]
     assert "metrics/evaluation.json" in git("diff", "--name-only", "main", kept).split()
     assert git("diff", "--name-only", "main", kept, "--", "models") == ""
-    assert "--title Retrain main: champion kept (" in calls(gh, "pr", "create")[0]
+    assert "--title Retrain main: champion kept (" in gh.calls("pr", "create")[0]
     assert "the tag `models/mnist/v2`" in Path("reports/pull_request.md").read_text()
     assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 2"
     assert published().commit == kept and on_remote(f"refs/heads/{BRANCH}") == tip
@@ -239,9 +234,9 @@ def test_killed_before_the_tag_it_makes_nothing_twice(
 
 
 def test_an_experiment_has_a_branch_of_its_own_and_no_version(
-    project: Workspace, gh: Path, monkeypatch: pytest.MonkeyPatch
+    project: Workspace, gh: GitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (gh / "login").touch()
+    gh.set(login=True)
     monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-77")
     retrained(project, "weak")
     outcome = published()
@@ -249,7 +244,7 @@ def test_an_experiment_has_a_branch_of_its_own_and_no_version(
     commit = on_remote("refs/heads/experiment/main-77")
     assert commit == outcome.commit and on_remote(f"refs/heads/{BRANCH}") is None and on_remote("refs/tags/*") is None
     assert "models/champion.json" not in git("diff", "--name-only", "main", commit)
-    assert "--head experiment/main-77 --title Experiment: retrain main" in calls(gh, "pr", "create")[0]
+    assert "--head experiment/main-77 --title Experiment: retrain main" in gh.calls("pr", "create")[0]
     for command in (lambda: promote([]), lambda: promote(["--merged"])):
         with pytest.raises(PipelineError, match="an experiment moves no champion"):
             command()
@@ -316,13 +311,13 @@ def test_secret_noise_is_not_published_and_no_error(
 
 
 def test_an_unfinished_retraining_starts_the_workflow_again(
-    project: Workspace, gh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Workspace, gh: GitHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (gh / "login").touch()
+    gh.set(login=True)
     Outcome(dataset="mnist", status="unfinished", reason="the limit").write()
     published()
-    assert "nothing to publish yet" in capsys.readouterr().err and not calls(gh, "workflow")
+    assert "nothing to publish yet" in capsys.readouterr().err and not gh.calls("workflow")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     published()
-    assert calls(gh, "workflow") == ["workflow run retrain.yml --ref main"]
+    assert gh.calls("workflow") == ["workflow run retrain.yml --ref main"]
     assert on_remote(f"refs/heads/{BRANCH}") is None and versions() == []

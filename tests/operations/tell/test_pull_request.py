@@ -1,6 +1,6 @@
 """A pull request says by title, labels and a comment what came of a retraining."""
 
-from operations.tell import github as command
+from operations import github as command
 from operations.tell import pull_request
 from tests.github_repository import GitHub
 from tests.operations.tell.test_tell import EVIL, outcome
@@ -47,14 +47,13 @@ def test_a_pull_request_from_a_fork_with_a_branch_of_that_name_is_not_ours(githu
 
 
 def test_a_kept_model_is_a_comment_on_the_pull_request_that_still_proposes_another(github: GitHub) -> None:
-    assert pull_request.open_one("main", "retrain/main") is None
+    assert pull_request.open_ones("main", "retrain/main", "number") == []
     address, _ = renew(48)
     before = {key: value for key, value in github.pulls[0].items() if key != "comments"}
-    number = pull_request.open_one("main", "retrain/main")
-    assert number == "1"
+    assert [each["number"] for each in pull_request.open_ones("main", "retrain/main", "number")] == [1]
     for _ in range(2):  # started again
         kept = outcome(49, "kept", reason=EVIL)
-        assert pull_request.comment_kept(kept, number, "fedpipe-mnist version 2", "# The report") == address
+        assert pull_request.comment_kept(kept, "1", "fedpipe-mnist version 2", "# The report") == address
     (comment,) = (comment["body"] for comment in github.pulls[0]["comments"])
     assert "**Week 2026-W49** ([run](" in comment and "still proposes fedpipe-mnist version 2" in comment
     assert "# The report" in comment and "`@octocat" in comment

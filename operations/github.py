@@ -1,4 +1,4 @@
-"""GitHub through its command `gh`, as the steps of a workflow that tell people something use it."""
+"""GitHub through its command `gh`."""
 
 import json
 import os
@@ -23,12 +23,15 @@ def is_available() -> bool:
 
 
 def gh(*arguments: str, stdin: str | None = None) -> str:
-    """Runs `gh` and returns what it wrote to standard output.
+    """Runs `gh` and returns its standard output.
 
     Raises:
-      PipelineError: It failed; the message has its first line.
+      PipelineError: It is not installed, or it failed; the message has the first line of its error.
     """
-    done = subprocess.run(["gh", *arguments], capture_output=True, text=True, input=stdin, check=False)
+    try:
+        done = subprocess.run(["gh", *arguments], capture_output=True, text=True, input=stdin, check=False)
+    except FileNotFoundError:
+        raise PipelineError("GitHub's command `gh` is not installed: install it (https://cli.github.com)") from None
     if done.returncode:
         reason = next(iter(done.stderr.strip().splitlines()), "it does not say why")
         raise PipelineError(f"`gh {' '.join(arguments[:2])}` failed: {reason}")
