@@ -29,6 +29,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Syncs to disk which files a folder has; not the files themselves.
+
+    Raises:
+      OSError: The folder cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder beside ``path`` to fill, and puts it in the place of ``path`` if the block succeeds.

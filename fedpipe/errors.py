@@ -15,6 +15,10 @@ class UsageError(PipelineError):
     """A command was given arguments that it does not take."""
 
 
+class WorkersLostError(PipelineError):
+    """No worker or site is left to compute a chunk; the training can resume later from a checkpoint."""
+
+
 class DivergedError(PipelineError):
     """Updates or weights are not finite any more, which is a result of the training's params."""
 

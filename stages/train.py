@@ -57,7 +57,7 @@ def main() -> None:
     first = initial.first_weights(model, settings, layout.INITIAL)
     key = training_key(settings, manifest, first, samples)
     pinning.require_avx2()
-    _require_one_place(manifest)
+    cluster = _cluster(manifest)
     pipeline = layout.pipeline_files()
 
     with only_writer("train", layout.stage_lock("train")), stoppable(), Worker(LOGS / "worker.log") as worker:
@@ -71,7 +71,7 @@ def main() -> None:
         started = tracked.started(settings, manifest, layout.CLIENTS, init, pipeline)
         with (
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
-            _opened(settings, manifest, key) as (elsewhere, states),
+            _opened(cluster, settings, manifest, key) as (elsewhere, states),
             Checkpoints(LOGS, key, settings, states) as checkpoints,
             journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.resumed)) as run,
         ):
@@ -97,24 +97,31 @@ def main() -> None:
     params.require_unchanged(settings, layout.PARAMS)
 
 
-def _require_one_place(manifest: Manifest) -> None:
-    """Raises PipelineError if a cluster is chosen for clients that are at sites."""
+def _cluster(manifest: Manifest) -> clusters.ClusterSettings | None:
+    """The cluster that is chosen, if one is.
+
+    Raises:
+      PipelineError: One is chosen for clients that are at sites.
+    """
     cluster = clusters.chosen(layout.CLUSTER)
     if manifest.samples_at == "sites" and cluster is not None:
         raise PipelineError(
             f"the clients' samples are at sites, which a cluster does not reach: unset {clusters.ADDRESS}, and remove "
             f"the address from {layout.CLUSTER}"
         )
+    return cluster
 
 
 @contextmanager
-def _opened(settings: params.Train, manifest: Manifest, key: Key) -> "Iterator[tuple[Elsewhere | None, States | None]]":
+def _opened(
+    cluster: clusters.ClusterSettings | None, settings: params.Train, manifest: Manifest, key: Key
+) -> "Iterator[tuple[Elsewhere | None, States | None]]":
     """Where clients run and keep files, if not here: on a cluster, or at their sites."""
     if manifest.sites is None or manifest.samples_at is None:
         from fedpipe.cluster.cluster import opened
 
-        with opened(clusters.chosen(layout.CLUSTER), settings, manifest.digest) as cluster:
-            yield cluster, None
+        with opened(cluster, settings, manifest.digest) as members:
+            yield members, None
         return
     from fedpipe.federation.coordinator import Federation
     from fedpipe.links.coordinator_side import GrpcLink

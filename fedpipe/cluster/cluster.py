@@ -25,8 +25,7 @@ from fedpipe.cluster.parts import Chunk, Part, Waiting
 from fedpipe.cluster.scheduler import Connection
 from fedpipe.cluster.settings import ClusterSettings, require_fitting
 from fedpipe.config.train import Train
-from fedpipe.errors import PipelineError
-from fedpipe.runtime.chunks import WorkersLostError
+from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.runtime.facts import CLUSTER, facts
 
 _ATTEMPTS = 4  # of a part that fails; then the run ends with what it says

@@ -14,7 +14,7 @@ import numpy as np
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.federation.answers import Link, read_answer, shown
 from fedpipe.federation.fitting import require_fitting
 from fedpipe.federation.kept_at_sites import StatesAtSites
@@ -28,7 +28,6 @@ from fedpipe.federation.messages import (
     Ready,
     pack,
 )
-from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.progress import say
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedpipe.config.download import DatasetName
 from fedpipe.errors import PipelineError
 
 VERSION = 1  # of the messages
@@ -105,7 +106,7 @@ class Description(Message):
 
     kind: Literal["description"] = "description"
     site: SiteName
-    dataset: str
+    dataset: DatasetName
     image_shape: list[_Few]
     classes: _Few
     digest: Digest

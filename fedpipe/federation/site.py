@@ -159,7 +159,7 @@ class Site:
         if join.site != self.name:
             return [f"it is {self.name}, and was asked as {join.site}"]
         if self._training is not None and self._training.join == join:
-            return []
+            return self._wrong_data(join)
         wrong = self._policy.refused_choices(join.settings)
         if wrong:
             return wrong
@@ -223,6 +223,9 @@ class Site:
         if self._rounds.with_question(*asked) > self._policy.rounds:
             raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
         leaves = training.sums(question, message, chunks)
+        # The graphs read the shards' file again in each round, and would take another one of the same size.
+        if Manifest.read(self._folder.shards).digest != training.join.digest:
+            raise PipelineError("its shards have changed since it joined: start the training again")
         self._rounds.add(*asked)
         return leaves
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import grpc
 
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.links.frames import frames, messages
 from fedpipe.links.options import CALL, COORDINATOR, OPTIONS, SERVICE
 from fedpipe.links.settings import LinkSettings
-from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.system.certificates import FEDERATION, files, revoked, serial_number
 
 _LOOK_SECONDS = 1.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from fedpipe.atomic import atomic_file
+from fedpipe.atomic import atomic_file, sync_folder
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.runtime.checkpoint import Checkpoint, from_file, to_bytes
@@ -115,7 +115,7 @@ class Checkpoints:
             checkpoint = replace(checkpoint, last=kept.last, digests=kept.digests())
         with atomic_file(self._path(checkpoint.round)) as partial:
             partial.write_bytes(to_bytes(replace(checkpoint, tracking=self.tracking), self._key))
-        _sync(self._folder)
+        sync_folder(self._folder)
         self._rounds = [*(each for each in self._rounds if each != checkpoint.round), checkpoint.round][-_KEPT:]
         for path in set(self._folder.iterdir()) - {self._path(each) for each in self._rounds}:
             path.unlink()
@@ -159,12 +159,3 @@ class Checkpoints:
         if last is not None and digests is not None and not self._states.is_whole(last, digests):
             raise _Unusable(f"without the files of {self._states.place} that it needs")
         return checkpoint
-
-
-def _sync(folder: Path) -> None:
-    """Puts the names of a folder's files on the disk; the files themselves are there."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,13 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fedpipe.errors import PipelineError
 from fedpipe.lazy import tff
 from fedpipe.runtime.tff_executor import Compiled, Executor, Executors, fitting
-
-
-class WorkersLostError(PipelineError):
-    """There is nobody left to compute a chunk; the training can go on later from a checkpoint."""
 
 
 class Elsewhere(Protocol):

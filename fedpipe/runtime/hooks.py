@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpipe.config.train import Train
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.runtime.checkpoint import Best, Checkpoint
 from fedpipe.runtime.checkpoints import Checkpoints
-from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.kept_state import KeptState
 from fedpipe.runtime.phases import PHASES

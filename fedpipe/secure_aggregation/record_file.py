@@ -9,7 +9,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from fedpipe.atomic import naming
+from fedpipe.atomic import naming, sync_folder
 from fedpipe.errors import PipelineError
 
 _LENGTH, _DIGEST, _CHECK = 8, 32, 4
@@ -101,12 +101,3 @@ def _header(*parts: bytes) -> bytes:
 
 def _check(header: bytes) -> bytes:
     return hashlib.sha256(header[: _LENGTH + _DIGEST]).digest()[:_CHECK]
-
-
-def sync_folder(folder: Path) -> None:
-    """Syncs which files a folder has."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

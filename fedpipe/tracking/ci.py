@@ -16,11 +16,6 @@ def run_url() -> str | None:
     return f"{repository}{run}" if repository and run else None
 
 
-def former_runs(url: str) -> str:
-    """How the URLs of the runs of the same repository begin."""
-    return f"{url.rpartition('/')[0]}/"
-
-
 def tags() -> dict[str, str]:
     """Tags of an MLflow run that say which CI run made it; none outside of CI."""
     url = run_url() or next(filter(None, map(os.environ.get, _URLS)), None)

@@ -9,7 +9,6 @@ from fedpipe.tracking.mlflow_store import MlflowStore
 from fedpipe.tracking.registry import Registry, Version
 from fedpipe.tracking.run_events import WEIGHTS_TAG, Event, experiment, now, sha256
 
-_COMMIT = "mlflow.source.git.commit"
 _TABLES = "tables"  # the artifact folder
 
 

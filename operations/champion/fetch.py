@@ -102,7 +102,7 @@ def _copy_url(url: str, folder: Path) -> None:
     try:
         for address, path in names.items():
             with fsspec.open(address, "rb") as file:
-                _save(file, path, sum(_LARGEST.values()))
+                _save(file, path)
     except (OSError, ValueError, ImportError, BotoCoreError, ClientError) as error:
         reason = str(error).replace(url, shown(url)) or type(error).__name__
         raise PipelineError(f"cannot fetch a champion from {shown(url)}: {without_password(reason)}") from None
@@ -124,9 +124,9 @@ def _download_artifact(run: str, folder: Path) -> Path:
     return target
 
 
-def _save(file: IO[bytes], path: Path, largest: int | None = None) -> None:
-    """Copies what is not larger than a card or weights may be: an archive may claim anything."""
-    limit = largest or _LARGEST[path.name]
+def _save(file: IO[bytes], path: Path) -> None:
+    """Copies what is not larger than card, weights, or an archive of both may be: an archive may claim anything."""
+    limit = _LARGEST.get(path.name, sum(_LARGEST.values()))
     with path.open("wb") as copy:
         while part := file.read(2**20):
             if copy.tell() + len(part) > limit:

@@ -24,8 +24,6 @@ from fedpipe.system.certificates import make_certificates, revoke
 from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.git_state import git_tags
 from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, WRITTEN
-from operations.federation.demo import run_demo
-from operations.federation.show import show
 
 _COORDINATOR = "coordinator"
 _PATIENCE_SECONDS = 5.0  # how long a site that was killed may take to end
@@ -67,8 +65,12 @@ def main() -> None:
     elif args.command == "site":
         run_site(args)
     elif args.command == "show":
+        from operations.federation.show import show
+
         show(args.address, args.certificates, args.names)
     else:
+        from operations.federation.demo import run_demo
+
         run_demo(args.sites, args.rounds)
 
 

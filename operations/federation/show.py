@@ -13,7 +13,7 @@ def show(address: str, certificates: Path, names: Sequence[str]) -> None:
       PipelineError: A certificate is missing, the port is in use, a site does not come within ten minutes, or sites
         differ in data set, image shape or number of classes.
     """
-    from fedpipe.federation.answers import described, shown  # TensorFlow loads
+    from fedpipe.federation.answers import described, shown
     from fedpipe.links.coordinator_side import GrpcLink
 
     print(f"federation: waits at {address} for {', '.join(names)}", flush=True)

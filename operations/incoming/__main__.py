@@ -26,7 +26,6 @@ from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
-from fedpipe.partitioning.growth import published_clients
 from fedpipe.spelling import did_you_mean
 from operations.incoming.decisions import Decision, record
 from operations.incoming.fetch import fetch
@@ -106,6 +105,7 @@ def _decide(name: str, decision: str, sha256: str | None, reason: str) -> None:
     INCOMING.mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.move(file, INCOMING / file.name)
+    forget(HELD, name)  # the reason is left
     take_in(only=name)
 
 
@@ -132,6 +132,8 @@ def _withdraw(words: Sequence[str]) -> None:
 
 def _published_clients(dataset: RawDataset) -> list[str]:
     """The client of each published sample, by name; none where the scheme's clients have no names."""
+    from fedpipe.partitioning.growth import published_clients  # pandas
+
     return published_clients(dataset.read_train(layout.RAW)[1], params.load(params.Partition, layout.PARAMS))
 
 

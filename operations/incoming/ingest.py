@@ -18,9 +18,7 @@ from fedpipe.errors import PipelineError
 from operations import commands
 from operations.incoming.batches import EXPECTED, Candidate, find, read
 from operations.incoming.decisions import decided, read_decisions
-from operations.incoming.folders import HELD, INCOMING, REASON_SUFFIX, REJECTED, forget, move_aside
-
-__all__ = ["INCOMING", "REASON_SUFFIX", "REJECTED", "Ingested", "Rules", "ingest"]
+from operations.incoming.folders import HELD, INCOMING, REJECTED, forget, move_aside
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from fedpipe.config import Promote
 from fedpipe.config.judge import McNemar
@@ -105,4 +104,6 @@ def _lower_by(challenger: float, champion: float) -> float:
 
 
 def _tail(gained: int, discordant: int, alternative: str) -> float:
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
+
     return float(binomtest(gained, discordant, 0.5, alternative=alternative).pvalue) if discordant else 1.0

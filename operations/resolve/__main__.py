@@ -17,7 +17,8 @@ from pathlib import Path
 
 import layout
 from fedpipe.atomic import write_text
-from fedpipe.datasets.pool import Pool, present
+from fedpipe.datasets.ledger import Entry, ledger_text, parse, present
+from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands, provenance
 from operations.resolve import conflicts, ledger, params
@@ -51,19 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
       PipelineError: No merge is under way, other files are in conflict, something has to be chosen, or a stage failed.
     """
     chosen = _parse(arguments)
-    found = conflicts.unresolved()
-    if not found and not conflicts.is_under_way():
+    conflicted = conflicts.unresolved()
+    if not conflicted and not conflicts.is_under_way():
         raise PipelineError("no merge is under way: run `git merge BRANCH`, and `make resolve` if it reports conflicts")
-    others = [conflict.path for conflict in found if not _is_ours(conflict.path)]
+    others = [conflict.path for conflict in conflicted if not _is_ours(conflict.path)]
     if others:
         raise PipelineError(
             f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} in conflict, and results rest on the code: "
             "settle that by hand, `git add` it, and run `make resolve` again"
         )
+    entries = _merged_ledger(conflicted)
     texts, open_choices = {}, []
-    for conflict in found:
+    for conflict in conflicted:
         try:
-            texts[conflict.path] = _settled(conflict, found, chosen)
+            texts[conflict.path] = _settled(conflict, entries, chosen)
         except PipelineError as error:
             open_choices.append(str(error))
     if open_choices:
@@ -82,42 +84,41 @@ def _is_ours(path: str) -> bool:
     return path == str(layout.PARAMS) or path in _RESULTS or any(path.startswith(f"{each}/") for each in _RESULTS)
 
 
-def _settled(conflict: Conflict, found: Sequence[Conflict], chosen: Chosen) -> str | None:
+def _settled(conflict: Conflict, entries: Sequence[Entry], chosen: Chosen) -> str | None:
     """The text of a file after the merge; None if there is to be none."""
     path, pool = Path(conflict.path), Pool(layout.POOL)
     if path == layout.PARAMS:
         return params.merged(conflict, chosen.params, chosen.by_key)
     if path == pool.ledger:
-        _, entries = _union(conflict)
-        return entries
-    if path.name == ".gitignore" or path == layout.POOL / "decisions.csv":  # a line for each file, or each decision
+        return ledger_text(entries)
+    if path.name == ".gitignore" or path == pool.decisions:  # a line for each file, or each decision
         return "".join(dict.fromkeys(conflict.merged_lines("union").splitlines(keepends=True)))
     if path.parent == layout.POOL and path.suffix == ".dvc":
-        return _pointer_of_batch(conflict, found)
+        return _pointer_of_batch(conflict, entries)
     if path.parent == layout.INITIAL.parent and path.suffix != ".md":  # kept.md is a report
         return conflict.text(_champion_side(conflict, chosen))
     return conflict.theirs if conflict.ours is None else conflict.ours  # a result, which is made again
 
 
-def _union(conflict: Conflict) -> tuple[list[str], str]:
-    """Names of the batches, and the text, of the merged ledger."""
-    from fedpipe.datasets.pool import ledger_text
-
-    sides = [ledger.entries(text) for text in (conflict.base, conflict.ours, conflict.theirs)]
-    entries = ledger.union(*sides)
+def _merged_ledger(conflicted: Sequence[Conflict]) -> list[Entry]:
+    """The rows of the ledger after the merge."""
+    pool = Pool(layout.POOL)
+    conflict = next((each for each in conflicted if Path(each.path) == pool.ledger), None)
+    if conflict is None:
+        return pool.read_ledger()
+    texts = (conflict.base, conflict.ours, conflict.theirs)
+    sides = [parse(text, pool.ledger) if text else [] for text in texts]
     for client in ledger.clients_to_withdraw_again(*sides):
         _say(
             f"one side withdrew client {client!r}, the other added batches: withdraw it again if they have its samples"
         )
-    return [entry.batch for entry in present(entries)], ledger_text(entries)
+    return ledger.union(*sides)
 
 
-def _pointer_of_batch(conflict: Conflict, found: Sequence[Conflict]) -> str | None:
+def _pointer_of_batch(conflict: Conflict, entries: Sequence[Entry]) -> str | None:
     """What DVC knows a batch by; None for a batch that is not in the merged ledger."""
     pool = Pool(layout.POOL)
-    ledgers = [each for each in found if Path(each.path) == pool.ledger]
-    names = _union(ledgers[0])[0] if ledgers else [entry.batch for entry in present(pool.read_ledger())]
-    if conflict.path not in [f"{pool.batch_path(name)}.dvc" for name in names]:
+    if conflict.path not in [f"{pool.batch_path(entry.batch)}.dvc" for entry in present(entries)]:
         return None
     if conflict.ours is not None and conflict.theirs is not None:
         raise PipelineError(

@@ -1,12 +1,10 @@
 """The union of two ledgers: the rows of both sides, with the versions counted on."""
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fedpipe.datasets import pool
-from fedpipe.datasets.pool import Entry, Pool
+from fedpipe.datasets.pool import Entry
 from fedpipe.errors import PipelineError
 
 
@@ -91,16 +89,3 @@ def clients_to_withdraw_again(base: Sequence[Entry], ours: Sequence[Entry], thei
         for row in side
         if row.event == "withdrawn" and row.client and any(each.event == "added" for each in other - side)
     )
-
-
-def entries(text: str | None) -> list[Entry]:
-    """The batches of a ledger's text; none where there is no text.
-
-    Raises:
-      PipelineError: A row is not a batch.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        former = Pool(Path(folder))
-        if text is not None:
-            former.ledger.write_text(text, encoding="utf-8")
-        return former.read_ledger()

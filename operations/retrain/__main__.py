@@ -153,6 +153,7 @@ class Retraining:
 
     def _end_early(self, dataset: RawDataset, weights: str) -> None:
         outcome = conclusion.nothing_new(dataset, weights)
+        outcome = outcome.model_copy(update={"looked_at_batches": self._looked_at_batches})
         outcome.write()
         notes = [f"**Warning.** {warning}" for warning in outcome.warnings]
         text = f"Nothing new and nothing changed: the weights are {weights}."

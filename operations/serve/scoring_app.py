@@ -19,6 +19,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, MutableMapping, Sequence
+from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -46,29 +47,9 @@ _DECODER = json.JSONDecoder()
 class BadRequest(ValueError):
     """A request that the model cannot answer; the text is the sentence that the client gets."""
 
-    status = 400
-    code = "BAD_REQUEST"
-
-
-class TooLarge(BadRequest):
-    """A body above the limit."""
-
-    status = 413
-    code = "REQUEST_TOO_LARGE"
-
-
-class NotJson(BadRequest):
-    """Another content type."""
-
-    status = 415
-    code = "UNSUPPORTED_MEDIA_TYPE"
-
-
-class TooSlow(BadRequest):
-    """A body that does not arrive."""
-
-    status = 408
-    code = "REQUEST_TIMEOUT"
+    def __init__(self, text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def create() -> "ASGIApp":
@@ -108,7 +89,7 @@ def application(model: Any, version: dict[str, Any], limit: int) -> "ASGIApp":
             body = await _body(request, limit)
             return JSONResponse(await asyncio.to_thread(_answer, model, body, shape))
         except BadRequest as wrong:
-            return JSONResponse({"error_code": wrong.code, "message": str(wrong)}, wrong.status)
+            return JSONResponse({"error_code": wrong.status.name, "message": str(wrong)}, wrong.status)
 
     get = [Route(path, ping, methods=["GET"]) for path in ("/ping", "/health")]
     routes = [
@@ -143,16 +124,20 @@ def _header(value: object) -> bytes:
 def require_json(content_type: str) -> None:
     """Raises NotJson for any other content type."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise NotJson(f'the content type should be application/json, not "{content_type[:80]}": {_EXPECTED}')
+        raise BadRequest(
+            f'the content type should be application/json, not "{content_type[:80]}": {_EXPECTED}',
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        )
 
 
 async def _body(request: "Request", limit: int) -> bytes:
     """The body of a request, of which no more than ``limit`` bytes are ever held."""
     from starlette.requests import ClientDisconnect
 
-    too_large = TooLarge(
+    too_large = BadRequest(
         f"the request is larger than {limit:,} bytes: send fewer images at a time, or start the server with a larger "
-        "--limit"
+        "--limit",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     )
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
@@ -165,7 +150,8 @@ async def _body(request: "Request", limit: int) -> bytes:
                 if len(body) > limit:
                     raise too_large
     except TimeoutError:
-        raise TooSlow(f"the request did not arrive within {_BODY_SECONDS:g} s") from None
+        text = f"the request did not arrive within {_BODY_SECONDS:g} s"
+        raise BadRequest(text, HTTPStatus.REQUEST_TIMEOUT) from None
     except ClientDisconnect:  # there is nobody left to read this
         raise BadRequest("the request was cut short") from None
     return bytes(body)

@@ -16,7 +16,6 @@ from fedpipe.errors import PipelineError
 from operations import commands, github
 from operations.retrain.destination import credentials
 from operations.retrain.outcome import Outcome
-from operations.tell.comparison import comparisons
 
 BRANCH = "retrain-reports"
 _REF = f"refs/heads/{BRANCH}"
@@ -59,6 +58,8 @@ def publish_pictures(outcome: Outcome, remote: str) -> str:
 
 
 def _pictures(outcome: Outcome) -> Iterator[Picture]:
+    from operations.tell.comparison import comparisons  # pandas and matplotlib load
+
     if outcome.accuracy is not None or outcome.weights_sha256:
         for name, title, content in comparisons():
             yield Picture(name, title, content)
@@ -75,6 +76,7 @@ def _address(remote: str) -> str:
 
 def _push(week: str, pictures: list[Picture], address: str) -> str:
     """Pushes a commit with the pictures in a folder ``week``, and returns its SHA."""
+
     with tempfile.TemporaryDirectory() as folder:
         inside = {"GIT_DIR": str(Path(folder, "git")), "GIT_INDEX_FILE": str(Path(folder, "index"))}
         identity = {f"GIT_{who}_NAME": "fedpipe" for who in ("AUTHOR", "COMMITTER")}

@@ -6,7 +6,6 @@ stand-in (tests/github_repository.py); git, DVC, MLflow and TFF are real.
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -248,8 +247,3 @@ class _Values:
             is_experiment = is_dispatch and (self.inputs.get("params") or self.branch != "main")
             return f"{self.branch}-{self.run}" if is_experiment else ""
         raise NotImplementedError(f"the play does not know the expression {expression}")
-
-
-def remove(folder: Path) -> None:
-    """Removes a folder of clones."""
-    shutil.rmtree(folder, ignore_errors=True)

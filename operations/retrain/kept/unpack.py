@@ -124,6 +124,7 @@ def _takes_registry(folder: Path, manifest: Manifest, result: Unpacked) -> bool:
         result.notes.append(
             f"the state has a registry in a file, {layout.DATABASE}, but MLFLOW_TRACKING_URI names another store"
         )
+        return False
     if not layout.DATABASE.exists():
         return True
     relation = compare(layout.DATABASE, object_path(folder, theirs.sha256))

@@ -21,10 +21,9 @@ from fedpipe.cluster import parts
 from fedpipe.cluster.cluster import Cluster, opened
 from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.datasets.shards import Manifest, Shards
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.runtime import engine as engine_module
 from fedpipe.runtime.asynchronous import Schedule
-from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.runtime.kept_state import KeptFiles
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.certificates import make_certificates

@@ -11,12 +11,11 @@ import grpc
 import psutil
 import pytest
 
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.links.coordinator_side import GrpcLink
 from fedpipe.links.frames import frames
 from fedpipe.links.options import METHOD
 from fedpipe.links.site_side import stay
-from fedpipe.runtime.chunks import WorkersLostError
 from fedpipe.system.certificates import files, make_certificates, revoke
 
 SITES = ["site-1", "site-2"]
