@@ -41,6 +41,17 @@ def require_repository() -> None:
     git("rev-parse", "--git-dir")
 
 
+def committed(path: Path, revision: str = "HEAD") -> str | None:
+    """The text of a file of this folder in a commit; None if the commit has no such file.
+
+    Raises:
+      PipelineError: git does not know the revision, or as `git`.
+    """
+    if not git("ls-tree", revision, "--", str(path)).strip():
+        return None
+    return git("show", f"{revision}:./{path.as_posix()}")
+
+
 def uncommitted(known: Sequence[str], unknown: Sequence[str]) -> list[str]:
     """The files that differ from the last commit.
 

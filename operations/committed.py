@@ -1,6 +1,8 @@
 """Which files a commit of results holds, and whether HEAD has those that are here."""
 
 import layout
+from fedpipe.datasets.ledger import Entry, parse
+from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError
 from layout import CHAMPION_MARKER
 from operations import commands
@@ -49,3 +51,13 @@ def require_committed_results() -> None:
             f"{shown} changed since the last commit, and a version has to name the commit of its results: "
             "`git add --all && git commit`, then register (or `make publish`, which commits on a branch of its own)"
         )
+
+
+def ledger_at(revision: str) -> list[Entry] | None:
+    """The rows of the pool's ledger in a commit; None if this clone has no such commit, or it no readable ledger."""
+    path = Pool(layout.POOL).ledger
+    try:
+        text = commands.committed(path, revision)
+        return None if text is None else parse(text, path)
+    except PipelineError:
+        return None

@@ -344,7 +344,7 @@ def test_env_is_instant_when_nothing_changed() -> None:
     start = time.monotonic()
     result = run(ROOT, "make", "env")
     assert (result.returncode, result.stdout) == (0, "")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
 
 
 # What every command gets

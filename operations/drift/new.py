@@ -18,7 +18,7 @@ def new_batches(entries: Sequence[Entry]) -> list[Entry]:
     From the committed dvc.lock and not from the one at hand: so it stays the same however far a retraining has come.
     """
     try:
-        lock = YAML(typ="safe").load(commands.git("show", f"HEAD:{layout.LOCK}"))
+        lock = YAML(typ="safe").load(commands.committed(layout.LOCK) or "")
         deps = lock["stages"]["partition"]["deps"]
         md5 = next(dep["md5"] for dep in deps if dep["path"] == str(Pool(layout.POOL).ledger))
     except (PipelineError, YAMLError, KeyError, TypeError, StopIteration):

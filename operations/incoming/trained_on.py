@@ -1,16 +1,15 @@
 """Which models have seen samples: versions of the model registry, and tags in git."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import layout
-from fedpipe.datasets import ledger, pool
+from fedpipe.datasets import pool
 from fedpipe.datasets.ledger import Entry
-from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.registry import COMMIT_TAG, POOL_TAG, Version, registered_model
 from fedpipe.tracking.sqlite_store import file_of
 from operations import commands
+from operations.committed import ledger_at
 
 _POOL_VERSION_TAG = "fedpipe.pool_version"  # of a run
 
@@ -62,7 +61,7 @@ def _trained_with(version: Version, rows: Sequence[Entry], commit: str) -> list[
         number = registry.client().get_run(version.run_id).data.tags.get(_POOL_VERSION_TAG, "unknown")
     if number.isdecimal():
         return [entry for entry in rows if entry.version <= int(number)]
-    return _ledger_at(commit)
+    return ledger_at(commit)
 
 
 def _tags(names: set[str], dataset: str) -> list[str]:
@@ -73,16 +72,7 @@ def _tags(names: set[str], dataset: str) -> list[str]:
         return []
     seen = []
     for tag in listed:
-        former = _ledger_at(tag)
+        former = ledger_at(tag)
         if former and names & {entry.batch for entry in pool.present(former)}:
             seen.append(f"git tag {tag}")
     return seen
-
-
-def _ledger_at(revision: str) -> list[Entry] | None:
-    """The rows of the ledger in a commit; None where git does not have it."""
-    path: Path = Pool(layout.POOL).ledger
-    try:
-        return ledger.parse(commands.git("show", f"{revision}:{path.as_posix()}"), path)
-    except PipelineError:
-        return None

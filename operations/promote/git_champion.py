@@ -7,8 +7,7 @@ import sys
 import layout
 from fedpipe import params
 from fedpipe.atomic import write_text
-from fedpipe.datasets import ledger
-from fedpipe.datasets.pool import Pool
+from fedpipe.datasets.ledger import present
 from fedpipe.errors import PipelineError
 from fedpipe.tracking import champions
 from fedpipe.tracking.marker import Marker
@@ -16,6 +15,7 @@ from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.registry import ACCURACY_TAG, COMMIT_TAG, POOL_TAG, Version, dataset_of
 from layout import CHAMPION_MARKER
 from operations import commands
+from operations.committed import ledger_at
 
 
 def of_head() -> Marker:
@@ -24,9 +24,13 @@ def of_head() -> Marker:
     Raises:
       PipelineError: The folder is in no git repository, or the file is no marker.
     """
-    if not commands.git("ls-tree", "HEAD", "--", str(CHAMPION_MARKER)).strip():
-        return Marker()
-    return Marker.parse(commands.git("show", f"HEAD:{CHAMPION_MARKER}"), f"{CHAMPION_MARKER} of HEAD")
+    return marker_at("HEAD")
+
+
+def marker_at(revision: str) -> Marker:
+    """The marker of a commit; one without a champion if the commit has none. Raises as `of_head`."""
+    text = commands.committed(CHAMPION_MARKER, revision)
+    return Marker() if text is None else Marker.parse(text, f"{CHAMPION_MARKER} of {revision[:12]}")
 
 
 # Of a workflow whose job promote runs in an environment of GitHub, with reviewers perhaps: no other job moves the
@@ -128,8 +132,8 @@ def _missing(weights_sha256: str, insist: bool) -> str:
 def _has_results_of(weights_sha256: str) -> bool:
     """Whether HEAD's results are those of these weights."""
     try:
-        text = commands.git("show", f"HEAD:{layout.TRAINING}")
-        return bool(json.loads(text)["weights_sha256"] == weights_sha256)
+        text = commands.committed(layout.TRAINING)
+        return bool(text and json.loads(text)["weights_sha256"] == weights_sha256)
     except (PipelineError, ValueError, KeyError, TypeError):  # no results, or none that can be read
         return False
 
@@ -212,9 +216,5 @@ def _of_head_if_any() -> Marker:
 
 def _batches_at(commit: str, dataset: str) -> dict[str, str]:
     """SHA-256 of each batch in the ledger of a commit; none if this clone does not have the commit."""
-    try:
-        path = Pool(layout.POOL).ledger
-        entries = ledger.parse(commands.git("show", f"{commit or 'unknown'}:{path}"), path)
-    except PipelineError:
-        return {}
-    return {entry.batch: entry.sha256 for entry in ledger.present(entries) if entry.dataset == dataset}
+    entries = ledger_at(commit) if commit else None
+    return {entry.batch: entry.sha256 for entry in present(entries or []) if entry.dataset == dataset}

@@ -2,10 +2,7 @@
 
 import layout
 from fedpipe.tracking import champions
-from fedpipe.tracking.marker import Marker
 from fedpipe.tracking.registry import Version, dataset_of
-from layout import CHAMPION_MARKER
-from operations import commands
 from operations.promote import git_champion
 
 
@@ -23,9 +20,7 @@ def proposed_by(tip: str, weights_sha256: str, judged_by: str | None) -> Version
     Raises:
       PipelineError: MLflow cannot be reached.
     """
-    if not commands.git("ls-tree", tip, "--", str(CHAMPION_MARKER)).strip():
-        return None
-    marker = Marker.parse(commands.git("show", f"{tip}:{CHAMPION_MARKER}"), f"{CHAMPION_MARKER} of {tip[:12]}")
+    marker = git_champion.marker_at(tip)
     known = (weights_sha256, git_champion.of_head().weights_sha256)
     if marker.weights_sha256 is None or marker.model is None or marker.weights_sha256 in known:
         return None

@@ -23,7 +23,7 @@ def comparisons() -> Iterator[tuple[str, str, bytes]]:
     """Yields name, title and SVG of each chart; none where the training left no results."""
     if not ROUNDS.is_file():
         return
-    sides = [_committed, Path.read_bytes] if _is_committed(ROUNDS) else [Path.read_bytes]
+    sides = [_committed, Path.read_bytes] if commands.committed(ROUNDS) is not None else [Path.read_bytes]
     names = [_name_of_the_last_commit(), "this retraining"][-len(sides) :]
 
     def tables(path: Path) -> list[pd.DataFrame]:
@@ -52,15 +52,11 @@ def _name_of_the_last_commit() -> str:
 
 
 def _are_everywhere(path: Path, sides: int) -> bool:
-    return path.is_file() and (sides == 1 or _is_committed(path))
-
-
-def _is_committed(path: Path) -> bool:
-    return bool(commands.git("ls-tree", "--name-only", "HEAD", "--", str(path)).strip())
+    return path.is_file() and (sides == 1 or commands.committed(path) is not None)
 
 
 def _committed(path: Path) -> bytes:
-    return commands.git("show", f"HEAD:./{path}").encode()
+    return (commands.committed(path) or "").encode()
 
 
 def _svg(address: str) -> bytes:

@@ -53,9 +53,10 @@ def test_the_table_has_one_row_per_round_and_goes_on(tmp_path: Path) -> None:
 def test_a_training_tells_where_its_time_went(tmp_path: Path, worker: Worker, make_shards) -> None:
     settings = train_settings(rounds=2, model="logistic_regression", logistic_regression={}, evaluate_every=2)
     shards = make_shards([40, 40])
-    told = []
+    told, evaluated = [], []
 
     def evaluate(weights: object) -> dict[str, float]:
+        evaluated.append(len(told))
         time.sleep(0.05)
         return {"test_loss": 1.0, "test_accuracy": 0.5}
 
@@ -64,8 +65,9 @@ def test_a_training_tells_where_its_time_went(tmp_path: Path, worker: Worker, ma
 
     trained = train(settings, shards, worker, tmp_path, on_round=on_round, evaluate=evaluate)
     for seconds, phases in told:
-        assert 0 < phases["read"] < phases["train"] and 0.5 * seconds < sum(phases.values()) <= seconds + 1e-3
-    assert told[0][1]["evaluate"] < 0.01 and told[1][1]["evaluate"] >= 0.05
+        assert phases["read"] > 0 and phases["train"] > 0 and 0 < sum(phases.values()) <= seconds + 1e-3
+    assert told[1][1]["evaluate"] >= 0.05
+    assert evaluated == [1]
     assert not {READ, WORK} & set(trained.records[0].row())
     table = pd.read_csv(tmp_path / "phases.csv")
     assert table["clients"].tolist() == [2, 2] and list(table.columns[3:]) == list(PHASES)

@@ -123,7 +123,7 @@ def test_apt_that_hangs_is_ended(reason, fake_apt):
     fake_apt("time.sleep(60)")
     start = time.monotonic()
     assert reason(time_limit=0.5) == "apt-get download took longer than 0.5 s"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.slow

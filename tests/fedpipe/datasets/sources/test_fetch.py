@@ -158,7 +158,7 @@ def test_a_bad_mirror_gives_its_reason_and_nothing_else(tiny, tmp_path, mirror, 
     start = time.monotonic()
     assert reason_of(tiny, tmp_path / "out", web(bad.url, limits)).startswith(reason)
     assert not (tmp_path / "out" / "big").exists()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 20
     if isinstance(answer, Endless):
         # What is in flight in the sockets' buffers is sent, but not read.
         assert answer.sent < 20_000_000
