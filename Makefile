@@ -30,7 +30,10 @@ env: ## make .venv hold exactly what requirements.lock names; PYTHON=... says wh
 cluster-env: ## add to .venv what cluster.lock names: Dask, for training on several machines
 	@./environment.sh install_cluster
 
-lock: ## resolve pyproject.toml and overrides.txt into requirements.lock and cluster.lock; UPGRADE=1 takes the newest versions
+flare-env: ## add to .venv what flare.lock names: NVIDIA FLARE, as the link of a federation
+	@./environment.sh install_flare
+
+lock: ## resolve pyproject.toml and overrides.txt into requirements.lock, cluster.lock and flare.lock; UPGRADE=1 takes the newest versions
 	@./environment.sh lock
 
 repro: env ## check params.yaml, then run what changed of the pipeline: download, partition, train, evaluate; RECIPE=converged sets the params of a file in recipes/

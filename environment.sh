@@ -139,18 +139,24 @@ install() {
     echo "env: .venv is ready"
 }
 
-# What training on a cluster needs besides: packages of their own, which change none of the lock's.
-install_cluster() {
+# install_extra NAME: what an extra needs besides, in a lock of its own that changes no pin of requirements.lock.
+install_extra() {
     install
-    local stamp=.venv/cluster wanted
-    wanted=$(sha256sum <cluster.lock)
+    local lock=$1.lock stamp=.venv/$1 wanted
+    wanted=$(sha256sum <"$lock")
     [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
-    echo "cluster-env: installing the $(grep -c '^[^ #]' cluster.lock) packages of cluster.lock beside those of requirements.lock"
-    install_exactly cluster.lock | show_progress "$(grep -c '^[^ #]' cluster.lock)" ||
-        die "pip could not install cluster.lock (its message is above); the next \`make cluster-env\` starts over"
-    require_installed cluster.lock
-    echo "$wanted" >$stamp
+    echo "$1-env: installing the $(grep -c '^[^ #]' "$lock") packages of $lock beside those of requirements.lock"
+    install_exactly "$lock" | show_progress "$(grep -c '^[^ #]' "$lock")" ||
+        die "pip could not install $lock (its message is above); the next \`make $1-env\` starts over"
+    require_installed "$lock"
+    echo "$wanted" >"$stamp"
 }
+
+# Dask, for training on several machines.
+install_cluster() { install_extra cluster; }
+
+# NVIDIA FLARE, for federations of organisations that run it.
+install_flare() { install_extra flare; }
 
 # compile EXTRA OUTPUT [OPTION ...]
 compile() {
@@ -166,19 +172,19 @@ compile() {
         --python-platform x86_64-manylinux_2_31 "${@:3}"
 }
 
-# cluster.lock: what the extra `cluster` needs and requirements.lock does not have.
-lock_cluster() {
-    local all
+# lock_extra NAME: NAME.lock has what the extra needs and requirements.lock does not have.
+lock_extra() {
+    local all lock=$1.lock
     all=$(mktemp)
-    cp cluster.lock "$all" 2>/dev/null || true # the pins that still fit
-    compile cluster "$all" --constraint requirements.lock --no-annotate ${UPGRADE:+--upgrade}
+    cp "$lock" "$all" 2>/dev/null || true # the pins that still fit
+    compile "$1" "$all" --constraint requirements.lock --no-annotate ${UPGRADE:+--upgrade} "${@:2}"
     awk 'FILENAME != ARGV[2] { if (/^[^ #]/) { sub(/==.*/, ""); had[$0] = 1 }; next }
         /^#/ { print; next }
         /^[^ ]/ { name = $0; sub(/==.*/, "", name); keep = !(name in had) }
-        keep' requirements.lock "$all" >cluster.lock.partial
-    mv cluster.lock.partial cluster.lock
+        keep' requirements.lock "$all" >"$lock.partial"
+    mv "$lock.partial" "$lock"
     rm -f "$all"
-    echo "lock: cluster.lock has $(grep -c '^[^ #]' cluster.lock) packages besides; \`make cluster-env\` installs them"
+    echo "lock: $lock has $(grep -c '^[^ #]' "$lock") packages besides; \`make $1-env\` installs them"
 }
 
 lock() {
@@ -191,11 +197,12 @@ lock() {
     echo "lock: resolving pyproject.toml with overrides.txt${UPGRADE:+, everything to its newest version}"
     compile dev requirements.lock ${UPGRADE:+--upgrade}
     echo "lock: requirements.lock has $(grep -c '^[^ #]' requirements.lock) packages; \`make env\` installs them"
-    lock_cluster
+    lock_extra cluster
+    lock_extra flare --constraint cluster.lock # both can be in one environment
     .venv-lock/bin/python operations/libraries.py
 }
 
 case ${1:-} in
-    install | install_cluster | lock) "$1" ;;
-    *) die "environment.sh takes \`install\`, \`install_cluster\` or \`lock\`, not '${1:-}'" ;;
+    install | install_cluster | install_flare | lock) "$1" ;;
+    *) die "environment.sh takes \`install\`, \`install_cluster\`, \`install_flare\` or \`lock\`, not '${1:-}'" ;;
 esac

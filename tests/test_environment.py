@@ -91,30 +91,39 @@ def overrides() -> list[tuple[str, str]]:
 
 def test_every_package_is_pinned_with_a_hash() -> None:
     assert len(locked()) > 100
-    for name, rest in (locked() | locked("cluster.lock")).items():
+    for name, rest in (locked() | locked("cluster.lock") | locked("flare.lock")).items():
         assert re.fullmatch(r"\S+( +--hash=sha256:[0-9a-f]{64})+ *", rest), name
 
 
 def test_the_lock_names_no_address_and_no_path() -> None:
-    for lock in ("requirements.lock", "cluster.lock"):
+    for lock in ("requirements.lock", "cluster.lock", "flare.lock"):
         text = (ROOT / lock).read_text()
         assert "/" not in text
         assert not re.search(r"^ *-(?!-hash=)", text, re.MULTILINE)  # no option such as --index-url
 
 
-def test_the_cluster_lock_changes_no_pin_and_is_complete() -> None:
-    ours, versions = locked_versions("cluster.lock"), locked_versions()
+@pytest.mark.parametrize(("extra", "module"), [("cluster", "distributed"), ("flare", "nvflare")])
+def test_the_lock_of_an_extra_changes_no_pin_and_is_complete(extra: str, module: str) -> None:
+    ours, versions = locked_versions(f"{extra}.lock"), locked_versions()
     assert not set(ours) & set(versions)
     versions |= ours
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["optional-dependencies"]["cluster"]
-    if importlib.util.find_spec("distributed") is not None:
+    asked = project["optional-dependencies"][extra]
+    if importlib.util.find_spec(module) is not None:
         for name in ours:
             asked = asked + (importlib.metadata.requires(name) or [])
     for requirement in map(Requirement, asked):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             version = versions.get(canonicalize_name(requirement.name))
             assert version and requirement.specifier.contains(version), f"{requirement} but {version} is locked"
+
+
+def test_the_locks_of_extras_agree() -> None:
+    """One environment can have both."""
+    cluster, flare = locked_versions("cluster.lock"), locked_versions("flare.lock")
+    assert {name: cluster[name] for name in cluster.keys() & flare.keys()} == {
+        name: flare[name] for name in cluster.keys() & flare.keys()
+    }
 
 
 def test_the_lock_satisfies_pyproject_and_overrides() -> None:
@@ -141,10 +150,11 @@ def test_the_environment_holds_exactly_the_lock() -> None:
     found = importlib.metadata.distributions(path=folder)
     installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
     del installed["pip"]  # the installer itself: it comes with Python
-    if (ROOT / ".venv/cluster").exists() or "distributed" in installed:  # `make cluster-env`
-        assert installed == locked_versions() | locked_versions("cluster.lock")
-    else:
-        assert installed == locked_versions()
+    wanted = locked_versions()
+    for extra, package in (("cluster", "distributed"), ("flare", "nvflare")):  # `make cluster-env`, `make flare-env`
+        if (ROOT / ".venv" / extra).exists() or package in installed:
+            wanted |= locked_versions(f"{extra}.lock")
+    assert installed == wanted
 
 
 # make env

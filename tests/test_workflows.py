@@ -17,7 +17,7 @@ OURS = {  # the commands of our own workflows, in this order; a team may add ste
         *("make last-run", "make retrain", "make publish", "make keep-state", "make champion", "make tell"),
         *("make last-run", "make promote", "make keep-state", "make champion", "make tell"),
     ],
-    "slow.yml": ["make cluster-env", "make test-slow"],
+    "slow.yml": ["make cluster-env", "make flare-env", "make test-slow"],
 }
 RETIRED = {"ubuntu-18.04", "ubuntu-20.04", "ubuntu-22.04"}  # gone, or announced to go
 # Expressions whose values the team or GitHub chooses, and that are no secret: in a command, others see one in the list
@@ -226,8 +226,8 @@ def test_retrainings_run_every_week_and_never_overlap() -> None:
 
 
 def test_the_slow_proofs_have_what_they_would_be_skipped_without() -> None:
-    """Dask is in an environment of its own, and another lock is another environment."""
+    """Dask and NVIDIA FLARE have locks of their own, and another lock is another environment."""
     caches = [step["with"] for step in steps("slow.yml") if "cache" in step.get("uses", "")]
-    assert any("'cluster.lock'" in cache["key"] for cache in caches)
+    assert any({"'cluster.lock'", "'flare.lock'"} <= set(re.findall(r"'[\w.]+'", cache["key"])) for cache in caches)
     timeouts = [job["timeout-minutes"] for job in parsed(text_of("slow.yml"))["jobs"].values()]
     assert all(minutes < 360 for minutes in timeouts)  # after which GitHub ends it without a word
