@@ -125,6 +125,7 @@ def _split(outputs: StagedOutputs) -> None:
 def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedOutputs) -> None:
     """Asks the sites what they have, and writes that: no sample, and no label."""
     from fedpipe.federation.answers import described
+    from fedpipe.federation.fitting import require_fitting_params
     from fedpipe.links.coordinator_side import GrpcLink
     from fedpipe.links.settings import LinkSettings
 
@@ -143,6 +144,7 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
         raise PipelineError(
             f"params.yaml: 'partition.clients' is {settings.clients}, and the sites have {len(table)}: set it to that"
         )
+    require_fitting_params(layout.PARAMS, sites)
     with outputs.writing(CLIENTS) as clients:
         clients.mkdir()
         write_at_sites(clients, dataset.name, dataset.image_shape, dataset.classes, sites)
@@ -160,8 +162,8 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
         site_report.draw(table, title, path)
     outputs.copy([PARTITION], COPIES)
     outputs.place()
-    total = table["samples"].sum()
-    print(f"partition: {total:,} samples of {len(table)} clients at {', '.join(names)}", file=sys.stderr)
+    known = f"{table['samples'].sum():,} samples of " if table["samples"].notna().all() else ""
+    print(f"partition: {known}{len(table)} clients at {', '.join(names)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -71,13 +71,21 @@ def main() -> None:
         started = tracked.started(settings, manifest, layout.CLIENTS, init, pipeline)
         with (
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
-            _opened(cluster, settings, manifest, key) as (elsewhere, states),
+            _opened(cluster, settings, manifest, key) as (elsewhere, states, all_weights),
             Checkpoints(LOGS, key, settings, states) as checkpoints,
             journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.resumed)) as run,
         ):
             checkpoints.tracking = run.identity
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-            training = prepare(settings, layout.CLIENTS, LOGS, network=model, first=first, checkpoints=checkpoints)
+            training = prepare(
+                settings,
+                layout.CLIENTS,
+                LOGS,
+                network=model,
+                first=first,
+                checkpoints=checkpoints,
+                all_weights=all_weights,
+            )
             trained = training.run(
                 worker,
                 evaluate=samples.measure if samples else None,
@@ -115,13 +123,13 @@ def _cluster(manifest: Manifest) -> clusters.ClusterSettings | None:
 @contextmanager
 def _opened(
     cluster: clusters.ClusterSettings | None, settings: params.Train, manifest: Manifest, key: Key
-) -> "Iterator[tuple[Elsewhere | None, States | None]]":
-    """Where clients run and keep files, if not here: on a cluster, or at their sites."""
+) -> "Iterator[tuple[Elsewhere | None, States | None, float | None]]":
+    """Where clients run and keep files, if not here: on a cluster, or at their sites; and `Task.all_weights`."""
     if manifest.sites is None or manifest.samples_at is None:
         from fedpipe.cluster.cluster import opened
 
         with opened(cluster, settings, manifest.digest) as members:
-            yield members, None
+            yield members, None, None
         return
     from fedpipe.federation.coordinator import Federation
     from fedpipe.links.coordinator_side import GrpcLink
@@ -132,7 +140,7 @@ def _opened(
     with GrpcLink.of(link_settings, [site.name for site in manifest.sites], say) as link:
         federation = Federation(link, manifest, settings, name_of(key))
         federation.join()
-        yield federation, federation.states
+        yield federation, federation.states, federation.all_weights
 
 
 def _samples(settings: params.Train) -> GlobalSamples | None:

@@ -27,6 +27,8 @@ from fedpipe.learning.interface import Client, Contribution, Nothing, Server, To
 from fedpipe.learning.local_training import GradientAt
 from fedpipe.learning.task import Task
 
+ALL_WEIGHTS = True
+
 
 class Params(Section):
     """``alpha``: how strong the regulariser is."""

@@ -35,6 +35,8 @@ from fedpipe.learning.optimizers import accumulated_steps
 from fedpipe.learning.schedules import rate_in_graph
 from fedpipe.learning.task import Task
 
+ALL_WEIGHTS = True
+
 
 class Params(Section):
     """``option``: how a client's control variate is computed, as numbered in the paper."""

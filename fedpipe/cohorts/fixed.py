@@ -9,6 +9,8 @@ from fedpipe.config.section import Section
 from fedpipe.config.train import Train
 from fedpipe.contracts.cohort import Sampling, Sizes, exactly
 
+BY_SIZE = False
+
 
 class Params(Section):
     """``ids``: the clients, counted from 0."""

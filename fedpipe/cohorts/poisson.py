@@ -18,6 +18,8 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.cohort import Sampling, Sizes
 from fedpipe.seeds import Purpose, generator
 
+BY_SIZE = False
+
 MAY_BE_EMPTY = True  # a round that trains nobody is no mistake
 
 

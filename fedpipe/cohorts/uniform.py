@@ -6,6 +6,8 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.cohort import Sampling
 from fedpipe.seeds import Purpose, generator
 
+BY_SIZE = False
+
 
 def sampling(settings: Train, clients: int) -> Sampling:
     """For the privacy accountant."""

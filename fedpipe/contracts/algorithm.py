@@ -93,6 +93,10 @@ class Algorithm(TrainChoice):
         lambda task, server, update, staleness: update,
     )
     NEEDS_WEIGHTS: bool = constant(False, "The method needs an aggregator that uses the weights of the contributions.")
+    ALL_WEIGHTS: bool = constant(
+        False,
+        "Reads `Total.all_weights`; sites of a federation are asked for it where they tell no exact counts.",
+    )
     ONE_MESSAGE: bool = constant(
         False, "Clients send an update of weight 1 or their number of examples, and no `means` or `sums`."
     )

@@ -66,6 +66,7 @@ class ClientSampler(TrainChoice):
         "settings, clients", "The `Sampling` that the privacy accountant assumes.", None
     )
     MAY_BE_EMPTY: bool = constant(False, "A round without clients is no mistake.")
+    BY_SIZE: bool = constant(True, "The draw reads `sizes`, which the sites of a federation may not tell exactly.")
 
     def _check_names(self) -> None:
         if (self.draw is None) == (self.draw_by_losses is None):

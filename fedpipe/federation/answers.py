@@ -7,6 +7,7 @@ import numpy as np
 
 from fedpipe.datasets.shards import SiteShards
 from fedpipe.errors import PipelineError
+from fedpipe.federation.counts import could_be
 from fedpipe.federation.messages import Answer, Describe, Description, Message, Parcel, pack, unpack_answer
 
 _LONGEST = 2000  # characters of what a site says
@@ -38,19 +39,33 @@ def described(link: Link, names: Sequence[str]) -> tuple[list[Description], list
         told, arrays = found[name]
         if told.site != name:
             raise PipelineError(f"{name}: it calls itself {told.site}")
-        agreed = (told.dataset, told.image_shape, told.classes)
-        if agreed != (first.dataset, first.image_shape, first.classes):
-            raise PipelineError(
-                f"{name} has {shown(told.dataset)}, images {told.image_shape} of {told.classes} classes, and "
-                f"{first.site} has {shown(first.dataset)}, images {first.image_shape} of {first.classes} classes: "
-                "sites must agree"
-            )
+        _require_agreement(first, told)
         if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1:
             raise PipelineError(f"{name}: its numbers of samples are not int64 [clients]")
-        if ((arrays[0] < 0) | (arrays[0] >= _TOO_MANY)).any():
+        if told.counts != "withheld" and ((arrays[0] < 0) | (arrays[0] >= _TOO_MANY)).any():
             raise PipelineError(f"{name}: a client's number of samples is not from 0 to {_TOO_MANY - 1:,}")
-        shards.append(SiteShards(name, told.digest, arrays[0]))
+        if not could_be(arrays[0], told.counts):
+            raise PipelineError(f"{name}: its numbers of samples are not {told.counts}, as it says they are")
+        shards.append(SiteShards(name, told.digest, arrays[0], None if told.counts == "exact" else told.counts))
     return [found[name].message for name in names], shards
+
+
+def _require_agreement(first: Description, other: Description) -> None:
+    """Raises PipelineError if two sites have samples of other kinds."""
+    ours = (first.dataset, first.image_shape, first.classes)
+    theirs = (other.dataset, other.image_shape, other.classes)
+    if ours != theirs:
+        raise PipelineError(
+            f"{other.site} has {shown(theirs[0])}, images {theirs[1]} of {theirs[2]} classes, and {first.site} has "
+            f"{shown(ours[0])}, images {ours[1]} of {ours[2]} classes: sites must agree ('download.idx.name' and "
+            "'download.idx.classes' in a site's params.yaml say its name and the number of classes)"
+        )
+    for key in sorted({*first.shared, *other.shared}):
+        if first.shared.get(key) != other.shared.get(key):
+            raise PipelineError(
+                f"{other.site} has samples whose {shown(key)} is {shown(str(other.shared.get(key)))}, and {first.site} "
+                f"has {shown(str(first.shared.get(key)))}: sites must agree"
+            )
 
 
 def read_answer(site: str, content: bytes, kind: type[Message]) -> Parcel:

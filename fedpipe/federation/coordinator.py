@@ -4,6 +4,7 @@ A site gets one question per pass, with the message and the requests to its clie
 An answer depends on the question alone, so a question is asked again when a site was lost with it.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.federation.answers import Link, read_answer, shown
-from fedpipe.federation.fitting import require_fitting
+from fedpipe.federation.fitting import require_counts, require_fitting
 from fedpipe.federation.kept_at_sites import StatesAtSites
 from fedpipe.federation.messages import (
     Answer,
@@ -67,6 +69,9 @@ class Federation:
         require_fitting(settings)
         if manifest.sites is None:
             raise PipelineError("the clients have no sites: partition them with 'partition.scheme' at_sites")
+        require_counts(settings, manifest.sites)
+        self._wants_weights = ALGORITHMS.of(settings.algorithm).ALL_WEIGHTS and not manifest.counts_are_exact
+        self._weights: dict[str, float] = {}
         self._link, self._manifest, self._settings, self._training = link, manifest, settings, training
         self._ranges = {site.name: (site, clients) for site, clients in manifest.ranges()}
         self._names = [site.name for site in manifest.sites]
@@ -81,6 +86,16 @@ class Federation:
         """
         self._let_join(self._names)
         say(f"{len(self._names)} sites take part: {', '.join(self._names)}")
+
+    @property
+    def all_weights(self) -> float | None:
+        """The sum of the weights of all clients, as sites tell it; None where exact numbers of samples say it.
+
+        NaN where no site was asked, since the algorithm does not say that it reads it.
+        """
+        if self._manifest.counts_are_exact:
+            return None
+        return sum(self._weights.values()) if self._wants_weights else math.nan
 
     def begin(self, kept: Path | None) -> None:
         """Waits until all sites are ready.
@@ -155,11 +170,14 @@ class Federation:
                     clients=self._manifest.clients,
                     first=self._ranges[name][1].start,
                     digest=self._ranges[name][0].digest,
+                    wants_weights=self._wants_weights,
                 )
             )
             for name in names
         }
-        list(self._ask(questions))
+        for name, answer in self._ask(questions):
+            if self._wants_weights:
+                self._weights[name] = _weight(name, answer.arrays)
 
     def _answers(self, questions: dict[str, bytes]) -> Iterator[tuple[str, list[np.ndarray]]]:
         """The arrays of sites that take part; a site that was started anew joins again and is asked again."""
@@ -192,7 +210,7 @@ class Federation:
             raise SiteRefusedError(f"not all sites answer. {'; '.join(sorted(refused))}")
 
     def _kept_digests(self, last: np.ndarray) -> np.ndarray:
-        """Asks each site for the digests of its own clients' files: uint8 [clients, 32]."""
+        """Asks each site for a digest of its clients' files: uint8 [clients, 32], in the place of its first client."""
         asked = {
             name: (Kept(training=self._training), [last[clients.start : clients.stop]])
             for name, (_, clients) in self._ranges.items()
@@ -201,11 +219,21 @@ class Federation:
         questions = {name: pack(*question) for name, question in asked.items()}
         for site, arrays in self._answers(questions):
             clients = self._ranges[site][1]
-            wanted = (len(clients), 32)
-            if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].shape != wanted:
-                raise PipelineError(f"{site}: its digests are not uint8 {list(wanted)}")
-            found[clients.start : clients.stop] = arrays[0]
+            if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].shape != (32,):
+                raise PipelineError(f"{site}: its digest is not uint8 [32]")
+            found[clients.start] = arrays[0]
         return found
+
+
+def _weight(site: str, arrays: Sequence[np.ndarray]) -> float:
+    """The sum of the weights of a site's clients.
+
+    Raises:
+      PipelineError: The site sent none.
+    """
+    if len(arrays) != 1 or arrays[0].dtype != np.float64 or arrays[0].shape != (1,) or not 0 <= arrays[0][0] < 2**53:
+        raise PipelineError(f"{site}: the sum of its clients' weights is not one number, float64 [1]")
+    return float(arrays[0][0])
 
 
 class SitePasses:

@@ -45,6 +45,18 @@ def counted(requests: np.ndarray, sizes: np.ndarray, settings: Train) -> np.ndar
     return has_batch & ((requests[:, 3] & _REPORTS) > 0) if _is_asynchronous(settings) else has_batch
 
 
+def weight_of(samples: np.ndarray, settings: Train) -> tuple[np.ndarray, float]:
+    """Which clients have a batch to train on, bool [clients], and the sum of these clients' weights.
+
+    Args:
+      samples: int64 [clients], how many samples each has.
+      settings: Section train.
+    """
+    has_batch = batch_count(settings, samples) > 0
+    weights = samples if settings.client_weighting == "examples" else np.ones_like(samples)
+    return has_batch, float(weights[has_batch].sum())
+
+
 def work_of(join: Join, question: bytes) -> str:
     """The digest of what a question for sums has a site do: what is asked again after a resume counts once.
 

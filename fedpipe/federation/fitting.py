@@ -1,9 +1,16 @@
-"""Which trainings a federation cannot run yet; refused by name before any stage, and again by each site."""
+"""Which trainings a federation cannot run; refused by name before round 1, and again by each site."""
+
+from collections.abc import Iterable
+from pathlib import Path
 
 from fedpipe.config.privacy import AUTO
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
+from fedpipe.contracts.algorithm import ALGORITHMS
+from fedpipe.contracts.cohort import COHORTS
+from fedpipe.datasets.shards import Site, SiteShards
 from fedpipe.errors import PipelineError
+from fedpipe.params import load
 
 
 def require_fitting(settings: Train) -> None:
@@ -23,3 +30,44 @@ def require_fitting(settings: Train) -> None:
             f"params.yaml: 'train.{settings.aggregator}.noise_multiplier' is auto, which sites do not compute: set the "
             "number that a simulation with 'partition.sites' reports"
         )
+
+
+def require_counts(settings: Train, sites: Iterable[Site | SiteShards]) -> None:
+    """Checks that all sites tell their clients' exact numbers of samples, where a training needs these.
+
+    It needs them where they decide who takes part in a round. Weights, losses and counts come as sums.
+
+    Raises:
+      PipelineError: It does, and a site rounds or withholds them; the message names sites and keys.
+    """
+    vague = [f"{site.name} ({site.counts})" for site in sites if site.counts is not None]
+    keys = _reads_sizes(settings)
+    if vague and keys:
+        raise PipelineError(
+            f"params.yaml: {' and '.join(keys)} decide who takes part by the exact number of samples of each client, "
+            f"and not all sites tell these: {', '.join(vague)}. Choose a cohort without sizes ('train.cohort' uniform, "
+            "poisson or fixed), rounds without a report goal and simulated seconds, or agree with the sites on "
+            "'counts: exact' in their policies and partition again"
+        )
+
+
+def require_fitting_params(file: Path, sites: Iterable[Site | SiteShards]) -> None:
+    """Checks section train of params.yaml for these sites when they are partitioned, so that no stage has run in vain.
+
+    Raises:
+      PipelineError: Sites cannot train with it.
+    """
+    settings = load(Train, file)
+    require_fitting(settings)
+    require_counts(settings, sites)
+
+
+def _reads_sizes(settings: Train) -> list[str]:
+    availability = settings.availability
+    reads = {
+        f"'train.cohort' {settings.cohort}": COHORTS.of(settings.cohort).BY_SIZE,
+        f"'train.algorithm' {settings.algorithm}": ALGORITHMS.of(settings.algorithm).is_asynchronous,
+        "'train.availability.report_goal'": availability.report_goal is not None,
+        "'train.availability.devices.seconds_per_sample'": availability.devices.seconds_per_sample > 0,
+    }
+    return [key for key, is_read in reads.items() if is_read]

@@ -15,8 +15,9 @@ from safetensors.numpy import load, save
 
 from fedpipe.config.download import DatasetName
 from fedpipe.errors import PipelineError
+from fedpipe.federation.counts import Counts
 
-VERSION = 1  # of the messages
+VERSION = 2  # of the messages
 LARGEST = 2**31 - 1  # bytes of a message
 _LARGEST_HEAD = 2**20
 _KEY = "fedpipe"
@@ -55,7 +56,8 @@ class Join(Message):
     classes: _Few
     clients: _Few  # of all sites
     first: _Few  # the id of the site's first client
-    digest: Digest  # of the site's shards
+    digest: Digest  # of the site's shards, with its own key
+    wants_weights: bool = False  # whether the answer is to have the sum of its clients' weights
 
 
 class Ready(Message):
@@ -77,7 +79,7 @@ class Pass(Message):
 
 
 class Kept(Message):
-    """Asks a site for digests of what its clients keep. Array: int32 [own clients], the round of each one's file."""
+    """Asks a site for a digest of its clients' state. Array: int32 [own clients], the round of each one's file."""
 
     kind: Literal["kept"] = "kept"
     training: Name
@@ -94,7 +96,10 @@ class Personal(Message):
 
 
 class Answer(Message):
-    """A site's answer, with arrays: of `Pass` the sums' leaves, of `Kept` uint8 [own clients, 32]."""
+    """A site's answer, with arrays.
+
+    Of `Pass` the sums' leaves, of `Kept` uint8 [32], of `Join` that wants it float64 [1], the sum of the weights.
+    """
 
     kind: Literal["answer"] = "answer"
     refused: list[str] = []  # why the site does not answer
@@ -102,14 +107,16 @@ class Answer(Message):
 
 
 class Description(Message):
-    """The answer to `Describe`. Array: int64 [own clients], how many samples each has."""
+    """The answer to `Describe`. Array: int64 [own clients], how many samples each has, as ``counts`` says."""
 
     kind: Literal["description"] = "description"
     site: SiteName
     dataset: DatasetName
     image_shape: list[_Few]
     classes: _Few
-    digest: Digest
+    digest: Digest  # of its shards, with its own key
+    counts: Counts
+    shared: dict[str, Any]  # `Manifest.shared`
     policy: dict[str, Any]  # what the site allows (policy.py)
 
 

@@ -13,6 +13,7 @@ from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
+from fedpipe.federation.counts import Counts
 
 Everything = Literal["any"]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -39,6 +40,7 @@ class Policy(Section):
     aggregators: _some("aggregator") = Field(default=list(_AGGREGATORS))  # type: ignore[valid-type]
     models: _some("model") = Field(default=list(_MODELS))  # type: ignore[valid-type]
     attacks: _some("attack") = Field(default=list(_ATTACKS))  # type: ignore[valid-type]
+    counts: Counts = "exact"  # how exactly the site tells how many samples each client has
     client_losses: bool = False  # whether the loss of each client may leave the site (cohort power_of_choice)
     rounds: Count = 1000  # that the site answers in all, of all trainings together
     commits: Annotated[list[Commit], Field(min_length=1)] | Everything = "any"  # that the site's own checkout may be at

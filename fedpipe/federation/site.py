@@ -13,7 +13,8 @@ from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds, AuditLog
-from fedpipe.federation.counted import counted, require_sound, work_of
+from fedpipe.federation.counted import counted, require_sound, weight_of, work_of
+from fedpipe.federation.counts import reported
 from fedpipe.federation.fitting import require_fitting
 from fedpipe.federation.messages import (
     VERSION,
@@ -31,6 +32,7 @@ from fedpipe.federation.messages import (
     unpack_question,
 )
 from fedpipe.federation.policy import Policy
+from fedpipe.federation.site_key import SiteKey
 from fedpipe.federation.site_training import SiteTraining
 from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
@@ -73,6 +75,7 @@ class Site:
         self._code_at_start = code()
         self._audit = AuditLog(folder.logs / "audit.jsonl")
         self._rounds = AnsweredRounds(folder.logs / "answered.txt")
+        self._key = SiteKey(folder.logs)
         self._guard = threading.Lock()
         self._training: SiteTraining | None = None
         self._verified = ""  # the digest of the shards that were verified last
@@ -121,14 +124,16 @@ class Site:
         if isinstance(question, Describe):
             return self._description()
         if isinstance(question, Join):
-            return pack(Answer(refused=self._joined(question)))
+            return self._answer_to_join(question)
         if self._training is None or self._training.join.training != question.training:
             return pack(Answer(unknown=True))
         if isinstance(question, Ready):
             self._training.runner()
             return pack(Answer())
         if isinstance(question, Kept):
-            return pack(Answer(), [self._training.kept_digests(self._last_rounds(arrays))])
+            digests = self._training.kept_digests(self._last_rounds(arrays))
+            digest = self._key.digest("what clients keep", digests.tobytes())
+            return pack(Answer(), [np.frombuffer(bytes.fromhex(digest), np.uint8)])
         if isinstance(question, Personal):
             *state, last = arrays or [np.zeros(0)]
             file = self._folder.personal / f"{question.training}.safetensors"
@@ -147,10 +152,31 @@ class Site:
             dataset=manifest.dataset,
             image_shape=list(manifest.image_shape),
             classes=manifest.classes,
-            digest=manifest.digest,
+            digest=self._digest(manifest),
+            counts=self._policy.counts,
+            shared=manifest.shared(),
             policy=self._policy.model_dump(),
         )
-        return pack(description, [np.diff(Shards.open(self._folder.shards).offsets)])
+        return pack(description, [reported(np.diff(Shards.open(self._folder.shards).offsets), self._policy.counts)])
+
+    def _digest(self, manifest: Manifest) -> str:
+        """The digest of the shards that others get: it tells nothing to who can guess samples."""
+        return self._key.digest("shards", manifest.digest.encode())
+
+    def _answer_to_join(self, join: Join) -> bytes:
+        """The answer to a coordinator that asks the site to take part, with the sum of its clients' weights if asked.
+
+        Raises:
+          PipelineError: The policy lets out no sum over the site's clients.
+        """
+        refused = self._joined(join)
+        if refused or not join.wants_weights or self._training is None:
+            return pack(Answer(refused=refused))
+        samples = np.diff(Shards.open(self._folder.shards).offsets)
+        clients, total = weight_of(samples, self._training.settings)
+        if small := self._policy.refused_sum(int(clients.sum()), int(samples[clients].sum())):
+            raise PipelineError(small)
+        return pack(Answer(), [np.array([total])])
 
     def _joined(self, join: Join) -> list[str]:
         """Gets ready for a training; returns why the site does not take part, nothing if it does."""
@@ -180,8 +206,9 @@ class Site:
     def _wrong_data(self, join: Join) -> list[str]:
         """What is wrong with the shards here for a training."""
         here = Manifest.read(self._folder.shards)
-        if here.digest != join.digest:
-            known = f"{here.digest[:12]}, not {join.digest[:12]}"
+        digest = self._digest(here)
+        if digest != join.digest:
+            known = f"{digest[:12]}, not {join.digest[:12]}"
             return [f"its shards are others than the coordinator knows ({known}): partition again there"]
         if list(here.image_shape) != join.image_shape or here.classes != join.classes:
             ours, theirs = f"{here.image_shape} of {here.classes}", f"{tuple(join.image_shape)} of {join.classes}"
@@ -224,7 +251,7 @@ class Site:
             raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
         leaves = training.sums(question, message, chunks)
         # The graphs read the shards' file again in each round, and would take another one of the same size.
-        if Manifest.read(self._folder.shards).digest != training.join.digest:
+        if self._digest(Manifest.read(self._folder.shards)) != training.join.digest:
             raise PipelineError("its shards have changed since it joined: start the training again")
         self._rounds.add(*asked)
         return leaves

@@ -26,6 +26,7 @@ class Task:
     settings: Train
     clients: int  # how many there are altogether
     noise_key: tuple[int, int] | None = None  # two words of 64 bits for the noise of DP; None for those of the seed
+    all_weights: float | None = None  # what sites say that `total_weight` is; None where clients' sizes say it
 
     @property
     def algorithm(self) -> Any:
@@ -92,6 +93,8 @@ class Task:
         Args:
           sizes: int64 [clients], the number of samples of each.
         """
+        if self.all_weights is not None:
+            return self.all_weights
         weights = sizes if self.settings.client_weighting == "examples" else np.ones_like(sizes)
         return float(weights[local_training.batch_count(self.settings, sizes) > 0].sum())
 

@@ -52,6 +52,7 @@ class Wiring:
         first: Weights | None = None,
         noise_key: tuple[int, int] | None = None,
         share: Share | None = None,
+        all_weights: float | None = None,
     ) -> "Wiring":
         """Connects what ``settings`` names.
 
@@ -61,6 +62,7 @@ class Wiring:
           network: The model; by default that of the settings, for the shards' images and classes.
           first: The weights before the first round; by default drawn from the seed.
           noise_key: As `Task.noise_key`.
+          all_weights: As `Task.all_weights`.
           share: Which clients ``shards`` holds; by default all of the training.
 
         Raises:
@@ -71,7 +73,7 @@ class Wiring:
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
         first_client, clients = share or Share(0, manifest.clients)
-        task = Task(network, settings, clients, noise_key)
+        task = Task(network, settings, clients, noise_key, all_weights)
         algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
         folder = folder and folder.resolve()
         return Wiring(task, algorithm, aggregator, shards, first, folder, manifest, first_client)

@@ -13,27 +13,23 @@ from fedpipe.partitioning.skew_measures import gini
 
 
 def table(sites: Sequence[SiteShards]) -> pd.DataFrame:
-    """One row a client: client, site, samples, and an empty entropy, since labels are not known."""
+    """One row a client: client, site, samples as its site tells them, and an empty entropy: labels are not known."""
     names = np.repeat([site.name for site in sites], [len(site.samples) for site in sites])
     samples = np.concatenate([site.samples for site in sites])
-    return pd.DataFrame({"client": np.arange(len(samples)), "site": names, "samples": samples, "entropy": np.nan})
+    told = pd.Series(samples, dtype="Int64").mask(samples < 0)
+    return pd.DataFrame({"client": np.arange(len(samples)), "site": names, "samples": told, "entropy": np.nan})
 
 
 def figures(clients: pd.DataFrame) -> dict[str, Any]:
-    """The figures of the whole partition, as far as numbers of samples say them."""
-    samples = clients["samples"].to_numpy()
-    by_site = clients.groupby("site", sort=False)["samples"]
-    return {
-        "clients": len(clients),
-        "samples": int(samples.sum()),
-        "sizes": {
-            "smallest": int(samples.min()),
-            "median": float(np.median(samples)),
-            "largest": int(samples.max()),
-            "gini": round(gini(samples), 6),
-        },
-        "sites": {str(site): {"clients": len(own), "samples": int(own.sum())} for site, own in by_site},
-    }
+    """The figures of the whole partition, as far as numbers of samples say them; of sites that withhold them, none."""
+    by_site = {str(site): own["samples"] for site, own in clients.groupby("site", sort=False)}
+    told = {site: {"samples": int(own.sum())} if own.notna().all() else {} for site, own in by_site.items()}
+    summary: dict[str, Any] = {"clients": len(clients)}
+    if all(told.values()):
+        samples = clients["samples"].to_numpy(np.int64)
+        sizes = {"smallest": int(samples.min()), "median": float(np.median(samples)), "largest": int(samples.max())}
+        summary |= {"samples": int(samples.sum()), "sizes": sizes | {"gini": round(gini(samples), 6)}}
+    return summary | {"sites": {site: {"clients": len(own)} | told[site] for site, own in by_site.items()}}
 
 
 def draw(clients: pd.DataFrame, title: str, path: Path) -> None:
@@ -41,6 +37,8 @@ def draw(clients: pd.DataFrame, title: str, path: Path) -> None:
     with picture(path, 8, 3.8) as figure:
         axes = figure.subplots()
         for number, (site, own) in enumerate(clients.groupby("site", sort=False)):
-            axes.bar(own["client"], own["samples"], width=1.0, color=f"C{number}", label=site)
+            is_told = own["samples"].notna().all()
+            label = str(site) if is_told else f"{site}: {len(own):,} clients, sizes withheld"
+            axes.bar(own["client"], own["samples"].fillna(0).astype(int), width=1.0, color=f"C{number}", label=label)
         axes.set(xlabel="client", ylabel="samples", title=title)
         axes.legend()

@@ -204,6 +204,7 @@ def prepare(
     network: Network | None = None,
     first: Weights | None = None,
     checkpoints: Checkpoints | None = None,
+    all_weights: float | None = None,
 ) -> Training:
     """Gets a training ready; it loads TensorFlow and TFF, so start the worker before.
 
@@ -214,6 +215,7 @@ def prepare(
       network: The model; by default that of the settings, for the shards' images and classes.
       first: The weights before the first round; by default drawn from the seed.
       checkpoints: Where the training is saved, and where it may go on from.
+      all_weights: The sum of all clients' weights, where sites do not tell how many samples each client has.
 
     Raises:
       PipelineError: The CPU is too old, there are too few clients or too little memory, the model does not fit the
@@ -234,7 +236,7 @@ def prepare(
 
     settings = calibrated(settings, clients, drawn)
     place = checkpoints.kept_folder if checkpoints else folder / "clients"
-    wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key)
+    wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key, all_weights=all_weights)
     memory_check.check(wiring.task, wiring.aggregator)
     kept = None
     if wiring.kept is not None:

@@ -126,7 +126,8 @@ def _train(
     key = training_key(settings, Manifest.read(shards), [], None)
     states = federation.states if federation else None
     with Checkpoints(folder / "checkpoints", key, settings, states) as checkpoints:
-        training = prepare(settings, shards, folder, checkpoints=checkpoints)
+        weights = federation.all_weights if federation else None
+        training = prepare(settings, shards, folder, checkpoints=checkpoints, all_weights=weights)
         return training.run(worker, elsewhere=federation)
 
 

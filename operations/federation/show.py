@@ -25,7 +25,8 @@ def show(address: str, certificates: Path, names: Sequence[str]) -> None:
     for description, own in zip(descriptions, shards, strict=True):
         policy = {key: value for key, value in description.policy.items() if value != defaults.get(key)}
         told = "; ".join(f"{key} {_listed(value)}" for key, value in policy.items())
-        print(f"{own.name:20} {len(own.samples):8,} {int(own.samples.sum()):10,}  {shown(told) or '-'}")
+        samples = "withheld" if own.counts == "withheld" else f"{int(own.samples.sum()):,}"
+        print(f"{own.name:20} {len(own.samples):8,} {samples:>10}  {shown(told) or '-'}")
 
 
 def _listed(value: object) -> str:

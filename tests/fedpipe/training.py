@@ -193,7 +193,10 @@ def train(
 
     shape = Manifest.read(shards).image_shape
     model, first = model_of(settings, shape), first_weights(settings, shape)
-    training = prepare(settings, shards, folder, network=model, first=first, checkpoints=checkpoints)
+    weights = getattr(elsewhere, "all_weights", None)
+    training = prepare(
+        settings, shards, folder, network=model, first=first, checkpoints=checkpoints, all_weights=weights
+    )
     hooks = [] if on_round is None else [Callback(on_round)]
     of_model = None if evaluate is None else lambda network, weights, settings: evaluate(weights)
     return training.run(worker, evaluate=of_model, hooks=hooks, elsewhere=elsewhere)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,8 +16,9 @@ class SiteShards:
     """What a site reports of its shards."""
 
     name: str
-    digest: str  # of the folder of its shards
-    samples: np.ndarray  # int64 [clients], how many each client has
+    digest: str  # of the folder of its shards, with the site's own key
+    samples: np.ndarray  # int64 [clients], how many each client has; -1 where that is withheld
+    counts: Literal["rounded", "withheld"] | None = None  # how these numbers differ from exact ones
 
 
 def write_at_sites(
@@ -33,9 +35,11 @@ def write_at_sites(
         image_shape=image_shape,
         classes=classes,
         clients=len(samples),
-        samples=int(samples.sum()),
+        samples=int(samples[samples > 0].sum()),
         digest=digest_of(site.digest for site in sites),
-        sites=tuple(Site(name=site.name, clients=len(site.samples), digest=site.digest) for site in sites),
+        sites=tuple(
+            Site(name=site.name, clients=len(site.samples), digest=site.digest, counts=site.counts) for site in sites
+        ),
         samples_at="sites",
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")

@@ -72,13 +72,16 @@ def _belong_together(index: pd.DataFrame, manifest: Manifest) -> bool:
 def open_shards(folder: Path) -> Shards:
     """The shards of the manifest in ``folder``; without a file where samples lie at sites.
 
+    A client whose number of samples is withheld counts as one with a sample, so that the clients keep their ids.
+
     Raises:
       PipelineError: There are none, or the file is damaged.
     """
     manifest = Manifest.read(folder)
     if manifest.samples_at is None:
         return Shards.open(folder)
-    return Shards.elsewhere(folder, manifest.image_shape, read_index(folder)["samples"].to_numpy())
+    samples = read_index(folder)["samples"].to_numpy()
+    return Shards.elsewhere(folder, manifest.image_shape, np.where(samples < 0, 1, samples))
 
 
 def verify_shards(folder: Path, manifest: Manifest) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -20,7 +20,8 @@ class Site(BaseModel):
 
     name: str
     clients: int
-    digest: str  # of a folder with its shards alone
+    digest: str  # of a folder with its shards alone; at a site of a federation, with the site's own key
+    counts: Literal["rounded", "withheld"] | None = None  # how its clients' numbers of samples differ from exact ones
 
 
 class Manifest(BaseModel):
@@ -32,7 +33,7 @@ class Manifest(BaseModel):
     image_shape: tuple[int, int, int]  # height, width, channels
     classes: int
     clients: int
-    samples: int  # over all shards
+    samples: int  # over all shards; at sites, as far as these tell it
     digest: str  # SHA-256 over the shards' SHA-256, in the order of the clients; with sites, over the sites' digests
     # In the file only where they say something, so that tests from elsewhere leave the clients' bytes as they are.
     held_out: Literal["fraction"] | None = None  # of clients: what their tests took away from their samples
@@ -46,6 +47,16 @@ class Manifest(BaseModel):
         if self.sites is None:
             return None
         return np.repeat(np.arange(len(self.sites)), [site.clients for site in self.sites])
+
+    @property
+    def counts_are_exact(self) -> bool:
+        """Whether each client's number of samples is known."""
+        return all(site.counts is None for site in self.sites or ())
+
+    def shared(self) -> dict[str, Any]:
+        """What is the same of all sites that train together: everything about the samples' kind."""
+        own = {"clients", "samples", "digest", "held_out", "clients_digest", "sites", "samples_at"}
+        return self.model_dump(mode="json", exclude=own)
 
     def ranges(self) -> Iterator[tuple[Site, range]]:
         """Each site and the ids of its clients."""

@@ -10,14 +10,22 @@ import numpy as np
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, SiteShards, write_at_sites, write_shards
 from fedpipe.federation.coordinator import Federation
+from fedpipe.federation.counts import reported
 from fedpipe.federation.policy import Policy
 from fedpipe.federation.site import Site, SiteFolder
+from fedpipe.federation.site_key import SiteKey
 
 CLIENTS = [3, 5, 4]  # of each site
 NAMES = ["site-1", "site-2", "site-3"]
 SAMPLES = [5, 8, 3, 9, 4, 7, 6, 2, 10, 1, 8, 5]  # of each client
 # Every choice, and more rounds than a test has.
-OPEN = {"algorithms": "any", "aggregators": "any", "models": "any", "attacks": "any", "client_losses": True}
+OPEN: dict[str, Any] = {
+    "algorithms": "any",
+    "aggregators": "any",
+    "models": "any",
+    "attacks": "any",
+    "client_losses": True,
+}
 
 
 class Sites:
@@ -36,7 +44,10 @@ class Sites:
         for name, count, end in zip(NAMES, CLIENTS, ends, strict=True):
             own = members[end - count : end]
             manifest = write_shards(self.place(name).shards, "small", images, labels, own, 10)
-            owned.append(SiteShards(name, manifest.digest, np.array([len(each) for each in own])))
+            counts = self.policy.counts
+            samples = reported(np.array([len(each) for each in own]), counts)
+            digest = SiteKey(self.place(name).logs).digest("shards", manifest.digest.encode())
+            owned.append(SiteShards(name, digest, samples, None if counts == "exact" else counts))
         write_at_sites(self.coordinator, "small", (8, 8, 1), 10, owned)
         self.running: dict[str, Site] = {}
         self.asked: list[tuple[str, bytes]] = []  # site and question, in order

@@ -36,7 +36,14 @@ def test_numbers_of_samples_that_cannot_be_are_refused(samples: np.ndarray, mist
         def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
             for site in questions:
                 told = Description(
-                    site=site, dataset="mnist", image_shape=[28, 28, 1], classes=10, digest="a" * 64, policy={}
+                    site=site,
+                    dataset="mnist",
+                    image_shape=[28, 28, 1],
+                    classes=10,
+                    digest="a" * 64,
+                    policy={},
+                    counts="exact",
+                    shared={},
                 )
                 yield site, pack(told, [self._samples])
 
