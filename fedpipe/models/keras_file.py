@@ -7,7 +7,8 @@
         sha256: ...              # of the file: sha256sum data/start.keras
 
 The network gets images scaled to [0, 1]; a softmax at its end is taken off. The file of trained weights holds the
-layers too, so only training reads the `.keras` file.
+layers too, so only training reads the `.keras` file. A file may come from anybody: one whose layers are not all
+Keras's own is rejected before Keras reads it.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from pydantic import Field, StringConstraints
 from fedpipe.config.section import Section
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
+from fedpipe.networks.keras_description import MEMBERS, outside_links, unknown_parts
 from fedpipe.networks.spec import ModelSpec
 
 _KEYS = "params.yaml: 'train.keras_file"
@@ -39,25 +41,36 @@ def architecture(spec: ModelSpec) -> str:
     """The layers as JSON.
 
     Raises:
-      PipelineError: The file is missing, is another one than the SHA-256 says, or is no `.keras` file.
+      PipelineError: The file is missing, is another one than the SHA-256 says, is no `.keras` file, or names or
+        holds more than layers of Keras.
     """
+    content = _content(spec.params)
     try:
-        with zipfile.ZipFile(io.BytesIO(_content(spec.params))) as file:
-            config = json.loads(file.read("config.json"))
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            members, config = file.namelist(), json.loads(file.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError):
         raise PipelineError(
             f"{_KEYS}.path' is {spec.params.path}, which is no .keras file: save the model with "
             "model.save('name.keras') in Keras 2.12 to 2.15"
         ) from None
+    _validate(spec, config)
+    if more := [name for name in members if name not in MEMBERS]:
+        raise _refused(spec, f"holds {more[0]}, which none of those layers needs")
     # How the model was compiled and trained elsewhere is no part of the network.
     kept = {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
     return json.dumps(kept, separators=(",", ":"))
 
 
 def keras_model(spec: ModelSpec) -> Any:
-    """The layers of ``spec.architecture``, with weights that Keras draws."""
+    """The layers of ``spec.architecture``, with weights that Keras draws.
+
+    Raises:
+      PipelineError: They are not all layers of Keras, or it cannot read them.
+    """
+    description = json.loads(spec.architecture)
+    _validate(spec, description)
     try:
-        return tf.keras.utils.deserialize_keras_object(json.loads(spec.architecture), safe_mode=True)
+        return tf.keras.utils.deserialize_keras_object(description, safe_mode=True)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise _unreadable(spec, error) from error
 
@@ -71,8 +84,10 @@ def first_weights(spec: ModelSpec, rng: np.random.Generator) -> list[np.ndarray]
     from fedpipe.networks.keras_model import KerasNetwork
 
     def saved(spec: ModelSpec) -> Any:
-        _content(spec.params)
+        architecture(spec)
         try:
+            for name in outside_links(_content(spec.params)):
+                raise _refused(spec, f"reads the weights {name} from another file")
             return tf.keras.models.load_model(spec.params.path, compile=False, safe_mode=True)
         except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
             raise _unreadable(spec, error) from error
@@ -95,6 +110,19 @@ def _content(params: Params) -> bytes:
             "the sum to that of the file"
         )
     return content
+
+
+def _validate(spec: ModelSpec, description: Any) -> None:
+    for name in unknown_parts(description):
+        raise _refused(spec, f"names {name}, which fedpipe takes from no file")
+
+
+def _refused(spec: ModelSpec, reason: str) -> PipelineError:
+    return PipelineError(
+        f"{_KEYS}.path' is {spec.params.path}, which {reason}: it may hold layers of Keras, but no code, no layer that "
+        "reads a file, and no layer of your own; put such layers into a file in fedpipe/models with a function "
+        "keras_model"
+    )
 
 
 def _unreadable(spec: ModelSpec, error: Exception) -> PipelineError:

@@ -224,6 +224,8 @@ def test_a_file_with_layers_of_its_own_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.keras"
     stack(L.Flatten(), KeepsAList())(SPEC).save(path)
     params = keras_file.Params(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    with pytest.raises(PipelineError, match=r"cannot read .* a function keras_model") as refusal:
+    with pytest.raises(
+        PipelineError, match=r"KeepsAList, which fedpipe takes from no file.* a function keras_model"
+    ) as refusal:
         network(ModelSpec("keras_file", (28, 28, 1), 10, params))
     assert "\n" not in str(refusal.value)
