@@ -89,6 +89,15 @@ federation-certificates: env ## make the certificates of a federation: ARGS="SIT
 site: env ## stay connected to a federation's coordinator, and answer within policy.yaml: ADDRESS=host:port NAME=site-1
 	@.venv/bin/python -m operations.federation site '$(ADDRESS)' '$(NAME)' $(ARGS)
 
+flare-kit: env ## make kits of NVIDIA FLARE safe to use: KIT="FOLDER ..."
+	@.venv/bin/python -m operations.federation flare-kit $(KIT)
+
+flare-start: flare-env ## run the start.sh of kits of NVIDIA FLARE: KIT="FOLDER ..."
+	@.venv/bin/python -m operations.federation flare-start $(KIT)
+
+flare-site: env ## answer, within policy.yaml, questions that come through the kit of a site: KIT=FOLDER
+	@.venv/bin/python -m operations.federation flare-site '$(KIT)' $(ARGS)
+
 federation: env ## wait for sites, and print what they have and allow: ADDRESS=host:port SITES="site-1 site-2"
 	@.venv/bin/python -m operations.federation show '$(ADDRESS)' $(SITES) $(ARGS)
 

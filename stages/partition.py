@@ -126,12 +126,12 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
     """Asks the sites what they have, and writes that: no sample, and no label."""
     from fedpipe.federation.answers import described
     from fedpipe.federation.fitting import require_fitting_params
-    from fedpipe.links.coordinator_side import GrpcLink
+    from fedpipe.links.opening import open_link
     from fedpipe.links.settings import LinkSettings
 
     names = settings.params_of("scheme").sites
     link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
-    with GrpcLink.of(link_settings, names, lambda line: print(f"partition: {line}", file=sys.stderr)) as link:
+    with open_link(link_settings, names, lambda line: print(f"partition: {line}", file=sys.stderr)) as link:
         (first, *_), sites = described(link, names)
     ours, theirs = (dataset.image_shape, dataset.classes), (tuple(first.image_shape), first.classes)
     table = site_report.table(sites)

@@ -132,12 +132,12 @@ def _opened(
             yield members, None, None
         return
     from fedpipe.federation.coordinator import Federation
-    from fedpipe.links.coordinator_side import GrpcLink
+    from fedpipe.links.opening import open_link
     from fedpipe.links.settings import LinkSettings
     from fedpipe.runtime.progress import say
 
     link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
-    with GrpcLink.of(link_settings, [site.name for site in manifest.sites], say) as link:
+    with open_link(link_settings, [site.name for site in manifest.sites], say) as link:
         federation = Federation(link, manifest, settings, name_of(key))
         federation.join()
         yield federation, federation.states, federation.all_weights

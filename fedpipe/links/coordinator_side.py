@@ -141,7 +141,8 @@ class GrpcLink:
 
         def read() -> None:
             try:
-                for number, content in messages(incoming, self._largest, lambda number: number == line.number(stream)):
+                for number, content in messages(incoming, self._largest, lambda number: line.expects(stream, number)):
+                    line.received(stream, number)
                     self._answers.put((line.name, number, content))
             except PipelineError as error:
                 self._say(f"{line.name} sent {error}, and is cut off")
@@ -206,6 +207,7 @@ class Line:
         self._changed = threading.Condition()
         self._question: tuple[int, bytes] | None = None
         self._stream = 0  # the newest one
+        self._unanswered: set[int] = set()  # numbers of questions that went out on it; of some the answer is too late
         self._ended = False
 
     def put(self, number: int, content: bytes) -> None:
@@ -227,6 +229,7 @@ class Line:
                 return 0
             self._opened_at, self.is_connected = now, True
             self._stream += 1
+            self._unanswered.clear()
             self._changed.notify_all()
             return self._stream
 
@@ -248,6 +251,17 @@ class Line:
         with self._changed:
             return self._question[0] if self._question is not None and self._is_current(stream) else -1
 
+    def expects(self, stream: int, number: int) -> bool:
+        """Whether an answer to a question may come on a stream: each one once, also when it is too late."""
+        with self._changed:
+            return self._is_current(stream) and number in self._unanswered
+
+    def received(self, stream: int, number: int) -> None:
+        """An answer has come."""
+        with self._changed:
+            if self._stream == stream:
+                self._unanswered.discard(number)
+
     def questions(self, stream: int) -> Iterator[tuple[int, bytes]]:
         """The questions for a stream, as long as it is the newest and open."""
         sent = 0
@@ -258,6 +272,7 @@ class Line:
                 if not self._is_current(stream) or self._question is None:
                     return
                 question = self._question
+                self._unanswered.add(question[0])
             sent = question[0]
             yield question
 

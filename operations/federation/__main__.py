@@ -3,6 +3,9 @@
 certificates         makes a CA, and certificates for the coordinator and for sites
 revoke NAME          takes the right to join away from a certificate
 site ADDRESS NAME    stays connected to the coordinator at host:port, and answers within policy.yaml
+flare-kit KIT...     changes kits of NVIDIA FLARE so that they are safe to use
+flare-start KIT...   runs the kits' start.sh
+flare-site KIT       answers within policy.yaml the questions that come through the kit of a site
 show ADDRESS NAME... waits at host:port for sites, and prints what they have and allow
 demo                 runs a coordinator and some sites on this machine, and compares with the simulation
 """
@@ -11,8 +14,9 @@ import argparse
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from fedpipe import installed
@@ -24,6 +28,8 @@ from fedpipe.system.certificates import make_certificates, revoke
 from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.git_state import git_tags
 from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, WRITTEN
+from operations.federation.flare import COMMANDS as FLARE_COMMANDS
+from operations.federation.flare import add_flare_commands
 
 _COORDINATOR = "coordinator"
 _PATIENCE_SECONDS = 5.0  # how long a site that was killed may take to end
@@ -41,16 +47,16 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     site = commands.add_parser("site")
     site.add_argument("address", help="host:port of the coordinator")
     site.add_argument("name", help="the site's name, as in its certificate")
-    site.add_argument("--shards", type=Path, default=CLIENTS, help=f"folder of its shards ({CLIENTS})")
-    site.add_argument("--policy", type=Path, default=POLICY, help=f"what it allows ({POLICY})")
-    site.add_argument("--logs", type=Path, default=FEDERATION_LOGS, help=f"for its audit log ({FEDERATION_LOGS})")
-    site.add_argument("--personal", type=Path, default=PERSONAL_AT_SITE, help=f"for models ({PERSONAL_AT_SITE})")
+    add_flare_commands(commands)
+    for answering in (site, commands.choices["flare-site"]):
+        _add_site_options(answering)
     at = commands.add_parser("show")
     at.add_argument("address", help="host:port to listen at")
     at.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
     demo = commands.add_parser("demo")
     demo.add_argument("--sites", type=_count, metavar="N", default=3, help="how many (3)")
     demo.add_argument("--rounds", type=_count, metavar="N", default=3, help="how many (3)")
+    demo.add_argument("--link", choices=["grpc", "flare"], default="grpc", help="flare: through NVIDIA FLARE")
     return parser.parse_args(argv)
 
 
@@ -62,8 +68,10 @@ def main() -> None:
             print(f"certificates: wrote {file}")
     elif args.command == "revoke":
         print(f"revoke: {args.name} is in {revoke(args.certificates, args.name)}: bring it to the coordinator")
-    elif args.command == "site":
+    elif args.command in ("site", "flare-site"):
         run_site(args)
+    elif args.command in FLARE_COMMANDS:
+        FLARE_COMMANDS[args.command](args.kits)
     elif args.command == "show":
         from operations.federation.show import show
 
@@ -71,7 +79,7 @@ def main() -> None:
     else:
         from operations.federation.demo import run_demo
 
-        run_demo(args.sites, args.rounds)
+        run_demo(args.sites, args.rounds, args.link)
 
 
 def run_site(args: argparse.Namespace) -> None:
@@ -86,22 +94,43 @@ def run_site(args: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
 
+    name, way = _way_to_coordinator(args)
+
     from fedpipe.federation.site import Site, SiteFolder  # TensorFlow loads
-    from fedpipe.links.site_side import stay
 
     def say(line: str) -> None:
-        print(f"site {args.name}: {line}", flush=True)
+        print(f"site {name}: {line}", flush=True)
 
     with alone(args.logs):
         folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs)
-        site = Site(args.name, folder, policy, _checkout)
+        site = Site(name, folder, policy, _checkout)
         try:
-            say(
-                f"answers the coordinator at {args.address} within {args.policy}; audit log {args.logs / 'audit.jsonl'}"
-            )
-            stay(args.address, args.certificates, args.name, site.answer, say, ending)
+            say(f"answers the coordinator within {args.policy}; audit log {args.logs / 'audit.jsonl'}")
+            way(site.answer, say, ending)
         finally:
             site.close()
+
+
+Way = Callable[[Callable[[bytes], bytes], Callable[[str], None], threading.Event], None]
+
+
+def _way_to_coordinator(args: argparse.Namespace) -> tuple[str, Way]:
+    """The site's name, and what connects its answers with the coordinator: gRPC, or a kit of NVIDIA FLARE."""
+    if args.command == "flare-site":
+        from fedpipe.links.flare.kit import site_name
+        from fedpipe.links.flare_site import stay_at_kit
+
+        return site_name(args.kit), partial(stay_at_kit, args.kit)
+    from fedpipe.links.site_side import stay
+
+    return args.name, partial(stay, args.address, args.certificates, args.name)
+
+
+def _add_site_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shards", type=Path, default=CLIENTS, help=f"folder of its shards ({CLIENTS})")
+    parser.add_argument("--policy", type=Path, default=POLICY, help=f"what it allows ({POLICY})")
+    parser.add_argument("--logs", type=Path, default=FEDERATION_LOGS, help=f"for its audit log ({FEDERATION_LOGS})")
+    parser.add_argument("--personal", type=Path, default=PERSONAL_AT_SITE, help=f"for models ({PERSONAL_AT_SITE})")
 
 
 @contextmanager

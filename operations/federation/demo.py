@@ -20,6 +20,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_at_sites, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.identity import sha256
+from fedpipe.links.settings import FlareKits, LinkSettings
 from fedpipe.networks.weights import save_weights
 from fedpipe.runtime.training_key import name_of, training_key
 from fedpipe.runtime.worker import Worker
@@ -36,8 +37,13 @@ _LARGEST_SITE = 6  # clients
 _END_SECONDS = 10.0
 
 
-def run_demo(sites: int, rounds: int) -> None:
+def run_demo(sites: int, rounds: int, link: str = "grpc") -> None:
     """Runs it and prints whether the bits are the same.
+
+    Args:
+      sites: How many.
+      rounds: How many.
+      link: As in federation.yaml: ``grpc``, or ``flare`` for a federation of NVIDIA FLARE that runs meanwhile.
 
     Raises:
       PipelineError: They are not, the data set is missing, or a site does not take part.
@@ -52,12 +58,8 @@ def run_demo(sites: int, rounds: int) -> None:
     if settings.clients_per_round != "all":
         settings = settings.model_copy(update={"clients_per_round": min(settings.clients_per_round, sum(clients))})
     _deal(folder, names, clients)
-    make_certificates(folder / "certificates", ["coordinator", *names])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with _running(folder, address, names), Worker(folder / "coordinator/worker.log") as worker:
-        there = _over_sites(folder, address, names, settings, worker)
+    with _running(folder, names, link) as way, Worker(folder / "coordinator/worker.log") as worker:
+        there = _over_sites(folder, way, names, settings, worker)
         here = _weights(_train(settings, folder / "pooled", folder / "simulation", worker), folder / "simulation")
     print(f"federation: {sites} sites, {sum(clients)} clients: weights {there}", flush=True)
     print(f"simulation: the pooled samples, 'partition.sites' {clients}: weights {here}")
@@ -84,30 +86,47 @@ def _deal(folder: Path, names: Sequence[str], clients: Sequence[int]) -> None:
 
 
 @contextmanager
-def _running(folder: Path, address: str, names: Sequence[str]) -> Iterator[None]:
-    """The sites' processes."""
+def _running(folder: Path, names: Sequence[str], link: str) -> Iterator[LinkSettings]:
+    """The sites' processes, and how the coordinator reaches them."""
     with ExitStack() as stack:
+        if link == "flare":
+            from operations.federation.local_flare import LocalFlare
+
+            flare = stack.enter_context(LocalFlare(folder / "flare", names))
+            kits = FlareKits(server=flare.server, admin=flare.admin)
+            way = LinkSettings(link="flare", flare=kits, certificates=folder)
+            commands = {name: ["flare-site", str(flare.sites[name])] for name in names}
+        else:
+            certificates = folder / "certificates"
+            make_certificates(certificates, ["coordinator", *names])
+            way = LinkSettings(address=_free_address(), certificates=certificates)
+            own = ["--certificates", str(certificates), "site", way.address]
+            commands = {name: [*own, name] for name in names}
         for name in names:
-            own = folder / name
-            command = [sys.executable, "-m", "operations.federation", "--certificates", str(folder / "certificates")]
-            command += ["site", address, name, "--shards", str(own / "clients"), "--policy", str(own / "policy.yaml")]
-            process = start_child(
-                [*command, "--personal", str(own / "personal"), "--logs", str(own / "logs")], own / "site.log"
-            )
-            stack.callback(end_child, process, _END_SECONDS)
-        yield
+            place = folder / name
+            command = [sys.executable, "-m", "operations.federation", *commands[name]]
+            command += ["--shards", str(place / "clients"), "--policy", str(place / "policy.yaml")]
+            command += ["--personal", str(place / "personal"), "--logs", str(place / "logs")]
+            stack.callback(end_child, start_child(command, place / "site.log"), _END_SECONDS)
+        yield way
 
 
-def _over_sites(folder: Path, address: str, names: Sequence[str], settings: Train, worker: Worker) -> str:
+def _free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _over_sites(folder: Path, way: LinkSettings, names: Sequence[str], settings: Train, worker: Worker) -> str:
     """The SHA-256 of the weights of a training over sites."""
     from fedpipe.federation.answers import described
     from fedpipe.federation.coordinator import Federation
-    from fedpipe.links.coordinator_side import GrpcLink
+    from fedpipe.links.opening import open_link
 
     place = folder / "coordinator"
     clients = place / "clients"
     clients.mkdir(parents=True)
-    with GrpcLink(address, folder / "certificates", names, say=lambda line: print(f"demo: {line}", flush=True)) as link:
+    with open_link(way, names, lambda line: print(f"demo: {line}", flush=True)) as link:
         (common, *_), shards = described(link, names)
         height, width, channels = common.image_shape
         manifest = write_at_sites(clients, common.dataset, (height, width, channels), common.classes, shards)

@@ -112,6 +112,12 @@ def test_only_links_and_runtime_import_grpc() -> None:
     assert importers("grpc") == {"links", "runtime"}
 
 
+def test_only_the_link_through_nvidia_flare_imports_it() -> None:
+    assert importers("nvflare") == {"links"}
+    files = [file for file in FILES if any(name.split(".")[0] == "nvflare" for name in imported(file))]
+    assert {file.parent.as_posix() for file in files} == {"fedpipe/links/flare"}
+
+
 def test_all_of_the_library_imports_tensorflow_through_lazy() -> None:
     """Else it depends on the order of imports what TensorFlow leaves out."""
     assert not (importers("tensorflow") | importers("tensorflow_federated")) - {"benchmarks", "tests"}
