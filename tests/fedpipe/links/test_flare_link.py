@@ -182,12 +182,12 @@ def test_a_site_answers_at_its_kit_and_stays_whatever_comes(place: Path) -> None
                 break
             except OSError:
                 pass  # it begins
-        for message in messages:
-            if isinstance(message, bytes):
-                site._connection.sendall(message)
-            else:
-                site.send(message)
         try:
+            for message in messages:
+                if isinstance(message, bytes):
+                    site._connection.sendall(message)
+                else:
+                    site.send(message)
             return site.receive(1000).content
         except (EOFError, OSError):
             return None
