@@ -14,6 +14,7 @@ import psutil
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from fedpipe import params
+from fedpipe.command_line import make_command
 from fedpipe.config.train import StopAt, Train
 from fedpipe.errors import run_stage
 from fedpipe.evaluation.global_model import GlobalSamples
@@ -23,7 +24,7 @@ from layout import CLIENT_TESTS, CLIENTS, PARAMS, RAW, VALIDATION
 
 def main() -> None:
     """Runs the rounds and prints a table, one line per phase."""
-    parser = argparse.ArgumentParser(prog="make profile", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("profile"))
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
     settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds, "stop_at": StopAt()})

@@ -1,6 +1,6 @@
 """``python -m operations.provenance``: compares this checkout's results with the committed ones.
 
-python -m operations.provenance verify   compares dvc.lock with the committed one, and explains a difference
+python -m operations.provenance verify   compares results with those of the last commit, and says in a line what changed
 python -m operations.provenance record   writes provenance.json, beside dvc.lock
 """
 
@@ -16,13 +16,13 @@ from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.provenance import collect, differences
 from layout import LOCK
-from operations import commands
+from operations import against_commit, commands
 
 RECORD = Path("provenance.json")
 
 
 def verify() -> None:
-    """Compares dvc.lock with the committed one, output by output.
+    """Compares dvc.lock with the committed one, output by output, and prints what changed.
 
     Raises:
       PipelineError: Outputs differ though code, params and data do not; the message names them and the
@@ -31,8 +31,6 @@ def verify() -> None:
     committed, current = _outputs(_committed_lock()), _outputs(LOCK.read_text(encoding="utf-8"))
     same_work = [stage for stage in current if committed.get(stage, {}).get("work") == current[stage]["work"]]
     secret = [stage for stage in same_work if _has_secret_noise(current[stage]["work"])]
-    if secret:
-        print(f"not comparable, since secret noise makes the bits of a run its own: {', '.join(secret)}")
     same_work = [stage for stage in same_work if stage not in secret]
     changed = [
         f"{path} (stage {stage})"
@@ -42,10 +40,7 @@ def verify() -> None:
     ]
     if changed:
         raise PipelineError(f"other bits than the committed ones in {', '.join(changed)}: {_explanation()}")
-    other = sorted(set(current) - {*same_work, *secret})
-    if other:
-        print(f"not comparable, since code, params or data of these stages changed: {', '.join(other)}")
-    print(f"same bits as the committed dvc.lock in {len(same_work)} of {len(current)} stages")
+    print(f"repro: {against_commit.sentence(committed, current, secret)}")
 
 
 def _has_secret_noise(work: dict[str, Any]) -> bool:
@@ -71,7 +66,7 @@ def _committed_lock() -> str:
         raise PipelineError(f"there is no committed {LOCK} to compare with: {error}") from None
 
 
-def _outputs(lock: str) -> dict[str, dict[str, Any]]:
+def _outputs(lock: str) -> against_commit.Stages:
     """For each stage its ``work`` (command, code, params and inputs) and the digests of its ``outs``."""
     stages = YAML(typ="safe").load(lock)["stages"]
     return {

@@ -11,6 +11,7 @@ import argparse
 import json
 
 from fedpipe.atomic import write_text
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.spelling import did_you_mean
 from layout import PARAMS, TRAINING
@@ -78,9 +79,7 @@ def _result(row: Row) -> str:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="make repro RECIPE=NAME", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("repro", "RECIPE"))
     parser.add_argument("command", choices=("list", "set", "compare"))
     parser.add_argument("name", nargs="?", default="", help="of a file of recipes/, without .yaml")
     options = parser.parse_args()

@@ -150,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main, "make stale"))

@@ -3,6 +3,7 @@
 import argparse
 
 import layout
+from fedpipe.command_line import make_command
 from fedpipe.errors import run_stage
 from fedpipe.tracking.delivery import sync
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -10,7 +11,7 @@ from fedpipe.tracking.mlflow_store import MlflowStore
 
 def main() -> None:
     """Delivers every pending journal, and prints what it did."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(description=__doc__, **make_command("sync")).parse_args()
     outbox = layout.outbox()
     sync(outbox, lambda: MlflowStore(outbox.store))
 

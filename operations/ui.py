@@ -6,6 +6,7 @@ import sys
 from urllib.parse import urlsplit
 
 import layout
+from fedpipe.command_line import make_command
 from fedpipe.errors import run_stage
 from fedpipe.tracking import views
 from fedpipe.tracking.mlflow_store import MlflowStore
@@ -15,7 +16,7 @@ from operations.ports import LOOPBACK, UI_PORT, port_number, require_free
 
 def main() -> None:
     """Replaces this process with the MLflow UI."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("ui"))
     parser.add_argument("--port", type=port_number, default=UI_PORT, help=f"port to listen on ({UI_PORT})")
     port = parser.parse_args().port
     uri = layout.store()

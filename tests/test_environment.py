@@ -418,7 +418,12 @@ def test_ci_fails_when_there_is_no_environment(installed: Path, tmp_path: Path) 
     assert "summary" not in result.stdout
 
 
-def test_help_lists_every_command(checkout: Path) -> None:
+def test_help_lists_every_command_under_a_heading_within_80_columns(checkout: Path) -> None:
     targets = re.findall(r"^([a-z-]+):(?! export)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    listed = re.findall(r"^  make (\S+) +\S", run(checkout, "make").stdout, re.MULTILINE)
-    assert listed == targets
+    written = run(checkout, "make").stdout
+    groups = written.split("\n\n")
+    listed = [re.findall(r"^  (\S+) +\S", group, re.MULTILINE) for group in groups]
+    assert [name for names in listed for name in names] == targets
+    assert listed[0] == [] and all(2 < len(names) < 14 for names in listed[1:])
+    assert all(re.match(r"[A-Z][a-z, ]+\n  ", group) for group in groups[1:])
+    assert max(map(len, written.splitlines())) <= 80

@@ -1,30 +1,34 @@
 """What pydantic finds wrong, as phrases for people: the dotted key, what is wrong with it, and what is allowed."""
 
+import re
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fedpipe.spelling import did_you_mean
+from fedpipe.config.choices import ChoosingSection
+from fedpipe.spelling import did_you_mean, nearest
 
 
 def mistakes(error: ValidationError, model: type[BaseModel], name: str = "") -> list[str]:
-    """One phrase for each wrong key.
+    """One phrase for each wrong key; a misspelt key is one mistake, though its right spelling is missing as well.
 
     Args:
       error: What the validation raised.
       model: What was validated.
       name: The key that holds the model, such as ``train``; empty for a whole file.
     """
+    items = [(item, _keys(item["loc"], model)) for item in error.errors()]
+    missing = {_dotted(name, keys) for item, keys in items if item["type"] == "missing"}
     phrases: dict[str, str] = {}
-    for item in error.errors():
-        # A union adds the member's name ("literal['all']", "constrained-int") to the location.
-        keys = [part for part in item["loc"] if isinstance(part, int) or part.isidentifier()]
-        keys = keys[: _depth(model, keys)]
-        key = ".".join(map(str, [name, *keys] if name else keys))
+    misspelt = set()
+    for item, keys in items:
+        key = _dotted(name, keys)
         if item["type"] == "extra_forbidden":
-            fields = list(_at(model, keys[:-1]).model_fields)
-            near = did_you_mean(str(keys[-1]), fields)
-            phrases[key] = f"unknown key '{key}'{near}; allowed: {', '.join(fields)}"
+            above, section = key.rpartition(".")[0], _at(model, keys[:-1])
+            lacking = [each.rpartition(".")[2] for each in sorted(missing) if each.rpartition(".")[0] == above]
+            near = nearest(str(keys[-1]), lacking) or nearest(str(keys[-1]), _names(section))
+            misspelt.add(f"{above}.{near}" if above else near)
+            phrases[key] = f"unknown key '{key}'{f' (did you mean {near}?)' if near else ''}; allowed: {_own(section)}"
         elif item["type"] == "missing":
             phrases[key] = f"key '{key}' is missing"
         elif isinstance(item["input"], dict) and item["type"] == "value_error":
@@ -33,9 +37,38 @@ def mistakes(error: ValidationError, model: type[BaseModel], name: str = "") -> 
         else:
             text = item["msg"].removeprefix("Value error, ")
             text = text[0].lower() + text[1:]
+            if item["type"] == "literal_error":
+                text += did_you_mean(str(item["input"]), re.findall(r"'([^']*)'", item["ctx"]["expected"]))
             before = f"{phrases[key]}, or " if key in phrases else f"'{key}' is {item['input']!r}: "
             phrases[key] = before + text.replace("input ", "")
-    return list(phrases.values())
+    return [phrase for key, phrase in phrases.items() if key not in misspelt & missing]
+
+
+def _keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[Any]:
+    """The keys of the file that lead to a mistake.
+
+    A union adds the member's name ("literal['all']", "constrained-int") to the location.
+    """
+    keys = [part for part in location if isinstance(part, int) or part.isidentifier()]
+    return keys[: _depth(model, keys)]
+
+
+def _dotted(name: str, keys: list[Any]) -> str:
+    return ".".join(map(str, [name, *keys] if name else keys))
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """All keys that a section may have, those of choices that it lacks at present among them."""
+    choices = model.CHOICES.values() if issubclass(model, ChoosingSection) else ()
+    return list(dict.fromkeys([*model.model_fields, *(each for folder in choices for each in folder.names)]))
+
+
+def _own(model: type[BaseModel]) -> str:
+    """The keys of a section for a person; dozens of sections of choices are not listed."""
+    choices = model.CHOICES.values() if issubclass(model, ChoosingSection) else ()
+    of_choices = {each for folder in choices for each in folder.names}
+    own = ", ".join(field for field in model.model_fields if field not in of_choices)
+    return f"{own}, and sections with the names of files in {', '.join(map(str, choices))}" if of_choices else own
 
 
 def _at(model: type[BaseModel], keys: list[Any]) -> Any:

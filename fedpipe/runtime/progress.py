@@ -1,4 +1,4 @@
-"""What a person sees of a training while it runs: a progress bar on a terminal, one line per round elsewhere."""
+"""What a person sees of a training while it runs: one line per round, and on a terminal a progress bar below them."""
 
 import logging
 import sys
@@ -10,13 +10,14 @@ from tqdm import tqdm
 from fedpipe.runtime.rounds import CompletedRound, Hook
 
 _LONG_SECONDS = 30.0  # without a terminal, a round that takes longer says so often how far it is
+_BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"  # within 80 columns
 
 
 class Progress(Hook):
     """Reports each round to standard error and to a log file."""
 
     def __init__(self, log_file: Path, rounds: int, done: int = 0) -> None:
-        """Opens the log and shows the bar.
+        """Opens the log and, on a terminal, shows the bar.
 
         Args:
           log_file: Gets one line per round; it is written anew, or gets further lines if there are rounds ``done``.
@@ -31,39 +32,43 @@ class Progress(Hook):
         self._log.propagate = False
         self._log.addHandler(self._handler)
         self._rounds, self._done = rounds, done
-        self._bar = tqdm(total=rounds, initial=done, desc="train", unit="round", disable=not sys.stderr.isatty())
+        self._bar = tqdm(total=rounds, initial=done, desc="round", bar_format=_BAR, disable=not _has_terminal())
         self._begin = self._round_begin = self._shown = time.perf_counter()
 
     def on_clients(self, number: int, cohort: int, done: int) -> None:
         now = time.perf_counter()
         rate = done / max(now - self._round_begin, 1e-9)
-        line = f"{done:,} of {cohort:,} clients, {rate:,.1f} clients per second"
         if not self._bar.disable:
-            self._bar.set_postfix_str(line)
+            self._bar.set_postfix_str(f"{done:,} of {cohort:,} clients, {rate:,.1f} per second")
         elif now - self._shown > _LONG_SECONDS and done < cohort:
             self._shown = now
             left = (cohort - done) / rate
             print(
-                f"round {number}/{self._rounds}: {line}, {left:.0f} s left in this round", file=sys.stderr, flush=True
+                f"round {number}/{self._rounds}: {done:,} of {cohort:,} clients, {rate:,.1f} clients per second, "
+                f"{left:.0f} s left in this round",
+                file=sys.stderr,
+                flush=True,
             )
 
     def on_round_end(self, completed: CompletedRound) -> None:
-        record = completed.record
-        line = record.line(self._rounds, completed.seconds)
-        self._log.info(line)
-        if accuracies := record.accuracies():
-            self._bar.set_postfix_str(accuracies, refresh=False)
+        record, now = completed.record, time.perf_counter()
+        self._log.info(record.line(self._rounds, completed.seconds))
+        left = (now - self._begin) / (record.round - self._done) * (self._rounds - record.round)
+        tqdm.write(record.short_line(self._rounds, left), file=sys.stderr)  # above the bar
+        self._bar.set_postfix_str("", refresh=False)
         self._bar.update()
-        now = time.perf_counter()
-        if self._bar.disable:
-            left = (now - self._begin) / (record.round - self._done) * (self._rounds - record.round)
-            print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
+        sys.stderr.flush()
         self._round_begin = self._shown = now
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
         self._log.removeHandler(self._handler)
         self._handler.close()
+
+
+def _has_terminal() -> bool:
+    """Whether standard error can show a bar; a notebook's cannot, whatever it says."""
+    return sys.stderr.isatty() and "ipykernel" not in sys.modules
 
 
 def say(line: str) -> None:

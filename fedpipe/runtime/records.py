@@ -22,6 +22,7 @@ _COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes
 _OF_TRAINING_IMAGES = ("validation_", "test_clients_")
 _MEASURED = ("loss", "accuracy", "clients", "non_finite", "examples")  # columns of every training
 _NO_COLUMN = ("seen", COMPRESSED, SILENT)
+_COLUMNS_OF_A_TERMINAL = 80
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
 
 
@@ -156,14 +157,34 @@ class RoundRecord:
         return f"accuracy {', '.join(known)}" if known else ""
 
     def line(self, rounds: int, seconds: float) -> str:
-        """One line for a person."""
-        trained = "" if self.clients is None else "no training example"
-        trained = trained if self.loss is None else f"train loss {self.loss:.4f}"
-        figures = ", ".join(filter(None, [trained, self.accuracies()]))
-        spent = f", epsilon {self.others['epsilon']:.3g}" if "epsilon" in self.others else ""
-        left_out = f", {self.non_finite} left out as not finite" if self.non_finite else ""
-        clients = "" if self.clients is None else f", {self.clients} clients{left_out}"
-        return f"round {self.round}/{rounds}: {figures}{clients}{spent}, {seconds:.2f} s"
+        """One line of the log."""
+        clients = "" if self.clients is None else f"{self.clients} clients"
+        parts = [self._trained(), self.accuracies(), clients, self._left_out(), self._spent(), f"{seconds:.2f} s"]
+        return f"round {self.round}/{rounds}: {', '.join(filter(None, parts))}"
+
+    def short_line(self, rounds: int, left: float) -> str:
+        """One line for a terminal of 80 columns; ``left`` is the number of seconds until the last round ends.
+
+        What does not fit is left out: the loss first, then the time. Accuracies stay, and what a person should know.
+        """
+        time = f"{left:,.0f} s left"
+        start, shown = f"round {self.round}/{rounds}: ", [self.accuracies(), self._left_out(), self._spent()]
+        for parts in ([self._trained(), *shown, time], [*shown, time], shown):
+            line = start + ", ".join(filter(None, parts))
+            if len(line) <= _COLUMNS_OF_A_TERMINAL:
+                break
+        return line
+
+    def _trained(self) -> str:
+        if self.clients is None:  # withheld
+            return ""
+        return "no training example" if self.loss is None else f"train loss {self.loss:.4f}"
+
+    def _left_out(self) -> str:
+        return f"{self.non_finite} left out as not finite" if self.non_finite else ""
+
+    def _spent(self) -> str:
+        return f"epsilon {self.others['epsilon']:.3g}" if "epsilon" in self.others else ""
 
 
 def _column(measurement: str) -> str:

@@ -12,6 +12,7 @@ import sys
 
 import layout
 from fedpipe import params
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from operations.champion import folder
 from operations.champion.bring import bring
@@ -52,7 +53,7 @@ def _say(line: str) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("champion", "FROM"))
     parser.add_argument("source", nargs="?", metavar="FROM", help="where to bring a champion from")
     parser.add_argument("--replace", action="store_true", help="also where another model is champion here")
     parser.add_argument("--dataset", help="the data set whose champion to write; else that of params.yaml")

@@ -17,6 +17,7 @@ from pathlib import Path
 from fedpipe.atomic import write_text
 from fedpipe.cluster.processes import run_scheduler, run_worker
 from fedpipe.cluster.settings import ADDRESS, CERTIFICATES, dask_address, require_dask
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.system.certificates import ROLES, make_certificates
 from fedpipe.system.children import Child, end_child, start_child
@@ -28,10 +29,12 @@ _END_SECONDS = 10.0
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of the command line, or ``given`` in their place."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m operations.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--certificates", type=Path, default=Path("certificates"), help="their folder (certificates)")
     commands = parser.add_subparsers(dest="command", required=True)
-    make = commands.add_parser("certificates")
+    make = commands.add_parser("certificates", **make_command("certificates"))
     make.add_argument("names", nargs="*", default=list(ROLES), help="whom they are for (scheduler worker driver)")
     scheduler = commands.add_parser("scheduler")
     scheduler.add_argument("address", help="tls://host:port to listen at")
@@ -45,7 +48,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     worker.add_argument("--host", help="address of this machine to listen at; by default the one facing the scheduler")
     for server in (scheduler, worker):
         server.add_argument("--ready", type=Path, help="file that gets its address when it is ready, for programs")
-    local = commands.add_parser("local")
+    local = commands.add_parser("local", **make_command("cluster"))
     local.add_argument("--address", default=_LOCAL, help=f"of the scheduler ({_LOCAL})")
     local.add_argument("--workers", type=_count, metavar="N", default=2, help="how many (2)")
     return parser.parse_args(argv)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import layout
 from fedpipe.atomic import write_text
+from fedpipe.command_line import make_command
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
@@ -28,7 +29,7 @@ PICTURE = Path("reports/drift.png")
 
 def main() -> None:
     """Reads data before and new, compares each new batch and all together, writes the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("drift"))
     parser.add_argument("--since", type=int, metavar="VERSION")
     since = parser.parse_args().since
     dataset = RawDataset.read(layout.RAW)

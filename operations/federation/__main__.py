@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from fedpipe import installed
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.federation.messages import SITE_NAME
 from fedpipe.federation.policy import Policy
@@ -37,23 +38,27 @@ _PATIENCE_SECONDS = 5.0  # how long a site that was killed may take to end
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of the command line, or ``argv`` in their place."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m operations.federation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     certificates = FEDERATION_CERTIFICATES
     parser.add_argument("--certificates", type=Path, default=certificates, help=f"their folder ({certificates})")
     commands = parser.add_subparsers(dest="command", required=True)
-    make = commands.add_parser("certificates")
+    make = commands.add_parser("certificates", **make_command("federation-certificates"))
     make.add_argument("names", nargs="+", type=_site, metavar="SITE", help="the names of the sites")
     commands.add_parser("revoke").add_argument("name", help="of the certificate")
-    site = commands.add_parser("site")
+    site = commands.add_parser("site", **make_command("site", "ADDRESS", "NAME"))
     site.add_argument("address", help="host:port of the coordinator")
     site.add_argument("name", help="the site's name, as in its certificate")
     add_flare_commands(commands)
     for answering in (site, commands.choices["flare-site"]):
         _add_site_options(answering)
-    at = commands.add_parser("show")
+    at = commands.add_parser("show", **make_command("federation", "ADDRESS", "SITES"))
     at.add_argument("address", help="host:port to listen at")
     at.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
-    demo = commands.add_parser("demo")
+    demo = commands.add_parser("demo", **make_command("federation-demo"))
     demo.add_argument("--sites", type=_count, metavar="N", default=3, help="how many (3)")
     demo.add_argument("--rounds", type=_count, metavar="N", default=3, help="how many (3)")
     demo.add_argument("--link", choices=["grpc", "flare"], default="grpc", help="flare: through NVIDIA FLARE")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedpipe.command_line import make_command
 from fedpipe.links.flare import kit as kits
 from fedpipe.links.flare.start import start
 
@@ -12,8 +13,10 @@ from fedpipe.links.flare.start import start
 def add_flare_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Adds the commands of this file to those of a federation."""
     for command in COMMANDS:
-        commands.add_parser(command).add_argument("kits", nargs="+", type=Path, metavar="KIT", help="its folder")
-    commands.add_parser("flare-site").add_argument("kit", type=Path, help="folder of the site's kit")
+        making = commands.add_parser(command, **make_command(command, "KIT"))
+        making.add_argument("kits", nargs="+", type=Path, metavar="KIT", help="its folder")
+    answering = commands.add_parser("flare-site", **make_command("flare-site", "KIT"))
+    answering.add_argument("kit", type=Path, help="folder of the site's kit")
 
 
 def secure_kits(folders: Sequence[Path]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedpipe import pinning
 from fedpipe.baseline import train_settings
+from fedpipe.command_line import make_command
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError, run_stage
@@ -20,6 +21,7 @@ from operations.grid.algorithms import Algorithms
 from operations.grid.cells import Cell, Grid, Rows, digest, read_grid, run_missing
 from operations.grid.robustness import Robustness
 
+_MAKE_COMMANDS = {"robustness": "heatmap", "algorithms": "compare"}
 GRIDS: dict[str, type[Grid]] = {"robustness": Robustness, "algorithms": Algorithms}
 
 
@@ -77,14 +79,19 @@ def settings_of(grid: Grid, cell: Cell) -> Train | str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    everything = argparse.ArgumentParser(
         prog="python -m operations.grid", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", choices=list(GRIDS))
+    names = everything.add_subparsers(dest="name", required=True)
+    for name in GRIDS:
+        _add_options(names.add_parser(name, **make_command(_MAKE_COMMANDS[name])))
+    return everything.parse_args(arguments)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grid", type=Path, help="operations/grid/NAME.yaml if not given")
     parser.add_argument("--table", type=Path, help="docs/tables/NAME.csv if not given")
     parser.add_argument("--picture", type=Path, help="docs/images/NAME.png if not given")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 import layout
 from fedpipe import params
+from fedpipe.command_line import make_command
 from fedpipe.config.mistakes import mistakes
 from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.datasets.pool import Pool
@@ -162,16 +163,17 @@ def _say(line: str) -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("incoming"))
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("fetch").add_argument("url")
-    commands.add_parser("list")
+    commands.add_parser("fetch", **make_command("incoming fetch")).add_argument("url")
+    commands.add_parser("list", **make_command("incoming list"))
     for name in ("release", "reject"):
-        deciding = commands.add_parser(name)
+        deciding = commands.add_parser(name, **make_command(f"incoming {name}"))
         deciding.add_argument("name")
         deciding.add_argument("--sha256", help="of the batch, where data/held/ does not have it")
         deciding.add_argument("--reason", default="", help="written to data/pool/decisions.csv")
-    commands.add_parser("withdraw").add_argument("words", nargs="+", metavar="NAME | client ID")
+    withdrawing = commands.add_parser("withdraw", **make_command("incoming withdraw"))
+    withdrawing.add_argument("words", nargs="+", metavar="NAME | client ID")
     options = parser.parse_args()
     if options.command == "list":
         _list()

@@ -19,6 +19,7 @@ from pathlib import Path
 import layout
 from fedpipe import params
 from fedpipe.atomic import write_text
+from fedpipe.command_line import make_command
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.evaluation.identity import sha256
@@ -145,7 +146,7 @@ def roll_back(dataset: str) -> Decision:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("promote"))
     parser.add_argument("--again", action="store_true", help="also consider a challenger that was rolled back")
     parser.add_argument("--dry-run", action="store_true", help="change nothing")
     parser.add_argument("--rollback", action="store_true", help="make the former champion champion again")

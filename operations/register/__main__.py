@@ -10,6 +10,7 @@ import argparse
 import sys
 
 import layout
+from fedpipe.command_line import make_command
 from fedpipe.errors import run_stage
 from fedpipe.tracking.registry import GIT_TAG, Version
 from operations import commands
@@ -20,9 +21,7 @@ from operations.register.registration import register, require_registrable
 
 def main(arguments: list[str] | None = None) -> None:
     """Registers the committed results, and tags their commit."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
-        arguments
-    )
+    argparse.ArgumentParser(description=__doc__, **make_command("register")).parse_args(arguments)
     require_registrable()
     withholds = layout.pipeline_files().withholds
     # The results of secret noise are not to be committed (docs/privacy.md).

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedpipe.atomic import write_text
+from fedpipe.command_line import make_command
 from fedpipe.errors import run_stage
 from operations.report import markdown, page, runs, sources
 
@@ -30,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m operations.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("report", "RUNS"))
     parser.add_argument("runs", nargs="*", metavar="RUN")
     parser.add_argument("--output", type=Path, default=PAGE, help=f"the page, {PAGE} if not given")
     parser.add_argument("--markdown", type=Path, help="writes the differing params, the metrics and costs there too")

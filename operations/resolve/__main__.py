@@ -17,6 +17,7 @@ from pathlib import Path
 
 import layout
 from fedpipe.atomic import write_text
+from fedpipe.command_line import make_command
 from fedpipe.datasets.ledger import Entry, ledger_text, parse, present
 from fedpipe.datasets.pool import Pool
 from fedpipe.errors import PipelineError, run_stage
@@ -174,9 +175,7 @@ def _recompute() -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> Chosen:
-    parser = argparse.ArgumentParser(
-        prog="python -m operations.resolve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("resolve"))
     parser.add_argument("--params", choices=_SIDES, help="whose value a param gets that both sides changed")
     parser.add_argument("--champion", choices=_SIDES, help="whose champion is right, if both sides have another")
     parser.add_argument("keys", nargs="*", metavar="KEY=SIDE", help="the same for one param: train.rounds=theirs")

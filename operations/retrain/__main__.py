@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import layout
 from fedpipe import params
+from fedpipe.command_line import make_command
 from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
@@ -231,7 +232,7 @@ def _say(line: str) -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("retrain"))
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="written into params.yaml, such as train.rounds=5"
     )

@@ -12,6 +12,7 @@ from fedpipe import params
 from fedpipe.atomic import write_text
 from fedpipe.config.text import parse_text, read_yaml
 from fedpipe.errors import PipelineError
+from fedpipe.spelling import did_you_mean
 from layout import PARAMS
 
 
@@ -42,14 +43,18 @@ def _set(content: dict[str, Any], plain: dict[str, Any], setting: str) -> bool:
     key, equals, value = setting.partition("=")
     if not equals:
         raise PipelineError(f"'{setting}' sets nothing: give key=value, such as train.rounds=5")
-    *above, last = key.split(".")
-    section: Any = content
-    before: Any = plain
-    for name in above:
-        section = section.get(name) if isinstance(section, dict) else None
-        before = before.get(name) if isinstance(before, dict) else None
-    if not isinstance(section, dict) or last not in section:
-        raise PipelineError(f"'{setting}' sets nothing: params.yaml has no key '{key}'")
+    names = key.split(".")
+    section: dict[str, Any] = {}
+    before: dict[str, Any] = {}
+    inner: Any = content
+    inner_before: Any = plain
+    for name in names:
+        if not isinstance(inner, dict) or name not in inner:
+            near = did_you_mean(name, inner) if isinstance(inner, dict) else ""
+            raise PipelineError(f"'{setting}' sets nothing: params.yaml has no key '{key}'{near}")
+        section, before = inner, inner_before
+        inner, inner_before = inner[name], inner_before[name]
+    last = names[-1]
     try:
         new = YAML(typ="safe").load(value)
     except YAMLError:

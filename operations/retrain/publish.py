@@ -18,6 +18,7 @@ import os
 import sys
 
 import layout
+from fedpipe.command_line import make_command
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import PipelineError, run_stage
 from operations import github
@@ -34,7 +35,7 @@ WORKFLOW = "retrain.yml"
 
 def main(arguments: list[str] | None = None) -> None:
     """Publishes what `make retrain` left."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("publish"))
     parser.add_argument("--remote", help="the git remote; else origin, if there is one")
     remote = parser.parse_args(arguments).remote
     require_committed_code()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 import layout
 from fedpipe import params, pinning
 from fedpipe.atomic import atomic_file
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from operations.score.images import Unusable, list_images, read_image
 
@@ -82,7 +83,7 @@ def _read(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray | None, s
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("score", "FOLDER"))
     parser.add_argument("folder", type=Path, help="the folder with the PNG files")
     parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="the table (predictions.csv)")
     parser.add_argument("--dataset", help="the data set whose champion to use; else that of params.yaml")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import layout
 from fedpipe import params
+from fedpipe.command_line import make_command
 from fedpipe.errors import run_stage
 from fedpipe.tracking.connection import configure
 from fedpipe.tracking.registry import COMMIT_TAG
@@ -71,7 +72,7 @@ def serve(dataset: str, port: int, limit: int = _LIMIT_MIB * _MIB) -> None:
 
 def main() -> None:
     """Serves until Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("serve"))
     parser.add_argument("--port", type=port_number, default=SERVE_PORT, help=f"port to listen on ({SERVE_PORT})")
     parser.add_argument("--dataset", help="the data set whose champion to serve; else that of params.yaml")
     parser.add_argument(

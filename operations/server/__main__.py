@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.system.children import Child, end_child, start_child
 from fedpipe.system.locks import try_lock
@@ -45,7 +46,7 @@ _STOP_SECONDS = 10.0
 
 def main() -> None:
     """Runs the server until it is told to end."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("server"))
     parser.add_argument("--port", type=port_number, default=SERVER_PORT, help=f"port to listen on ({SERVER_PORT})")
     parser.add_argument("--host", default=LOOPBACK, help="address to listen on; passwords travel in clear without TLS")
     parser.add_argument("--folder", type=Path, default=Path("server"), help="where database and artifacts are kept")

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import requests
 
 import layout
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.registry import registered_model
@@ -128,11 +129,11 @@ def _log_in(folder: Path) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("users"))
     parser.add_argument("--folder", type=Path, default=Path("server"), help="the server's folder (server)")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in ("add", "password", "remove", "grant"):
-        commands.add_parser(command).add_argument("name")
+        commands.add_parser(command, **make_command(f"users {command}")).add_argument("name")
     commands.choices["add"].add_argument("--admin", action="store_true", help="may add and remove users, too")
     commands.choices["grant"].add_argument("kind", choices=list(_RESOURCES))
     commands.choices["grant"].add_argument("dataset")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.system.children import Child
 from fedpipe.system.signals import stoppable
@@ -124,9 +125,7 @@ def _jobs(text: str) -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m operations.table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("table", "TABLE"))
     parser.add_argument("table", nargs="?", metavar="NAME", help="without it, lists the tables and renews the results")
     parser.add_argument("--cells", default="*", metavar="PATTERN", help="only those, such as 'iid_*_seed2024'")
     default = max(1, len(os.sched_getaffinity(0)) // _CORES_PER_CELL)

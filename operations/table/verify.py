@@ -8,6 +8,7 @@ import argparse
 import sys
 from typing import NoReturn
 
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.provenance import collect, differences
 from fedpipe.system.signals import stoppable
@@ -96,7 +97,7 @@ def _code_changes(recorded: str, commit: str) -> list[str]:
 
 def main() -> None:
     """Reads the arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("verify", "CELL"))
     parser.add_argument("cell", metavar="TABLE/CELL")
     verify(parser.parse_args().cell)
 

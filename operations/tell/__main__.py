@@ -128,4 +128,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(without_arguments(main))
+    run_stage(without_arguments(main, "make tell"))

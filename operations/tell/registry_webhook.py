@@ -34,7 +34,11 @@ def main() -> None:
     Raises:
       PipelineError: There is no server, no such webhook or no address, or the server refuses.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m operations.tell.registry_webhook",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("verb", choices=("create", "list", "test", "delete"))
     parser.add_argument("name", nargs="?", default="fedpipe", help="the webhook's name, fedpipe if not given")
     parser.add_argument("--events", nargs="+", default=EVENTS, metavar="EVENT", help=f"by default {' '.join(EVENTS)}")

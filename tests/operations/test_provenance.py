@@ -15,7 +15,10 @@ stages:
   train:
     cmd: python -E -m stages.train
     deps:
-    - {{path: data/clients, md5: {data}}}
+    - {{path: data/pool/ledger.csv, md5: {data}}}
+    - {{path: fedpipe/runtime, md5: c1}}
+    params:
+      params.yaml: {{train.seed: 1, train.rounds: 10, partition.scheme: iid, partition.iid: {{}}}}
     outs:
     - {{path: models/weights.safetensors, md5: {weights}}}
 """
@@ -25,6 +28,8 @@ stages:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("dvc.lock").write_text(LOCK.format(data="d1", weights="w1"))
+    Path("metrics").mkdir()
+    Path("metrics/evaluation.json").write_text('{"test": {"accuracy": 0.75}}')
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "results"]):
         subprocess.run([*git, *command], check=True)
@@ -33,7 +38,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_same_bits(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     provenance.verify()
-    assert capsys.readouterr().out == "same bits as the committed dvc.lock in 1 of 1 stages\n"
+    assert capsys.readouterr().out == (
+        "repro: the same bits as the results of the last commit, with test accuracy 0.7500; look at them with "
+        "`make report`\n"
+    )
 
 
 def test_other_bits_are_explained(project: Path) -> None:
@@ -52,10 +60,37 @@ def test_other_bits_are_explained(project: Path) -> None:
         provenance.verify()
 
 
-def test_other_work_is_not_compared(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("dvc.lock").write_text(LOCK.format(data="d2", weights="w2"))
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ("rounds: 10", "rounds: 20", "train.rounds (10 to 20)"),
+        ("md5: d1", "md5: d2", "data/pool/ledger.csv"),
+        ("md5: c1", "md5: c2", "code"),
+        (
+            "scheme: iid, partition.iid: {}",
+            "scheme: shards, partition.shards: {n: 2}",
+            "partition.scheme (iid to shards)",
+        ),
+        ("seed: 1, train.rounds: 10", "seed: 2, train.rounds: 20", "train.seed (1 to 2), train.rounds (10 to 20)"),
+    ],
+)
+def test_one_line_says_what_changed_and_where_to_look(
+    project: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, change: str
+) -> None:
+    lock = Path("dvc.lock").read_text()
+    assert old in lock
+    Path("dvc.lock").write_text(lock.replace(old, new).replace("md5: w1", "md5: w2"))
+    Path("metrics/evaluation.json").write_text('{"test": {"accuracy": 0.875}}')
     provenance.verify()
-    assert "not comparable" in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        f"repro: test accuracy 0.8750, +0.1250 against the last commit's 0.7500, after a change of {change}; "
+        'compare with `make report RUNS="HEAD workspace"`\n'
+    )
+    Path("dvc.lock").write_text(lock.replace(old, new))
+    provenance.verify()
+    assert f"the same bits as the results of the last commit, with test accuracy 0.8750, although {change} changed" in (
+        capsys.readouterr().out
+    )
 
 
 def test_facts_are_there() -> None:
@@ -66,14 +101,9 @@ def test_facts_are_there() -> None:
 
 
 def test_secret_noise_is_not_compared(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    params = """\
-    params:
-      params.yaml:
-        train.aggregator: {aggregator}
-        train.privacy: {{noise: secret}}
-"""
+    noise = "train.aggregator: {aggregator}, train.privacy: {{noise: secret}}, train.seed: 1"
     for aggregator, other in (("dp_gaussian", False), ("mean", True)):
-        lock = LOCK.replace("    outs:", params.replace("{aggregator}", aggregator) + "    outs:")
+        lock = LOCK.replace("train.seed: 1", noise.replace("{aggregator}", aggregator))
         Path("dvc.lock").write_text(lock.format(data="d1", weights="w1"))
         subprocess.run(
             ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qam", "x"], check=True
@@ -84,5 +114,4 @@ def test_secret_noise_is_not_compared(tmp_path: Path, project: Path, capsys: pyt
                 provenance.verify()
         else:
             provenance.verify()
-            said = capsys.readouterr().out
-            assert "secret noise makes the bits of a run its own: train\n" in said and "in 0 of 1 stages" in said
+            assert "secret noise makes the bits of each run its own (stage train)" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.system.locks import LockTaken, locked_file
 from operations.retrain.kept.pack import pack
@@ -20,9 +21,14 @@ _PATIENCE_SECONDS = 60.0  # for a training that was told to stop, and saves a ch
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("pack", "unpack"))
-    parser.add_argument("folder", type=Path)
+    parser = argparse.ArgumentParser(
+        prog="python -m operations.retrain.kept",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, name in (("pack", "keep-state"), ("unpack", "restore-state")):
+        commands.add_parser(command, **make_command(name, "FOLDER")).add_argument("folder", type=Path)
     options = parser.parse_args()
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

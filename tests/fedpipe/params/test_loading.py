@@ -43,7 +43,7 @@ def test_defaults_are_valid(section: type) -> None:
             "rouns: 10",
             "unknown key 'train.rouns' (did you mean rounds?); allowed: algorithm, aggregator, ",
         ),
-        (params.Train, "rounds: 10", "rouns: 10", "key 'train.rounds' is missing"),
+        (params.Train, "rounds: 10\n", "\n", "key 'train.rounds' is missing"),
         (params.Train, "batch_size: 20", "batch_size: 0", "'train.batch_size' is 0: should be greater than or equal"),
         (params.Train, "rounds: 10", "rounds: ten", "'train.rounds' is 'ten': should be a valid integer"),
         (params.Train, "rounds: 10", "rounds: 1.5", "'train.rounds' is 1.5: should be a valid integer"),
@@ -232,6 +232,17 @@ def test_defaults_are_valid(section: type) -> None:
 )
 def test_bad_values_are_named(tmp_path: Path, section: type, old: str, new: str, said: str) -> None:
     assert said in refusal(tmp_path, section, old, new)
+
+
+def test_a_misspelt_key_is_one_mistake_and_gets_the_nearest(tmp_path: Path) -> None:
+    assert "missing" not in refusal(tmp_path, params.Train, "rounds: 10", "round: 10")
+    # The section of a choice, chosen or not; the keys of all choices are not listed.
+    for name in ("fed_prox", "fed_avg"):
+        message = refusal(tmp_path, params.Train, f"  {name}:", f"  {name.replace('_', '')}:")
+        assert f"unknown key 'train.{name.replace('_', '')}' (did you mean {name}?); allowed: algorithm, " in message
+        assert "missing" not in message and "zeroed_mean" not in message
+    assert "' (did you mean examples?)" not in refusal(tmp_path, params.Train, "weighting: examples", "weighting: x")
+    assert "(did you mean examples?)" in refusal(tmp_path, params.Train, "weighting: examples", "weighting: example")
 
 
 def test_missing_file_and_section(tmp_path: Path) -> None:

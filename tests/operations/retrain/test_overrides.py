@@ -44,7 +44,11 @@ def test_nothing_to_set_writes_nothing(file: Path) -> None:
             "with train.batch_size=7 train.rounds=0, .*params.yaml: 'train.rounds' is 0: .*is as it was",
         ),
         ("train.rounds=ten", "'train.rounds' is 'ten': should be a valid integer"),
-        ("train.rouns=5", "'train.rouns=5' sets nothing: params.yaml has no key 'train.rouns'"),
+        (
+            "train.rouns=5",
+            r"'train.rouns=5' sets nothing: params.yaml has no key 'train.rouns' \(did you mean rounds\?\)",
+        ),
+        ("trian.rounds=5", r"has no key 'trian.rounds' \(did you mean train\?\)"),
         ("train.rounds.more=5", "has no key 'train.rounds.more'"),
         ("rounds", "give key=value, such as train.rounds=5"),
         ("train.rounds=[5", "is not a YAML value"),
