@@ -19,6 +19,7 @@ LOCK = Path("dvc.lock")
 CLUSTER = Path("cluster.yaml")
 FEDERATION = Path("federation.yaml")  # where this coordinator listens, if it is one
 POLICY = Path("policy.yaml")  # what this site allows, if it is one of a federation
+ROSTER = Path("roster.yaml")  # the sites of secure sums and their public keys
 FEDERATION_CERTIFICATES = Path("federation-certificates")
 DATABASE = Path("mlflow.db")  # MLflow's store where MLFLOW_TRACKING_URI names no other
 
@@ -56,6 +57,7 @@ LOGS = Path("logs")
 CLUSTER_LOGS = LOGS / "cluster"
 FEDERATION_LOGS = LOGS / "federation"  # of this site
 PERSONAL_AT_SITE = Path("models/personal")  # of this site's clients, a file per training
+SECURE_SUMS = LOGS / "secure-sums"  # of this coordinator, while a training runs
 FEDERATION_DEMO = LOGS / "federation-demo"
 TRACKING_LOG = LOGS / "tracking.log"
 FAILURE = LOGS / "failure.json"  # of the stage that failed last

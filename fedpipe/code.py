@@ -27,12 +27,14 @@ TRAINING = (
     "pinning.py",
     "privacy",
     "runtime",
+    "secure_aggregation/values.py",
+    "secure_aggregation/vector.py",
     "seeds.py",
 )
 # Below fedpipe/: what a worker of a cluster runs around a training.
 CLUSTER = ("cluster", "enclosure", "system")
 # And what a site of a federation runs.
-FEDERATION = ("federation", "links", "enclosure", "system")
+FEDERATION = ("federation", "links", "secure_aggregation", "enclosure", "system")
 # Below fedpipe/: the imports of a served model (tracking/serving.py), and theirs.
 SERVING = (
     "__init__.py",

@@ -132,15 +132,19 @@ def _opened(
             yield members, None, None
         return
     from fedpipe.federation.coordinator import Federation
+    from fedpipe.federation.secure_sums import SecureSums
     from fedpipe.links.opening import open_link
     from fedpipe.links.settings import LinkSettings
     from fedpipe.runtime.progress import say
 
     link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
+    secure = SecureSums.of(settings, layout.ROSTER, layout.SECURE_SUMS / name_of(key))
     with open_link(link_settings, [site.name for site in manifest.sites], say) as link:
-        federation = Federation(link, manifest, settings, name_of(key))
+        federation = Federation(link, manifest, settings, name_of(key), secure)
         federation.join()
         yield federation, federation.states, federation.all_weights
+    if secure is not None:
+        secure.end()
 
 
 def _samples(settings: params.Train) -> GlobalSamples | None:

@@ -1,11 +1,14 @@
-"""The arithmetic of secure aggregation: clipped updates as integers, summed modulo 2^k; the server sees the sum only.
+"""Secure aggregation: clipped updates as integers, summed modulo 2^k; the server sees the sum only.
 
-    i_k = round(s u_k min(1, C / ||u_k||)) mod 2^k        sum = i_1 + i_2 + ... mod 2^k        mean = sum / (s n)
+    i_k = round(s w_k u_k min(1, C / ||u_k||)) mod 2^k    sum = i_1 + i_2 + ... mod 2^k    mean = sum / (s sum of w_k)
 
 Sums from 2^(k-1) on stand for negative ones. The scale s is the largest with which n clients cannot leave the range:
-s = (2^(k-1) - 1 - n) / (n C), for the largest cohort that there can be. Integers add to the same bits in any order.
-It is the arithmetic and its error that are here, not the protocol: no keys, no masks, and one process holds all
-updates.
+s = (2^(k-1) - 1 - n) / (n C W), for the largest cohort that there can be. A weight w_k is 1, or with weights by
+examples the client's number of samples, of which there are at most W. Integers add to the same bits in any order.
+
+The arithmetic and its error are here. In a federation, sites add their clients' integers with the protocol of
+fedpipe/secure_aggregation, and the coordinator sees the sum of all sites only. A simulation adds the same integers in
+the open: there are no keys and no masks, and one process holds all updates.
 
 Source: Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning", section 4,
 https://eprint.iacr.org/2017/281.
@@ -13,32 +16,42 @@ https://eprint.iacr.org/2017/281.
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from fedpipe.compatibility import round_size
-from fedpipe.config.section import Positive, Section
+from fedpipe.config.section import Count, Positive, Section
 from fedpipe.config.train import Train
 from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.local_training import clip
 from fedpipe.learning.task import Task
-from fedpipe.privacy.requirements import require_one_equal_message
+from fedpipe.privacy.requirements import require_one_equal_message, require_one_message
 from fedpipe.privacy.sampling import require_sampling
 
+SUMS_INTEGERS = True
 _LARGEST_BITS = 62  # two such numbers add up in an int64
 
 
 class Params(Section):
-    """``norm``: C; ``bits``: k; ``rounding`` to the nearest integer, or up and down at random with the right mean."""
+    """``norm``: C; ``bits``: k; ``rounding`` to the nearest integer, or up and down at random with the right mean.
+
+    ``most_examples``: W, the most samples of a client, for weights by examples; without it weights are uniform.
+    """
 
     norm: Positive = 1.0
     bits: Annotated[int, Field(ge=8, le=_LARGEST_BITS)] = 32
     rounding: Literal["nearest", "stochastic"] = "nearest"
+    most_examples: Count | None = None
 
 
 def check(settings: Train) -> None:
     """Raises ValueError for what would need more than the sum of one message per client."""
-    require_one_equal_message(settings)
+    most_examples = settings.params_of("aggregator").most_examples
+    if settings.client_weighting == "examples" and most_examples is not None:
+        require_one_message(settings)
+    else:
+        require_one_equal_message(settings)
     require_sampling(settings)  # the server must not get sizes or losses one by one
     if settings.compressor != "no_compression":
         raise ValueError(
@@ -85,6 +98,16 @@ def check_clients(settings: Train, clients: int) -> None:
     _scale(settings, clients)
 
 
+def check_sizes(settings: Train, sizes: np.ndarray) -> None:
+    """Raises ValueError if a client has more samples than its weight has room for."""
+    most = settings.params_of("aggregator").most_examples
+    if settings.client_weighting == "examples" and most is not None and len(sizes) and sizes.max() > most:
+        raise ValueError(
+            f"'train.secure_sum.most_examples' is {most}, and a client has {sizes.max()} samples: raise it to that or "
+            "more, which makes all integers coarser"
+        )
+
+
 def _scale(settings: Train, clients: int) -> float:
     """s, for the largest cohort that there can be."""
     params, largest = settings.params_of("aggregator"), round_size.asked(settings, clients).most
@@ -94,7 +117,8 @@ def _scale(settings: Train, clients: int) -> float:
             f"'train.secure_sum.bits' {params.bits} has no room for the sum of {largest} clients; set it to "
             f"{largest.bit_length() + 8} or more"
         )
-    return float(room / (largest * params.norm))
+    heaviest = params.most_examples or 1 if settings.client_weighting == "examples" else 1
+    return float(room / (largest * params.norm * heaviest))
 
 
 def message_bytes(task: Task, encoded: Tensors) -> int:

@@ -26,6 +26,7 @@ from fedpipe.cluster.scheduler import Connection
 from fedpipe.cluster.settings import ClusterSettings, require_fitting
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.runtime.facts import CLUSTER, facts
 
 _ATTEMPTS = 4  # of a part that fails; then the run ends with what it says
@@ -75,7 +76,7 @@ class Cluster:
         """As many as keep all workers busy."""
         return max(sum(AT_ONCE * math.ceil(member.slots / self._groups) for member in self._ready()), 1)
 
-    def begin(self, kept: Path | None) -> None:
+    def begin(self, kept: Path | None, fixed_point: FixedPoint | None = None) -> None:
         """Gets the workers ready and says who takes part, and who is refused.
 
         Raises:

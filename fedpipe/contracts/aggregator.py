@@ -12,6 +12,8 @@ from fedpipe.contracts.registry import Registry
 from fedpipe.lazy import tf
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fedpipe.learning.interface import Client, Tensors
     from fedpipe.learning.measurements import Measurements
     from fedpipe.learning.task import Task
@@ -61,6 +63,17 @@ class Aggregator(TrainChoice):
         "settings, clients", "The mechanism of differential privacy that the ledger accounts for.", None
     )
     COLLECTS: bool = constant(False, "`finish` gets the tensors of all clients, stacked, and not their sum.")
+    check_sizes: Callable[[Train, np.ndarray], None] = function(
+        "settings, sizes",
+        "Raises `ValueError` for clients' numbers of samples, int64 [clients], that the file cannot take; each site of "
+        "a federation checks its own clients.",
+        lambda settings, sizes: None,
+    )
+    SUMS_INTEGERS: bool = constant(
+        False,
+        "`encode` gives integers, of which sums modulo 2^`bits` of the file's params are needed only: sites of a "
+        "federation add them with the protocol of secure aggregation.",
+    )
     IGNORES_WEIGHTS: bool = constant(False, "All clients with samples count alike.")
     COUNTS_DROPOUTS: bool = constant(False, "With `mechanism`: epsilon also holds if clients drop out or come in turn.")
 

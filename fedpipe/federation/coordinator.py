@@ -5,7 +5,7 @@ An answer depends on the question alone, so a question is asked again when a sit
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import numpy as np
 
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError, WorkersLostError
@@ -28,12 +29,30 @@ from fedpipe.federation.messages import (
     Pass,
     Personal,
     Ready,
+    Secure,
     pack,
 )
+from fedpipe.federation.secure_sums import AttemptOverError, Part, SecureSums
+from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.progress import say
 
 _RETURNS = 20  # of one site with the same question; then it is taken to be the question's fault
+
+
+def require_roster(settings: Train, names: Collection[str], secure: SecureSums | None) -> None:
+    """Checks that a training has secure sums if its aggregator needs them, and of its own sites.
+
+    Raises:
+      PipelineError: It is not so.
+    """
+    if (secure is not None) != AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
+        raise PipelineError(f"'train.aggregator' {settings.aggregator} in a federation needs a roster of its sites")
+    if secure is not None and set(names) != set(secure.roster.names):
+        raise PipelineError(
+            f"the roster has the sites {', '.join(secure.roster.names)}, and 'partition.at_sites.sites' "
+            f"{', '.join(sorted(names))}: they must be the same"
+        )
 
 
 class SiteRefusedError(WorkersLostError):
@@ -54,7 +73,9 @@ class Federation:
 
     ahead = 2**31  # all chunks of a pass go out at once
 
-    def __init__(self, link: Link, manifest: Manifest, settings: Train, training: str) -> None:
+    def __init__(
+        self, link: Link, manifest: Manifest, settings: Train, training: str, secure: SecureSums | None = None
+    ) -> None:
         """Asks no site yet.
 
         Args:
@@ -62,6 +83,7 @@ class Federation:
           manifest: Of the clients, with their sites.
           settings: Section train of params.yaml.
           training: `training_key.name_of` its key.
+          secure: The secure sums, for an aggregator that has them (`require_roster`).
 
         Raises:
           PipelineError: Sites cannot train with these settings, or the manifest has none.
@@ -75,7 +97,10 @@ class Federation:
         self._link, self._manifest, self._settings, self._training = link, manifest, settings, training
         self._ranges = {site.name: (site, clients) for site, clients in manifest.ranges()}
         self._names = [site.name for site in manifest.sites]
-        self.states = StatesAtSites(self._kept_digests)
+        require_roster(settings, self._names, secure)
+        self.secure = secure
+        saved = secure.release if secure is not None else lambda number: None
+        self.states = StatesAtSites(self._kept_digests, saved)
         self._training_passes = SitePasses(self, "training")
 
     def join(self) -> None:
@@ -97,12 +122,14 @@ class Federation:
             return None
         return sum(self._weights.values()) if self._wants_weights else math.nan
 
-    def begin(self, kept: Path | None) -> None:
+    def begin(self, kept: Path | None, fixed_point: FixedPoint | None) -> None:
         """Waits until all sites are ready.
 
         Raises:
           PipelineError: A site cannot build the training.
         """
+        if self.secure is not None:
+            self.secure.begin(fixed_point)
         list(self._answers(dict.fromkeys(self._names, pack(Ready(training=self._training)))))
 
     def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
@@ -155,6 +182,32 @@ class Federation:
             released=self.states.released,
         )
 
+    def run_securely(self, leaves: list[np.ndarray], chunks: Mapping[str, list[Chunk]]) -> None:
+        """Gives ``chunks`` their sums: the first one of a site that is in the sum has all of it, the others nothing.
+
+        Args:
+          leaves: Of the message to clients.
+          chunks: By site.
+
+        Raises:
+          PipelineError: As of `SecureSums.total`.
+        """
+        if self.secure is None:
+            raise PipelineError("this training has no secure sums")
+        parts = {site: self._part(own) for site, own in chunks.items()}
+        number = int(leaves[-1])  # the last leaf of a message is the round
+        summed = self.secure.total(number, leaves, parts, self._answers)
+        for place, site in enumerate(summed.sites):
+            for chunk in chunks[site]:
+                chunk.sums = []
+            if not place:
+                chunks[site][0].sums = summed.leaves
+
+    def _part(self, chunks: list[Chunk]) -> Part:
+        question = self.question("training", 0, chunks)
+        secure = Secure(training=question.training, chunks=question.chunks, released=question.released)
+        return Part(secure, [np.concatenate(chunk.groups) for chunk in chunks])
+
     def _let_join(self, names: Collection[str]) -> None:
         settings, here = used(self._settings), facts(self._settings, FEDERATION)
         questions = {
@@ -171,6 +224,8 @@ class Federation:
                     first=self._ranges[name][1].start,
                     digest=self._ranges[name][0].digest,
                     wants_weights=self._wants_weights,
+                    run=None if self.secure is None else self.secure.run,
+                    roster=None if self.secure is None else self.secure.roster.digest,
                 )
             )
             for name in names
@@ -179,8 +234,13 @@ class Federation:
             if self._wants_weights:
                 self._weights[name] = _weight(name, answer.arrays)
 
-    def _answers(self, questions: dict[str, bytes]) -> Iterator[tuple[str, list[np.ndarray]]]:
-        """The arrays of sites that take part; a site that was started anew joins again and is asked again."""
+    def _answers(
+        self, questions: dict[str, bytes], again: Callable[[str], bytes] | None = None
+    ) -> Iterator[tuple[str, list[np.ndarray]]]:
+        """The arrays of sites that take part; a site that was started anew joins again and is asked again.
+
+        ``again`` has the question for a site that is asked again; by default it is the same.
+        """
         for _ in range(_RETURNS):
             back = []
             for site, answer in self._ask(questions):
@@ -192,22 +252,24 @@ class Federation:
                 return
             say(f"{', '.join(back)}: started anew, joins again")
             self._let_join(back)
-            questions = {site: questions[site] for site in back}
+            questions = {site: questions[site] if again is None else again(site) for site in back}
         raise PipelineError(
             f"{', '.join(questions)}: started anew {_RETURNS} times with a question (see the site's log)"
         )
 
     def _ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, Parcel]]:
         """The answers, none of which refuses."""
-        refused = []
+        refused, is_over = [], False
         for site, content in self._link.ask(questions):
             answer = read_answer(site, content, Answer)
             if answer.message.refused:
                 refused += [f"{site}: {shown(reason)}" for reason in answer.message.refused]
+                is_over = is_over or answer.message.is_over
             elif not refused:
                 yield site, answer
         if refused:
-            raise SiteRefusedError(f"not all sites answer. {'; '.join(sorted(refused))}")
+            kind = AttemptOverError if is_over else SiteRefusedError
+            raise kind(f"not all sites answer. {'; '.join(sorted(refused))}")
 
     def _kept_digests(self, last: np.ndarray) -> np.ndarray:
         """Asks each site for a digest of its clients' files: uint8 [clients, 32], in the place of its first client."""
@@ -246,7 +308,7 @@ class SitePasses:
         self._number, self._leaves = 0, list[np.ndarray]()
         self._waiting: list[Chunk] = []
 
-    def begin(self, kept: Path | None) -> None:
+    def begin(self, kept: Path | None, fixed_point: FixedPoint | None) -> None:
         """Nothing: the federation has begun."""
 
     def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
@@ -277,6 +339,9 @@ class SitePasses:
         for chunk in self._waiting:
             by_site.setdefault(chunk.site, []).append(chunk)
         self._waiting = []
+        if self._federation.secure is not None:
+            self._federation.run_securely(self._leaves, by_site)
+            return
         asked = {}
         for site, chunks in by_site.items():
             question = self._federation.question(self._process, self._number, chunks)

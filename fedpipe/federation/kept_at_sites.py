@@ -34,8 +34,9 @@ class StatesAtSites:
 
     place = "the sites"
 
-    def __init__(self, digests: Digests) -> None:
-        self._ask = digests
+    def __init__(self, digests: Digests, saved: Callable[[int], None] = lambda round_number: None) -> None:
+        """``saved``: as the method."""
+        self._ask, self._saved = digests, saved
         self._kept: KeptAtSites | None = None
 
     @property
@@ -56,3 +57,7 @@ class StatesAtSites:
     def is_whole(self, last: np.ndarray, digests: np.ndarray) -> bool:
         """Asks the sites."""
         return bool((self._ask(last) == digests).all())
+
+    def saved(self, round_number: int) -> None:
+        """Notes that no checkpoint of an earlier round is needed any more."""
+        self._saved(round_number)

@@ -58,6 +58,8 @@ class Join(Message):
     first: _Few  # the id of the site's first client
     digest: Digest  # of the site's shards, with its own key
     wants_weights: bool = False  # whether the answer is to have the sum of its clients' weights
+    run: Digest | None = None  # drawn for the secure sums of this training
+    roster: Digest | None = None  # of their sites
 
 
 class Ready(Message):
@@ -76,6 +78,22 @@ class Pass(Message):
     number: _Few  # of the pass
     chunks: list[Annotated[list[_Few], Field(min_length=1)]]  # the sizes of the groups of each chunk
     released: _Few  # files of clients that were superseded up to this round are not needed
+
+
+class Secure(Message):
+    """Asks a site for a step of a secure sum (fedpipe/secure_aggregation).
+
+    Arrays: the step, uint8 [n]; and those of `Pass`, if the question has chunks.
+    """
+
+    kind: Literal["secure"] = "secure"
+    training: Name
+    chunks: list[Annotated[list[_Few], Field(min_length=1)]] = []  # as of `Pass`; none if it came before
+    released: _Few
+
+    def as_pass(self) -> Pass:
+        """The question for sums, whose answer stays at the site."""
+        return Pass(training=self.training, process="training", number=0, chunks=self.chunks, released=self.released)
 
 
 class Kept(Message):
@@ -98,12 +116,14 @@ class Personal(Message):
 class Answer(Message):
     """A site's answer, with arrays.
 
-    Of `Pass` the sums' leaves, of `Kept` uint8 [32], of `Join` that wants it float64 [1], the sum of the weights.
+    Of `Pass` the sums' leaves, of `Secure` uint8 [n], of `Kept` uint8 [32], of `Join` that wants it float64 [1], the sum
+    of the weights.
     """
 
     kind: Literal["answer"] = "answer"
     refused: list[str] = []  # why the site does not answer
     unknown: bool = False  # the site does not know the training, for instance since it was started anew: let it join
+    is_over: bool = False  # the attempt of a secure sum cannot be continued: begin another one
 
 
 class Description(Message):
@@ -120,7 +140,7 @@ class Description(Message):
     policy: dict[str, Any]  # what the site allows (policy.py)
 
 
-Question = Annotated[Describe | Join | Ready | Pass | Kept | Personal, Field(discriminator="kind")]
+Question = Annotated[Describe | Join | Ready | Pass | Secure | Kept | Personal, Field(discriminator="kind")]
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Question)
 _ANSWER: TypeAdapter[Answer | Description] = TypeAdapter(Annotated[Answer | Description, Field(discriminator="kind")])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds, AuditLog
@@ -28,16 +29,19 @@ from fedpipe.federation.messages import (
     Pass,
     Personal,
     Ready,
+    Secure,
     pack,
     unpack_question,
 )
 from fedpipe.federation.policy import Policy
+from fedpipe.federation.secure_site import Party, SecurePart
 from fedpipe.federation.site_key import SiteKey
 from fedpipe.federation.site_training import SiteTraining
 from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
 from fedpipe.runtime.facts import FEDERATION, code, differences, facts
 from fedpipe.runtime.pass_runner import LastingWorker
+from fedpipe.secure_aggregation.refusal import Refused
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Site:
         folder: SiteFolder,
         policy: Policy,
         checkout: Callable[[], tuple[str, bool]] = lambda: ("", False),
+        party: Party | None = None,
     ) -> None:
         """Starts the site's TFF worker.
 
@@ -67,17 +72,20 @@ class Site:
           folder: Its files.
           policy: What it allows.
           checkout: The commit of the site's own checkout, and whether files differ from it.
+          party: Its identity and roster, for secure sums.
 
         Raises:
           PipelineError: The count of its rounds is damaged, or TFF's worker cannot be started.
         """
         self.name, self._folder, self._policy, self._checkout = name, folder, policy, checkout
+        self._party = party
         self._code_at_start = code()
         self._audit = AuditLog(folder.logs / "audit.jsonl")
         self._rounds = AnsweredRounds(folder.logs / "answered.txt")
         self._key = SiteKey(folder.logs)
         self._guard = threading.Lock()
         self._training: SiteTraining | None = None
+        self._secure: SecurePart | None = None  # of the training, once a step has come
         self._verified = ""  # the digest of the shards that were verified last
         self._last: tuple[str, bytes] = ("", b"")  # the digest of the last question for sums, and the answer
         self._worker = LastingWorker(folder.logs / "worker.log")
@@ -97,7 +105,8 @@ class Site:
                 is_noted = True
                 content = self._answered(parcel, hashlib.sha256(question).hexdigest())
             except PipelineError as error:
-                content, details = pack(Answer(refused=[str(error)])), {"refused": str(error)}
+                content = pack(Answer(refused=[str(error)], is_over=isinstance(error, Refused)))
+                details = {"refused": str(error)}
                 if error.__cause__ is not None:  # which stays here
                     details["because"] = str(error.__cause__)
             except Exception as error:  # noqa: BLE001 - whatever a question brings about, the site stays
@@ -139,6 +148,11 @@ class Site:
             file = self._folder.personal / f"{question.training}.safetensors"
             self._training.make_personal(state, self._last_rounds([last]), file)
             return pack(Answer())
+        if isinstance(question, Secure):
+            step = self._secure_part(self._training).answer(question, arrays)
+            return pack(Answer(unknown=True)) if step is None else pack(Answer(), [np.frombuffer(step, np.uint8)])
+        if self._training.sums_securely:
+            raise PipelineError("its sums in this training leave in a secure sum only, and it is asked for plain ones")
         if digest == self._last[0]:
             return self._last[1]  # the answer was lost on its way
         answer = pack(Answer(), self._sums(self._training, question, arrays))
@@ -196,12 +210,42 @@ class Site:
             wrong.append("its code has changed since it was started (start it again)")
         wrong += self._policy.refused_checkout(*self._checkout())
         wrong += self._policy.refused_settings(settings, join.sites, self._rounds.count(but=join.training))
+        wrong += self._wrong_party(settings, join)
         wrong += self._wrong_data(join)
         if not wrong:
             require_avx2()
             self._leave()
             self._training = SiteTraining(join, settings, self._folder.shards, self._folder.state, self._worker)
         return wrong
+
+    def _wrong_party(self, settings: Train, join: Join) -> list[str]:
+        """Why the site does not take part in a training's secure sums, if it has them."""
+        if not AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
+            return []
+        if self._party is None:
+            return [f"it has no roster of sites, which 'train.aggregator' {settings.aggregator} needs: see its log"]
+        if join.run is None or join.roster is None:
+            return [f"'train.aggregator' {settings.aggregator} needs a coordinator with a roster of sites"]
+        return self._party.refused(self.name, join.sites, join.roster)
+
+    def _secure_part(self, training: SiteTraining) -> SecurePart:
+        """The site in the secure sums of the training that it has joined.
+
+        Raises:
+          PipelineError: The training has none, or its graphs could not be built.
+        """
+        if not training.sums_securely or self._party is None or training.join.run is None:
+            raise PipelineError("this training has no secure sums")
+        if self._secure is None:
+            self._secure = SecurePart(
+                self._party,
+                training.join.run,
+                training.fixed_point(),
+                self._policy.least_sites,
+                self._folder.logs / "secure",
+                lambda question, arrays: self._sums(training, question, arrays),
+            )
+        return self._secure
 
     def _wrong_data(self, join: Join) -> list[str]:
         """What is wrong with the shards here for a training."""
@@ -235,7 +279,8 @@ class Site:
             if requests.dtype != np.int32 or requests.shape != (sum(sizes), 4) or 0 in sizes:
                 raise PipelineError("a chunk's requests are not int32 [clients, 4], or a group is empty")
         require_sound(chunks, training.settings)
-        for requests in chunks:
+        # Of a secure sum all chunks leave together.
+        for requests in [np.concatenate(chunks)] if training.sums_securely else chunks:
             places = requests[:, 0].astype(np.int64) - first
             if places.min() < 0 or places.max() >= len(samples):
                 raise PipelineError("it is asked for clients that it does not have")
@@ -265,7 +310,9 @@ class Site:
     def _leave(self) -> None:
         if self._training is not None:
             self._training.close()
-        self._training = None
+        if self._secure is not None:
+            self._secure.close()
+        self._training = self._secure = None
         self._last = "", b""
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
 from fedpipe.federation.messages import Join, Pass
 from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.learning.loss_process import loss_process
 from fedpipe.learning.wiring import Share, Wiring
 from fedpipe.runtime.kept_state import digest_if_there, remove_superseded
@@ -57,6 +59,23 @@ class SiteTraining:
             # Why may name a file of the site; the coordinator builds the same graphs, and sees its own error.
             raise PipelineError("the training's graphs could not be built (the site's logs say why)") from self._failure
         return self._runner
+
+    @property
+    def sums_securely(self) -> bool:
+        """Whether the site's sums leave it in secure sums only."""
+        return AGGREGATORS.of(self.settings.aggregator).SUMS_INTEGERS
+
+    def fixed_point(self) -> FixedPoint:
+        """How the site's sums become integers.
+
+        Raises:
+          PipelineError: As of `runner`; or sums stay as they are in this training.
+        """
+        self.runner()
+        fixed_point = None if self._wiring is None else self._wiring.fixed_point
+        if fixed_point is None:
+            raise PipelineError("this training has no secure sums")
+        return fixed_point
 
     def sums(self, question: Pass, message: Sequence[np.ndarray], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The leaves of the sum of each chunk, one after the other.

@@ -76,7 +76,7 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
     size = sum(int(np.prod(shape)) * 4 for shape in task.network.shapes.values())
     return Process(
         initialize=initialize,
-        passes=(Pass(same, work, zero, merge, update, group_type),),
+        passes=(Pass(same, work, zero, merge, update, group_type, losses),),
         get_weights=get_weights,
         server=server,
         measurements=Structure({"losses": Summed(tf.TensorSpec([task.clients]))}),

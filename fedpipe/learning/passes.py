@@ -36,6 +36,7 @@ class Pass:
     merge: tff.Computation  # (accumulator, accumulator) -> accumulator
     update: tff.Computation  # (server, accumulator) -> (server, measurements)
     group_type: tff.Type  # of the requests to a group
+    sums: Structure  # of an accumulator
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def build_pass(
     update, measurements = _update(parts, sums, server_update, last=not later)
     group_type = tff.TensorType(np.int32, [None, *WorkRequest.spec().shape])
     work = _work(message, group_type, sums, traced)
-    return Pass(_prepare(parts), work, zero, merge, update, group_type), measurements, sent
+    made = Pass(_prepare(parts), work, zero, merge, update, group_type, sums.structure)
+    return made, measurements, sent
 
 
 def _prepare(parts: Parts) -> tff.Computation:

@@ -8,12 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
 from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
-from fedpipe.datasets.shards import Manifest
+from fedpipe.datasets.shards import Manifest, Shards
+from fedpipe.errors import PipelineError
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
+from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.learning.process import Process, build_process
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
@@ -66,9 +70,11 @@ class Wiring:
           share: Which clients ``shards`` holds; by default all of the training.
 
         Raises:
-          PipelineError: There are no shards, or the model does not fit their images.
+          PipelineError: There are no shards, the model does not fit their images, or the aggregator the clients' sizes.
         """
         manifest = Manifest.read(shards)
+        if manifest.samples_at is None:
+            _require_sizes(settings, shards)
         network = network or model_of(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
@@ -94,6 +100,26 @@ class Wiring:
         return ClientReader(self.shards, self.kept, self.first_client)
 
     @cached_property
+    def fixed_point(self) -> FixedPoint | None:
+        """How the sum over a site's clients becomes integers; None if sites send it as it is."""
+        params = self.task.settings.params_of("aggregator")
+        return FixedPoint.of(self.process.passes, params.bits) if self.aggregator.SUMS_INTEGERS else None
+
+    @property
+    def simulated_rounding(self) -> FixedPoint | None:
+        """``fixed_point`` where sites are simulated; None where there are none, or where they round their own sums."""
+        simulates = self.manifest.sites is not None and self.manifest.samples_at is None
+        return self.fixed_point if simulates else None
+
+    @cached_property
     def process(self) -> Process:
         """The training as TFF computations; building it traces every graph."""
         return build_process(self.task, self.algorithm, self.aggregator, self.first, self.reader)
+
+
+def _require_sizes(settings: Train, shards: Path) -> None:
+    """Raises PipelineError for numbers of samples that the aggregator cannot take."""
+    try:
+        AGGREGATORS.of(settings.aggregator).check_sizes(settings, np.diff(Shards.open(shards).offsets))
+    except ValueError as error:
+        raise PipelineError(f"params.yaml: {error}") from None

@@ -13,6 +13,11 @@ def require_one_equal_message(settings: Train) -> None:
             f"'train.aggregator' {settings.aggregator} gives every client the same weight, for a weight tells how many "
             "examples a client has: set 'train.client_weighting' to uniform"
         )
+    require_one_message(settings)
+
+
+def require_one_message(settings: Train) -> None:
+    """Raises ValueError if clients send more than an update and its weight."""
     if not ALGORITHMS.of(settings.algorithm).ONE_MESSAGE:
         fitting = ", ".join(name for name, algorithm in ALGORITHMS.all() if algorithm.ONE_MESSAGE)
         raise ValueError(

@@ -121,6 +121,7 @@ class Checkpoints:
             path.unlink()
         if kept is not None:
             kept.release(self._rounds[0])
+        self._states.saved(self._rounds[0])
 
     def kept_state(self, clients: int) -> KeptState:
         """What clients keep, as ``resumed`` left it or before the first round."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedpipe.lazy import tff
+from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.runtime.tff_executor import Compiled, Executor, Executors, fitting
 
 
@@ -21,8 +22,13 @@ class Elsewhere(Protocol):
     def ahead(self) -> int:
         """How many chunks may be started before the first one's sum is asked for."""
 
-    def begin(self, kept: Path | None) -> None:
-        """Gets ready for a training; ``kept`` is the folder of what clients keep, if they do."""
+    def begin(self, kept: Path | None, fixed_point: FixedPoint | None) -> None:
+        """Gets ready for a training.
+
+        Args:
+          kept: The folder of what clients keep, if they do.
+          fixed_point: How the sum over a site's clients becomes integers, if sites send it in secure sums.
+        """
 
     def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
         """Has personal models made after the last round, where clients are; False if they are to be made here.
@@ -48,7 +54,7 @@ class Elsewhere(Protocol):
         """Waits for a chunk that was started, and returns the leaves of the sums that make up its sum.
 
         The first is the sum of some of its groups, from the first on, or of all of them; then comes one for each of the
-        others. They are added from left to right.
+        others. They are added from left to right. One without leaves is zero: it is in the sum of another chunk.
         """
 
 
@@ -129,8 +135,13 @@ class RemoteChunks:
         """Waits for the sum and brings it to the driver's worker, where the rest of a chunk that was cut is added."""
         server, compiled = self._server, self._passes[number]
         sum_type = tff.FederatedType(compiled.sum_type, tff.SERVER)
-        sums = [fitting(leaves, compiled.sum_type, "a sum") for leaves in self._elsewhere.result(started)]
-        total, *others = (server.value(tuple(leaves), sum_type) for leaves in sums)
+        sums = self._elsewhere.result(started)
+        total, *others = (
+            server.value(tuple(fitting(leaves, compiled.sum_type, "a sum")), sum_type)
+            if leaves
+            else server.call(compiled.zero)
+            for leaves in sums
+        )
         for other in others:
             total = server.call(compiled.merge, server.struct(total, other))
         return total

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from fedpipe.lazy import tff
+from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.learning.measurements import Measurement
 from fedpipe.learning.process import Process
 from fedpipe.runtime.chunks import Chunks, Elsewhere, LocalChunks, RemoteChunks
 from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.tff_executor import Compiled, Executors, at_server
+from fedpipe.runtime.totals import Total, TotalOfChunks, TotalOfSites
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.signals import held
 
@@ -65,6 +67,7 @@ class Engine:
         elsewhere: Elsewhere | None = None,
         phases: Phases | None = None,
         site_of: np.ndarray | None = None,
+        fixed_point: FixedPoint | None = None,
     ) -> None:
         """Starts a training.
 
@@ -75,8 +78,11 @@ class Engine:
           elsewhere: Where clients run, if not on ``worker``.
           phases: Counts where a round's time goes.
           site_of: As of `cut`.
+          fixed_point: Rounds the sum over each site's clients, as the site of a federation does that sums securely.
+            Only with ``site_of``, and where the sites do not do it themselves.
         """
-        self._process, self._phases, self._site_of = process, phases or Phases(), site_of
+        self._process, self._phases = process, phases or Phases()
+        self._site_of, self._fixed_point = site_of, fixed_point
         self._passes = [Compiled(each) for each in process.passes]
         self._get_weights = at_server(process.get_weights)
         self._executors = Executors(worker)
@@ -148,19 +154,25 @@ class Engine:
         if not len(requests):
             return server.call(compiled.zero)
         message = chunks.message(number, server.call(compiled.prepare, state), len(requests))
-        total: Any = None
+        total = self._total(compiled)
         ended = 0
-        started: deque[tuple[int, Any]] = deque()
+        started: deque[tuple[list[np.ndarray], Any]] = deque()
         all_chunks = list(cut(requests, self._site_of))
         for place, chunk in enumerate(all_chunks, 1):
             with self._phases.timed("clients"):  # on the driver's own worker, this is where the time goes
-                started.append((sum(map(len, chunk)), chunks.start(number, message, chunk)))
+                started.append((chunk, chunks.start(number, message, chunk)))
             is_last = place == len(all_chunks)
             while started and (is_last or len(started) > chunks.ahead):
-                count, handed_out = started.popleft()
+                groups, handed_out = started.popleft()
                 with self._phases.timed("clients"):
                     partial = chunks.sum(number, handed_out)
-                total = partial if total is None else server.call(compiled.merge, server.struct(total, partial))
-                ended += count
+                total.add(groups, partial)
+                ended += sum(map(len, groups))
                 done(ended)
-        return total
+        return total.result()
+
+    def _total(self, compiled: Compiled) -> Total:
+        """Adds up chunks."""
+        if self._fixed_point is None or self._site_of is None:
+            return TotalOfChunks(self._server, compiled)
+        return TotalOfSites(self._server, compiled, self._fixed_point, self._site_of)

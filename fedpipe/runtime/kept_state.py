@@ -109,6 +109,9 @@ class States(Protocol):
     def is_whole(self, last: np.ndarray, digests: np.ndarray) -> bool:
         """Whether the file of each client in ``last`` is there, with the SHA-256 that `KeptState.digests` gave."""
 
+    def saved(self, round_number: int) -> None:
+        """Notes that no checkpoint of an earlier round is needed any more."""
+
 
 class FolderStates:
     """`States` in a folder here; it is removed when another training starts beside it."""
@@ -134,6 +137,9 @@ class FolderStates:
     def is_whole(self, last: np.ndarray, digests: np.ndarray) -> bool:
         """Reads the files."""
         return is_whole(self._folder, last, digests)
+
+    def saved(self, round_number: int) -> None:
+        """Nothing: `KeptState.release` removes what was superseded."""
 
     def _remove_others(self) -> None:
         """Removes what the clients of other trainings kept."""

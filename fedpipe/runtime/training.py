@@ -94,17 +94,17 @@ class Training:
         """
         resumed = self.checkpoints.resumed if self.checkpoints else None
         history, phases, task = History(resumed), Phases(), self.wiring.task
-        site_of = self.wiring.manifest.site_of
+        site_of, rounded = self.wiring.manifest.site_of, self.wiring.simulated_rounding
         worker.wait_until_ready()
         if elsewhere is not None:
             require_no_secret(task.settings)
-            elsewhere.begin(self.wiring.kept)
+            elsewhere.begin(self.wiring.kept, self.wiring.fixed_point)
         elif self.wiring.manifest.samples_at == "sites":
             raise PipelineError(
                 f"the samples of {self.wiring.shards} lie at sites: train with them (docs/federation.md)"
             )
         with (
-            Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases, site_of) as engine,
+            Engine(self.wiring.process, worker, self.cohort_size, elsewhere, phases, site_of, rounded) as engine,
             client_losses(self.wiring, worker, engine, elsewhere) as losses,
             ExitStack() as stack,
         ):

@@ -17,8 +17,8 @@ from typing import ClassVar, Self
 
 from fedpipe.secure_aggregation.encoding import Reader, Writer
 from fedpipe.secure_aggregation.refusal import Refused
-from fedpipe.secure_aggregation.roster import MOST_SITES
 from fedpipe.secure_aggregation.setting import DIGEST_BYTES
+from fedpipe.secure_aggregation.vector import MOST_SITES
 
 _MAGIC, _VERSION = b"fpsa", 1
 HEADER_BYTES = len(_MAGIC) + 2 + DIGEST_BYTES

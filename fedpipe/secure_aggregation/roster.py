@@ -18,8 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fedpipe.secure_aggregation.refusal import Refused
+from fedpipe.secure_aggregation.vector import MOST_SITES
 
-FEWEST_SITES, MOST_SITES = 3, 1000
+FEWEST_SITES = 3
 IDENTITY_BYTES, SIGNATURE_BYTES = 32, 64
 
 

@@ -78,6 +78,11 @@ class Site:
         done = self._journal.steps
         return Step(max(done) + 1) if done and self._attempt is not None else None
 
+    @property
+    def model(self) -> bytes | None:
+        """The digest of the model of the attempt that is under way; None if there is none."""
+        return None if self._attempt is None else self._attempt.begin.model
+
     def answer(self, request: bytes, model: bytes, values: Callable[[], Vector]) -> bytes:
         """The answer to any message of a coordinator, by the step that it belongs to.
 

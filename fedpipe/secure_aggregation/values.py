@@ -9,6 +9,7 @@ correct answers) are fixed-point numbers with public bounds, so that nothing of 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -102,5 +103,5 @@ class Quantities:
         for one, total in zip(self.each, totals.tolist(), strict=True):
             if total > sites * one.largest:
                 raise Refused(f"the sum of {one.name} is out of its bounds: a site has sent what no site may")
-            sums[one.name] = one.step * total + sites * one.low
+            sums[one.name] = float(total * Fraction(one.step) + sites * Fraction(one.low))  # rounded once
         return sums

@@ -8,6 +8,7 @@ from fedpipe.secure_aggregation.refusal import Refused
 
 QUANTITY = np.dtype("<u8")
 MOST_BITS = 62  # as in aggregators/secure_sum.py
+MOST_SITES = 1000
 
 
 def word(bits: int) -> np.dtype:

@@ -131,14 +131,15 @@ def runs(
         wiring = replace(wiring, algorithm=algorithm or wiring.algorithm, aggregator=aggregator or wiring.aggregator)
         ended: list[Ended] = []
         size, site_of = len(cohort_of(trainings[0][0]).clients), wiring.manifest.site_of
-        with Engine(wiring.process, worker, size, elsewhere, site_of=site_of) as engine:
+        rounded = wiring.simulated_rounding
+        with Engine(wiring.process, worker, size, elsewhere, site_of=site_of, fixed_point=rounded) as engine:
             initial = engine.state() if trainings[1:] else []
             for cohorts in trainings:
                 if ended:
                     engine.restore(initial)
                 kept = None if wiring.kept is None else KeptFiles(wiring.kept, manifest.clients)
                 if elsewhere is not None:
-                    elsewhere.begin(kept.folder if kept else None)
+                    elsewhere.begin(kept.folder if kept else None, wiring.fixed_point)
                 ended.append(_ended(engine, cohorts, kept, Path(folder), wiring.process.bytes[:2]))
         return ended
 

@@ -24,6 +24,7 @@ DECIDE_NO_BITS = {
     "fedpipe.enclosure": "who reaches the TFF worker",
     "fedpipe.errors": "the text of refusals",
     "fedpipe.unmerged": "the text of refusals",
+    "fedpipe.secure_aggregation.refusal": "the text of refusals",
     "fedpipe.failure": "the error of a stage, for programs",
     "fedpipe.spelling": "the text of refusals",
     "layout": "where files are; dvc.yaml names the same paths, and another path makes a stage run again",

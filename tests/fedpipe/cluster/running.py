@@ -152,7 +152,7 @@ def trained(
     measured = []
     with opened(cluster, settings, manifest.digest) as elsewhere:
         if elsewhere is not None:
-            elsewhere.begin(kept.folder if kept else None)
+            elsewhere.begin(kept.folder if kept else None, None)
         with Engine(wiring.process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 before_round(number)

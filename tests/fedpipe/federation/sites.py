@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.datasets.shards import Manifest, SiteShards, write_at_sites, write_shards
 from fedpipe.federation.coordinator import Federation
 from fedpipe.federation.counts import reported
+from fedpipe.federation.pinned_roster import PinnedRoster
 from fedpipe.federation.policy import Policy
+from fedpipe.federation.secure_site import Party
+from fedpipe.federation.secure_sums import SecureSums
 from fedpipe.federation.site import Site, SiteFolder
 from fedpipe.federation.site_key import SiteKey
 
@@ -50,6 +55,10 @@ class Sites:
             owned.append(SiteShards(name, digest, samples, None if counts == "exact" else counts))
         write_at_sites(self.coordinator, "small", (8, 8, 1), 10, owned)
         self.running: dict[str, Site] = {}
+        self.identities = {name: Ed25519PrivateKey.generate() for name in NAMES}
+        keys = {name: identity.public_key().public_bytes_raw().hex() for name, identity in self.identities.items()}
+        self.roster = PinnedRoster.of(keys)
+        self.run = 0  # number of the last training that was begun
         self.asked: list[tuple[str, bytes]] = []  # site and question, in order
         self.before: Callable[[str, bytes], None] = lambda site, question: None  # called with each question
 
@@ -61,7 +70,8 @@ class Sites:
     def start(self, *names: str) -> None:
         """Starts sites, all of them by default."""
         for name in names or NAMES:
-            self.running[name] = Site(name, self.place(name), self.policy)
+            party = Party(self.identities[name], self.roster)
+            self.running[name] = Site(name, self.place(name), self.policy, party=party)
 
     def stop(self, *names: str) -> None:
         """Ends sites, all of them by default."""
@@ -76,9 +86,15 @@ class Sites:
             yield name, self.running[name].answer(question)
 
     @contextmanager
-    def training(self, settings: Train, training: str = "0123456789abcdef") -> Iterator[Federation]:
-        """A federation that all sites have joined."""
-        federation = Federation(self, Manifest.read(self.coordinator), settings, training)
+    def training(
+        self, settings: Train, training: str = "0123456789abcdef", journals: Path | None = None
+    ) -> Iterator[Federation]:
+        """A federation that all sites have joined; ``journals`` is the folder of its secure sums, a new one if None."""
+        secure = None
+        if AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
+            self.run += 1
+            secure = SecureSums(self.roster, journals or self.folder / f"secure-{self.run}")
+        federation = Federation(self, Manifest.read(self.coordinator), settings, training, secure)
         federation.join()
         yield federation
 

@@ -1,0 +1,191 @@
+"""The coordinator of a training's secure sums: five questions to each site and round, and the sum of all sites.
+
+Every phase is on the disk before the next one begins, so a coordinator that was killed asks the same questions again.
+The sum of a round stays on the disk until a checkpoint has the round: a training that goes on from an earlier round
+reads it, for no site answers a round twice.
+"""
+
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedpipe.atomic import atomic_file, sync_folder
+from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.federation.messages import Secure, pack
+from fedpipe.federation.pinned_roster import PinnedRoster
+from fedpipe.federation.secure_site import model_digest
+from fedpipe.learning.fixed_point import FixedPoint
+from fedpipe.runtime.progress import say
+from fedpipe.secure_aggregation.coordinator import Coordinator, Phase
+from fedpipe.secure_aggregation.coordinator_messages import Begin
+from fedpipe.secure_aggregation.refusal import Refused
+
+_ATTEMPTS = 5  # of a round, one after the other
+_RUN = "run"  # the file with the training's name in the protocol
+_NAME = re.compile(r"round-(\d+)-attempt-(\d+)")
+
+# Asks sites their questions, and yields the arrays of those that are not lost. A site that was started anew gets the
+# question that the function has for its name.
+Ask = Callable[[dict[str, bytes], Callable[[str], bytes]], Iterator[tuple[str, list[np.ndarray]]]]
+
+
+class Summed(NamedTuple):
+    """A sum over sites."""
+
+    leaves: list[np.ndarray]
+    sites: list[str]  # that are in it
+
+
+class AttemptOverError(WorkersLostError):
+    """A site cannot continue an attempt, for instance because it was killed while it wrote its journal."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a site is asked for in a round."""
+
+    question: Secure
+    requests: list[np.ndarray]  # of each chunk, int32 [n, 4]
+
+    def packed(self, step: bytes, leaves: list[np.ndarray]) -> bytes:
+        """The question with a step and the message to clients."""
+        return pack(self.question, [_array(step), *leaves, *self.requests])
+
+    def short(self, step: bytes) -> bytes:
+        """The question with a step, for a site that has the rest."""
+        return pack(self.question.model_copy(update={"chunks": []}), [_array(step)])
+
+
+class SecureSums:
+    """The secure sums of one training."""
+
+    def __init__(self, roster: PinnedRoster, folder: Path, keeps: bool = True) -> None:
+        """Resumes the sums in ``folder``, or draws a name for new ones.
+
+        Args:
+          roster: The coordinator's copy of the sites' roster.
+          folder: Of the training's journals.
+          keeps: Whether there are checkpoints, from which a training may go on with an earlier round.
+
+        Raises:
+          PipelineError: The folder is damaged.
+        """
+        self.roster, self._folder, self._keeps = roster, folder, keeps
+        if not keeps:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / _RUN
+        if not file.exists():
+            with atomic_file(file) as partial:
+                partial.write_text(secrets.token_hex(32), encoding="ascii")
+            sync_folder(folder)
+        self.run = file.read_text(encoding="ascii")
+        if not re.fullmatch("[0-9a-f]{64}", self.run):
+            raise PipelineError(f"{file} is damaged: remove {folder}, and train with another seed")
+        self._fixed_point: FixedPoint | None = None
+
+    @staticmethod
+    def of(settings: Train, roster: Path, folder: Path) -> "SecureSums | None":
+        """The secure sums of a training; None if its aggregator has none.
+
+        Args:
+          settings: Section train of params.yaml.
+          roster: The file with the coordinator's copy.
+          folder: As of `__init__`.
+
+        Raises:
+          PipelineError: The file is missing or no roster.
+        """
+        if not AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
+            return None
+        return SecureSums(PinnedRoster.read(roster), folder, settings.checkpoint.enabled)
+
+    def begin(self, fixed_point: FixedPoint | None) -> None:
+        """Takes how sums become integers."""
+        self._fixed_point = fixed_point
+
+    def total(self, number: int, leaves: list[np.ndarray], parts: Mapping[str, Part], ask: Ask) -> Summed:
+        """The sum over all sites that have clients in a round.
+
+        Args:
+          number: Of the round, from 1 on.
+          leaves: Of the message to clients.
+          parts: What each of these sites is asked for.
+          ask: Brings questions to sites.
+
+        Raises:
+          PipelineError: Too few sites have clients in the round.
+          WorkersLostError: There is no sum: sites are lost, refuse, or broke the rules.
+        """
+        if self._fixed_point is None:
+            raise PipelineError("a training begins before its first sum")
+        fewest = self.roster.roster.minimum
+        if len(parts) < fewest:
+            raise PipelineError(
+                f"round {number} has clients of {len(parts)} sites, and a secure sum is one of {fewest} at least: set "
+                "'train.clients_per_round' to all, or to more clients"
+            )
+        if not self._keeps:
+            self.release(number - 1)
+        setting, first, over = self.roster.setting(self.run, self._fixed_point), self._latest_attempt(number), ""
+        for attempt in range(first, first + _ATTEMPTS):
+            begin = Begin.of(setting, number, attempt, model_digest(leaves))
+            coordinator = Coordinator(setting, begin, self._folder / f"round-{number:06d}-attempt-{attempt}")
+            try:
+                self._run(coordinator, leaves, parts, ask)
+                names = [self.roster.name(site) for site in sorted(coordinator.survivors)]
+                return Summed(self._fixed_point.leaves(coordinator.result(), len(names)), names)
+            except AttemptOverError as error:
+                if coordinator.phase > Phase.MASK:
+                    raise
+                over = str(error)
+                say(f"round {number}: {over}; begins the sum again")
+            except Refused as error:
+                at_fault = "" if error.site is None else f"{self.roster.name(error.site)}: "
+                raise WorkersLostError(f"round {number} has no secure sum: {at_fault}{error}") from None
+        raise WorkersLostError(f"round {number} has no secure sum after {_ATTEMPTS} attempts: {over}")
+
+    def release(self, number: int) -> None:
+        """Removes the journals of rounds up to ``number``."""
+        for file in self._folder.glob("round-*"):
+            name = _NAME.fullmatch(file.name)
+            if name is not None and int(name[1]) <= number:
+                file.unlink()
+
+    def _run(self, coordinator: Coordinator, leaves: list[np.ndarray], parts: Mapping[str, Part], ask: Ask) -> None:
+        """Asks phase by phase, until the sum is there."""
+        while coordinator.phase is not Phase.DONE:
+            named = {self.roster.name(site): step for site, step in coordinator.requests().items()}
+            steps = {name: step for name, step in named.items() if name in parts}
+
+            def whole(name: str, steps: Mapping[str, bytes] = steps) -> bytes:
+                return parts[name].packed(steps[name], leaves)
+
+            is_first = coordinator.phase is Phase.KEYS
+            questions = {name: whole(name) if is_first else parts[name].short(step) for name, step in steps.items()}
+            for name, arrays in ask(questions, whole):
+                if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].ndim != 1:
+                    raise WorkersLostError(f"{name}: its answer to a step of a secure sum is not one array, uint8 [n]")
+                coordinator.receive(self.roster.number(name), arrays[0].tobytes())
+            coordinator.close()
+
+    def _latest_attempt(self, number: int) -> int:
+        """Of a round; 0 if there was none."""
+        names = [_NAME.fullmatch(file.name) for file in self._folder.glob(f"round-{number:06d}-*")]
+        return max((int(name[2]) for name in names if name is not None), default=0)
+
+    def end(self) -> None:
+        """Removes all journals: the training's outputs stand."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _array(step: bytes) -> np.ndarray:
+    return np.frombuffer(step, np.uint8)

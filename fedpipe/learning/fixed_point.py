@@ -1,0 +1,110 @@
+"""The sum over a site's clients as integers, and the sum of several sites' integers as a sum over clients again.
+
+A federation adds these integers with the protocol of fedpipe/secure_aggregation, so that the coordinator sees no site's
+sum; a simulation of its sites adds them in the open. Both round each site's sum in the same way, here, and integers add
+to the same bits in any order.
+
+An update is integers already (``SUMS_INTEGERS`` of an aggregator). All other numbers have public bounds: numbers of
+examples and correct answers are exact up to 2^48; weights, losses and other real numbers are multiples of 2^-24 up to
+2^28. Beyond the bounds a site's number counts as the bound.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+
+from fedpipe.errors import PipelineError
+from fedpipe.learning.client_work import Accumulator
+from fedpipe.learning.passes import Pass
+from fedpipe.learning.structure import flat
+from fedpipe.secure_aggregation.values import Quantities, Quantity, tensors, words
+from fedpipe.secure_aggregation.vector import MOST_SITES, Vector
+
+_WHOLE = {"low": -(2.0**48), "high": 2.0**48, "step": 1.0}
+_REAL = {"low": -(2.0**28), "high": 2.0**28, "step": 2.0**-24}
+_MODULUS = 2**62  # as of `secure_sum.merge`
+
+
+class FixedPoint:
+    """The vectors of one training.
+
+    Attributes:
+      bits: Updates are summed modulo 2^bits.
+      length: The number of an update's integers.
+      count: The number of other numbers.
+    """
+
+    def __init__(self, sums: Accumulator, bits: int) -> None:
+        """``sums``: the specs of a sum over clients.
+
+        Raises:
+          PipelineError: Clients send vectors besides the update, or an update that is not made of integers.
+        """
+        updates, names = flat(sums.update), ["weight", *sorted(sums.measurements)]
+        others = flat(sums._replace(update=()))
+        whole = all(np.dtype(spec.dtype.as_numpy_dtype) == np.int64 for spec in updates)
+        if not whole or len(names) != len(others) or any(spec.shape.rank for spec in others):
+            raise PipelineError(
+                "sites sum integers, and numbers besides: clients that send other vectors than an update of integers "
+                "cannot take part"
+            )
+        self.bits = bits
+        self._shapes = [tuple(spec.shape) for spec in updates]
+        self.length = sum(int(np.prod(shape)) for shape in self._shapes)
+        self._types = {name: np.dtype(spec.dtype.as_numpy_dtype) for name, spec in zip(names, others, strict=True)}
+        each = [Quantity(name, **(_REAL if kind.kind == "f" else _WHOLE)) for name, kind in self._types.items()]
+        self._quantities, self.count = Quantities(tuple(each), MOST_SITES), len(each)
+
+    @staticmethod
+    def of(passes: Sequence[Pass], bits: int) -> "FixedPoint":
+        """Of a training with these passes.
+
+        Raises:
+          PipelineError: A round has several.
+        """
+        if len(passes) != 1:
+            raise PipelineError(f"sites sum integers in one pass of a round, and this algorithm has {len(passes)}")
+        return FixedPoint(passes[0].sums.specs, bits)
+
+    def merged(self, chunks: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+        """The sum of a site's chunks, from left to right: the bits of `Compiled.merge`.
+
+        Args:
+          chunks: The leaves of each chunk's sum.
+        """
+        count = len(self._shapes)
+
+        def add(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[np.ndarray]:
+            update = [np.mod(x + y, _MODULUS) for x, y in zip(a[:count], b[:count], strict=True)]
+            return [*update, *(np.add(x, y) for x, y in zip(a[count:], b[count:], strict=True))]
+
+        return list(reduce(add, chunks))
+
+    def vector(self, leaves: Sequence[np.ndarray]) -> Vector:
+        """A site's integers.
+
+        Args:
+          leaves: Of its sum.
+        """
+        count = len(self._shapes)
+        values = {name: float(np.nan_to_num(leaf)) for name, leaf in zip(self._types, leaves[count:], strict=True)}
+        return Vector(words(leaves[:count], self.bits), self._quantities.words(values))
+
+    def leaves(self, total: Vector, sites: int) -> list[np.ndarray]:
+        """The leaves of the sum of several sites.
+
+        Args:
+          total: The sum of their integers, the update's modulo 2^bits.
+          sites: How many they are.
+
+        Raises:
+          Refused: A number is beyond what so many sites may send.
+        """
+        sums = self._quantities.sums(total.quantities, sites)
+        others = [np.asarray(sums[name], kind) for name, kind in self._types.items()]
+        return [*tensors(total.weights, self._shapes), *others]
+
+    def zero(self) -> Vector:
+        """To add to."""
+        return Vector.zeros(self.bits, self.length, self.count)
