@@ -13,7 +13,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, StringConstraints, ValidationError
@@ -24,11 +24,13 @@ from fedpipe.config.section import Section
 from fedpipe.config.text import read_yaml
 from fedpipe.errors import PipelineError
 from fedpipe.federation.messages import SiteName
-from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.secure_aggregation.encoding import joined
 from fedpipe.secure_aggregation.refusal import Refused
 from fedpipe.secure_aggregation.roster import IDENTITY_BYTES, Roster
 from fedpipe.secure_aggregation.setting import Setting
+
+if TYPE_CHECKING:
+    from fedpipe.learning.fixed_point import FixedPoint
 
 _PublicKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -91,7 +93,7 @@ class PinnedRoster:
         parts = [b"%d" % self.roster.colluding, *named, *self.roster.identities]
         return hashlib.sha256(joined(b"fedpipe roster", *parts)).hexdigest()
 
-    def setting(self, run: str, fixed_point: FixedPoint) -> Setting:
+    def setting(self, run: str, fixed_point: "FixedPoint") -> Setting:
         """The sums of a training; each party derives it by itself.
 
         Args:

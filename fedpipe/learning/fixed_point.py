@@ -10,7 +10,6 @@ examples and correct answers are exact up to 2^48; weights, losses and other rea
 """
 
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 
@@ -73,13 +72,12 @@ class FixedPoint:
         Args:
           chunks: The leaves of each chunk's sum.
         """
-        count = len(self._shapes)
-
-        def add(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[np.ndarray]:
-            update = [np.mod(x + y, _MODULUS) for x, y in zip(a[:count], b[:count], strict=True)]
-            return [*update, *(np.add(x, y) for x, y in zip(a[count:], b[count:], strict=True))]
-
-        return list(reduce(add, chunks))
+        count, (first, *others) = len(self._shapes), chunks
+        total = list(first)
+        for chunk in others:
+            total = [np.add(a, b) for a, b in zip(total, chunk, strict=True)]
+            total[:count] = [np.mod(part, _MODULUS) for part in total[:count]]
+        return total
 
     def vector(self, leaves: Sequence[np.ndarray]) -> Vector:
         """A site's integers.

@@ -2,6 +2,7 @@
 
 certificates         makes a CA, and certificates for the coordinator and for sites
 revoke NAME          takes the right to join away from a certificate
+identity NAME        makes a site's key for secure sums, and prints its line of roster.yaml
 site ADDRESS NAME    stays connected to the coordinator at host:port, and answers within policy.yaml
 flare-kit KIT...     changes kits of NVIDIA FLARE so that they are safe to use
 flare-start KIT...   runs the kits' start.sh
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedpipe import installed
 from fedpipe.command_line import make_command
@@ -28,9 +30,12 @@ from fedpipe.runtime.facts import LIBRARIES
 from fedpipe.system.certificates import make_certificates, revoke
 from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.git_state import git_tags
-from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, WRITTEN
+from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, ROSTER, WRITTEN
 from operations.federation.flare import COMMANDS as FLARE_COMMANDS
 from operations.federation.flare import add_flare_commands
+
+if TYPE_CHECKING:
+    from fedpipe.federation.secure_site import Party
 
 _COORDINATOR = "coordinator"
 _PATIENCE_SECONDS = 5.0  # how long a site that was killed may take to end
@@ -49,6 +54,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     make = commands.add_parser("certificates", **make_command("federation-certificates"))
     make.add_argument("names", nargs="+", type=_site, metavar="SITE", help="the names of the sites")
     commands.add_parser("revoke").add_argument("name", help="of the certificate")
+    commands.add_parser("identity").add_argument("name", type=_site, help="of the site")
     site = commands.add_parser("site", **make_command("site", "ADDRESS", "NAME"))
     site.add_argument("address", help="host:port of the coordinator")
     site.add_argument("name", help="the site's name, as in its certificate")
@@ -73,6 +79,8 @@ def main() -> None:
             print(f"certificates: wrote {file}")
     elif args.command == "revoke":
         print(f"revoke: {args.name} is in {revoke(args.certificates, args.name)}: bring it to the coordinator")
+    elif args.command == "identity":
+        print_identity(args.certificates, args.name)
     elif args.command in ("site", "flare-site"):
         run_site(args)
     elif args.command in FLARE_COMMANDS:
@@ -85,6 +93,29 @@ def main() -> None:
         from operations.federation.demo import run_demo
 
         run_demo(args.sites, args.rounds, args.link)
+
+
+def print_identity(folder: Path, name: str) -> None:
+    """Makes a site's identity if it has none, and prints its public key."""
+    from fedpipe.federation.pinned_roster import identity_file, make_identity
+
+    key = make_identity(folder, name)
+    print(f"identity: {identity_file(folder, name)} stays here; give the other sites this line of roster.yaml:")
+    print(f"  {name}: {key}")
+
+
+def party_of(args: argparse.Namespace, name: str) -> "Party | None":
+    """What the site brings to secure sums; None if it has no roster.
+
+    Raises:
+      PipelineError: The roster is none, or the site has no identity.
+    """
+    from fedpipe.federation.pinned_roster import PinnedRoster, read_identity
+    from fedpipe.federation.secure_site import Party
+
+    if not args.roster.exists():
+        return None
+    return Party(read_identity(args.certificates, name), PinnedRoster.read(args.roster))
 
 
 def run_site(args: argparse.Namespace) -> None:
@@ -108,7 +139,7 @@ def run_site(args: argparse.Namespace) -> None:
 
     with alone(args.logs):
         folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs)
-        site = Site(name, folder, policy, _checkout)
+        site = Site(name, folder, policy, _checkout, party_of(args, name))
         try:
             say(f"answers the coordinator within {args.policy}; audit log {args.logs / 'audit.jsonl'}")
             way(site.answer, say, ending)
@@ -134,6 +165,7 @@ def _way_to_coordinator(args: argparse.Namespace) -> tuple[str, Way]:
 def _add_site_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", type=Path, default=CLIENTS, help=f"folder of its shards ({CLIENTS})")
     parser.add_argument("--policy", type=Path, default=POLICY, help=f"what it allows ({POLICY})")
+    parser.add_argument("--roster", type=Path, default=ROSTER, help=f"the sites of secure sums ({ROSTER})")
     parser.add_argument("--logs", type=Path, default=FEDERATION_LOGS, help=f"for its audit log ({FEDERATION_LOGS})")
     parser.add_argument("--personal", type=Path, default=PERSONAL_AT_SITE, help=f"for models ({PERSONAL_AT_SITE})")
 

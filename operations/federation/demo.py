@@ -20,10 +20,12 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_at_sites, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.identity import sha256
+from fedpipe.federation.pinned_roster import make_identity
 from fedpipe.links.settings import FlareKits, LinkSettings
 from fedpipe.networks.weights import save_weights
 from fedpipe.runtime.training_key import name_of, training_key
 from fedpipe.runtime.worker import Worker
+from fedpipe.secure_aggregation.roster import FEWEST_SITES
 from fedpipe.system.certificates import make_certificates
 from fedpipe.system.children import end_child, start_child
 from layout import FEDERATION_DEMO, PARAMS, RAW
@@ -58,6 +60,7 @@ def run_demo(sites: int, rounds: int, link: str = "grpc") -> None:
     if settings.clients_per_round != "all":
         settings = settings.model_copy(update={"clients_per_round": min(settings.clients_per_round, sum(clients))})
     _deal(folder, names, clients)
+    _exchange_keys(folder, names)
     with _running(folder, names, link) as way, Worker(folder / "coordinator/worker.log") as worker:
         there = _over_sites(folder, way, names, settings, worker)
         here = _weights(_train(settings, folder / "pooled", folder / "simulation", worker), folder / "simulation")
@@ -85,28 +88,40 @@ def _deal(folder: Path, names: Sequence[str], clients: Sequence[int]) -> None:
         (folder / name / "policy.yaml").write_text(policy, encoding="utf-8")
 
 
+def _exchange_keys(folder: Path, names: Sequence[str]) -> None:
+    """Makes an identity for each site, and the roster for secure sums, of which each site has a copy."""
+    if len(names) < FEWEST_SITES:
+        return
+    keys = {name: make_identity(folder / "certificates", name) for name in names}
+    lines = "".join(f"  {name}: {key}\n" for name, key in keys.items())
+    for place in (*names, "coordinator"):
+        (folder / place).mkdir(exist_ok=True)
+        (folder / place / "roster.yaml").write_text(f"sites:\n{lines}colluding: 0\n", encoding="utf-8")
+
+
 @contextmanager
 def _running(folder: Path, names: Sequence[str], link: str) -> Iterator[LinkSettings]:
     """The sites' processes, and how the coordinator reaches them."""
     with ExitStack() as stack:
+        certificates = folder / "certificates"  # and the sites' identities
+        options = ["--certificates", str(certificates)]
         if link == "flare":
             from operations.federation.local_flare import LocalFlare
 
             flare = stack.enter_context(LocalFlare(folder / "flare", names))
             kits = FlareKits(server=flare.server, admin=flare.admin)
             way = LinkSettings(link="flare", flare=kits, certificates=folder)
-            commands = {name: ["flare-site", str(flare.sites[name])] for name in names}
+            commands = {name: [*options, "flare-site", str(flare.sites[name])] for name in names}
         else:
-            certificates = folder / "certificates"
             make_certificates(certificates, ["coordinator", *names])
             way = LinkSettings(address=_free_address(), certificates=certificates)
-            own = ["--certificates", str(certificates), "site", way.address]
-            commands = {name: [*own, name] for name in names}
+            commands = {name: [*options, "site", way.address, name] for name in names}
         for name in names:
             place = folder / name
             command = [sys.executable, "-m", "operations.federation", *commands[name]]
             command += ["--shards", str(place / "clients"), "--policy", str(place / "policy.yaml")]
             command += ["--personal", str(place / "personal"), "--logs", str(place / "logs")]
+            command += ["--roster", str(place / "roster.yaml")]
             stack.callback(end_child, start_child(command, place / "site.log"), _END_SECONDS)
         yield way
 
@@ -121,6 +136,7 @@ def _over_sites(folder: Path, way: LinkSettings, names: Sequence[str], settings:
     """The SHA-256 of the weights of a training over sites."""
     from fedpipe.federation.answers import described
     from fedpipe.federation.coordinator import Federation
+    from fedpipe.federation.secure_sums import SecureSums
     from fedpipe.links.opening import open_link
 
     place = folder / "coordinator"
@@ -130,7 +146,9 @@ def _over_sites(folder: Path, way: LinkSettings, names: Sequence[str], settings:
         (common, *_), shards = described(link, names)
         height, width, channels = common.image_shape
         manifest = write_at_sites(clients, common.dataset, (height, width, channels), common.classes, shards)
-        federation = Federation(link, manifest, settings, name_of(training_key(settings, manifest, [], None)))
+        training = name_of(training_key(settings, manifest, [], None))
+        secure = SecureSums.of(settings, place / "roster.yaml", place / "secure-sums")
+        federation = Federation(link, manifest, settings, training, secure)
         federation.join()
         return _weights(_train(settings, clients, place, worker, federation), place)
 
