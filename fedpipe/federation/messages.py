@@ -116,8 +116,8 @@ class Personal(Message):
 class Answer(Message):
     """A site's answer, with arrays.
 
-    Of `Pass` the sums' leaves, of `Secure` uint8 [n], of `Kept` uint8 [32], of `Join` that wants it float64 [1], the sum
-    of the weights.
+    Of `Pass` the sums' leaves, of `Secure` uint8 [n], of `Kept` uint8 [32], of `Join` that wants it float64 [1], the
+    sum of the weights.
     """
 
     kind: Literal["answer"] = "answer"
