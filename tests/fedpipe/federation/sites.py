@@ -61,6 +61,7 @@ class Sites:
         self.run = 0  # number of the last training that was begun
         self.asked: list[tuple[str, bytes]] = []  # site and question, in order
         self.before: Callable[[str, bytes], None] = lambda site, question: None  # called with each question
+        self.changed: Callable[[str, bytes], bytes] = lambda site, question: question  # what arrives of a question
 
     def place(self, name: str) -> SiteFolder:
         """The files of a site."""
@@ -83,7 +84,7 @@ class Sites:
         for name, question in questions.items():
             self.asked.append((name, question))
             self.before(name, question)
-            yield name, self.running[name].answer(question)
+            yield name, self.running[name].answer(self.changed(name, question))
 
     @contextmanager
     def training(

@@ -1,21 +1,41 @@
-"""Secure sums over the link: the bits of the simulation, and nothing of one site."""
+"""Secure sums over the link: the bits of the simulation, nothing of one site, and what a coordinator may try."""
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fedpipe.config.train import Train
-from fedpipe.federation.messages import Pass, unpack_question
+from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.federation.coordinator import Federation
+from fedpipe.federation.messages import pack, unpack_question
+from fedpipe.federation.pinned_roster import PinnedRoster
+from fedpipe.federation.secure_site import model_digest
+from fedpipe.federation.secure_sums import SecureSums
 from fedpipe.runtime.worker import Worker
+from fedpipe.secure_aggregation.coordinator_messages import Agreements, AllKeys, Begin, Delivery, Survivors
+from fedpipe.secure_aggregation.keys import public
+from fedpipe.secure_aggregation.message import kind_of
 from tests.fedpipe.bits import TRAINING
+from tests.fedpipe.federation.secure_rounds import Rounds, refusal, step_of, with_step
 from tests.fedpipe.federation.sites import NAMES, Sites, small
 from tests.fedpipe.federation.test_bits import SEVEN, require_same_bits
-from tests.fedpipe.training import train_settings
+from tests.fedpipe.training import run, same_bits, train_settings
 
 UNIFORM: dict[str, Any] = {"aggregator": "secure_sum", "client_weighting": "uniform"}
 BY_EXAMPLES: dict[str, Any] = {"aggregator": "secure_sum", "secure_sum": {"most_examples": 10}}
+OTHERS: dict[str, dict[str, Any]] = {
+    "uniform": UNIFORM,
+    "fed_prox": BY_EXAMPLES | {"algorithm": "fed_prox"},
+    "ditto, whose clients keep state": BY_EXAMPLES | {"algorithm": "ditto", "ditto": {}},
+    "integers of 62 bits": UNIFORM | {"secure_sum": {"bits": 62}},
+    "stochastic rounding": UNIFORM | {"secure_sum": {"rounding": "stochastic"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +46,202 @@ def sites(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def journals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The coordinator's; tests that have it share a training, whose graphs the sites build once."""
+    return tmp_path_factory.mktemp("coordinator") / "secure-sums"
+
+
+@pytest.fixture(scope="module")
+def rounds(sites: Sites, journals: Path) -> Rounds:
+    return Rounds(sites, settings_of(**BY_EXAMPLES), journals)
+
+
 def settings_of(**changes: Any) -> Train:
     return train_settings(**TRAINING | changes)
 
 
-def test_weights_by_examples_and_measurements_go_through_the_sum(worker: Worker, sites: Sites) -> None:
-    """Five steps per site and round, and no plain question; the same bits, and the same figures of each round."""
-    asked = len(sites.asked)
-    require_same_bits(worker, sites, settings_of(**BY_EXAMPLES), [range(12), SEVEN])
-    questions = [unpack_question(content).message for _, content in sites.asked[asked:]]
-    assert not [question for question in questions if isinstance(question, Pass)]
-    steps = [
-        name for (name, _), question in zip(sites.asked[asked:], questions, strict=True) if question.kind == "secure"
+def test_weights_by_examples_and_all_measurements_go_through_the_sum(
+    worker: Worker, sites: Sites, journals: Path
+) -> None:
+    """Five steps per site and round, and no plain question; the bits and the figures of the simulation."""
+    settings, cohorts, asked = settings_of(**BY_EXAMPLES), [range(12), SEVEN], len(sites.asked)
+    here = run(worker, settings, sites.pooled, cohorts)
+    with sites.training(settings, journals=journals) as federation:
+        there = run(worker, settings, sites.coordinator, cohorts, elsewhere=federation)
+    assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
+    assert repr(there.rounds) == repr(here.rounds) and here.rounds[0]["examples"] == 68
+    questions = [(name, unpack_question(content).message.kind) for name, content in sites.asked[asked:]]
+    assert [name for name, kind in questions if kind == "secure"] == NAMES * 10
+    assert {kind for _, kind in questions} == {"join", "ready", "secure"}
+
+
+def test_a_plain_question_is_refused_and_no_plain_sum_is_in_an_answer(sites: Sites, rounds: Rounds) -> None:
+    answers: dict[str, list[bytes]] = {name: [] for name in NAMES}
+
+    def note(name: str, question: bytes) -> bytes:
+        answers[name].append(sites.running[name].answer(question))  # the same question again gets the same answer
+        return question
+
+    number, sites.changed = next(rounds.numbers), note
+    total = rounds.total(number)
+    sites.changed = lambda site, question: question
+    assert total.sites == NAMES and [len(own) for own in answers.values()] == [5, 5, 5]
+    plain = rounds.fixed_point.zero()
+    for name, part in rounds.parts().items():
+        question = part.question.as_pass()
+        arrays = [*rounds.leaves(number), *part.requests]
+        assert "its sums in this training leave in a secure sum only" in refusal(
+            sites.running[name].answer(pack(question, arrays))
+        )
+        training = sites.running[name]._training
+        assert training is not None
+        own = rounds.fixed_point.vector(training.sums(question, rounds.leaves(number), part.requests))
+        plain.add(own)
+        for answer in answers[name]:
+            assert own.weights.tobytes()[:400] not in answer and own.quantities.tobytes()[:16] not in answer
+    assert same_bits(*map(without_seconds, (rounds.fixed_point.leaves(plain, 3), total.leaves)))
+
+
+def without_seconds(leaves: list[np.ndarray]) -> list[np.ndarray]:
+    """What is the same in each run."""
+    return [leaf for leaf in leaves if leaf.dtype != np.float64]
+
+
+def test_attacks_of_a_coordinator_are_refused(sites: Sites, rounds: Rounds) -> None:
+    def substituted(message: AllKeys) -> AllKeys:
+        other = replace(message.keys[1], mask_key=public(bytes(range(32))))
+        return replace(message, keys=(message.keys[0], other, message.keys[2]))
+
+    attacks: list[tuple[type[Any], Any, str]] = [
+        (AllKeys, substituted, "site-1: site 2 did not sign this"),
+        (AllKeys, lambda m: replace(m, keys=m.keys[:2]), "site-1: 2 sites sent keys, and a sum has at least 3"),
+        (Delivery, lambda m: replace(m, letters=m.letters[::-1]), "site-1: sites are not in ascending order"),
+        (Survivors, lambda m: replace(m, sites=(1, 2)), "site-1: 2 vectors came, and a sum has at least 3"),
+        (Agreements, lambda m: replace(m, agreements=m.agreements[:1]), "site-1: 1 sites signed the survivors"),
+        (Begin, lambda m: replace(m, training=bytes(32)), "the coordinator has another setting than this site"),
+        (Begin, lambda m: replace(m, model=bytes(32)), "the coordinator has another setting than this site"),
     ]
-    assert steps == NAMES * 10
+    for kind, change, sentence in attacks:
+        with rounds.changing(kind, "site-1", change), pytest.raises(WorkersLostError, match=sentence):
+            rounds.total()
+
+
+def test_another_model_for_a_site_is_refused(sites: Sites, rounds: Rounds) -> None:
+    """With its own digest, or with that of the others."""
+
+    def other_model(site: str, content: bytes) -> bytes:
+        question, arrays = unpack_question(content)
+        if site == "site-3" and question.kind == "secure" and question.chunks:
+            arrays[1] = arrays[1] + np.float32(1)
+        return pack(question, arrays)
+
+    sites.changed = other_model
+    with pytest.raises(WorkersLostError, match="site-3: the coordinator names another model than it has sent"):
+        rounds.total()
+    sites.changed = lambda site, question: question
+    number, digest = next(rounds.numbers), hashlib.sha256(b"another").digest()
+    setting = rounds.secure.roster.setting(rounds.secure.run, rounds.fixed_point)
+    with (
+        rounds.changing(Begin, "site-3", lambda message: Begin.of(setting, number, message.attempt, digest)),
+        pytest.raises(WorkersLostError, match="site-3: the coordinator names another model than it has sent"),
+    ):
+        rounds.total(number)
+
+
+def test_steps_of_a_former_round_and_other_bytes_for_a_step_are_refused(sites: Sites, rounds: Rounds) -> None:
+    first, asked = rounds.total(), len(sites.asked)
+    former = {kind_of(step): content for content in own(sites, asked - 15) if (step := step_of(content)) is not None}
+    site = sites.running["site-1"]
+    assert not refusal(site.answer(former[Agreements.KIND]))  # the answer that was lost
+    assert "was begun before" in refusal(site.answer(former[Begin.KIND]))
+    for kind in (AllKeys.KIND, Delivery.KIND, Survivors.KIND):
+        assert "is out of turn" in refusal(site.answer(former[kind]))
+    second = rounds.total()
+    assert [name for name, _ in sites.asked[-15:]] == NAMES * 5 and first.sites == second.sites
+    assert "is out of turn" in refusal(site.answer(former[Agreements.KIND]))
+
+    def twice(site: str, content: bytes) -> bytes:
+        step = step_of(content)
+        if step is not None and kind_of(step) == AllKeys.KIND and site == "site-2":
+            refused.append(refusal(sites.running[site].answer(content)))
+            altered = replace(AllKeys.decode(step), keys=AllKeys.decode(step).keys[:2])
+            refused.append(refusal(sites.running[site].answer(with_step(content, altered.encode()))))
+        return content
+
+    refused: list[str] = []
+    sites.changed = twice
+    rounds.total()
+    sites.changed = lambda site, question: question
+    assert refused[0] == "" and "step share was answered before, to another message" in refused[1]
+
+
+def own(sites: Sites, since: int) -> list[bytes]:
+    """What site-1 was asked."""
+    return [content for name, content in sites.asked[since:] if name == "site-1"]
+
+
+def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_attempt_begins_again(
+    sites: Sites, rounds: Rounds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the sum of a round that is over is read from the disk."""
+    for kind in (Begin, AllKeys, Delivery, Survivors, Agreements):
+        number, before = next(rounds.numbers), len(sites.asked)
+
+        def die(site: str, content: bytes, kind: Any = kind) -> None:
+            step = step_of(content)
+            if site == "site-2" and step is not None and kind_of(step) == kind.KIND:
+                raise KeyboardInterrupt
+
+        sites.before = die
+        with pytest.raises(KeyboardInterrupt):
+            rounds.total(number)
+        sites.before = lambda site, question: None
+        rounds.restart()
+        assert rounds.total(number).sites == NAMES
+        steps = {(name, step) for name, content in sites.asked[before:] if (step := step_of(content)) is not None}
+        assert len(steps) == 15  # each was asked once or again, and never anew
+    asked, total = len(sites.asked), rounds.total(number)
+    assert len(sites.asked) == asked and total.sites == NAMES
+
+    def begins_another(site: str, content: bytes) -> bytes:
+        step = step_of(content)
+        if step is not None and kind_of(step) == Delivery.KIND and site == "site-3" and not began:
+            at = next(rounds.numbers)
+            leaves = rounds.leaves(at)
+            setting = rounds.secure.roster.setting(rounds.secure.run, rounds.fixed_point)
+            begin = Begin.of(setting, at, 0, model_digest(leaves)).encode()
+            began.append(refusal(sites.running[site].answer(rounds.parts()[site].packed(begin, leaves))))
+        return content
+
+    began: list[str] = []
+    sites.changed = begins_another
+    assert rounds.total().sites == NAMES and began == [""]
+    sites.changed = lambda site, question: question
+    assert "begins the sum again" in capsys.readouterr().err
+
+
+def test_too_few_sites_and_another_roster_are_refused(
+    sites: Sites, rounds: Rounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PipelineError, match="clients of 2 sites, and a secure sum is one of 3 at least: set 'train"):
+        rounds.total(None, "site-1", "site-3")
+    monkeypatch.setattr(sites.running["site-2"]._secure, "_least_sites", 4)
+    with pytest.raises(WorkersLostError, match="site-2: its policy wants 4 sites in a sum at least"):
+        rounds.total()
+    roster = sites.roster
+    keys = {name: key.hex() for name, key in zip(roster.names, roster.roster.identities, strict=True)}
+    sites.roster = PinnedRoster.of(keys, colluding=1)
+    with pytest.raises(PipelineError, match="site-1: its roster is not the coordinator's"):
+        rounds.restart()
+    sites.roster = roster
+    with pytest.raises(PipelineError, match="needs a roster of its sites"):
+        Federation(sites, Manifest.read(sites.coordinator), rounds.settings, "0" * 16)
+    with pytest.raises(PipelineError, match=r"roster\.yaml is missing: 'train.aggregator' secure_sum in a federation"):
+        SecureSums.of(rounds.settings, tmp_path / "roster.yaml", tmp_path / "sums")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_trainings_have_the_bits_of_the_simulation(worker: Worker, sites: Sites, name: str) -> None:
+    require_same_bits(worker, sites, settings_of(**OTHERS[name]), [range(12), SEVEN, SEVEN])
