@@ -79,20 +79,26 @@ def coordinator(clone: Callable[[str], Path], pooled: Path) -> Path:
     return folder
 
 
+def site_process(coordinator: Path, site: Path, raw: Path) -> "subprocess.Popen[bytes]":
+    """Starts the site whose files are in a folder of its name."""
+    address = (coordinator / "federation.yaml").read_text().split()[1]
+    command = [sys.executable, "-m", "operations.federation", "site", address, site.name]
+    for option, value in (
+        ("shards", "clients"),
+        ("policy", "policy.yaml"),
+        ("logs", "logs"),
+        ("personal", "own"),
+        ("roster", "roster.yaml"),
+    ):
+        command += [f"--{option}", str(site / value)]
+    with (site / "log").open("ab") as log:
+        return subprocess.Popen(command, cwd=coordinator, env=environment(raw), stdout=log, stderr=subprocess.STDOUT)
+
+
 @contextmanager
 def running(coordinator: Path, raw: Path) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """The sites' processes."""
-    address = (coordinator / "federation.yaml").read_text().split()[1]
-    started = {}
-    for name in CLIENTS:
-        site = coordinator.parent / name
-        command = [sys.executable, "-m", "operations.federation", "site", address, name]
-        for option, value in (("shards", "clients"), ("policy", "policy.yaml"), ("logs", "logs"), ("personal", "own")):
-            command += [f"--{option}", str(site / value)]
-        with (site / "log").open("ab") as log:
-            started[name] = subprocess.Popen(
-                command, cwd=coordinator, env=environment(raw), stdout=log, stderr=subprocess.STDOUT
-            )
+    started = {name: site_process(coordinator, coordinator.parent / name, raw) for name in CLIENTS}
     try:
         yield started
     finally:
