@@ -47,8 +47,7 @@ class Params(Section):
 
 def check(settings: Train) -> None:
     """Raises ValueError for what would need more than the sum of one message per client."""
-    most_examples = settings.params_of("aggregator").most_examples
-    if settings.client_weighting == "examples" and most_examples is not None:
+    if settings.client_weighting == "examples" and settings.params_of("aggregator").most_examples is not None:
         require_one_message(settings)
     else:
         require_one_equal_message(settings)
