@@ -195,11 +195,15 @@ test-slow: env ## run the proofs that take minutes
 check: env ## check format, lint, types and workflows
 	@.venv/bin/pre-commit run --all-files
 
+audit: env ## look for advisories that concern pinned packages
+	@./environment.sh install_audit
+	@.venv/bin/python -m operations.audit $(ARGS)
+
 lock: ## resolve the locks; UPGRADE=1 takes newest versions
 	@./environment.sh lock
 
 clean: ## remove environments and caches; data and runs stay
-	rm -rf .venv .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help: ## list the commands
 	@echo 'make COMMAND; most take options: make COMMAND ARGS=--help'

@@ -158,19 +158,35 @@ install_cluster() { install_extra cluster; }
 # NVIDIA FLARE, for federations of organisations that run it.
 install_flare() { install_extra flare; }
 
-# compile EXTRA OUTPUT [OPTION ...]
-compile() {
+# pip-audit, in .venv-audit: it needs a newer `packaging` than TensorFlow Privacy allows, and audits what it is not in.
+install_audit() {
+    find_python
+    local stamp=.venv-audit/installed wanted
+    wanted="$(sha256sum <audit.lock) $python_version $python $PWD"
+    [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
+    echo "audit-env: installing the $(grep -c '^[^ #]' audit.lock) packages of audit.lock into .venv-audit"
+    make_venv .venv-audit
+    run_pip .venv-audit/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r audit.lock ||
+        die "pip could not install audit.lock (its message is above); the next \`make audit\` starts over"
+    echo "$wanted" >$stamp
+}
+
+# resolve OUTPUT SOURCE [OPTION ...]
+resolve() {
     local name
     for name in ${!UV_*}; do # as with pip: only the way to an index
         [[ $name =~ ^UV_(INDEX|DEFAULT_INDEX|EXTRA_INDEX_URL|NO_INDEX|FIND_LINKS|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|KEYRING|HTTP|OFFLINE|CACHE_DIR|NO_CACHE|CONFIG_FILE) ]] ||
             unset "$name"
     done
     # manylinux_2_31: TensorFlow Federated's wheel asks for it. Without --upgrade, uv keeps the pins that still fit.
-    .venv-lock/bin/uv pip compile pyproject.toml --extra "$1" --override overrides.txt --output-file "$2" \
+    .venv-lock/bin/uv pip compile --output-file "$1" \
         --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
         --python .venv-lock/bin/python --no-python-downloads --python-version 3.11 \
-        --python-platform x86_64-manylinux_2_31 "${@:3}"
+        --python-platform x86_64-manylinux_2_31 "${@:2}"
 }
+
+# compile EXTRA OUTPUT [OPTION ...]
+compile() { resolve "$2" pyproject.toml --extra "$1" --override overrides.txt "${@:3}"; }
 
 # lock_extra NAME: NAME.lock has what the extra needs and requirements.lock does not have.
 lock_extra() {
@@ -187,6 +203,16 @@ lock_extra() {
     echo "lock: $lock has $(grep -c '^[^ #]' "$lock") packages besides; \`make $1-env\` installs them"
 }
 
+# audit.lock: the versions of requirements.lock, except for the one that pip-audit cannot have.
+lock_audit() {
+    local pins
+    pins=$(mktemp)
+    awk '/^[^ #]/ && !/^packaging==/ { print $1 }' requirements.lock >"$pins"
+    resolve audit.lock --group pyproject.toml:audit --constraint "$pins" --no-annotate ${UPGRADE:+--upgrade}
+    rm -f "$pins"
+    echo "lock: audit.lock has $(grep -c '^[^ #]' audit.lock) packages; \`make audit\` installs them"
+}
+
 lock() {
     find_python
     if [[ $(.venv-lock/bin/uv --version 2>/dev/null) != "uv $uv_version"* ]]; then
@@ -199,10 +225,11 @@ lock() {
     echo "lock: requirements.lock has $(grep -c '^[^ #]' requirements.lock) packages; \`make env\` installs them"
     lock_extra cluster
     lock_extra flare --constraint cluster.lock # both can be in one environment
+    lock_audit
     .venv-lock/bin/python operations/libraries.py
 }
 
 case ${1:-} in
-    install | install_cluster | install_flare | lock) "$1" ;;
-    *) die "environment.sh takes \`install\`, \`install_cluster\`, \`install_flare\` or \`lock\`, not '${1:-}'" ;;
+    install | install_cluster | install_flare | install_audit | lock) "$1" ;;
+    *) die "environment.sh takes \`install\`, \`install_cluster\`, \`install_flare\`, \`install_audit\` or \`lock\`, not '${1:-}'" ;;
 esac

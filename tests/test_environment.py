@@ -91,12 +91,12 @@ def overrides() -> list[tuple[str, str]]:
 
 def test_every_package_is_pinned_with_a_hash() -> None:
     assert len(locked()) > 100
-    for name, rest in (locked() | locked("cluster.lock") | locked("flare.lock")).items():
+    for name, rest in (locked() | locked("cluster.lock") | locked("flare.lock") | locked("audit.lock")).items():
         assert re.fullmatch(r"\S+( +--hash=sha256:[0-9a-f]{64})+ *", rest), name
 
 
 def test_the_lock_names_no_address_and_no_path() -> None:
-    for lock in ("requirements.lock", "cluster.lock", "flare.lock"):
+    for lock in ("requirements.lock", "cluster.lock", "flare.lock", "audit.lock"):
         text = (ROOT / lock).read_text()
         assert "/" not in text
         assert not re.search(r"^ *-(?!-hash=)", text, re.MULTILINE)  # no option such as --index-url
@@ -116,6 +116,14 @@ def test_the_lock_of_an_extra_changes_no_pin_and_is_complete(extra: str, module:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             version = versions.get(canonicalize_name(requirement.name))
             assert version and requirement.specifier.contains(version), f"{requirement} but {version} is locked"
+
+
+def test_pip_audit_has_the_versions_of_the_lock_except_for_packaging() -> None:
+    """TensorFlow Privacy wants packaging 22, and pip-audit a newer one: hence an environment of its own."""
+    ours, versions = locked_versions("audit.lock"), locked_versions()
+    assert {name for name in ours.keys() & versions.keys() if ours[name] != versions[name]} == {"packaging"}
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["audit"]
+    assert all(Requirement(each).specifier.contains(ours[Requirement(each).name]) for each in group)
 
 
 def test_the_locks_of_extras_agree() -> None:

@@ -12,6 +12,7 @@ from tests import ROOT
 
 FOLDER = ROOT / ".github/workflows"
 OURS = {  # the commands of our own workflows, in this order; a team may add steps, jobs and workflows
+    "audit.yml": ["make audit"],
     "ci.yml": ["make check", ".ci/run"],
     "retrain.yml": [
         *("make last-run", "make retrain", "make publish", "make keep-state", "make champion", "make tell"),
@@ -216,8 +217,8 @@ def test_a_pull_request_is_checked_once() -> None:
     assert "pull_request" in triggers and triggers["push"]["branches"] == ["main", "master"]
 
 
-def test_retrainings_run_every_week_and_never_overlap() -> None:
-    for name in ("retrain", "slow"):
+def test_weekly_workflows_never_overlap() -> None:
+    for name in ("audit", "retrain", "slow"):
         workflow = parsed(text_of(f"{name}.yml"))
         minute, hour, *days, weekday = workflow["on"]["schedule"][0]["cron"].split()
         assert 0 <= int(minute) < 60 and 0 <= int(hour) < 24 and days == ["*", "*"] and 0 <= int(weekday) <= 6

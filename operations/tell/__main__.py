@@ -100,7 +100,7 @@ def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], cam
     if not has_github:
         _say("no GitHub command `gh` with a login (or GH_TOKEN) here, so there is no tracking issue")
         return None
-    address = issue.update(run, told, came, knows_all)
+    address = issue.update(issue.RETRAINING, run, told, came, knows_all)
     if address:
         _say(f"tracking issue {address}")
     return address

@@ -39,6 +39,11 @@ class Finding:
     text: str
 
     @property
+    def heading(self) -> str:
+        """The heading under which findings of its kind are listed."""
+        return HEADINGS[self.kind]
+
+    @property
     def mark(self) -> str:
         """A digest of kind and subject, for a mark in a text that everybody can read."""
         return hashlib.sha256(f"{self.kind}\n{self.subject}".encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""The tracking issue: one for a branch, found by its label and by a mark in its text that GitHub does not show.
+"""A tracking issue: one per topic and branch, with a label, and a mark in its text that GitHub does not show.
 
 Its text says what is the matter now. A comment says what came up or is over since the run before, so a run that is
 started again adds none. It is closed when all is well, and opened again when something new comes up.
@@ -8,21 +8,55 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from operations import github
-from operations.tell.findings import HEADINGS, Finding
 
-LABEL = "fedpipe-retrain"
 # On a line of its own, which no text of a client has.
-_MARK = re.compile(r"^<!-- fedpipe-retrain (?P<state>\{.*\}) -->\s*$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- fedpipe-[a-z]+ (?P<state>\{.*\}) -->\s*$", re.MULTILINE)
 _SECTION = re.compile(r"^### .*?(?=^### |^<!-- |\Z)", re.MULTILINE | re.DOTALL)
-_EXPLAINED = (
-    "The retraining of this branch edits this text, comments on what is new, and closes the issue when all is well "
-    "(docs/telling.md)."
-)
 _DASHES = "-\\u002d"  # as JSON writes two, which would end a comment of HTML
 _LONGEST = 60_000  # GitHub limits the text of an issue or comment to 65,536 characters
+
+
+class Item(Protocol):
+    """Something to tell: a sentence in Markdown under a heading, and a mark that stays the same from week to week."""
+
+    @property
+    def heading(self) -> str: ...  # noqa: D102
+    @property
+    def text(self) -> str: ...  # noqa: D102
+    @property
+    def mark(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What an issue tracks.
+
+    Attributes:
+      label: Its label, which begins with ``fedpipe-``; no other topic has it.
+      colour: The label's colour in hexadecimal.
+      purpose: The label's description.
+      title: The issue's title; ``{branch}`` stands for the branch.
+      explanation: The first paragraph of its text.
+    """
+
+    label: str
+    colour: str
+    purpose: str
+    title: str
+    explanation: str
+
+
+RETRAINING = Topic(
+    "fedpipe-retrain",
+    "b60205",
+    "The weekly retraining needs a look (make tell)",
+    "Retraining of {branch}",
+    "The retraining of this branch edits this text, comments on what is new, and closes the issue when all is well "
+    "(docs/telling.md).",
+)
 
 
 @dataclass(frozen=True)
@@ -54,13 +88,14 @@ class _Issue:
     marks: frozenset[str]
 
 
-def update(run: Run, findings: Sequence[Finding], result: str, knows_all: bool = True) -> str | None:
+def update(topic: Topic, run: Run, findings: Sequence[Item], result: str, knows_all: bool = True) -> str | None:
     """Opens, edits, comments or closes the issue, as far as the findings ask for it.
 
     Args:
+      topic: What the issue tracks.
       run: The run.
-      findings: Those that params.yaml wants in the issue.
-      result: What came of the retraining, in a few words.
+      findings: What belongs into the issue now.
+      result: What came of the run, in a few words.
       knows_all: Whether the run got to look at everything, so that what it does not report any more is over.
 
     Returns:
@@ -69,17 +104,17 @@ def update(run: Run, findings: Sequence[Finding], result: str, knows_all: bool =
     Raises:
       PipelineError: `gh` failed.
     """
-    issue = _find(run.branch)
+    issue = _find(topic, run.branch)
     if not findings:
         if issue and issue.is_open and knows_all:
-            _close(issue, run, result)
+            _close(topic, issue, run, result)
         return None
     former = issue if issue and not knows_all else None
-    body = _body(run, findings, former)
+    body = _body(topic, run, findings, former)
     if issue is None:
-        github.ensure_label(LABEL, "b60205", "The weekly retraining needs a look (make tell)")
-        title = f"Retraining of {run.branch}"
-        return github.gh("issue", "create", "--title", title, "--label", LABEL, "--body-file", "-", stdin=body).strip()
+        github.ensure_label(topic.label, topic.colour, topic.purpose)
+        about = ("--title", topic.title.format(branch=run.branch), "--label", topic.label)
+        return github.gh("issue", "create", *about, "--body-file", "-", stdin=body).strip()
     new = [finding for finding in findings if finding.mark not in issue.marks]
     over = len(issue.marks - {finding.mark for finding in findings}) if knows_all else 0
     if not issue.is_open:
@@ -93,10 +128,10 @@ def update(run: Run, findings: Sequence[Finding], result: str, knows_all: bool =
     return issue.url
 
 
-def _find(branch: str) -> _Issue | None:
+def _find(topic: Topic, branch: str) -> _Issue | None:
     """The issue of ``branch``: one that is open, else the newest. Only people who may set labels can forge it."""
     fields = "number,state,body,url"
-    listed = github.ask("issue", "list", "--label", LABEL, "--state", "all", "--limit", "100", "--json", fields)
+    listed = github.ask("issue", "list", "--label", topic.label, "--state", "all", "--limit", "100", "--json", fields)
     issues = [(state, each) for each in listed or [] if (state := _state(each["body"])).get("branch") == branch]
     ranked = sorted(issues, key=lambda pair: (pair[1]["state"].upper() == "OPEN", pair[1]["number"]))
     if not ranked:
@@ -115,31 +150,31 @@ def _state(body: str) -> dict[str, Any]:
         return {}
 
 
-def _body(run: Run, findings: Sequence[Finding], former: _Issue | None) -> str:
+def _body(topic: Topic, run: Run, findings: Sequence[Item], former: _Issue | None) -> str:
     """The text; with what ``former`` tells, under other headings, where the run did not look at that."""
     text = listed(findings)
     for section in _SECTION.findall(former.body.replace("\r\n", "\n")) if former else ():
         if section.partition("\n")[0] not in text.splitlines():
             text += f"\n\n{section.strip()}"
-    return "\n\n".join([_EXPLAINED, f"**{run}**", _cut(text), _mark(run, findings, former)])
+    return "\n\n".join([topic.explanation, f"**{run}**", _cut(text), _mark(topic, run, findings, former)])
 
 
-def _mark(run: Run, findings: Sequence[Finding], former: _Issue | None = None) -> str:
+def _mark(topic: Topic, run: Run, findings: Sequence[Item], former: _Issue | None = None) -> str:
     marks = {finding.mark for finding in findings} | (former.marks if former else set())
     state = {"branch": run.branch, "week": run.week, "findings": sorted(marks)}
-    return f"<!-- fedpipe-retrain {json.dumps(state).replace('--', _DASHES)} -->"
+    return f"<!-- {topic.label} {json.dumps(state).replace('--', _DASHES)} -->"
 
 
-def listed(findings: Sequence[Finding]) -> str:
-    """The findings as Markdown, by their kinds."""
+def listed(findings: Sequence[Item]) -> str:
+    """The findings as Markdown, by their headings."""
     parts = []
-    for kind in dict.fromkeys(finding.kind for finding in findings):
-        lines = [f"- {finding.text}" for finding in findings if finding.kind == kind]
-        parts.append("\n".join([f"### {HEADINGS[kind]}", "", *lines]))
+    for heading in dict.fromkeys(finding.heading for finding in findings):
+        lines = [f"- {finding.text}" for finding in findings if finding.heading == heading]
+        parts.append("\n".join([f"### {heading}", "", *lines]))
     return "\n\n".join(parts)
 
 
-def _news(run: Run, new: Sequence[Finding], over: int) -> str:
+def _news(run: Run, new: Sequence[Item], over: int) -> str:
     parts = [f"**{run}**"]
     if new:
         parts += ["New:", listed(new)]
@@ -152,9 +187,9 @@ def _comment(issue: _Issue, text: str) -> None:
     github.gh("issue", "comment", issue.number, "--body-file", "-", stdin=_cut(text))
 
 
-def _close(issue: _Issue, run: Run, result: str) -> None:
+def _close(topic: Topic, issue: _Issue, run: Run, result: str) -> None:
     # The marks go first: whatever comes up again is new then.
-    body = "\n\n".join([_EXPLAINED, f"**{run}**: all is well.", _mark(run, [])])
+    body = "\n\n".join([topic.explanation, f"**{run}**: all is well.", _mark(topic, run, [])])
     github.gh("issue", "edit", issue.number, "--body-file", "-", stdin=body)
     _comment(issue, f"**{run}**: all is well again ({result}).")
     github.gh("issue", "close", issue.number, "--reason", "completed")

@@ -1,0 +1,1 @@
+"""Published advisories that concern pinned packages: known ones, news, and a tracking issue; docs/security.md."""
