@@ -11,15 +11,32 @@ if TYPE_CHECKING:
     from fedpipe.errors import PipelineError
     from fedpipe.networks.weights import load_weights, save_weights
     from fedpipe.pinning import pin
-    from fedpipe.simulation import Simulation, simulate
+    from fedpipe.plots import plot_partition, plot_predictions, plot_rounds
+    from fedpipe.simulation import Interrupted, Simulation, simulate
 
-__all__ = ["PipelineError", "Simulation", "load_weights", "pin", "save_weights", "simulate", "train_settings"]
+__all__ = [
+    "Interrupted",
+    "PipelineError",
+    "Simulation",
+    "load_weights",
+    "pin",
+    "plot_partition",
+    "plot_predictions",
+    "plot_rounds",
+    "save_weights",
+    "simulate",
+    "train_settings",
+]
 
 _MODULES = {
+    "Interrupted": "fedpipe.simulation",
     "PipelineError": "fedpipe.errors",
     "Simulation": "fedpipe.simulation",
     "load_weights": "fedpipe.networks.weights",
     "pin": "fedpipe.pinning",
+    "plot_partition": "fedpipe.plots",
+    "plot_predictions": "fedpipe.plots",
+    "plot_rounds": "fedpipe.plots",
     "save_weights": "fedpipe.networks.weights",
     "simulate": "fedpipe.simulation",
     "train_settings": "fedpipe.baseline",

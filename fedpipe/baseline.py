@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from fedpipe.config.train import Train
 from fedpipe.params import parse
 
@@ -43,10 +45,19 @@ def train_settings(**changes: Any) -> Train:
       PipelineError: A key or a value is not allowed; the message says what is.
     """
     content = dict(RECIPE)
-    for key, value in changes.items():
+    for key, value in _plain(changes).items():
         before = content.get(key)
         content[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
     for key in Train.CHOICES:
         if isinstance(content[key], str):
             content.setdefault(content[key], {})
     return parse(Train, content)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with numbers of Python in the place of NumPy's scalars, as they come of a loop over an array."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value

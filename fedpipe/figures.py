@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
-
-matplotlib.use("Agg")  # no screen needed, and the same pixels everywhere
-
-import matplotlib.pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fedpipe.atomic import atomic_file
@@ -28,15 +25,17 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def styled(width: float, height: float) -> Iterator[Figure]:
-    """Yields an empty figure of ``width`` x ``height`` inches in this project's style; closes it at the end."""
+    """Yields an empty figure of ``width`` x ``height`` inches in this project's style.
+
+    It is drawn by Agg, which needs no screen and has the same pixels everywhere. pyplot is left out, whose back end is
+    the user's, for instance a notebook's.
+    """
     # From matplotlib's defaults, not from the user's matplotlibrc.
-    style = cast(Any, {**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE})
-    with matplotlib.rc_context(style):
-        figure = plt.figure(figsize=(width, height), layout="constrained")
-        try:
-            yield figure
-        finally:
-            plt.close(figure)
+    style = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    with matplotlib.rc_context(cast(Any, style | _STYLE)):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
 
 
 @contextmanager

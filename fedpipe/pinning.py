@@ -7,6 +7,7 @@ there; child processes, the TFF worker among them, inherit what it sets.
 
 import os
 import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,8 +58,25 @@ def pinned(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def pin() -> None:
-    """Pins thread counts and kernel choice in this process's environment, for itself and its children."""
+    """Pins thread counts and kernel choice in this process's environment, for itself and its children.
+
+    Raises:
+      PipelineError: A library that reads the environment when it loads has been loaded without it.
+    """
+    loaded = [name for name in ("tensorflow", "numpy") if name in sys.modules]
+    if loaded and not is_pinned():
+        names = {"tensorflow": "TensorFlow", "numpy": "NumPy"}
+        raise PipelineError(
+            f"fedpipe.pin() comes too late: {' and '.join(names[name] for name in loaded)} already chose threads and "
+            "kernels, so results would have other bits; restart Python (in a notebook, its kernel) and call "
+            "fedpipe.pin() before other imports"
+        )
     _replace_environment(pinned(os.environ))
+
+
+def is_pinned() -> bool:
+    """Whether this process's environment has all that `pin` sets."""
+    return all(os.environ.get(name) == value for name, value in PINNED.items())
 
 
 def pin_process() -> None:

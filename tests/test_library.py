@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,17 +79,84 @@ def test_a_change_of_one_key_keeps_the_others() -> None:
     assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == ("sgd", 0.02, 0.9)
 
 
-def test_arrays_that_do_not_fit() -> None:
-    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.zeros(4, np.uint8)
-    settings, whole = fedpipe.train_settings(), [np.arange(4)]
-    for arguments, said in (
-        ((images / 255, labels, whole), "images must be uint8"),
-        ((images[..., 0], labels, whole), "images must be uint8"),
-        ((images, labels[:3], whole), "labels must be uint8 [4]"),
-        ((images, labels, [np.array([0, 4])]), "clients[0] has indices from 0 to 4"),
-    ):
-        with pytest.raises(fedpipe.PipelineError, match=re.escape(said)):
-            fedpipe.simulate(*arguments, settings)
+IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 1, 0], np.uint8)
+WHOLE = [np.arange(4)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (IMAGES / 255, LABELS, WHOLE),
+            "images must be uint8 [n, height, width, channels], not float64 [4, 2, 2, 1]: p",
+        ),
+        ((IMAGES[..., 0], LABELS, WHOLE), "add the channel with images[..., np.newaxis]"),
+        (
+            (IMAGES.tolist(), LABELS, WHOLE),
+            "images must be a NumPy array, uint8 [n, height, width, channels], not list",
+        ),
+        ((IMAGES, LABELS[:3], WHOLE), "labels must be uint8 [4], one per image, not uint8 [3]"),
+        ((IMAGES, LABELS.astype(int), WHOLE), "not int64 [4]: convert them with labels.astype(np.uint8)"),
+        ((IMAGES, LABELS.tolist(), WHOLE), "labels must be a NumPy array, uint8 [4], not list"),
+        ((IMAGES, LABELS, []), "clients is empty"),
+        ((IMAGES, LABELS, [np.array([0, 4])]), "clients[0] has indices from 0 to 4; there are samples 0 to 3"),
+        ((IMAGES, LABELS, [[0], [-1]]), "clients[1] has indices from -1 to -1"),
+        ((IMAGES, LABELS, [np.array([True, False, True, False])]), "clients[0] is a mask, and must be indices"),
+        ((IMAGES, LABELS, [np.array([0.0, 1.0])]), "clients[0] must be indices of samples, integers [n], not float64"),
+        ((IMAGES, LABELS, [[[0], [1]]]), "clients[0] must be indices of samples, integers [n], not int64 [2, 1]"),
+    ],
+)
+def test_training_arrays_that_do_not_fit(arguments: tuple, message: str) -> None:
+    with pytest.raises(fedpipe.PipelineError, match=re.escape(message)):
+        fedpipe.simulate(*arguments, fedpipe.train_settings())
+
+
+@pytest.mark.parametrize("name", ["test", "validation"])
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ((IMAGES / 255, LABELS), "images must be uint8 [n, 2, 2, 1], not float64"),
+        ((IMAGES[..., 0], LABELS), "images must be uint8 [n, 2, 2, 1], not uint8 [4, 2, 2]: add the channel"),
+        ((IMAGES[:, :1], LABELS), "images must be uint8 [n, 2, 2, 1], as the training images are, not [4, 1, 2, 1]"),
+        ((IMAGES, LABELS[:3]), "labels must be uint8 [4], one per image, not uint8 [3]"),
+        ((IMAGES, LABELS + np.uint8(1)), "labels go up to 2, and there are 2 classes: give classes=3"),
+        ((IMAGES[:0], LABELS[:0]), "has no image: leave it out"),
+        (IMAGES, "must be a pair (images, labels)"),
+    ],
+)
+def test_samples_to_measure_on_that_do_not_fit(name: str, pair: Any, message: str) -> None:
+    with pytest.raises(fedpipe.PipelineError, match=rf"{name}.*{re.escape(message)}"):
+        fedpipe.simulate(IMAGES, LABELS, WHOLE, fedpipe.train_settings(), **{name: pair})
+
+
+def test_labels_above_the_classes_and_a_champion_are_refused() -> None:
+    with pytest.raises(fedpipe.PipelineError, match="labels go up to 4, and there are 3 classes"):
+        fedpipe.simulate(IMAGES, LABELS * np.uint8(4), WHOLE, fedpipe.train_settings(), classes=3)
+    with pytest.raises(fedpipe.PipelineError, match="which only the pipeline reads: pass first"):
+        fedpipe.simulate(IMAGES, LABELS, WHOLE, fedpipe.train_settings(init="champion"))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    changes = {"rounds": np.int64(3), "client_optimizer": {"learning_rate": np.float32(0.5)}}
+    settings = fedpipe.train_settings(**changes)
+    assert settings.rounds == 3 and settings.client_optimizer.learning_rate == 0.5
+
+
+def test_pictures_are_png_and_leave_the_users_back_end_alone(tmp_path: Path) -> None:
+    script = """
+import fedpipe; fedpipe.pin()
+import matplotlib; matplotlib.use("svg")
+import numpy as np
+labels = np.arange(40, dtype=np.uint8) % 4
+picture = fedpipe.plot_partition(labels, np.split(np.arange(40), 5), "five clients")
+print(picture._repr_png_()[:4] == b"\\x89PNG", picture)
+images = np.zeros((3, 8, 8, 1), np.uint8)
+fedpipe.plot_predictions(images, labels[:3], np.eye(4)[[0, 2, 2]]).save("predictions.png")
+print(matplotlib.get_backend())
+"""
+    first, backend = python(script.replace("\\\\", "\\"), tmp_path)
+    assert first.startswith("True <picture, ") and backend == "svg"
+    assert (tmp_path / "predictions.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("changes", [{"keep_best": True}, {"stop_at": {"accuracy": 0.5}}])
@@ -126,5 +194,31 @@ try:
 except fedpipe.PipelineError as error:
     print(error)
 """
-    (said,) = python(script, tmp_path)
-    assert said.startswith("call fedpipe.pin() before NumPy and TensorFlow are imported")
+    (message,) = python(script, tmp_path)
+    assert message.startswith("call fedpipe.pin() before NumPy and TensorFlow are imported")
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("import numpy", "fedpipe.pin() comes too late: NumPy already chose threads and kernels"),
+        (
+            "import sys, types; sys.modules['tensorflow'] = types.ModuleType('tensorflow')",
+            "too late: TensorFlow already",
+        ),
+        ("fedpipe.pin(); import numpy", "pinned"),
+    ],
+)
+def test_pin_after_what_it_pins_is_refused(before: str, message: str, tmp_path: Path) -> None:
+    script = f"""
+import os, fedpipe
+os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
+{before}
+try:
+    fedpipe.pin()
+    print("pinned")
+except fedpipe.PipelineError as error:
+    print(error)
+"""
+    (line,) = python(script, tmp_path)
+    assert message in line

@@ -10,6 +10,7 @@ import numpy as np
 from fedpipe.contracts.model import LOSSES, MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
+from fedpipe.networks.arrays import require_images
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.initialisation import glorot_uniform
 from fedpipe.networks.spec import ModelSpec, Shapes
@@ -55,18 +56,21 @@ class Network:
         """The forward pass as one graph, for any weights: (weights, images uint8) -> logits."""
         weights = [tf.TensorSpec(shape, tf.float32) for shape in self.shapes.values()]
         images = tf.TensorSpec([None, *self.spec.image_shape], tf.uint8)
-        return tf.function(
+        forward = tf.function(
             lambda weights, images: self.forward(weights, scale(images), Dropout()), input_signature=[weights, images]
         )
+        # TensorFlow counts what it traces by the line of code, and would warn of many models as of one traced often.
+        return forward.get_concrete_function()
 
     def classifier(self, weights: Weights) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from uint8 images [n, h, w, c] to logits float32 [n, classes]."""
+        """A function from uint8 images [n, h, w, c] to logits float32 [n, classes], which refuses other arrays."""
         tensors = [tf.constant(w) for w in weights]
 
         def classify(images: np.ndarray) -> np.ndarray:
+            require_images("images", images, self.spec.image_shape)
             if not len(images):  # oneDNN's kernels refuse an empty batch
                 return np.empty((0, self.spec.classes), np.float32)
-            return self._logits(tensors, images).numpy()
+            return self._logits(tensors, tf.constant(images)).numpy()
 
         return classify
 

@@ -138,6 +138,11 @@ class Engine:
         kind = tff.FederatedType(self._process.server.type, tff.SERVER)
         self._state = self._before = self._server.value(tuple(state), kind)
 
+    def rewind(self, rounds: int) -> None:
+        """Goes back to the state after ``rounds`` rounds, the last one or the one before it."""
+        if self.rounds > rounds:
+            self._state, self.rounds = self._before, rounds
+
     def close(self) -> None:
         """Lets go of everything on the worker; call it before the worker ends, or after."""
         self._executors.close()

@@ -34,8 +34,11 @@ class EvaluateModel(Hook):
 
     def measure(self, current: Round) -> None:
         settings = self.task.settings
-        if current.number % settings.evaluate_every == 0 or current.number == self.rounds:
-            current.columns |= self.evaluate(self.task.network, current.weights, settings)
+        is_due = current.number % settings.evaluate_every == 0
+        if is_due or current.number == self.rounds:
+            measured = self.evaluate(self.task.network, current.weights, settings)
+            current.columns |= measured
+            current.only_last = frozenset() if is_due else frozenset(measured)
 
 
 @dataclass

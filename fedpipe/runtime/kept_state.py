@@ -61,10 +61,12 @@ class KeptFiles(KeptState):
         self._superseded: list[tuple[int, Path]] = []  # the round that made a file superfluous, and the file
 
     @classmethod
-    def restored(cls, folder: Path, last: np.ndarray, digests: np.ndarray, round_number: int) -> "KeptFiles":
+    def restored(
+        cls, folder: Path, last: np.ndarray, digests: np.ndarray, round_number: int, guarded: bool = True
+    ) -> "KeptFiles":
         """Goes on after ``round_number`` with ``last`` and `digests` as they were then; `is_whole` comes before."""
         kept = cls.__new__(cls)
-        kept._start(folder, last.copy(), digests.copy(), guarded=True)
+        kept._start(folder, last.copy(), digests.copy(), guarded)
         for file in folder.iterdir():
             if not is_client_file(file):
                 file.unlink()

@@ -16,13 +16,14 @@ _BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"  # within 
 class Progress(Hook):
     """Reports each round to standard error and to a log file."""
 
-    def __init__(self, log_file: Path, rounds: int, done: int = 0) -> None:
+    def __init__(self, log_file: Path, rounds: int, done: int = 0, shown: bool = True) -> None:
         """Opens the log and, on a terminal, shows the bar.
 
         Args:
           log_file: Gets one line per round; it is written anew, or gets further lines if there are rounds ``done``.
           rounds: How many there are.
           done: How many of them an earlier process did.
+          shown: Whether standard error gets anything.
         """
         log_file.parent.mkdir(parents=True, exist_ok=True)
         self._handler = logging.FileHandler(log_file, mode="a" if done else "w", encoding="utf-8")
@@ -32,7 +33,10 @@ class Progress(Hook):
         self._log.propagate = False
         self._log.addHandler(self._handler)
         self._rounds, self._done = rounds, done
-        self._bar = tqdm(total=rounds, initial=done, desc="round", bar_format=_BAR, disable=not _has_terminal())
+        self._shows = shown
+        self._bar = tqdm(
+            total=rounds, initial=done, desc="round", bar_format=_BAR, disable=not (shown and _has_terminal())
+        )
         self._begin = self._round_begin = self._shown = time.perf_counter()
 
     def on_clients(self, number: int, cohort: int, done: int) -> None:
@@ -40,7 +44,7 @@ class Progress(Hook):
         rate = done / max(now - self._round_begin, 1e-9)
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{done:,} of {cohort:,} clients, {rate:,.1f} per second")
-        elif now - self._shown > _LONG_SECONDS and done < cohort:
+        elif self._shows and now - self._shown > _LONG_SECONDS and done < cohort:
             self._shown = now
             left = (cohort - done) / rate
             print(
@@ -54,7 +58,8 @@ class Progress(Hook):
         record, now = completed.record, time.perf_counter()
         self._log.info(record.line(self._rounds, completed.seconds))
         left = (now - self._begin) / (record.round - self._done) * (self._rounds - record.round)
-        tqdm.write(record.short_line(self._rounds, left), file=sys.stderr)  # above the bar
+        if self._shows:
+            tqdm.write(record.short_line(self._rounds, left), file=sys.stderr)  # above the bar
         self._bar.set_postfix_str("", refresh=False)
         self._bar.update()
         sys.stderr.flush()

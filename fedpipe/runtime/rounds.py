@@ -1,7 +1,7 @@
 """The rounds of a training: the one under way, the completed ones, and the hooks that take part in each of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
@@ -21,6 +21,12 @@ class Round:
     fetch: Callable[[], Weights]  # the global model from the worker
     best: Best | None  # the best weights so far
     columns: dict[str, float] = field(default_factory=dict)  # further columns of the round's record
+    only_last: frozenset[str] = frozenset()  # those that a training of more rounds would not measure in this one
+
+    def passing(self) -> "Round":
+        """The round in a training of more rounds."""
+        columns = {name: value for name, value in self.columns.items() if name not in self.only_last}
+        return replace(self, columns=columns)
 
     @cached_property
     def weights(self) -> Weights:
@@ -30,6 +36,16 @@ class Round:
           DivergedError: The weights are not finite.
         """
         return finite(self.fetch())
+
+
+class Passing(NamedTuple):
+    """What a training of more rounds would have after this round, where it differs.
+
+    The last round is evaluated whatever its number.
+    """
+
+    record: RoundRecord
+    best: Best | None
 
 
 class CompletedRound(NamedTuple):
@@ -48,12 +64,20 @@ class History:
         self.records = list(resumed.records) if resumed else []
         self.seconds = list(resumed.seconds) if resumed else []
         self.best = resumed.best if resumed else None
+        self.passing: Passing | None = None  # of the last round
 
-    def add(self, record: RoundRecord, seconds: float, best: Best | None) -> None:
+    def add(self, record: RoundRecord, seconds: float, best: Best | None, passing: Passing | None = None) -> None:
         """Adds a round; a signal must not come between (`fedpipe.system.signals.held`)."""
         self.records.append(record)
         self.seconds.append(seconds)
-        self.best = best
+        self.best, self.passing = best, passing
+
+    def end(self, state: list[np.ndarray]) -> Checkpoint:
+        """The training after its last round, as one of more rounds has it; ``state`` as of `Engine.state`."""
+        records, best = list(self.records), self.best
+        if self.passing is not None:
+            records[-1], best = self.passing
+        return Checkpoint(records, list(self.seconds), state, best)
 
 
 class Hook:

@@ -1,7 +1,6 @@
 """Values and computations on a TFF worker, and a pass of a training as computations that run there."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -129,6 +128,24 @@ def _fits(leaf: np.ndarray, kind: tff.TensorType) -> bool:
     )
 
 
+def completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine of TFF's remote executor.
+
+    Its calls to the worker block, so it never suspends and needs no event loop: it runs in a thread that has none, in a
+    notebook whose loop is running, and Ctrl-C interrupts it at once.
+
+    Raises:
+      RuntimeError: It suspended.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    finally:
+        coroutine.close()
+    raise RuntimeError(f"{coroutine} waits for an event loop")
+
+
 class Executor:
     """Values on the worker, for one number of clients; every error of the worker comes out as a PipelineError."""
 
@@ -177,7 +194,7 @@ class Executor:
         return self.value(self._run(value.compute()), value.type_signature)
 
     def _run(self, coroutine: Any) -> Any:
-        return self._guard(lambda: asyncio.run(coroutine))
+        return self._guard(lambda: completed(coroutine))
 
     def _guard(self, action: Callable[[], Any]) -> Any:
         try:

@@ -10,6 +10,7 @@ import numpy as np
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 from fedpipe.networks.network import Network, Weights
+from fedpipe.runtime.checkpoint import Checkpoint
 from fedpipe.runtime.personal import ClientModels
 from fedpipe.runtime.records import RoundRecord
 
@@ -26,6 +27,8 @@ class Trained:
     records: list[RoundRecord]
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if any; not with secret noise
+    end: Checkpoint | None = None  # from which a training of more rounds goes on; not with secret noise
+    interrupted: bool = False  # by Ctrl-C, before its last round
 
     @property
     def reached(self) -> int | None:

@@ -31,7 +31,7 @@ from fedpipe.privacy.requirements import require_no_secret
 from fedpipe.runtime import memory_check
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.availability import Message
-from fedpipe.runtime.checkpoint import Best
+from fedpipe.runtime.checkpoint import Best, Checkpoint
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.chunks import Elsewhere
 from fedpipe.runtime.client_losses import client_losses
@@ -51,7 +51,7 @@ from fedpipe.runtime.personal import personal_models
 from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.progress import Progress, say
 from fedpipe.runtime.records import RoundRecord, require_contribution
-from fedpipe.runtime.rounds import CompletedRound, History, Hook, Round, finite
+from fedpipe.runtime.rounds import CompletedRound, History, Hook, Passing, Round, finite
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.signals import held
@@ -72,6 +72,7 @@ class Training:
     kept: KeptState | None  # what clients keep from round to round; None if they keep nothing
     folder: Path  # of the logs
     checkpoints: Checkpoints | None
+    resumed: Checkpoint | None = None  # where it goes on
 
     def run(
         self,
@@ -80,6 +81,8 @@ class Training:
         evaluate: Evaluation | None = None,
         hooks: Sequence[Hook] = (),
         elsewhere: Elsewhere | None = None,
+        progress: bool = True,
+        salvage: bool = False,
     ) -> Trained:
         """Runs the rounds, or those after a checkpoint.
 
@@ -88,12 +91,15 @@ class Training:
           evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
           hooks: Further hooks; they come after those that measure and report a round, and before it is saved.
           elsewhere: Other machines where clients run, instead of on ``worker``.
+          progress: Whether rounds are reported on standard error.
+          salvage: Whether Ctrl-C after a completed round ends the training with that round, and not with an exception.
 
         Raises:
           PipelineError: A round could not be run, or the weights are not finite any more.
         """
-        resumed = self.checkpoints.resumed if self.checkpoints else None
+        resumed = self.resumed
         history, phases, task = History(resumed), Phases(), self.wiring.task
+        done_before = len(history.records)
         site_of, rounded = self.wiring.manifest.site_of, self.wiring.simulated_rounding
         worker.wait_until_ready()
         if elsewhere is not None:
@@ -108,7 +114,7 @@ class Training:
             client_losses(self.wiring, worker, engine, elsewhere) as losses,
             ExitStack() as stack,
         ):
-            every_hook = [stack.enter_context(hook) for hook in self._hooks(history, engine, evaluate, hooks)]
+            every_hook = [stack.enter_context(hook) for hook in self._hooks(history, engine, evaluate, hooks, progress)]
 
             def in_turn() -> Iterator[Hook]:
                 for hook in every_hook:
@@ -121,7 +127,8 @@ class Training:
 
             if resumed is not None:
                 engine.restore(resumed.state)
-            while not self._is_over(history.records, every_hook):
+
+            def run_round() -> None:
                 start, number = time.perf_counter(), len(history.records) + 1
                 selected = self.draw(number, losses)
                 done = partial(report, number, len(selected.clients))
@@ -129,19 +136,36 @@ class Training:
                 current = Round(number, engine.weights, history.best)
                 for hook in in_turn():
                     hook.measure(current)
-                record = self._record(current, selected, measured)
+                record, passing = self._record(current, selected, measured), None
+                if current.only_last:
+                    passing = Passing(self._record(current.passing(), selected, measured), history.best)
                 seconds = time.perf_counter() - start
                 with held():
-                    history.add(record, seconds, current.best)
+                    history.add(record, seconds, current.best, passing)
                     if self.kept:
                         self.kept.advance(selected.trained, number)
                 completed = CompletedRound(record, seconds, phases.end_round())
                 for hook in in_turn():
                     hook.on_round_end(completed)
-            return self._trained(engine, history, elsewhere)
+
+            interrupted = False
+            try:
+                while not self._is_over(history.records, every_hook):
+                    run_round()
+            except KeyboardInterrupt:
+                if not salvage or not history.records:
+                    raise
+                engine.rewind(len(history.records) - done_before)
+                interrupted = True
+            return self._trained(engine, history, elsewhere, interrupted)
 
     def _hooks(
-        self, history: History, engine: Engine, evaluate: Evaluation | None, others: Sequence[Hook]
+        self,
+        history: History,
+        engine: Engine,
+        evaluate: Evaluation | None,
+        others: Sequence[Hook],
+        progress: bool,
     ) -> Iterator[Hook]:
         """All hooks in their order: columns are measured before they are read, and rounds are reported before saved."""
         settings, completed = self.wiring.task.settings, len(history.records)
@@ -152,7 +176,7 @@ class Training:
         if self.ledger is not None:
             yield PrivacySpent(self.ledger)
         yield PhaseTable(self.folder / "phases.csv", resumed=completed > 0)
-        yield Progress(self.folder / "rounds.log", self.rounds, completed)
+        yield Progress(self.folder / "rounds.log", self.rounds, completed, shown=progress)
         yield from others
         if self.checkpoints is not None and self.checkpoints.enabled:
             yield SaveCheckpoints(self.checkpoints, history, engine, self.kept)
@@ -178,7 +202,9 @@ class Training:
         record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
         return record.withheld(current.columns) if has_secret_noise(settings) else record
 
-    def _trained(self, engine: Engine, history: History, elsewhere: Elsewhere | None) -> Trained:
+    def _trained(
+        self, engine: Engine, history: History, elsewhere: Elsewhere | None, interrupted: bool = False
+    ) -> Trained:
         """What the training ends with."""
         records, settings = history.records, self.wiring.task.settings
         last = finite(engine.weights())
@@ -193,6 +219,8 @@ class Training:
             privacy={} if self.ledger is None else self.ledger.summary(len(records)),
             # Personal models are made without noise, and would stay with their clients.
             personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept, elsewhere),
+            end=None if has_secret_noise(settings) else history.end(engine.state()),
+            interrupted=interrupted,
         )
 
 
@@ -205,6 +233,7 @@ def prepare(
     first: Weights | None = None,
     checkpoints: Checkpoints | None = None,
     all_weights: float | None = None,
+    resumed: Checkpoint | None = None,
 ) -> Training:
     """Gets a training ready; it loads TensorFlow and TFF, so start the worker before.
 
@@ -216,6 +245,7 @@ def prepare(
       first: The weights before the first round; by default drawn from the seed.
       checkpoints: Where the training is saved, and where it may go on from.
       all_weights: The sum of all clients' weights, where sites do not tell how many samples each client has.
+      resumed: Where it goes on from without ``checkpoints``; what clients kept then is in ``folder``/clients.
 
     Raises:
       PipelineError: The CPU is too old, there are too few clients or too little memory, the model does not fit the
@@ -238,13 +268,20 @@ def prepare(
     place = checkpoints.kept_folder if checkpoints else folder / "clients"
     wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key, all_weights=all_weights)
     memory_check.check(wiring.task, wiring.aggregator)
-    kept = None
+    kept: KeptState | None = None
+    if checkpoints is not None:
+        resumed = checkpoints.resumed
     if wiring.kept is not None:
-        kept = checkpoints.kept_state(clients) if checkpoints else KeptFiles(wiring.kept, clients)
+        if checkpoints is not None:
+            kept = checkpoints.kept_state(clients)
+        elif resumed is not None and resumed.last is not None and resumed.digests is not None:
+            kept = KeptFiles.restored(wiring.kept, resumed.last, resumed.digests, resumed.round, guarded=False)
+        else:
+            kept = KeptFiles(wiring.kept, clients)
     ledger = Ledger.of(settings, clients, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))
-    return Training(wiring, draw, cohort_size, rounds, ledger, kept, folder, checkpoints)
+    return Training(wiring, draw, cohort_size, rounds, ledger, kept, folder, checkpoints, resumed)
 
 
 def _drawing(settings: Train, sizes: np.ndarray, message: Message) -> tuple[Draw, int]:

@@ -55,9 +55,16 @@ def differences(key: Key, other: Key) -> list[str]:
 def _params(settings: Train) -> dict[str, Any]:
     """The values that decide a round's result, as JSON has them."""
     values: dict[str, Any] = json.loads(json.dumps(used(settings)))
-    if settings.privacy.epsilon is None:
+    if rounds_decide(settings) is None:
         del values["rounds"]
     return values
+
+
+def rounds_decide(settings: Train) -> str | None:
+    """Why a round depends on how many rounds follow it, in a few words; None if it does not."""
+    if settings.privacy.epsilon is not None:
+        return "the noise of 'train.privacy.epsilon' is computed from 'train.rounds'"
+    return None
 
 
 def _samples_digest(measured: GlobalSamples) -> str:

@@ -23,9 +23,8 @@ class Stopped(KeyboardInterrupt):
 def stoppable() -> Iterator[None]:
     """While the block runs, SIGINT, SIGTERM and SIGHUP raise `Stopped`, each unless it is ignored (as by ``nohup``).
 
-    SIGINT is among them because asyncio puts a handler of its own in the place of Python's, which then waits for a call
-    to the worker to end. Only Ctrl-C counts more than once: a service manager may send the others several times,
-    and the later ones must not disturb what the first one brings about.
+    Only Ctrl-C counts more than once: a service manager may send the others several times, and the later ones must not
+    disturb what the first one brings about.
 
     A signal that arrives in a destructor or in a callback of the garbage collector (JAX has one), where Python reports
     exceptions and goes on, comes again a moment later.

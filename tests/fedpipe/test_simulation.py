@@ -1,5 +1,11 @@
 """What `fedpipe.simulate` returns beside weights and rounds: personal models, clusters, and the privacy spent."""
 
+import asyncio
+import os
+import re
+import signal
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +16,7 @@ from fedpipe.datasets.shards import Shards
 from fedpipe.evaluation.personal import accuracy_of_own
 from fedpipe.networks.personal_weights import PersonalModels
 from fedpipe.simulation import Personal
-from tests.fedpipe.training import same_bits
+from tests.fedpipe.training import first_weights, model_of, same_bits, train_settings
 
 CLIENTS = 4
 SMALL = {
@@ -69,6 +75,135 @@ def test_a_private_simulation_says_what_it_spent(arrays: tuple[Any, ...]) -> Non
 def test_others_have_neither(arrays: tuple[Any, ...]) -> None:
     result = simulate(arrays)
     assert result.personal is None and result.privacy == {} and "epsilon" not in result.rounds[-1].others
+
+
+def test_other_arrays_are_not_predicted(arrays: tuple[Any, ...]) -> None:
+    """TensorFlow would take images in [0, 1] for black ones."""
+    result = simulate(arrays, algorithm="ditto", rounds=1)
+    images = arrays[0][:3]
+    assert result.personal is not None and result.predict(images).shape == (3, 10)
+    for predict in (result.predict, lambda others: result.personal.predict(0, others)):
+        for others, message in (
+            (images / np.float32(255), "images must be uint8 [n, 28, 28, 1], not float32 [3, 28, 28, 1]"),
+            (images[..., 0], "add the channel"),
+            (images[:, :14], "as the training images are, not [3, 14, 28, 1]"),
+            (images.tolist(), "not list"),
+        ):
+            with pytest.raises(fedpipe.PipelineError, match=re.escape(message)):
+                predict(others)
+
+
+MOVING = {
+    "algorithm": "scaffold",
+    "clients_per_round": 2,
+    "evaluate_every": 2,
+    "compressor": "top_k",
+    "top_k": {"share": 0.1},
+    "client_optimizer": {"learning_rate": 0.1, "schedule": {"name": "step", "every": 2, "factor": 0.5}},
+}
+
+
+def test_more_rounds_have_the_bits_of_as_many_from_the_start(arrays: tuple[Any, ...]) -> None:
+    """Also where the earlier training's last round was evaluated and the longer one's is not, and once more."""
+    test = arrays[0], arrays[1]
+
+    def train(rounds: int) -> fedpipe.Simulation:
+        settings = fedpipe.train_settings(**SMALL | MOVING | {"rounds": rounds})
+        return fedpipe.simulate(*arrays, settings, classes=10, test=test, progress=False)
+
+    whole, part = train(4), train(1)
+    assert part.rounds[0].test_accuracy is not None and whole.rounds[0].test_accuracy is None
+    middle = part.continue_(2, progress=False)
+    for _ in range(2):  # the result in the middle stays as it is
+        longer = middle.continue_(np.int64(1), progress=False)
+        assert same_bits(longer.weights, whole.weights) and longer.rounds == whole.rounds
+
+
+def test_first_weights(arrays: tuple[Any, ...]) -> None:
+    start = simulate(arrays, rounds=1)
+    settings = fedpipe.train_settings(**SMALL | {"rounds": 1})
+    again = fedpipe.simulate(*arrays, settings, classes=10, first=start.weights)
+    assert not same_bits(again.weights, start.weights)
+    assert (again.rounds[0].loss or 9) < (start.rounds[0].loss or 0)
+    with pytest.raises(
+        fedpipe.PipelineError, match=re.escape("first has arrays of the shapes [[784, 10]], and 'train.m")
+    ):
+        fedpipe.simulate(*arrays, settings, classes=10, first=start.weights[:1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds", "message"),
+    [
+        ({}, 0, "rounds must be the number of further rounds, 1 or more, not 0"),
+        (
+            {
+                "aggregator": "dp_gaussian",
+                "client_weighting": "uniform",
+                "dp_gaussian": {"noise_multiplier": "auto"},
+                "privacy": {"epsilon": 50.0},
+            },
+            1,
+            "the noise of 'train.privacy.epsilon' is computed from 'train.rounds'",
+        ),
+    ],
+)
+def test_rounds_that_cannot_be_added(arrays: tuple[Any, ...], changes: dict, rounds: int, message: str) -> None:
+    result = simulate(arrays, **{"rounds": 1} | changes)
+    with pytest.raises(fedpipe.PipelineError, match=re.escape(message)):
+        result.continue_(rounds)
+
+
+def test_an_interrupt_leaves_what_was_trained_and_no_process(arrays: tuple[Any, ...], tmp_path: Path) -> None:
+    settings = fedpipe.train_settings(**SMALL | MOVING | {"rounds": 4, "evaluate_every": 0})
+
+    def stop(record: Any, seconds: float) -> None:
+        if record.round == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(fedpipe.Interrupted) as stopped:
+        fedpipe.simulate(*arrays, settings, classes=10, on_round=stop, folder=tmp_path)
+    assert not [line for line in _children() if "worker_binary" in line and str(os.getpid()) in line.split()]
+    result = stopped.value.result
+    assert len(result.rounds) == 2 and result.predict(arrays[0][:1]).shape == (1, 10)
+    whole = fedpipe.simulate(*arrays, settings, classes=10, progress=False)
+    assert same_bits(result.continue_(2, progress=False).weights, whole.weights)
+
+
+def _children() -> list[str]:
+    """The command line of each process, with the id of the process that started it."""
+    lines = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            lines.append(f"{parent} {(folder / 'cmdline').read_bytes().decode(errors='replace')}")
+        except OSError:
+            continue
+    return lines
+
+
+def test_in_a_running_event_loop_with_one_line_a_round(
+    arrays: tuple[Any, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in a notebook."""
+
+    async def cell() -> fedpipe.Simulation:
+        return simulate(arrays)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        result = asyncio.run(cell())
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith("round 1/2: ") and second.startswith("round 2/2: ") and len(result.rounds) == 2
+
+
+def test_many_models_in_a_row_bring_no_warning_of_retracing(
+    arrays: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = train_settings(model="logistic_regression")
+    for _ in range(7):
+        model = model_of(settings)
+        model.predictor(first_weights(settings))(arrays[0][:1])
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
 
 
 def test_a_client_that_is_not_there_is_an_error() -> None:
