@@ -58,7 +58,7 @@ def plot_partition(labels: np.ndarray, clients: Sequence[np.ndarray], title: str
     table = pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="client"), columns=range(classes))
     figures = skew_measures.summary(table, skew_measures.client_measures(table))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "partition.png"
+        path = Path(folder) / "picture.png"
         partition_picture.draw(table, figures, title, path)
         return Picture(path.read_bytes())
 
