@@ -15,6 +15,7 @@ from fedpipe.contracts.attack import ATTACKS
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_held_out, verify_shards
 from fedpipe.errors import PipelineError
+from fedpipe.evaluation import held_out
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.global_model import attack_figures
@@ -85,7 +86,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         )
 
     at_sites = manifest.samples_at == "sites"
-    withholds = at_sites or layout.pipeline_files().withholds
+    withholds = layout.pipeline_files().withholds
     logits = logits_in_batches(model.classifier(weights), images, settings.batch_size)
     predicted = logits.argmax(axis=1)
     counts = confusion(labels, predicted, spec.classes)
@@ -97,7 +98,12 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     }
     attacked = attack_figures(*_attack(), model, weights, images, labels, settings.batch_size)
     test |= {name.removeprefix("test_"): value for name, value in attacked.items()}
-    clients, of_clients = _withheld(manifest) if withholds else _of_clients(model, weights, manifest, tests, settings)
+    if withholds:
+        clients, of_clients = _withheld(manifest)
+    elif at_sites:
+        clients, of_clients = _of_sites(model, weights, manifest, settings)
+    else:
+        clients, of_clients = _of_clients(model, weights, manifest, tests, settings)
     test, train = test | of_clients["test"], of_clients["train"]
     for figure in ("precision", "recall"):
         test[figure] = {str(row["class"]): row[figure] for row in classes.to_dict("records")}
@@ -120,14 +126,9 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         draw_clients(clients, {name: part.get("clients") for name, part in metrics.items()}, title, path)
     outputs.copy([EVALUATION, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
-    why = "their samples are at sites (docs/federation.md)" if at_sites else "the noise is secret (docs/privacy.md)"
-    each = f"clients' own accuracies are withheld, for {why}"
-    if not withholds:
-        on_tests = f"; on their test samples: {_summary(test['clients'])}" if tests.clients else ""
-        each = f"clients' accuracy on their training samples: {_summary(train['clients'])}{on_tests}"
     print(
         f"evaluate: test loss {test['loss']:.4f}, test accuracy {test['accuracy']:.4f} on {len(labels):,} images; "
-        f"{each}",
+        f"{_of_each_client(train, test, withholds)}",
         file=sys.stderr,
     )
     if "personalisation" in train:
@@ -154,14 +155,32 @@ def _of_clients(
         tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
         clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
         test["clients"] = {"samples": tests.samples, **spread(clients["test_accuracy"].to_numpy())}
+        test |= held_out.section(held_out.by_site(model, weights, CLIENT_TESTS, manifest, settings.batch_size))
     own, personalisation = _personalised(model, weights, manifest, settings, clients)
     if own:
         (test if tests.clients else train)["personalisation"] = personalisation
     return clients.assign(**own), {"train": train, "test": test}
 
 
+def _of_sites(
+    model: Network, weights: Weights, manifest: Manifest, settings: params.Evaluate
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The same where samples are at sites, as far as these tell it."""
+    from fedpipe.federation.measuring import ask_sites
+    from fedpipe.links.opening import open_link
+    from fedpipe.links.settings import LinkSettings
+
+    link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
+    names = [site.name for site in manifest.sites or ()]
+    with open_link(link_settings, names, lambda line: print(f"evaluate: {line}", file=sys.stderr)) as link:
+        of_sites = ask_sites(link, manifest, model, weights, settings.batch_size)
+    if of_sites.because:
+        print(f"evaluate: not all sites measure held-out samples. {of_sites.sentence()}", file=sys.stderr)
+    return of_sites.clients, of_sites.figures()
+
+
 def _withheld(manifest: Manifest) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """The same where the noise is secret, or samples are at sites: nothing is told of what clients have."""
+    """The same where the noise is secret: nothing is told of what clients have."""
     table = pd.DataFrame({"client": range(manifest.clients), "train_samples": None, "train_accuracy": math.nan})
     return table, {"train": {}, "test": {}}
 
@@ -193,6 +212,18 @@ def _attack() -> tuple[str, Any]:
     attack = json.loads(TRAINING.read_text(encoding="utf-8")).get("attack", {"no_attack": {}})
     ((name, section),) = attack.items()
     return name, ATTACKS.of(name).Params.model_validate(section)
+
+
+def _of_each_client(train: dict[str, Any], test: dict[str, Any], withholds: bool) -> str:
+    """What is printed of clients' own samples."""
+    if "clients" in train:
+        on_tests = f"; on their test samples: {_summary(test['clients'])}" if test.get("clients") else ""
+        return f"clients' accuracy on their training samples: {_summary(train['clients'])}{on_tests}"
+    if "held_out" in test:
+        held, sites = test["held_out"], len(test["sites"])
+        return f"accuracy {held['accuracy']:.4f} on {held['samples']:,} held-out samples at {sites} sites"
+    why = "the noise is secret (docs/privacy.md)" if withholds else "their samples are at sites (docs/federation.md)"
+    return f"clients' own accuracies are withheld, for {why}"
 
 
 def _summary(summary: dict[str, float]) -> str:

@@ -113,6 +113,16 @@ class Personal(Message):
     training: Name
 
 
+class Measure(Message):
+    """Asks a site for figures of a model on its clients' samples. Arrays: the model's weights."""
+
+    kind: Literal["measure"] = "measure"
+    version: int = VERSION
+    spec: dict[str, Any]  # `ModelSpec.to_json`
+    batch_size: Annotated[int, Field(gt=0, lt=2**31)]  # samples per forward pass
+    digest: Digest  # of the site's shards, with its own key
+
+
 class Answer(Message):
     """A site's answer, with arrays.
 
@@ -140,9 +150,28 @@ class Description(Message):
     policy: dict[str, Any]  # what the site allows (policy.py)
 
 
-Question = Annotated[Describe | Join | Ready | Pass | Secure | Kept | Personal, Field(discriminator="kind")]
+class SumsOfSamples(Message):
+    """A model on samples."""
+
+    samples: _Few
+    correct: _Few
+    loss: float  # the sum over the samples
+
+
+class Figures(Message):
+    """The answer to `Measure`. Arrays for each of ``clients``: int64 [own clients, 2], samples and correct ones."""
+
+    kind: Literal["figures"] = "figures"
+    held_out: SumsOfSamples | None  # over the held-out samples of the site's clients
+    because: str = ""  # why there are no such sums
+    clients: list[Literal["train", "test"]] = []  # the samples of which the figures of each client follow
+
+
+Question = Annotated[Describe | Join | Ready | Pass | Secure | Kept | Personal | Measure, Field(discriminator="kind")]
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Question)
-_ANSWER: TypeAdapter[Answer | Description] = TypeAdapter(Annotated[Answer | Description, Field(discriminator="kind")])
+_ANSWER: TypeAdapter[Answer | Description | Figures] = TypeAdapter(
+    Annotated[Answer | Description | Figures, Field(discriminator="kind")]
+)
 
 
 class Parcel(NamedTuple):

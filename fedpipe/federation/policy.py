@@ -41,7 +41,8 @@ class Policy(Section):
     models: _some("model") = Field(default=list(_MODELS))  # type: ignore[valid-type]
     attacks: _some("attack") = Field(default=list(_ATTACKS))  # type: ignore[valid-type]
     counts: Counts = "exact"  # how exactly the site tells how many samples each client has
-    client_losses: bool = False  # whether the loss of each client may leave the site (cohort power_of_choice)
+    client_losses: bool = False  # whether a client's loss (cohort power_of_choice) and accuracy may leave the site
+    held_out_counts: bool = True  # whether a model's hits and loss over all held-out samples may leave the site
     rounds: Count = 1000  # that the site answers in all, of all trainings together
     commits: Annotated[list[Commit], Field(min_length=1)] | Everything = "any"  # that the site's own checkout may be at
     least_sites: Count = 1  # in a training; the coordinator reports how many there are

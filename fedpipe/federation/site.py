@@ -24,6 +24,7 @@ from fedpipe.federation.messages import (
     Description,
     Join,
     Kept,
+    Measure,
     Message,
     Parcel,
     Pass,
@@ -35,6 +36,7 @@ from fedpipe.federation.messages import (
 )
 from fedpipe.federation.policy import Policy
 from fedpipe.federation.secure_site import Party, SecurePart
+from fedpipe.federation.site_figures import SiteFigures
 from fedpipe.federation.site_key import SiteKey
 from fedpipe.federation.site_training import SiteTraining
 from fedpipe.params import parse
@@ -52,6 +54,7 @@ class SiteFolder:
     state: Path  # what clients keep
     personal: Path  # the clients' personal models, a file per training
     logs: Path
+    tests: Path | None = None  # the clients' held-out samples, if they have any
 
 
 class Site:
@@ -83,6 +86,7 @@ class Site:
         self._audit = AuditLog(folder.logs / "audit.jsonl")
         self._rounds = AnsweredRounds(folder.logs / "answered.txt")
         self._key = SiteKey(folder.logs)
+        self._figures = SiteFigures(folder.shards, folder.tests, policy)
         self._guard = threading.Lock()
         self._training: SiteTraining | None = None
         self._secure: SecurePart | None = None  # of the training, once a step has come
@@ -134,6 +138,8 @@ class Site:
             return self._description()
         if isinstance(question, Join):
             return self._answer_to_join(question)
+        if isinstance(question, Measure):
+            return self._measured(question, arrays, digest)
         if self._training is None or self._training.join.training != question.training:
             return pack(Answer(unknown=True))
         if isinstance(question, Ready):
@@ -246,6 +252,24 @@ class Site:
                 lambda question, arrays: self._sums(training, question, arrays),
             )
         return self._secure
+
+    def _measured(self, question: Measure, arrays: list[np.ndarray], digest: str) -> bytes:
+        """The answer to a question for figures; it counts as a round.
+
+        Raises:
+          PipelineError: The site has answered as many rounds as its policy allows, has other shards, or does not
+            measure this model.
+        """
+        if question.version != VERSION:
+            raise PipelineError(f"it speaks version {VERSION} of the messages, and the coordinator {question.version}")
+        if self._digest(Manifest.read(self._folder.shards)) != question.digest:
+            raise PipelineError("its shards are others than the coordinator knows: partition again there")
+        asked = digest[:16], "measure", digest
+        if self._rounds.with_question(*asked) > self._policy.rounds:
+            raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
+        figures, of_clients = self._figures.of(question, arrays)
+        self._rounds.add(*asked)
+        return pack(figures, of_clients)
 
     def _wrong_data(self, join: Join) -> list[str]:
         """What is wrong with the shards here for a training."""

@@ -30,7 +30,16 @@ from fedpipe.runtime.facts import LIBRARIES
 from fedpipe.system.certificates import make_certificates, revoke
 from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.git_state import git_tags
-from layout import CLIENTS, FEDERATION_CERTIFICATES, FEDERATION_LOGS, PERSONAL_AT_SITE, POLICY, ROSTER, WRITTEN
+from layout import (
+    CLIENT_TESTS,
+    CLIENTS,
+    FEDERATION_CERTIFICATES,
+    FEDERATION_LOGS,
+    PERSONAL_AT_SITE,
+    POLICY,
+    ROSTER,
+    WRITTEN,
+)
 from operations.federation.flare import COMMANDS as FLARE_COMMANDS
 from operations.federation.flare import add_flare_commands
 
@@ -138,7 +147,7 @@ def run_site(args: argparse.Namespace) -> None:
         print(f"site {name}: {line}", flush=True)
 
     with alone(args.logs):
-        folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs)
+        folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs, args.tests)
         site = Site(name, folder, policy, _checkout, party_of(args, name))
         try:
             say(f"answers the coordinator within {args.policy}; audit log {args.logs / 'audit.jsonl'}")
@@ -164,6 +173,7 @@ def _way_to_coordinator(args: argparse.Namespace) -> tuple[str, Way]:
 
 def _add_site_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", type=Path, default=CLIENTS, help=f"folder of its shards ({CLIENTS})")
+    parser.add_argument("--tests", type=Path, default=CLIENT_TESTS, help=f"of held-out samples ({CLIENT_TESTS})")
     parser.add_argument("--policy", type=Path, default=POLICY, help=f"what it allows ({POLICY})")
     parser.add_argument("--roster", type=Path, default=ROSTER, help=f"the sites of secure sums ({ROSTER})")
     parser.add_argument("--logs", type=Path, default=FEDERATION_LOGS, help=f"for its audit log ({FEDERATION_LOGS})")

@@ -69,6 +69,11 @@ def take_in(url: str | None = None, only: str | None = None) -> Ingested:
 
 def _rules(dataset: RawDataset) -> Rules:
     partition = params.load(params.Partition, layout.PARAMS)
+    if PARTITIONERS.of(partition.scheme).AT_SITES:
+        raise PipelineError(
+            f"params.yaml: 'partition.scheme' is {partition.scheme}, and no training would use a batch that is "
+            "here: run this at the site that has the samples, then `dvc repro --force partition` here"
+        )
     named_by = partition.scheme if PARTITIONERS.of(partition.scheme).client_names else None
     return Rules(named_by, Limits(dataset, params.load(params.Incoming, layout.PARAMS).hold).reasons)
 

@@ -65,11 +65,13 @@ class Contender:
     accuracy: float | None = None
     worst_client: float | None = None
     clients_on: str | None = None  # the samples on which the accuracy of the worst client is measured
+    worst_site: float | None = None  # on its held-out samples, in a federation whose sites tell it
 
     @staticmethod
     def of(candidate: Candidate, measured: Measured | None = None) -> "Contender":
         """The figures of ``candidate``."""
-        figures = (measured.accuracy, measured.worst_client, measured.clients_on) if measured else ()
+        worst_site = min(measured.sites.values()) if measured and measured.sites else None
+        figures = (measured.accuracy, measured.worst_client, measured.clients_on, worst_site) if measured else ()
         run_id = candidate.version.run_id if candidate.version else None
         return Contender(candidate.number, run_id, candidate.weights_sha256, *figures)
 

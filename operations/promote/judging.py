@@ -85,9 +85,9 @@ def _compare(settings: params.Promote, challenger: Candidate, champion: Version 
     from operations.promote.rules import judge
 
     pinning.require_avx2()
-    benchmark = Benchmark.read(params.load(params.Evaluate, layout.PARAMS).batch_size)
-    ours = benchmark.measure(challenger)
-    theirs = benchmark.measure(Candidate.of(champion)) if champion else None
+    with Benchmark.opened(params.load(params.Evaluate, layout.PARAMS).batch_size) as benchmark:
+        ours = benchmark.measure(challenger)
+        theirs = benchmark.measure(Candidate.of(champion)) if champion else None
     rules = judge(settings, ours, theirs) if theirs else []
     failed = [rule.name for rule in rules if not rule.holds]
 
@@ -117,6 +117,8 @@ def _notes(champion: Version | None, benchmark: "Benchmark") -> list[str]:
     notes, number = [], champion.number
     if champion.tags.get(TEST_SET_TAG) != benchmark.test_set_sha256:
         notes.append(f"version {number} was registered with other test images; both were measured on the present ones")
+    if benchmark.sites is not None:
+        return [*notes, *benchmark.sites.notes()]
     if benchmark.withholds:
         return [*notes, "the training has secret noise, so the worst client is not measured (docs/privacy.md)"]
     if champion.tags.get(DATA_TAG) == benchmark.manifest.digest:

@@ -4,10 +4,14 @@ A client's accuracy is measured on samples that no version has trained on: on te
 any (``partition.client_test``), else on the test images, each class weighted by its share of the client's labels,
 which is what test samples drawn for the client would have on average. Only where clients' images or labels are skewed
 (``partition.features``, ``partition.concept``), and there are no test samples, are their training samples taken.
+Where samples are at sites, these measure (measuring_sites.py).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +23,13 @@ from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.measures import Classify, logits_in_batches
 from fedpipe.networks.weights import load_weights
-from layout import CLIENT_TESTS, CLIENTS, EVALUATION, RAW, SKEW_TABLE
+from layout import CLIENT_TESTS, CLIENTS, RAW, SKEW_TABLE
 from operations.promote.decision import Candidate
+from operations.promote.measuring_sites import MeasuringSites, measuring_sites
 from operations.promote.rules import Measured
+
+if TYPE_CHECKING:
+    from fedpipe.federation.measuring import AtSites
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Benchmark:
       manifest: What the clients' shards hold.
       batch_size: Images per forward pass.
       withholds: Whether nothing is told of the clients' samples, since a training has secret noise.
+      sites: Measure models on the samples that they have; None where no samples are at sites.
     """
 
     raw: RawDataset
@@ -47,23 +56,34 @@ class Benchmark:
     manifest: Manifest
     batch_size: int
     withholds: bool = False
+    sites: "MeasuringSites | None" = None
+
+    @staticmethod
+    @contextmanager
+    def opened(batch_size: int) -> "Iterator[Benchmark]":
+        """As `read`; where samples are at sites, the benchmark is connected with these.
+
+        Raises:
+          PipelineError: As `read`; or federation.yaml or a certificate is missing or not as it should be.
+        """
+        benchmark = Benchmark.read(batch_size)
+        if benchmark.manifest.samples_at != "sites":
+            yield benchmark
+            return
+        with measuring_sites(benchmark.manifest) as sites:
+            yield replace(benchmark, sites=sites)
 
     @staticmethod
     def read(batch_size: int) -> "Benchmark":
         """Reads the test images, and checks the clients' samples.
 
         Raises:
-          PipelineError: Something of data/ is missing or damaged, or of different data sets; or samples are at sites.
+          PipelineError: Something of data/ is missing or damaged, or of different data sets.
         """
         raw, manifest = RawDataset.read(RAW), Manifest.read(CLIENTS)
         described = (raw.name, raw.image_shape, raw.classes)
         if described != (manifest.dataset, manifest.image_shape, manifest.classes):
             raise PipelineError(f"{CLIENTS} was not made from the {raw.name} images in {RAW}: run `dvc repro`")
-        if manifest.samples_at == "sites":
-            raise PipelineError(
-                "models are also compared on the clients' samples, which are at sites (docs/federation.md): a "
-                f"federation's model is promoted by hand, by what {EVALUATION} says of it"
-            )
         images, labels = raw.read_test(RAW)
         tests = read_held_out(CLIENT_TESTS, manifest)
         verify_shards(CLIENTS, manifest)
@@ -88,8 +108,17 @@ class Benchmark:
             )
         classify = model.classifier(weights)
         right = logits_in_batches(classify, self.images, self.batch_size).argmax(axis=1) == self.labels
+        if self.sites is not None:
+            return self._with_sites(right, self.sites.ask(model, weights, self.batch_size))
         worst = None if self.withholds else float(spread(self._client_accuracies(classify, right))["worst"])
         return Measured(right, worst, self.clients_on)
+
+    @staticmethod
+    def _with_sites(right: np.ndarray, of_sites: "AtSites") -> Measured:
+        """By the held-out samples at sites: of each client where all sites tell it, else of all clients of a site."""
+        told = of_sites.figures()["test"].get("clients")
+        accuracies = {site: sums.correct / sums.samples for site, sums in of_sites.sums.items() if sums is not None}
+        return Measured(right, float(told["worst"]) if told else None, "its own test samples", accuracies)
 
     @property
     def clients_on(self) -> str:

@@ -1,6 +1,7 @@
 """The rules of a promotion, each a function of what was measured: no file, no model, no registry."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,11 +17,13 @@ class Measured:
       right: bool [test images], whether it knows each one.
       worst_client: The lowest accuracy among the clients; None if it is withheld (`docs/privacy.md`).
       clients_on: The samples that a client's accuracy is measured on, in words; the same for both versions.
+      sites: The accuracy on the held-out samples of each site of a federation that tells it; empty elsewhere.
     """
 
     right: np.ndarray
     worst_client: float | None
     clients_on: str
+    sites: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -45,6 +48,8 @@ def judge(settings: Promote, challenger: Measured, champion: Measured) -> list[R
         if ours is None or theirs is None
         else [worst_client(ours, theirs, settings.worst_client_margin, challenger.clients_on)]
     )
+    if not of_clients and challenger.sites and challenger.sites.keys() == champion.sites.keys():
+        of_clients = [worst_site(challenger.sites, champion.sites, settings.worst_client_margin)]
     return [
         accuracy(challenger.accuracy, champion.accuracy, settings.accuracy_margin),
         *of_clients,
@@ -64,6 +69,17 @@ def worst_client(challenger: float, champion: float, margin: float, clients_on: 
     holds = _lower_by(challenger, champion) <= margin
     compared = f"{'not ' if holds else ''}below {_bound(champion, margin)}"
     return Rule("worst_client", holds, f"the worst client's accuracy {challenger:.4f} on {clients_on} is {compared}")
+
+
+def worst_site(challenger: Mapping[str, float], champion: Mapping[str, float], margin: float) -> Rule:
+    """As `worst_client`, for sites of a federation that tell of all their clients' held-out samples together."""
+    worst, theirs = min(challenger, key=lambda site: challenger[site]), min(champion.values())
+    ours = challenger[worst]
+    holds = _lower_by(ours, theirs) <= margin
+    compared = f"{'not ' if holds else ''}below {_bound(theirs, margin)}"
+    return Rule(
+        "worst_site", holds, f"the worst site's accuracy {ours:.4f} ({worst}) on held-out samples is {compared}"
+    )
 
 
 def mcnemar(challenger: np.ndarray, champion: np.ndarray, settings: McNemar) -> Rule:

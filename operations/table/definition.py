@@ -21,6 +21,7 @@ from fedpipe.config import Partition, Train, parse_text, read_yaml
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Section, Seed
 from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.errors import PipelineError
 from fedpipe.spelling import did_you_mean
 from layout import PARAMS
@@ -257,6 +258,11 @@ def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[st
     partition, train = cast(Partition, sections[Partition]), cast(Train, sections[Train])
     if has_secret_noise(train):
         raise PipelineError(f"{source}: 'train.privacy.noise' must be seeded, since nobody could verify a secret cell")
+    if PARTITIONERS.of(partition.scheme).AT_SITES:
+        raise PipelineError(
+            f"{source}: 'partition.scheme' is {partition.scheme}, and a table trains on samples that are here: give "
+            "its 'base' another scheme, with 'partition.sites' for the bits of a federation"
+        )
     if train.init != "fresh":
         raise PipelineError(f"{source}: 'train.init' must be fresh, since a champion is known on this machine only")
     if definition.measure == "rounds_to_target" and train.stop_at.accuracy is None:

@@ -1,6 +1,6 @@
 """Sites in this process, and a link that hands them bytes: all of a federation but the network."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,22 @@ class Sites:
     def place(self, name: str) -> SiteFolder:
         """The files of a site."""
         own = self.folder / name
-        return SiteFolder(own / "clients", own / "state", own / "personal", own / "logs")
+        return SiteFolder(own / "clients", own / "state", own / "personal", own / "logs", own / "tests")
+
+    def hold_out(self, images: np.ndarray, labels: np.ndarray, sizes: Sequence[int]) -> Path:
+        """Gives each client so many held-out samples, at its site and in a folder beside the pooled shards."""
+        members = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        pooled = self.folder / "pooled_tests"
+        ends = np.cumsum(CLIENTS).tolist()
+        sites = [self.place(name) for name in NAMES]
+        own = {site.tests: members[end - count : end] for site, count, end in zip(sites, CLIENTS, ends, strict=True)}
+        shards = {pooled: self.pooled, **{site.tests: site.shards for site in sites}}
+        for folder, parts in {pooled: members, **own}.items():
+            assert folder is not None
+            folder.mkdir()
+            digest = Manifest.read(shards[folder]).digest
+            write_shards(folder, "small", images, labels, parts, 10, clients_digest=digest)
+        return pooled
 
     def start(self, *names: str) -> None:
         """Starts sites, all of them by default."""

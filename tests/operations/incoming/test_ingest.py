@@ -246,3 +246,15 @@ def test_the_command_says_a_line_a_batch(project: RawDataset, training_set: Samp
         text=True,
     )
     assert done.returncode == 0 and done.stderr == "incoming: a: 20 samples, pool version 1\n"
+
+
+def test_a_coordinator_takes_no_batch_that_no_training_would_use(
+    project: RawDataset, training_set: Samples, raw: Path
+) -> None:
+    text = (RECIPE / "params.yaml").read_text(encoding="utf-8").replace("sites: []", "sites: [a, b]")
+    Path("params.yaml").write_text(text.replace("scheme: contiguous", "scheme: at_sites"), encoding="utf-8")
+    Path("data/raw").symlink_to(raw)
+    add_npz(INCOMING, "a", training_set[0][:20], training_set[1][:20])
+    with pytest.raises(PipelineError, match=r"'partition.scheme' is at_sites, .* run this at the site that has the"):
+        take_in()
+    assert (INCOMING / "a.npz").exists() and not POOL.read_ledger()

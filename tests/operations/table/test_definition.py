@@ -73,6 +73,10 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
         ),
         ({"base": {"train": {"init": "champion"}}}, "'train.init' must be fresh"),
         (
+            {"base": {"partition": {"scheme": "at_sites", "at_sites": {"sites": ["a", "b"]}}}},
+            "cell as_it_is_0.1_seed1: 'partition.scheme' is at_sites, and a table trains on samples that are here",
+        ),
+        (
             {
                 "base": {
                     "train": {

@@ -1,0 +1,98 @@
+"""Asks sites how a model does on their clients' samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedpipe.datasets.shards import Manifest
+from fedpipe.errors import PipelineError
+from fedpipe.evaluation.fairness import spread
+from fedpipe.evaluation.held_out import Sums, section
+from fedpipe.federation.answers import Link, read_answer, shown
+from fedpipe.federation.messages import Figures, Measure, pack
+from fedpipe.networks.network import Network, Weights
+
+_KINDS = ("train", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class AtSites:
+    """A model on the samples of all sites' clients, as far as these tell it."""
+
+    sums: Mapping[str, Sums | None]  # over each site's held-out samples
+    because: Mapping[str, str]  # why a site tells none
+    clients: pd.DataFrame  # client, train_samples, train_accuracy, and test_samples and test_accuracy if all tell them
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """For metrics/evaluation.json, by the samples on which they are measured: ``train`` and ``test``.
+
+        Figures of single clients are there only if all sites tell them, since the spread over some would mislead.
+        """
+        train, test = dict[str, Any](), dict[str, Any]()
+        if self.clients["train_samples"].notna().all():
+            train["clients"] = spread(self.clients["train_accuracy"].to_numpy())
+        if "test_accuracy" in self.clients:
+            accuracies, samples = self.clients["test_accuracy"].to_numpy(), int(self.clients["test_samples"].sum())
+            test["clients"] = {"samples": samples, **spread(accuracies)}
+        return {"train": train, "test": test | section(self.sums)}
+
+    def sentence(self) -> str:
+        """Which sites tell nothing of held-out samples, and why; empty if all tell it."""
+        return "; ".join(f"{site}: {reason}" for site, reason in self.because.items())
+
+
+def ask_sites(link: Link, manifest: Manifest, model: Network, weights: Weights, batch_size: int) -> AtSites:
+    """Asks all sites of ``manifest``.
+
+    Raises:
+      PipelineError: A site has other shards, does not allow the model, or does not answer.
+    """
+    spec = model.spec.to_json()
+    questions = {
+        site.name: pack(Measure(spec=spec, batch_size=batch_size, digest=site.digest), weights)
+        for site in manifest.sites or ()
+    }
+    answers = {name: read_answer(name, content, Figures) for name, content in link.ask(questions)}
+    sums: dict[str, Sums | None] = {}
+    because, tables = {}, {}
+    for site, own in manifest.ranges():
+        figures, arrays = answers[site.name]
+        tables[site.name] = _of_clients(site.name, len(own), figures, arrays)
+        sums[site.name] = None if figures.held_out is None else _sums(site.name, figures)
+        if figures.held_out is None:
+            because[site.name] = shown(figures.because)
+    return AtSites(sums, because, _table(manifest.clients, [tables[site.name] for site in manifest.sites or ()]))
+
+
+def _sums(site: str, figures: Figures) -> Sums:
+    sums = Sums(figures.held_out.samples, figures.held_out.correct, figures.held_out.loss)  # type: ignore[union-attr]
+    if sums.samples < 1 or sums.correct > sums.samples or not np.isfinite(sums.loss):
+        raise PipelineError(f"{site}: its sums over held-out samples cannot be")
+    return sums
+
+
+def _of_clients(site: str, clients: int, figures: Figures, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """int64 [clients, 2], samples and correct ones, by the samples on which they are measured."""
+    if len(arrays) != len(figures.clients) or len(set(figures.clients)) < len(figures.clients):
+        raise PipelineError(f"{site}: its figures of clients are not as many as it says")
+    for array in arrays:
+        if array.dtype != np.int64 or array.shape != (clients, 2):
+            raise PipelineError(f"{site}: its figures of clients are not int64 [{clients}, 2]")
+        if (array[:, 1] < 0).any() or (array[:, 1] > array[:, 0]).any():
+            raise PipelineError(f"{site}: a client of it has more correct samples than samples")
+    return dict(zip(figures.clients, arrays, strict=True))
+
+
+def _table(clients: int, of_sites: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """One row per client, as `evaluate` has it of samples that are here; empty where not all sites tell it."""
+    columns: dict[str, object] = {"client": range(clients), "train_samples": None, "train_accuracy": np.nan}
+    for kind in _KINDS:
+        if not all(kind in own for own in of_sites):
+            break
+        samples, correct = np.concatenate([own[kind] for own in of_sites]).T
+        accuracy = np.divide(correct, samples, out=np.full(clients, np.nan), where=samples > 0)
+        columns |= {f"{kind}_samples": samples, f"{kind}_accuracy": accuracy}
+    return pd.DataFrame(columns)
