@@ -52,6 +52,7 @@ from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.progress import Progress, say
 from fedpipe.runtime.records import RoundRecord, require_contribution
 from fedpipe.runtime.rounds import CompletedRound, History, Hook, Passing, Round, finite
+from fedpipe.runtime.secure_rounds import require_enough_sites
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.worker import Worker
 from fedpipe.system.signals import held
@@ -281,6 +282,9 @@ def prepare(
     ledger = Ledger.of(settings, clients, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))
+    site_of = wiring.manifest.site_of
+    if wiring.aggregator.SUMS_INTEGERS and wiring.manifest.samples_at == "sites" and site_of is not None:
+        require_enough_sites(lambda number: draw(number, None), rounds, site_of)
     return Training(wiring, draw, cohort_size, rounds, ledger, kept, folder, checkpoints, resumed)
 
 

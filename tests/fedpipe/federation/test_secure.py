@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
@@ -17,6 +20,7 @@ from fedpipe.federation.messages import pack, unpack_question
 from fedpipe.federation.pinned_roster import PinnedRoster
 from fedpipe.federation.secure_site import model_digest
 from fedpipe.federation.secure_sums import SecureSums
+from fedpipe.runtime.training import prepare
 from fedpipe.runtime.worker import Worker
 from fedpipe.secure_aggregation.coordinator_messages import Agreements, AllKeys, Begin, Delivery, Survivors
 from fedpipe.secure_aggregation.keys import public
@@ -65,10 +69,10 @@ def test_weights_by_examples_and_all_measurements_go_through_the_sum(
     worker: Worker, sites: Sites, journals: Path
 ) -> None:
     """Five steps per site and round, and no plain question; the bits and the figures of the simulation."""
-    settings, cohorts, asked = settings_of(**BY_EXAMPLES), [range(12), SEVEN], len(sites.asked)
-    here = run(worker, settings, sites.pooled, cohorts)
-    with sites.training(settings, journals=journals) as federation:
-        there = run(worker, settings, sites.coordinator, cohorts, elsewhere=federation)
+    chosen, cohorts, asked = settings_of(**BY_EXAMPLES), [range(12), SEVEN], len(sites.asked)
+    here = run(worker, chosen, sites.pooled, cohorts)
+    with sites.training(chosen, journals=journals) as federation:
+        there = run(worker, chosen, sites.coordinator, cohorts, elsewhere=federation)
     assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
     assert repr(there.rounds) == repr(here.rounds) and here.rounds[0]["examples"] == 68
     questions = [(name, unpack_question(content).message.kind) for name, content in sites.asked[asked:]]
@@ -176,9 +180,23 @@ def test_steps_of_a_former_round_and_other_bytes_for_a_step_are_refused(sites: S
     assert refused[0] == "" and "step share was answered before, to another message" in refused[1]
 
 
-def own(sites: Sites, since: int) -> list[bytes]:
-    """What site-1 was asked."""
-    return [content for name, content in sites.asked[since:] if name == "site-1"]
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_bytes_of_a_step_are_refused(sites: Sites, rounds: Rounds, data: st.DataObject) -> None:
+    """Random ones, and those of a real step with some of them changed; the site stays, and the next sum is right."""
+    part = rounds.parts()["site-2"]
+    real = [step for content in own(sites, 0, "site-2") if (step := step_of(content)) is not None][-1]
+    changed = bytearray(real)
+    for place in data.draw(st.lists(st.integers(0, len(real) - 1), min_size=1, max_size=4, unique=True)):
+        changed[place] ^= data.draw(st.integers(1, 255))
+    for step in (data.draw(st.binary(max_size=200)), bytes(changed), real + b"x", real[:-1]):
+        reason = refusal(sites.running["site-2"].answer(part.short(step)))
+        assert reason and "it failed" not in reason
+
+
+def own(sites: Sites, since: int, site: str = "site-1") -> list[bytes]:
+    """What a site was asked."""
+    return [content for name, content in sites.asked[since:] if name == site]
 
 
 def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_attempt_begins_again(
@@ -241,7 +259,39 @@ def test_too_few_sites_and_another_roster_are_refused(
         SecureSums.of(rounds.settings, tmp_path / "roster.yaml", tmp_path / "sums")
 
 
+def test_rounds_with_clients_of_too_few_sites_are_named_before_the_first_one(sites: Sites, tmp_path: Path) -> None:
+    few = settings_of(**UNIFORM, clients_per_round=4, rounds=50)
+    with pytest.raises(PipelineError, match=r"round \d+ would have clients of [12] of the 3 sites"):
+        prepare(few, sites.coordinator, tmp_path)
+    prepare(few, sites.pooled, tmp_path)  # a simulation
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_trainings_have_the_bits_of_the_simulation(worker: Worker, sites: Sites, name: str) -> None:
     require_same_bits(worker, sites, settings_of(**OTHERS[name]), [range(12), SEVEN, SEVEN])
+
+
+@pytest.mark.slow
+def test_a_model_is_answered_again_in_the_same_set_of_sites_only(
+    training_set: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """A training can be repeated; with other sites, its first sum would differ by the updates of some."""
+    sites = Sites(tmp_path, *small(training_set))
+    sites.start()
+    try:
+        chosen = settings_of(**UNIFORM)
+        first = Rounds(sites, chosen, tmp_path / "first").total(101)
+        again = Rounds(sites, chosen, tmp_path / "again").total(101)
+        assert same_bits(*map(without_seconds, (first.leaves, again.leaves)))
+        sites.stop()
+        sites.identities |= {name: Ed25519PrivateKey.generate() for name in ("site-2", "site-3")}
+        keys = {name: key.public_key().public_bytes_raw().hex() for name, key in sites.identities.items()}
+        sites.roster = PinnedRoster.of(keys)
+        sites.start()
+        others = Rounds(sites, chosen, tmp_path / "others")
+        with pytest.raises(WorkersLostError, match="site-1: this model was answered in another set of sites"):
+            others.total(101)
+        assert others.total(102).sites == NAMES  # another model
+    finally:
+        sites.stop()
