@@ -41,6 +41,7 @@ class UserDataset(Section):
     name: DatasetName
     files: IdxFiles | None = None
     npz: PinnedFile | None = None
+    classes: Annotated[int, Field(ge=2, le=256)] | None = None  # where the files may lack the highest labels
 
     @model_validator(mode="after")
     def _one_form(self) -> "UserDataset":

@@ -95,8 +95,10 @@ class RawDataset(BaseModel):
         return images, labels
 
 
-def describe(folder: Path, name: str, train: Split, test: Split) -> RawDataset:
+def describe(folder: Path, name: str, train: Split, test: Split, classes: int | None = None) -> RawDataset:
     """Looks at the four files in ``folder``, and writes and returns their description.
+
+    The number of classes is ``classes``, or else the highest label plus one.
 
     Raises:
       PipelineError: A file is missing or damaged, or the two splits have images of different shapes.
@@ -108,7 +110,7 @@ def describe(folder: Path, name: str, train: Split, test: Split) -> RawDataset:
             f"{folder / train.images} has images of {train_images.shape[1:]}, but {folder / test.images} of "
             f"{test_images.shape[1:]}"
         )
-    classes = max(2, int(max(train_labels.max(), test_labels.max())) + 1)
+    classes = classes or max(2, int(max(train_labels.max(), test_labels.max())) + 1)
     described = RawDataset(name=name, image_shape=train_images.shape[1:], classes=classes, train=train, test=test)
     text = described.model_dump_json(indent=2) + "\n"
     path = folder / DATASET_FILE

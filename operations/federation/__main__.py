@@ -35,6 +35,7 @@ from layout import (
     CLIENTS,
     FEDERATION_CERTIFICATES,
     FEDERATION_LOGS,
+    PARAMS,
     PERSONAL_AT_SITE,
     POLICY,
     ROSTER,
@@ -42,6 +43,7 @@ from layout import (
 )
 from operations.federation.flare import COMMANDS as FLARE_COMMANDS
 from operations.federation.flare import add_flare_commands
+from operations.federation.own_samples import make_shards
 
 if TYPE_CHECKING:
     from fedpipe.federation.secure_site import Party
@@ -147,6 +149,8 @@ def run_site(args: argparse.Namespace) -> None:
         print(f"site {name}: {line}", flush=True)
 
     with alone(args.logs):
+        if args.shards == CLIENTS:  # else somebody else made them
+            make_shards()
         folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs, args.tests)
         site = Site(name, folder, policy, _checkout, party_of(args, name))
         try:
@@ -196,8 +200,8 @@ def alone(logs: Path) -> Iterator[None]:
 
 
 def _checkout() -> tuple[str, bool]:
-    """The commit of this checkout, and whether files differ from it."""
-    tags = git_tags(WRITTEN)
+    """The commit of this checkout, and whether files differ from it; params.yaml has this site's own samples."""
+    tags = git_tags((*WRITTEN, PARAMS))
     return tags["mlflow.source.git.commit"], tags["fedpipe.git_dirty"] != "false"
 
 

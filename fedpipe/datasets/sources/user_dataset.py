@@ -44,7 +44,13 @@ def write_user_dataset(dataset: UserDataset, limits: Download, folder: Path) -> 
         )
     for name, array in zip((TRAIN.images, TRAIN.labels, TEST.images, TEST.labels), arrays, strict=True):
         write_idx(folder / name, array)
-    describe(folder, dataset.name, TRAIN, TEST)
+    highest = int(max(arrays[1].max(), arrays[3].max()))
+    if dataset.classes is not None and highest >= dataset.classes:
+        raise PipelineError(
+            f"params.yaml: 'download.idx.classes' is {dataset.classes}, and {dataset.name} has label {highest}: "
+            f"labels are 0 to classes - 1, so set it to {highest + 1} or more, as all sites of a federation do"
+        )
+    describe(folder, dataset.name, TRAIN, TEST, dataset.classes)
 
 
 def _parts(dataset: UserDataset, limits: Download, folder: Path) -> Iterator[Part]:

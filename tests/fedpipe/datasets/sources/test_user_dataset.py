@@ -116,6 +116,19 @@ def test_labels_that_begin_with_1_are_mentioned(gray, project, tmp_path, capsys,
     assert (hint in capsys.readouterr().err) == said
 
 
+def test_classes_that_a_file_lacks_are_given(gray, project, tmp_path):
+    """As a site of a federation gives them, whose samples have no label of the last class."""
+    npz = pinned(tmp_path / "my.npz", npz_bytes(gray))
+    project(["/nowhere"], "idx", {"name": "my_data", "npz": npz, "classes": 10})
+    main()
+    assert RawDataset.read(RAW).classes == 10
+    project(["/nowhere"], "idx", {"name": "my_data", "npz": npz, "classes": 2})
+    with pytest.raises(PipelineError) as raised:
+        main()
+    sentence = str(raised.value)
+    assert "'download.idx.classes' is 2, and my_data has label 2" in sentence and "set it to 3 or more" in sentence
+
+
 def test_files_from_the_web(data, project, tmp_path, mirror):
     contents = {part: idx_bytes(array) for part, array in zip(PARTS, data, strict=True)}
     own = by_files(tmp_path, contents)
