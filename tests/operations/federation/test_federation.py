@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -72,6 +73,24 @@ def test_a_site_that_is_killed_in_a_round_comes_back_to_the_same_bits(project: P
     assert [line["kind"] for line in lines if line["way"] == "in"].count("join") == 2
     sent = sum(line["bytes"] for line in lines if line["way"] == "out")
     assert 0 < sent < 100_000 * 4  # four sums of 7,850 weights and little else
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("nvflare") is None, reason="needs `make flare-env`")
+def test_a_training_through_nvidia_flare_has_the_bits_of_the_simulation(project: Path) -> None:
+    demo = subprocess.run(
+        command("demo", "--sites", "3", "--rounds", "3", "--link", "flare"),
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert demo.returncode == 0, demo.stderr
+    assert demo.stdout.endswith("same bits as the simulation\n")
+    for name in ("site-1", "site-2", "site-3"):
+        audit = (project / "logs/federation-demo" / name / "logs/audit.jsonl").read_text().splitlines()
+        assert [json.loads(line)["kind"] for line in audit if '"way": "in"' in line].count("pass") == 3
 
 
 def test_certificates_and_a_missing_policy(tmp_path: Path) -> None:
