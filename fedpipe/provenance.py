@@ -34,14 +34,14 @@ def library_versions() -> dict[str, str]:
 
 def differences(recorded: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """One phrase for each fact that differs, dotted name first."""
-    found = []
+    changes = []
     for key in sorted(set(recorded) | set(here)):
         old, new = recorded.get(key), here.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += [f"{key}.{phrase}" for phrase in differences(old, new)]
+            changes += [f"{key}.{phrase}" for phrase in differences(old, new)]
         elif old != new:
-            found.append(f"{key}: {old!r} there, {new!r} here")
-    return found
+            changes.append(f"{key}: {old!r} there, {new!r} here")
+    return changes
 
 
 def _cpu() -> dict[str, Any]:

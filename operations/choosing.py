@@ -45,14 +45,14 @@ class Job:
     """How many clients there are, how many a round asks, and how many of these count with a report goal."""
 
     clients: int
-    asked: int = 20
+    cohort_size: int = 20
     goal: int = 12
 
     def bases(self) -> list[dict[str, Any]]:
         """Values of other keys that a choice may ask for; the first with which it goes is taken."""
         return [
             {"clients_per_round": number, "client_weighting": weighting}
-            for weighting, number in product(_WEIGHTINGS, ("all", self.asked))
+            for weighting, number in product(_WEIGHTINGS, ("all", self.cohort_size))
         ]
 
     def availability(self) -> dict[str, dict[str, Any]]:
@@ -78,7 +78,7 @@ class Job:
         for key in Train.CHOICES:  # sections that are not used only cost time
             section[section[key]] = dict(params.get(section[key]) or {})
         if section["cohort"] == "fixed":
-            section["fixed"] = {"ids": list(range(self.asked))}
+            section["fixed"] = {"ids": list(range(self.cohort_size))}
         if ALGORITHMS.of(section["algorithm"]).is_asynchronous:  # it needs simulated time
             section[AVAILABILITY] = dict(section[AVAILABILITY]) | {"devices": _DEVICES}
         section["attackers"] = 0.0 if section["attack"] == "no_attack" else 0.2
@@ -127,10 +127,10 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
         for name in job.choices(key):
             fits = fitting_bases(params, job, key, name)
             needs = []
-            for other, values in (("clients_per_round", ("all", job.asked)), ("client_weighting", _WEIGHTINGS)):
+            for other, values in (("clients_per_round", ("all", job.cohort_size)), ("client_weighting", _WEIGHTINGS)):
                 left = [each for each in values if any(base[other] == each for base in fits)]
                 if len(left) == 1:
-                    needs.append(f"`{other}` {'a number' if left[0] == job.asked else f'`{left[0]}`'}")
+                    needs.append(f"`{other}` {'a number' if left[0] == job.cohort_size else f'`{left[0]}`'}")
             if key == "algorithm" and ALGORITHMS.of(name).is_asynchronous:
                 needs.append("`availability` with `devices`")
             if needs:

@@ -83,6 +83,6 @@ def _run(name: str, command: list[str], environment: Mapping[str, str] | None = 
         # Around its error, git gives warnings and hints.
         errors = [line for line in lines if line.startswith(("ERROR", "fatal:", "error:"))] or lines
         shown = " ".join(command[command.index("dvc") :] if "dvc" in command else command)
-        said = f"`{shown}` failed: {errors[-1] if errors else f'exit code {done.returncode}'}"
-        raise PipelineError(without_password(said))
+        failure = f"`{shown}` failed: {errors[-1] if errors else f'exit code {done.returncode}'}"
+        raise PipelineError(without_password(failure))
     return done.stdout

@@ -44,8 +44,8 @@ def deciding(requirements: str) -> str:
         if pinned := re.match(r"([a-z0-9-]+)(?:\[[^]]*\])?==(\S+)", line):
             package = pinned[1]
             versions[package], needed_by[package] = pinned[2], set()
-        elif package and (asked := re.match(r" +#(?: via)? +([a-z0-9-]+)", line)):
-            needed_by[package].add(asked[1])
+        elif package and (needs := re.match(r" +#(?: via)? +([a-z0-9-]+)", line)):
+            needed_by[package].add(needs[1])
     if missing := set(ROOTS) - set(versions):
         raise ValueError(f"{REQUIREMENTS} pins no {', '.join(sorted(missing))}")
     kept, size = set(ROOTS), 0

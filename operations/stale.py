@@ -64,14 +64,14 @@ def in_workspace() -> list[Stale]:
 
 def in_revision(repo: "Repo") -> list[Stale]:
     """The stale stages of a revision that DVC has opened: its params.yaml and code beside its own dvc.lock."""
-    found: dict[str, Any] = {}
+    status: dict[str, Any] = {}
     for stage in repo.index.stages:  # Repo.status is for the workspace only
-        found[stage.addressing] = [
+        status[stage.addressing] = [
             {"changed deps": _joined(dep.status() for dep in stage.deps)},
             {"changed outs": _joined(out.status() for out in stage.outs)},
             *(["changed checksum"] if stage.changed_stage() else []),
         ]
-    return _stale(repo, found)
+    return _stale(repo, status)
 
 
 def require_fresh(what: str) -> None:
@@ -97,7 +97,7 @@ def _stale(repo: "Repo", status: Mapping[str, list[Any]]) -> list[Stale]:
     """What ``status`` (as ``dvc status --json`` prints it) says, without what is only absent."""
     made = {str(out) for stage in repo.index.stages for out in stage.outs}
     stages = {stage.addressing: stage for stage in repo.index.stages}
-    found = []
+    stale = []
     for address, changes in status.items():
         inputs: list[str] = []
         outputs: list[str] = []
@@ -112,8 +112,8 @@ def _stale(repo: "Repo", status: Mapping[str, list[Any]]) -> list[Stale]:
                     inputs.append(f"{path} is {matter}")
             outputs += [path for path, matter in change.get("changed outs", {}).items() if matter not in _ABSENT]
         if inputs or outputs:
-            found.append(Stale(getattr(stages[address], "name", None) or address, tuple(inputs), tuple(outputs)))
-    return found
+            stale.append(Stale(getattr(stages[address], "name", None) or address, tuple(inputs), tuple(outputs)))
+    return stale
 
 
 def _params(stage: "Stage") -> list[str]:

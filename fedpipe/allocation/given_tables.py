@@ -36,10 +36,10 @@ def read_table(key: str, pinned: PinnedTable, columns: list[str]) -> "pd.DataFra
             f"params.yaml: 'partition.{key}.table' is '{path}', but there is no such file (a path starts at the "
             "project's top folder)"
         ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != pinned.sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != pinned.sha256:
         raise PipelineError(
-            f"{path} has the SHA-256 {found}, but 'partition.{key}.sha256' in params.yaml is {pinned.sha256}: another "
+            f"{path} has the SHA-256 {digest}, but 'partition.{key}.sha256' in params.yaml is {pinned.sha256}: another "
             "file is meant, or the new sum belongs there"
         )
     try:

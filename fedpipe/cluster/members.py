@@ -84,7 +84,7 @@ class Member:
     @property
     def load(self) -> float:
         """How many groups are there per slot."""
-        return sum(len(one.part.groups) for one in self.running) / self.slots
+        return sum(len(run.part.groups) for run in self.running) / self.slots
 
     @property
     def has_room(self) -> bool:
@@ -105,9 +105,9 @@ class Member:
 
     def drop(self) -> list[Part]:
         """Gives up what runs there, and returns it."""
-        given_up = [one.part for one in self.running]
-        for one in self.running:
-            one.future.release()
+        given_up = [run.part for run in self.running]
+        for run in self.running:
+            run.future.release()
         self.running, self._message, self._version = [], None, -1
         return given_up
 

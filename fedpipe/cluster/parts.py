@@ -34,9 +34,9 @@ class Chunk:
 
     def sums(self) -> Sums:
         """What is to be added, from left to right; nothing is kept of it."""
-        found = [sums for part in self.parts for sums in part.sums or []]
+        arrived = [sums for part in self.parts for sums in part.sums or []]
         self.parts.clear()
-        return found
+        return arrived
 
     def clients_left(self) -> int:
         """The clients of the groups that nobody has begun."""

@@ -54,7 +54,7 @@ class Connection:
         except (OSError, ValueError):  # Dask's CommClosedError and TimeoutError are OSErrors
             self.close(1)
             return {}
-        return {address: int(told["nthreads"]) for address, told in identity["workers"].items()}
+        return {address: int(worker["nthreads"]) for address, worker in identity["workers"].items()}
 
     def close(self, seconds: float = 5) -> None:
         """Ends the connection within so many ``seconds``."""

@@ -40,8 +40,8 @@ def assign(labels: np.ndarray, sizes: np.ndarray, params: Params, rng: np.random
     wanted = sizes.copy()
     while wanted.any():
         classes = np.flatnonzero(left)
-        asked = rng.multinomial(wanted, _renormalized(mixes[:, classes], alpha, rng)).T
-        for label, requests in zip(classes, asked, strict=True):
+        requested = rng.multinomial(wanted, _renormalized(mixes[:, classes], alpha, rng)).T
+        for label, requests in zip(classes, requested, strict=True):
             met = requests if requests.sum() <= left[label] else rng.multivariate_hypergeometric(requests, left[label])
             counts[label] += met
             left[label] -= met.sum()

@@ -67,7 +67,7 @@ def _same_distribution(members: Members, labels: np.ndarray, test_labels: np.nda
     counts = np.stack([np.bincount(labels[mine], minlength=classes) for mine in members])
     quotas = _apportioned(counts, _sizes(members, params.client_test_fraction))
     by_label = [np.flatnonzero(test_labels == label) for label in range(classes)]
-    _check_supply(quotas, counts, np.array([len(found) for found in by_label]), params)
+    _check_supply(quotas, counts, np.array([len(samples) for samples in by_label]), params)
     tested = []
     for client, quota in enumerate(quotas):
         rng = generator(params.seed, Purpose.CLIENT_TEST, client=client)
@@ -100,12 +100,12 @@ def _check_supply(quotas: np.ndarray, counts: np.ndarray, supply: np.ndarray, pa
     if (quotas <= supply).all():
         return
     client, label = (int(index) for index in np.argwhere(quotas > supply)[0])
-    told = (
+    mistake = (
         f"params.yaml: 'partition.client_test_fraction' is {params.client_test_fraction}: client {client} would need "
         f"{quotas[client, label]} test samples of label {label}, there are {supply[label]}; "
     )
     # Quotas are at most `ceil(fraction * counts)`, so with this fraction all of them can be met.
     possible = np.min(supply / np.maximum(counts, 1), where=counts > 0, initial=np.inf)
     if (possible := np.floor(possible * 1e4) / 1e4) > 0:
-        raise PipelineError(f"{told}at most {possible:g} is possible, or client_test fraction")
-    raise PipelineError(f"{told}use client_test fraction")
+        raise PipelineError(f"{mistake}at most {possible:g} is possible, or client_test fraction")
+    raise PipelineError(f"{mistake}use client_test fraction")

@@ -14,9 +14,9 @@ def assignment_table(labels: np.ndarray, assignment: np.ndarray) -> pd.DataFrame
 
 def label_table(labels: np.ndarray, assignment: np.ndarray, clients: int, classes: int) -> pd.DataFrame:
     """Clients x labels: how many samples of each label each client has; index client, columns the labels."""
-    given = assignment != LEFT_OUT
+    used = assignment != LEFT_OUT
     counts = np.zeros((clients, classes), np.int64)
-    np.add.at(counts, (assignment[given], labels[given]), 1)
+    np.add.at(counts, (assignment[used], labels[used]), 1)
     return pd.DataFrame(counts, index=pd.RangeIndex(clients, name="client"), columns=range(classes))
 
 
@@ -35,7 +35,7 @@ def client_test_table(labels: np.ndarray, tested: list[np.ndarray], drawn_from: 
 
 def samples_by_client(assignment: np.ndarray, clients: int) -> list[np.ndarray]:
     """For each client the indices of its samples, ascending."""
-    given = np.flatnonzero(assignment != LEFT_OUT)
-    by_client = given[np.argsort(assignment[given], kind="stable")]
-    sizes = np.bincount(assignment[given], minlength=clients)
+    used = np.flatnonzero(assignment != LEFT_OUT)
+    by_client = used[np.argsort(assignment[used], kind="stable")]
+    sizes = np.bincount(assignment[used], minlength=clients)
     return np.split(by_client, np.cumsum(sizes)[:-1])

@@ -16,20 +16,20 @@ def table(sites: Sequence[SiteShards]) -> pd.DataFrame:
     """One row a client: client, site, samples as its site tells them, and an empty entropy: labels are not known."""
     names = np.repeat([site.name for site in sites], [len(site.samples) for site in sites])
     samples = np.concatenate([site.samples for site in sites])
-    told = pd.Series(samples, dtype="Int64").mask(samples < 0)
-    return pd.DataFrame({"client": np.arange(len(samples)), "site": names, "samples": told, "entropy": np.nan})
+    counts = pd.Series(samples, dtype="Int64").mask(samples < 0)
+    return pd.DataFrame({"client": np.arange(len(samples)), "site": names, "samples": counts, "entropy": np.nan})
 
 
 def figures(clients: pd.DataFrame) -> dict[str, Any]:
     """The figures of the whole partition, as far as numbers of samples say them; of sites that withhold them, none."""
     by_site = {str(site): own["samples"] for site, own in clients.groupby("site", sort=False)}
-    told = {site: {"samples": int(own.sum())} if own.notna().all() else {} for site, own in by_site.items()}
+    sums = {site: {"samples": int(own.sum())} if own.notna().all() else {} for site, own in by_site.items()}
     summary: dict[str, Any] = {"clients": len(clients)}
-    if all(told.values()):
+    if all(sums.values()):
         samples = clients["samples"].to_numpy(np.int64)
         sizes = {"smallest": int(samples.min()), "median": float(np.median(samples)), "largest": int(samples.max())}
         summary |= {"samples": int(samples.sum()), "sizes": sizes | {"gini": round(gini(samples), 6)}}
-    return summary | {"sites": {site: {"clients": len(own)} | told[site] for site, own in by_site.items()}}
+    return summary | {"sites": {site: {"clients": len(own)} | sums[site] for site, own in by_site.items()}}
 
 
 def draw(clients: pd.DataFrame, title: str, path: Path) -> None:

@@ -30,14 +30,14 @@ def sizes(samples: int, clients: int, params: Params, _: np.random.Generator) ->
       PipelineError: The sizes cannot be read, are not one for each client, do not sum to ``samples``, or one is below
         ``min_size``.
     """
-    given, where = _given(clients, params)
-    smallest = int(given.argmin())
-    if given[smallest] < params.min_size:
+    sizes, where = _given(clients, params)
+    smallest = int(sizes.argmin())
+    if sizes[smallest] < params.min_size:
         raise PipelineError(
-            f"{where} gives client {smallest} {given[smallest]} samples, less than the {params.min_size} of "
+            f"{where} gives client {smallest} {sizes[smallest]} samples, less than the {params.min_size} of "
             "'partition.sizes.min_size' in params.yaml; raise the one or lower the other"
         )
-    total = int(given.sum())
+    total = int(sizes.sum())
     if total != samples:
         raise PipelineError(
             f"{where} sums to {total} samples, but {samples} are to be dealt out; let them sum to {samples}, or "
@@ -47,7 +47,7 @@ def sizes(samples: int, clients: int, params: Params, _: np.random.Generator) ->
                 else f"lower 'partition.leave_out' in params.yaml by {total - samples} if it is that much"
             )
         )
-    return given
+    return sizes
 
 
 def _given(clients: int, params: Params) -> tuple[np.ndarray, str]:

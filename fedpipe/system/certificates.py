@@ -73,15 +73,15 @@ def files(folder: Path, name: str, maker: Maker = CLUSTER) -> tuple[Path, Path, 
     Raises:
       PipelineError: One of them is missing, the certificate is not of this CA, or it is not valid any more.
     """
-    found = folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
-    for file in found:
+    files = folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
+    for file in files:
         if not file.is_file():
             raise PipelineError(
                 f"{file} is missing: make {maker.whose} certificates once with `{maker.command}`, and bring "
                 f"ca.pem, {name}.pem and {name}.key to this machine"
             )
-    _require_valid(*found[:2], maker)
-    return found
+    _require_valid(*files[:2], maker)
+    return files
 
 
 def revoke(folder: Path, name: str) -> Path:
@@ -151,8 +151,8 @@ def _require_valid(ca: Path, file: Path, maker: Maker) -> None:
         raise PipelineError(
             f"{file} is not a certificate that the CA of {ca} has signed: take both from the same folder"
         ) from None
-    for one, at in ((signer, ca), (certificate, file)):
-        end = one.not_valid_after_utc
+    for each, at in ((signer, ca), (certificate, file)):
+        end = each.not_valid_after_utc
         if end < datetime.datetime.now(datetime.UTC):
             raise PipelineError(
                 f"{at} was valid until {end:%Y-%m-%d}: remove it where the CA's key is, run `{maker.command}` there, "

@@ -39,10 +39,10 @@ def fetched(source: str) -> Iterator[tuple[Card, Path]]:
         folder = Path(temporary)
         _copy(source, folder)
         card = Card.read(folder / CARD, shown(source))
-        found = sha256(folder / WEIGHTS)
-        if found != card.weights_sha256:
+        digest = sha256(folder / WEIGHTS)
+        if digest != card.weights_sha256:
             raise PipelineError(
-                f"the weights in {shown(source)} have the SHA-256 {found[:12]}…, but its card names "
+                f"the weights in {shown(source)} have the SHA-256 {digest[:12]}…, but its card names "
                 f"{card.weights_sha256[:12]}…: fetch it again, or have it written again by `make champion`"
             )
         yield card, folder / WEIGHTS

@@ -61,29 +61,29 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _follow_git(again: bool) -> None:
     """Follows HEAD's marker; in GitHub Actions, where a job does nothing else, `make tell` learns what came of it."""
-    told = Outcome(dataset="", status="nothing_new", reason="", looked_at_batches=False)
+    outcome = Outcome(dataset="", status="nothing_new", reason="", looked_at_batches=False)
     try:
         with registry_lock(layout.store()):
             marker = git_champion.of_head()
             dataset = dataset_of(marker.model or "")
             before = layout.registry().champion(dataset) if dataset else None
-            said = git_champion.follow(again)
+            sentence = git_champion.follow(again)
             now = layout.registry().champion(dataset) if dataset else None
         moved = now is not None and (before is None or before.number != now.number)
-        told = told.model_copy(
-            update={"dataset": dataset, "status": "promoted" if moved else "nothing_new", "reason": said}
+        outcome = outcome.model_copy(
+            update={"dataset": dataset, "status": "promoted" if moved else "nothing_new", "reason": sentence}
         )
         if moved and now is not None:
-            told = told.model_copy(
+            outcome = outcome.model_copy(
                 update={"version": now.number, "weights_sha256": now.weights_sha256, "accuracy": marker.accuracy}
             )
-        print(said)
+        print(sentence)
     except PipelineError as error:
-        told = told.model_copy(update={"status": "failed", "reason": str(error)})
+        outcome = outcome.model_copy(update={"status": "failed", "reason": str(error)})
         raise
     finally:
         if os.environ.get("GITHUB_ACTIONS"):
-            told.write()
+            outcome.write()
 
 
 def _roll_back(dataset: str) -> Decision:

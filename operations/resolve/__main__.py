@@ -179,14 +179,14 @@ def _parse(arguments: Sequence[str] | None) -> Chosen:
     parser.add_argument("--params", choices=_SIDES, help="whose value a param gets that both sides changed")
     parser.add_argument("--champion", choices=_SIDES, help="whose champion is right, if both sides have another")
     parser.add_argument("keys", nargs="*", metavar="KEY=SIDE", help="the same for one param: train.rounds=theirs")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     by_key: dict[str, Side] = {}
-    for text in given.keys:
+    for text in options.keys:
         key, _, side = text.partition("=")
         if side not in _SIDES:
             parser.error(f"'{text}' should be KEY=ours or KEY=theirs, such as train.rounds=theirs")
         by_key[key] = side
-    return Chosen(given.params, by_key, given.champion)
+    return Chosen(options.params, by_key, options.champion)
 
 
 def _say(line: str) -> None:

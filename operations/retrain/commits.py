@@ -75,10 +75,10 @@ def is_retraining(revision: str) -> bool:
 
 def _is_of(former: str, tree: str) -> bool:
     try:
-        found = commands.git("rev-parse", f"{former}^{{tree}}", f"{former}^").split()
+        tree_and_parent = commands.git("rev-parse", f"{former}^{{tree}}", f"{former}^").split()
     except PipelineError:  # another clone's
         return False
-    return found == [tree, head()]
+    return tree_and_parent == [tree, head()]
 
 
 def _has_identity() -> bool:

@@ -77,12 +77,12 @@ def _ask(method: str, path: str, tolerated: str = "", **content: object) -> None
     except requests.RequestException as error:
         raise PipelineError(f"{without_password(server)} cannot be reached: {type(error).__name__}") from None
     if not answer.ok and not (tolerated and tolerated in answer.text):
-        said = _message(answer)
+        reason = _message(answer)
         if answer.status_code in (401, 403):
-            said = f"{user[0]} is no administrator of it, or the password is another one"
-        elif said == _NO_SUCH_PAGE:
-            said = "it has no login: start it with `make server ARGS=--login`"
-        raise PipelineError(f"{without_password(server)}: {said}")
+            reason = f"{user[0]} is no administrator of it, or the password is another one"
+        elif reason == _NO_SUCH_PAGE:
+            reason = "it has no login: start it with `make server ARGS=--login`"
+        raise PipelineError(f"{without_password(server)}: {reason}")
 
 
 def _message(answer: requests.Response) -> str:
@@ -98,13 +98,13 @@ def _resource(kind: str, dataset: str) -> str:
     if kind == "models":
         return registered_model(dataset)
     with layout.registry().asked():
-        found = layout.registry().client().get_experiment_by_name(experiment(dataset))
-    if found is None:
+        known = layout.registry().client().get_experiment_by_name(experiment(dataset))
+    if known is None:
         raise PipelineError(
             f"{layout.outbox().shown_store} has no runs on {dataset} yet: log one first, as the user who is to manage "
             "them (`make repro`, or `make sync`)"
         )
-    return str(found.experiment_id)
+    return str(known.experiment_id)
 
 
 def _log_in(folder: Path) -> None:

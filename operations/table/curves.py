@@ -13,7 +13,7 @@ NAME = "curves.png"
 _COLOURS = 10  # of matplotlib's default cycle
 
 
-def draw(table: Table, there: Sequence[Group], rounds: pd.DataFrame) -> bool:
+def draw(table: Table, groups: Sequence[Group], rounds: pd.DataFrame) -> bool:
     """Draws the curves of the groups' best cells.
 
     Returns:
@@ -24,7 +24,7 @@ def draw(table: Table, there: Sequence[Group], rounds: pd.DataFrame) -> bool:
     with picture(RESULTS / table.name / NAME, 8, 4) as figure:
         axes = figure.subplots()
         targets, params = set(), read_params(table.name)
-        for number, group in enumerate(there):
+        for number, group in enumerate(groups):
             name = ", ".join([*group.labels, *(f"{axis} {value}" for axis, value in _grid(table, group))])
             for place, cell in enumerate(group.cells):
                 curve = rounds[rounds["cell"] == cell.name]

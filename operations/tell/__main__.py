@@ -39,20 +39,20 @@ def main() -> None:
     week = outcome.week if outcome else iso_week(today)
     run = issue.Run(_branch(), week, (outcome.run_url if outcome else None) or run_url())
     has_github = github.is_available()
-    told = findings(outcome, look(run.branch, has_github), settings, week, today)
+    news = findings(outcome, look(run.branch, has_github), settings, week, today)
     came = result(outcome) if outcome else "failed"
     _say(f"{week}: {came}")
-    for finding in told:
+    for finding in news:
         _say(f"{finding.kind}: {finding.text}")
     if outcome is None:
-        _tell_job(told)
+        _tell_job(news)
     try:
-        in_issue = [each for each in told if each.kind in settings.issue_on]
+        in_issue = [each for each in news if each.kind in settings.issue_on]
         address = _update_issue(run, has_github, in_issue, came, _looked_at_batches(outcome))
         trouble = None
     except PipelineError as error:
         address, trouble = None, error
-    _send(run, [each for each in told if each.kind in settings.webhook_on], came, address, outcome)
+    _send(run, [each for each in news if each.kind in settings.webhook_on], came, address, outcome)
     if trouble:
         raise PipelineError(
             f"the tracking issue could not be kept: {trouble}; the workflow's job needs the permission `issues: "
@@ -92,7 +92,7 @@ def _branch() -> str:
         return "HEAD"
 
 
-def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], came: str, knows_all: bool) -> str | None:
+def _update_issue(run: issue.Run, has_github: bool, news: Sequence[Finding], came: str, knows_all: bool) -> str | None:
     """The issue's address, if there is an open one."""
     if name := experiment():
         _say(f"an experiment ({name}), and the tracking issue is of the weekly retraining")
@@ -100,27 +100,27 @@ def _update_issue(run: issue.Run, has_github: bool, told: Sequence[Finding], cam
     if not has_github:
         _say("no GitHub command `gh` with a login (or GH_TOKEN) here, so there is no tracking issue")
         return None
-    address = issue.update(issue.RETRAINING, run, told, came, knows_all)
+    address = issue.update(issue.RETRAINING, run, news, came, knows_all)
     if address:
         _say(f"tracking issue {address}")
     return address
 
 
-def _send(run: issue.Run, told: Sequence[Finding], came: str, address: str | None, outcome: Outcome | None) -> None:
+def _send(run: issue.Run, news: Sequence[Finding], came: str, address: str | None, outcome: Outcome | None) -> None:
     """Sends a message if there is a webhook and something for it, and no experiment; a failure is a warning."""
-    if experiment() or not webhook.address() or not told:
+    if experiment() or not webhook.address() or not news:
         return
     places = [outcome.pull_request if outcome else None, address, run.url]
-    lines = [f"Retraining of {run.branch}, {run.week}: {came}", *(f"- {finding.text}" for finding in told)]
+    lines = [f"Retraining of {run.branch}, {run.week}: {came}", *(f"- {finding.text}" for finding in news)]
     trouble = webhook.send(for_chat("\n".join([*lines, *filter(None, places)])))
     _say(f"warning: no message to the chat: {trouble}" if trouble else "message to the chat sent")
 
 
-def _tell_job(told: Sequence[Finding]) -> None:
+def _tell_job(news: Sequence[Finding]) -> None:
     """A job that died has no summary of its own."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as summary:
-            summary.write(f"{issue.listed(told)}\n")
+            summary.write(f"{issue.listed(news)}\n")
 
 
 def _say(line: str) -> None:

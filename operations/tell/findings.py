@@ -78,12 +78,12 @@ def findings(
       week: The ISO week.
       today: The day.
     """
-    told = [*_of_the_job(outcome, around.job, week)]
+    listed = [*_of_the_job(outcome, around.job, week)]
     if outcome is not None:
-        told += _of_batches(outcome)
-        told += _of_the_model(outcome)
+        listed += _of_batches(outcome)
+        listed += _of_the_model(outcome)
     promoted = outcome is not None and outcome.status == "promoted"
-    return [*told, *_of_time(around, settings, today, promoted)]
+    return [*listed, *_of_time(around, settings, today, promoted)]
 
 
 def _of_the_job(outcome: Outcome | None, job: str | None, week: str) -> Iterator[Finding]:

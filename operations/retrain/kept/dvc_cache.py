@@ -76,11 +76,11 @@ def revisions() -> Named:
     named = Named()
     for commit in sorted({*ours, *map(_commit, tags)}):
         try:
-            found = _of_commit(commit)
+            outputs = _of_commit(commit)
         except PipelineError as error:
             print(f"kept: commit {commit[:12]} is passed over: {error}", file=sys.stderr)
             continue
-        named.add(found if commit in ours else Named(batches=found.batches))
+        named.add(outputs if commit in ours else Named(batches=outputs.batches))
     return named
 
 

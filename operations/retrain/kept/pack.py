@@ -181,12 +181,12 @@ def _weights() -> set[str]:
     """SHA-256 of the weights in the workspace and of those on branches, whose runs a retraining may come back to."""
     name = str(layout.TRAINING)
     texts = [layout.TRAINING.read_text(encoding="utf-8")] if layout.TRAINING.is_file() else []
-    found = {str(parse_text(text, name).get("weights_sha256", "")) for text in texts}
+    digests = {str(parse_text(text, name).get("weights_sha256", "")) for text in texts}
     for revision in dvc_cache.branches():
         with suppress(PipelineError):  # a branch without results, or in the middle of a merge
             text = commands.git("show", f"{revision}:./{name}")
-            found.add(str(parse_text(text, name).get("weights_sha256", "")))
-    return found
+            digests.add(str(parse_text(text, name).get("weights_sha256", "")))
+    return digests
 
 
 def _add_training(state: _State) -> None:
