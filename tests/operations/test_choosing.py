@@ -14,7 +14,7 @@ from tests import RECIPE, ROOT
 
 TREE = config.read_yaml(RECIPE / "params.yaml")
 PARAMS, CLIENTS = TREE["train"], TREE["partition"]["clients"]
-JOB = choosing.Job(10, asked=8, goal=6)
+JOB = choosing.Job(10, cohort_size=8, goal=6)
 
 
 def changed(monkeypatch: pytest.MonkeyPatch, registry: Registry[Any], name: str, **names: Any) -> None:
@@ -48,7 +48,7 @@ def test_a_refusal_is_found_and_its_reason_is_that_of_the_pair(monkeypatch: pyte
 def test_a_goal_below_what_an_aggregator_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     changed(monkeypatch, AGGREGATORS, "median", smallest_cohort=lambda settings: 7)
     content = JOB.content(
-        PARAMS, {"aggregator": "median", "availability": "report_goal"}, {"clients_per_round": JOB.asked}
+        PARAMS, {"aggregator": "median", "availability": "report_goal"}, {"clients_per_round": JOB.cohort_size}
     )
     assert "needs 7 clients in a round, and a round has 6: make rounds larger" in str(JOB.refusal(content))
 
