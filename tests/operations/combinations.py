@@ -33,7 +33,7 @@ from tests.fedpipe.resuming import digest
 from tests.fedpipe.training import train
 
 PARAMS = config.read_yaml(RECIPE / "params.yaml")["train"]
-JOB = choosing.Job(13, asked=9, goal=7)
+JOB = choosing.Job(13, cohort_size=9, goal=7)
 KEYS = (*choosing.KEYS, choosing.AVAILABILITY)
 CHANGES = 8  # of other keys, some of which do not fit
 # Numbers at the edge of what they may be, by section; all values of words and switches are tried anyway.
