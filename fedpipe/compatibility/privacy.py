@@ -7,6 +7,11 @@ from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 
 def check(settings: Train) -> None:
     """Checks section ``train.privacy`` beside the other choices; errors as of `train.check`."""
+    if settings.privacy.noise == "secret" and not AGGREGATORS.of(settings.aggregator).is_private:
+        raise ValueError(
+            f"'train.privacy.noise' is secret, and 'train.aggregator' {settings.aggregator} adds none: choose one of "
+            f"{', '.join(_private())}, or set the key to seeded"
+        )
     _ledger(settings)
     _target(settings)
     if has_secret_noise(settings) and settings.selecting and settings.selection == "validation":
@@ -19,11 +24,15 @@ def check(settings: Train) -> None:
 
 def _ledger(settings: Train) -> None:
     if settings.stop_at.epsilon is not None and not AGGREGATORS.of(settings.aggregator).is_private:
-        private = [name for name, aggregator in AGGREGATORS.all() if aggregator.is_private]
         raise ValueError(
             f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
-            f"{settings.aggregator} does not: choose one of {', '.join(private)}, or remove the key"
+            f"{settings.aggregator} does not: choose one of {', '.join(_private())}, or remove the key"
         )
+
+
+def _private() -> list[str]:
+    """The names of the aggregators with noise."""
+    return [name for name, aggregator in AGGREGATORS.all() if aggregator.is_private]
 
 
 def _target(settings: Train) -> None:

@@ -18,6 +18,12 @@ class Stragglers(Section):
     share: Share = 0.0
     least_work: Annotated[float, Field(gt=0, le=1)] = 0.1
 
+    @model_validator(mode="after")
+    def _somebody_does_less(self) -> Self:
+        if self.least_work != 0.1 and not self.share:
+            raise ValueError("'least_work' is that of stragglers, of whom there are none: set 'share' above 0.0")
+        return self
+
 
 class Cyclic(Section):
     """Groups of clients that are there in turn; ``period`` is how many rounds it takes until the first is back."""
@@ -32,6 +38,8 @@ class Cyclic(Section):
                 f"'period' is {self.period}, but {self.groups} groups need a round each: raise 'period' to "
                 f"{self.groups} or more, or lower 'groups'"
             )
+        if self.period > 1 and self.groups == 1:
+            raise ValueError("'period' is that of groups, of which there is one: set 'groups' to 2 or more")
         return self
 
 
@@ -67,6 +75,13 @@ class Devices(Section):
                     f"'{key}' is simulated time, of which there is none: set 'seconds_per_sample' above 0, or '{key}' "
                     "to 0.0"
                 )
+        for key, value, other in (
+            ("spread", self.spread, self.seconds_per_sample),
+            ("bandwidth.spread", self.bandwidth.spread, self.bandwidth.down or self.bandwidth.up),
+        ):
+            if value and not other:
+                needs = "seconds_per_sample" if key == "spread" else "bandwidth.down' or 'bandwidth.up"
+                raise ValueError(f"'{key}' is that of simulated times, of which there are none: set '{needs}' above 0")
         return self
 
 

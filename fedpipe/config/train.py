@@ -13,21 +13,64 @@ from fedpipe.config.section import Count, NotNegative, Positive, Rate, Section, 
 METRICS_FOLDER = Folder("fedpipe.metrics")
 
 
+# The keys of each schedule, besides name and warm_up.
+SCHEDULE_KEYS = {
+    "constant": (),
+    "step": ("every", "factor"),
+    "exponential": ("every", "factor"),
+    "cosine": ("rounds", "end"),
+}
+
+
 class Schedule(Section):
-    """How a learning rate changes over the rounds (fedpipe/learning/schedules.py has the formulas)."""
+    """How a learning rate changes over the rounds (fedpipe/learning/schedules.py has the formulas).
+
+    A key that is None has a default that works in a training of any length (`steps_every` and so on).
+    """
 
     name: Literal["constant", "step", "exponential", "cosine"] = "constant"
     warm_up: Annotated[int, Field(ge=0, le=10**6)] = 0
-    every: Count = 1
-    factor: Annotated[float, Field(gt=0, le=1)] = 1.0
-    rounds: Count = 1
-    end: Rate = 0.0
+    every: Count | None = None  # None: a quarter of the rounds after the warm-up for step, 1 for exponential
+    factor: Annotated[float, Field(gt=0, le=1)] | None = None  # None: 0.5 for step, 0.99 for exponential
+    rounds: Count | None = None  # None: train.rounds
+    end: Rate | None = None  # None: 0.0
+
+    @model_validator(mode="after")
+    def _only_its_own_keys(self) -> "Schedule":
+        own = SCHEDULE_KEYS[self.name]
+        for key in ("every", "factor", "rounds", "end"):
+            if getattr(self, key) is not None and key not in own:
+                names = [name for name, keys in SCHEDULE_KEYS.items() if key in keys]
+                raise ValueError(f"{self.name} has no '{key}': leave it out, or set the name to {' or '.join(names)}")
+        return self
 
     @model_validator(mode="after")
     def _cosine_comes_after_the_warm_up(self) -> "Schedule":
-        if self.name == "cosine" and self.rounds <= self.warm_up:
+        if self.rounds is not None and self.rounds <= self.warm_up:
             raise ValueError(f"cosine needs 'rounds' above 'warm_up' ({self.warm_up}), not {self.rounds}")
         return self
+
+    @property
+    def follows_all_rounds(self) -> bool:
+        """Whether its rates depend on how many rounds the training has."""
+        return (self.name == "cosine" and self.rounds is None) or (self.name == "step" and self.every is None)
+
+    def steps_every(self, rounds: int) -> int:
+        """``every`` in a training of so many rounds."""
+        if self.every is not None:
+            return self.every
+        return max(1, -(-(rounds - self.warm_up) // 4)) if self.name == "step" else 1
+
+    @property
+    def decay(self) -> float:
+        """``factor``, or its default."""
+        if self.factor is not None:
+            return self.factor
+        return 0.5 if self.name == "step" else 0.99
+
+    def ends_after(self, rounds: int) -> int:
+        """``rounds`` in a training of so many rounds."""
+        return rounds if self.rounds is None else self.rounds
 
 
 class Optimizer(Section):
@@ -119,10 +162,14 @@ class StopAt(Section):
 
 
 class Checkpoint(Section):
-    """How often a training is saved, so that it goes on where it was stopped. No result depends on it."""
+    """How often a training is saved, so that it goes on where it was stopped. No result depends on it.
+
+    ``keep_end``: whether its end is kept, so that one of more rounds goes on from there.
+    """
 
     enabled: bool = True
     seconds: NotNegative = 10.0
+    keep_end: bool = True
 
 
 class Train(ChoosingSection):
@@ -173,6 +220,17 @@ class Train(ChoosingSection):
                 f"'train.{self.selecting[0]}' needs rounds with a {self.selection} accuracy: set "
                 "'train.evaluate_every' to 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_warm_up_ends(self) -> "Train":
+        for key in ("client_optimizer", "server_optimizer"):
+            schedule = getattr(self, key).schedule
+            if schedule.follows_all_rounds and schedule.warm_up >= self.rounds:
+                raise ValueError(
+                    f"'train.{key}.schedule' {schedule.name} runs over 'train.rounds' ({self.rounds}), and 'warm_up' "
+                    f"takes {schedule.warm_up} of them: lower 'warm_up', or raise 'train.rounds'"
+                )
         return self
 
     @property

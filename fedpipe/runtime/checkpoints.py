@@ -20,6 +20,7 @@ from fedpipe.atomic import atomic_file, sync_folder
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.runtime.checkpoint import Checkpoint, from_file, to_bytes
+from fedpipe.runtime.finished import FinishedTraining
 from fedpipe.runtime.kept_state import FolderStates, KeptState, States
 from fedpipe.runtime.progress import say
 from fedpipe.runtime.training_key import Key, differences, name_of
@@ -37,7 +38,8 @@ class Checkpoints:
     """The checkpoints of a training in a folder.
 
     Use as a context manager, which keeps other trainings out of the folder, and looks for a checkpoint to go on from:
-    ``resumed``. When the block ends without an error, the outputs stand, and all checkpoints are removed.
+    ``resumed``. When the block ends without an error, the outputs stand, and all checkpoints are removed; the end of
+    the training is kept for one of more rounds (finished.py).
     """
 
     def __init__(self, folder: Path, key: Key, settings: Train, states: States | None = None) -> None:
@@ -52,6 +54,9 @@ class Checkpoints:
         # What clients keep. A cluster's worker that was taken for lost may still write what another training told it.
         self.kept_folder = folder / "clients" / name_of(key)
         self._states = states or FolderStates(self.kept_folder)
+        # Sites remember what they answered, and their states are theirs.
+        self._finished = FinishedTraining(folder / "finished") if states is None else None
+        self._end: tuple[Checkpoint, KeptState | None] | None = None
         self._folder = folder / "checkpoints"
         self._key, self._settings = key, settings
         self.resumed: Checkpoint | None = None
@@ -86,9 +91,11 @@ class Checkpoints:
                 continue
             self._rounds.insert(0, usable.round)
             last = last or usable
-        if last is not None:
+        if last is None and self._finished is not None:
+            last = self._finished.resumed(self._key, self._settings, self.kept_folder)
+        elif last is not None:
             say(f"resumes at round {last.round + 1} of {self._settings.rounds}, after {self._path(last.round)}")
-        elif any(self._folder.glob("round-*.safetensors")):
+        if last is None and any(self._folder.glob("round-*.safetensors")):
             say("starts anew with round 1")
         return last
 
@@ -123,6 +130,10 @@ class Checkpoints:
             kept.release(self._rounds[0])
         self._states.saved(self._rounds[0])
 
+    def ended(self, end: Checkpoint | None, kept: KeptState | None) -> None:
+        """Takes the training after its last round, which is kept when the block ends; None with secret noise."""
+        self._end = None if end is None else (end, kept)
+
     def kept_state(self, clients: int) -> KeptState:
         """What clients keep, as ``resumed`` left it or before the first round."""
         resumed = self.resumed
@@ -139,6 +150,9 @@ class Checkpoints:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None and self.enabled:
+            if self._end is not None and self._finished is not None and self._settings.checkpoint.keep_end:
+                end, kept = self._end
+                self._finished.keep(end, self._settings.rounds, self._key, kept, self.kept_folder)
             shutil.rmtree(self._folder, ignore_errors=True)
             shutil.rmtree(self.kept_folder.parent, ignore_errors=True)
         os.close(self._lock)

@@ -158,7 +158,10 @@ class Training:
                     raise
                 engine.rewind(len(history.records) - done_before)
                 interrupted = True
-            return self._trained(engine, history, elsewhere, interrupted)
+            trained = self._trained(engine, history, elsewhere, interrupted)
+            if self.checkpoints is not None:
+                self.checkpoints.ended(trained.end, self.kept)
+            return trained
 
     def _hooks(
         self,

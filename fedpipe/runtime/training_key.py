@@ -64,6 +64,11 @@ def rounds_decide(settings: Train) -> str | None:
     """Why a round depends on how many rounds follow it, in a few words; None if it does not."""
     if settings.privacy.epsilon is not None:
         return "the noise of 'train.privacy.epsilon' is computed from 'train.rounds'"
+    for key in ("client_optimizer", "server_optimizer"):
+        schedule = getattr(settings, key).schedule
+        if schedule.follows_all_rounds:
+            own = "every" if schedule.name == "step" else "rounds"
+            return f"'train.{key}.schedule' {schedule.name} without '{own}' runs over all of 'train.rounds'"
     return None
 
 

@@ -64,7 +64,7 @@ class Federation:
     def update(
         self, weights: Weights, client: int, work: int, hook: reference.Hook = reference.same, number: int = 1
     ) -> Weights:
-        client_rate = rate(self.settings.client_optimizer, number)
+        client_rate = rate(self.settings.client_optimizer, number, self.settings.rounds)
         return reference.sgd(weights, self.samples[client], self.settings, client_rate, hook, work=work)[0]
 
     def step(self, weights: Weights, update: Weights) -> Weights:
@@ -133,7 +133,11 @@ def scaffold(fed: Federation) -> Expected:
     """c is the mean of all c_k with the weights of the update; in the paper all weights are 1."""
     weights, control, controls = fed.first, fed.zeros(), [fed.zeros() for _ in fed.samples]
     for number, clients in enumerate(fed.rounds(), 1):
-        client_rate, updates, before = rate(fed.settings.client_optimizer, number), {}, list(controls)
+        client_rate, updates, before = (
+            rate(fed.settings.client_optimizer, number, fed.settings.rounds),
+            {},
+            list(controls),
+        )
         for k, work in clients.items():
 
             def corrected(gradients: Weights, now: Weights, mine: Weights = before[k]) -> Weights:
