@@ -30,7 +30,7 @@ def sizes(samples: int, clients: int, params: Params, _: np.random.Generator) ->
       PipelineError: The sizes cannot be read, are not one for each client, do not sum to ``samples``, or one is below
         ``min_size``.
     """
-    sizes, where = _given(clients, params)
+    sizes, where = _requested(clients, params)
     smallest = int(sizes.argmin())
     if sizes[smallest] < params.min_size:
         raise PipelineError(
@@ -50,8 +50,8 @@ def sizes(samples: int, clients: int, params: Params, _: np.random.Generator) ->
     return sizes
 
 
-def _given(clients: int, params: Params) -> tuple[np.ndarray, str]:
-    """The given sizes int [clients], and where they stand, for a message."""
+def _requested(clients: int, params: Params) -> tuple[np.ndarray, str]:
+    """The sizes of the params int [clients], and where they are written, for a message."""
     if not params.table:
         if len(params.values) != clients:
             raise PipelineError(

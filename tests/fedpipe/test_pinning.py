@@ -103,8 +103,8 @@ def test_credentials_and_addresses_reach_what_needs_them() -> None:
     names = ["MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"]
     names += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"]
     names += ["AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "GH_TOKEN"]
-    given = {name: f"the {name}" for name in names}
-    assert {name: value for name, value in pinned(given).items() if name in names} == given
+    inputs = {name: f"the {name}" for name in names}
+    assert {name: value for name, value in pinned(inputs).items() if name in names} == inputs
     for package in ("stages", "operations"):
         code = f"import {package}, os; print(all(os.environ[name] == 'the ' + name for name in {names}))"
-        assert printed(code, **given) == "True"
+        assert printed(code, **inputs) == "True"

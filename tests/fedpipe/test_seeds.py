@@ -18,7 +18,7 @@ from fedpipe.partitioning.held_out_samples import split
 from fedpipe.runtime.cohort import cohort
 from fedpipe.seeds import Purpose, generator
 from tests import RECIPE
-from tests.fedpipe.partitioning.asked import partition
+from tests.fedpipe.partitioning.settings import partition
 
 
 def digest(array: np.ndarray) -> str:

@@ -80,9 +80,9 @@ Feature = tuple[str, str]
 
 def features(content: dict[str, Any]) -> set[Feature]:
     """What of the choices section train has, as (key, choice)."""
-    given = [name for name, value in JOB.availability().items() if content[choosing.AVAILABILITY] == value]
+    inputs = [name for name, value in JOB.availability().items() if content[choosing.AVAILABILITY] == value]
     others = (*choosing.KEYS, "client_weighting", "clients_per_round")
-    return {(key, str(content[key])) for key in others} | {(choosing.AVAILABILITY, name) for name in given}
+    return {(key, str(content[key])) for key in others} | {(choosing.AVAILABILITY, name) for name in inputs}
 
 
 def all_features() -> set[Feature]:
@@ -97,15 +97,17 @@ def combination(chance: Random, wanted: Collection[Feature] = ()) -> dict[str, A
     Those that are ``wanted`` come first, and of the keys those of which most are wanted.
     """
     chosen: dict[str, str] = {}
-    found: list[dict[str, Any]] = []
+    actual: list[dict[str, Any]] = []
     for key in sorted(chance.sample(KEYS, len(KEYS)), key=lambda key: -sum(key == other for other, _ in wanted)):
         names = JOB.choices(key)
         for name in sorted(chance.sample(names, len(names)), key=lambda name: (key, name) not in wanted):
-            legal = [one for base in JOB.bases() if JOB.refusal(one := _content(chosen | {key: name}, base)) is None]
+            legal = [
+                first for base in JOB.bases() if JOB.refusal(first := _content(chosen | {key: name}, base)) is None
+            ]
             if legal:
-                chosen[key], found = name, legal
+                chosen[key], actual = name, legal
                 break
-    return max(chance.sample(found, len(found)), key=lambda one: len(features(one) & set(wanted)))
+    return max(chance.sample(actual, len(actual)), key=lambda each: len(features(each) & set(wanted)))
 
 
 def covering(seed: int) -> Iterator[dict[str, Any]]:
@@ -166,7 +168,7 @@ def _change(content: dict[str, Any], chance: Random) -> dict[str, Any]:
     of_client = {"name": chance.choice(_values(ClientOptimizer, "name")), "learning_rate": 0.01, "clip_norm": 1.0}
     of_server = {"name": chance.choice(_values(ServerOptimizer, "name")), "learning_rate": 0.1}
     availability = [{}, *(content["availability"] | more for more in (*JOB.availability().values(), *AVAILABILITIES))]
-    found: list[dict[str, Any]] = [
+    actual: list[dict[str, Any]] = [
         {"availability": chance.choice(availability)},
         {"client_optimizer": rates | of_client},
         {"server_optimizer": rates | of_server},
@@ -184,8 +186,8 @@ def _change(content: dict[str, Any], chance: Random) -> dict[str, Any]:
         section = REGISTRIES[key].of(name).Params
         values = [{field: value} for field in section.model_fields for value in _values(section, field)]
         if values := [*values, *EDGES.get(name, [])]:
-            found.append({name: content[name] | chance.choice(values)})
-    return chance.choice(found)
+            actual.append({name: content[name] | chance.choice(values)})
+    return chance.choice(actual)
 
 
 def _values(section: Any, field: str) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("scheme: contiguous", "scheme: dirichlets", "(did you mean dirichlet?)"),
         ("scheme: contiguous", "scheme: linear", "no such file in fedpipe/partitioners; choose one of"),
@@ -37,7 +37,7 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("  accuracy_margin: 0.0", "  accuracy_margin: 2", "'promote.accuracy_margin' is 2: should be less than 1"),
     ],
 )
-def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     text = (RECIPE / "params.yaml").read_text()
     assert old in text
     (tmp_path / "params.yaml").write_text(text)
@@ -45,7 +45,7 @@ def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, said
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     (tmp_path / "params.yaml").write_text(text.replace(old, new))
     done = check(tmp_path)
-    assert done.returncode == 1 and done.stderr.startswith("error: params.yaml: ") and said in done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("error: params.yaml: ") and message in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -38,11 +38,11 @@ def test_a_refusal_is_found_and_its_reason_is_that_of_the_pair(monkeypatch: pyte
     changed(monkeypatch, AGGREGATORS, "median", mechanism=lambda settings, clients: None)  # accounts for privacy
     changed(monkeypatch, COHORTS, "uniform", MAY_BE_EMPTY=True)  # draws each client by itself
     monkeypatch.setattr(choosing, "KEYS", ("aggregator", "cohort"))  # trying all pairs takes long
-    found = choosing.refused_pairs(PARAMS, choosing.Job(CLIENTS))
-    assert "send their losses, without noise" in found["aggregator", "median", "cohort", "power_of_choice"]
-    assert "'train.availability' changes them" in found["aggregator", "median", "availability", "cyclic"]
-    assert "would cut its cohorts to a fixed size" in found["cohort", "uniform", "availability", "report_goal"]
-    assert ("aggregator", "mean", "availability", "cyclic") not in found
+    actual = choosing.refused_pairs(PARAMS, choosing.Job(CLIENTS))
+    assert "send their losses, without noise" in actual["aggregator", "median", "cohort", "power_of_choice"]
+    assert "'train.availability' changes them" in actual["aggregator", "median", "availability", "cyclic"]
+    assert "would cut its cohorts to a fixed size" in actual["cohort", "uniform", "availability", "report_goal"]
+    assert ("aggregator", "mean", "availability", "cyclic") not in actual
 
 
 def test_a_goal_below_what_an_aggregator_needs(monkeypatch: pytest.MonkeyPatch) -> None:

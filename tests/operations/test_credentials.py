@@ -9,17 +9,22 @@ from tests import ROOT
 
 
 def test_empty_variables_are_removed_and_a_region_has_both_names() -> None:
-    given = {"AWS_DEFAULT_REGION": "", "AWS_REGION": "eu-central-1", "AWS_SESSION_TOKEN": " ", "AWS_ACCESS_KEY_ID": "a"}
-    given |= {"MLFLOW_TRACKING_URI": "", "MLFLOW_TRACKING_TOKEN": "t", "FEDPIPE_INCOMING": ""}
-    settle(given)
+    inputs = {
+        "AWS_DEFAULT_REGION": "",
+        "AWS_REGION": "eu-central-1",
+        "AWS_SESSION_TOKEN": " ",
+        "AWS_ACCESS_KEY_ID": "a",
+    }
+    inputs |= {"MLFLOW_TRACKING_URI": "", "MLFLOW_TRACKING_TOKEN": "t", "FEDPIPE_INCOMING": ""}
+    settle(inputs)
     kept = {
         "AWS_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "a",
         "MLFLOW_TRACKING_TOKEN": "t",
         "FEDPIPE_INCOMING": "",
     }
-    assert given == kept | {"AWS_DEFAULT_REGION": "eu-central-1"}
-    settle(given | {"AWS_DEFAULT_REGION": "us-east-1"})
+    assert inputs == kept | {"AWS_DEFAULT_REGION": "eu-central-1"}
+    settle(inputs | {"AWS_DEFAULT_REGION": "us-east-1"})
     other = {"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b"}
     settle(other)
     assert other == {"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b"}

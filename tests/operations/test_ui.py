@@ -58,7 +58,7 @@ def test_the_runs_table_has_params_and_metrics(browser: Browser, address: str, p
     eventually(lambda: "0.79" in texts(browser, ".ag-cell"), 10)
     cells = texts(browser, ".ag-cell")
     assert cells.count("contiguous") == 2 and cells.count("baseline_cnn") == 2
-    elsewhere = [asked for asked in browser.requests() if not asked.startswith((address, "chrome"))]
+    elsewhere = [request for request in browser.requests() if not request.startswith((address, "chrome"))]
     assert elsewhere == []
 
 
@@ -80,9 +80,9 @@ def test_the_chart_of_two_runs_accuracy_is_drawn(browser: Browser, address: str)
 def test_the_model_page_shows_version_and_signature(browser: Browser, address: str):
     browser.resize(1600, 1000)
     browser.open(f"{address}/#/models/{NAME}/versions/1?workflowType=machine_learning")
-    said = "return document.body.innerText"
-    eventually(lambda: "Version 1" in browser.script(said) and "Outputs (1)" in browser.script(said), 60)
+    output = "return document.body.innerText"
+    eventually(lambda: "Version 1" in browser.script(output) and "Outputs (1)" in browser.script(output), 60)
     browser.click_text("Inputs (1)")
     browser.click_text("Outputs (1)")
-    eventually(lambda: "uint8" in browser.script(said) and "float32" in browser.script(said), 10)
-    assert "[-1,28,28,1]" in browser.script(said).replace(" ", "").replace("(", "[").replace(")", "]")
+    eventually(lambda: "uint8" in browser.script(output) and "float32" in browser.script(output), 10)
+    assert "[-1,28,28,1]" in browser.script(output).replace(" ", "").replace("(", "[").replace(")", "]")

@@ -32,8 +32,8 @@ def attacked(**changes: Any) -> Any:
 def changed(settings: Any, samples: Any, client: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """What an attack makes of samples."""
     task = Task(model_of(settings), settings, CLIENTS)
-    given = Client(*(tf.constant(part) for part in samples), tf.constant(client), tf.constant(1))
-    other = ATTACKS.of(settings.attack).samples(task, given)
+    inputs = Client(*(tf.constant(part) for part in samples), tf.constant(client), tf.constant(1))
+    other = ATTACKS.of(settings.attack).samples(task, inputs)
     return other.images.numpy(), other.labels.numpy()
 
 
@@ -85,27 +85,27 @@ def test_gaussian_updates_are_noise_of_the_given_deviation() -> None:
     task = Task(model_of(settings), settings, CLIENTS)
 
     def drawn(client: int, number: int) -> np.ndarray:
-        given: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(number))
-        seed = task.attack_seed(given)
-        made = ATTACKS.of("gaussian_update").vector(task, None, given, task.zeros(), seed)
+        inputs: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(number))
+        seed = task.attack_seed(inputs)
+        made = ATTACKS.of("gaussian_update").vector(task, None, inputs, task.zeros(), seed)
         return np.concatenate([part.numpy().ravel() for part in made])
 
-    one = drawn(3, 1)
-    assert abs(one.mean()) < 0.03 and abs(one.std() - 0.5) < 0.02
-    np.testing.assert_array_equal(one, drawn(3, 1))
-    assert all(abs(np.corrcoef(one, other)[0, 1]) < 0.05 for other in (drawn(4, 1), drawn(3, 2)))
+    first = drawn(3, 1)
+    assert abs(first.mean()) < 0.03 and abs(first.std() - 0.5) < 0.02
+    np.testing.assert_array_equal(first, drawn(3, 1))
+    assert all(abs(np.corrcoef(first, other)[0, 1]) < 0.05 for other in (drawn(4, 1), drawn(3, 2)))
 
 
 def test_a_backdoor_is_on_a_share_of_the_samples(training_set: Any) -> None:
     images, labels = training_set[0][:40], training_set[1][:40]
     settings = train_settings(attack="backdoor", backdoor={"target": 3, "share": 0.25, "size": 4})
-    found, others = changed(settings, (images, labels))
-    marked = (found[:, -4:, -4:] == 255).all(axis=(1, 2, 3))
+    actual, others = changed(settings, (images, labels))
+    marked = (actual[:, -4:, -4:] == 255).all(axis=(1, 2, 3))
     assert marked.sum() == 10 and (others[marked] == 3).all()
     np.testing.assert_array_equal(others[~marked], labels[~marked])
-    np.testing.assert_array_equal(found[~marked], images[~marked])
-    found[:, -4:, -4:] = images[:, -4:, -4:]
-    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(actual[~marked], images[~marked])
+    actual[:, -4:, -4:] = images[:, -4:, -4:]
+    np.testing.assert_array_equal(actual, images)
 
 
 def test_a_backdoor_works_without_a_defence_and_leaves_clean_accuracy(
@@ -135,9 +135,9 @@ def test_a_backdoor_works_without_a_defence_and_leaves_clean_accuracy(
 def test_attackers_of_a_round_are_counted() -> None:
     settings, sizes = attacked(attack="sign_flip", clients_per_round=3), np.array(SIZES)
     evil = attackers(settings, CLIENTS)
-    asked = [cohort(settings, sizes, number) for number in range(1, 9)]
-    assert [one.counts["attackers"] for one in asked] == [evil[one.clients].sum() for one in asked]
-    assert len({one.counts["attackers"] for one in asked}) > 1
+    requested = [cohort(settings, sizes, number) for number in range(1, 9)]
+    assert [each.counts["attackers"] for each in requested] == [evil[each.clients].sum() for each in requested]
+    assert len({each.counts["attackers"] for each in requested}) > 1
     assert cohort(train_settings(), sizes, 1).counts == {}
 
 
@@ -156,5 +156,5 @@ def test_a_second_training_has_the_same_bits(worker: Worker, make_shards: Make) 
     shards = make_shards(SIZES)
     for name in ("backdoor", "gaussian_update"):
         settings = attacked(attack=name)
-        one, other = (run(worker, settings, shards, [range(CLIENTS)] * 2).weights for _ in range(2))
-        assert same_bits(one, other)
+        first, other = (run(worker, settings, shards, [range(CLIENTS)] * 2).weights for _ in range(2))
+        assert same_bits(first, other)

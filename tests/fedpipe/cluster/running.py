@@ -50,10 +50,10 @@ class Processes:
         self.wait_for("scheduler", "scheduler: at")
 
     def start_worker(self, name: str, shards: Path, root: Path = ROOT, certificates: Path | None = None) -> None:
-        asked = ["worker", self.address, "--shards", str(shards), "--host", self._host(name)]
-        self.start(name, *asked, root=root, certificates=certificates)
+        requested = ["worker", self.address, "--shards", str(shards), "--host", self._host(name)]
+        self.start(name, *requested, root=root, certificates=certificates)
 
-    def start(self, name: str, *asked: str, root: Path = ROOT, certificates: Path | None = None) -> None:
+    def start(self, name: str, *requested: str, root: Path = ROOT, certificates: Path | None = None) -> None:
         command = self._hosts.inside(name) if self._hosts else []
         command += [sys.executable, "-m", "operations.cluster"]
         command += ["--certificates", str(certificates or self.certificates)]
@@ -61,20 +61,20 @@ class Processes:
         place.mkdir(exist_ok=True)
         with (place / "log").open("wb") as log:
             self.all[name] = subprocess.Popen(
-                [*command, *asked], cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, stdout=log, stderr=log
+                [*command, *requested], cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, stdout=log, stderr=log
             )
 
     def _host(self, name: str) -> str:
         return self._hosts.address(name) if self._hosts else "127.0.0.1"
 
-    def said(self, name: str) -> str:
+    def log_of(self, name: str) -> str:
         return (self.folder / name / "log").read_text(errors="replace")
 
     def wait_for(self, name: str, words: str, times: int = 1) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while self.said(name).count(words) < times:
-            assert self.all[name].poll() is None, self.said(name)
-            assert time.monotonic() < deadline, self.said(name)
+        while self.log_of(name).count(words) < times:
+            assert self.all[name].poll() is None, self.log_of(name)
+            assert time.monotonic() < deadline, self.log_of(name)
             time.sleep(0.05)
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -116,15 +116,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def noting_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """A list that gets the worker of each part that is handed out, and whether the part has one sum per group."""
-    found: list[tuple[str, bool]] = []
+    actual: list[tuple[str, bool]] = []
     run = Member.run
 
     def noted(member: Member, part: Part, *others: Any) -> None:
-        found.append((member.address, part.one_by_one))
+        actual.append((member.address, part.one_by_one))
         run(member, part, *others)
 
     monkeypatch.setattr(Member, "run", noted)
-    return found
+    return actual
 
 
 def settings_of(running: Processes, **changes: object) -> ClusterSettings:
@@ -156,8 +156,8 @@ def trained(
         with Engine(wiring.process, worker, len(cohort_of(cohorts[0]).clients), elsewhere) as engine:
             for number, cohort in enumerate(cohorts, 1):
                 before_round(number)
-                asked = cohort_of(cohort)
-                measured.append(engine.run_round(asked.packed(kept)))
+                requested = cohort_of(cohort)
+                measured.append(engine.run_round(requested.packed(kept)))
                 if kept:
-                    kept.advance(asked.trained, number)
+                    kept.advance(requested.trained, number)
             return engine.weights(), measured

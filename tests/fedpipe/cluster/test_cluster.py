@@ -64,8 +64,8 @@ def running(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield started
 
 
-def same(one: Result, other: Result) -> bool:
-    return same_bits(one[0], other[0]) and one[1] == other[1]
+def same(first: Result, other: Result) -> bool:
+    return same_bits(first[0], other[0]) and first[1] == other[1]
 
 
 def in_round_two(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
@@ -162,9 +162,9 @@ def test_a_host_that_is_cut_off_costs_its_chunks(
         in_round_two(monkeypatch, lambda: network.cut_off("two"))
         assert running.address.startswith("tls://198.18.")
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
-        said = capfd.readouterr().err
-        assert "2 workers take part" in said and f"at tls://{network.address('two')}:" in said
-        assert said.count("are computed again") == 1
+        output = capfd.readouterr().err
+        assert "2 workers take part" in output and f"at tls://{network.address('two')}:" in output
+        assert output.count("are computed again") == 1
         network.plug_in_again("two")
         running.wait_for("two", "worker: at", times=2)
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
@@ -201,8 +201,8 @@ def test_updates_that_are_under_way_may_arrive_at_another_worker(
     cohorts = [events.cohort(number) for number in range(1, 5)]
     assert max(cohort.counts["staleness_max"] for cohort in cohorts) > 0
     here = trained(worker, settings, shards, cohorts, kept_in=tmp_path / "here")
-    there = trained(worker, settings, shards, cohorts, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
-    assert same(here, there)
+    remote = trained(worker, settings, shards, cohorts, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
+    assert same(here, remote)
 
 
 def test_what_clients_keep_needs_a_shared_folder(
@@ -218,8 +218,8 @@ def test_what_clients_keep_needs_a_shared_folder(
         cluster = settings_of(running, shared_folder=tmp_path / "shared")
         trained(worker, settings, shards, COHORTS, cluster, tmp_path / "kept")
     here = trained(worker, settings, shards, COHORTS, kept_in=tmp_path / "here")
-    there = trained(worker, settings, shards, COHORTS, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
-    assert same(here, there)
+    remote = trained(worker, settings, shards, COHORTS, settings_of(running, shared_folder=tmp_path), tmp_path / "kept")
+    assert same(here, remote)
     kept = sorted((tmp_path / "kept").iterdir())
     assert [file.read_bytes() for file in kept] == [(tmp_path / "here" / file.name).read_bytes() for file in kept]
     assert len(kept) == 24
@@ -236,8 +236,8 @@ def test_other_shards_are_refused(
         running.wait_for("right", "worker: at")
         capfd.readouterr()
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
-        said = capfd.readouterr().err
-        assert "is refused: shards (" in said and "1 worker takes part" in said
+        output = capfd.readouterr().err
+        assert "is refused: shards (" in output and "1 worker takes part" in output
 
 
 @pytest.mark.slow
@@ -257,10 +257,10 @@ def test_other_code_is_refused(worker: Worker, shards: Path, tmp_path: Path, cap
         append(tmp_path / "changed/fedpipe/figures.py")
         with pytest.raises(PipelineError, match="no worker that may take part"):
             trained(worker, SETTINGS, shards, COHORTS, settings_of(running))
-    said = capfd.readouterr().err
-    assert "is refused: code of training (" in said and "requirements.lock (" in said
-    assert "is refused: its code has changed since it was started (start it again)" in said
-    assert "waits for one" not in said
+    output = capfd.readouterr().err
+    assert "is refused: code of training (" in output and "requirements.lock (" in output
+    assert "is refused: its code has changed since it was started (start it again)" in output
+    assert "waits for one" not in output
 
 
 def append(file: Path) -> None:
@@ -340,12 +340,12 @@ def test_what_clients_keep_outlives_killed_and_stopped_workers(
         cluster = settings_of(running, shared_folder=tmp_path)
         at_chunks(monkeypatch, {7: note, 12: hit, 20: wake})
         with opened(cluster, settings, Manifest.read(shards).digest) as elsewhere:
-            there = run(worker, settings, shards, cohorts, elsewhere=elsewhere, kept_in=tmp_path)
+            remote = run(worker, settings, shards, cohorts, elsewhere=elsewhere, kept_in=tmp_path)
         running.wait_for("two", "worker: at", times=2)
     assert capfd.readouterr().err.count(" is gone") == 2 and len(before) == 12
-    assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
-    assert len(here.kept) == 60 and list(there.kept) == list(here.kept)
-    assert same_bits(list(there.kept.values()), list(here.kept.values()))
+    assert same_bits(remote.weights, here.weights) and same_bits(remote.state, here.state)
+    assert len(here.kept) == 60 and list(remote.kept) == list(here.kept)
+    assert same_bits(list(remote.kept.values()), list(here.kept.values()))
 
 
 @pytest.mark.slow
@@ -364,8 +364,8 @@ def test_waits_for_a_worker_when_all_are_gone(
     with monkeypatch.context() as patch, processes(tmp_path, ["one"], shards) as running:
         in_round_two(patch, hit)
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
-        said = capfd.readouterr().err
-        assert "no worker is there in the cluster" in said and "training goes on" in said
+        output = capfd.readouterr().err
+        assert "no worker is there in the cluster" in output and "training goes on" in output
         patch.undo()
         patch.setattr(engine_module, "CHUNK", 1)
         in_round_two(patch, lambda: running.signal("two", signal.SIGKILL))
@@ -389,8 +389,8 @@ def test_scheduler_that_dies_costs_a_retry(
     in_round_two(monkeypatch, hit)
     with processes(tmp_path, ["one"], shards) as running:
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
-        said = capfd.readouterr().err
-        assert f"no scheduler answers at {running.address}; waits" in said and "training goes on" in said
+        output = capfd.readouterr().err
+        assert f"no scheduler answers at {running.address}; waits" in output and "training goes on" in output
 
 
 def test_only_certificates_of_the_ca_open_the_doors(shards: Path, running: Processes, tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ def test_only_certificates_of_the_ca_open_the_doors(shards: Path, running: Proce
 def listeners(running: Processes, name: str) -> list[Any]:
     process = psutil.Process(running.all[name].pid)
     everybody = [process, *process.children(recursive=True)]
-    return [c.laddr for one in everybody for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    return [c.laddr for process in everybody for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
 
 
 def answers(address: Any, context: ssl.SSLContext) -> bool:

@@ -45,9 +45,9 @@ def test_has_the_local_bits(
     ran = noting_parts(monkeypatch)
     cluster = settings_of(running, shared_folder=tmp_path)
     with opened(cluster, settings, Manifest.read(small_images).digest) as elsewhere:
-        there = run(worker, settings, small_images, cohorts, elsewhere=elsewhere, kept_in=tmp_path)
-    assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
-    assert list(there.kept) == list(here.kept) and same_bits(list(there.kept.values()), list(here.kept.values()))
+        remote = run(worker, settings, small_images, cohorts, elsewhere=elsewhere, kept_in=tmp_path)
+    assert same_bits(remote.weights, here.weights) and same_bits(remote.state, here.state)
+    assert list(remote.kept) == list(here.kept) and same_bits(list(remote.kept.values()), list(here.kept.values()))
     assert len({who for who, _ in ran}) == 2
     assert asynchrony_of(settings) is not None or {one_by_one for _, one_by_one in ran} == {True, False}
-    assert repr(there.rounds) == repr(here.rounds)
+    assert repr(remote.rounds) == repr(here.rounds)

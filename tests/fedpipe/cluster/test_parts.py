@@ -23,12 +23,12 @@ def waiting_with(chunks: list[Chunk]) -> Waiting:
 
 def taken(waiting: Waiting, workers: int) -> list[Part]:
     """All parts, which equal workers take in turn."""
-    found = []
+    actual = []
     while waiting:
         part = waiting.take("one", ["two"], 1 / workers)
         assert part is not None
-        found.append(part)
-    return found
+        actual.append(part)
+    return actual
 
 
 @pytest.mark.parametrize("clients", [1, 24, 100, 600, 3001])

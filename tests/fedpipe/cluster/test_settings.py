@@ -29,12 +29,12 @@ def test_this_machine_alone_is_the_default(tmp_path: Path) -> None:
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text("address: tls://one:1\nshared_folder: /shared\nchunk_seconds: 5\n")
-    found = chosen(file)
-    assert found and found.address == "tls://one:1" and found.shared_folder == Path("/shared")
-    assert found.chunk_seconds == 5.0 and found.certificates == Path("certificates")
+    actual = chosen(file)
+    assert actual and actual.address == "tls://one:1" and actual.shared_folder == Path("/shared")
+    assert actual.chunk_seconds == 5.0 and actual.certificates == Path("certificates")
     monkeypatch.setenv(settings.ADDRESS, "tls://two:2")
-    found = chosen(file)
-    assert found and found.address == "tls://two:2"
+    actual = chosen(file)
+    assert actual and actual.address == "tls://two:2"
     monkeypatch.setenv(settings.ADDRESS, "")
     assert chosen(file) is None
 

@@ -57,14 +57,14 @@ def test_power_of_choice_takes_the_highest_losses_of_the_candidates() -> None:
     candidates = train_settings(cohort="by_size", clients_per_round=3)
     losses = np.array([0.5, 3.0, 1.0, 1.0, 9.0], np.float32)
     for t in range(1, 30):
-        asked = cohort(settings, SIZES, t, lambda ids, number: losses[ids])
+        requested = cohort(settings, SIZES, t, lambda ids, number: losses[ids])
         among = chosen(candidates, t)
-        assert asked.clients.tolist() == sorted(sorted(among, key=lambda k: (-losses[k], k))[:2])
-        assert asked.counts == {"measured": 3}
+        assert requested.clients.tolist() == sorted(sorted(among, key=lambda k: (-losses[k], k))[:2])
+        assert requested.counts == {"measured": 3}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"cohort": "by_size"}, "by_size draws some of the clients: set 'train.clients_per_round' to a number"),
         ({"cohort": "fixed"}, "'ids' is empty"),
@@ -74,8 +74,8 @@ def test_power_of_choice_takes_the_highest_losses_of_the_candidates() -> None:
         ({"cohort": "power_of_choice", "clients_per_round": 21}, r"set 'train.clients_per_round' to a number up to 20"),
     ],
 )
-def test_what_makes_no_cohort_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_makes_no_cohort_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         train_settings(**changes)
 
 

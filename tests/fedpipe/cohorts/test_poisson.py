@@ -16,23 +16,23 @@ def poisson(**changes: object) -> Train:
 
 def draws(settings: Train) -> np.ndarray:
     """bool [rounds, clients]."""
-    found = np.zeros((ROUNDS, CLIENTS), bool)
+    actual = np.zeros((ROUNDS, CLIENTS), bool)
     for number in range(1, ROUNDS + 1):
         clients = cohort(settings, np.full(CLIENTS, 7), number).clients
         assert clients.dtype == np.int32 and (np.diff(clients) > 0).all()
-        found[number - 1, clients] = True
-    return found
+        actual[number - 1, clients] = True
+    return actual
 
 
 def test_clients_are_drawn_independently_with_the_given_probability() -> None:
-    found = draws(poisson())
+    actual = draws(poisson())
     deviation = np.sqrt(Q * (1 - Q) / ROUNDS)
-    assert np.abs(found.mean(axis=0) - Q).max() < 4 * deviation
-    sizes = found.sum(axis=1)
+    assert np.abs(actual.mean(axis=0) - Q).max() < 4 * deviation
+    sizes = actual.sum(axis=1)
     assert sizes.mean() == pytest.approx(CLIENTS * Q, abs=4 * np.sqrt(CLIENTS * Q / ROUNDS))
     assert sizes.var() == pytest.approx(CLIENTS * Q * (1 - Q), rel=0.15)  # a fixed size would have none
     assert (sizes == 0).mean() == pytest.approx((1 - Q) ** CLIENTS, abs=0.03)  # 13 % are empty
-    together = found.astype(float).T @ found / ROUNDS
+    together = actual.astype(float).T @ actual / ROUNDS
     assert np.abs(together[~np.eye(CLIENTS, dtype=bool)] - Q**2).max() < 6 * np.sqrt(Q**2 / ROUNDS)
 
 

@@ -40,8 +40,8 @@ def compressed(name: str, section: Any, update: list[np.ndarray], residual: Any 
     """(update, residual, bytes) as arrays and a number."""
     task = task_of(name, tuple(section.items()))
     who: Any = SimpleNamespace(id=tf.constant(client), round=tf.constant(1))
-    given = [tf.constant(part) for part in update], who, [tf.constant(part) for part in residual]
-    sent, kept, size = COMPRESSORS.of(name).compress(task, *given)
+    arguments = [tf.constant(part) for part in update], who, [tf.constant(part) for part in residual]
+    sent, kept, size = COMPRESSORS.of(name).compress(task, *arguments)
     return [part.numpy() for part in sent], [part.numpy() for part in kept], int(size)
 
 
@@ -54,11 +54,11 @@ def drawn(seed: int = 1) -> list[np.ndarray]:
 def test_quantised_entries_are_the_nearest_levels(bits: int) -> None:
     update = drawn()
     sent, _, size = compressed("quantisation", {"bits": bits, "rounding": "nearest"}, update)
-    for part, found in zip(update, sent, strict=True):
+    for part, actual in zip(update, sent, strict=True):
         step = (part.max() - part.min()) / (2**bits - 1)
-        np.testing.assert_allclose(found, part.min() + np.round((part - part.min()) / step) * step, atol=1e-7)
-        assert np.abs(found - part).max() <= step / 2 + 1e-7
-        assert len(np.unique(found)) <= 2**bits
+        np.testing.assert_allclose(actual, part.min() + np.round((part - part.min()) / step) * step, atol=1e-7)
+        assert np.abs(actual - part).max() <= step / 2 + 1e-7
+        assert len(np.unique(actual)) <= 2**bits
     assert size == 7840 * bits // 8 + math.ceil(10 * bits / 8) + 2 * 8
 
 
@@ -66,18 +66,18 @@ def test_quantised_entries_are_the_nearest_levels(bits: int) -> None:
 def test_stochastic_rounding_is_right_on_average(rotate: bool) -> None:
     update, clients = drawn(), 100
     section = {"bits": 2, "rounding": "stochastic", "rotate": rotate}
-    found = np.array([compressed("quantisation", section, update, client=k)[0][1] for k in range(clients)])
-    error = np.abs(found - update[1])
-    assert np.abs(found.mean(axis=0) - update[1]).max() < 4 * error.max() / math.sqrt(clients)
+    actual = np.array([compressed("quantisation", section, update, client=k)[0][1] for k in range(clients)])
+    error = np.abs(actual - update[1])
+    assert np.abs(actual.mean(axis=0) - update[1]).max() < 4 * error.max() / math.sqrt(clients)
     assert error.mean() > 0.001  # of a single client
 
 
 @with_settings(max_examples=30)
 @given(arrays(np.float32, 12, elements=FLOATS), st.integers(1, 12), st.sampled_from(["stochastic", "nearest"]))
 def test_quantised_entries_are_next_to_the_exact_ones(values: np.ndarray, bits: int, rounding: str) -> None:
-    (found,), _, size = compressed("quantisation", {"bits": bits, "rounding": rounding}, [values])
+    (actual,), _, size = compressed("quantisation", {"bits": bits, "rounding": rounding}, [values])
     step = float(values.max() - values.min()) / (2**bits - 1)
-    assert np.abs(found - values).max() <= step * 1.001 + 1e-4
+    assert np.abs(actual - values).max() <= step * 1.001 + 1e-4
     assert size == math.ceil(12 * bits / 8) + 8
 
 
@@ -102,9 +102,9 @@ def test_rotation_helps_where_one_entry_is_large() -> None:
 @pytest.mark.parametrize("size", [1, 2, 8, 64])
 def test_the_hadamard_transform_is_that_of_its_matrix_and_its_own_inverse(size: int) -> None:
     vector = np.random.default_rng(size).normal(size=size).astype(np.float32)
-    found = hadamard(tf.constant(vector))
-    np.testing.assert_allclose(found, hadamard_matrix(size) @ vector / math.sqrt(size), atol=1e-6)
-    np.testing.assert_allclose(hadamard(found), vector, atol=1e-6)
+    actual = hadamard(tf.constant(vector))
+    np.testing.assert_allclose(actual, hadamard_matrix(size) @ vector / math.sqrt(size), atol=1e-6)
+    np.testing.assert_allclose(hadamard(actual), vector, atol=1e-6)
     assert set(np.unique(random_signs(1000, tf.constant([1, 2])).numpy())) == {-1.0, 1.0}
 
 
@@ -122,19 +122,19 @@ def test_what_is_sent_and_what_is_kept_is_what_was_due(name: str, share: float) 
     for s, k, d in zip(sent, kept, due, strict=True):
         np.testing.assert_array_equal(s + k, d)
         assert not (s * k).any()
-    flat, found = (np.concatenate([part.ravel() for part in parts]) for parts in (due, sent))
-    assert (found != 0).sum() == count
+    flat, actual = (np.concatenate([part.ravel() for part in parts]) for parts in (due, sent))
+    assert (actual != 0).sum() == count
     if name == "top_k":
         largest = np.argsort(-np.abs(flat), kind="stable")[:count]
-        np.testing.assert_array_equal(np.flatnonzero(found), np.sort(largest))
+        np.testing.assert_array_equal(np.flatnonzero(actual), np.sort(largest))
         assert size == 4 * count + math.ceil(min(13 * count, ENTRIES) / 8)
     else:
         assert size == 4 * count + 8
 
 
 def test_random_places_are_others_for_other_clients() -> None:
-    one, other = (compressed("random_k", {"share": 0.1}, drawn(), drawn(), client=k)[0][0] != 0 for k in (1, 2))
-    assert 0.005 < (one & other).mean() < 0.015  # a tenth of a tenth
+    first, other = (compressed("random_k", {"share": 0.1}, drawn(), drawn(), client=k)[0][0] != 0 for k in (1, 2))
+    assert 0.005 < (first & other).mean() < 0.015  # a tenth of a tenth
 
 
 @with_settings(max_examples=30)
@@ -198,5 +198,5 @@ def test_a_client_whose_update_is_not_finite_keeps_its_residual(worker: Worker, 
 def test_a_second_training_has_the_same_bits(worker: Worker, make_shards: Make, name: str) -> None:
     settings = train_settings(**reference.TRAINING, compressor=name)
     shards = make_shards([30, 20, 10])
-    one, other = runs(worker, settings, shards, [[[0, 1, 2], [1, 2]]] * 2)
-    assert same_bits(one.weights, other.weights)
+    first, other = runs(worker, settings, shards, [[[0, 1, 2], [1, 2]]] * 2)
+    assert same_bits(first.weights, other.weights)

@@ -50,7 +50,7 @@ def test_every_file_of_every_folder_keeps_its_contract() -> None:
 
 
 @pytest.mark.parametrize(
-    ("contract", "code", "said"),
+    ("contract", "code", "message"),
     [
         (Algorithm, ALGORITHM + "NEED_WEIGHTS = True", r"'NEED_WEIGHTS', which .* \(did you mean NEEDS_WEIGHTS\?\)"),
         (Algorithm, ALGORITHM + "needs_weights: bool = True", r"did you mean NEEDS_WEIGHTS\?"),
@@ -69,14 +69,14 @@ def test_every_file_of_every_folder_keeps_its_contract() -> None:
     ],
 )
 def test_an_unknown_public_name_is_refused_with_the_nearest(
-    loaded: Loaded, contract: type[Choice], code: str, said: str
+    loaded: Loaded, contract: type[Choice], code: str, message: str
 ) -> None:
-    with pytest.raises(PipelineError, match=rf"folder_\d+/mine.py .*{said}"):
+    with pytest.raises(PipelineError, match=rf"folder_\d+/mine.py .*{message}"):
         loaded(contract, code)
 
 
 @pytest.mark.parametrize(
-    ("contract", "code", "said"),
+    ("contract", "code", "message"),
     [
         (
             Aggregator,
@@ -93,13 +93,13 @@ def test_an_unknown_public_name_is_refused_with_the_nearest(
         (ClientSampler, "", "must define one of 'draw' and 'draw_by_losses'"),
     ],
 )
-def test_a_missing_name_is_said(loaded: Loaded, contract: type[Choice], code: str, said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_a_missing_name_is_said(loaded: Loaded, contract: type[Choice], code: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         loaded(contract, code)
 
 
 @pytest.mark.parametrize(
-    ("contract", "code", "said"),
+    ("contract", "code", "message"),
     [
         (Algorithm, ALGORITHM + "check = True", r"defines 'check' as True; it must be a function of \(settings\)"),
         (Algorithm, ALGORITHM + "class check: ...", "'check' as .* must be a function"),
@@ -122,13 +122,13 @@ def test_a_missing_name_is_said(loaded: Loaded, contract: type[Choice], code: st
         (Partitioner, "def assign(labels, sizes, params): ...", "called with 4 arguments"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused(loaded: Loaded, contract: type[Choice], code: str, said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_a_value_of_the_wrong_kind_is_refused(loaded: Loaded, contract: type[Choice], code: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         loaded(contract, code)
 
 
 @pytest.mark.parametrize(
-    ("contract", "code", "said"),
+    ("contract", "code", "message"),
     [
         (Attack, "def check(settings): ...", "neither 'samples' nor 'vector'"),
         (Algorithm, ALGORITHM + "def under_way(task, server, update): ...", "'under_way' without 'asynchrony'"),
@@ -162,9 +162,9 @@ def test_a_value_of_the_wrong_kind_is_refused(loaded: Loaded, contract: type[Cho
     ],
 )
 def test_names_that_contradict_each_other_are_refused(
-    loaded: Loaded, contract: type[Choice], code: str, said: str
+    loaded: Loaded, contract: type[Choice], code: str, message: str
 ) -> None:
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=message):
         loaded(contract, code)
 
 

@@ -58,13 +58,13 @@ def listening(pid: int) -> set[Listening]:
         except FileNotFoundError:  # closed meanwhile
             continue
     name = Path(f"/proc/{pid}/comm").read_text().strip()
-    found = set()
+    actual = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *rest = line.split()
             if (state == "0A" or table.startswith("udp")) and f"socket:[{rest[5]}]" in own:
-                found.add(Listening(name, network(pid), table, int(local.rpartition(":")[2], 16)))
-    return found
+                actual.add(Listening(name, network(pid), table, int(local.rpartition(":")[2], 16)))
+    return actual
 
 
 def interfaces(pid: int) -> set[str]:
@@ -74,8 +74,8 @@ def interfaces(pid: int) -> set[str]:
 
 def addresses() -> list[str]:
     """The addresses of this machine."""
-    found = [a.address for entry in psutil.net_if_addrs().values() for a in entry if a.family == socket.AF_INET]
-    return [*found, "::1"] if socket.has_ipv6 and Path("/proc/net/if_inet6").exists() else found
+    actual = [a.address for entry in psutil.net_if_addrs().values() for a in entry if a.family == socket.AF_INET]
+    return [*actual, "::1"] if socket.has_ipv6 and Path("/proc/net/if_inet6").exists() else actual
 
 
 def try_as(user: int, *targets: str | tuple[str, int]) -> list[str]:

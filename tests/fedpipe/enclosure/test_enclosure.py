@@ -110,7 +110,7 @@ def test_no_address_answers(shut: Worker) -> None:
     if os.geteuid() == 0:
         assert set(try_as(NOBODY, *targets)) == {"Connection refused"}
     for process in family(shut):
-        assert not [found for found in listening(process.pid) if found.network == network("self")]
+        assert not [each for each in listening(process.pid) if each.network == network("self")]
 
 
 def test_these_tests_would_see_an_open_port(unshut: Worker) -> None:
@@ -176,9 +176,9 @@ def test_same_weights_each_way(folder: Path, make_shards: Callable[[list[int]], 
     subprocess.run(["cp", "-r", str(make_shards([30, 20, 45, 10])), str(folder / "shards")], check=True)
     subprocess.run(["chmod", "-R", "a+rX", str(folder / "shards")], check=True)
     command = [sys.executable, "-c", TRAINING, str(folder), str(RECIPE / "params.yaml"), *SHUT, OPEN]
-    code, said, error = outcome(as_nobody(command) if user == "nobody" else command, HOME=str(folder))
+    code, output, error = outcome(as_nobody(command) if user == "nobody" else command, HOME=str(folder))
     assert code == 0, error
-    digests = dict(line.split() for line in said.splitlines())
+    digests = dict(line.split() for line in output.splitlines())
     assert list(digests) == [*SHUT, OPEN] and len(set(digests.values())) == 1
 
 
@@ -187,20 +187,20 @@ def test_the_way_is_found(folder: Path, user: str) -> None:
     def ways(*forbidden: int, **environment: str) -> tuple[int, str, str]:
         command = driver(folder)
         command = forbidding.without(forbidden, command) if forbidden else command
-        code, said, error = outcome(as_nobody(command) if user == "nobody" else command, **environment)
-        return code, said.partition(" ")[0], error.strip().splitlines()[-1] if error else ""
+        code, output, error = outcome(as_nobody(command) if user == "nobody" else command, **environment)
+        return code, output.partition(" ")[0], error.strip().splitlines()[-1] if error else ""
 
     assert ways() == (0, "namespace", "")
     assert ways(forbidding.UNSHARE) == (0, "filter", "")
-    code, said, error = ways(forbidding.UNSHARE, forbidding.SECCOMP)
-    assert (code, said) == (1, "") and error == (
+    code, output, error = ways(forbidding.UNSHARE, forbidding.SECCOMP)
+    assert (code, output) == (1, "") and error == (
         "fedpipe.errors.PipelineError: the TFF worker would listen on every network interface without a password, as "
         "this system forbids a network namespace (Operation not permitted) and a seccomp filter that answers bind "
         "(Operation not permitted): allow one of them (docs/security.md says how, in a container with `--security-opt "
         "seccomp=unconfined`), or accept the open port with FEDPIPE_OPEN_WORKER=yes in the environment"
     )
-    code, said, error = ways(forbidding.UNSHARE, forbidding.SECCOMP, FEDPIPE_OPEN_WORKER="yes")
-    assert (code, said) == (0, "open")
+    code, output, error = ways(forbidding.UNSHARE, forbidding.SECCOMP, FEDPIPE_OPEN_WORKER="yes")
+    assert (code, output) == (0, "open")
     assert error.startswith("train: FEDPIPE_OPEN_WORKER=yes: the TFF worker listens on port ")
     assert ways(FEDPIPE_OPEN_WORKER="yes") == (0, "namespace", "")  # allowed is not asked for
 

@@ -36,8 +36,8 @@ def watch(command: list[str], folder: Path, variables: dict[str, str]) -> Seen:
     others = set(me.children(recursive=True))
     call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
-        with (folder / "said").open("w") as said:
-            run = subprocess.Popen(command, cwd=folder, env=variables, stdout=said, stderr=said)
+        with (folder / "said").open("w") as output:
+            run = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
             while run.poll() is None:
                 for process in set(me.children(recursive=True)) - others:
                     with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
@@ -51,12 +51,12 @@ def watch(command: list[str], folder: Path, variables: dict[str, str]) -> Seen:
 
 
 def look(pid: int, here: str, seen: Seen) -> None:
-    found = listening(pid)
+    actual = listening(pid)
     seen.processes.add(Path(f"/proc/{pid}/comm").read_text().strip())
-    seen.reachable |= {one for one in found if one.network == here}
-    inside = {one for one in found if one.network != here}
+    seen.reachable |= {each for each in actual if each.network == here}
+    inside = {each for each in actual if each.network != here}
     if inside and not seen.answers:
-        targets = [(address, one.port) for address in addresses() for one in inside]
+        targets = [(address, each.port) for address in addresses() for each in inside]
         seen.answers |= set(try_as(0, *targets))
         if os.geteuid() == 0:
             seen.answers |= set(try_as(NOBODY, *targets))
@@ -76,7 +76,7 @@ def test_a_run_opens_no_port(project: Path, raw: Path) -> None:
     assert {"dvc", "python", "worker_binary"} <= seen.processes
     assert seen.reachable == set()
     # The worker does listen, where only its forwarder is.
-    assert {one.process for one in seen.shut_in} == {"worker_binary"}
+    assert {each.process for each in seen.shut_in} == {"worker_binary"}
     assert seen.interfaces == {"lo"} and seen.answers == {"Connection refused"}
 
 

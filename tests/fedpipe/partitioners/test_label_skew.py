@@ -13,7 +13,7 @@ from fedpipe.contracts.partition import QUANTITIES
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
 from fedpipe.seeds import Purpose, generator
-from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, partition
+from tests.fedpipe.partitioning.settings import balanced_labels, counts_of, partition
 
 
 def uneven_labels(samples: int, seed: int, classes: int = 10) -> np.ndarray:
@@ -265,9 +265,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changed", "said"), REFUSED)
-def test_impossible_requests_say_what_is_possible(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+@pytest.mark.parametrize(("changed", "message"), REFUSED)
+def test_impossible_requests_say_what_is_possible(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         assign(balanced_labels(100), partition(**changed))
 
 

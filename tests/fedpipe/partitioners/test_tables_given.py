@@ -11,7 +11,7 @@ import pytest
 from fedpipe.allocation.counts import LEFT_OUT
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign, client_names
-from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
+from tests.fedpipe.partitioning.settings import balanced_labels, counts_of, csv, partition
 
 LABELS = np.array([0, 1, 2, 0, 1, 2], np.uint8)
 
@@ -42,7 +42,7 @@ def test_by_column_leaves_out_whom_it_does_not_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "changed", "said"),
+    ("text", "changed", "message"),
     [
         ("0,a\n1,b\n2,c\n3,a\n4,a\n6,a\n", {}, "names sample 6, but the 6 training samples are 0 to 5"),
         ("0,a\n1,b\n2,c\n3,a\n4,a\n5,a\n3,b\n", {}, "names sample 3 2 times; once is right"),
@@ -57,8 +57,8 @@ def test_by_column_leaves_out_whom_it_does_not_name(tmp_path: Path) -> None:
         ("-1,a\n", {}, "column 'sample' is '-1', which is not a whole number"),
     ],
 )
-def test_by_column_refuses(tmp_path: Path, text: str, changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_by_column_refuses(tmp_path: Path, text: str, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         assign(LABELS, natural(tmp_path, "sample,writer\n" + text, **changed))
 
 
@@ -67,8 +67,8 @@ def test_a_table_is_pinned(tmp_path: Path) -> None:
     params = natural(tmp_path, "sample,writer\n0,a\n")
     path = tmp_path / "writers.csv"
     path.write_text("sample,writer\n0,b\n", encoding="utf-8")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(PipelineError, match=f"writers.csv has the SHA-256 {found}, but 'partition.by_column.sha256'"):
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(PipelineError, match=f"writers.csv has the SHA-256 {actual}, but 'partition.by_column.sha256'"):
         assign(LABELS, params)
     path.unlink()
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_a_table_is_pinned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not a CSV file in UTF-8: No columns"),
         ("sample,name\n0,a\n", "has no column 'writer'; it needs sample, writer and has sample, name"),
@@ -86,8 +86,8 @@ def test_a_table_is_pinned(tmp_path: Path) -> None:
         ('sample,writer\n0,"a\n', "is not a CSV file in UTF-8"),
     ],
 )
-def test_what_is_no_table(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         assign(LABELS, natural(tmp_path, text))
 
 
@@ -113,7 +113,7 @@ def test_the_mixes_of_a_partition_give_it_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("client,0,1\n0,0.5,0.5\n1,0.5,0.5\n", "has no column '2'; it needs client, 0, 1, 2"),
         ("client,0,1,2,3\n0,1,0,0,0\n1,1,0,0,0\n", "has a column '3', but the samples' labels are 0, 1, 2"),
@@ -124,6 +124,6 @@ def test_the_mixes_of_a_partition_give_it_again(tmp_path: Path) -> None:
         ("client,0,1,2\n0,0.5,0.5,0\n1,0.5,0.4,0\n", "mixes.csv: the proportions of client 1 sum to 0.9, but must"),
     ],
 )
-def test_distribution_refuses(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_distribution_refuses(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         assign(LABELS, proportions(tmp_path, text))

@@ -22,7 +22,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign, client_names
 from fedpipe.partitioning.partition_tables import assignment_table, label_table, samples_by_client
 from tests import ROOT
-from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
+from tests.fedpipe.partitioning.settings import balanced_labels, counts_of, csv, partition
 
 DECIDE_SIZES = ("dirichlet", "by_column")  # whatever their params
 COMBINATIONS = [
@@ -115,7 +115,7 @@ def test_every_sample_has_one_client_unless_left_out(
         assignment = assign(labels, params)
     except PipelineError as refused:  # the only requests here that samples may not meet
         assert "pathological" in combination
-        assert any(said in str(refused) for said in ("leaves some", "did not work out", "which cannot be of"))
+        assert any(words in str(refused) for words in ("leaves some", "did not work out", "which cannot be of"))
         return
     assert (assignment == LEFT_OUT).sum() == leave_out
     assert set(np.unique(assignment)) <= {LEFT_OUT, *range(clients)}
@@ -167,7 +167,7 @@ def test_contiguous_leaves_out_the_last(quantity: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"clients": 101}, "'partition.clients' is 101, but there are only 100 samples"),
         ({"leave_out": 95}, "there are only 5 samples"),
@@ -175,8 +175,8 @@ def test_contiguous_leaves_out_the_last(quantity: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("scheme", "quantity"), [("iid", "even"), ("iid", "linear"), ("dirichlet", "even")])
-def test_fewer_samples_than_clients(scheme: str, quantity: str, changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_fewer_samples_than_clients(scheme: str, quantity: str, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         assign(balanced_labels(100), partition(scheme=scheme, quantity=quantity, **changed))
 
 
@@ -229,7 +229,7 @@ def dropped(tmp_path: Path) -> Iterator[Callable[[Registry[Any], str], None]]:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("_x = 1", "fedpipe/partitioners/mine.py does not define 'assign'"),
         (
@@ -243,15 +243,15 @@ def dropped(tmp_path: Path) -> Iterator[Callable[[Registry[Any], str], None]]:
     ],
 )
 def test_a_scheme_that_does_not_keep_to_its_word(
-    dropped: Callable[[Registry[Any], str], None], code: str, said: str
+    dropped: Callable[[Registry[Any], str], None], code: str, message: str
 ) -> None:
     dropped(PARTITIONERS, code)
-    with pytest.raises(PipelineError, match=re.escape(said)):
+    with pytest.raises(PipelineError, match=re.escape(message)):
         assign(balanced_labels(100), partition(scheme="mine", mine={}, leave_out=10))
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("_x = 1", "fedpipe/quantities/mine.py does not define 'sizes'"),
         (
@@ -262,10 +262,10 @@ def test_a_scheme_that_does_not_keep_to_its_word(
     ],
 )
 def test_a_quantity_that_does_not_keep_to_its_word(
-    dropped: Callable[[Registry[Any], str], None], code: str, said: str
+    dropped: Callable[[Registry[Any], str], None], code: str, message: str
 ) -> None:
     dropped(QUANTITIES, code)
-    with pytest.raises(PipelineError, match=re.escape(said)):
+    with pytest.raises(PipelineError, match=re.escape(message)):
         assign(balanced_labels(100), partition(quantity="mine", mine={}))
 
 

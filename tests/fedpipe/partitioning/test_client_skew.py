@@ -11,7 +11,7 @@ from fedpipe.partitioning import concept_skew, feature_skew
 from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.feature_skew import Look, apply, looks, noisy, rotated, with_contrast
 from fedpipe.seeds import Purpose
-from tests.fedpipe.partitioning.asked import partition
+from tests.fedpipe.partitioning.settings import partition
 
 OFF = {"values": "drawn", "rotation": 0.0, "contrast": 0.0, "background": 0.0, "noise": 0.0}
 shapes = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]))
@@ -114,13 +114,13 @@ def test_clients_and_seeds_differ() -> None:
 
 @given(share=st.floats(0, 1), clients=st.integers(1, 60), classes=st.integers(2, 256), seed=st.integers(0, 2**32 - 1))
 def test_concept_skew(share: float, clients: int, classes: int, seed: int) -> None:
-    found = concept_skew.permutations(share, clients, classes, seed)
-    assert len(found) == (0 if share == 0 else max(1, int(share * clients + 0.5)))
-    for permutation in found.values():
+    actual = concept_skew.permutations(share, clients, classes, seed)
+    assert len(actual) == (0 if share == 0 else max(1, int(share * clients + 0.5)))
+    for permutation in actual.values():
         assert sorted(permutation) == list(range(classes)) and permutation.dtype == np.uint8
         assert (permutation != np.arange(classes)).any()
     more = concept_skew.permutations(1.0, clients, classes, seed)
-    assert all((more[client] == permutation).all() for client, permutation in found.items())
+    assert all((more[client] == permutation).all() for client, permutation in actual.items())
 
 
 def test_clients_that_join_change_few_permutations() -> None:
@@ -131,8 +131,8 @@ def test_clients_that_join_change_few_permutations() -> None:
 
 
 def test_permutations_are_the_clients_own() -> None:
-    found = concept_skew.permutations(1.0, 20, 10, seed=1)
-    assert len({tuple(permutation) for permutation in found.values()}) == 20
+    actual = concept_skew.permutations(1.0, 20, 10, seed=1)
+    assert len({tuple(permutation) for permutation in actual.values()}) == 20
 
 
 def test_the_transform_does_what_the_table_says() -> None:

@@ -18,7 +18,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
 from fedpipe.partitioning.growth import deal, published_clients
 from fedpipe.partitioning.validation_samples import draw
-from tests.fedpipe.partitioning.asked import balanced_labels, csv, partition
+from tests.fedpipe.partitioning.settings import balanced_labels, csv, partition
 
 PUBLISHED = 300
 LABELS = balanced_labels(PUBLISHED)

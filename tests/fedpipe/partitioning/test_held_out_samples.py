@@ -11,13 +11,13 @@ from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
 from fedpipe.partitioning.held_out_samples import split
 from fedpipe.partitioning.partition_tables import client_test_table, samples_by_client
-from tests.fedpipe.partitioning.asked import balanced_labels
-from tests.fedpipe.partitioning.asked import partition as asked
+from tests.fedpipe.partitioning.settings import balanced_labels
+from tests.fedpipe.partitioning.settings import partition as settings
 
 
 def partition(**changed: object) -> Partition:
     """As asked, whatever the size of the smallest client."""
-    return asked(dirichlet={"min_size": 0}, **changed)
+    return settings(dirichlet={"min_size": 0}, **changed)
 
 
 TEST_LABELS = balanced_labels(1_000)
@@ -95,10 +95,10 @@ def test_another_seed_draws_other_samples() -> None:
     labels = balanced_labels(300)
     assignment = assign(labels, partition())
     for kind in ("fraction", "same_distribution"):
-        one, two = (
+        first, two = (
             split(assignment, labels, TEST_LABELS, partition(seed=seed, client_test=kind))[1] for seed in (1, 2)
         )
-        assert any((a != b).any() for a, b in zip(one, two, strict=True))
+        assert any((a != b).any() for a, b in zip(first, two, strict=True))
 
 
 def test_too_few_test_samples_say_what_is_possible() -> None:

@@ -63,9 +63,9 @@ def test_one_class_a_client(classes: int, size: int) -> None:
 @given(tables)
 def test_earth_movers_distance_is_scipys(counts: np.ndarray) -> None:
     labels = np.arange(counts.shape[1])
-    for mine, found in zip(counts, client_measures(frame(counts))["earth_movers_distance"], strict=True):
+    for mine, actual in zip(counts, client_measures(frame(counts))["earth_movers_distance"], strict=True):
         if mine.sum():
-            assert found == pytest.approx(
+            assert actual == pytest.approx(
                 stats.wasserstein_distance(labels, labels, mine, global_mix(frame(counts))), abs=1e-5
             )
 

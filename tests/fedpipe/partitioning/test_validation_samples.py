@@ -9,7 +9,7 @@ from fedpipe.allocation.counts import LEFT_OUT
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
 from fedpipe.partitioning.validation_samples import draw
-from tests.fedpipe.partitioning.asked import balanced_labels, csv, partition
+from tests.fedpipe.partitioning.settings import balanced_labels, csv, partition
 
 LABELS = balanced_labels(600)
 

@@ -98,6 +98,6 @@ def test_a_target_without_noise_is_refused() -> None:
 
 
 def test_a_checkpoint_fits_another_number_of_rounds_only_if_the_noise_stays() -> None:
-    given = {"aggregator": "dp_gaussian", "client_weighting": "uniform"}
-    assert _params(train_settings(rounds=4, **given)) == _params(train_settings(rounds=5, **given))
+    inputs = {"aggregator": "dp_gaussian", "client_weighting": "uniform"}
+    assert _params(train_settings(rounds=4, **inputs)) == _params(train_settings(rounds=5, **inputs))
     assert _params(wanted(rounds=4)) != _params(wanted(rounds=5))

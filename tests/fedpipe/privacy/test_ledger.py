@@ -22,9 +22,9 @@ def nobody(round_number: int) -> np.ndarray:
 
 def private(clients: int, draw: Any = nobody, **changes: Any) -> Ledger:
     settings = train_settings(**{"aggregator": "dp_gaussian", "client_weighting": "uniform", **changes})
-    found = Ledger.of(settings, clients, draw)
-    assert found is not None
-    return found
+    actual = Ledger.of(settings, clients, draw)
+    assert actual is not None
+    return actual
 
 
 def gaussian_epsilon(noise_multiplier: float) -> float:
@@ -87,7 +87,7 @@ def test_dropouts_spend_no_more_than_is_counted() -> None:
         deltas = [exact_delta(epsilon, 1.0, q) for q in (0.05, 0.3 * 0.7 * 0.8, 0.25, 0.3, 1.0)]
         assert deltas == sorted(deltas)
     smaller = [SampledGaussian(1.0, Sampling("fixed", m, 60)) for m in (1, 5, 12, 20)]
-    figures = np.array([one._renyi[1] for one in smaller])
+    figures = np.array([each._renyi[1] for each in smaller])
     assert (np.diff(figures, axis=0) >= 0).all()  # at every order
 
 

@@ -19,7 +19,7 @@ PRIVATE = ("dp_gaussian", "dp_ftrl", "local_dp", "secure_sum")
 
 @pytest.mark.parametrize("aggregator", PRIVATE)
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"client_weighting": "examples"}, "set 'train.client_weighting' to uniform"),
         (
@@ -29,8 +29,8 @@ PRIVATE = ("dp_gaussian", "dp_ftrl", "local_dp", "secure_sum")
         ({"algorithm": "fed_dyn"}, "'train.algorithm' fed_dyn uses more than the updates"),
     ],
 )
-def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         train_settings(**{"aggregator": aggregator, "client_weighting": "uniform", **changes})
     train_settings(aggregator=aggregator, client_weighting="uniform", algorithm="fed_prox")
 
@@ -122,7 +122,7 @@ def test_integer_sums_cannot_be_compressed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"aggregator": "local_dp", "compressor": "top_k"}, "top_k has made smaller before and the noise makes whole"),
         *(
@@ -135,8 +135,8 @@ def test_integer_sums_cannot_be_compressed(monkeypatch: pytest.MonkeyPatch) -> N
         ),
     ],
 )
-def test_what_would_undo_the_protection_or_the_saving(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_would_undo_the_protection_or_the_saving(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         train_settings(client_weighting="uniform", clients_per_round=5, **changes)
 
 

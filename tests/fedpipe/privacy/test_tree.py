@@ -28,8 +28,8 @@ def estimator(rounds: int) -> np.ndarray:
     def estimate(level: int, index: int) -> tuple[np.ndarray, float]:
         if not level:
             return own[level, index], 1.0
-        (left, one), (right, other) = (estimate(level - 1, 2 * index + side) for side in (0, 1))
-        share = 1 / (1 + 1 / (one + other))  # the inverse of 1, the own variance, over the sum of both inverses
+        (left, first), (right, other) = (estimate(level - 1, 2 * index + side) for side in (0, 1))
+        share = 1 / (1 + 1 / (first + other))  # the inverse of 1, the own variance, over the sum of both inverses
         return share * own[level, index] + (1 - share) * (left + right), share
 
     released, begin = [], 0
@@ -45,13 +45,13 @@ def estimator(rounds: int) -> np.ndarray:
 
 def covariance(rounds: int, restart_every: int = 0) -> np.ndarray:
     """Of the released noise, for noise of variance 1 on each node; after a restart, the noise of the last sum stays."""
-    found = np.zeros((rounds, rounds))
+    actual = np.zeros((rounds, rounds))
     for begin in range(0, rounds, restart_every or rounds):
         rows = estimator(min(restart_every or rounds, rounds - begin))
         later = np.repeat(rows[-1:], rounds - begin - len(rows), axis=0)
         of_tree = np.concatenate([rows, later])
-        found[begin:, begin:] += of_tree @ of_tree.T
-    return found
+        actual[begin:, begin:] += of_tree @ of_tree.T
+    return actual
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, rounds: int, restart_every: int) -> np.ndarray:
@@ -73,8 +73,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch, rounds: int, restart_every: int) -> n
 def test_noise_of_prefix_sums_is_that_of_honakers_estimates(
     monkeypatch: pytest.MonkeyPatch, restart_every: int
 ) -> None:
-    found = drawn(monkeypatch, 27, restart_every)
-    np.testing.assert_allclose(found @ found.T, covariance(27, restart_every), atol=1e-5)
+    actual = drawn(monkeypatch, 27, restart_every)
+    np.testing.assert_allclose(actual @ actual.T, covariance(27, restart_every), atol=1e-5)
 
 
 @pytest.mark.parametrize(("rounds", "estimated", "plain"), [(100, 1.99, 3.19), (1000, 2.87, 4.94)])
@@ -96,8 +96,8 @@ def test_variance_is_that_of_tffs_efficient_tree(monkeypatch: pytest.MonkeyPatch
     for _ in range(12):
         noise, state = tree.get_cumsum_and_update(state)
         released.append(noise.numpy().std())
-    found = np.sqrt(np.square(drawn(monkeypatch, 12, 0)).sum(axis=1))
-    np.testing.assert_allclose(found, released, rtol=0.02)  # their deviations are of 40,000 draws
+    actual = np.sqrt(np.square(drawn(monkeypatch, 12, 0)).sum(axis=1))
+    np.testing.assert_allclose(actual, released, rtol=0.02)  # their deviations are of 40,000 draws
 
 
 def squared_sensitivity(rounds: int, restart_every: int, took_part: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedpipe.contracts.partition import QUANTITIES
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
-from tests.fedpipe.partitioning.asked import balanced_labels, counts_of, csv, partition
+from tests.fedpipe.partitioning.settings import balanced_labels, counts_of, csv, partition
 
 WEIGHTED = [name for name in QUANTITIES.names if name not in ("even", "sizes")]
 
@@ -70,8 +70,8 @@ def test_dirichlet_quantity_spreads_by_alpha() -> None:
 @pytest.mark.parametrize("quantity", WEIGHTED)
 @pytest.mark.parametrize("extreme", [1e-3, 1e6])
 def test_extreme_params_are_still_sizes(quantity: str, extreme: float) -> None:
-    given = {"exponential": "rate", "lognormal": "sigma", "dirichlet_quantity": "alpha"}
-    changed: Mapping[str, Any] = {quantity: {given[quantity]: extreme}} if quantity in given else {}
+    params = {"exponential": "rate", "lognormal": "sigma", "dirichlet_quantity": "alpha"}
+    changed: Mapping[str, Any] = {quantity: {params[quantity]: extreme}} if quantity in params else {}
     sizes = sizes_of(quantity, 60_000, clients=600, **changed)
     assert sizes.sum() == 60_000 and sizes.min() >= 1
 
@@ -93,7 +93,7 @@ def test_a_minimum_that_cannot_be_met(quantity: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "leave_out", "said"),
+    ("values", "leave_out", "message"),
     [
         ([50, 50], 0, "'partition.sizes.values' has 2 numbers, but 'partition.clients' is 3; there must be one for"),
         ([50, 50, 0], 0, "gives client 2 0 samples, less than the 1 of 'partition.sizes.min_size'"),
@@ -110,8 +110,8 @@ def test_a_minimum_that_cannot_be_met(quantity: str) -> None:
         ([50, 30, 20], 5, "sums to 100 samples, but 95 are .*, or lower 'partition.leave_out' in params.yaml by 5"),
     ],
 )
-def test_sizes_that_do_not_fit(values: list[int], leave_out: int, said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_sizes_that_do_not_fit(values: list[int], leave_out: int, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         assign(
             balanced_labels(100), partition(quantity="sizes", clients=3, sizes={"values": values}, leave_out=leave_out)
         )

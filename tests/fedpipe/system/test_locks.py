@@ -75,8 +75,8 @@ def test_a_child_that_inherits_the_descriptor_holds_the_lock(tmp_path: Path) -> 
 
 def test_shared_locks_go_together_and_keep_a_writer_out(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with path.open("w") as one, path.open() as other, path.open() as writer:
-        assert try_lock(one, shared=True)
+    with path.open("w") as first, path.open() as other, path.open() as writer:
+        assert try_lock(first, shared=True)
         assert try_lock(other, shared=True)
         assert not try_lock(writer)
 

@@ -48,9 +48,9 @@ def reported(folder: Path, answer: Any) -> list[Vulnerability]:
 
 
 def test_every_recorded_advisory_is_known(tmp_path: Path) -> None:
-    found = reported(tmp_path, RECORDED)
-    assert {each.package for each in found} == {"diskcache", "keras", "protobuf", "scipy", "wheel"}
-    assert len(found) == len(KNOWN) and not news(KNOWN, found)
+    actual = reported(tmp_path, RECORDED)
+    assert {each.package for each in actual} == {"diskcache", "keras", "protobuf", "scipy", "wheel"}
+    assert len(actual) == len(KNOWN) and not news(KNOWN, actual)
 
 
 def test_an_advisory_by_two_names_counts_once(tmp_path: Path) -> None:

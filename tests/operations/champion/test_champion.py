@@ -76,9 +76,9 @@ def write_champion(folder: Path, seed: int, dataset: str = "mnist") -> Card:
 
 
 def champion() -> Version:
-    found = layout.registry().champion("mnist")
-    assert found is not None
-    return found
+    version = layout.registry().champion("mnist")
+    assert version is not None
+    return version
 
 
 def test_a_champion_moves_to_another_checkout(
@@ -201,8 +201,8 @@ def test_a_state_in_another_folder_is_used_there(checkout: Callable[[str], Path]
     assert run_events.sha256(layout.registry().kept_model(champion()) / "artifacts/weights.safetensors")
     promote(["--rollback"])
     assert run_events.sha256(layout.registry().kept_weights(champion())) == first.weights_sha256
-    found = layout.registry().champion("fashion_mnist")
-    assert found and run_events.sha256(layout.registry().kept_weights(found)) == other.weights_sha256
+    version = layout.registry().champion("fashion_mnist")
+    assert version and run_events.sha256(layout.registry().kept_weights(version)) == other.weights_sha256
     main([])
     assert Card.read(Path("champion/card.json"), "").weights_sha256 == first.weights_sha256
     third = write_champion(tmp_path / "third", 8)
@@ -243,8 +243,8 @@ def test_it_comes_from_anywhere(
     checkout("here")
     sources = [kept, tmp_path / "kept", tmp_path / "a.zip", tmp_path / "b.zip", f"file://{kept}", "123"]
     for source in [*map(str, sources), f"file://{tmp_path}/a.zip"]:
-        with fetched(source) as (found, weights):
-            assert found == card and load_weights(weights)[0].spec == MODEL.spec
+        with fetched(source) as (its_card, weights):
+            assert its_card == card and load_weights(weights)[0].spec == MODEL.spec
 
 
 def test_anything_else_is_a_sentence(
@@ -254,8 +254,8 @@ def test_anything_else_is_a_sentence(
     write_champion(kept, 1)
     checkout("here")
 
-    def refused(source: object, said: str) -> None:
-        with pytest.raises(PipelineError, match=said):
+    def refused(source: object, message: str) -> None:
+        with pytest.raises(PipelineError, match=message):
             main([str(source)])
         assert layout.registry().champion("mnist") is None
 

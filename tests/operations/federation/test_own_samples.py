@@ -4,7 +4,7 @@ import pytest
 
 from fedpipe.errors import PipelineError
 from operations.federation.own_samples import require_own
-from tests.fedpipe.partitioning.asked import partition
+from tests.fedpipe.partitioning.settings import partition
 
 
 def test_the_coordinators_params_are_no_sites() -> None:

@@ -199,7 +199,7 @@ def wrong_idx_clients(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda f, x, y: add_npz(f, "a", x[:, 1:], y), r"images of \(27, 28, 1\) .*; mnist has \(28, 28, 1\)"),
         (lambda f, x, y: add_npz(f, "a", x, y + 10), "it has label 19; mnist has labels 0 to 9"),
@@ -243,10 +243,10 @@ def wrong_idx_clients(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
     ],
 )
 def test_what_is_wrong_is_said(
-    tmp_path: Path, dataset: RawDataset, training_set: Samples, make: Callable[..., object], said: str
+    tmp_path: Path, dataset: RawDataset, training_set: Samples, make: Callable[..., object], message: str
 ) -> None:
     make(tmp_path, training_set[0][:20, :, :, 0], training_set[1][:20])
-    with pytest.raises(PipelineError, match=said) as caught:
+    with pytest.raises(PipelineError, match=message) as caught:
         only(tmp_path, dataset)
     assert "\n" not in str(caught.value)
 

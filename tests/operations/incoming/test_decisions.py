@@ -68,8 +68,8 @@ def test_a_released_batch_joins_the_pool(clients: Path, capsys: pytest.CaptureFi
     incoming.take_in(str(clients))
     incoming._list()
     assert "incoming: inverted: on hold in data/held: its brightness is" in capsys.readouterr().err
-    said = command("release", "inverted", "--reason", "a new  camera")
-    assert said == (
+    output = command("release", "inverted", "--reason", "a new  camera")
+    assert output == (
         "incoming: inverted: released in data/pool/decisions.csv; commit this file\n"
         "incoming: inverted: 60 samples, pool version 2\n"
     )
@@ -112,11 +112,11 @@ def test_a_rejected_batch_is_not_fetched_again(clients: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sha256", "said"),
+    ("name", "sha256", "message"),
     [("inverted", "abc", "'sha256' is 'abc'"), ("../x", "ab" * 32, "'batch' is '../x'")],
 )
-def test_what_is_no_decision(taking_in: Path, name: str, sha256: str, said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_what_is_no_decision(taking_in: Path, name: str, sha256: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         incoming._decide(name, "released", sha256, "")
     assert not POOL.decisions.exists()
 

@@ -113,10 +113,12 @@ def test_the_command_says_what_is_gone_and_what_remains(
     dataset: RawDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     incoming._withdraw(["client", "bob"])
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "incoming: client bob: withdrawn in pool version 2: 10 samples of batch a, 10 samples of batch b"
-    assert "incoming: no model of the registry or of a tag in git was trained on them" in said
-    assert said[-1].endswith("DVC's cache and remote still have the samples until `dvc gc` (docs/incoming.md)")
+    output = capsys.readouterr().err.splitlines()
+    assert (
+        output[0] == "incoming: client bob: withdrawn in pool version 2: 10 samples of batch a, 10 samples of batch b"
+    )
+    assert "incoming: no model of the registry or of a tag in git was trained on them" in output
+    assert output[-1].endswith("DVC's cache and remote still have the samples until `dvc gc` (docs/incoming.md)")
     assert not Path("mlflow.db").exists()
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("init: fresh #", "init: champion #", 1))

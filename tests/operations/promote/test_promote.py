@@ -32,8 +32,8 @@ from tests.registry_workspace import Workspace, write_raw
 
 
 def champion() -> int | None:
-    found = layout.registry().champion("mnist")
-    return found.number if found else None
+    version = layout.registry().champion("mnist")
+    return version.number if version else None
 
 
 def challenger() -> Candidate:
@@ -80,9 +80,9 @@ def test_the_way_of_a_model(workspace: Workspace, capsys: pytest.CaptureFixture[
     assert [rule["holds"] for rule in decision["rules"]] == [True, True, True] and not decision["notes"]
     figures = decision["champion"]["accuracy"], decision["challenger"]["accuracy"]
     assert figures == (weak, strong)
-    said = capsys.readouterr().out
-    assert "promoted: version 2 takes the place of version 1: all rules hold" in said
-    assert f"holds  accuracy: test accuracy {strong:.4f} is above the champion's {weak:.4f}" in said
+    output = capsys.readouterr().out
+    assert "promoted: version 2 takes the place of version 1: all rules hold" in output
+    assert f"holds  accuracy: test accuracy {strong:.4f} is above the champion's {weak:.4f}" in output
     version = layout.registry().client().get_model_version("fedpipe-mnist", "2")
     assert json.loads(version.tags["fedpipe.promotion"]) == decision
     assert "✓ **accuracy**" in version.description and sorted(version.aliases) == ["challenger", "champion"]
@@ -164,8 +164,8 @@ def test_other_test_images_are_said(workspace: Workspace, capsys: pytest.Capture
     decision = promote()
     assert decision["outcome"] == "promoted"
     assert decision["test_set_sha256"] == RawDataset.read(raw).test_sha256(raw)
-    said = "note   version 1 was registered with other test images; both were measured on the present ones"
-    assert said in capsys.readouterr().out
+    note = "note   version 1 was registered with other test images; both were measured on the present ones"
+    assert note in capsys.readouterr().out
 
 
 def test_another_kind_of_image_is_refused(workspace: Workspace) -> None:
@@ -250,16 +250,16 @@ def test_two_at_once(workspace: Workspace) -> None:
     workspace.register("strong")
     command = [sys.executable, "-m", "operations.promote"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    said = [Path(f"said{number}") for number in range(2)]
+    outputs = [Path(f"said{number}") for number in range(2)]
     processes = []
     with registry_lock():
-        for path in said:
+        for path in outputs:
             with path.open("w") as file:
                 processes.append(subprocess.Popen(command, env=environment, stdout=file, stderr=file))
-        eventually(lambda: all("waiting for another process" in path.read_text() for path in said), 120)
+        eventually(lambda: all("waiting for another process" in path.read_text() for path in outputs), 120)
         assert champion() == 1
     assert [process.wait(120) for process in processes] == [0, 0]
-    texts = sorted(path.read_text().split("\n", 1)[1] for path in said)
+    texts = sorted(path.read_text().split("\n", 1)[1] for path in outputs)
     assert texts[0] == "kept: the challenger (version 2) is the champion already\n"
     assert "promoted: version 2 takes the place of version 1" in texts[1]
     assert champion() == 2 and layout.registry().registered("mnist").tags["fedpipe.former_champions"] == "[1]"

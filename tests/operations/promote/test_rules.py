@@ -80,14 +80,14 @@ def test_mcnemar_is_the_binomial_tail(gained: int, lost: int, level: float) -> N
 
 def test_mcnemar_says_what_was_found() -> None:
     strict, lenient = McNemar(level=0.05, require="better"), McNemar(level=0.05, require="not_worse")
-    said = {
+    sentences = {
         (gained, lost, rule.require): mcnemar(*images(gained, lost), rule).sentence
         for gained, lost in ((10, 1), (1, 10), (0, 0))
         for rule in (strict, lenient)
     }
-    assert ": significantly better (exact McNemar, p = 0.00586, level 0.05)" in said[10, 1, "better"]
-    assert ": not significantly better" in said[1, 10, "better"]
-    assert ": not significantly worse" in said[10, 1, "not_worse"]
-    assert ": significantly worse (exact McNemar, p = 0.00586" in said[1, 10, "not_worse"]
-    assert "p = 1," in said[0, 0, "better"] and "p = 1," in said[0, 0, "not_worse"]
-    assert "1 test images are known to the challenger only and 10 to the champion only" in said[1, 10, "not_worse"]
+    assert ": significantly better (exact McNemar, p = 0.00586, level 0.05)" in sentences[10, 1, "better"]
+    assert ": not significantly better" in sentences[1, 10, "better"]
+    assert ": not significantly worse" in sentences[10, 1, "not_worse"]
+    assert ": significantly worse (exact McNemar, p = 0.00586" in sentences[1, 10, "not_worse"]
+    assert "p = 1," in sentences[0, 0, "better"] and "p = 1," in sentences[0, 0, "not_worse"]
+    assert "1 test images are known to the challenger only and 10 to the champion only" in sentences[1, 10, "not_worse"]

@@ -26,10 +26,10 @@ TRAINING = Path("metrics/training.json")
 def test_a_version_says_where_it_comes_from(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert layout.registry().challenger("mnist") is None
     accuracy = workspace.register("strong")
-    said = (
+    output = (
         f"register: fedpipe-mnist version 1 is the challenger in sqlite:///{Path.cwd()}/mlflow.db: run the strong one"
     )
-    assert f"{said}, test accuracy {accuracy:.4f}" in capsys.readouterr().err
+    assert f"{output}, test accuracy {accuracy:.4f}" in capsys.readouterr().err
     version = layout.registry().challenger("mnist")
     assert (version.name, version.number) == ("fedpipe-mnist", 1) and layout.registry().champion("mnist") is None
     run = layout.registry().client().get_run(version.run_id)
@@ -81,8 +81,8 @@ def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None
     workspace.evaluated("weak", track=False)
     require_evaluated(WEIGHTS, EVALUATION, TRAINING)
 
-    def refused(said: str) -> None:
-        with pytest.raises(PipelineError, match=said) as caught:
+    def refused(message: str) -> None:
+        with pytest.raises(PipelineError, match=message) as caught:
             main([])
         assert "run `dvc repro`" in str(caught.value)
 
@@ -149,10 +149,10 @@ def test_edited_params_are_not_registered(workspace: Workspace) -> None:
     workspace.evaluated("weak", track=False)
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("rounds: 10", "rounds: 11"))
-    said = (
+    message = (
         r"the model cannot be registered, since stage train is stale \(train\.rounds is 11 in params\.yaml and was 10\)"
     )
-    with pytest.raises(PipelineError, match=said + ": run `dvc repro`, or undo the change"):
+    with pytest.raises(PipelineError, match=message + ": run `dvc repro`, or undo the change"):
         main([])
     assert not layout.outbox().pending() and layout.registry().challenger("mnist") is None
     Path("params.yaml").write_text(text.replace("accuracy_margin: 0.0", "accuracy_margin: 0.1"))  # of no stage

@@ -84,13 +84,13 @@ def test_the_ledger_has_the_batches_of_both_sides_in_order_with_versions_counted
 
 
 def test_readers_name_the_command_for_files_in_conflict(tmp_path: Path) -> None:
-    told = "has conflicts of a merge: `make resolve` settles them"
-    with pytest.raises(PipelineError, match=told):
+    message = "has conflicts of a merge: `make resolve` settles them"
+    with pytest.raises(PipelineError, match=message):
         parse_text(MARKS, "params.yaml")
     (tmp_path / "ledger.csv").write_text(MARKS)
-    with pytest.raises(PipelineError, match=told):
+    with pytest.raises(PipelineError, match=message):
         Pool(tmp_path).read_ledger()
-    with pytest.raises(PipelineError, match=told):
+    with pytest.raises(PipelineError, match=message):
         read_json(Entry, tmp_path / "ledger.csv", missing="", wrong="")
     assert not unmerged.has_marks("In Markdown: `<<<<<<< HEAD`")
 

@@ -86,14 +86,14 @@ def test_one_command_from_conflicts_to_a_merge_that_is_ready_to_commit(project: 
     assert "no merge is under way" in resolve(project, code=1)
     run(project, "git", "merge", "theirs", code=1)
 
-    told = (
+    text = (
         "error: data/pool/ledger.csv, dvc.lock, metrics/training.json, models/champion.json, and 1 more have conflicts"
     )
-    assert told in run(project, sys.executable, "-m", "operations.check_params", code=1)
+    assert text in run(project, sys.executable, "-m", "operations.check_params", code=1)
     assert "have conflicts of a merge: `make resolve`" in run(project, sys.executable, "-m", "operations.stale", code=1)
     before = run(project, "git", "diff")
-    said = resolve(project, code=1)
-    assert "train.rounds (ours 5, theirs 7, before 10)" in said and run(project, "git", "diff") == before
+    output = resolve(project, code=1)
+    assert "train.rounds (ours 5, theirs 7, before 10)" in output and run(project, "git", "diff") == before
 
     assert "`git commit`" in resolve(project, "--params", "theirs", "--champion", "ours")
     assert json.loads((project / "metrics/training.json").read_text()) == {"rounds": 7, "batches": 2}
@@ -116,9 +116,11 @@ def test_ci_says_that_a_lock_is_stale_and_does_not_fail(project: Path) -> None:
     edit(project, "params.yaml", "  rounds: 10", "  rounds: 8")
     why = "stage train is stale (train.rounds is 8 in params.yaml and was 10)"
     assert why in run(project, *stale)
-    said = run(project, "env", "GITHUB_ACTIONS=true", *stale)
+    output = run(project, "env", "GITHUB_ACTIONS=true", *stale)
     assert (
-        said.startswith("::warning file=dvc.lock,title=Results are stale::") and why in said and said.count("\n") == 1
+        output.startswith("::warning file=dvc.lock,title=Results are stale::")
+        and why in output
+        and output.count("\n") == 1
     )
     run(project, "git", "checkout", "-q", "params.yaml")
 
@@ -131,6 +133,6 @@ def test_code_in_conflict_comes_first(project: Path) -> None:
         run(project, "git", "add", "code.py")
         run(project, "git", "commit", "-qam", name)
     run(project, "git", "merge", "one", code=1)
-    said = resolve(project, "--params", "ours", code=1)
-    assert "code.py is in conflict, and results rest on the code: settle that by hand" in said
+    output = resolve(project, "--params", "ours", code=1)
+    assert "code.py is in conflict, and results rest on the code: settle that by hand" in output
     run(project, "git", "merge", "--abort")

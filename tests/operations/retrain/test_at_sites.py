@@ -4,7 +4,7 @@ import pytest
 
 from fedpipe.errors import PipelineError
 from operations.retrain.__main__ import require_samples_here
-from tests.fedpipe.partitioning.asked import partition
+from tests.fedpipe.partitioning.settings import partition
 
 
 def test_samples_at_sites_are_refused() -> None:

@@ -46,11 +46,11 @@ def decided(outcome: str) -> Decision:
 
 @pytest.mark.parametrize("outcome", ["proposed", "kept"])
 def test_a_decision_with_all_that_others_report(dataset: RawDataset, outcome: str) -> None:
-    told = conclusion.of_decision(dataset, decided(outcome), NEW)
-    assert (told.dataset, told.status, told.reason, told.version) == ("mnist", outcome, "the reason", None)
-    assert (told.accuracy, told.champion_accuracy, told.weights_sha256) == (0.8, 0.7, "cd" * 32)
-    assert (told.held, told.rejected) == ({"odd": "drift"}, {"broken": "too small"})
-    assert told.drifted == ["week-1 (version 1): it is dark"] and told.new_batches == ["week-1"]
+    written = conclusion.of_decision(dataset, decided(outcome), NEW)
+    assert (written.dataset, written.status, written.reason, written.version) == ("mnist", outcome, "the reason", None)
+    assert (written.accuracy, written.champion_accuracy, written.weights_sha256) == (0.8, 0.7, "cd" * 32)
+    assert (written.held, written.rejected) == ({"odd": "drift"}, {"broken": "too small"})
+    assert written.drifted == ["week-1 (version 1): it is dark"] and written.new_batches == ["week-1"]
 
 
 def test_batches_without_a_remote_are_warned_of(dataset: RawDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,19 +73,29 @@ def test_nobody_resumes_an_experiment_of_a_workflow(dataset: RawDataset, monkeyp
     )
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("FEDPIPE_EXPERIMENT", "main-7")
-    told = conclusion.unfinished(dataset, 150, [])
-    assert "resumes" not in told.reason and "start it anew with a higher limit" in told.reason
+    written = conclusion.unfinished(dataset, 150, [])
+    assert "resumes" not in written.reason and "start it anew with a higher limit" in written.reason
 
 
 def test_secret_noise_leaves_nothing_of_batches(dataset: RawDataset) -> None:
     layout.TRAINING.write_text(json.dumps({"weights_sha256": "cd" * 32, "noise": "secret"}))
-    told = conclusion.of_decision(dataset, decided("kept"), NEW)
-    assert not (told.held or told.rejected or told.drifted or told.new_batches)
+    written = conclusion.of_decision(dataset, decided("kept"), NEW)
+    assert not (written.held or written.rejected or written.drifted or written.new_batches)
 
 
 def test_a_failure_has_its_reason(dataset: RawDataset) -> None:
-    told = conclusion.failed(PipelineError("dvc failed"))
-    assert (told.status, told.dataset, told.reason, told.held) == ("failed", "", "dvc failed", {"odd": "drift"})
+    written = conclusion.failed(PipelineError("dvc failed"))
+    assert (written.status, written.dataset, written.reason, written.held) == (
+        "failed",
+        "",
+        "dvc failed",
+        {"odd": "drift"},
+    )
     conclusion.of_decision(dataset, decided("proposed"), NEW).write()
-    told = conclusion.failed(PipelineError("dvc push failed"))
-    assert (told.status, told.reason, told.accuracy, told.new_batches) == ("failed", "dvc push failed", 0.8, ["week-1"])
+    written = conclusion.failed(PipelineError("dvc push failed"))
+    assert (written.status, written.reason, written.accuracy, written.new_batches) == (
+        "failed",
+        "dvc push failed",
+        0.8,
+        ["week-1"],
+    )

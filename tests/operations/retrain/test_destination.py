@@ -109,6 +109,6 @@ def test_a_pull_request_goes_into_no_branch_of_a_retraining(gh: GitHub, monkeypa
 def test_git_has_the_token_from_gh_and_only_with_it(gh: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "GIT_CONFIG_COUNT" not in credentials()
     monkeypatch.setenv("GH_TOKEN", "secret")
-    asked = "protocol=https\nhost=github.com\n\n"
-    filled = commands.git("credential", "fill", environment=credentials(), stdin=asked)
+    requested = "protocol=https\nhost=github.com\n\n"
+    filled = commands.git("credential", "fill", environment=credentials(), stdin=requested)
     assert "password=secret" in filled.splitlines()

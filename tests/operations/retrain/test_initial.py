@@ -63,6 +63,6 @@ def test_a_champion_that_trained_on_validation_samples_is_no_start(
     initial._require_unseen_validation(params.load(params.Partition, layout.PARAMS), champion)
     with ExitStack() as stack:
         if is_refused:
-            said = r"trained with 'partition\.validation' \d+ and 'partition\.seed' 2024, and so on samples"
-            stack.enter_context(pytest.raises(PipelineError, match=said))
+            message = r"trained with 'partition\.validation' \d+ and 'partition\.seed' 2024, and so on samples"
+            stack.enter_context(pytest.raises(PipelineError, match=message))
         initial._require_unseen_validation(partition, champion)

@@ -37,7 +37,7 @@ def test_nothing_to_set_writes_nothing(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         (
             "train.rounds=0",
@@ -55,7 +55,7 @@ def test_nothing_to_set_writes_nothing(file: Path) -> None:
         ("train.rounds=true", "'train.rounds' is True"),
     ],
 )
-def test_refused_with_nothing_written(file: Path, setting: str, said: str) -> None:
-    with pytest.raises(PipelineError, match=said):
+def test_refused_with_nothing_written(file: Path, setting: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         overrides.apply(["train.batch_size=7", setting], file)
     assert file.read_text(encoding="utf-8") == DEFAULTS

@@ -122,8 +122,8 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     with pytest.MonkeyPatch.context() as actions:
         actions.setenv("GITHUB_ACTIONS", "true")
         promote(["--merged"])
-    told = Outcome.read()
-    assert (told.status, told.version, told.looked_at_batches) == ("promoted", 1, False)
+    outcome = Outcome.read()
+    assert (outcome.status, outcome.version, outcome.looked_at_batches) == ("promoted", 1, False)
     assert champion() == 1 and "version 1 is champion now" in capsys.readouterr().out
     assert state.judged(publish.RawDataset.read(layout.RAW)) == "fedpipe-mnist version 1"
     published()
@@ -223,10 +223,10 @@ def test_killed_before_the_tag_it_makes_nothing_twice(
     assert published().commit == commit and versions() == ["1"]
     tagged = git("rev-parse", "models/mnist/v1") if place is Clone else on_remote("refs/tags/models/mnist/v1")
     assert tagged == commit
-    said = capsys.readouterr().err
-    assert "there is no DVC remote, so nobody else can pull the batches, data and models that retrain/main" in said
+    output = capsys.readouterr().err
+    assert "there is no DVC remote, so nobody else can pull the batches, data and models that retrain/main" in output
     if place is Clone:
-        assert "without a git remote, merge it here: `git add --all && git merge --ff-only" in said
+        assert "without a git remote, merge it here: `git add --all && git merge --ff-only" in output
         git("add", "--all")
         git("merge", "--quiet", "--ff-only", BRANCH)
         promote(["--merged"])
@@ -305,8 +305,8 @@ def test_secret_noise_is_not_published_and_no_error(
     layout.TRAINING.parent.mkdir()
     layout.TRAINING.write_text(json.dumps({"weights_sha256": "ab" * 32, "noise": "secret"}))
     publish.main([])
-    said = capsys.readouterr().err
-    assert "nothing is published: metrics/training.json has secret noise" in said and "`make register`" in said
+    output = capsys.readouterr().err
+    assert "nothing is published: metrics/training.json has secret noise" in output and "`make register`" in output
     assert git("branch", "--list") == "* main"
 
 

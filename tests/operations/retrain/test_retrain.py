@@ -38,14 +38,14 @@ def retrain(folder: Path, raw: Path, *arguments: str, until: str = "", **setting
         text=True,
         start_new_session=True,
     )
-    said = ""
+    output = ""
     with running:
         for line in running.stdout or ():
-            said += line
+            output += line
             if until and until in line:
                 os.killpg(running.pid, signal.SIGKILL)
                 break
-    return running.returncode, said
+    return running.returncode, output
 
 
 def remotes(project: Path) -> Path:
@@ -57,31 +57,31 @@ def remotes(project: Path) -> Path:
 def project(clone: Callable[[str], Path], raw: Path, training_set: tuple[np.ndarray, np.ndarray]) -> Path:
     """A clone of small params, with a git remote and a DVC remote, and batches that clients left: one is bad."""
     folder = clone("retrain")
-    there = remotes(folder)
+    remote = remotes(folder)
     edit(folder, SMALL)
-    subprocess.run(["git", "init", "-q", "--bare", str(there / "git")], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", str(remote / "git")], check=True)
     for command in (
-        ["dvc", "remote", "add", "--quiet", "--default", "shared", str(there / "dvc")],
+        ["dvc", "remote", "add", "--quiet", "--default", "shared", str(remote / "dvc")],
         [*GIT, "commit", "-qam", "small, with a DVC remote"],
-        ["git", "remote", "add", "origin", str(there / "git")],
+        ["git", "remote", "add", "origin", str(remote / "git")],
         ["git", "switch", "-qc", "main"],
         ["git", "push", "-q", "origin", "main"],
     ):
         subprocess.run(command, cwd=folder, env=environment(raw), check=True)
     images, labels = training_set
     ones = np.flatnonzero(labels == 1)[:60]
-    add_npz(there / "clients", "week-1", np.maximum(images[ones], 20), labels[ones])
-    add_npz(there / "clients", "broken", images[:20, 1:], labels[:20])
+    add_npz(remote / "clients", "week-1", np.maximum(images[ones], 20), labels[ones])
+    add_npz(remote / "clients", "broken", images[:20, 1:], labels[:20])
     add_idx(folder / "data/incoming", "week-2", images[:40, :, :, 0], labels[:40])
     return folder
 
 
 def test_wrong_params_are_refused_before_anything(project: Path, raw: Path) -> None:
     before = (project / "params.yaml").read_bytes()
-    code, said = retrain(project, raw, "--set", "train.rounds=0")
-    assert code == 1 and said.startswith("error: with train.rounds=0, params.yaml: 'train.rounds' is 0"), said
-    code, said = retrain(project, raw, FEDPIPE_SET="train.init=champion train.rounds=1")
-    assert code == 1 and "the model registry has no champion for mnist" in said
+    code, output = retrain(project, raw, "--set", "train.rounds=0")
+    assert code == 1 and output.startswith("error: with train.rounds=0, params.yaml: 'train.rounds' is 0"), output
+    code, output = retrain(project, raw, FEDPIPE_SET="train.init=champion train.rounds=1")
+    assert code == 1 and "the model registry has no champion for mnist" in output
     (project / "params.yaml").write_bytes(before)
 
 
@@ -92,18 +92,18 @@ def test_a_setting_that_cannot_be_read_is_named() -> None:
 
 def test_killed_after_the_comparison_it_still_reports(project: Path, raw: Path) -> None:
     """And trains once. Then the remote fails, which the test below makes up for."""
-    there = remotes(project)
-    code, said = retrain(project, raw, until="retrain: report", FEDPIPE_INCOMING=str(there / "clients"))
-    assert code == -signal.SIGKILL and "incoming: broken: rejected" in said, said
-    assert stages_run(said)[-3:] == ["partition", "train", "evaluate"]
-    assert "proposed: the trained model (" in said and "is the first champion" in said
+    remote = remotes(project)
+    code, output = retrain(project, raw, until="retrain: report", FEDPIPE_INCOMING=str(remote / "clients"))
+    assert code == -signal.SIGKILL and "incoming: broken: rejected" in output, output
+    assert stages_run(output)[-3:] == ["partition", "train", "evaluate"]
+    assert "proposed: the trained model (" in output and "is the first champion" in output
     ledger = (project / "data/pool/ledger.csv").read_text()
     assert sorted(line.split(",")[2] for line in ledger.splitlines()[1:]) == ["week-1", "week-2"]
 
-    (there / "dvc").write_text("no folder")
-    code, said = retrain(project, raw)
-    assert code == 1 and "error: `dvc push --run-cache` failed: ERROR: " in said, said
-    assert stages_run(said) == [] and "retrain: compare" not in said
+    (remote / "dvc").write_text("no folder")
+    code, output = retrain(project, raw)
+    assert code == 1 and "error: `dvc push --run-cache` failed: ERROR: " in output, output
+    assert stages_run(output) == [] and "retrain: compare" not in output
     assert (project / "data/pool/ledger.csv").read_text() == ledger
     summary = (project / "reports/summary.md").read_text()
     for part in ("**proposed**", "| week-1 | ", "- `broken`: `it has images of (27, 28, 1)", "| test/accuracy |"):
@@ -129,19 +129,19 @@ def test_nothing_new_ends_soon_and_green(project: Path, raw: Path, tmp_path: Pat
     remote = remotes(project) / "dvc"
     remote.unlink()
     before = (project / "reports/summary.md").read_bytes()
-    code, said = retrain(project, raw, GITHUB_STEP_SUMMARY=str(tmp_path / "job.md"))
+    code, output = retrain(project, raw, GITHUB_STEP_SUMMARY=str(tmp_path / "job.md"))
     assert code == 0
-    assert "retrain: nothing new and nothing changed: the weights are the trained model (" in said.splitlines()[-1]
+    assert "retrain: nothing new and nothing changed: the weights are the trained model (" in output.splitlines()[-1]
     assert Outcome.read(project / OUTCOME).status == "nothing_new"
-    assert "retrain: dvc push to shared" in said and len(list(remote.rglob("*"))) > 10
-    assert "dvc repro" not in said and (project / "reports/summary.md").read_bytes() == before
+    assert "retrain: dvc push to shared" in output and len(list(remote.rglob("*"))) > 10
+    assert "dvc repro" not in output and (project / "reports/summary.md").read_bytes() == before
     assert "Nothing new" in (tmp_path / "job.md").read_text() and "- `broken`: " in (tmp_path / "job.md").read_text()
 
 
 def test_two_at_once_are_refused(project: Path, raw: Path) -> None:
     with (project / "logs/retrain/lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        code, said = retrain(project, raw)
+        code, output = retrain(project, raw)
         elsewhere = subprocess.run(
             [sys.executable, "-m", "operations.incoming"],
             cwd=project,
@@ -150,7 +150,7 @@ def test_two_at_once_are_refused(project: Path, raw: Path) -> None:
             text=True,
         )
     assert code == elsewhere.returncode == 1
-    for words in (said, elsewhere.stderr):
+    for words in (output, elsewhere.stderr):
         assert words.startswith("error: another retraining runs in this folder"), words
 
 
@@ -188,8 +188,8 @@ def test_published_and_pulled_elsewhere_it_runs_nothing(project: Path, raw: Path
 @pytest.mark.slow
 def test_from_the_champions_weights(project: Path, raw: Path, training_set: tuple[np.ndarray, np.ndarray]) -> None:
     """Chosen once for this pool: the next time there is nothing new, though what came of it was promoted."""
-    code, said = retrain(project, raw)  # where the tests above did not run
-    assert code == 0, said
+    code, output = retrain(project, raw)  # where the tests above did not run
+    assert code == 0, output
     publish = [sys.executable, "-m", "operations.retrain.publish"]
     merge = [["git", "fetch", "-q", "origin", "retrain/main"], ["git", "reset", "-q", "--hard", "FETCH_HEAD"]]
     for command in (publish, *merge):
@@ -197,26 +197,26 @@ def test_from_the_champions_weights(project: Path, raw: Path, training_set: tupl
     champion = json.loads((project / "metrics/training.json").read_text())
     add_npz(project / "data/incoming", "week-3", training_set[0][100:140], training_set[1][100:140])
     arguments = ("--set", "train.init=champion")
-    code, said = retrain(project, raw, *arguments, until="retrain: dvc repro")
-    assert code == -signal.SIGKILL and "fedpipe-mnist version 1 is champion now: models/champion.json of HEAD" in said
-    assert "retrain: training starts from fedpipe-mnist version 1" in said, said
-    assert "train.init=champion" in said
-    code, said = retrain(project, raw, *arguments, until="retrain: compare")
-    assert code == -signal.SIGKILL and stages_run(said) == ["partition", "train", "evaluate"], said
-    code, said = retrain(project, raw, *arguments)
-    assert code == 0 and stages_run(said) == [], said
+    code, output = retrain(project, raw, *arguments, until="retrain: dvc repro")
+    assert code == -signal.SIGKILL and "fedpipe-mnist version 1 is champion now: models/champion.json of HEAD" in output
+    assert "retrain: training starts from fedpipe-mnist version 1" in output, output
+    assert "train.init=champion" in output
+    code, output = retrain(project, raw, *arguments, until="retrain: compare")
+    assert code == -signal.SIGKILL and stages_run(output) == ["partition", "train", "evaluate"], output
+    code, output = retrain(project, raw, *arguments)
+    assert code == 0 and stages_run(output) == [], output
     assert "init: champion" in (project / "params.yaml").read_text()
     pointer = json.loads((project / "models/initial.json").read_text())
     assert (pointer["sha256"], pointer["version"]) == (champion["weights_sha256"], 1)
     trained = json.loads((project / "metrics/training.json").read_text())
-    assert trained["train"]["loss"] < champion["train"]["loss"] and re.search(r"^proposed: ", said, re.M)
+    assert trained["train"]["loss"] < champion["train"]["loss"] and re.search(r"^proposed: ", output, re.M)
     drift = json.loads((project / "reports/drift.json").read_text())
     assert drift["champion"]["model"] == "fedpipe-mnist version 1" and drift["all"]["samples"] == 40
     assert 0 < drift["all"]["champion_accuracy"] < 1
-    code, said = retrain(project, raw)
-    assert code == 0 and "nothing new and nothing changed: the weights are the trained" in said, said
+    code, output = retrain(project, raw)
+    assert code == 0 and "nothing new and nothing changed: the weights are the trained" in output, output
     # A clone whose folder is empty but for the cache gets its outputs from there.
     shutil.rmtree(project / "data/clients")
     (project / "models/weights.safetensors").unlink()
-    code, said = retrain(project, raw)
-    assert code == 0 and "nothing new and nothing changed" in said, said
+    code, output = retrain(project, raw)
+    assert code == 0 and "nothing new and nothing changed" in output, output

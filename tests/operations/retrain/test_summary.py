@@ -30,6 +30,6 @@ def test_secret_noise_leaves_no_figures_of_the_data(
     summary.write("mnist", "fresh", [], KEPT)
     for text in (summary.SUMMARY.read_text(), (tmp_path / "job").read_text()):
         assert "Trained 3 rounds from fresh weights" in text
-        for told in ("`week-2`: `its images are inverted`", "`week-3`: `its hash is wrong`"):
-            assert (told in text) == (noise == "seeded")
+        for message in ("`week-2`: `its images are inverted`", "`week-3`: `its hash is wrong`"):
+            assert (message in text) == (noise == "seeded")
         assert ("100 samples" in text) == (noise == "seeded") == ("withheld" not in text)

@@ -65,9 +65,9 @@ def serve(*options: str) -> subprocess.Popen[str]:
 
 def refusal(*options: str) -> str:
     """What the command says when it refuses: one sentence."""
-    said = serve(*options)
-    _, error = said.communicate(timeout=60)
-    assert said.returncode == 1 and error.startswith("error: ") and error.count("\n") == 1, error
+    server = serve(*options)
+    _, error = server.communicate(timeout=60)
+    assert server.returncode == 1 and error.startswith("error: ") and error.count("\n") == 1, error
     return error
 
 
@@ -198,8 +198,8 @@ def test_a_closed_way_is_named(tmp_path: Path):
     if os.geteuid() != 0:
         pytest.skip("only root's PostgreSQL runs as another user")
     tmp_path.chmod(0o700)
-    said = refusal("--folder", str(tmp_path / "server"), "--port", str(free_port()))
-    assert "who cannot enter" in said and "--folder" in said
+    error = refusal("--folder", str(tmp_path / "server"), "--port", str(free_port()))
+    assert "who cannot enter" in error and "--folder" in error
 
 
 def test_a_taken_port_is_named(tmp_path: Path):
@@ -207,8 +207,8 @@ def test_a_taken_port_is_named(tmp_path: Path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = refusal("--folder", str(tmp_path), "--port", str(port))
-    assert f"cannot listen on 127.0.0.1:{port}" in said and "Address already in use" in said and "--port" in said
+        error = refusal("--folder", str(tmp_path), "--port", str(port))
+    assert f"cannot listen on 127.0.0.1:{port}" in error and "Address already in use" in error and "--port" in error
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path):
@@ -217,15 +217,15 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("database", "said"),
+    ("database", "message"),
     [
         ("mysql://me@host/runs", "should be postgresql://user@host/name, not 'mysql://me@host/runs'"),
         ("postgresql://me:secret@127.0.0.1:1/runs", "postgresql://me@127.0.0.1:1/runs cannot be used"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_named(tmp_path: Path, database: str, said: str):
+def test_a_database_that_cannot_be_used_is_named(tmp_path: Path, database: str, message: str):
     error = refusal("--folder", str(tmp_path), "--port", str(free_port()), "--database", database)
-    assert said in error and "secret" not in error
+    assert message in error and "secret" not in error
 
 
 def test_no_postgres_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -238,12 +238,12 @@ def test_no_postgres_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("version", "said"), [("9\n", "was made by PostgreSQL 9, but this machine has 15 in"), ("", "no")]
+    ("version", "message"), [("9\n", "was made by PostgreSQL 9, but this machine has 15 in"), ("", "no")]
 )
 def test_another_version_of_the_cluster_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, message: str
 ):
     monkeypatch.setattr(postgres, "find_installed", lambda: {15: Path("/usr/bin")})
     (tmp_path / "PG_VERSION").write_text(version)
-    with pytest.raises(PipelineError, match=said), running_cluster(tmp_path, tmp_path / "log"):
+    with pytest.raises(PipelineError, match=message), running_cluster(tmp_path, tmp_path / "log"):
         pass

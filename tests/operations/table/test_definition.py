@@ -55,7 +55,7 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"base": {"train": {"rouns": 3}}},
@@ -109,10 +109,10 @@ def test_a_pattern_chooses_cells(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refusals(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_refusals(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineError) as error:
         load(tmp_path, SMALL | changes)
-    assert said in str(error.value) and str(error.value).startswith(str(tmp_path / "small.yaml"))
+    assert message in str(error.value) and str(error.value).startswith(str(tmp_path / "small.yaml"))
     assert "\n" not in str(error.value)
 
 

@@ -130,18 +130,18 @@ def test_what_github_does_not_take_is_an_error_with_the_remedy(github: GitHub) -
 def test_what_leads_to_the_promotion_is_told_as_far_as_it_has_come() -> None:
     settings, today = params.load(params.Tell, RECIPE / "params.yaml"), datetime.date(2026, 11, 29)
 
-    def told(week: int, status: str = "proposed", **values: Any) -> list[Finding]:
+    def news(week: int, status: str = "proposed", **values: Any) -> list[Finding]:
         return findings(outcome(week, status, **values), Surroundings(), settings, f"2026-W{week}", today)
 
     url = "https://github.example/pull/1"
-    assert f"merging its [pull request]({url}) promotes it" in told(48, branch="retrain/main", pull_request=url)[0].text
-    assert "merging the branch `retrain/main` promotes it" in told(48, branch="retrain/main")[0].text
-    (unpublished,) = told(48)
+    assert f"merging its [pull request]({url}) promotes it" in news(48, branch="retrain/main", pull_request=url)[0].text
+    assert "merging the branch `retrain/main` promotes it" in news(48, branch="retrain/main")[0].text
+    (unpublished,) = news(48)
     assert "it is not published, so no merge promotes it: the log" in unpublished.text
-    assert "became champion" in told(48, "promoted")[0].text
-    assert told(49, "promoted", was_champion=True) == []
+    assert "became champion" in news(48, "promoted")[0].text
+    assert news(49, "promoted", was_champion=True) == []
     unmerged = {"was_champion": True, "branch": "retrain/main", "pull_request": url}
-    (first,), (second,) = (told(week, "promoted", **unmerged) for week in (49, 50))
+    (first,), (second,) = (news(week, "promoted", **unmerged) for week in (49, 50))
     assert first.mark == second.mark and f"merge [pull request]({url})" in first.text
     assert "became" not in first.text
 
@@ -153,8 +153,8 @@ def test_time_is_told(github: GitHub) -> None:
     past = Surroundings(
         None, today - datetime.timedelta(35), today + datetime.timedelta(9), today - datetime.timedelta(50)
     )
-    told = {finding.kind: finding.text for finding in findings(outcome(48), past, settings, week, today)}
-    assert "for 5 weeks; the champion is of 2026-10-25" in told["no_promotion"] and "for 50 days" in told["expiry"]
+    text = {finding.kind: finding.text for finding in findings(outcome(48), past, settings, week, today)}
+    assert "for 5 weeks; the champion is of 2026-10-25" in text["no_promotion"] and "for 50 days" in text["expiry"]
     kinds = [finding.kind for finding in findings(outcome(48, "promoted"), past, settings, week, today)]
     assert kinds == ["promoted", "expiry", "expiry"]
     recent = Surroundings("success", today, today + datetime.timedelta(90), today)

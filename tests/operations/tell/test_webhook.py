@@ -57,9 +57,9 @@ def test_a_failure_is_a_warning_without_the_address(
     for address in ("http://127.0.0.1:1/secret-token", "secret-token", "https://[secret-token"):
         monkeypatch.setenv("FEDPIPE_WEBHOOK", address)
         tell(48, "failed")
-    said = capsys.readouterr().err
-    assert said.count("tell: warning: no message to the chat: ") == 4 and "the chat answered 500" in said
-    assert "secret-token" not in said
+    output = capsys.readouterr().err
+    assert output.count("tell: warning: no message to the chat: ") == 4 and "the chat answered 500" in output
+    assert "secret-token" not in output
 
 
 def test_without_an_address_nothing_is_sent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,7 +277,7 @@ def test_inputs_are_not_taken_over_changes_in_git(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         ("changed", "is damaged"),
         ("missing", "is missing"),
@@ -294,7 +294,7 @@ def test_inputs_are_not_taken_over_changes_in_git(
     ],
 )
 def test_a_wrong_state_writes_nothing(
-    project: Path, state: Path, clone: Path, monkeypatch: pytest.MonkeyPatch, damage: str, said: str
+    project: Path, state: Path, clone: Path, monkeypatch: pytest.MonkeyPatch, damage: str, message: str
 ) -> None:
     pack(state)
     path = object_path(state, hashlib.sha256(WEIGHTS).hexdigest())
@@ -317,7 +317,7 @@ def test_a_wrong_state_writes_nothing(
         (state / "manifest.json").write_text(changed.model_dump_json())
     monkeypatch.chdir(clone)
     before = sorted(clone.rglob("*"))
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=message):
         unpack(state)
     after = [path for path in sorted(clone.rglob("*")) if ".dvc/tmp" not in str(path)]  # DVC's own lock files
     assert after == before

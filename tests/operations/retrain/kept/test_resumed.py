@@ -51,11 +51,11 @@ def test_killed_packed_and_unpacked_elsewhere_it_ends_with_the_same_bits(
 ) -> None:
     whole = tmp_path / "whole"
     shutil.copytree(project, whole)
-    code, said = retrain(whole, raw)
-    assert code == 0, said
+    code, output = retrain(whole, raw)
+    assert code == 0, output
 
-    code, said = retrain(project, raw, until=f"round {KILLED_AFTER}/{ROUNDS}")
-    assert code == -signal.SIGKILL, said
+    code, output = retrain(project, raw, until=f"round {KILLED_AFTER}/{ROUNDS}")
+    assert code == -signal.SIGKILL, output
     packed = kept(project, raw, "pack", tmp_path / "state")
     assert "checkpoint" in packed, packed
 
@@ -68,11 +68,11 @@ def test_killed_packed_and_unpacked_elsewhere_it_ends_with_the_same_bits(
     (run,) = client.search_runs([experiment])
     assert run.info.status == "KILLED"
 
-    code, said = retrain(elsewhere, raw)
-    assert code == 0 and "resumes at round" in said, said
+    code, output = retrain(elsewhere, raw)
+    assert code == 0 and "resumes at round" in output, output
     assert digests(elsewhere) == digests(whole)
     runs = client.search_runs([experiment])
-    assert len(runs) == 1, ([(run.info, run.data.tags, run.data.params) for run in runs], said)
+    assert len(runs) == 1, ([(run.info, run.data.tags, run.data.params) for run in runs], output)
     (run,) = runs
     assert run.info.status == "FINISHED" and "after round" in run.data.tags["fedpipe.resumed"]
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")]

@@ -1,0 +1,91 @@
+"""Names in code say what they hold: the words that hold nothing are counted to zero, folder by folder."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+EMPTY = {"found", "there", "one", "given", "said", "asked", "told"}
+# Folders and files that are done, and their tests. A folder that is not listed has such names yet.
+LIBRARY = [
+    "allocation",
+    "attacks",
+    "cluster",
+    "cohorts",
+    "compressors",
+    "contracts",
+    "enclosure",
+    "partitioners",
+    "partitioning",
+    "privacy",
+]
+LIBRARY += ["quantities", "system", "provenance.py", "pinning.py"]
+OPERATIONS = [
+    "audit",
+    "champion",
+    "cluster",
+    "incoming",
+    "promote",
+    "register",
+    "resolve",
+    "retrain",
+    "server",
+    "table",
+    "tell",
+]
+OPERATIONS += ["choosing.py", "commands.py", "github.py", "libraries.py", "stale.py", "ui.py"]
+TESTS = [
+    "combinations.py",
+    "test_check_params.py",
+    "test_choosing.py",
+    "test_commands.py",
+    "test_credentials.py",
+    "test_ui.py",
+]
+DONE = [
+    *(f"{top}/{name}" for name in LIBRARY for top in ("fedpipe", "tests/fedpipe")),
+    *(f"{top}/{name}" for name in OPERATIONS for top in ("operations", "tests/operations")),
+    *(f"tests/operations/{name}" for name in TESTS),
+]
+
+
+def files(place: str) -> list[Path]:
+    path = ROOT / place
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.is_file() else []
+
+
+def empty_names(source: str) -> Iterator[str]:
+    """Names that a module gives: to locals, arguments, functions and classes."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            name = node.id
+        elif isinstance(node, ast.arg):
+            name = node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name = node.name
+        else:
+            continue
+        if name.strip("_") in EMPTY:
+            yield f"{node.lineno}: {name}"
+
+
+@pytest.mark.parametrize("place", DONE)
+def test_a_name_says_what_it_holds(place: str) -> None:
+    named = [f"{file.relative_to(ROOT)}:{name}" for file in files(place) for name in empty_names(file.read_text())]
+    assert not named, "name the content"
+
+
+def test_every_listed_folder_is_there() -> None:
+    assert not [place for place in DONE if not place.startswith("tests/") and not files(place)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["found = 1", "for one in many: pass", "def f(given): pass", "def _given(): pass", "with x as said: pass"],
+)
+def test_such_a_name_is_seen(source: str) -> None:
+    assert list(empty_names(source))
+    assert not list(empty_names("with registry.asked() as client: client.found = one(given)"))
