@@ -29,14 +29,15 @@ _DEVICES = {"seconds_per_sample": 0.01, "spread": 1.0}
 _WEIGHTINGS = ("examples", "uniform")
 _HEAD = """# What goes with what
 
-`python -m operations.choosing` writes this page by trying every pair of choices. Two go together if the check of
-`params.yaml` takes them: with the other keys as they are there, or with a number or `all` for `clients_per_round`, or
-with `examples` or `uniform` for `client_weighting`. `make repro` does the same check before any stage runs, and says
-which key to change. Every choice goes with every model, loss and metric unless its refusal says otherwise.
+`python -m operations.choosing` writes this page by trying every pair of choices. Two choices
+go together if the validation of `params.yaml` accepts them. The other keys keep their values; `clients_per_round` is
+tried with a number and with `all`, and `client_weighting` with `examples` and with `uniform`. `make repro` validates in
+the same way before any stage runs, and its error names the key to change. Every choice goes with every model, loss
+and metric, unless its error says otherwise.
 
-In the tables, **no** is a refusal, and the reason stands below. Two keys without a table go together in all their
-choices. Three choices that go together two by two may still be refused together. The asynchronous algorithms are tried
-with `availability.devices` set.
+In the tables, **no** means that the pair is rejected; the reason is below the table. Two keys without a table go
+together in all their choices. Three choices can be rejected together even if each two of them go together. The
+asynchronous algorithms are tried with `availability.devices` set.
 """
 
 
