@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fedpipe import unmerged
 
@@ -17,6 +17,15 @@ class UsageError(PipelineError):
 
 class WorkersLostError(PipelineError):
     """No worker or site is left to compute a chunk; the training can resume later from a checkpoint."""
+
+
+class SitesLostError(WorkersLostError):
+    """Sites are not connected, or do not answer, for too long."""
+
+    def __init__(self, message: str, sites: Collection[str]) -> None:
+        """``sites``: their names."""
+        super().__init__(message)
+        self.sites = sorted(sites)
 
 
 class DivergedError(PipelineError):

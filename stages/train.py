@@ -140,7 +140,7 @@ def _opened(
     link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
     secure = SecureSums.of(settings, layout.ROSTER, layout.SECURE_SUMS / name_of(key))
     with open_link(link_settings, [site.name for site in manifest.sites], say) as link:
-        federation = Federation(link, manifest, settings, name_of(key), secure)
+        federation = Federation(link, manifest, settings, name_of(key), secure, link_settings.quorum)
         federation.join()
         yield federation, federation.states, federation.all_weights
     if secure is not None:

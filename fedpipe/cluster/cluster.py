@@ -103,6 +103,9 @@ class Cluster:
         part = "1 worker takes part" if count == 1 else f"{count} workers take part"
         say(f"{part}, of the cluster at {self._settings.address}")
 
+    def begin_round(self, number: int) -> None:
+        """Nothing: workers do not count rounds."""
+
     def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
         """Personal models are made by the driver, which has the clients' files."""
         return False

@@ -172,6 +172,14 @@ class Checkpoint(Section):
     keep_end: bool = True
 
 
+class Dropout(Section):
+    """A site that was lost in a round: the server gets nothing of its clients from a pass on."""
+
+    round: Count
+    site: Count  # its number, in the order of their clients
+    from_pass: Count = 1
+
+
 class Train(ChoosingSection):
     """How the global model is trained."""
 
@@ -197,6 +205,7 @@ class Train(ChoosingSection):
     rounds: Count
     clients_per_round: Literal["all"] | Count
     availability: Availability = Availability()
+    dropouts: list[Dropout] = Field(default_factory=list)
     local_epochs: Annotated[int, Field(ge=1, le=10**4)]
     batch_size: Count
     shuffle: bool

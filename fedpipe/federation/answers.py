@@ -1,12 +1,12 @@
 """Asks sites what they have, and reads what they answer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from fedpipe.datasets.shards import SiteShards
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, SitesLostError
 from fedpipe.federation.counts import could_be
 from fedpipe.federation.messages import Answer, Describe, Description, Message, Parcel, pack, unpack_answer
 
@@ -14,25 +14,55 @@ _LONGEST = 2000  # characters of what a site says
 _TOO_MANY = 2**31  # samples of a client; sums of them stay in int64
 
 
+def raise_lost(error: SitesLostError) -> None:
+    """What is done about lost sites by default.
+
+    Raises:
+      SitesLostError: The ``error``.
+    """
+    raise error
+
+
 class Link(Protocol):
     """Brings questions to sites."""
 
-    def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    about: str  # what is asked for, such as ``round 3``, for lines about sites that are waited for
+
+    def ask(
+        self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
+    ) -> Iterator[tuple[str, bytes]]:
         """Asks each site its question, and yields the sites' answers as they arrive.
 
+        ``lost`` is called with sites that were not connected, or did not answer, for too long; if it returns, the
+        others are waited for.
+
         Raises:
-          WorkersLostError: A site did not answer for too long.
+          WorkersLostError: A site sent something else than an answer.
         """
 
+    def connected(self) -> Collection[str]:
+        """The names of the sites that are connected."""
 
-def described(link: Link, names: Sequence[str]) -> tuple[list[Description], list[SiteShards]]:
+
+def described(
+    link: Link, names: Sequence[str], lost: Callable[[SitesLostError], None] = raise_lost
+) -> tuple[list[Description], list[SiteShards]]:
     """What the sites have and allow, and each one's shards, in the order of ``names``.
+
+    Args:
+      link: Reaches the sites.
+      names: Of the sites.
+      lost: As of `Link.ask`; if it returns, the others are described.
 
     Raises:
       PipelineError: A site does not answer, or has another data set, image shape or number of classes.
     """
     question = pack(Describe())
-    found = {site: read_answer(site, answer, Description) for site, answer in link.ask(dict.fromkeys(names, question))}
+    answers = link.ask(dict.fromkeys(names, question), lost)
+    found = {site: read_answer(site, answer, Description) for site, answer in answers}
+    names = [name for name in names if name in found]
+    if not names:
+        return [], []
     first = found[names[0]].message
     shards = []
     for name in names:

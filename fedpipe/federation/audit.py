@@ -1,26 +1,39 @@
-"""What a site writes down of a federation: each question and answer with size and digest, and the rounds it answered.
+"""What a site writes down of a federation: its audit log, the rounds that it answered, and over whom.
 
-A line that cannot be written whole is taken back, and its answer does not leave.
+A line that cannot be written whole is taken back, and its answer does not leave (journal.py).
 """
 
 import datetime
-import errno
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedpipe.errors import PipelineError
+from fedpipe.federation.journal import append_line, cut_torn_line, last_line
+
+AUDIT_LOG = "audit.jsonl"  # its name in the folder of logs
+_LONGEST = 10_000  # characters of the clients of a sum
 
 
 class AuditLog:
-    """JSON lines, one per question and one per answer; a line is on the disk before its answer leaves."""
+    """JSON lines, one per question and one per answer; a line is on the disk before its answer leaves.
+
+    The last field of a line, ``chain``, is a SHA-256 over that of the line before and the rest of the line. So a line
+    that is changed or removed is noticed (audit_summary.py), unless all lines after it go, too.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        _cut_torn_line(file)
+        cut_torn_line(file)
+        try:
+            self._chain = str(json.loads(last_line(file) or "{}").get("chain", ""))
+        except (ValueError, AttributeError):  # not of ours; `python -m operations.federation audit` says which line
+            self._chain = ""
 
     def write(self, way: str, content: bytes, **details: Any) -> None:
         """Adds a line.
@@ -35,7 +48,27 @@ class AuditLog:
         """
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = {"at": at, "way": way, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} | details
-        _append(self._file, json.dumps(line))
+        chain = chained(self._chain, line)
+        append_line(self._file, json.dumps(line | {"chain": chain}))
+        self._chain = chain
+
+
+def chained(before: str, line: dict[str, Any]) -> str:
+    """The ``chain`` of a line (without it), after the line whose chain is ``before``."""
+    return hashlib.sha256((before + json.dumps(line)).encode()).hexdigest()
+
+
+def spans(requests: np.ndarray) -> str:
+    """The ids of the clients of some requests, int32 [n, 4], as ``0-4,7``; of very many only number and SHA-256.
+
+    Anything may be in a question, so another array has a text, too.
+    """
+    if requests.ndim != 2 or requests.dtype != np.int32 or not requests.size:
+        return "unreadable"
+    ids = np.unique(requests[:, 0])
+    runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
+    text = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return text if len(text) <= _LONGEST else f"{len(ids)} clients {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 class AnsweredRounds:
@@ -51,7 +84,7 @@ class AnsweredRounds:
           PipelineError: It is damaged.
         """
         self._file = file
-        _cut_torn_line(file)
+        cut_torn_line(file)
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         lines = [tuple(line.split(" ")) for line in text.splitlines()]
         if any(len(line) != 3 for line in lines):
@@ -72,7 +105,7 @@ class AnsweredRounds:
           PipelineError: The line cannot be written.
         """
         if (training, number, digest) not in self._answered:
-            _append(self._file, f"{training} {number} {digest}")
+            append_line(self._file, f"{training} {number} {digest}")
             self._answered.add((training, number, digest))
 
     def with_question(self, training: str, number: str, digest: str) -> int:
@@ -86,26 +119,63 @@ class AnsweredRounds:
             self._answered.remove((training, number, digest))
 
 
-def _append(file: Path, line: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab", buffering=0) as output:
-            end = os.fstat(output.fileno()).st_size
-            content = (line + "\n").encode()
-            try:
-                if output.write(content) != len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(output.fileno())
-            except OSError:
-                output.truncate(end)
-                raise
-    except OSError as error:
-        raise PipelineError(
-            f"{file} cannot be written ({error.strerror}), and without it the site answers nothing: make room there"
-        ) from None
+class AnsweredMessages:
+    """Over which clients the site has answered each message, by digests.
+
+    The sums of one model over two sets of clients differ by those clients that are in one of them: their updates.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Reads ``file``.
+
+        Raises:
+          PipelineError: It is damaged.
+        """
+        self._file = file
+        cut_torn_line(file)
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        lines = [line.split(" ") for line in text.splitlines()]
+        if any(len(line) != 2 for line in lines):
+            raise PipelineError(f"{file} is damaged: it has the messages that this site has answered; restore it")
+        self._requests = dict(lines)
+
+    def require_same(self, message: str, requests: str) -> None:
+        """Checks that a message was not answered over other ``requests``; both are digests.
+
+        Raises:
+          PipelineError: It was.
+        """
+        if self._requests.get(message, requests) != requests:
+            raise PipelineError(
+                "it has answered the same message over other clients, or for other work of theirs, and the difference "
+                "of the two sums would be the updates of few clients: train with another seed, or with other first "
+                "weights"
+            )
+
+    def add(self, message: str, requests: str) -> None:
+        """Notes an answer.
+
+        Raises:
+          PipelineError: The line cannot be written.
+        """
+        if message not in self._requests:
+            append_line(self._file, f"{message} {requests}")
+            self._requests[message] = requests
 
 
-def _cut_torn_line(file: Path) -> None:
-    """Takes away a last line that was not written whole, for instance when the power failed; its answer never left."""
-    if file.exists() and (content := file.read_bytes()) and not content.endswith(b"\n"):
-        os.truncate(file, content.rfind(b"\n") + 1)
+def digest_of_message(process: str, leaves: Sequence[np.ndarray]) -> str:
+    """Of the arrays that clients of a ``process`` get."""
+    return _digest(process, leaves)
+
+
+def digest_of_requests(sizes: Sequence[Sequence[int]], chunks: Sequence[np.ndarray]) -> str:
+    """Of the clients and their work: the sizes of the groups of each chunk, and int32 [n, 4] requests of each."""
+    return _digest(json.dumps(sizes), chunks)
+
+
+def _digest(head: str, arrays: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256(head.encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

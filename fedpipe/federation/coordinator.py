@@ -6,7 +6,7 @@ An answer depends on the question alone, so a question is asked again when a sit
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
-from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
 from fedpipe.federation.answers import Link, read_answer, shown
 from fedpipe.federation.fitting import require_counts, require_fitting
 from fedpipe.federation.kept_at_sites import StatesAtSites
@@ -34,6 +34,7 @@ from fedpipe.federation.messages import (
 )
 from fedpipe.federation.secure_sums import AttemptOverError, Part, SecureSums
 from fedpipe.learning.fixed_point import FixedPoint
+from fedpipe.runtime.dropouts import require_bearable
 from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.progress import say
 
@@ -55,17 +56,29 @@ def require_roster(settings: Train, names: Collection[str], secure: SecureSums |
         )
 
 
+def require_quorum(settings: Train, sites: int, quorum: int | None) -> None:
+    """Checks the number of sites with which a training goes on without others.
+
+    Raises:
+      PipelineError: There are not so many ``sites``, or the training does not bear that one is lost.
+    """
+    if quorum is not None:
+        require_bearable(settings, "federation.yaml: 'quorum'")
+        if quorum > sites:
+            raise PipelineError(f"federation.yaml: 'quorum' is {quorum}, and there are {sites} sites")
+
+
 class SiteRefusedError(WorkersLostError):
     """A site does not answer; the training may go on from a checkpoint when that has been talked over."""
 
 
 @dataclass(eq=False)
 class Chunk:
-    """A chunk of one site's clients, and its sum when it is here."""
+    """A chunk of one site's clients, and its sum when it is here: without leaves if it is in another one's."""
 
     site: str
     groups: list[np.ndarray]
-    sums: list[np.ndarray] = field(default_factory=list)
+    sums: list[np.ndarray] | None = None  # stays None where the site is lost
 
 
 class Federation:
@@ -74,7 +87,13 @@ class Federation:
     ahead = 2**31  # all chunks of a pass go out at once
 
     def __init__(
-        self, link: Link, manifest: Manifest, settings: Train, training: str, secure: SecureSums | None = None
+        self,
+        link: Link,
+        manifest: Manifest,
+        settings: Train,
+        training: str,
+        secure: SecureSums | None = None,
+        quorum: int | None = None,
     ) -> None:
         """Asks no site yet.
 
@@ -84,6 +103,7 @@ class Federation:
           settings: Section train of params.yaml.
           training: `training_key.name_of` its key.
           secure: The secure sums, for an aggregator that has them (`require_roster`).
+          quorum: How many sites a training has at least while others are lost; None where none may be lost.
 
         Raises:
           PipelineError: Sites cannot train with these settings, or the manifest has none.
@@ -100,7 +120,12 @@ class Federation:
         require_roster(settings, self._names, secure)
         self.secure = secure
         saved = secure.release if secure is not None else lambda number: None
-        self.states = StatesAtSites(self._kept_digests, saved)
+        owners = np.repeat(np.arange(len(self._names)), [site.clients for site in manifest.sites])
+        self.states = StatesAtSites(self._kept_digests, owners, saved)
+        require_quorum(settings, len(self._names), quorum)
+        self._quorum = quorum
+        self._lost: set[str] = set()  # until they are connected again
+        self._returned: set[str] = set()  # whose clients may have files of rounds in which they were lost
         self._training_passes = SitePasses(self, "training")
 
     def join(self) -> None:
@@ -110,7 +135,10 @@ class Federation:
           PipelineError: A site does not take part; the message has what each of them says.
         """
         self._let_join(self._names)
-        say(f"{len(self._names)} sites take part: {', '.join(self._names)}")
+        names = self._present()
+        if self._wants_weights and self._lost:
+            raise WorkersLostError(f"{', '.join(sorted(self._lost))}: the sum of its clients' weights is missing")
+        say(f"{len(names)} sites take part: {', '.join(names)}")
 
     @property
     def all_weights(self) -> float | None:
@@ -130,7 +158,11 @@ class Federation:
         """
         if self.secure is not None:
             self.secure.begin(fixed_point)
-        list(self._answers(dict.fromkeys(self._names, pack(Ready(training=self._training)))))
+        list(self._answers(dict.fromkeys(self._present(), pack(Ready(training=self._training)))))
+
+    def begin_round(self, number: int) -> None:
+        """Names the round in lines about sites."""
+        self._link.about = f"round {number}"
 
     def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
         """Each site makes and keeps those of its own clients."""
@@ -139,7 +171,9 @@ class Federation:
             name: pack(question, [*state, last[clients.start : clients.stop]])
             for name, (_, clients) in self._ranges.items()
         }
-        list(self._answers(questions))
+        missing = set(questions) - {site for site, _ in self._answers(questions)}
+        if missing:
+            raise WorkersLostError(f"{', '.join(sorted(missing))} could not make the clients' personal models")
         return True
 
     def losses(self) -> "SitePasses":
@@ -163,13 +197,14 @@ class Federation:
         return next(name for name, (_, clients) in self._ranges.items() if client in clients)
 
     def run(self, asked: Mapping[str, tuple[Pass, Sequence[np.ndarray]]]) -> Iterator[tuple[str, list[np.ndarray]]]:
-        """Asks sites for sums, and yields their leaves.
+        """Asks sites for sums, and yields their leaves; sites that are lost have none.
 
         Raises:
           PipelineError: An answer is none.
-          WorkersLostError: A site refuses, or is lost for too long.
+          WorkersLostError: A site refuses, or is lost where that must not be.
         """
-        yield from self._answers({site: pack(*question) for site, question in asked.items()})
+        self._welcome(asked)
+        yield from self._answers({site: pack(*asked[site]) for site in asked if site not in self._lost})
 
     def question(self, process: Literal["training", "losses"], number: int, chunks: list[Chunk]) -> Pass:
         """The question for the sums of ``chunks``."""
@@ -194,7 +229,12 @@ class Federation:
         """
         if self.secure is None:
             raise PipelineError("this training has no secure sums")
-        parts = {site: self._part(own) for site, own in chunks.items()}
+        self._welcome(chunks)
+        parts = {site: self._part(own) for site, own in chunks.items() if site not in self._lost}
+        fewest = self.secure.roster.roster.minimum
+        if len(parts) < fewest <= len(chunks):
+            gone = ", ".join(sorted(self._lost & set(chunks)))
+            raise WorkersLostError(f"{gone}: not connected, and a secure sum is one of {fewest} sites at least")
         number = int(leaves[-1])  # the last leaf of a message is the round
         summed = self.secure.total(number, leaves, parts, self._answers)
         for place, site in enumerate(summed.sites):
@@ -208,8 +248,45 @@ class Federation:
         secure = Secure(training=question.training, chunks=question.chunks, released=question.released)
         return Part(secure, [np.concatenate(chunk.groups) for chunk in chunks])
 
+    def _present(self) -> list[str]:
+        """The sites that are not lost."""
+        return [name for name in self._names if name not in self._lost]
+
+    def _welcome(self, wanted: Collection[str]) -> None:
+        """Lets lost sites that are connected again take part, those of ``wanted``.
+
+        They first remove what their clients kept in rounds of which nobody knows.
+        """
+        back = sorted(self._lost & set(wanted) & set(self._link.connected()))
+        if back:
+            say(f"{', '.join(back)}: back")
+        self._lost -= set(back)
+        self._returned |= set(back)
+        if due := sorted(self._returned & set(wanted) - self._lost):
+            self.states.clean(due)
+            self._returned -= set(due) - self._lost
+
+    def _lose(self, error: SitesLostError) -> None:
+        """Goes on without sites, if enough are left.
+
+        Raises:
+          WorkersLostError: They are not.
+        """
+        if self._quorum is None:
+            raise SitesLostError(f"{error}: start it again, then this training", error.sites)
+        self._lost |= set(error.sites)
+        left = self._present()
+        if len(left) < self._quorum:
+            raise WorkersLostError(
+                f"{error}: {len(left)} of {len(self._names)} sites are left, and 'quorum' of federation.yaml is "
+                f"{self._quorum}"
+            )
+        about = f"{self._link.about}: " if self._link.about else ""
+        say(f"{about}{error}; goes on with {', '.join(left)}")
+
     def _let_join(self, names: Collection[str]) -> None:
         settings, here = used(self._settings), facts(self._settings, FEDERATION)
+        del settings["dropouts"]  # a site takes part, or is not asked
         questions = {
             name: pack(
                 Join(
@@ -252,7 +329,10 @@ class Federation:
                 return
             say(f"{', '.join(back)}: started anew, joins again")
             self._let_join(back)
-            questions = {site: questions[site] if again is None else again(site) for site in back}
+            here = [site for site in back if site not in self._lost]
+            if not here:
+                return
+            questions = {site: questions[site] if again is None else again(site) for site in here}
         raise PipelineError(
             f"{', '.join(questions)}: started anew {_RETURNS} times with a question (see the site's log)"
         )
@@ -260,7 +340,7 @@ class Federation:
     def _ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, Parcel]]:
         """The answers, none of which refuses."""
         refused, is_over = [], False
-        for site, content in self._link.ask(questions):
+        for site, content in self._link.ask(questions, self._lose):
             answer = read_answer(site, content, Answer)
             if answer.message.refused:
                 refused += [f"{site}: {shown(reason)}" for reason in answer.message.refused]
@@ -271,20 +351,23 @@ class Federation:
             kind = AttemptOverError if is_over else SiteRefusedError
             raise kind(f"not all sites answer. {'; '.join(sorted(refused))}")
 
-    def _kept_digests(self, last: np.ndarray) -> np.ndarray:
-        """Asks each site for a digest of its clients' files: uint8 [clients, 32], in the place of its first client."""
-        asked = {
-            name: (Kept(training=self._training), [last[clients.start : clients.stop]])
+    def _kept_digests(
+        self, last: np.ndarray, sites: Collection[str] | None = None, *, removes: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Digests` of kept_at_sites.py; lost sites are not asked."""
+        question = Kept(training=self._training, removes=removes)
+        questions = {
+            name: pack(question, [last[clients.start : clients.stop]])
             for name, (_, clients) in self._ranges.items()
+            if name not in self._lost and (sites is None or name in sites)
         }
-        found = np.zeros((len(last), 32), np.uint8)
-        questions = {name: pack(*question) for name, question in asked.items()}
+        digests, answered = np.zeros((len(last), 32), np.uint8), np.zeros(len(last), bool)
         for site, arrays in self._answers(questions):
             clients = self._ranges[site][1]
             if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].shape != (32,):
                 raise PipelineError(f"{site}: its digest is not uint8 [32]")
-            found[clients.start] = arrays[0]
-        return found
+            digests[clients.start], answered[clients.start] = arrays[0], True
+        return digests, answered
 
 
 def _weight(site: str, arrays: Sequence[np.ndarray]) -> float:
@@ -311,6 +394,9 @@ class SitePasses:
     def begin(self, kept: Path | None, fixed_point: FixedPoint | None) -> None:
         """Nothing: the federation has begun."""
 
+    def begin_round(self, number: int) -> None:
+        """Nothing: the federation counts rounds."""
+
     def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
         """There are none of these passes."""
         return False
@@ -329,10 +415,10 @@ class SitePasses:
         return chunk
 
     def result(self, started: Chunk) -> Sequence[Sequence[np.ndarray]]:
-        """The sum of a chunk."""
+        """The sum of a chunk, if its site is not lost."""
         if self._waiting:
             self._run()
-        return [started.sums]
+        return [] if started.sums is None else [started.sums]
 
     def _run(self) -> None:
         by_site: dict[str, list[Chunk]] = {}

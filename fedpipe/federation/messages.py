@@ -101,6 +101,7 @@ class Kept(Message):
 
     kind: Literal["kept"] = "kept"
     training: Name
+    removes: _Few = 0  # files of later rounds up to this one do not count, and are removed there
 
 
 class Personal(Message):
@@ -126,8 +127,8 @@ class Measure(Message):
 class Answer(Message):
     """A site's answer, with arrays.
 
-    Of `Pass` the sums' leaves, of `Secure` uint8 [n], of `Kept` uint8 [32], of `Join` that wants it float64 [1], the
-    sum of the weights.
+    Of `Pass` the sums' leaves, of `Secure` uint8 [n], of `Kept` uint8 [32] (zeros if a file is missing), of `Join` that
+    wants it float64 [1], the sum of the weights.
     """
 
     kind: Literal["answer"] = "answer"

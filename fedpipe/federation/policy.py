@@ -31,6 +31,13 @@ _AGGREGATORS = ("mean", "clipped_mean", "zeroed_mean", "secure_sum", "dp_gaussia
 # Not keras_file, which names a file at the site.
 _MODELS = ("baseline_cnn", "mcmahan_2nn", "mcmahan_cnn", "niid_cnn", "logistic_regression")
 _ATTACKS = ("no_attack",)
+# Keys without a default, and what is asked of who writes the file.
+_REQUIRED = {
+    "least_clients": "write how many of this site's clients a sum has at least that leaves it, for example 5 "
+    "(1 lets the update of a single client leave)",
+    "least_samples": "write how many samples these clients have at least, for example 500 (1 lets an update of a "
+    "single sample leave)",
+}
 
 
 class Policy(Section):
@@ -46,8 +53,8 @@ class Policy(Section):
     rounds: Count = 1000  # that the site answers in all, of all trainings together
     commits: Annotated[list[Commit], Field(min_length=1)] | Everything = "any"  # that the site's own checkout may be at
     least_sites: Count = 1  # in a training; the coordinator reports how many there are
-    least_clients: Count = 1  # of the site, in each sum that leaves it
-    least_samples: Count = 1  # of these clients
+    least_clients: Count  # of the site, in each sum that leaves it
+    least_samples: Count  # of these clients
 
     @staticmethod
     def read(file: Path) -> "Policy":
@@ -57,9 +64,15 @@ class Policy(Section):
           PipelineError: It is missing, or not a policy.
         """
         if not file.exists():
-            raise PipelineError(f"{file} is missing: write what this site allows, at least 'algorithms: [fed_avg]'")
+            raise PipelineError(
+                f"{file} is missing: write what this site allows, at least 'least_clients' and 'least_samples' "
+                "(docs/federation.md)"
+            )
+        content = read_yaml(file)
+        if missing := [f"'{key}' is missing: {why}" for key, why in _REQUIRED.items() if content.get(key) is None]:
+            raise PipelineError(f"{file}: {'; '.join(missing)}")
         try:
-            return Policy.model_validate(read_yaml(file))
+            return Policy.model_validate(content)
         except ValidationError as error:
             raise PipelineError(f"{file}: {'; '.join(mistakes(error, Policy))}") from None
 
@@ -108,6 +121,11 @@ class Policy(Section):
         if commit not in self.commits:
             return [f"its checkout is at commit {commit}, which its policy does not list"]
         return ["its checkout has changes, and its policy lists commits"] if is_changed else []
+
+    @property
+    def protects_clients(self) -> bool:
+        """Whether there are sums that the policy keeps at the site, so that differences of sums matter, too."""
+        return self.least_clients > 1 or self.least_samples > 1
 
     def refused_sum(self, clients: int, samples: int) -> str:
         """Why no sum over so many ``clients`` and their ``samples`` leaves the site; empty if it may."""

@@ -13,7 +13,15 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
-from fedpipe.federation.audit import AnsweredRounds, AuditLog
+from fedpipe.federation.audit import (
+    AUDIT_LOG,
+    AnsweredMessages,
+    AnsweredRounds,
+    AuditLog,
+    digest_of_message,
+    digest_of_requests,
+    spans,
+)
 from fedpipe.federation.counted import counted, require_sound, weight_of, work_of
 from fedpipe.federation.counts import reported
 from fedpipe.federation.fitting import require_fitting
@@ -44,6 +52,8 @@ from fedpipe.pinning import require_avx2
 from fedpipe.runtime.facts import FEDERATION, code, differences, facts
 from fedpipe.runtime.pass_runner import LastingWorker
 from fedpipe.secure_aggregation.refusal import Refused
+
+_UNKNOWN = pack(Answer(unknown=True))
 
 
 @dataclass(frozen=True)
@@ -83,8 +93,9 @@ class Site:
         self.name, self._folder, self._policy, self._checkout = name, folder, policy, checkout
         self._party = party
         self._code_at_start = code()
-        self._audit = AuditLog(folder.logs / "audit.jsonl")
+        self._audit = AuditLog(folder.logs / AUDIT_LOG)
         self._rounds = AnsweredRounds(folder.logs / "answered.txt")
+        self._messages = AnsweredMessages(folder.logs / "messages.txt")
         self._key = SiteKey(folder.logs)
         self._figures = SiteFigures(folder.shards, folder.tests, policy)
         self._guard = threading.Lock()
@@ -105,7 +116,7 @@ class Site:
             try:
                 parcel = unpack_question(question)
                 kind = parcel.message.kind
-                self._audit.write("in", question, kind=kind, **_shown(parcel.message))
+                self._audit.write("in", question, kind=kind, **_shown(parcel))
                 is_noted = True
                 content = self._answered(parcel, hashlib.sha256(question).hexdigest())
             except PipelineError as error:
@@ -118,6 +129,8 @@ class Site:
                 content, details = pack(Answer(refused=["it failed (see its log)"])), {"refused": repr(error)}
             if not is_noted:
                 self._audit.write("in", question, kind=kind)
+            if content == _UNKNOWN:
+                details["unknown"] = True
             self._audit.write("out", content, kind=kind, **details)
             return content
 
@@ -141,13 +154,17 @@ class Site:
         if isinstance(question, Measure):
             return self._measured(question, arrays, digest)
         if self._training is None or self._training.join.training != question.training:
-            return pack(Answer(unknown=True))
+            return _UNKNOWN
         if isinstance(question, Ready):
             self._training.runner()
             return pack(Answer())
         if isinstance(question, Kept):
-            digests = self._training.kept_digests(self._last_rounds(arrays))
-            digest = self._key.digest("what clients keep", digests.tobytes())
+            last = self._last_rounds(arrays)
+            if question.removes:
+                self._last = "", b""  # its answer stands for files that may go
+                self._training.remove_later(last, question.removes)
+            digests = self._training.kept_digests(last)
+            digest = "0" * 64 if digests is None else self._key.digest("what clients keep", digests.tobytes())
             return pack(Answer(), [np.frombuffer(bytes.fromhex(digest), np.uint8)])
         if isinstance(question, Personal):
             *state, last = arrays or [np.zeros(0)]
@@ -318,11 +335,15 @@ class Site:
         asked = training.join.training, f"{question.process}-{question.number}", identity
         if self._rounds.with_question(*asked) > self._policy.rounds:
             raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
+        answered = digest_of_message(question.process, message), digest_of_requests(question.chunks, chunks)
+        if self._policy.protects_clients:
+            self._messages.require_same(*answered)
         leaves = training.sums(question, message, chunks)
         # The graphs read the shards' file again in each round, and would take another one of the same size.
         if self._digest(Manifest.read(self._folder.shards)) != training.join.digest:
             raise PipelineError("its shards have changed since it joined: start the training again")
         self._rounds.add(*asked)
+        self._messages.add(*answered)
         return leaves
 
     def _last_rounds(self, arrays: list[np.ndarray]) -> np.ndarray:
@@ -340,6 +361,10 @@ class Site:
         self._last = "", b""
 
 
-def _shown(message: Message) -> dict[str, object]:
+def _shown(parcel: Parcel) -> dict[str, object]:
     """What the audit log shows of a question; of facts their digest is enough, which is the message's."""
-    return message.model_dump(exclude={"kind", "facts", "version"})
+    message: Message = parcel.message
+    details = message.model_dump(exclude={"kind", "facts", "version"})
+    if isinstance(message, Pass | Secure) and message.chunks:
+        details["clients"] = [spans(requests) for requests in parcel.arrays[-len(message.chunks) :]]
+    return details

@@ -16,7 +16,7 @@ from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.learning.loss_process import loss_process
 from fedpipe.learning.wiring import Share, Wiring
-from fedpipe.runtime.kept_state import digest_if_there, remove_superseded
+from fedpipe.runtime.kept_state import digest_if_there, remove_later, remove_superseded
 from fedpipe.runtime.pass_runner import LastingWorker, PassRunner
 from fedpipe.runtime.personal import ClientModels
 from fedpipe.runtime.tff_executor import Compiled, fitting
@@ -106,12 +106,23 @@ class SiteTraining:
             leaves += self._sum(runner, groups)
         return leaves
 
-    def kept_digests(self, last: np.ndarray) -> np.ndarray:
-        """The SHA-256 of each own client's file of the round ``last``, uint8 [n, 32]; zeros where there is none."""
-        found = np.zeros((len(last), 32), np.uint8)
+    def remove_later(self, last: np.ndarray, up_to: int) -> None:
+        """Removes own clients' files of rounds after ``last``, int32 [n], up to the round ``up_to``."""
+        rounds = {self.join.first + place: written for place, written in enumerate(last.tolist())}
+        remove_later(self._state, rounds, up_to)
+
+    def kept_digests(self, last: np.ndarray) -> np.ndarray | None:
+        """The SHA-256 of each own client's file of the round ``last``, uint8 [n, 32], zeros for -1.
+
+        None if one is missing.
+        """
+        digests = np.zeros((len(last), 32), np.uint8)
         for place in np.flatnonzero(last >= 0):
-            found[place] = digest_if_there(self._state, self.join.first + int(place), int(last[place]))
-        return found
+            digest = digest_if_there(self._state, self.join.first + int(place), int(last[place]))
+            if not digest.any():
+                return None
+            digests[place] = digest
+        return digests
 
     def make_personal(self, state: Sequence[np.ndarray], last: np.ndarray, file: Path) -> None:
         """Writes the personal models of the site's clients.

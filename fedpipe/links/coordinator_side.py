@@ -14,14 +14,16 @@ from pathlib import Path
 
 import grpc
 
-from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
+from fedpipe.federation.answers import raise_lost
 from fedpipe.links.frames import frames, messages
 from fedpipe.links.options import CALL, COORDINATOR, OPTIONS, SERVICE
 from fedpipe.links.settings import LinkSettings
-from fedpipe.system.certificates import FEDERATION, files, revoked, serial_number
+from fedpipe.system.certificates import FEDERATION, files, revoked, serial_number, soon
 
 _LOOK_SECONDS = 1.0
 _SAY_SECONDS = 10.0  # after which a site that is waited for is named
+_SAY_AGAIN = 6  # times that long until it is named again
 _OWN_OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second coordinator at the same port is an error
     ("grpc.max_concurrent_streams", 4),  # of a connection
@@ -69,6 +71,7 @@ class GrpcLink:
         self._numbers = itertools.count(1)
         self._server = grpc.server(ThreadPoolExecutor(2 * len(self._lines) + 4), options=[*OPTIONS, *_OWN_OPTIONS])
         self.port = 0  # where it listens
+        self.about = ""  # what sites are asked for, in lines about those that are waited for
 
     @staticmethod
     def of(settings: LinkSettings, sites: Collection[str], say: Callable[[str], None]) -> "GrpcLink":
@@ -86,14 +89,21 @@ class GrpcLink:
         """The sites that are connected."""
         return [name for name, line in self._lines.items() if line.is_connected]
 
-    def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    def ask(
+        self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
+    ) -> Iterator[tuple[str, bytes]]:
         """Asks sites, and yields their answers as they arrive.
 
+        Args:
+          questions: By the name of the site.
+          lost: Called with sites that were not connected, or did not answer, for too long; the latter are disconnected.
+            By default that ends the question, with that error.
+
         Raises:
-          WorkersLostError: A site was not connected, or did not answer, for too long.
+          WorkersLostError: A site sent something else than an answer.
         """
         number, left, asked = next(self._numbers), set(questions), time.monotonic()
-        named = False
+        named = asked
         try:
             for name, question in questions.items():
                 self._lines[name].put(number, question)
@@ -101,7 +111,13 @@ class GrpcLink:
                 try:
                     name, answered, content = self._answers.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
-                    named = self._look(left, asked, named)
+                    try:
+                        named = self._look(left, asked, named)
+                    except SitesLostError as error:
+                        lost(error)
+                        left.difference_update(error.sites)
+                        for name in error.sites:
+                            self._lines[name].clear()
                     continue
                 if answered != number or name not in left:
                     continue
@@ -114,21 +130,31 @@ class GrpcLink:
             for name in left:
                 self._lines[name].clear()
 
-    def _look(self, left: Collection[str], asked: float, named: bool) -> bool:
-        """Names sites that are waited for, once; returns whether it has."""
+    def _look(self, left: Collection[str], asked: float, named: float) -> float:
+        """Names sites that are waited for, from time to time; returns when it did so last.
+
+        Raises:
+          SitesLostError: Some have been waited for too long.
+        """
         now = time.monotonic()
-        gone = sorted(name for name in left if not self._lines[name].is_connected)
-        for name in gone:
-            if now - max(asked, self._lines[name].left_at) > self._wait_seconds:
-                raise WorkersLostError(
-                    f"{name} was not connected for {self._wait_seconds:g} s: start it again, then this training"
-                )
+        gone = {name: self._lines[name].left_at for name in sorted(left) if not self._lines[name].is_connected}
+        if lost := [name for name, since in gone.items() if now - max(asked, since) > self._wait_seconds]:
+            were = "was" if len(lost) == 1 else "were"
+            raise SitesLostError(f"{', '.join(lost)} {were} not connected for {self._wait_seconds:g} s", lost)
         if now - asked > self._answer_seconds:
-            raise WorkersLostError(f"no answer of {', '.join(sorted(left))} within {self._answer_seconds:g} s")
-        if gone and not named and now - asked > _SAY_SECONDS:
-            self._say(f"waits for {', '.join(gone)}, not connected")
-            return True
-        return named
+            for name in left:
+                self._lines[name].cut()
+            raise SitesLostError(f"no answer of {', '.join(sorted(left))} within {self._answer_seconds:g} s", left)
+        if now - named < _SAY_SECONDS * (1 if named == asked else _SAY_AGAIN):
+            return named
+        phrases = [
+            f"{name} (not connected, {now - max(asked, gone[name]):.0f} s)"
+            if name in gone
+            else f"{name} (connected, {now - asked:.0f} s)"
+            for name in sorted(left)
+        ]
+        self._say(f"{f'{self.about}: ' if self.about else ''}waiting for {', '.join(phrases)}")
+        return now
 
     def _serve(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """A stream: yields the frames of questions, while a thread reads those of answers."""
@@ -188,6 +214,8 @@ class GrpcLink:
         if not self.port:
             raise PipelineError(f"the coordinator cannot listen at {self._address}: is another one running?")
         self._server.start()
+        if sentence := soon(self._certificates, COORDINATOR):
+            self._say(sentence)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -240,8 +268,14 @@ class Line:
                 self.is_connected, self.left_at = False, time.monotonic()
                 self._changed.notify_all()
 
+    def cut(self) -> None:
+        """Ends the stream; the site may open another one."""
+        with self._changed:
+            stream = self._stream
+        self.close(stream)
+
     def end(self) -> None:
-        """Ends the stream."""
+        """Ends the stream for good."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

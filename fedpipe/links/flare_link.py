@@ -17,7 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
+from fedpipe.federation.answers import raise_lost
 from fedpipe.links.flare import kit as kits
 from fedpipe.links.flare.job import write_job
 from fedpipe.links.local import Kind, LocalMessage, LocalSocket, listen
@@ -72,6 +73,7 @@ class FlareLink:
         self._lost: dict[str, str] = {}
         self._stack = ExitStack()
         self._relay: LocalSocket | None = None
+        self.about = ""
 
     @staticmethod
     def of(settings: LinkSettings, sites: Sequence[str], say: Callable[[str], None]) -> "FlareLink":
@@ -91,8 +93,10 @@ class FlareLink:
         """The sites whose jobs run."""
         return [site for site in self._sites if self._relay is not None and site not in self._lost]
 
-    def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        """Asks sites, and yields their answers as they arrive.
+    def ask(
+        self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
+    ) -> Iterator[tuple[str, bytes]]:
+        """Asks sites, and yields their answers as they arrive; ``lost`` is not called, for the job ends with a site.
 
         Raises:
           WorkersLostError: A site is lost, or did not answer for too long, or the job has ended.

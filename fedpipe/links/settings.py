@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from fedpipe.config.mistakes import mistakes
-from fedpipe.config.section import Positive, Section
+from fedpipe.config.section import Count, Positive, Section
 from fedpipe.config.text import read_yaml
 from fedpipe.errors import PipelineError
 
@@ -27,8 +27,9 @@ class LinkSettings(Section):
     address: Annotated[str, StringConstraints(pattern=r"^(.+:[0-9]{1,5})?$")] = ""  # host:port to listen at; grpc
     certificates: Folder  # the folder with the coordinator's certificate; grpc
     flare: FlareKits | None = None
-    wait_seconds: Positive = 600.0  # for a site that is not connected; then the training stops with a checkpoint
+    wait_seconds: Positive = 600.0  # for a site that is not connected; then it is lost
     answer_seconds: Positive = 3600.0  # for the answer of one that is
+    quorum: Count | None = None  # sites with which a round goes on without those that are lost; None: it never does
 
     @model_validator(mode="after")
     def _is_whole(self) -> "LinkSettings":
@@ -36,6 +37,8 @@ class LinkSettings(Section):
             raise ValueError("key 'address' is missing: write where the coordinator listens, 'address: 0.0.0.0:8443'")
         if self.link == "flare" and self.flare is None:
             raise ValueError("'link' is flare: write the folders of two kits as 'flare.server' and 'flare.admin'")
+        if self.link == "flare" and self.quorum is not None:
+            raise ValueError("'link' is flare, whose job ends when a site is lost: remove 'quorum'")
         return self
 
     @staticmethod

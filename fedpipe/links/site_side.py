@@ -12,7 +12,7 @@ import grpc
 from fedpipe.errors import PipelineError
 from fedpipe.links.frames import frames, messages
 from fedpipe.links.options import COORDINATOR, METHOD, OPTIONS
-from fedpipe.system.certificates import FEDERATION, files
+from fedpipe.system.certificates import FEDERATION, files, soon
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 10.0  # seconds before the next try
 _WAITING = 4  # frames of an answer that wait to be sent
@@ -46,7 +46,7 @@ def stay(
       PipelineError: A certificate is missing, or not valid or no longer.
     """
     options = [*OPTIONS, ("grpc.ssl_target_name_override", COORDINATOR)]
-    pause, open_calls = first_pause, list[grpc.Call]()
+    pause, open_calls, warned = first_pause, list[grpc.Call](), ""
 
     def end() -> None:
         ending.wait()
@@ -58,6 +58,9 @@ def stay(
         replies: queue.Queue[bytes | None] = queue.Queue(_WAITING)
         # Read for each stream: one that was renewed is used, and one that has ended is named.
         ca, certificate, key = (file.read_bytes() for file in files(certificates, name, FEDERATION))
+        if (sentence := soon(certificates, name)) != warned:
+            say(sentence or "its certificate was renewed")
+            warned = sentence
         credentials = grpc.ssl_channel_credentials(ca, key, certificate)
         with grpc.secure_channel(address, credentials, options) as channel:
             call = channel.stream_stream(METHOD)(iter(replies.get, None))

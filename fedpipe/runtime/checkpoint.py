@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from fedpipe.config.train import Train
+from fedpipe.config.train import Dropout, Train
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import Key
@@ -42,6 +42,7 @@ class Checkpoint:
     best: Best | None = None  # with 'train.keep_best'
     last: np.ndarray | None = None  # int32 [clients]: the round in which each client last kept something, or -1
     digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of what it kept then
+    dropouts: list[Dropout] = field(default_factory=list)  # of sites, in all rounds so far
     tracking: Mapping[str, str] = field(default_factory=dict)  # which run of MLflow it is
 
     @property
@@ -73,6 +74,7 @@ def to_bytes(checkpoint: Checkpoint, key: Key) -> bytes:
         "records": [asdict(record) for record in checkpoint.records],
         "seconds": checkpoint.seconds,
         "best": best,
+        "dropouts": [dropout.model_dump() for dropout in checkpoint.dropouts],
         "tracking": dict(checkpoint.tracking),
     }
     content["digest"] = _digest(tensors, content)
@@ -99,6 +101,7 @@ def from_file(path: Path) -> tuple[Checkpoint, Key]:
         best=None if best is None else Best(best[0], best[1], named("best")),
         last=tensors.get("kept.last"),
         digests=tensors.get("kept.digests"),
+        dropouts=[Dropout(**dropout) for dropout in content["dropouts"]],
         tracking=content["tracking"],
     )
     return checkpoint, content["key"]

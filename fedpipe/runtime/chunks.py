@@ -30,6 +30,9 @@ class Elsewhere(Protocol):
           fixed_point: How the sum over a site's clients becomes integers, if sites send it in secure sums.
         """
 
+    def begin_round(self, number: int) -> None:
+        """Called before the round ``number`` (1 for the first)."""
+
     def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
         """Has personal models made after the last round, where clients are; False if they are to be made here.
 
@@ -55,6 +58,7 @@ class Elsewhere(Protocol):
 
         The first is the sum of some of its groups, from the first on, or of all of them; then comes one for each of the
         others. They are added from left to right. One without leaves is zero: it is in the sum of another chunk.
+        There are none if the site of its clients is lost in this round.
         """
 
 
@@ -75,7 +79,10 @@ class Chunks(Protocol):
         """Starts a chunk and returns what stands for it."""
 
     def sum(self, number: int, started: Any) -> Any:
-        """Waits for a chunk, or all of them would be in memory at once; its sum is a value of the server's executor."""
+        """Waits for a chunk, or all of them would be in memory at once; its sum is a value of the server's executor.
+
+        None if its clients are lost in this round.
+        """
 
 
 class LocalChunks:
@@ -136,6 +143,8 @@ class RemoteChunks:
         server, compiled = self._server, self._passes[number]
         sum_type = tff.FederatedType(compiled.sum_type, tff.SERVER)
         sums = self._elsewhere.result(started)
+        if not sums:
+            return None
         total, *others = (
             server.value(tuple(fitting(leaves, compiled.sum_type, "a sum")), sum_type)
             if leaves

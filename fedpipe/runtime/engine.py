@@ -6,8 +6,10 @@ are merged in the order of the cohort. So results depend on `group_sizes` and `C
 so does the memory, not on the number of clients.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,9 +53,27 @@ def cut(requests: np.ndarray, site_of: np.ndarray | None) -> Iterator[list[np.nd
     """
     borders: Any = [] if site_of is None else np.flatnonzero(np.diff(site_of[requests[:, 0]])) + 1
     for part in np.split(requests, borders):
-        groups = np.split(part, np.cumsum(group_sizes(len(part)))[:-1])
-        for start in range(0, len(groups), CHUNK):
-            yield groups[start : start + CHUNK]
+        sizes = group_sizes(len(part))
+        groups = np.split(part, np.cumsum(sizes)[:-1])
+        ends = range(CHUNK, len(groups) + CHUNK, CHUNK) if site_of is None else even_ends(sizes)
+        for start, end in pairwise((0, *ends)):
+            yield groups[start:end]
+
+
+def even_ends(sizes: Sequence[int]) -> list[int]:
+    """Where the chunks of a site's groups of these ``sizes`` end, so that each has about as many clients.
+
+    They are as few as can be. A policy of the site looks at the clients of each (fedpipe/federation), and a last chunk
+    of few would be held back.
+    """
+    count, clients = math.ceil(len(sizes) / CHUNK), np.cumsum(sizes)
+    ends = [0]
+    for number in range(1, count + 1):
+        nearest = int(np.abs(clients - clients[-1] * number / count).argmin()) + 1
+        left = count - number
+        lowest, highest = len(sizes) - CHUNK * left, min(len(sizes) - left, ends[-1] + CHUNK)
+        ends.append(min(max(nearest, ends[-1] + 1, lowest), highest))
+    return ends[1:]
 
 
 class Engine:
@@ -94,22 +114,35 @@ class Engine:
         )
         self._state = self._before = self._server.call(at_server(process.initialize))
         self.rounds = 0  # that ended here
+        self.lost_from = np.zeros(0, np.int32)  # of the last round's requests, as of `run_round`
+
+    @property
+    def passes(self) -> int:
+        """How many passes a round has."""
+        return len(self._passes)
 
     def run_round(
-        self, requests: np.ndarray, done: Callable[[int], None] = lambda clients: None
+        self,
+        requests: np.ndarray,
+        done: Callable[[int], None] = lambda clients: None,
+        lost_from: np.ndarray | None = None,
     ) -> dict[str, Measurement]:
         """Runs one round of work ``requests`` and returns what its last pass measured, by name.
 
         Args:
           requests: int32 [cohort, 4], of `WorkRequest.pack`; there may be none.
           done: Is told how many clients of a pass have ended, as chunks come back.
+          lost_from: int32 [cohort], the number of the pass from which on each of them is lost, `passes` for never;
+            None for nobody. Afterwards the engine's ``lost_from`` also has those of sites that were lost meanwhile.
 
         Raises:
           PipelineError: The worker ended, or a client failed (its shard is unreadable, for instance).
         """
         server, state, measured = self._server, self._state, None
+        self.lost_from = np.full(len(requests), self.passes, np.int32) if lost_from is None else lost_from.copy()
         for number, compiled in enumerate(self._passes):
-            total = self._sum(number, state, requests, done)
+            total, lost = self._sum(number, state, requests[self.lost_from > number], done)
+            self.lost_from[np.isin(requests[:, 0], lost) & (self.lost_from > number)] = number
             result = server.call(compiled.update, server.struct(state, total))
             state, measured = server.select(result, 0), server.select(result, 1)
         with self._phases.timed("aggregate"):
@@ -153,11 +186,15 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> Any:
-        """The accumulator of pass ``number`` over all ``requests``, as a value of the executor that has the state."""
+    def _sum(self, number: int, state: Any, requests: np.ndarray, done: Callable[[int], None]) -> tuple[Any, list[int]]:
+        """The accumulator of pass ``number`` over ``requests``, as a value of the executor that has the state.
+
+        The second result are the ids of clients that were lost with their site: they are not in it.
+        """
         server, compiled, chunks = self._server, self._passes[number], self._chunks
+        lost: list[int] = []
         if not len(requests):
-            return server.call(compiled.zero)
+            return server.call(compiled.zero), lost
         message = chunks.message(number, server.call(compiled.prepare, state), len(requests))
         total = self._total(compiled)
         ended = 0
@@ -171,10 +208,13 @@ class Engine:
                 groups, handed_out = started.popleft()
                 with self._phases.timed("clients"):
                     partial = chunks.sum(number, handed_out)
-                total.add(groups, partial)
+                if partial is None:
+                    lost += np.concatenate(groups)[:, 0].tolist()
+                else:
+                    total.add(groups, partial)
                 ended += sum(map(len, groups))
                 done(ended)
-        return total.result()
+        return total.result(), lost
 
     def _total(self, compiled: Compiled) -> Total:
         """Adds up chunks."""

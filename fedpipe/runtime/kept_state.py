@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -171,6 +172,15 @@ def digest_if_there(folder: Path, client: int, round_number: int) -> np.ndarray:
         return _digest(folder / f"{client}.{round_number}", sync=True)
     except FileNotFoundError:
         return np.zeros(_DIGEST_BYTES, np.uint8)
+
+
+def remove_later(folder: Path, last: Mapping[int, int], up_to: int) -> None:
+    """Removes the clients' files of rounds after ``last``, by client, up to one; there may be no folder."""
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if is_client_file(file):
+            client, written = map(int, file.name.split("."))
+            if last.get(client, written) < written <= up_to:
+                file.unlink()
 
 
 def remove_superseded(folder: Path, round_number: int) -> None:

@@ -1,12 +1,13 @@
 """The rounds of a training: the one under way, the completed ones, and the hooks that take part in each of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from fedpipe.config.train import Dropout
 from fedpipe.errors import DivergedError
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.checkpoint import Best, Checkpoint
@@ -64,20 +65,29 @@ class History:
         self.records = list(resumed.records) if resumed else []
         self.seconds = list(resumed.seconds) if resumed else []
         self.best = resumed.best if resumed else None
+        self.dropouts = list(resumed.dropouts) if resumed else []
         self.passing: Passing | None = None  # of the last round
 
-    def add(self, record: RoundRecord, seconds: float, best: Best | None, passing: Passing | None = None) -> None:
+    def add(
+        self,
+        record: RoundRecord,
+        seconds: float,
+        best: Best | None,
+        dropouts: Sequence[Dropout] = (),
+        passing: Passing | None = None,
+    ) -> None:
         """Adds a round; a signal must not come between (`fedpipe.system.signals.held`)."""
         self.records.append(record)
         self.seconds.append(seconds)
         self.best, self.passing = best, passing
+        self.dropouts += dropouts
 
     def end(self, state: list[np.ndarray]) -> Checkpoint:
         """The training after its last round, as one of more rounds has it; ``state`` as of `Engine.state`."""
         records, best = list(self.records), self.best
         if self.passing is not None:
             records[-1], best = self.passing
-        return Checkpoint(records, list(self.seconds), state, best)
+        return Checkpoint(records, list(self.seconds), state, best, dropouts=list(self.dropouts))
 
 
 class Hook:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import Train
+from fedpipe.config.train import Dropout, Train
 from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.checkpoint import Checkpoint
+from fedpipe.runtime.dropouts import listed
 from fedpipe.runtime.personal import ClientModels
 from fedpipe.runtime.records import RoundRecord
 
@@ -25,6 +26,7 @@ class Trained:
     best: Weights  # of the round that `selection` chooses, if `keep_best`; else those of the last round
     best_round: int
     records: list[RoundRecord]
+    dropouts: list[Dropout]  # of sites
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if any; not with secret noise
     end: Checkpoint | None = None  # from which a training of more rounds goes on; not with secret noise
@@ -46,6 +48,7 @@ class Trained:
             **self._selected(),
             **self.privacy,
             **({"noise": settings.privacy.noise} if AGGREGATORS.of(settings.aggregator).is_private else {}),
+            **({"dropouts": listed(self.dropouts)} if self.dropouts else {}),
             **_attacked(settings),
             **self._clustered(),
         }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpipe.config.train import Train
+from fedpipe.config.train import Dropout, Train
 from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
@@ -36,6 +36,7 @@ from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.chunks import Elsewhere
 from fedpipe.runtime.client_losses import client_losses
 from fedpipe.runtime.cohort import Cohort, Losses, cohort
+from fedpipe.runtime.dropouts import SiteDropouts
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.hooks import (
     EvaluateModel,
@@ -70,6 +71,7 @@ class Training:
     cohort_size: int  # how many clients a round has, or about so many
     rounds: int  # ``train.rounds``, or as many as the privacy budget allows
     ledger: Ledger | None  # None if the training is not private
+    dropouts: SiteDropouts  # that params list
     kept: KeptState | None  # what clients keep from round to round; None if they keep nothing
     folder: Path  # of the logs
     checkpoints: Checkpoints | None
@@ -133,16 +135,20 @@ class Training:
                 start, number = time.perf_counter(), len(history.records) + 1
                 selected = self.draw(number, losses)
                 done = partial(report, number, len(selected.clients))
-                measured = engine.run_round(selected.packed(self.kept), done)
+                if elsewhere is not None:
+                    elsewhere.begin_round(number)
+                lost_from = self.dropouts.lost_from(number, selected.clients)
+                measured = engine.run_round(selected.packed(self.kept), done, lost_from)
+                selected, dropouts = self.dropouts.after(number, selected, engine.lost_from)
                 current = Round(number, engine.weights, history.best)
                 for hook in in_turn():
                     hook.measure(current)
-                record, passing = self._record(current, selected, measured), None
+                record, passing = self._record(current, selected, dropouts, measured), None
                 if current.only_last:
-                    passing = Passing(self._record(current.passing(), selected, measured), history.best)
+                    passing = Passing(self._record(current.passing(), selected, dropouts, measured), history.best)
                 seconds = time.perf_counter() - start
                 with held():
-                    history.add(record, seconds, current.best, passing)
+                    history.add(record, seconds, current.best, dropouts, passing)
                     if self.kept:
                         self.kept.advance(selected.trained, number)
                 completed = CompletedRound(record, seconds, phases.end_round())
@@ -191,7 +197,9 @@ class Training:
         """Whether no further round is run; a checkpoint may be of the last one."""
         return len(records) >= self.rounds or any(hook.stops(records[-1]) for hook in hooks if records)
 
-    def _record(self, current: Round, selected: Cohort, measured: Measurements) -> RoundRecord:
+    def _record(
+        self, current: Round, selected: Cohort, dropouts: Sequence[Dropout], measured: Measurements
+    ) -> RoundRecord:
         """The record of a round: all that is reported, saved and delivered of it.
 
         Raises:
@@ -199,7 +207,7 @@ class Training:
         """
         settings = self.wiring.task.settings
         # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
-        may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who
+        may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who or bool(dropouts)
         if not has_secret_noise(settings):  # an error would tell of clients' data
             may_be_empty = may_be_empty or self.ledger is not None
             require_contribution(current.number, selected, measured, may_be_empty, drops=settings.last_batch == "drop")
@@ -220,6 +228,7 @@ class Training:
             best=best.weights,
             best_round=best.round,
             records=records,
+            dropouts=history.dropouts,
             privacy={} if self.ledger is None else self.ledger.summary(len(records)),
             # Personal models are made without noise, and would stay with their clients.
             personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept, elsewhere),
@@ -288,7 +297,8 @@ def prepare(
     site_of = wiring.manifest.site_of
     if wiring.aggregator.SUMS_INTEGERS and wiring.manifest.samples_at == "sites" and site_of is not None:
         require_enough_sites(lambda number: draw(number, None), rounds, site_of)
-    return Training(wiring, draw, cohort_size, rounds, ledger, kept, folder, checkpoints, resumed)
+    dropouts = SiteDropouts(settings, wiring.manifest, len(wiring.process.passes))
+    return Training(wiring, draw, cohort_size, rounds, ledger, dropouts, kept, folder, checkpoints, resumed)
 
 
 def _drawing(settings: Train, sizes: np.ndarray, message: Message) -> tuple[Draw, int]:

@@ -4,6 +4,7 @@
       ca.pem, ca.key      the CA; its key stays where certificates are made
       NAME.pem, NAME.key  for each name; of a cluster scheduler, worker and driver
       revoked.pem         of a federation: certificates that are valid no longer
+      issued/             of a federation: every certificate that was signed from a request (certificate_requests.py)
 
 Both sides of every connection show their certificate. A federation knows a site by the name in its certificate. Dask
 does not look at names: every certificate of a cluster's CA opens every door, and with it the machines, because Dask's
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 ROLES = ("scheduler", "worker", "driver")
 _DAYS = 365
+SOON_DAYS = 30  # before its end, from which on a certificate is named
 _REVOKED = "revoked.pem"
+ISSUED = "issued"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _OF_THE_CA = ("ca", "revoked")  # whose files have these names
 
@@ -49,11 +52,7 @@ def make_certificates(folder: Path, names: Sequence[str] = ROLES) -> list[Path]:
       PipelineError: A name is not allowed, or there is a CA without its key.
     """
     for name in names:
-        if not _NAME.fullmatch(name) or name in _OF_THE_CA:
-            raise PipelineError(
-                f"{name!r} cannot be the name of a certificate: take letters, digits and hyphens, at most 63, and "
-                f"neither {' nor '.join(_OF_THE_CA)}"
-            )
+        require_name(name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     written = []
     if not (folder / "ca.pem").exists():
@@ -61,10 +60,23 @@ def make_certificates(folder: Path, names: Sequence[str] = ROLES) -> list[Path]:
         written += _write(folder, "ca", key, certificate)
     missing = [name for name in names if not (folder / f"{name}.pem").exists()]
     if missing:
-        ca = _read_ca(folder)
+        ca = read_ca(folder)
         for name in missing:
             written += _write(folder, name, *_made(name, ca))
     return written
+
+
+def require_name(name: str) -> None:
+    """Checks the name of a certificate.
+
+    Raises:
+      PipelineError: It cannot have this name.
+    """
+    if not _NAME.fullmatch(name) or name in _OF_THE_CA:
+        raise PipelineError(
+            f"{name!r} cannot be the name of a certificate: take letters, digits and hyphens, at most 63, and "
+            f"neither {' nor '.join(_OF_THE_CA)}"
+        )
 
 
 def files(folder: Path, name: str, maker: Maker = CLUSTER) -> tuple[Path, Path, Path]:
@@ -85,7 +97,7 @@ def files(folder: Path, name: str, maker: Maker = CLUSTER) -> tuple[Path, Path, 
 
 
 def revoke(folder: Path, name: str) -> Path:
-    """Adds the certificate of ``name`` to the CA's list of revoked ones, and returns the file of the list.
+    """Adds the certificates of ``name`` to the CA's list of revoked ones, and returns the file of the list.
 
     Raises:
       PipelineError: There is no such certificate, or the CA's key is not here.
@@ -94,14 +106,15 @@ def revoke(folder: Path, name: str) -> Path:
     from cryptography.hazmat.primitives import hashes, serialization
 
     try:
-        certificate = x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes())
+        issued = [folder / f"{name}.pem", *sorted((folder / ISSUED).glob(f"{name}.*.pem"))]
+        numbers = {x509.load_pem_x509_certificate(file.read_bytes()).serial_number for file in issued}
     except (FileNotFoundError, ValueError):
         raise PipelineError(f"{folder / f'{name}.pem'} is no certificate, so there is nothing to revoke") from None
-    key, ca = _read_ca(folder)
+    key, ca = read_ca(folder)
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject).last_update(now)
     builder = builder.next_update(now + datetime.timedelta(days=_DAYS))
-    for number in sorted({*revoked(folder), certificate.serial_number}):
+    for number in sorted(revoked(folder) | numbers):
         entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
         builder = builder.add_revoked_certificate(entry)
     file = folder / _REVOKED
@@ -130,6 +143,25 @@ def revoked(folder: Path) -> set[int]:
     if not signed:
         raise PipelineError(f"{file} is no list that the CA of {folder / 'ca.pem'} has signed: bring the CA's own")
     return {entry.serial_number for entry in listed}
+
+
+def ends(folder: Path, name: str) -> tuple[Path, datetime.datetime]:
+    """Which certificate ends first, that of ``name`` or its CA's, and when; `files` comes before."""
+    from cryptography import x509
+
+    both = [folder / f"{name}.pem", folder / "ca.pem"]
+    by_file = {file: x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc for file in both}
+    first = min(both, key=by_file.__getitem__)
+    return first, by_file[first]
+
+
+def soon(folder: Path, name: str, days: int = SOON_DAYS) -> str:
+    """A sentence if a certificate of ``name`` or its CA's ends within so many ``days``; empty if none does."""
+    file, end = ends(folder, name)
+    left = (end - datetime.datetime.now(datetime.UTC)).days
+    if left >= days:
+        return ""
+    return f"{file} is valid until {end:%Y-%m-%d}, {left} more days: renew it before (docs/federation.md, Certificates)"
 
 
 def serial_number(certificate: bytes) -> int:
@@ -165,22 +197,28 @@ Signer = tuple["EllipticCurvePrivateKey", "x509.Certificate"]
 
 def _made(name: str, ca: Signer | None) -> Signer:
     """A key and its certificate, signed by ``ca``, or by itself as a CA."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     key = ec.generate_private_key(ec.SECP256R1())
+    return key, signed(name, key.public_key(), ca or (key, None))
+
+
+def signed(name: str, public: Any, signer: tuple["EllipticCurvePrivateKey", "x509.Certificate | None"]) -> Any:
+    """A certificate for the key ``public``, by the ``signer``; by a signer without a certificate it is a CA's own."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key, ca = signer
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    signer, issuer = (key, subject) if ca is None else (ca[0], ca[1].subject)
     now = datetime.datetime.now(datetime.UTC)
     usage = {"key_encipherment": False, "content_commitment": False, "data_encipherment": False}
     usage |= {"key_agreement": False, "encipher_only": False, "decipher_only": False}
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
+        .issuer_name(subject if ca is None else ca.subject)
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
         .not_valid_after(now + datetime.timedelta(days=_DAYS))
@@ -189,32 +227,48 @@ def _made(name: str, ca: Signer | None) -> Signer:
             x509.KeyUsage(digital_signature=ca is not None, key_cert_sign=ca is None, crl_sign=ca is None, **usage),
             critical=True,
         )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
     if ca is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
-    return key, builder.sign(signer, hashes.SHA256())
+    return builder.sign(key, hashes.SHA256())
 
 
 def _write(folder: Path, name: str, key: Any, certificate: Any) -> list[Path]:
     from cryptography.hazmat.primitives import serialization
 
-    private = key.private_bytes(
+    contents = {f"{name}.key": private(key), f"{name}.pem": certificate.public_bytes(serialization.Encoding.PEM)}
+    return [write_private(folder / file, content) for file, content in contents.items()]
+
+
+def private(key: Any) -> bytes:
+    """A key in PEM, without a password."""
+    from cryptography.hazmat.primitives import serialization
+
+    pem: bytes = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    contents = {f"{name}.key": private, f"{name}.pem": certificate.public_bytes(serialization.Encoding.PEM)}
-    for file, content in contents.items():
-        descriptor = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as output:
-            os.fchmod(descriptor, 0o600)  # a file that was there keeps its mode otherwise
-            output.write(content)
-    return [folder / file for file in contents]
+    return pem
 
 
-def _read_ca(folder: Path) -> Signer:
+def write_private(file: Path, content: bytes) -> Path:
+    """Writes a file that its owner alone reads."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        os.fchmod(descriptor, 0o600)  # a file that was there keeps its mode otherwise
+        output.write(content)
+    return file
+
+
+def read_ca(folder: Path) -> Signer:
+    """The CA's key and certificate.
+
+    Raises:
+      PipelineError: The key is not here.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 

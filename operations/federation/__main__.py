@@ -1,6 +1,9 @@
 """``python -m operations.federation``: what a site and a coordinator run (docs/federation.md).
 
-certificates         makes a CA, and certificates for the coordinator and for sites
+certificates         makes a CA, and certificates and keys for the coordinator and for sites: to try it on one machine
+request NAME         makes this site's key, and the request for its certificate, which goes to the CA
+sign FILE            signs a request where the CA's key is
+expiry NAME          says until when a certificate is valid; an error if it ends within 30 days
 revoke NAME          takes the right to join away from a certificate
 identity NAME        makes a site's key for secure sums, and prints its line of roster.yaml
 site ADDRESS NAME    stays connected to the coordinator at host:port, and answers within policy.yaml
@@ -8,6 +11,7 @@ flare-kit KIT...     changes kits of NVIDIA FLARE so that they are safe to use
 flare-start KIT...   runs the kits' start.sh
 flare-site KIT       answers within policy.yaml the questions that come through the kit of a site
 show ADDRESS NAME... waits at host:port for sites, and prints what they have and allow
+audit                prints what this site's audit log says, and whether it is whole
 demo                 runs a coordinator and some sites on this machine, and compares with the simulation
 """
 
@@ -24,10 +28,11 @@ from typing import TYPE_CHECKING
 from fedpipe import installed
 from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.federation.audit import AUDIT_LOG
 from fedpipe.federation.messages import SITE_NAME
 from fedpipe.federation.policy import Policy
 from fedpipe.runtime.facts import LIBRARIES
-from fedpipe.system.certificates import make_certificates, revoke
+from fedpipe.system.certificates import SOON_DAYS, make_certificates, revoke
 from fedpipe.system.locks import LockTaken, locked_file
 from fedpipe.tracking.git_state import git_tags
 from layout import (
@@ -63,18 +68,32 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--certificates", type=Path, default=certificates, help=f"their folder ({certificates})")
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("certificates", **make_command("federation-certificates"))
-    make.add_argument("names", nargs="+", type=_site, metavar="SITE", help="the names of the sites")
+    make.add_argument("names", nargs="*", type=_site, metavar="SITE", help="the names of the sites")
     commands.add_parser("revoke").add_argument("name", help="of the certificate")
     commands.add_parser("identity").add_argument("name", type=_site, help="of the site")
+    commands.add_parser("request").add_argument("name", type=_certified, help="of the site, or coordinator")
+    sign = commands.add_parser("sign")
+    sign.add_argument("file", type=Path, help="the request, NAME.csr")
+    sign.add_argument("--coordinator", action="store_true", help="it is the coordinator's")
+    expiry = commands.add_parser("expiry")
+    expiry.add_argument("name", type=_certified, help="of the certificate")
+    expiry.add_argument("--days", type=_count, default=SOON_DAYS, help=f"an error if it ends sooner ({SOON_DAYS})")
     site = commands.add_parser("site", **make_command("site", "ADDRESS", "NAME"))
     site.add_argument("address", help="host:port of the coordinator")
     site.add_argument("name", help="the site's name, as in its certificate")
     add_flare_commands(commands)
     for answering in (site, commands.choices["flare-site"]):
         _add_site_options(answering)
+    site.add_argument("--dry-run", action="store_true", help="check and show what would be sent, and send nothing")
+    site.add_argument("--params", type=Path, default=PARAMS, help=f"of the training, for --dry-run ({PARAMS})")
     at = commands.add_parser("show", **make_command("federation", "ADDRESS", "SITES"))
     at.add_argument("address", help="host:port to listen at")
     at.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
+    at.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for a site to come (600)")
+    at.add_argument("--params", type=Path, default=PARAMS, help=f"of the training that is to be joined ({PARAMS})")
+    audit = commands.add_parser("audit")
+    audit.add_argument("--logs", type=Path, default=FEDERATION_LOGS, help=f"of the site ({FEDERATION_LOGS})")
+    audit.add_argument("--noted", type=_chain, default="", metavar="CHAIN", help="of a line that the log once had")
     demo = commands.add_parser("demo", **make_command("federation-demo"))
     demo.add_argument("--sites", type=_count, metavar="N", default=3, help="how many (3)")
     demo.add_argument("--rounds", type=_count, metavar="N", default=3, help="how many (3)")
@@ -85,7 +104,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Does what the first argument says."""
     args = arguments()
-    if args.command == "certificates":
+    if args.command in ("request", "sign", "expiry"):
+        from operations.federation import certificates
+
+        certificates.run(args)
+    elif args.command == "certificates":
         for file in make_certificates(args.certificates, [_COORDINATOR, *args.names]):
             print(f"certificates: wrote {file}")
     elif args.command == "revoke":
@@ -99,7 +122,11 @@ def main() -> None:
     elif args.command == "show":
         from operations.federation.show import show
 
-        show(args.address, args.certificates, args.names)
+        show(args.address, args.certificates, args.names, args.wait, args.params)
+    elif args.command == "audit":
+        from operations.federation.audit import show_audit
+
+        show_audit(args.logs / AUDIT_LOG, args.noted)
     else:
         from operations.federation.demo import run_demo
 
@@ -138,6 +165,11 @@ def run_site(args: argparse.Namespace) -> None:
     """
     installed.require(LIBRARIES)
     policy, ending = Policy.read(args.policy), threading.Event()
+    if args.command == "site" and args.dry_run:
+        from operations.federation.dry_run import dry_run
+
+        dry_run(args.name, args.certificates, args.shards, policy, args.logs, args.params, _checkout())
+        return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
 
@@ -154,7 +186,7 @@ def run_site(args: argparse.Namespace) -> None:
         folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs, args.tests)
         site = Site(name, folder, policy, _checkout, party_of(args, name))
         try:
-            say(f"answers the coordinator within {args.policy}; audit log {args.logs / 'audit.jsonl'}")
+            say(f"answers the coordinator within {args.policy}; audit log {args.logs / AUDIT_LOG}")
             way(site.answer, say, ending)
         finally:
             site.close()
@@ -205,11 +237,21 @@ def _checkout() -> tuple[str, bool]:
     return tags["mlflow.source.git.commit"], tags["fedpipe.git_dirty"] != "false"
 
 
+def _certified(text: str) -> str:
+    return text if text == _COORDINATOR else _site(text)
+
+
 def _site(text: str) -> str:
     if text == _COORDINATOR:  # whose certificate it would be
         raise argparse.ArgumentTypeError(f"no site can be called {_COORDINATOR}")
     if not re.fullmatch(SITE_NAME, text):
         raise argparse.ArgumentTypeError(f"a site's name has lower-case letters, digits and hyphens, and not {text!r}")
+    return text
+
+
+def _chain(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{8,64}", text):
+        raise argparse.ArgumentTypeError(f"a chain has 8 to 64 hexadecimal digits, and not {text!r}")
     return text
 
 

@@ -85,6 +85,7 @@ def _deal(folder: Path, names: Sequence[str], clients: Sequence[int]) -> None:
     for name, count, end in zip(names, clients, np.cumsum(clients), strict=True):
         write(folder / name / "clients", members[end - count : end])
         policy = "algorithms: any\naggregators: any\nmodels: any\nattacks: any\nclient_losses: true\n"
+        policy += "least_clients: 1\nleast_samples: 1\n"
         (folder / name / "policy.yaml").write_text(policy, encoding="utf-8")
 
 

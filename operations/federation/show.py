@@ -1,32 +1,96 @@
-"""``make federation``: waits for the sites of a federation, and prints what each has and what its policy allows."""
+"""``make federation``: waits for the sites of a federation, and prints what each has and what its policy allows.
 
-from collections.abc import Sequence
+Where there is a params.yaml, it also prints which sites would refuse its training, and why.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from fedpipe import params
+from fedpipe.config.choices import used
+from fedpipe.config.train import Train
+from fedpipe.datasets.shards import SiteShards
+from fedpipe.errors import PipelineError, SitesLostError
+from fedpipe.federation.answers import described, shown
+from fedpipe.federation.fitting import require_counts, require_fitting
+from fedpipe.federation.messages import Description
 from fedpipe.federation.policy import Policy
 
 
-def show(address: str, certificates: Path, names: Sequence[str]) -> None:
-    """Listens at ``address`` until all sites have answered.
+def show(address: str, certificates: Path, names: Sequence[str], wait_seconds: float, params_file: Path) -> None:
+    """Listens at ``address`` until all sites have answered, or have not come in ``wait_seconds``.
 
     Raises:
-      PipelineError: A certificate is missing, the port is in use, a site does not come within ten minutes, or sites
-        differ in data set, image shape or number of classes.
+      PipelineError: A certificate is missing, the port is in use, a site does not come, or sites differ in data set,
+        image shape or number of classes.
     """
-    from fedpipe.federation.answers import described, shown
     from fedpipe.links.coordinator_side import GrpcLink
 
-    print(f"federation: waits at {address} for {', '.join(names)}", flush=True)
-    with GrpcLink(address, certificates, names, say=lambda line: print(f"federation: {line}", flush=True)) as link:
-        descriptions, shards = described(link, names)
-    first, defaults = descriptions[0], Policy().model_dump()
-    print(f"{shown(first.dataset)}, images {first.image_shape}, {first.classes} classes")
-    print(f"{'site':20} {'clients':>8} {'samples':>10}  policy, where it is not the default")
+    def say(line: str) -> None:
+        print(f"federation: {line}", flush=True)
+
+    missing: list[str] = []
+
+    def lost(error: SitesLostError) -> None:
+        missing.extend(error.sites)
+
+    say(f"waits at {address} for {', '.join(names)}")
+    with GrpcLink(address, certificates, names, wait_seconds=wait_seconds, say=say) as link:
+        link.about = "descriptions"
+        descriptions, shards = described(link, names, lost)
+    for line in table(descriptions, shards):
+        print(line)
+    if descriptions and params_file.exists():
+        for line in would_refuse(params_file, descriptions, shards, len(names)):
+            print(line)
+    if missing:
+        raise PipelineError(f"{', '.join(missing)} did not come within {wait_seconds:g} s")
+
+
+def table(descriptions: Sequence[Description], shards: Sequence[SiteShards]) -> Iterator[str]:
+    """A line on the data, and one per site."""
+    if not descriptions:
+        return
+    first, defaults = descriptions[0], Policy(least_clients=1, least_samples=1).model_dump()
+    yield f"{shown(first.dataset)}, images {first.image_shape}, {first.classes} classes"
+    yield f"{'site':20} {'clients':>8} {'samples':>10}  policy, where it is not the default"
     for description, own in zip(descriptions, shards, strict=True):
         policy = {key: value for key, value in description.policy.items() if value != defaults.get(key)}
         told = "; ".join(f"{key} {_listed(value)}" for key, value in policy.items())
         samples = "withheld" if own.counts == "withheld" else f"{int(own.samples.sum()):,}"
-        print(f"{own.name:20} {len(own.samples):8,} {samples:>10}  {shown(told) or '-'}")
+        yield f"{own.name:20} {len(own.samples):8,} {samples:>10}  {shown(told) or '-'}"
+
+
+def would_refuse(
+    file: Path, descriptions: Sequence[Description], shards: Sequence[SiteShards], sites: int
+) -> Iterator[str]:
+    """Lines on what each site's policy says of the training in a params.yaml, of so many ``sites``.
+
+    A site that takes part may refuse more: another commit, other libraries, rounds that it answered for others.
+    """
+    try:
+        settings = params.load(Train, file)
+        require_fitting(settings)
+        require_counts(settings, shards)
+    except PipelineError as error:
+        yield f"{file}: no site can train so: {error}"
+        return
+    for description in descriptions:
+        reasons = _reasons(description, settings, sites)
+        if reasons:
+            yield from (f"{file}: {description.site} would refuse: {shown(reason)}" for reason in reasons)
+        else:
+            yield f"{file}: {description.site} would join, by its policy"
+
+
+def _reasons(description: Description, settings: Train, sites: int) -> list[str]:
+    try:
+        policy = Policy.model_validate(description.policy)
+    except ValidationError:
+        return ["its policy has other keys than here: it is at another commit"]
+    return policy.refused_choices(used(settings)) + policy.refused_settings(settings, sites, answered=0)
 
 
 def _listed(value: object) -> str:

@@ -75,7 +75,8 @@ def coordinator(clone: Callable[[str], Path], pooled: Path) -> Path:
         (site / "clients").mkdir(parents=True)
         write_shards(site / "clients", "mnist", images, labels, own, 10)
         counts = {"clinic-a": "exact", "clinic-b": "withheld", "clinic-c": "rounded"}[name]
-        (site / "policy.yaml").write_text(f"algorithms: [scaffold]\nleast_clients: 1\ncounts: {counts}\n")
+        policy = f"algorithms: [scaffold]\nleast_clients: 1\nleast_samples: 1\ncounts: {counts}\n"
+        (site / "policy.yaml").write_text(policy)
     return folder
 
 

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.datasets.shards import Manifest, SiteShards, write_at_sites, write_shards
+from fedpipe.errors import SitesLostError
+from fedpipe.federation.answers import raise_lost
 from fedpipe.federation.coordinator import Federation
 from fedpipe.federation.counts import reported
 from fedpipe.federation.pinned_roster import PinnedRoster
@@ -39,7 +41,7 @@ class Sites:
     def __init__(self, folder: Path, images: np.ndarray, labels: np.ndarray, **policy: Any) -> None:
         """``images`` and ``labels``: as of `write_shards`; ``policy``: of all sites, by default `OPEN`."""
         self.folder, self.pooled, self.coordinator = folder, folder / "pooled", folder / "coordinator"
-        self.policy = Policy.model_validate(policy or OPEN)
+        self.policy = Policy.model_validate({"least_clients": 1, "least_samples": 1} | (policy or OPEN))
         members = np.split(np.arange(sum(SAMPLES)), np.cumsum(SAMPLES)[:-1])
         for each in (self.pooled, self.coordinator, *(self.place(name).shards for name in NAMES)):
             each.mkdir(parents=True)
@@ -54,6 +56,7 @@ class Sites:
             digest = SiteKey(self.place(name).logs).digest("shards", manifest.digest.encode())
             owned.append(SiteShards(name, digest, samples, None if counts == "exact" else counts))
         write_at_sites(self.coordinator, "small", (8, 8, 1), 10, owned)
+        self.about = ""
         self.running: dict[str, Site] = {}
         self.identities = {name: Ed25519PrivateKey.generate() for name in NAMES}
         keys = {name: identity.public_key().public_bytes_raw().hex() for name, identity in self.identities.items()}
@@ -94,23 +97,36 @@ class Sites:
         for name in names or tuple(self.running):
             self.running.pop(name).close()
 
-    def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    def connected(self) -> list[str]:
+        """The sites that run."""
+        return list(self.running)
+
+    def ask(
+        self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
+    ) -> Iterator[tuple[str, bytes]]:
         """The link."""
         for name, question in questions.items():
             self.asked.append((name, question))
             self.before(name, question)
-            yield name, self.running[name].answer(self.changed(name, question))
+            if name in self.running:
+                yield name, self.running[name].answer(self.changed(name, question))
+            else:
+                lost(SitesLostError(f"{name} was not connected for 5 s", [name]))
 
     @contextmanager
     def training(
-        self, settings: Train, training: str = "0123456789abcdef", journals: Path | None = None
+        self,
+        settings: Train,
+        training: str = "0123456789abcdef",
+        journals: Path | None = None,
+        quorum: int | None = None,
     ) -> Iterator[Federation]:
         """A federation that all sites have joined; ``journals`` is the folder of its secure sums, a new one if None."""
         secure = None
         if AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
             self.run += 1
             secure = SecureSums(self.roster, journals or self.folder / f"secure-{self.run}")
-        federation = Federation(self, Manifest.read(self.coordinator), settings, training, secure)
+        federation = Federation(self, Manifest.read(self.coordinator), settings, training, secure, quorum)
         federation.join()
         yield federation
 

@@ -1,12 +1,12 @@
 """What a coordinator makes of sites' answers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pytest
 
-from fedpipe.errors import PipelineError
-from fedpipe.federation.answers import described, read_answer
+from fedpipe.errors import PipelineError, SitesLostError
+from fedpipe.federation.answers import described, raise_lost, read_answer
 from fedpipe.federation.messages import Answer, Description, pack
 
 
@@ -30,10 +30,17 @@ def test_what_a_site_says_is_one_line_of_bounded_length() -> None:
 )
 def test_numbers_of_samples_that_cannot_be_are_refused(samples: np.ndarray, mistake: str) -> None:
     class Link:
+        about = ""
+
         def __init__(self, samples: np.ndarray) -> None:
             self._samples = samples
 
-        def ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        def connected(self) -> list[str]:
+            return ["site-1"]
+
+        def ask(
+            self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
+        ) -> Iterator[tuple[str, bytes]]:
             for site in questions:
                 told = Description(
                     site=site,

@@ -215,6 +215,34 @@ def test_what_sites_cannot_do_yet_is_refused_by_name(sites: Sites) -> None:
     assert len(sites.asked) == asked
 
 
+def test_the_same_model_is_not_answered_over_one_client_less(
+    worker: Worker, training_set: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """Nor after a restart; the difference of both sums would be that client's update."""
+    sites = Sites(tmp_path, *small(training_set), least_clients=2, least_samples=1)
+    sites.start()
+    try:
+        settings = train_settings(**TRAINING | {"algorithm": "fed_avg"})
+        with sites.training(settings) as federation:
+            run(worker, settings, sites.coordinator, [range(12)], elsewhere=federation)
+        own = [content for name, content in sites.asked if name == "site-2"]
+        join, (message, arrays) = own[0], next(unpack_question(content) for content in own if is_pass(content))
+
+        def refused(clients: list[int]) -> str:
+            requests = WorkRequest.of(clients).pack()
+            question = pack(message.model_copy(update={"chunks": [[len(clients)]]}), [*arrays[:-1], requests])
+            return "; ".join(unpack_answer(sites.running["site-2"].answer(question)).message.refused)
+
+        assert "answered the same message over other clients" in refused([3, 4, 5, 6])
+        sites.stop("site-2")
+        sites.start("site-2")
+        sites.running["site-2"].answer(join)
+        assert "answered the same message over other clients" in refused([3, 4, 5, 6])
+        assert unpack_answer(sites.running["site-2"].answer(pack(message, arrays))).arrays
+    finally:
+        sites.stop()
+
+
 @pytest.mark.slow
 def test_has_the_bits_of_the_simulation_whoever_takes_part(worker: Worker, sites: Sites) -> None:
     """In a round of all, of some, and of the clients of two sites; one question to a site and pass, one sum a chunk."""

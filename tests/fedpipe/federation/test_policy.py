@@ -1,6 +1,7 @@
 """policy.yaml: what a site allows, and the sentences of what it does not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,11 @@ from fedpipe.federation.policy import Policy
 from tests.fedpipe.training import train_settings
 
 COMMIT = "a" * 40
+LEAST: dict[str, Any] = {"least_clients": 1, "least_samples": 1}
 
 
 def test_defaults_allow_sums_over_clients_only() -> None:
-    policy = Policy()
+    policy = Policy.model_validate(LEAST)
     assert not any(AGGREGATORS.of(name).COLLECTS for name in policy.aggregators)
     assert not any(ALGORITHMS.of(name).personal or ALGORITHMS.of(name).is_asynchronous for name in policy.algorithms)
     assert "afl" not in policy.algorithms and "keras_file" not in policy.models and policy.attacks == ["no_attack"]
@@ -34,9 +36,20 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, mistake: str)
     file = tmp_path / "policy.yaml"
     with pytest.raises(PipelineError, match=r"policy.yaml is missing: write what this site allows"):
         Policy.read(file)
-    file.write_text(text)
+    file.write_text(f"{text}\nleast_clients: 5\nleast_samples: 500\n")
     with pytest.raises(PipelineError, match=mistake):
         Policy.read(file)
+
+
+def test_what_a_sum_needs_at_least_has_no_default(tmp_path: Path) -> None:
+    """The error says what a sensible value is."""
+    file = tmp_path / "policy.yaml"
+    file.write_text("algorithms: [fed_avg]\nleast_samples:\n")
+    sentences = "'least_clients' is missing: .* for example 5 .*; 'least_samples' is missing: .* for example 500 "
+    with pytest.raises(PipelineError, match=sentences):
+        Policy.read(file)
+    file.write_text("least_clients: 5\nleast_samples: 500\n")
+    assert Policy.read(file).protects_clients and not Policy.model_validate(LEAST).protects_clients
 
 
 def test_a_small_sum_and_another_checkout_are_refused() -> None:
@@ -44,7 +57,8 @@ def test_a_small_sum_and_another_checkout_are_refused() -> None:
     assert not policy.refused_sum(3, 100)
     for few in ((2, 500), (5, 99)):
         assert "wants 3 clients and 100 samples in a sum at least" in policy.refused_sum(*few)
-    assert not policy.refused_checkout(COMMIT, is_changed=False) and not Policy().refused_checkout("", is_changed=True)
+    assert not policy.refused_checkout(COMMIT, is_changed=False)
+    assert not Policy.model_validate(LEAST).refused_checkout("", is_changed=True)
     assert "at commit bbb, which its policy does not list" in policy.refused_checkout("bbb", is_changed=False)[0]
     assert "has changes" in policy.refused_checkout(COMMIT, is_changed=True)[0]
 
@@ -55,7 +69,7 @@ def test_a_keras_file_outside_of_the_project_is_refused(path: str) -> None:
         settings = train_settings(
             algorithm="fed_avg", model="keras_file", keras_file={"path": path, "sha256": "a" * 64}
         )
-        return Policy(models="any").refused_settings(settings, 3, 0)
+        return Policy.model_validate(LEAST | {"models": "any"}).refused_settings(settings, 3, 0)
 
     assert not refused("data/start.keras")
     assert "files below its own project only" in refused(path)[0]

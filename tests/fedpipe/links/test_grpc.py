@@ -1,5 +1,6 @@
 """The gRPC link on loopback, with sites that echo: who gets in, what is cut off, and what comes back."""
 
+import re
 import shutil
 import threading
 import time
@@ -11,7 +12,8 @@ import grpc
 import psutil
 import pytest
 
-from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
+from fedpipe.links import coordinator_side
 from fedpipe.links.coordinator_side import GrpcLink
 from fedpipe.links.frames import frames
 from fedpipe.links.options import METHOD
@@ -94,6 +96,59 @@ def test_a_site_that_is_lost_with_a_question_gets_it_again(certificates: Path) -
                 lost.set()
                 assert dict(link.ask({"site-1": b"next"})) == {"site-1": b"answer to next"}
         assert said.count("site-1 is connected") >= 2
+
+
+def test_others_answer_where_a_site_is_lost(certificates: Path) -> None:
+    lost: list[str] = []
+    questions = dict.fromkeys(SITES, b"sums")
+    with listening(certificates, wait_seconds=0.5) as (link, _), site(link, certificates, "site-1"):
+        answers = dict(link.ask(questions, lambda error: lost.extend(error.sites)))
+        assert answers == {"site-1": b"answer to sums"} and lost == ["site-2"]
+        with pytest.raises(SitesLostError, match=r"^site-2 was not connected for 0.5 s$"):
+            list(link.ask(questions))
+        with site(link, certificates, "site-2"):
+            until(lambda: "site-2" in link.connected())
+            assert dict(link.ask(questions)) == dict.fromkeys(SITES, b"answer to sums")
+
+
+def test_a_site_that_answers_too_late_is_disconnected_until_it_has_answered(certificates: Path) -> None:
+    lost, slow = list[str](), threading.Event()
+
+    def late(question: bytes) -> bytes:
+        assert slow.wait(SECONDS)
+        return echo(question)
+
+    with listening(certificates, answer_seconds=0.5) as (link, _), site(link, certificates, "site-1", late):
+        until(lambda: bool(link.connected()))
+        assert not dict(link.ask({"site-1": b"one"}, lambda error: lost.extend(error.sites)))
+        assert lost == ["site-1"] and not link.connected()
+        slow.set()
+        until(lambda: bool(link.connected()))
+        assert dict(link.ask({"site-1": b"two"})) == {"site-1": b"answer to two"}
+
+
+def test_sites_that_are_waited_for_are_named_with_the_round(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_side, "_SAY_SECONDS", 1.0)
+    slow = threading.Event()
+
+    def late(question: bytes) -> bytes:
+        assert slow.wait(SECONDS)
+        return echo(question)
+
+    with listening(certificates) as (link, said), site(link, certificates, "site-1", late):
+        link.about = "round 3"
+        until(lambda: bool(link.connected()))
+        asking = threading.Thread(target=lambda: list(link.ask(dict.fromkeys(SITES, b"sums"))), daemon=True)
+        asking.start()
+        until(lambda: any("waiting for" in line for line in said))
+        (line,) = (line for line in said if "waiting for" in line)
+        assert re.fullmatch(r"round 3: waiting for site-1 \(connected, \d+ s\), site-2 \(not connected, \d+ s\)", line)
+        slow.set()
+        with site(link, certificates, "site-2"):
+            asking.join(SECONDS)
+            assert not asking.is_alive()
 
 
 def test_only_certificates_of_the_ca_that_name_a_site_open_the_door(certificates: Path, tmp_path: Path) -> None:

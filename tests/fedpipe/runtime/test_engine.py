@@ -1,5 +1,6 @@
 """Rounds on the real worker: the right numbers, the same bits, and a clear end when something breaks."""
 
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -119,6 +120,16 @@ def test_groups_and_chunks_end_at_the_borders_of_sites(clients: list[int], data:
         assert {site_of[client] for chunk in own for group in chunk for client in group[:, 0]} == {site}
         count = int((site_of[requests[:, 0]] == site).sum())
         assert [len(group) for chunk in own for group in chunk] == group_sizes(count)
+
+
+@pytest.mark.parametrize("clients", [201, 240, 1000, 5000])
+def test_no_chunk_of_a_large_site_has_few_clients(clients: int) -> None:
+    """A site's policy looks at each sum that leaves it; without sites the chunks stay full, for the sake of bits."""
+    requests = WorkRequest.of(np.arange(clients)).pack()
+    chunks = [sum(map(len, chunk)) for chunk in cut(requests, np.zeros(clients, np.int64))]
+    whole = [sum(map(len, chunk)) for chunk in cut(requests, None)]
+    assert len(chunks) == len(whole) == math.ceil(len(group_sizes(clients)) / engine_module.CHUNK)
+    assert min(chunks) > 0.5 * clients / len(chunks) and min(chunks) > 2 * min(whole)
 
 
 def test_a_simulation_of_sites_adds_site_by_site(

@@ -1,0 +1,30 @@
+"""``python -m operations.federation request | sign | expiry``: certificates whose keys stay where they were made."""
+
+import argparse
+
+from fedpipe.errors import PipelineError
+from fedpipe.links.options import COORDINATOR
+from fedpipe.system.certificate_requests import request, sign
+from fedpipe.system.certificates import FEDERATION, ends, files, soon
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does what ``args.command`` says.
+
+    Raises:
+      PipelineError: A file is missing or not as it should be, or the certificate ends soon.
+    """
+    if args.command == "request":
+        made = request(args.certificates, args.name)
+        print(f"request: bring {made.file} to the CA, and keep {args.name}.key here")
+        print(f"request: the CA sees the fingerprint {made.fingerprint} when it signs")
+    elif args.command == "sign":
+        made = sign(args.certificates, args.file, COORDINATOR if args.coordinator else None)
+        print(f"sign: wrote {made.file} for {made.name}: bring it and ca.pem there")
+        print(f"sign: {made.name} must have seen the fingerprint {made.fingerprint}; else `revoke {made.name}` at once")
+    else:
+        files(args.certificates, args.name, FEDERATION)
+        if sentence := soon(args.certificates, args.name, args.days):
+            raise PipelineError(sentence)
+        file, end = ends(args.certificates, args.name)
+        print(f"expiry: {file} is valid until {end:%Y-%m-%d}")
