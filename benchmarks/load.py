@@ -62,7 +62,7 @@ def main() -> None:
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found[name] = _summary(name, json.loads(output.splitlines()[-1]))
     store(load=found | {"machine": provenance.collect()})
-    _draw({name: found[name] for name in CASES if name in found})
+    _plot({name: found[name] for name in CASES if name in found})
 
 
 def _run(case: Case) -> list[dict[str, float]]:
@@ -122,7 +122,7 @@ def _summary(name: str, rows: list[dict[str, float]]) -> dict[str, Any]:
     return summary
 
 
-def _draw(cases: dict[str, Any]) -> None:
+def _plot(cases: dict[str, Any]) -> None:
     """Memory of driver and worker over the rounds, one panel per case."""
     from fedpipe.figures import picture
 

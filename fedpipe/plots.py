@@ -59,7 +59,7 @@ def plot_partition(labels: np.ndarray, clients: Sequence[np.ndarray], title: str
     figures = skew_measures.summary(table, skew_measures.client_measures(table))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
-        partition_picture.draw(table, figures, title, path)
+        partition_picture.plot(table, figures, title, path)
         return Picture(path.read_bytes())
 
 

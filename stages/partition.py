@@ -19,7 +19,7 @@ from fedpipe.outputs.writer import only_writer
 from fedpipe.partitioning import growth, held_out_samples, site_report, skew_measures, validation_samples
 from fedpipe.partitioning.client_skew import Skew
 from fedpipe.partitioning.example_images import examples
-from fedpipe.partitioning.partition_picture import draw
+from fedpipe.partitioning.partition_picture import plot
 from fedpipe.partitioning.partition_tables import assignment_table, client_test_table, label_table, samples_by_client
 from fedpipe.partitioning.untrained_classes import UntrainedClasses
 from fedpipe.seeds import Purpose
@@ -59,7 +59,7 @@ def _split(outputs: StagedOutputs) -> None:
     assignment, tested = held_out_samples.split(dealt.assignment, labels, test_labels, settings)
     members = samples_by_client(assignment, settings.clients)
     counts = label_table(labels, assignment, settings.clients, dataset.classes)
-    skew = Skew.draw(settings, dataset.classes)
+    skew = Skew.sample(settings, dataset.classes)
     per_client = skew_measures.client_measures(counts)
     untrained = UntrainedClasses(counts, test_labels)
     figures = skew_measures.summary(counts, per_client)
@@ -108,7 +108,7 @@ def _split(outputs: StagedOutputs) -> None:
         per_client.to_csv(path, index=False)
     with outputs.writing(PARTITION_PICTURE) as path:
         title = f"{manifest.dataset}, scheme {chosen}, {manifest.clients:,} clients"
-        draw(counts, figures, title, path, examples(clients, skew, per_client["samples"].to_numpy()))
+        plot(counts, figures, title, path, examples(clients, skew, per_client["samples"].to_numpy()))
     outputs.copy([PARTITION], COPIES)
     outputs.place()
 
@@ -159,7 +159,7 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
         table.to_csv(path, index=False)
     with outputs.writing(PARTITION_PICTURE) as path:
         title = f"{dataset.name}, {len(names)} sites, {len(table):,} clients"
-        site_report.draw(table, title, path)
+        site_report.plot(table, title, path)
     outputs.copy([PARTITION], COPIES)
     outputs.place()
     known = f"{table['samples'].sum():,} samples of " if table["samples"].notna().all() else ""

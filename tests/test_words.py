@@ -72,10 +72,26 @@ def empty_names(source: str) -> Iterator[str]:
             yield f"{node.lineno}: {name}"
 
 
+# Verbs that mean several things: validate and require (check), sample and plot (draw).
+VAGUE = {"check", "draw"}
+CONTRACTS = ("fedpipe/attacks", "fedpipe/cohorts")  # names that every file of choices has (docs/extending.md)
+
+
 @pytest.mark.parametrize("place", DONE)
 def test_a_name_says_what_it_holds(place: str) -> None:
     named = [f"{file.relative_to(ROOT)}:{name}" for file in files(place) for name in empty_names(file.read_text())]
     assert not named, "name the content"
+
+
+@pytest.mark.parametrize("place", [place for place in DONE if not place.startswith(("tests/", *CONTRACTS))])
+def test_a_function_has_a_verb_of_one_meaning(place: str) -> None:
+    functions = [
+        f"{file.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        for file in files(place)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.strip("_") in VAGUE
+    ]
+    assert not functions, "say validate, require, sample or plot"
 
 
 def test_every_listed_folder_is_there() -> None:

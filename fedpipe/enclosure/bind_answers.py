@@ -20,7 +20,7 @@ _ADDFD_FLAG_SETFD = 1
 _ARGUMENTS = 32  # where the arguments of the call stand in a notification
 
 
-def check(notifications: int) -> None:
+def require_kernel(notifications: int) -> None:
     """Raises OSError if the kernel cannot exchange a socket (it is older than 5.9).
 
     Args:

@@ -102,7 +102,7 @@ def _try(way: str) -> None:
         namespace.enter()
         syscall_filter.install(ask_for_bind=False)
     elif way == "filter":
-        bind_answers.check(syscall_filter.install(ask_for_bind=True))
+        bind_answers.require_kernel(syscall_filter.install(ask_for_bind=True))
 
 
 if __name__ == "__main__":

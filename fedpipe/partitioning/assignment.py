@@ -44,7 +44,7 @@ def assign_before_validation(labels: np.ndarray, params: Partition) -> tuple[np.
     Returns:
       The client of each sample, or `LEFT_OUT`: int [samples]; and the validation samples: their indices, ascending.
     """
-    validation = validation_samples.draw(len(labels), params)
+    validation = validation_samples.sample(len(labels), params)
     count = len(labels) - len(validation) - params.leave_out
     if count < params.clients:
         of_validation = f" and the {params.validation} of 'partition.validation'" if params.validation else ""

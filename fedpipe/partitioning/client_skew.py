@@ -21,7 +21,7 @@ class Skew:
     permutations: dict[int, np.ndarray]  # client to the label [classes] that it uses for each true label
 
     @staticmethod
-    def draw(params: Partition, classes: int) -> "Skew":
+    def sample(params: Partition, classes: int) -> "Skew":
         """The skew that ``params`` ask for: the same for the same seed, number of clients and classes."""
         features = params.features
         looks = feature_skew.looks(features, params.clients, params.seed) if feature_skew.is_on(features) else []

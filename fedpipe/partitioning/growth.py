@@ -145,5 +145,5 @@ def _validation(samples: TrainingSamples, params: Partition) -> np.ndarray:
     """
     starts = samples.published + np.cumsum([0, *(batch.came for batch in samples.batches)])
     ever = [np.arange(samples.published), *(s + b.positions for s, b in zip(starts, samples.batches, strict=False))]
-    chosen = validation_samples.draw(int(starts[-1]), params)
+    chosen = validation_samples.sample(int(starts[-1]), params)
     return np.flatnonzero(np.isin(np.concatenate(ever), chosen))

@@ -32,7 +32,7 @@ class Example:
     labels: np.ndarray
 
 
-def draw(
+def plot(
     labels: pd.DataFrame, figures: dict[str, Any], title: str, path: Path, examples: list[Example] | None = None
 ) -> None:
     """Draws ``labels`` (clients x labels, counts) to ``path``.

@@ -32,7 +32,7 @@ def figures(clients: pd.DataFrame) -> dict[str, Any]:
     return summary | {"sites": {site: {"clients": len(own)} | sums[site] for site, own in by_site.items()}}
 
 
-def draw(clients: pd.DataFrame, title: str, path: Path) -> None:
+def plot(clients: pd.DataFrame, title: str, path: Path) -> None:
     """Draws each client's number of samples, by site, to ``path``."""
     with picture(path, 8, 3.8) as figure:
         axes = figure.subplots()

@@ -17,7 +17,7 @@ from fedpipe.config import Partition
 from fedpipe.seeds import Purpose, generator
 
 
-def draw(samples: int, params: Partition) -> np.ndarray:
+def sample(samples: int, params: Partition) -> np.ndarray:
     """The validation samples among ``samples`` training samples: their indices, ascending, int [params.validation]."""
     keys = generator(params.seed, Purpose.VALIDATION).random(samples)
     return np.sort(np.argsort(keys, kind="stable")[: params.validation])

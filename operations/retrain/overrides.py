@@ -32,7 +32,7 @@ def apply(settings: Sequence[str], path: Path = PARAMS) -> list[str]:
     content = parse_yaml_for_update(path.read_text(encoding="utf-8"), path)
     changed = [setting for setting in settings if _set(content, plain, setting)]
     text = dumps_yaml(content)
-    _check(text, path, settings)
+    _validate(text, path, settings)
     if changed:
         write_text(path, text)
     return changed
@@ -65,7 +65,7 @@ def _set(content: dict[str, Any], plain: dict[str, Any], setting: str) -> bool:
     return True
 
 
-def _check(text: str, path: Path, settings: Sequence[str]) -> None:
+def _validate(text: str, path: Path, settings: Sequence[str]) -> None:
     try:
         params.sections_of(parse_text(text, str(path)), str(path))
     except PipelineError as error:

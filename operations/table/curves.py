@@ -13,7 +13,7 @@ NAME = "curves.png"
 _COLOURS = 10  # of matplotlib's default cycle
 
 
-def draw(table: Table, groups: Sequence[Group], rounds: pd.DataFrame) -> bool:
+def plot(table: Table, groups: Sequence[Group], rounds: pd.DataFrame) -> bool:
     """Draws the curves of the groups' best cells.
 
     Returns:

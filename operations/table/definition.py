@@ -197,7 +197,7 @@ def load(name: str, base: str, folder: Path = TABLES) -> Table:
     table, path = read(name, folder), folder / f"{name}.yaml"
     content = parse_yaml_for_update(base, str(PARAMS))  # DVC's reader and writer, which keep comments
     texts = {cell.name: _text(deepcopy(content), cell.overlay) for cell in table.cells}
-    checked = {cell.name: _check(path, table.definition, cell, texts[cell.name]) for cell in table.cells}
+    checked = {cell.name: _validate(path, table.definition, cell, texts[cell.name]) for cell in table.cells}
     return replace(table, texts=texts, params=checked)
 
 
@@ -246,7 +246,7 @@ def _lay(content: Any, changes: Mapping[str, Any]) -> None:
             content[key] = value
 
 
-def _check(path: Path, definition: Definition, cell: Cell, text: str) -> dict[str, Any]:
+def _validate(path: Path, definition: Definition, cell: Cell, text: str) -> dict[str, Any]:
     """The params of a cell that decide its result.
 
     Raises:

@@ -52,7 +52,7 @@ def _section(table: Table) -> str:
     if ran:
         parts.append(_rows(table, ran))
     parts += [_published(each) for each in table.definition.published if each.note or not ran]
-    if ran and curves.draw(table, ran, records.read_curves(table.name)):
+    if ran and curves.plot(table, ran, records.read_curves(table.name)):
         parts.append(f"![Test accuracy per round](results/{table.name}/{curves.NAME})")
     missing = [cell.name for cell in table.cells if cell.name not in rows]
     if missing:

@@ -116,7 +116,7 @@ def test_skew_and_client_tests() -> None:
             "client_test": "same_distribution",
         }
     )
-    skew = Skew.draw(settings, 10)
+    skew = Skew.sample(settings, 10)
     assert hashlib.sha256(skew.table(20).to_csv(index=False).encode()).hexdigest()[:16] == "39146767017a1439"
     transform = skew.transform(Purpose.TRAIN_NOISE)
     assert transform is not None

@@ -139,7 +139,7 @@ def test_the_transform_does_what_the_table_says() -> None:
     params = partition(
         clients=6, features=features(rotation=40.0, contrast=0.5, background=0.3), concept={"share": 0.5}
     )
-    skew = Skew.draw(params, classes=10)
+    skew = Skew.sample(params, classes=10)
     images, labels = images_of((10, 8, 8, 1)), np.arange(10, dtype=np.uint8)
     transform = skew.transform(Purpose.TRAIN_NOISE)
     assert transform is not None
@@ -153,7 +153,7 @@ def test_the_transform_does_what_the_table_says() -> None:
 
 
 def test_training_and_test_noise_differ() -> None:
-    skew = Skew.draw(partition(features=features(noise=0.5)), classes=10)
+    skew = Skew.sample(partition(features=features(noise=0.5)), classes=10)
     images, labels = images_of((4, 8, 8, 1)), np.zeros(4, np.uint8)
     train, again, test = (
         skew.transform(purpose)(3, images, labels)[0]  # type: ignore[misc]
@@ -163,6 +163,6 @@ def test_training_and_test_noise_differ() -> None:
 
 
 def test_no_skew_is_no_transform() -> None:
-    skew = Skew.draw(partition(), classes=10)
+    skew = Skew.sample(partition(), classes=10)
     assert not skew and skew.transform(Purpose.TRAIN_NOISE) is None
     assert feature_skew.is_on(features(noise=0.1)) and not feature_skew.is_on(features(values="by_client"))

@@ -17,7 +17,7 @@ from fedpipe.datasets.pool import Arrived, TrainingSamples
 from fedpipe.errors import PipelineError
 from fedpipe.partitioning.assignment import assign
 from fedpipe.partitioning.growth import deal, published_clients
-from fedpipe.partitioning.validation_samples import draw
+from fedpipe.partitioning.validation_samples import sample
 from tests.fedpipe.partitioning.settings import balanced_labels, csv, partition
 
 PUBLISHED = 300
@@ -75,7 +75,7 @@ def test_without_a_pool_it_is_what_it_was(scheme: str, tmp_path: Path) -> None:
     params = request(scheme, tmp_path, validation=30)
     dealt = deal(grown([]), params)
     np.testing.assert_array_equal(dealt.assignment, assign(LABELS, params))
-    np.testing.assert_array_equal(dealt.validation, draw(PUBLISHED, params))
+    np.testing.assert_array_equal(dealt.validation, sample(PUBLISHED, params))
     assert dealt.clients == 7
 
 

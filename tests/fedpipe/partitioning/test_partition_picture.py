@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fedpipe.partitioning import partition_picture as module
-from fedpipe.partitioning.partition_picture import Example, draw, label_colours
+from fedpipe.partitioning.partition_picture import Example, label_colours, plot
 from fedpipe.partitioning.skew_measures import client_measures, summary
 
 
@@ -29,8 +29,8 @@ def colours_in(path: Path) -> set[tuple[int, ...]]:
 def test_every_label_is_seen(tmp_path: Path, clients: int, classes: int) -> None:
     counts = counts_of(clients, classes)
     figures = summary(counts, client_measures(counts))
-    draw(counts, figures, "a title", tmp_path / "a.png")
-    draw(counts, figures, "a title", tmp_path / "b.png")
+    plot(counts, figures, "a title", tmp_path / "a.png")
+    plot(counts, figures, "a title", tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     wanted = [matplotlib.colors.to_rgb(colour) for colour in label_colours(classes)]
     assert {tuple(round(255 * value) for value in colour) for colour in wanted} <= colours_in(tmp_path / "a.png")
@@ -49,8 +49,8 @@ def test_examples_make_it_taller(tmp_path: Path, channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, channels), np.uint8)
     shown = [Example("client 0", images, np.arange(3)), Example("client 1", images[:1], np.arange(1))]
     shown.append(Example("client 2, of no samples", images[:0], np.arange(0)))
-    draw(counts, figures, "a title", tmp_path / "plain.png")
-    draw(counts, figures, "a title", tmp_path / "examples.png", shown)
+    plot(counts, figures, "a title", tmp_path / "plain.png")
+    plot(counts, figures, "a title", tmp_path / "examples.png", shown)
     plain, examples = (Image.open(tmp_path / f"{name}.png") for name in ("plain", "examples"))
     assert examples.height > plain.height and examples.width == plain.width
 
@@ -59,5 +59,5 @@ def test_sizes_of_many_clients_are_seen_rising(tmp_path: Path, monkeypatch: pyte
     """In the order of the mixes, sorted by label, they would be noise."""
     counts, shown = counts_of(100, 10), []
     monkeypatch.setattr(module, "_sizes", lambda _, sizes, __: shown.append(sizes))
-    draw(counts, summary(counts, client_measures(counts)), "a title", tmp_path / "a.png")
+    plot(counts, summary(counts, client_measures(counts)), "a title", tmp_path / "a.png")
     np.testing.assert_array_equal(shown[0], np.sort(counts.sum(axis=1)))

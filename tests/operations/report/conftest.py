@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from fedpipe.errors import run_stage
 from fedpipe.partitioning import skew_measures
-from fedpipe.partitioning.partition_picture import draw
+from fedpipe.partitioning.partition_picture import plot
 from operations.report.__main__ import main
 from tests import ROOT
 
@@ -66,7 +66,7 @@ def write_run(folder: Path, seed: int, clients: int = 600, classes: int = 10, ro
     labels = pd.DataFrame(rng.integers(0, 20, (clients, classes)), index=pd.RangeIndex(clients, name="client"))
     figures = skew_measures.summary(labels, skew_measures.client_measures(labels))
     (folder / "metrics/partition.json").write_text(json.dumps(figures))
-    draw(labels, figures, "a partition", folder / "plots/partition.png")
+    plot(labels, figures, "a partition", folder / "plots/partition.png")
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
