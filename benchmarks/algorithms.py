@@ -61,7 +61,7 @@ def choices(kinds: list[str], only: list[str] | None) -> dict[str, dict[str, Any
     from fedpipe.config.train import Train
     from fedpipe.contracts.algorithm import ALGORITHMS
 
-    found: dict[str, dict[str, Any]] = {BASELINE: {}}
+    settings: dict[str, dict[str, Any]] = {BASELINE: {}}
     for kind in kinds:
         for name in Train.CHOICES[kind].names:
             weighting = "uniform" if name in NEED_EQUAL_WEIGHTS else "examples"
@@ -69,8 +69,8 @@ def choices(kinds: list[str], only: list[str] | None) -> dict[str, dict[str, Any
             asynchronous = kind == "algorithm" and ALGORITHMS.of(name).is_asynchronous
             same = asynchronous or name in (BASELINE, "mean", "no_compression")
             if not same and (only is None or name in only):
-                found[name] = {kind: name, "client_weighting": weighting}
-    return found
+                settings[name] = {kind: name, "client_weighting": weighting}
+    return settings
 
 
 def measure(wanted: dict[str, dict[str, Any]], clients: int, shards: Path) -> Measured:
@@ -82,27 +82,27 @@ def measure(wanted: dict[str, dict[str, Any]], clients: int, shards: Path) -> Me
         subjects = {
             name: partial(fedpipe, clients, shards, "baseline_cnn", "", json.dumps(wanted[name])) for name in names
         }
-        found, _ = in_turn(subjects, dict.fromkeys(names, TURNS), SKIPPED)
+        rounds, _ = in_turn(subjects, dict.fromkeys(names, TURNS), SKIPPED)
         for name in names:
             measured[name] = {
-                "fedpipe": 1e3 * median(found[name], "cpu_seconds") / clients,
-                BESIDE: ratio(found[name], found[BASELINE], "cpu_seconds"),
+                "fedpipe": 1e3 * median(rounds[name], "cpu_seconds") / clients,
+                BESIDE: ratio(rounds[name], rounds[BASELINE], "cpu_seconds"),
             }
-            told = ", ".join(f"{figure} {value:.2f}" for figure, value in measured[name].items())
-            print(f"{name}: {told}", flush=True)
+            figures = ", ".join(f"{figure} {value:.2f}" for figure, value in measured[name].items())
+            print(f"{name}: {figures}", flush=True)
     return measured
 
 
 def summary(name: str, measured: list[Measured]) -> dict[str, dict[str, float]]:
     """Spreads over the processes."""
-    return {figure: spread([one[name][figure] for one in measured]) for figure in ("fedpipe", BESIDE)}
+    return {figure: spread([process[name][figure] for process in measured]) for figure in ("fedpipe", BESIDE)}
 
 
 def report(wanted: dict[str, dict[str, Any]], measured: list[Measured]) -> None:
     print(f"\n{'CPU ms per client, medians':36} {'fedpipe':>9} {BESIDE:>16}")
     for name in wanted:
-        found = {figure: value["median"] for figure, value in summary(name, measured).items()}
-        print(f"{name:36} {found['fedpipe']:9.2f} {found[BESIDE]:16.2f}")
+        medians = {figure: value["median"] for figure, value in summary(name, measured).items()}
+        print(f"{name:36} {medians['fedpipe']:9.2f} {medians[BESIDE]:16.2f}")
 
 
 if __name__ == "__main__":

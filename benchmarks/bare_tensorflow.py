@@ -12,7 +12,7 @@ import sys
 import time
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from benchmarks.subjects import answer, asked
+from benchmarks.subjects import answer, requested_rounds
 from benchmarks.workload import BATCH, LEARNING_RATE, SAMPLES_PER_CLIENT, client_data, network_of
 from fedpipe.networks import layers
 from fedpipe.networks.dropout import Dropout
@@ -51,7 +51,7 @@ def main() -> None:
     initial = [tf.constant(w) for w in network.first_weights(np.random.default_rng(0))]
     for x, y in data[:5]:
         epoch(initial, x, y)
-    for _ in asked({}):
+    for _ in requested_rounds({}):
         start, cpu_start = time.perf_counter(), time.process_time()
         for x, y in data:
             weights = epoch(initial, x, y)

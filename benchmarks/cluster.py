@@ -38,28 +38,29 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=10, help="of each, in turn")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    given = parser.parse_args()
+    options = parser.parse_args()
     images, labels = downloaded_training_set()
     with tempfile.TemporaryDirectory() as folder:
         shards = Path(folder) / "clients"
         shards.mkdir()
         write_shards(shards, "mnist", images, labels, np.array_split(np.arange(60_000), 600), 10)
         subjects = {
-            str(workers or ALONE): partial(OnCluster, Path(folder) / str(workers), workers, given.clients, shards)
-            for workers in [0, *given.workers]
+            str(workers or ALONE): partial(OnCluster, Path(folder) / str(workers), workers, options.clients, shards)
+            for workers in [0, *options.workers]
         }
-        rounds, _ = in_turn(subjects, dict.fromkeys(subjects, given.rounds))
+        rounds, _ = in_turn(subjects, dict.fromkeys(subjects, options.rounds))
     print(
-        f"\n{given.clients} clients, medians of a round: workers, seconds, beside none, CPU seconds, MB on the network"
+        f"\n{options.clients} clients, medians of a round: workers, seconds, beside none, CPU seconds, MB on the "
+        "network"
     )
-    found = {}
+    by_workers = {}
     for workers, each in rounds.items():
         figures = {measure: median(each, measure) for measure in ("seconds", "cpu_seconds", "bytes")}
-        found[workers] = figures | {f"beside {ALONE}": ratio(each, rounds[ALONE])}
-        beside, megabytes = found[workers][f"beside {ALONE}"], figures["bytes"] / 1e6
+        by_workers[workers] = figures | {f"beside {ALONE}": ratio(each, rounds[ALONE])}
+        beside, megabytes = by_workers[workers][f"beside {ALONE}"], figures["bytes"] / 1e6
         print(f"  {workers:>5} {figures['seconds']:8.3f} {beside:6.2f} {figures['cpu_seconds']:8.3f} {megabytes:8.2f}")
     machine = provenance.collect() | {"cores": CORES}
-    store(cluster={"machine": machine, "clients": given.clients, "workers": found})
+    store(cluster={"machine": machine, "clients": options.clients, "workers": by_workers})
 
 
 class OnCluster(Subject):
@@ -80,8 +81,8 @@ class OnCluster(Subject):
         """A round; its CPU seconds are those of all processes, its bytes those that passed the loopback interface."""
         processes = [*self._processes, *self._members]
         used, sent = cpu_seconds(processes), sent_bytes()
-        found = super().round()
-        return found | {"cpu_seconds": cpu_seconds(processes) - used, "bytes": sent_bytes() - sent}
+        figures = super().round()
+        return figures | {"cpu_seconds": cpu_seconds(processes) - used, "bytes": sent_bytes() - sent}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -131,7 +132,7 @@ def cpu_seconds(processes: "list[subprocess.Popen[str]]") -> float:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             first = psutil.Process(process.pid)
-            times = [one.cpu_times() for one in (first, *first.children(recursive=True))]
+            times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
             total += sum(each.user + each.system for each in times)
     return total
 

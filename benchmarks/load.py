@@ -56,13 +56,13 @@ def main() -> None:
         return
     from fedpipe import provenance
 
-    found = json.loads(RESULTS.read_text(encoding="utf-8")).get("load", {}) if RESULTS.exists() else {}
+    cases = json.loads(RESULTS.read_text(encoding="utf-8")).get("load", {}) if RESULTS.exists() else {}
     for name in arguments.cases:
         command = [sys.executable, "-m", "benchmarks.load", "--run", name]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        found[name] = _summary(name, json.loads(output.splitlines()[-1]))
-    store(load=found | {"machine": provenance.collect()})
-    _plot({name: found[name] for name in CASES if name in found})
+        cases[name] = _summary(name, json.loads(output.splitlines()[-1]))
+    store(load=cases | {"machine": provenance.collect()})
+    _plot({name: cases[name] for name in CASES if name in cases})
 
 
 def _run(case: Case) -> list[dict[str, float]]:

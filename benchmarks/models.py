@@ -84,33 +84,33 @@ def measure(model: str, file: str, clients: int, shards: Path) -> Measured:
         ways |= {"as Keras layers": (f"keras:{model}", ""), "from a .keras file": ("keras_file", file)}
     subjects = {way: partial(fedpipe, clients, shards, *brought) for way, brought in ways.items()}
     subjects[BARE] = partial(bound, model, clients)
-    found, _ = in_turn(subjects, dict.fromkeys(subjects, TURNS))
-    figures = {name: 1e3 * median(rounds, "cpu_seconds") / clients for name, rounds in found.items()}
+    rounds_of, _ = in_turn(subjects, dict.fromkeys(subjects, TURNS))
+    figures = {name: 1e3 * median(rounds, "cpu_seconds") / clients for name, rounds in rounds_of.items()}
     others = {
-        f"{way} / {HAND_WRITTEN}": ratio(found[way], found[HAND_WRITTEN], "cpu_seconds")
+        f"{way} / {HAND_WRITTEN}": ratio(rounds_of[way], rounds_of[HAND_WRITTEN], "cpu_seconds")
         for way in ways
         if way != HAND_WRITTEN
     }
-    ratios = {f"{HAND_WRITTEN} / {BARE}": ratio(found[HAND_WRITTEN], found[BARE], "cpu_seconds")} | others
+    ratios = {f"{HAND_WRITTEN} / {BARE}": ratio(rounds_of[HAND_WRITTEN], rounds_of[BARE], "cpu_seconds")} | others
     print(f"{model}: " + ", ".join(f"{name} {value:.2f}" for name, value in (figures | ratios).items()), flush=True)
     return figures | ratios
 
 
 def summary(model: str, measured: list[dict[str, Measured]]) -> dict[str, dict[str, float]]:
     """Spreads over the processes."""
-    return {name: spread([one[model][name] for one in measured]) for name in measured[0][model]}
+    return {name: spread([process[model][name] for process in measured]) for name in measured[0][model]}
 
 
 def report(zoo: list[str], measured: list[dict[str, Measured]]) -> None:
     medians = {model: {name: value["median"] for name, value in summary(model, measured).items()} for model in zoo}
     print(f"\n{'CPU ms per client, medians':36} {'fedpipe':>9} {'bare TF':>9} {'ratio':>7}")
-    for model, found in medians.items():
-        ratio_to_bare = found[f"{HAND_WRITTEN} / {BARE}"]
-        print(f"{model:36} {found[HAND_WRITTEN]:9.2f} {found[BARE]:9.2f} {ratio_to_bare:7.2f}")
+    for model, figures in medians.items():
+        ratio_to_bare = figures[f"{HAND_WRITTEN} / {BARE}"]
+        print(f"{model:36} {figures[HAND_WRITTEN]:9.2f} {figures[BARE]:9.2f} {ratio_to_bare:7.2f}")
     print(f"\n{'ways to bring a model, in fedpipe':48} {'CPU ms':>9} {'beside the hand-written pass':>30}")
-    for model, found in medians.items():
-        for way in (name for name in found if f"{name} / {HAND_WRITTEN}" in found):
-            print(f"{f'{model} {way}':48} {found[way]:9.2f} {found[f'{way} / {HAND_WRITTEN}']:30.2f}")
+    for model, figures in medians.items():
+        for way in (name for name in figures if f"{name} / {HAND_WRITTEN}" in figures):
+            print(f"{f'{model} {way}':48} {figures[way]:9.2f} {figures[f'{way} / {HAND_WRITTEN}']:30.2f}")
 
 
 if __name__ == "__main__":

@@ -68,14 +68,14 @@ def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
     pairs = [(STOCK, FEDPIPE), (STOCK_ONE_THREAD, FEDPIPE), (FEDPIPE, BOUND), (FEDPIPE, OWN_BOUND)]
     medians, ratios, startup = [], [], []
     for process in range(processes):
-        found, ready = in_turn(subjects, rounds)
-        medians.append({name: median(found[name]) for name in subjects})
-        ratios.append({f"{over} / {under}": ratio(found[over], found[under]) for over, under in pairs})
+        measured, ready = in_turn(subjects, rounds)
+        medians.append({name: median(measured[name]) for name in subjects})
+        ratios.append({f"{over} / {under}": ratio(measured[over], measured[under]) for over, under in pairs})
         startup.append(ready[FEDPIPE][0]["startup"])
-        told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in medians[-1].items())
-        print(f"{clients} clients, process {process + 1} of each: {told}", flush=True)
-    summary = {name: spread([one[name] for one in medians]) for name in medians[0]}
-    summary_of_ratios = {name: spread([one[name] for one in ratios]) for name in ratios[0]}
+        listed = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in medians[-1].items())
+        print(f"{clients} clients, process {process + 1} of each: {listed}", flush=True)
+    summary = {name: spread([process[name] for process in medians]) for name in medians[0]}
+    summary_of_ratios = {name: spread([process[name] for process in ratios]) for name in ratios[0]}
     print(f"\n{clients} clients, seconds per round over {processes} processes (minimum, median, maximum)")
     for name, values in (summary | summary_of_ratios).items():
         print(f"  {name:40} {values['minimum']:8.3f} {values['median']:8.3f} {values['maximum']:8.3f}")
@@ -86,18 +86,18 @@ def compare(clients: int, processes: int, shards: Path) -> dict[str, Any]:
 
 def memory(shards: dict[int, Path]) -> dict[str, Any]:
     """Peak memory of driver and worker over 100, 600 and 3,000 clients of the same data set."""
-    found: dict[str, Any] = {}
+    peaks: dict[str, Any] = {}
     for clients in (100, 600, 3000):
         with fedpipe(clients, shards[600 if clients <= 600 else clients]) as subject:
             subject.wait_until_ready()
             last = [subject.round() for _ in range(2)][-1]
-        found[str(clients)] = {key: last[key] for key in ("driver_peak_bytes", "worker_peak_bytes")}
+        peaks[str(clients)] = {key: last[key] for key in ("driver_peak_bytes", "worker_peak_bytes")}
         print(
             f"{clients:5} clients: peak memory of driver {last['driver_peak_bytes'] / 2**20:.0f} MiB, "
             f"of worker {last['worker_peak_bytes'] / 2**20:.0f} MiB",
             flush=True,
         )
-    return found
+    return peaks
 
 
 if __name__ == "__main__":

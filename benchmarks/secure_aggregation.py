@@ -66,7 +66,7 @@ class Costs:
 def federation(folder: Path, sites: int, bits: int, length: int) -> tuple[Setting, dict[int, Site]]:
     """Sites that trust each other but for a fifth."""
     identities = [Ed25519PrivateKey.generate() for _ in range(sites)]
-    roster = Roster(tuple(one.public_key().public_bytes_raw() for one in identities), sites // 5)
+    roster = Roster(tuple(identity.public_key().public_bytes_raw() for identity in identities), sites // 5)
     setting = Setting(bytes(32), roster, bits, length, QUANTITIES)
     return setting, {
         number: Site(identity, setting, folder / f"site-{number}") for number, identity in enumerate(identities, 1)

@@ -33,20 +33,20 @@ def main() -> None:
         ended = simulate(images, labels, clients, settings)
         return ended.weights, ended.rounds[-1].bytes_up // CLIENTS
 
-    def length(one: Weights, other: Weights) -> float:
-        return float(np.sqrt(sum(np.square(a.astype(float) - b).sum() for a, b in zip(one, other, strict=True))))
+    def length(vector: Weights, other: Weights) -> float:
+        return float(np.sqrt(sum(np.square(a.astype(float) - b).sum() for a, b in zip(vector, other, strict=True))))
 
     start, _ = trained(server_optimizer={"learning_rate": 1e-30}, aggregator="clipped_mean", clipped_mean={"norm": 1.0})
     exact, size = trained(aggregator="clipped_mean", clipped_mean={"norm": 1.0})
     print(f"{'':20} {'nearest':>10} {'stochastic':>10}   bytes per update")
     print(f"{'mean of float32':20} {'':>10} {'':>10} {size:12,}")
     for bits in BITS:
-        found = []
+        errors = []
         for rounding in ("nearest", "stochastic"):
             section = {"norm": 1.0, "bits": bits, "rounding": rounding}
             weights, size = trained(aggregator="secure_sum", secure_sum=section)
-            found.append(length(weights, exact) / length(exact, start))
-        print(f"{f'{bits} bits':20} {found[0]:10.1e} {found[1]:10.1e} {size:12,}", flush=True)
+            errors.append(length(weights, exact) / length(exact, start))
+        print(f"{f'{bits} bits':20} {errors[0]:10.1e} {errors[1]:10.1e} {size:12,}", flush=True)
 
 
 if __name__ == "__main__":

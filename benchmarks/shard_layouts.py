@@ -48,7 +48,7 @@ def main() -> None:
 def storing(clients: int) -> dict[str, dict[str, float]]:
     """CPU seconds of writing each layout and of DVC's commands on it."""
     shards = np.random.default_rng(0).integers(0, 256, (clients, STORED_BYTES), np.uint8)
-    found = {}
+    times = {}
     for name, file_of in LAYOUTS.items():
         with tempfile.TemporaryDirectory(prefix="fedpipe-bench-") as folder:
             project = Path(folder)
@@ -60,9 +60,9 @@ def storing(clients: int) -> dict[str, dict[str, float]]:
             subprocess.run([*dvc, "remote", "add", "-q", "-d", "beside", project / "remote"], cwd=project, check=True)
             for command in (["add", "shards"], ["status", "shards.dvc"], ["push", "shards.dvc"]):
                 seconds[command[0]] = watch([*dvc, *command], project)["cpu_seconds"]
-        found[name] = seconds
+        times[name] = seconds
         print(f"{name:34}" + "".join(f" {command} {took:6.2f} s" for command, took in seconds.items()), flush=True)
-    return found
+    return times
 
 
 def _write(folder: Path, shards: np.ndarray, file_of: Callable[[int], str]) -> None:
@@ -80,7 +80,7 @@ def reading() -> dict[str, float]:
     # Or the mapped file would be copied into the graph as a constant; TFF's worker does not do so (tests/train).
     tf.config.optimizer.set_experimental_options({"constant_folding": False})
     shards = np.random.default_rng(0).integers(0, 256, (READ_CLIENTS, READ_BYTES), np.uint8)
-    found = {}
+    times = {}
     with tempfile.TemporaryDirectory(prefix="fedpipe-bench-") as name:
         folder = Path(name)
         _write(folder / "each", shards, LAYOUTS["one file per client"])
@@ -95,16 +95,16 @@ def reading() -> dict[str, float]:
             begin = time.process_time()
             for client in range(READ_CLIENTS):
                 function(tf.constant(client, tf.int64))
-            found[how] = (time.process_time() - begin) / READ_CLIENTS * 1000
-            print(f"{how:44} {found[how]:6.3f} ms", flush=True)
-    return found
+            times[how] = (time.process_time() - begin) / READ_CLIENTS * 1000
+            print(f"{how:44} {times[how]:6.3f} ms", flush=True)
+    return times
 
 
 def _readers(folder: Path) -> dict[str, Callable[[Any], Any]]:
     """Functions from a client to its bytes, as a uint8 tensor."""
     import tensorflow as tf
 
-    nothing, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+    nothing, single = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
 
     def whole_file(client: Any) -> Any:
         path = tf.strings.join([f"{folder}/each/", tf.strings.as_string(client, width=6, fill="0")])
@@ -133,7 +133,7 @@ def _readers(folder: Path) -> dict[str, Callable[[Any], Any]]:
 
     def first_of(records: Any) -> Any:
         kinds: dict[str, Any] = {"output_types": [tf.string], "output_shapes": [[]]}
-        first = tf.raw_ops.TakeDataset(input_dataset=records, count=one, **kinds)
+        first = tf.raw_ops.TakeDataset(input_dataset=records, count=single, **kinds)
         return tf.io.decode_raw(tf.raw_ops.DatasetToSingleElement(dataset=first, **kinds)[0], tf.uint8)
 
     def mapped(client: Any) -> Any:

@@ -37,14 +37,14 @@ def main() -> None:
             "bare": lambda: bound("baseline_cnn", CLIENTS, "", str(IMAGES)),
         }
         for process in range(processes):
-            found, _ = in_turn(subjects, dict.fromkeys(subjects, TURNS))
-            medians.append({m: {name: median(found[name], m) for name in subjects} for m in MEASURES})
-            ratios.append({m: ratio(found["fedpipe"], found["bare"], m) for m in MEASURES})
+            rounds, _ = in_turn(subjects, dict.fromkeys(subjects, TURNS))
+            medians.append({m: {name: median(rounds[name], m) for name in subjects} for m in MEASURES})
+            ratios.append({m: ratio(rounds["fedpipe"], rounds["bare"], m) for m in MEASURES})
             print(f"process {process + 1} of each: {medians[-1]}", flush=True)
-    spreads = {m: spread([one[m] for one in ratios]) for m in MEASURES}
+    spreads = {m: spread([process[m] for process in ratios]) for m in MEASURES}
     for measure, found_ratios in spreads.items():
-        told = ", ".join(f"{name} {value:.2f}" for name, value in found_ratios.items())
-        print(f"fedpipe / bare TensorFlow, {measure} of a round: {told} (at most {AT_MOST:g})")
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in found_ratios.items())
+        print(f"fedpipe / bare TensorFlow, {measure} of a round: {listed} (at most {AT_MOST:g})")
     machine = provenance.collect() | {"cores": CORES}
     figures = {"processes": medians, "ratios": spreads}
     store(small_clients={"clients": CLIENTS, "images": IMAGES, "machine": machine} | figures)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import OrderedDict
 
-from benchmarks.subjects import answer, asked
+from benchmarks.subjects import answer, requested_rounds
 from benchmarks.workload import BATCH, LEARNING_RATE, client_data
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         for images, labels in client_data(clients)
     ]
     state = process.initialize()
-    for _ in asked({"startup": time.perf_counter() - begin}):
+    for _ in requested_rounds({"startup": time.perf_counter() - begin}):
         start = time.perf_counter()
         state = process.next(state, data).state
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -52,16 +52,16 @@ class Subject:
 
     def wait_until_ready(self) -> None:
         """Takes what the processes say when they are ready."""
-        self.ready = [self._said(process) for process in self._processes]
+        self.ready = [self._next_line(process) for process in self._processes]
 
     def round(self) -> Round:
         """Runs a round, which takes as long as its slowest process; CPU seconds are those of all."""
         for process in self._processes:
             process.stdin.write("\n")
             process.stdin.flush()
-        each = [self._said(process) for process in self._processes]
-        more = {"cpu_seconds": sum(one["cpu_seconds"] for one in each)} if "cpu_seconds" in each[0] else {}
-        return each[0] | more | {"seconds": max(one["seconds"] for one in each)}
+        each = [self._next_line(process) for process in self._processes]
+        more = {"cpu_seconds": sum(round["cpu_seconds"] for round in each)} if "cpu_seconds" in each[0] else {}
+        return each[0] | more | {"seconds": max(round["seconds"] for round in each)}
 
     def __enter__(self) -> "Subject":
         return self
@@ -80,7 +80,7 @@ class Subject:
             process.stdout.close()
         self._errors.close()
 
-    def _said(self, process: "subprocess.Popen[str]") -> Round:
+    def _next_line(self, process: "subprocess.Popen[str]") -> Round:
         line = process.stdout.readline()
         if not line:
             self._errors.seek(0)
@@ -129,12 +129,12 @@ def in_turn(
             started[name].wait_until_ready()
             for _ in range(skipped):
                 started[name].round()
-        found: dict[str, list[Round]] = {name: [] for name in subjects}
+        measured: dict[str, list[Round]] = {name: [] for name in subjects}
         for turn in range(max(rounds.values())):
             for name, subject in started.items():
                 if turn < rounds[name]:
-                    found[name].append(subject.round())
-        return found, {name: subject.ready for name, subject in started.items()}
+                    measured[name].append(subject.round())
+        return measured, {name: subject.ready for name, subject in started.items()}
 
 
 def ratio(over: Sequence[Round], under: Sequence[Round], measure: str = "seconds") -> float:
@@ -143,20 +143,20 @@ def ratio(over: Sequence[Round], under: Sequence[Round], measure: str = "seconds
 
 
 def median(rounds: Sequence[Round], measure: str = "seconds") -> float:
-    return statistics.median(one[measure] for one in rounds)
+    return statistics.median(each[measure] for each in rounds)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     return {"minimum": min(values), "median": statistics.median(values), "maximum": max(values)}
 
 
-def asked(ready: Round) -> Iterator[None]:
+def requested_rounds(ready: Round) -> Iterator[None]:
     """In a subject's process: says that it is ready, then goes on each time that a round is asked for."""
     answer(ready)
     for _ in sys.stdin:
         yield
 
 
-def answer(said: Round) -> None:
+def answer(figures: Round) -> None:
     """In a subject's process: says what came of a round."""
-    print(json.dumps(said), flush=True)
+    print(json.dumps(figures), flush=True)

@@ -37,11 +37,11 @@ def main() -> None:
             "TensorFlow's allocator": partial(Subject, command, env=os.environ | TENSORFLOWS),
             "bare TensorFlow": partial(bound, "baseline_cnn", CLIENTS),
         }
-        found, _ = in_turn(subjects, dict.fromkeys(subjects, rounds))
+        measured, _ = in_turn(subjects, dict.fromkeys(subjects, rounds))
     print(f"{CLIENTS} clients, seconds per round: 10th percentile, median, 90th percentile, over {rounds} rounds")
     seconds = {}
-    for name, each in found.items():
-        percentiles = np.percentile([one["seconds"] for one in each], [10, 50, 90]).tolist()
+    for name, each in measured.items():
+        percentiles = np.percentile([turn["seconds"] for turn in each], [10, 50, 90]).tolist()
         seconds[name] = dict(zip(("percentile_10", "median", "percentile_90"), percentiles, strict=True))
         print(f"  {name:24}" + "".join(f"{value:8.3f}" for value in percentiles))
     machine = provenance.collect() | {"cores": CORES}

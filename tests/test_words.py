@@ -23,6 +23,7 @@ LIBRARY = [
     "privacy",
 ]
 LIBRARY += ["quantities", "system", "provenance.py", "pinning.py"]
+LIBRARY += ["aggregators", "algorithms"]
 OPERATIONS = [
     "audit",
     "champion",
@@ -49,6 +50,7 @@ DONE = [
     *(f"{top}/{name}" for name in LIBRARY for top in ("fedpipe", "tests/fedpipe")),
     *(f"{top}/{name}" for name in OPERATIONS for top in ("operations", "tests/operations")),
     *(f"tests/operations/{name}" for name in TESTS),
+    "benchmarks",
 ]
 
 
@@ -74,7 +76,12 @@ def empty_names(source: str) -> Iterator[str]:
 
 # Verbs that mean several things: validate and require (check), sample and plot (draw).
 VAGUE = {"check", "draw"}
-CONTRACTS = ("fedpipe/attacks", "fedpipe/cohorts")  # names that every file of choices has (docs/extending.md)
+CONTRACTS = (
+    "fedpipe/aggregators",
+    "fedpipe/algorithms",
+    "fedpipe/attacks",
+    "fedpipe/cohorts",
+)  # names that every file of choices has (docs/extending.md)
 
 
 @pytest.mark.parametrize("place", DONE)

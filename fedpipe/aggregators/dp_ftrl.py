@@ -101,9 +101,9 @@ def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_numb
         before = tf.where(ago == 2 * before, ago, before)
         return ago + 1, before, *with_noise(list(parts), ago, share(size) - share(before))
 
-    one = tf.constant(1)
+    single = tf.constant(1)
     _, _, *summed = tf.while_loop(
-        lambda ago, *_: ago < size, replaced, (one, one, *with_noise(total, tf.constant(0), share(size)))
+        lambda ago, *_: ago < size, replaced, (single, single, *with_noise(total, tf.constant(0), share(size)))
     )
     return [part / expected_updates(task.settings, task.clients) for part in summed], state
 

@@ -68,8 +68,8 @@ class Devices(Section):
 
     @model_validator(mode="after")
     def _messages_take_simulated_time(self) -> Self:
-        given = {"latency": self.latency, "bandwidth.down": self.bandwidth.down, "bandwidth.up": self.bandwidth.up}
-        for key, value in given.items():
+        means = {"latency": self.latency, "bandwidth.down": self.bandwidth.down, "bandwidth.up": self.bandwidth.up}
+        for key, value in means.items():
             if value and not self.seconds_per_sample:
                 raise ValueError(
                     f"'{key}' is simulated time, of which there is none: set 'seconds_per_sample' above 0, or '{key}' "

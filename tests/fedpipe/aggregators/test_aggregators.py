@@ -76,8 +76,8 @@ def trimmed(rows: list[np.ndarray], masses: np.ndarray) -> list[np.ndarray]:
 def krum_order(matrix: np.ndarray, attackers: int) -> np.ndarray:
     """Rows from the least score to the largest."""
     scores = []
-    for one in range(len(matrix)):
-        others = sorted(float(np.square(matrix[one] - other).sum()) for k, other in enumerate(matrix) if k != one)
+    for first in range(len(matrix)):
+        others = sorted(float(np.square(matrix[first] - other).sum()) for k, other in enumerate(matrix) if k != first)
         scores.append(sum(others[: max(len(matrix) - attackers - 2, 1)]))
     return np.argsort(scores, kind="stable")
 
@@ -173,8 +173,8 @@ def test_aggregates_as_numpy_does(worker: Worker, make_shards: Make, name: str) 
             assert norms_of(mine)[0] > 2.0
         else:
             wanted = EXPECTED[name](mine, MASSES[cohort])
-        for found, value in zip(weights, wanted, strict=True):
-            np.testing.assert_allclose(found, value, rtol=0, atol=1e-6)
+        for actual, value in zip(weights, wanted, strict=True):
+            np.testing.assert_allclose(actual, value, rtol=0, atol=1e-6)
         assert int(measured["clients"]) == len(cohort)
 
 
@@ -185,8 +185,8 @@ def test_clients_whose_updates_are_not_finite_are_left_out(worker: Worker, make_
     whole = [k for k in range(CLIENTS) if k not in (3, 6, 9)]
     ended = aggregated(worker, make_shards, name, rows, list(range(CLIENTS)))
     wanted = EXPECTED[name]([part[whole] for part in rows], MASSES[whole])
-    for found, value in zip(ended.weights, wanted, strict=True):
-        np.testing.assert_allclose(found, value, rtol=0, atol=1e-6)
+    for actual, value in zip(ended.weights, wanted, strict=True):
+        np.testing.assert_allclose(actual, value, rtol=0, atol=1e-6)
     assert (int(ended.rounds[0]["non_finite"]), int(ended.rounds[0]["clients"])) == (3, 11)
 
 
@@ -195,8 +195,8 @@ def test_a_share_that_is_a_little_less_in_floating_point_trims_no_client_less() 
     settings = train_settings(model="logistic_regression", aggregator="trimmed_mean", trimmed_mean={"trim": 0.29})
     rows = np.square(np.arange(100, dtype=np.float32))
     task = Task(model_of(settings), settings, 100)
-    (found,), _ = AGGREGATORS.of("trimmed_mean").finish(task, (), [tf.constant(rows[::-1])], None, None)
-    assert float(found) == pytest.approx(rows[29:71].mean(), rel=1e-6)
+    (actual,), _ = AGGREGATORS.of("trimmed_mean").finish(task, (), [tf.constant(rows[::-1])], None, None)
+    assert float(actual) == pytest.approx(rows[29:71].mean(), rel=1e-6)
 
 
 def test_left_out_clients_are_counted(worker: Worker, make_shards: Make) -> None:
@@ -236,8 +236,8 @@ def test_one_far_away_does_not_matter(worker: Worker, make_shards: Make) -> None
     for part in rows:
         part[7] = 1e15
     names = "mean", "trimmed_mean", "multi_krum", "bulyan", "geometric_median"
-    found = {name: aggregated(worker, make_shards, name, rows, list(range(CLIENTS))) for name in names}
-    largest = {name: max(float(np.abs(w).max()) for w in ended.weights) for name, ended in found.items()}
+    actual = {name: aggregated(worker, make_shards, name, rows, list(range(CLIENTS))) for name in names}
+    largest = {name: max(float(np.abs(w).max()) for w in ended.weights) for name, ended in actual.items()}
     assert largest["mean"] > 1e13
     assert all(largest[name] < 0.3 for name in ("trimmed_mean", "multi_krum", "bulyan"))
     assert largest["geometric_median"] < 1e-3 * largest["mean"]  # after eight steps
@@ -256,11 +256,11 @@ def test_bulyan_bears_updates_whose_distances_are_infinite(worker: Worker, make_
     rows = [np.array(part) for part in updates()]
     for part in rows:
         part[[1, 4]] *= 1e25
-    found = run(
+    actual = run(
         worker,
         train_settings(model="logistic_regression", aggregator="bulyan", bulyan={"attackers": 2}),
         make_shards([1] * CLIENTS),
         [list(range(CLIENTS))],
         algorithm=sending(rows),
     )
-    assert all(np.abs(part).max() < 1 for part in found.weights)
+    assert all(np.abs(part).max() < 1 for part in actual.weights)

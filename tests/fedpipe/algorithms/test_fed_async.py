@@ -23,7 +23,9 @@ def test_compressors_and_attacks_change_the_update_not_the_model(
     shards, first = make_shards(SIZES), first_weights(settings_of("fed_async"))
     plain = settings_of("fed_async", fed_async={"alpha": 1.0, "mu": 0.0})
     other = settings_of("fed_async", fed_async={"alpha": 1.0, "mu": 0.0}, **change)
-    one, two = (run(worker, each, shards, cohorts_of(plain, 1)).weights for each in (plain, other))
-    steps, others = (np.concatenate([(w - f).ravel() for w, f in zip(each, first, strict=True)]) for each in (one, two))
-    assert not same_bits(one, two)
+    of_plain, of_other = (run(worker, each, shards, cohorts_of(plain, 1)).weights for each in (plain, other))
+    steps, others = (
+        np.concatenate([(w - f).ravel() for w, f in zip(each, first, strict=True)]) for each in (of_plain, of_other)
+    )
+    assert not same_bits(of_plain, of_other)
     assert np.linalg.norm(others) == pytest.approx(np.linalg.norm(steps), rel=0.05)

@@ -54,8 +54,8 @@ def test_each_model_moves_with_the_clients_that_chose_it(
         assert [int(ended.rounds[number][f"cluster_{j}_clients"]) for j in range(clusters)] == sizes
         used |= {j for j in range(clusters) if seen[j]}
     assert len(used) > 1 or clusters == 1  # or nothing was tested
-    found = [leaf for leaf in ended.state if leaf.shape[:1] == (clusters,) and len(leaf.shape) > 1]
-    reference.assert_close(found, [np.stack(parts) for parts in zip(*models, strict=True)])
+    actual = [leaf for leaf in ended.state if leaf.shape[:1] == (clusters,) and len(leaf.shape) > 1]
+    reference.assert_close(actual, [np.stack(parts) for parts in zip(*models, strict=True)])
     reference.assert_close(ended.weights, models[int(np.argmax(seen))])
 
 
