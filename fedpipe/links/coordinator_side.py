@@ -17,6 +17,7 @@ import grpc
 from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
 from fedpipe.federation.answers import raise_lost
 from fedpipe.links.frames import frames, messages
+from fedpipe.links.line import Line
 from fedpipe.links.options import CALL, COORDINATOR, OPTIONS, SERVICE
 from fedpipe.links.settings import LinkSettings
 from fedpipe.system.certificates import FEDERATION, files, revoked, serial_number, soon
@@ -24,10 +25,13 @@ from fedpipe.system.certificates import FEDERATION, files, revoked, serial_numbe
 _LOOK_SECONDS = 1.0
 _SAY_SECONDS = 10.0  # after which a site that is waited for is named
 _SAY_AGAIN = 6  # times that long until it is named again
+_STREAMS = 4  # of a connection
 _OWN_OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second coordinator at the same port is an error
-    ("grpc.max_concurrent_streams", 4),  # of a connection
+    ("grpc.max_concurrent_streams", _STREAMS),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 10_000),  # without a stream
+    ("grpc.max_metadata_size", 16 * 2**10),
 ]
 
 
@@ -69,7 +73,11 @@ class GrpcLink:
         self._lines = {name: Line(name, reconnect_seconds) for name in sites}
         self._answers: queue.Queue[tuple[str, int, bytes | PipelineError]] = queue.Queue()
         self._numbers = itertools.count(1)
-        self._server = grpc.server(ThreadPoolExecutor(2 * len(self._lines) + 4), options=[*OPTIONS, *_OWN_OPTIONS])
+        # A site's stream takes a thread, and so does the one that takes its place; others are turned away at once.
+        threads = 2 * len(self._lines) + _STREAMS
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads), options=[*OPTIONS, *_OWN_OPTIONS], maximum_concurrent_rpcs=threads
+        )
         self.port = 0  # where it listens
         self.about = ""  # what sites are asked for, in lines about those that are waited for
 
@@ -159,7 +167,7 @@ class GrpcLink:
     def _serve(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """A stream: yields the frames of questions, while a thread reads those of answers."""
         line = self._admitted(context)
-        stream = line.open()
+        stream = line.open(context.cancel)
         if not stream:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams in a short time")
         context.add_callback(lambda: line.close(stream))
@@ -184,7 +192,7 @@ class GrpcLink:
                 context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate is revoked")
             yield from frames(number, content)
 
-    def _admitted(self, context: grpc.ServicerContext) -> "Line":
+    def _admitted(self, context: grpc.ServicerContext) -> Line:
         """The line of the stream's site; ends the stream of anybody else."""
         names = context.auth_context().get("x509_common_name", [])
         line = self._lines.get(names[0].decode()) if len(names) == 1 else None
@@ -222,93 +230,3 @@ class GrpcLink:
         for line in self._lines.values():
             line.end()
         self._server.stop(1.0).wait()
-
-
-class Line:
-    """A site as the coordinator sees it: the question for it, and its stream while it is connected."""
-
-    def __init__(self, name: str, reconnect_seconds: float) -> None:
-        self.name = name
-        self.is_connected = False
-        self.left_at = 0.0  # when it was connected last, of time.monotonic
-        self._reconnect_seconds, self._opened_at = reconnect_seconds, float("-inf")
-        self._changed = threading.Condition()
-        self._question: tuple[int, bytes] | None = None
-        self._stream = 0  # the newest one
-        self._unanswered: set[int] = set()  # numbers of questions that went out on it; of some the answer is too late
-        self._ended = False
-
-    def put(self, number: int, content: bytes) -> None:
-        """A question for the site."""
-        with self._changed:
-            self._question = number, content
-            self._changed.notify_all()
-
-    def clear(self) -> None:
-        """There is no question any more."""
-        with self._changed:
-            self._question = None
-
-    def open(self) -> int:
-        """The number of a new stream, which ends an older one; 0 if that comes too soon."""
-        with self._changed:
-            now = time.monotonic()
-            if now - self._opened_at < self._reconnect_seconds:
-                return 0
-            self._opened_at, self.is_connected = now, True
-            self._stream += 1
-            self._unanswered.clear()
-            self._changed.notify_all()
-            return self._stream
-
-    def close(self, stream: int) -> None:
-        """A stream has ended."""
-        with self._changed:
-            if self._stream == stream and self.is_connected:
-                self.is_connected, self.left_at = False, time.monotonic()
-                self._changed.notify_all()
-
-    def cut(self) -> None:
-        """Ends the stream; the site may open another one."""
-        with self._changed:
-            stream = self._stream
-        self.close(stream)
-
-    def end(self) -> None:
-        """Ends the stream for good."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def number(self, stream: int) -> int:
-        """The number of the question whose answer is waited for on a stream; -1 if there is none."""
-        with self._changed:
-            return self._question[0] if self._question is not None and self._is_current(stream) else -1
-
-    def expects(self, stream: int, number: int) -> bool:
-        """Whether an answer to a question may come on a stream: each one once, also when it is too late."""
-        with self._changed:
-            return self._is_current(stream) and number in self._unanswered
-
-    def received(self, stream: int, number: int) -> None:
-        """An answer has come."""
-        with self._changed:
-            if self._stream == stream:
-                self._unanswered.discard(number)
-
-    def questions(self, stream: int) -> Iterator[tuple[int, bytes]]:
-        """The questions for a stream, as long as it is the newest and open."""
-        sent = 0
-        while True:
-            with self._changed:
-                while self._is_current(stream) and (self._question is None or self._question[0] == sent):
-                    self._changed.wait()
-                if not self._is_current(stream) or self._question is None:
-                    return
-                question = self._question
-                self._unanswered.add(question[0])
-            sent = question[0]
-            yield question
-
-    def _is_current(self, stream: int) -> bool:
-        return self._stream == stream and self.is_connected and not self._ended

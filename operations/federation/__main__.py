@@ -87,7 +87,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     site.add_argument("--dry-run", action="store_true", help="check and show what would be sent, and send nothing")
     site.add_argument("--params", type=Path, default=PARAMS, help=f"of the training, for --dry-run ({PARAMS})")
     at = commands.add_parser("show", **make_command("federation", "ADDRESS", "SITES"))
-    at.add_argument("address", help="host:port to listen at")
+    at.add_argument("address", help="host:port to listen at, or flare: through the kits of federation.yaml")
     at.add_argument("names", nargs="+", metavar="SITE", help="the names of the sites")
     at.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for a site to come (600)")
     at.add_argument("--params", type=Path, default=PARAMS, help=f"of the training that is to be joined ({PARAMS})")

@@ -7,7 +7,7 @@ the weights of both are compared. Sites are processes that are connected as they
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,9 @@ from fedpipe.system.children import end_child, start_child
 from layout import FEDERATION_DEMO, PARAMS, RAW
 
 if TYPE_CHECKING:
+    from fedpipe.federation.answers import Link
     from fedpipe.federation.coordinator import Federation
+    from fedpipe.runtime.rounds import Hook
     from fedpipe.runtime.trained import Trained
 
 _SAMPLES = 20  # of each client
@@ -59,11 +61,12 @@ def run_demo(sites: int, rounds: int, link: str = "grpc") -> None:
     )
     if settings.clients_per_round != "all":
         settings = settings.model_copy(update={"clients_per_round": min(settings.clients_per_round, sum(clients))})
-    _deal(folder, names, clients)
-    _exchange_keys(folder, names)
-    with _running(folder, names, link) as way, Worker(folder / "coordinator/worker.log") as worker:
-        there = _over_sites(folder, way, names, settings, worker)
-        here = _weights(_train(settings, folder / "pooled", folder / "simulation", worker), folder / "simulation")
+    deal(folder, names, clients)
+    exchange_keys(folder, names)
+    with running_sites(folder, names, link) as way, Worker(folder / "coordinator/worker.log") as worker:
+        there = weights_digest(train_over_sites(folder, way, names, settings, worker), folder / "coordinator")
+        pooled, simulation = folder / "pooled", folder / "simulation"
+        here = weights_digest(train_here(settings, pooled, simulation, worker), simulation)
     print(f"federation: {sites} sites, {sum(clients)} clients: weights {there}", flush=True)
     print(f"simulation: the pooled samples, 'partition.sites' {clients}: weights {here}")
     if there != here:
@@ -71,11 +74,11 @@ def run_demo(sites: int, rounds: int, link: str = "grpc") -> None:
     print("same bits as the simulation")
 
 
-def _deal(folder: Path, names: Sequence[str], clients: Sequence[int]) -> None:
-    """Writes each site's shards and policy, and the pooled shards."""
+def deal(folder: Path, names: Sequence[str], clients: Sequence[int], samples: int = _SAMPLES) -> None:
+    """Writes each site's shards and policy, and the pooled shards; each client has so many ``samples``."""
     dataset = RawDataset.read(RAW)
     images, labels = dataset.read_train(RAW)
-    members = list(np.arange(sum(clients) * _SAMPLES).reshape(-1, _SAMPLES))
+    members = list(np.arange(sum(clients) * samples).reshape(-1, samples))
 
     def write(place: Path, own: list[np.ndarray], sites: Sequence[int] | None = None) -> None:
         place.mkdir(parents=True)
@@ -89,7 +92,7 @@ def _deal(folder: Path, names: Sequence[str], clients: Sequence[int]) -> None:
         (folder / name / "policy.yaml").write_text(policy, encoding="utf-8")
 
 
-def _exchange_keys(folder: Path, names: Sequence[str]) -> None:
+def exchange_keys(folder: Path, names: Sequence[str]) -> None:
     """Makes an identity for each site, and the roster for secure sums, of which each site has a copy."""
     if len(names) < FEWEST_SITES:
         return
@@ -101,7 +104,7 @@ def _exchange_keys(folder: Path, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _running(folder: Path, names: Sequence[str], link: str) -> Iterator[LinkSettings]:
+def running_sites(folder: Path, names: Sequence[str], link: str) -> Iterator[LinkSettings]:
     """The sites' processes, and how the coordinator reaches them."""
     with ExitStack() as stack:
         certificates = folder / "certificates"  # and the sites' identities
@@ -133,8 +136,26 @@ def _free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def _over_sites(folder: Path, way: LinkSettings, names: Sequence[str], settings: Train, worker: Worker) -> str:
-    """The SHA-256 of the weights of a training over sites."""
+def train_over_sites(
+    folder: Path,
+    way: LinkSettings,
+    names: Sequence[str],
+    settings: Train,
+    worker: Worker,
+    hooks: "Sequence[Hook]" = (),
+    around: "Callable[[Link], Link]" = lambda link: link,
+) -> "Trained":
+    """A training over sites.
+
+    Args:
+      folder: Of the coordinator and all sites.
+      way: How the coordinator reaches them.
+      names: Of the sites.
+      settings: Section train.
+      worker: Of the coordinator.
+      hooks: Of the rounds.
+      around: Wraps the link.
+    """
     from fedpipe.federation.answers import described
     from fedpipe.federation.coordinator import Federation
     from fedpipe.federation.secure_sums import SecureSums
@@ -143,7 +164,8 @@ def _over_sites(folder: Path, way: LinkSettings, names: Sequence[str], settings:
     place = folder / "coordinator"
     clients = place / "clients"
     clients.mkdir(parents=True)
-    with open_link(way, names, lambda line: print(f"demo: {line}", flush=True)) as link:
+    with open_link(way, names, lambda line: print(f"demo: {line}", flush=True)) as opened:
+        link = around(opened)
         (common, *_), shards = described(link, names)
         height, width, channels = common.image_shape
         manifest = write_at_sites(clients, common.dataset, (height, width, channels), common.classes, shards)
@@ -151,13 +173,18 @@ def _over_sites(folder: Path, way: LinkSettings, names: Sequence[str], settings:
         secure = SecureSums.of(settings, place / "roster.yaml", place / "secure-sums")
         federation = Federation(link, manifest, settings, training, secure)
         federation.join()
-        return _weights(_train(settings, clients, place, worker, federation), place)
+        return train_here(settings, clients, place, worker, federation, hooks)
 
 
-def _train(
-    settings: Train, shards: Path, folder: Path, worker: Worker, federation: "Federation | None" = None
+def train_here(
+    settings: Train,
+    shards: Path,
+    folder: Path,
+    worker: Worker,
+    federation: "Federation | None" = None,
+    hooks: "Sequence[Hook]" = (),
 ) -> "Trained":
-    """A training over sites, or over pooled samples."""
+    """A training over the sites of ``federation``, or over pooled samples."""
     from fedpipe.runtime.checkpoints import Checkpoints
     from fedpipe.runtime.training import prepare
 
@@ -166,10 +193,10 @@ def _train(
     with Checkpoints(folder / "checkpoints", key, settings, states) as checkpoints:
         weights = federation.all_weights if federation else None
         training = prepare(settings, shards, folder, checkpoints=checkpoints, all_weights=weights)
-        return training.run(worker, elsewhere=federation)
+        return training.run(worker, elsewhere=federation, hooks=hooks)
 
 
-def _weights(trained: "Trained", folder: Path) -> str:
+def weights_digest(trained: "Trained", folder: Path) -> str:
     """Writes the weights; returns their SHA-256."""
     path = folder / "weights.safetensors"
     save_weights(path, trained.network, trained.weights)

@@ -77,11 +77,16 @@ class LocalFlare:
 
 def stop(kit: Path) -> None:
     """Ends the processes of a kit at once."""
-    found = [process for name in ("daemon_pid.fl", "pid.fl") for process in _family(kit / name)]
-    for process in found:
+    processes = running_processes(kit)
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
-    psutil.wait_procs(found, _END_SECONDS)
+    psutil.wait_procs(processes, _END_SECONDS)
+
+
+def running_processes(kit: Path) -> list[psutil.Process]:
+    """Those of a kit: the shell that starts it anew, NVIDIA FLARE, and its jobs."""
+    return [process for name in ("daemon_pid.fl", "pid.fl") for process in _family(kit / name)]
 
 
 def _family(file: Path) -> list[psutil.Process]:

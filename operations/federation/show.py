@@ -17,16 +17,22 @@ from fedpipe.federation.answers import described, shown
 from fedpipe.federation.fitting import require_counts, require_fitting
 from fedpipe.federation.messages import Description
 from fedpipe.federation.policy import Policy
+from fedpipe.links.settings import LinkSettings
+from layout import FEDERATION
+
+FLARE = "flare"  # in the place of an address
 
 
 def show(address: str, certificates: Path, names: Sequence[str], wait_seconds: float, params_file: Path) -> None:
     """Listens at ``address`` until all sites have answered, or have not come in ``wait_seconds``.
 
+    With the address ``flare``, asks them through NVIDIA FLARE, with the kits of federation.yaml.
+
     Raises:
       PipelineError: A certificate is missing, the port is in use, a site does not come, or sites differ in data set,
         image shape or number of classes.
     """
-    from fedpipe.links.coordinator_side import GrpcLink
+    from fedpipe.links.opening import open_link
 
     def say(line: str) -> None:
         print(f"federation: {line}", flush=True)
@@ -36,8 +42,9 @@ def show(address: str, certificates: Path, names: Sequence[str], wait_seconds: f
     def lost(error: SitesLostError) -> None:
         missing.extend(error.sites)
 
-    say(f"waits at {address} for {', '.join(names)}")
-    with GrpcLink(address, certificates, names, wait_seconds=wait_seconds, say=say) as link:
+    settings = link_settings(address, certificates, wait_seconds)
+    say(f"waits {'for' if settings.flare else f'at {address} for'} {', '.join(names)}")
+    with open_link(settings, names, say) as link:
         link.about = "descriptions"
         descriptions, shards = described(link, names, lost)
     for line in table(descriptions, shards):
@@ -47,6 +54,23 @@ def show(address: str, certificates: Path, names: Sequence[str], wait_seconds: f
             print(line)
     if missing:
         raise PipelineError(f"{', '.join(missing)} did not come within {wait_seconds:g} s")
+
+
+def link_settings(address: str, certificates: Path, wait_seconds: float) -> LinkSettings:
+    """Those of federation.yaml for the address ``flare``; otherwise gRPC at the address.
+
+    Raises:
+      PipelineError: The address is none, or federation.yaml does not name two kits.
+    """
+    if address == FLARE:
+        own = LinkSettings.read(FEDERATION, certificates)
+        if own.flare is None:
+            raise PipelineError(f"{FEDERATION}: write the folders of two kits as 'flare.server' and 'flare.admin'")
+        return own.model_copy(update={"link": FLARE, "wait_seconds": wait_seconds})
+    try:
+        return LinkSettings(address=address, certificates=certificates, wait_seconds=wait_seconds)
+    except ValidationError:
+        raise PipelineError(f"the address is {address!r}, and should be host:port, or {FLARE}") from None
 
 
 def table(descriptions: Sequence[Description], shards: Sequence[SiteShards]) -> Iterator[str]:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -21,16 +20,14 @@ from operations.federation.local_flare import LocalFlare, stop
 from tests import ROOT
 from tests.fedpipe.links.sites import thread_of
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("nvflare") is None, reason="needs `make flare-env`"),
-]
+pytestmark = pytest.mark.slow
 NAMES = ["site-1", "site-2"]
 SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")
 def flare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlare]:
+    pytest.importorskip("nvflare", reason="needs `make flare-env`")
     with LocalFlare(tmp_path_factory.mktemp("flare"), NAMES) as running:
         yield running
 

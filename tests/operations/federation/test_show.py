@@ -14,7 +14,7 @@ from fedpipe.federation.messages import Description, pack
 from fedpipe.federation.policy import Policy
 from fedpipe.links.site_side import stay
 from fedpipe.system.certificates import make_certificates
-from operations.federation.show import show, table, would_refuse
+from operations.federation.show import link_settings, show, table, would_refuse
 from tests import RECIPE
 from tests.operations.federation.ports import free_port
 
@@ -70,3 +70,18 @@ def test_sites_that_do_not_come_are_named_after_those_that_do(
         show(f"127.0.0.1:{port}", tmp_path, ["site-1", "site-2"], 3.0, tmp_path / "params.yaml")
     said = capsys.readouterr().out
     assert "federation: site-1 is connected" in said and "site-1                      3         60  -" in said
+
+
+def test_sites_are_asked_at_an_address_or_through_the_kits_of_federation_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert link_settings("127.0.0.1:8443", tmp_path, 3.0).link == "grpc"
+    with pytest.raises(PipelineError, match="the address is 'nowhere', and should be host:port, or flare"):
+        link_settings("nowhere", tmp_path, 3.0)
+    (tmp_path / "federation.yaml").write_text("address: 127.0.0.1:8443\n")
+    with pytest.raises(PipelineError, match=r"federation.yaml: write the folders of two kits"):
+        link_settings("flare", tmp_path, 3.0)
+    (tmp_path / "federation.yaml").write_text("link: flare\nflare: {server: kits/server, admin: kits/anna}\n")
+    settings = link_settings("flare", tmp_path, 3.0)
+    assert settings.flare is not None and settings.flare.admin == Path("kits/anna") and settings.wait_seconds == 3.0
