@@ -173,7 +173,7 @@ def _of_sites(
     link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
     names = [site.name for site in manifest.sites or ()]
     with open_link(link_settings, names, lambda line: print(f"evaluate: {line}", file=sys.stderr)) as link:
-        of_sites = ask_sites(link, manifest, model, weights, settings.batch_size)
+        of_sites = ask_sites(link, manifest, model, weights, settings.batch_size, link_settings.quorum)
     if of_sites.because:
         print(f"evaluate: not all sites measure held-out samples. {of_sites.sentence()}", file=sys.stderr)
     return of_sites.clients, of_sites.figures()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fedpipe.datasets.shards import Manifest
-from fedpipe.errors import PipelineError
+from fedpipe.errors import PipelineError, SitesLostError
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.held_out import Sums, section
 from fedpipe.federation.answers import Link, read_answer, shown
@@ -44,21 +44,41 @@ class AtSites:
         return "; ".join(f"{site}: {reason}" for site, reason in self.because.items())
 
 
-def ask_sites(link: Link, manifest: Manifest, model: Network, weights: Weights, batch_size: int) -> AtSites:
+def ask_sites(
+    link: Link, manifest: Manifest, model: Network, weights: Weights, batch_size: int, quorum: int | None = None
+) -> AtSites:
     """Asks all sites of ``manifest``.
+
+    Args:
+      link: Reaches the sites.
+      manifest: Of the clients.
+      model: The model.
+      weights: Its weights.
+      batch_size: Samples per forward pass.
+      quorum: How many sites answer at least while others are lost; None where none may be lost.
 
     Raises:
       PipelineError: A site has other shards, does not allow the model, or does not answer.
     """
+    because: dict[str, str] = {}
+
+    def lose(error: SitesLostError) -> None:
+        because.update(dict.fromkeys(error.sites, "it is lost"))
+        if quorum is None or len(questions) - len(because) < quorum:
+            raise error
+
     spec = model.spec.to_json()
     questions = {
         site.name: pack(Measure(spec=spec, batch_size=batch_size, digest=site.digest), weights)
         for site in manifest.sites or ()
     }
-    answers = {name: read_answer(name, content, Figures) for name, content in link.ask(questions)}
+    answers = {name: read_answer(name, content, Figures) for name, content in link.ask(questions, lose)}
     sums: dict[str, Sums | None] = {}
-    because, tables = {}, {}
+    tables: dict[str, dict[str, np.ndarray]] = {}
     for site, own in manifest.ranges():
+        if site.name in because:
+            tables[site.name], sums[site.name] = {}, None
+            continue
         figures, arrays = answers[site.name]
         tables[site.name] = _of_clients(site.name, len(own), figures, arrays)
         sums[site.name] = None if figures.held_out is None else _sums(site.name, figures)

@@ -21,6 +21,7 @@ class MeasuringSites:
 
     link: "Link"
     manifest: Manifest  # of the clients
+    quorum: int | None = None  # how many sites answer at least while others are lost; None: all
     because: dict[str, str] = field(default_factory=dict)  # why a site tells nothing of held-out samples
 
     def ask(self, model: Network, weights: Weights, batch_size: int) -> "AtSites":
@@ -31,7 +32,7 @@ class MeasuringSites:
         """
         from fedpipe.federation.measuring import ask_sites
 
-        of_sites = ask_sites(self.link, self.manifest, model, weights, batch_size)
+        of_sites = ask_sites(self.link, self.manifest, model, weights, batch_size, self.quorum)
         self.because |= of_sites.because
         return of_sites
 
@@ -54,4 +55,4 @@ def measuring_sites(manifest: Manifest) -> Iterator[MeasuringSites]:
     names = [site.name for site in manifest.sites or ()]
     print(f"promote: waits for {', '.join(names)}, which measure on their samples", file=sys.stderr)
     with open_link(settings, names, lambda line: print(f"promote: {line}", file=sys.stderr)) as link:
-        yield MeasuringSites(link, manifest)
+        yield MeasuringSites(link, manifest, settings.quorum)

@@ -131,3 +131,15 @@ def test_held_out_samples_of_another_partition_are_refused(
         (sites.place("site-1").tests or tmp_path).rename(tests)
         with pytest.raises(PipelineError, match=r"site-2: its held-out samples are not of its shards, or damaged"):
             ask(sites, model)
+
+
+def test_lost_sites_are_left_out_where_a_quorum_is_left(start: Start, model: tuple[Network, Weights]) -> None:
+    with start() as sites:
+        manifest, before = Manifest.read(sites.coordinator), ask(sites, model)
+        sites.stop("site-2")
+        of_sites = ask_sites(sites, manifest, *model, BATCH, quorum=2)
+        for quorum in (None, 3):
+            with pytest.raises(PipelineError, match=r"site-2 was not connected"):
+                ask_sites(sites, manifest, *model, BATCH, quorum)
+    assert of_sites.sentence() == "site-2: it is lost" and of_sites.clients["train_samples"].isna().all()
+    assert {site: before.sums[site] for site in ("site-1", "site-3")} | {"site-2": None} == of_sites.sums
