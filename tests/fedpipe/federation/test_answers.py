@@ -1,6 +1,7 @@
 """What a coordinator makes of sites' answers."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,28 @@ def test_what_a_site_says_is_one_line_of_bounded_length() -> None:
         read_answer("site-1", pack(Answer()), Description)
 
 
+class Answers:
+    """A link to sites that describe themselves."""
+
+    about = ""
+
+    def __init__(self, samples: np.ndarray, **of_site: dict[str, Any]) -> None:
+        """``of_site``: what sites, by name with an underscore, say otherwise."""
+        self._samples, self._of_site = samples, of_site
+
+    def connected(self) -> list[str]:
+        return ["site-1", "site-2"]
+
+    def ask(
+        self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
+    ) -> Iterator[tuple[str, bytes]]:
+        for site in questions:
+            fields: dict[str, Any] = {"dataset": "mnist", "image_shape": [28, 28, 1], "classes": 10, "digest": "a" * 64}
+            fields |= {"policy": {}, "counts": "exact", "shared": {"scale": 255}}
+            fields |= self._of_site.get(site.replace("-", "_"), {})
+            yield site, pack(Description(site=site, **fields), [self._samples])
+
+
 @pytest.mark.parametrize(
     ("samples", "mistake"),
     [
@@ -29,31 +52,25 @@ def test_what_a_site_says_is_one_line_of_bounded_length() -> None:
     ],
 )
 def test_numbers_of_samples_that_cannot_be_are_refused(samples: np.ndarray, mistake: str) -> None:
-    class Link:
-        about = ""
-
-        def __init__(self, samples: np.ndarray) -> None:
-            self._samples = samples
-
-        def connected(self) -> list[str]:
-            return ["site-1"]
-
-        def ask(
-            self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
-        ) -> Iterator[tuple[str, bytes]]:
-            for site in questions:
-                told = Description(
-                    site=site,
-                    dataset="mnist",
-                    image_shape=[28, 28, 1],
-                    classes=10,
-                    digest="a" * 64,
-                    policy={},
-                    counts="exact",
-                    shared={},
-                )
-                yield site, pack(told, [self._samples])
-
-    assert described(Link(np.array([3, 0])), ["site-1"])[1][0].samples.tolist() == [3, 0]
+    assert described(Answers(np.array([3, 0])), ["site-1"])[1][0].samples.tolist() == [3, 0]
     with pytest.raises(PipelineError, match=f"site-1: .*{mistake}"):
-        described(Link(samples), ["site-1"])
+        described(Answers(samples), ["site-1"])
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"dataset": "digits"}, "site-2 has digits, images .* of 10 classes, and site-1 has mnist"),
+        ({"classes": 9}, "of 9 classes, and site-1 .* of 10 classes: sites must agree .*'download.idx.classes'"),
+        ({"image_shape": [8, 8, 1]}, r"images \[8, 8, 1\] of 10"),
+        ({"shared": {"scale": 16}}, "site-2 has samples whose scale is 16, and site-1 has 255: sites must agree"),
+        ({"shared": {}}, "site-2 has samples whose scale is None"),
+        ({"counts": "rounded"}, "site-2: its numbers of samples are not rounded, as it says they are"),
+        ({"counts": "withheld"}, "site-2: its numbers of samples are not withheld"),
+    ],
+)
+def test_a_site_that_differs_is_refused(other: dict[str, Any], sentence: str) -> None:
+    names, samples = ["site-1", "site-2"], np.array([3, 4])
+    assert len(described(Answers(samples), names)[0]) == 2
+    with pytest.raises(PipelineError, match=sentence):
+        described(Answers(samples, site_2=other), names)
