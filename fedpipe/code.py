@@ -27,6 +27,7 @@ TRAINING = (
     "pinning.py",
     "privacy",
     "runtime",
+    "samples",
     "secure_aggregation/values.py",
     "secure_aggregation/vector.py",
     "seeds.py",
@@ -49,6 +50,7 @@ SERVING = (
     "losses",
     "models",
     "networks",
+    "samples",
 )
 
 

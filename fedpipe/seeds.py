@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     CLIENT_TEST = 26
     VALIDATION = 27
     NEW_SAMPLES = 28  # clients of the samples that came after the data set was published
+    TEST_ROWS = 29  # rows of a table that are test samples
     CLUSTERS = 31  # first weights of each cluster's model (IFCA)
     PERSONALISE = 32  # orders of samples while a model is fine-tuned for its client
 

@@ -5,12 +5,13 @@ import os
 from fedpipe.atomic import staged_files
 from fedpipe.command_line import without_arguments
 from fedpipe.config import Download
-from fedpipe.config.download import UserDataset
-from fedpipe.datasets.raw import DATASET_FILE, describe
+from fedpipe.config.download import Table, UserDataset
+from fedpipe.datasets.raw import DATASET_FILE, RawDataset, describe
 from fedpipe.datasets.sources.addresses import sources
 from fedpipe.datasets.sources.checksums import is_whole
 from fedpipe.datasets.sources.fetch import fetch, say
-from fedpipe.datasets.sources.published import PUBLISHED, TEST, TRAIN, Dataset
+from fedpipe.datasets.sources.published import PUBLISHED, TEST, TEST_SAMPLES, TRAIN, TRAIN_SAMPLES, Dataset
+from fedpipe.datasets.sources.table import CLIENTS_FILE, write_table
 from fedpipe.datasets.sources.user_dataset import write_user_dataset
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.outputs.writer import only_writer
@@ -35,8 +36,11 @@ def _download(params: Download) -> None:
         leftover.unlink()
     if params.idx is not None and params.dataset == "idx":
         _user_dataset(params.idx, params)
+    elif params.table is not None and params.dataset == "table":
+        _table(params.table, params)
     else:
         _published(PUBLISHED[params.dataset], params)
+    _remove_others()
     require_unchanged(params, PARAMS)
 
 
@@ -57,6 +61,24 @@ def _user_dataset(dataset: UserDataset, params: Download) -> None:
     with staged_files(RAW, DATASET_FILE) as folder:
         write_user_dataset(dataset, params, folder)
     say(f"{dataset.name}: four files in {RAW}, made from files with the SHA-256 of params.yaml")
+
+
+def _table(table: Table, params: Download) -> None:
+    """Reads the table anew, as a user data set."""
+    with staged_files(RAW, DATASET_FILE) as folder:
+        write_table(table, params, folder)
+    dataset = RawDataset.read(RAW)
+    say(f"{table.name}: {dataset.kind} in {RAW}, made from the file with the SHA-256 of params.yaml")
+
+
+def _remove_others() -> None:
+    """Removes the files of a data set that this one replaced."""
+    dataset = RawDataset.read(RAW)
+    for split in (TRAIN, TEST, TRAIN_SAMPLES, TEST_SAMPLES):
+        for name in {split.images, split.labels} if split not in (dataset.train, dataset.test) else ():
+            (RAW / name).unlink(missing_ok=True)
+    if dataset.clients is None:
+        (RAW / CLIENTS_FILE).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_held_out, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation import held_out
+from fedpipe.evaluation.answers import answers
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.global_model import attack_figures
 from fedpipe.evaluation.identity import has_personal, require_same_data_set, require_trained
-from fedpipe.evaluation.measures import confusion, logits_in_batches, mean_loss, per_class
+from fedpipe.evaluation.measures import goodness, logits_in_batches, mean_loss
 from fedpipe.evaluation.personal import TRAINED_ON_THEM, accuracy_of_own, fine_tuned
-from fedpipe.evaluation.pictures import draw_clients, draw_confusion
+from fedpipe.evaluation.pictures import draw_clients
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.personal_weights import PersonalModels
 from fedpipe.networks.weights import load_weights
@@ -68,10 +69,14 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     require_trained(WEIGHTS, TRAINING)
     model, weights = load_weights(WEIGHTS)
     spec = model.spec
-    if (spec.image_shape, spec.classes) != (manifest.image_shape, manifest.classes):
+    if spec.kind != manifest.kind:
         raise PipelineError(
-            f"{WEIGHTS} takes images {spec.image_shape} of {spec.classes} classes, but {CLIENTS} holds "
-            f"{manifest.image_shape} of {manifest.classes}: run the train stage again"
+            f"{WEIGHTS} takes {spec.kind}, but {CLIENTS} holds {manifest.kind}: run the train stage again"
+        )
+    if settings.metrics and spec.kind.label_kind == "numbers":
+        raise PipelineError(
+            f"params.yaml: 'evaluate.metrics' names {settings.metrics[0]}, which is for classes, and the data set's "
+            "labels are numbers: set it to []"
         )
     dataset = RawDataset.read(RAW)
     require_same_data_set(dataset, manifest, RAW, CLIENTS)
@@ -88,13 +93,11 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     at_sites = manifest.samples_at == "sites"
     withholds = layout.pipeline_files().withholds
     logits = logits_in_batches(model.classifier(weights), images, settings.batch_size)
-    predicted = logits.argmax(axis=1)
-    counts = confusion(labels, predicted, spec.classes)
-    classes = per_class(counts)
+    of_test = answers(model, logits, labels, settings.metrics)
     # By what the figures are measured on: the test images and the clients' test samples, and what clients trained on.
     test: dict[str, Any] = {
         "loss": mean_loss(model, logits, labels),
-        "accuracy": float((predicted == labels).mean()),
+        "accuracy": float(goodness(model, logits, labels).mean()),
     }
     attacked = attack_figures(*_attack(), model, weights, images, labels, settings.batch_size)
     test |= {name.removeprefix("test_"): value for name, value in attacked.items()}
@@ -105,8 +108,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     else:
         clients, of_clients = _of_clients(model, weights, manifest, tests, settings)
     test, train = test | of_clients["test"], of_clients["train"]
-    for figure in ("precision", "recall"):
-        test[figure] = {str(row["class"]): row[figure] for row in classes.to_dict("records")}
+    test |= of_test.figures
     metrics = {"test": test, "train": train}
 
     if not math.isfinite(test["loss"]):
@@ -114,21 +116,22 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
 
     with outputs.writing(EVALUATION) as path:
         write_text(path, json.dumps(metrics, indent=2) + "\n")
-    predictions = pd.DataFrame({"actual": labels, "predicted": predicted})
-    for output, table in ((CLASS_TABLE, classes), (CLIENT_TABLE, clients), (PREDICTIONS, predictions)):
+    tables = ((CLASS_TABLE, of_test.classes), (CLIENT_TABLE, clients), (PREDICTIONS, of_test.predictions))
+    for output, table in tables:
         with outputs.writing(output) as path:
             table.to_csv(path, index=False)
-    title = f"{spec.model} on the {len(labels):,} test images: accuracy {test['accuracy']:.4f}"
+    images_or_samples = "images" if spec.kind.is_image else "samples"
+    title = f"{spec.model} on the {len(labels):,} test {images_or_samples}: accuracy {test['accuracy']:.4f}"
     with outputs.writing(CONFUSION_PICTURE) as path:
-        draw_confusion(counts, title, path)
+        of_test.draw(title, path)
     title = f"{spec.model} on each of {manifest.clients} clients' samples"
     with outputs.writing(CLIENT_PICTURE) as path:
         draw_clients(clients, {name: part.get("clients") for name, part in metrics.items()}, title, path)
     outputs.copy([EVALUATION, CLASS_TABLE, CLIENT_TABLE], COPIES)
     outputs.place()
     print(
-        f"evaluate: test loss {test['loss']:.4f}, test accuracy {test['accuracy']:.4f} on {len(labels):,} images; "
-        f"{_of_each_client(train, test, withholds)}",
+        f"evaluate: test loss {test['loss']:.4f}, test accuracy {test['accuracy']:.4f} on {len(labels):,} "
+        f"{images_or_samples}; {_of_each_client(train, test, withholds)}",
         file=sys.stderr,
     )
     if "personalisation" in train:
@@ -147,12 +150,12 @@ def _of_clients(
     model: Network, weights: Weights, manifest: Manifest, tests: Manifest, settings: params.Evaluate
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """The table of clients, and figures of it by what they are measured on: ``train`` and ``test``."""
-    classify, test = model.classifier(weights), {}
-    clients = accuracy_per_client(classify, CLIENTS, manifest.clients, settings.batch_size).add_prefix("train_")
+    test: dict[str, Any] = {}
+    clients = accuracy_per_client(model, weights, CLIENTS, manifest.clients, settings.batch_size).add_prefix("train_")
     clients = clients.rename(columns={"train_client": "client"})
     train: dict[str, Any] = {"clients": spread(clients["train_accuracy"].to_numpy())}
     if tests.clients:
-        tested = accuracy_per_client(classify, CLIENT_TESTS, tests.clients, settings.batch_size)
+        tested = accuracy_per_client(model, weights, CLIENT_TESTS, tests.clients, settings.batch_size)
         clients = clients.assign(test_samples=tested["samples"], test_accuracy=tested["accuracy"])
         test["clients"] = {"samples": tests.samples, **spread(clients["test_accuracy"].to_numpy())}
         test |= held_out.section(held_out.by_site(model, weights, CLIENT_TESTS, manifest, settings.batch_size))

@@ -17,11 +17,13 @@ from fedpipe.errors import PipelineError
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
 from fedpipe.partitioning import growth, held_out_samples, site_report, skew_measures, validation_samples
-from fedpipe.partitioning.client_skew import Skew
+from fedpipe.partitioning.client_skew import Skew, require_skew_fits
 from fedpipe.partitioning.example_images import examples
+from fedpipe.partitioning.own_clients import with_own_clients
 from fedpipe.partitioning.partition_picture import plot
 from fedpipe.partitioning.partition_tables import assignment_table, client_test_table, label_table, samples_by_client
 from fedpipe.partitioning.untrained_classes import UntrainedClasses
+from fedpipe.samples.kind import PIXELS
 from fedpipe.seeds import Purpose
 from fedpipe.stage_process import run_stage
 from layout import CLIENT_TESTS, CLIENTS, PARTITION, PARTITION_PICTURE, PARTITION_TABLE, RAW, SKEW_TABLE, VALIDATION
@@ -50,16 +52,21 @@ def _split(outputs: StagedOutputs) -> None:
         params.require_unchanged(asked, layout.PARAMS)
         return
     samples = Pool(layout.POOL).training_samples(dataset, dataset.read_train(RAW))
-    images, labels = samples.images, samples.labels
-    test_images, test_labels = dataset.read_test(RAW)
+    kind = dataset.kind
+    require_skew_fits(asked, kind)
+    images, values = samples.images, samples.labels  # values are what shards hold: classes, or numbers
+    test_images, test_values = dataset.read_test(RAW)
+    # Labels that are numbers are dealt, counted and drawn by their bins.
+    labels, test_labels = kind.binned(values), kind.binned(test_values)
 
-    dealt = growth.deal(samples, asked)
-    settings = asked.model_copy(update={"clients": dealt.clients})  # with those that are new since it was asked
+    with_clients = with_own_clients(asked, dataset, RAW)
+    dealt = growth.deal(samples.binned(kind), with_clients)
+    settings = with_clients.model_copy(update={"clients": dealt.clients})  # with those that are new since it was asked
     validation = dealt.validation
     assignment, tested = held_out_samples.split(dealt.assignment, labels, test_labels, settings)
     members = samples_by_client(assignment, settings.clients)
-    counts = label_table(labels, assignment, settings.clients, dataset.classes)
-    skew = Skew.sample(settings, dataset.classes)
+    counts = label_table(labels, assignment, settings.clients, kind.bins)
+    skew = Skew.sample(settings, kind.bins)
     per_client = skew_measures.client_measures(counts)
     untrained = UntrainedClasses(counts, test_labels)
     figures = skew_measures.summary(counts, per_client)
@@ -72,12 +79,13 @@ def _split(outputs: StagedOutputs) -> None:
             clients,
             dataset.name,
             images,
-            labels,
+            values,
             members,
             dataset.classes,
             skew.transform(Purpose.TRAIN_NOISE),
             held_out="fraction" if from_training else None,
             sites=settings.sites,
+            sample_format=dataset.format,
         )
         assignment_table(labels, assignment).to_csv(clients / "assignment.csv", index=False)
         counts.to_csv(clients / "labels.csv")
@@ -87,19 +95,37 @@ def _split(outputs: StagedOutputs) -> None:
             skew.table(settings.clients).to_csv(clients / SKEW_TABLE, index=False)
     with outputs.writing(CLIENT_TESTS) as tests:
         tests.mkdir()
-        source = (images, labels) if from_training else (test_images, test_labels)
+        source = (images, values) if from_training else (test_images, test_values)
         transform = skew.transform(Purpose.TEST_NOISE)
         digest = manifest.digest if tested else None
         client_tests = write_shards(
-            tests, dataset.name, *source, tested, dataset.classes, transform, clients_digest=digest
+            tests,
+            dataset.name,
+            *source,
+            tested,
+            dataset.classes,
+            transform,
+            clients_digest=digest,
+            sample_format=dataset.format,
         )
         drawn_from = "training_sample" if from_training else "test_sample"
-        client_test_table(source[1], tested, drawn_from).to_csv(tests / "assignment.csv", index=False)
+        client_test_table(labels if from_training else test_labels, tested, drawn_from).to_csv(
+            tests / "assignment.csv", index=False
+        )
     with outputs.writing(VALIDATION) as folder:
         folder.mkdir()
         parts = [validation] if len(validation) else []
         digest = manifest.digest if parts else None
-        write_shards(folder, dataset.name, images, labels, parts, dataset.classes, clients_digest=digest)
+        write_shards(
+            folder,
+            dataset.name,
+            images,
+            values,
+            parts,
+            dataset.classes,
+            clients_digest=digest,
+            sample_format=dataset.format,
+        )
         validation_samples.table(labels, validation).to_csv(folder / "assignment.csv", index=False)
         figures |= {"validation_samples": len(validation)} if parts else {}
     with outputs.writing(PARTITION) as path:
@@ -108,7 +134,8 @@ def _split(outputs: StagedOutputs) -> None:
         per_client.to_csv(path, index=False)
     with outputs.writing(PARTITION_PICTURE) as path:
         title = f"{manifest.dataset}, scheme {chosen}, {manifest.clients:,} clients"
-        plot(counts, figures, title, path, examples(clients, skew, per_client["samples"].to_numpy()))
+        shown = examples(clients, skew, per_client["samples"].to_numpy()) if kind.is_image else []
+        plot(counts, figures, title, path, shown)
     outputs.copy([PARTITION], COPIES)
     outputs.place()
 
@@ -124,6 +151,11 @@ def _split(outputs: StagedOutputs) -> None:
 
 def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedOutputs) -> None:
     """Asks the sites what they have, and writes that: no sample, and no label."""
+    if dataset.format != PIXELS:
+        raise PipelineError(
+            f"params.yaml: 'partition.scheme' is {settings.scheme}, but {dataset.name} has {dataset.kind}, and sites "
+            "take uint8 samples of classes: choose another scheme"
+        )
     from fedpipe.federation.answers import described
     from fedpipe.federation.fitting import require_fitting_params
     from fedpipe.links.opening import open_link

@@ -51,7 +51,7 @@ def main() -> None:
     settings = params.load(params.Train, layout.PARAMS)
     manifest = Manifest.read(layout.CLIENTS)
     cohort.check(settings, manifest.clients)
-    model = network(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+    model = network(ModelSpec.of(settings, *manifest.kind))
     init = initial.check(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
     samples = _samples(settings)
     first = initial.first_weights(model, settings, layout.INITIAL)

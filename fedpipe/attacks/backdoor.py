@@ -41,7 +41,7 @@ class Params(Section):
 def samples(task: Task, client: Client) -> Client:
     """The client's samples, some of them with pattern and target."""
     _require_class(task.attack, task.network.spec.classes)
-    count = tf.size(client.labels)
+    count = tf.shape(client.labels)[0]
     drawn = tf.random.stateless_uniform([count], task.attack_seed(client), None, None, tf.int32, alg="philox")
     place = tf.argsort(tf.argsort(drawn, stable=True), stable=True)  # of each sample in a drawn order
     chosen = place < tf.cast(tf.round(task.attack.share * tf.cast(count, tf.float32)), tf.int32)

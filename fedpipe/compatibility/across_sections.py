@@ -1,23 +1,38 @@
 """The rules across the sections of params.yaml."""
 
+from typing import Any
+
 from fedpipe.compatibility import round_size
+from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.partition import Partition
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 
 
-def check(partition: Partition, train: Train, evaluate: Evaluate) -> None:
+def check(download: Download, partition: Partition, train: Train, evaluate: Evaluate) -> None:
     """Checks what no section can check alone.
 
     Raises:
       ValueError: Sections make no sense together; the message names the keys and the remedy.
     """
+    _require_clients(download, partition)
     _require_unseen_tests(partition, train)
     _require_tests_for_personalising(partition, evaluate)
     _require_nothing_of_own_samples(train, evaluate)
     _require_samples_to_select_on(partition, train)
     round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
+
+
+def _require_clients(download: Download, partition: Partition) -> None:
+    """Scheme by_column reads a table of its own, or the data set's column of clients."""
+    named = download.dataset == "table" and download.table is not None and download.table.client is not None
+    section: Any = partition.params_of("scheme")
+    if partition.scheme == "by_column" and not section.table and not named:
+        raise ValueError(
+            "scheme by_column reads a CSV file: set 'partition.by_column.table' and its 'sha256' (or take dataset "
+            "table, with a column of clients in 'download.table.client')"
+        )
 
 
 def _require_unseen_tests(partition: Partition, train: Train) -> None:

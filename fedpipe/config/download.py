@@ -2,14 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fedpipe.config.section import Positive, Section
+from fedpipe.config.table import Address, DatasetName, PinnedFile, Table
 
-Address = Annotated[str, StringConstraints(min_length=1)]
+__all__ = ["Constants", "DatasetName", "Download", "IdxFiles", "PinnedFile", "Sources", "Table", "UserDataset"]
+
 Addresses = Annotated[list[Address], Field(min_length=1)]
-# It becomes part of the names of an MLflow experiment and of a registered model.
-DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 class Sources(Section):
@@ -17,13 +17,6 @@ class Sources(Section):
 
     mnist: Addresses
     fashion_mnist: Addresses
-
-
-class PinnedFile(Section):
-    """A file of a user data set: a path or an address, and the SHA-256 that ``sha256sum`` prints for it."""
-
-    source: Address
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 
 
 class IdxFiles(Section):
@@ -36,12 +29,17 @@ class IdxFiles(Section):
 
 
 class UserDataset(Section):
-    """Dataset ``idx``: a user data set, as four IDX files or as one ``.npz``."""
+    """Dataset ``idx``: a user data set, as four IDX files or as one ``.npz``.
+
+    ``samples`` other than images, and ``labels`` that are numbers, come from an ``.npz``.
+    """
 
     name: DatasetName
     files: IdxFiles | None = None
     npz: PinnedFile | None = None
     classes: Annotated[int, Field(ge=2, le=256)] | None = None  # where the files may lack the highest labels
+    samples: Literal["images", "uint8", "float32", "int32"] = "images"
+    labels: Literal["classes", "numbers"] = "classes"
 
     @model_validator(mode="after")
     def _one_form(self) -> "UserDataset":
@@ -49,15 +47,34 @@ class UserDataset(Section):
             raise ValueError("give either files (four IDX files) or npz (one file)")
         if self.name in Sources.model_fields:
             raise ValueError(f"the name {self.name} is that of a published data set: choose another")
+        if self.files is not None and not self.is_of_images:
+            raise ValueError(
+                f"samples {self.samples} with labels {self.labels} come from an npz: four IDX files hold images and "
+                "classes"
+            )
         return self
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether samples are images and labels classes."""
+        return self.samples == "images" and self.labels == "classes"
+
+
+class Constants(Section):
+    """Means and deviations that samples are standardised with: of each column, or of each place on the last axis."""
+
+    means: dict[str, float] | list[float]
+    deviations: dict[str, Positive] | list[Positive]
 
 
 class Download(Section):
     """Which data set, and where its files come from."""
 
-    dataset: Literal["mnist", "fashion_mnist", "idx"]
+    dataset: Literal["mnist", "fashion_mnist", "idx", "table"]
     sources: Sources
     idx: UserDataset | None
+    table: Table | None = None
+    standardise: Literal["training"] | Constants | None = None
     connect_timeout: Positive
     read_timeout: Positive
 
@@ -68,7 +85,21 @@ class Download(Section):
             raise ValueError("dataset idx needs a name, and files or npz (docs/datasets.md)")
         return idx
 
+    @model_validator(mode="after")
+    def _table_is_described(self) -> "Download":
+        if self.dataset == "table" and self.table is None:
+            raise ValueError("dataset table needs the section 'table': a file and its columns (docs/tabular-data.md)")
+        if self.table is not None and self.table.name in Sources.model_fields:
+            raise ValueError(f"the name {self.table.name} is that of a published data set: choose another")
+        is_float = self.dataset == "table" or (self.dataset == "idx" and self.idx and self.idx.samples == "float32")
+        if self.standardise is not None and not is_float:
+            raise ValueError(
+                "'standardise' is for tables and for float32 samples: set it to null, or 'idx.samples' to float32"
+            )
+        return self
+
     @property
     def name(self) -> str:
         """The data set's name: what its experiment and its registered model are called after."""
-        return self.idx.name if self.dataset == "idx" and self.idx else self.dataset
+        chosen = {"idx": self.idx, "table": self.table}.get(self.dataset)
+        return self.dataset if chosen is None else chosen.name

@@ -20,6 +20,7 @@ class Evaluate(Section):
 
     batch_size: Count
     personalise: Personalise
+    metrics: tuple[Literal["auc", "f1"], ...] = Field((), strict=False)  # of the test samples, besides accuracy
 
 
 class McNemar(Section):

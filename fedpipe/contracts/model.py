@@ -26,10 +26,13 @@ class Model(TrainChoice):
 
     shapes: MakeShapes | None = function("spec", "Names and shapes of the weights, in order.", None)
     forward: Forward | None = function(
-        "spec, weights, images, dropout", "Images float32 [n, h, w, c] in [0, 1] to logits float32 [n, classes].", None
+        "spec, weights, images, dropout",
+        "Samples float32, such as images [n, h, w, c] in [0, 1], to outputs float32 [n, spec.outputs]: a logit for "
+        "each class, or the numbers of a label.",
+        None,
     )
     keras_model: Callable[[ModelSpec], Any] | None = function(
-        "spec", "In place of `shapes` and `forward`: Keras layers, from images to logits.", None
+        "spec", "In place of `shapes` and `forward`: Keras layers, from samples to outputs.", None
     )
     architecture: Callable[[ModelSpec], str] | None = function(
         "spec", "With `keras_model`: the layers as JSON, kept with the weights (`keras_file.py`).", None
@@ -37,7 +40,7 @@ class Model(TrainChoice):
     first_weights: Callable[[ModelSpec, np.random.Generator], list[np.ndarray]] | None = function(
         "spec, rng", "The weights before the first round, float32; without it kernels are Glorot-uniform.", None
     )
-    SMALLEST_SIDE: int = constant(1, "The smallest height and width of images, in pixels.")
+    SMALLEST_SIDE: int = constant(1, "The smallest height and width of images, in pixels; 1: samples of any shape.")
 
     def _check_names(self) -> None:
         by_hand = [self.shapes is not None, self.forward is not None]
@@ -61,8 +64,16 @@ class Loss(TrainChoice):
     """A file of ``fedpipe/losses``."""
 
     losses: Callable[[Any, Any, Any], Any] = function(
-        "params, labels, logits", "The loss float32 [n] of each example, from labels int32 [n] and logits [n, classes]."
+        "params, labels, logits",
+        "The loss float32 [n] of each example, from labels int32 [n] and logits [n, classes]; where labels are "
+        "numbers, from labels float32 [n, numbers] and outputs of that shape.",
     )
+    predictions: Callable[[Any, Any], Any] | None = function(
+        "params, outputs",
+        "Where labels are numbers: the predicted numbers, from the model's outputs. Without it they are the outputs.",
+        None,
+    )
+    LABELS: tuple[str, ...] = constant(("classes",), "The labels that it is for: classes, numbers, or both.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +81,11 @@ class Metric(Choice):
     """A file of ``fedpipe/metrics``."""
 
     per_example: Callable[[Any, Any], Any] = function(
-        "labels, logits", "One number per example [n], from labels int32 [n] and logits float32 [n, classes]."
+        "labels, logits",
+        "One number per example [n], from labels int32 [n] and logits float32 [n, classes]; where labels are numbers, "
+        "from labels float32 [n, numbers] and predictions of that shape.",
     )
+    LABELS: tuple[str, ...] = constant(("classes",), "The labels that it is for: classes, numbers, or both.")
 
     def _check_names(self) -> None:
         if self.defines("Params"):

@@ -7,7 +7,7 @@ elements, last dimension fastest.
 import math
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,47 +16,51 @@ from fedpipe.errors import PipelineError
 
 _UNSIGNED_BYTE = 0x08
 _OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
-_MOST_DIMENSIONS = 4  # samples, rows, columns, channels
+_CODES = {"uint8": _UNSIGNED_BYTE, "int32": 0x0C, "float32": 0x0D}  # of the types that data sets have
+_MOST_DIMENSIONS = 8
 
 
-def read_idx(path: Path, called: str | None = None) -> npt.NDArray[np.uint8]:
-    """Reads an uncompressed IDX file of unsigned bytes.
+def read_idx(path: Path, called: str | None = None, kind: str = "uint8") -> npt.NDArray[Any]:
+    """Reads an uncompressed IDX file.
 
     Args:
       path: The file.
       called: What messages call it, if not by its path.
+      kind: The type of its numbers: uint8, int32 or float32.
 
     Returns:
-      uint8 array with the header's shape: (samples, rows, columns) for images, (samples,) for labels.
+      An array of that type with the header's shape: (samples, rows, columns) for images, (samples,) for labels.
 
     Raises:
-      PipelineError: The file is missing, is no IDX file of unsigned bytes, or is longer or shorter than its
-        header says; the message names the file.
+      PipelineError: The file is missing, is no IDX file of that type, or is longer or shorter than its header says;
+        the message names the file.
     """
-    name = called or str(path)
+    name, stored = called or str(path), np.dtype(kind).newbyteorder(">")
     try:
         with path.open("rb") as file:
-            shape = _read_shape(name, file)
-            expected = file.tell() + math.prod(shape)
+            shape = _read_shape(name, file, kind)
+            expected = file.tell() + math.prod(shape) * stored.itemsize
             found = path.stat().st_size
             # Before reading: a lying header must not cost memory.
             if found != expected:
                 raise PipelineError(f"{name} has {found} bytes, but its header {shape} asks for {expected}")
-            return np.fromfile(file, np.uint8).reshape(shape)
+            return np.fromfile(file, stored).astype(kind, copy=False).reshape(shape)
     except FileNotFoundError:
         raise PipelineError(f"{name} is missing; `dvc repro` makes it") from None
 
 
-def write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    """Writes ``array`` (1 to 4 dimensions) as an uncompressed IDX file; equal arrays give equal files."""
-    header = bytes([0, 0, _UNSIGNED_BYTE, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+def write_idx(path: Path, array: npt.NDArray[Any]) -> None:
+    """Writes ``array`` (uint8, int32 or float32) as an uncompressed IDX file; equal arrays give equal files."""
+    header = bytes([0, 0, _CODES[array.dtype.name], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     with path.open("wb") as file:
         file.write(header)
-        np.ascontiguousarray(array).tofile(file)
+        np.ascontiguousarray(array, array.dtype.newbyteorder(">")).tofile(file)
 
 
-def _read_shape(name: str, file: BinaryIO) -> tuple[int, ...]:
-    """The dimensions; leaves ``file`` at the first element."""
+def _read_shape(name: str, file: BinaryIO, kind: str) -> tuple[int, ...]:
+    """The dimensions of a file of such numbers; leaves ``file`` at the first element."""
+    if kind != "uint8":
+        return _read_shape_of(name, file, kind)
     magic = file.read(4)
     if magic[:2] == b"\x1f\x8b":
         raise PipelineError(f"{name} is gzipped; an uncompressed IDX file is expected")
@@ -67,7 +71,18 @@ def _read_shape(name: str, file: BinaryIO) -> tuple[int, ...]:
         )
     if len(magic) < 4 or magic[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
         raise PipelineError(f"{name} is no IDX file of unsigned bytes: it starts with {_hex(magic)}, not 00 00 08")
-    dimensions = magic[3]
+    return _read_dimensions(name, file, magic[3])
+
+
+def _read_shape_of(name: str, file: BinaryIO, kind: str) -> tuple[int, ...]:
+    """The dimensions of a file that a stage wrote."""
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != bytes([0, 0, _CODES[kind]]):
+        raise PipelineError(f"{name} is no IDX file of {kind}: run the download stage again")
+    return _read_dimensions(name, file, magic[3])
+
+
+def _read_dimensions(name: str, file: BinaryIO, dimensions: int) -> tuple[int, ...]:
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
         raise PipelineError(f"{name} has {dimensions} dimensions; allowed: 1 to {_MOST_DIMENSIONS}")
     sizes = file.read(4 * dimensions)

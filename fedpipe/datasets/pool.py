@@ -14,7 +14,7 @@ batches needs no remote.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ from fedpipe.datasets.ledger import (
 )
 from fedpipe.datasets.raw import Labelled, RawDataset
 from fedpipe.errors import PipelineError
+from fedpipe.samples.kind import Kind
 
 __all__ = [
     "BATCH_NAME",
@@ -90,6 +91,11 @@ class TrainingSamples:
     published: int
     batches: tuple[Arrived, ...] = ()
     withdrawn_clients: tuple[str, ...] = ()
+
+    def binned(self, kind: Kind) -> "TrainingSamples":
+        """The same with the groups of the labels (`Kind.binned`) in the place of labels."""
+        batches = tuple(replace(batch, labels=kind.binned(batch.labels)) for batch in self.batches)
+        return replace(self, labels=kind.binned(self.labels), batches=batches)
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ class Pool:
         for entry in added(entries):
             batch = self._read_for(dataset, now[entry.batch]) if entry.batch in now else None
             if batch is None:
-                batches.append(Arrived(entry.samples, np.arange(0), np.empty(0, np.uint8)))
+                batches.append(Arrived(entry.samples, np.arange(0), published[1][:0]))
                 continue
             positions = np.arange(entry.samples) if batch.positions is None else batch.positions
             batches.append(Arrived(entry.samples, positions, batch.labels, batch.clients))
@@ -189,13 +195,22 @@ class Pool:
 
     def _read_for(self, dataset: RawDataset, entry: Entry) -> Batch:
         batch = self.read(entry)
-        if batch.images.shape[1:] != dataset.image_shape or batch.labels.max() >= dataset.classes:
+        if not _fits(batch, dataset.kind):
             raise PipelineError(
                 f"{self.batch_path(entry.batch)} has images of {batch.images.shape[1:]} and labels to "
                 f"{batch.labels.max()}, but data set '{dataset.name}' has {dataset.image_shape} and {dataset.classes} "
                 "classes: another of that name?"
             )
         return batch
+
+
+def _fits(batch: Batch, kind: Kind) -> bool:
+    images, labels = batch.labelled
+    if images.shape[1:] != kind.shape or images.dtype != kind.format.samples:
+        return False
+    if labels.dtype != kind.format.label_type or labels.shape[1:] != kind.label_shape:
+        return False
+    return kind.format.numbers is not None or int(labels.max()) < kind.classes
 
 
 def join(parts: Sequence[Labelled]) -> Labelled:

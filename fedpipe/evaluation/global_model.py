@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,12 @@ import numpy as np
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.attack import ATTACKS
-from fedpipe.contracts.model import METRICS
 from fedpipe.datasets.raw import Labelled, RawDataset
 from fedpipe.datasets.shards import Manifest, read_held_out, read_shard, verify_shards
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.identity import require_same_data_set
-from fedpipe.evaluation.measures import logits_in_batches, mean_loss, mean_of
+from fedpipe.evaluation.measures import goodness, logits_in_batches, mean_loss, mean_of
 from fedpipe.networks.network import Network, Weights
 
 
@@ -55,11 +55,11 @@ class GlobalSamples:
         for part, (images, labels) in self.parts.items():
             logits = logits_in_batches(classify, images, self.batch_size)
             figures[f"{part}_loss"] = mean_loss(network, logits, labels)
-            figures[f"{part}_accuracy"] = float((logits.argmax(axis=1) == labels).mean())
+            figures[f"{part}_accuracy"] = float(goodness(network, logits, labels).mean())
             for name in settings.metrics:
-                figures[f"{part}_{name}"] = mean_of(METRICS.of(name).per_example, logits, labels)
+                figures[f"{part}_{name}"] = mean_of(partial(network.measured, name), logits, labels)
         if self.client_tests is not None:
-            each = accuracy_per_client(classify, self.client_tests, self.clients, self.batch_size)
+            each = accuracy_per_client(network, weights, self.client_tests, self.clients, self.batch_size)
             figures["test_clients_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
         if "test" in self.parts:
             attack = settings.attack, settings.params_of("attack")

@@ -14,14 +14,15 @@ import numpy as np
 
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.lazy import tf
-from fedpipe.networks.network import Network, Weights
+from fedpipe.evaluation.measures import goodness
+from fedpipe.networks.network import Network, Weights, label_tensor
 
 
 class Sums(NamedTuple):
     """What is measured on some samples."""
 
     samples: int
-    correct: int
+    correct: float  # a whole number for classes; of numbers, the sum of how right each one is (`Network.goodness`)
     loss: float  # the sum over the samples
 
     def figures(self) -> dict[str, Any]:
@@ -33,13 +34,13 @@ class OfClients(NamedTuple):
     """What is measured on the samples of clients."""
 
     samples: np.ndarray  # int64 [clients]
-    correct: np.ndarray  # int64 [clients]
+    correct: np.ndarray  # int64 [clients], or float64 for numbers
     loss: float  # the sum over all samples
 
     @property
     def sums(self) -> Sums:
         """Over all clients."""
-        return Sums(int(self.samples.sum()), int(self.correct.sum()), self.loss)
+        return Sums(int(self.samples.sum()), self.correct.sum().item(), self.loss)
 
 
 def measured(network: Network, weights: Weights, folder: Path, clients: range, batch_size: int) -> OfClients:
@@ -54,8 +55,8 @@ def measured(network: Network, weights: Weights, folder: Path, clients: range, b
     def of_batch(first: int) -> tuple[np.ndarray, np.ndarray]:
         images, labels = shards.read(first, min(first + batch_size, int(offsets[-1])))
         logits = classify(images)
-        losses = network.losses(tf.constant(labels.astype(np.int32)), tf.constant(logits)).numpy()
-        return logits.argmax(axis=1) == labels, losses
+        losses = network.losses(label_tensor(tf.constant(labels)), tf.constant(logits)).numpy()
+        return goodness(network, logits, labels), losses
 
     # Threads go to batches; inside an op there is one (fedpipe/pinning.py).
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

@@ -70,10 +70,8 @@ def require_same_data_set(dataset: RawDataset, shards: Manifest, folder: Path, s
     Raises:
       PipelineError: It is another one.
     """
-    of_dataset = (dataset.name, dataset.image_shape, dataset.classes)
-    of_shards = (shards.dataset, shards.image_shape, shards.classes)
-    if of_dataset != of_shards:
+    if (dataset.name, dataset.kind) != (shards.dataset, shards.kind):
         raise PipelineError(
-            "{} holds {}, images {} of {} classes, but {} is made from {}, {} of {} classes: run the partition and "
-            "train stages again (dvc repro)".format(folder, *of_dataset, shards_folder, *of_shards)
+            f"{folder} holds {dataset.name}, {dataset.kind}, but {shards_folder} is made from {shards.dataset}, "
+            f"{shards.kind}: run the partition and train stages again (dvc repro)"
         )

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from fedpipe.lazy import tf
-from fedpipe.networks.network import Network
+from fedpipe.networks.network import Network, label_tensor
 
 Classify = Callable[[np.ndarray], np.ndarray]
 
 
 def logits_in_batches(classify: Classify, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Logits float32 [n, classes] of uint8 images [n, h, w, c]."""
+    """Outputs float32 [n, outputs], such as logits, of samples, such as uint8 images [n, h, w, c]."""
     # Threads go to batches; inside an op there is one (fedpipe/pinning.py).
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return np.concatenate(list(pool.map(classify, _batches(images, batch_size))))
@@ -32,9 +32,17 @@ def mean_loss(network: Network, logits: np.ndarray, labels: np.ndarray) -> float
 
 
 def mean_of(per_example: Callable[[Any, Any], Any], logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of ``per_example(labels int32 [n], logits float32 [n, classes])`` over the examples."""
-    values = per_example(tf.constant(labels.astype(np.int32)), tf.constant(logits))
+    """Mean of ``per_example(labels, outputs)`` over the examples, with labels as `label_tensor` gives them."""
+    values = per_example(label_tensor(tf.constant(labels)), tf.constant(logits))
     return float(np.mean(values.numpy(), dtype=np.float64))
+
+
+def goodness(network: Network, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How right each output is: whether a class is hit, bool [n]; of numbers as `Network.goodness`, float64 [n]."""
+    if network.spec.format.numbers is None:
+        return outputs.argmax(axis=1) == labels
+    values: np.ndarray = network.goodness(tf.constant(labels), tf.constant(outputs)).numpy()
+    return values.astype(np.float64)
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -58,3 +66,28 @@ def per_class(counts: np.ndarray) -> pd.DataFrame:
             "support": actual,
         }
     )
+
+
+def f1_scores(counts: np.ndarray) -> np.ndarray:
+    """F1 of each class, the harmonic mean of precision and recall, from confusion counts: float64 [classes]."""
+    right, sizes = counts.diagonal(), counts.sum(axis=0) + counts.sum(axis=1)
+    return 2 * right / np.maximum(sizes, 1)
+
+
+def area_under_curve(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve: of class 1 if there are two, else the mean over the classes, each against the others.
+
+    The share of pairs of a sample of the class and another one of which the class's has the larger probability; equal
+    ones count half (Hanley and McNeil 1982, "The Meaning and Use of the Area under a ROC Curve"). Classes that all or
+    no samples have are left out; NaN if that leaves none.
+    """
+    classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    areas = []
+    for number in classes:
+        mine = labels == number
+        positives, others = int(mine.sum()), int((~mine).sum())
+        if positives and others:
+            _, places, repeats = np.unique(probabilities[:, number], return_inverse=True, return_counts=True)
+            ranks = np.cumsum(repeats) - (repeats - 1) / 2  # of equal values, the middle one of their ranks
+            areas.append((ranks[places[mine]].sum() - positives * (positives + 1) / 2) / (positives * others))
+    return float(np.mean(areas)) if areas else float("nan")

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from fedpipe.config.judge import Personalise
 from fedpipe.datasets.shards import Shards
+from fedpipe.evaluation.measures import goodness
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
-from fedpipe.networks.network import Network, Weights, scale
+from fedpipe.networks.network import Network, Weights, label_tensor, scale
 
 TRAINED_ON_THEM = (
     "the personal models are measured on the samples that they were trained on, because no client has test samples "
@@ -32,10 +33,10 @@ def accuracy_of_own(
         first, end = map(int, shards.offsets[client : client + 2])
         if first == end:
             return float("nan")
-        classify, right = network.classifier(weights_of(client)), 0
+        classify, right = network.classifier(weights_of(client)), 0.0
         for start in range(first, end, batch_size):
             images, labels = shards.read(start, min(start + batch_size, end))
-            right += int((classify(images).argmax(axis=1) == labels).sum())
+            right += float(goodness(network, classify(images), labels).sum())
         return right / (end - first)
 
     clients = range(len(shards.offsets) - 1)
@@ -55,11 +56,15 @@ def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Perso
     shards = Shards.open(folder)
     size, rate = settings.batch_size, settings.learning_rate
     specs = [tf.TensorSpec(shape, tf.float32) for shape in network.shapes.values()]
-    samples = [tf.TensorSpec([None, *network.spec.image_shape], tf.uint8), tf.TensorSpec([None], tf.uint8)]
+    kind = network.spec.kind
+    samples = [
+        tf.TensorSpec([None, *kind.shape], kind.format.samples),
+        tf.TensorSpec([None, *kind.label_shape], kind.format.label_type),
+    ]
 
     @tf.function(autograph=False, input_signature=[specs, *samples])
     def tune(start: Any, images: Any, labels: Any) -> Any:
-        batches = -(-tf.size(labels) // size)
+        batches = -(-tf.shape(labels)[0] // size)
 
         def step(index: Any, now: list[Any]) -> tuple[Any, list[Any]]:
             first = (index % batches) * size
@@ -67,8 +72,9 @@ def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Perso
             with tf.GradientTape() as tape:
                 tape.watch(now)
                 logits = network.forward(now, scale(images[batch]), Dropout())
-                loss = tf.reduce_mean(network.losses(tf.cast(labels[batch], tf.int32), logits))
-            return index + 1, [w - rate * g for w, g in zip(now, tape.gradient(loss, now), strict=True)]
+                loss = tf.reduce_mean(network.losses(label_tensor(labels[batch]), logits))
+            gradients = map(tf.convert_to_tensor, tape.gradient(loss, now))
+            return index + 1, [w - rate * g for w, g in zip(now, gradients, strict=True)]
 
         total = batches * settings.epochs
         return tf.while_loop(lambda index, now: index < total, step, (tf.constant(0), list(start)))[1]

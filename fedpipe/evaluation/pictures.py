@@ -1,7 +1,7 @@
 """Evaluation as pictures: where the model errs, and for whom."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fedpipe.evaluation.clients import by_cluster, personal_column
 from fedpipe.figures import picture
 
+_NUMBERS = 4  # of a label that are drawn
 _NUMBERED_CLASSES = 20  # up to here, counts fit into the fields, and each class has a tick
 # Columns that are drawn as lines: their colour, and how the legend calls them unless it has their summary.
 _LINES = {
@@ -45,6 +46,18 @@ def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
             axes.set_yticks(range(len(counts)))
         axes.grid(visible=False)
         figure.colorbar(image, label="share of the actual class", shrink=0.8)
+
+
+def draw_numbers(actual: np.ndarray, predicted: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
+    """Draws predicted against actual numbers [n, numbers] to ``path``: a chart for each of the first four."""
+    shown = range(min(len(names), _NUMBERS))
+    with picture(path, 1 + 4.6 * len(shown), 5) as figure:
+        figure.suptitle(title, fontsize="medium")
+        for place, axes in zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True):
+            ends = [actual[:, place].min(), actual[:, place].max()]
+            axes.plot(ends, ends, color="0.4", linewidth=1)
+            axes.plot(actual[:, place], predicted[:, place], ".", color="C0", alpha=0.5, markersize=3, rasterized=True)
+            axes.set(xlabel=f"actual {names[place]}", ylabel=f"predicted {names[place]}")
 
 
 def draw_clients(

@@ -70,7 +70,7 @@ class SiteFigures:
             raise PipelineError("the model's description cannot be read (the site's audit log says why)") from error
         if MODELS.of(spec.model).architecture is not None and not spec.architecture:
             raise PipelineError(f"the model {spec.model} comes without its layers, and a site reads no file for it")
-        if (spec.image_shape, spec.classes) != (manifest.image_shape, manifest.classes):
+        if spec.kind != manifest.kind:
             raise PipelineError(
                 f"the model takes images {spec.image_shape} of {spec.classes} classes, and the site has "
                 f"{manifest.image_shape} of {manifest.classes}"

@@ -171,7 +171,7 @@ class ClientWork:
         silent = tf.logical_and(silent, not self._aggregator.is_private)
         numbers = OrderedDict(
             clients=Counted(tf.cast(counts, tf.int32)),
-            examples=Counted(tf.size(client.labels, out_type=tf.int64) * tf.cast(counts, tf.int64)),
+            examples=Counted(tf.shape(client.labels, out_type=tf.int64)[0] * tf.cast(counts, tf.int64)),
             non_finite=Counted(1 - tf.cast(finite, tf.int32)),
         )
         numbers[SILENT] = Counted(tf.cast(silent, tf.int32))

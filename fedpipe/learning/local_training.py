@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.model import METRICS
 from fedpipe.lazy import tf
 from fedpipe.learning import vectors
 from fedpipe.learning.interface import Client
@@ -18,7 +17,7 @@ from fedpipe.learning.optimizers import RoundOptimizer
 from fedpipe.learning.randomness import seed_in_graph
 from fedpipe.learning.work_request import WHOLE
 from fedpipe.networks.dropout import Dropout
-from fedpipe.networks.network import Network, scale
+from fedpipe.networks.network import Network, label_tensor, scale
 from fedpipe.seeds import Purpose
 
 # (weights) -> the same batch's mean gradient under other weights, with the same dropout
@@ -54,7 +53,7 @@ def batch_count(settings: Train, samples: Any) -> Any:
 
 def step_count(settings: Train, client: Client) -> Any:
     """How many local steps the client takes in a round, int32."""
-    steps = batch_count(settings, tf.size(client.labels)) * settings.local_epochs
+    steps = batch_count(settings, sample_count(client)) * settings.local_epochs
     if client.work is None:
         return steps
     return tf.cast(-(-tf.cast(steps, tf.int64) * tf.cast(client.work, tf.int64) // WHOLE), tf.int32)
@@ -81,7 +80,7 @@ def train(
         ``gradient_at(others)`` is the mean gradient of the step's batch under other weights.
       steps: At most so many steps (int32 scalar); None for all. A client with ``work`` below 1000 takes fewer.
     """
-    samples, size = tf.size(client.labels), settings.batch_size
+    samples, size = sample_count(client), settings.batch_size
     batches, total = batch_count(settings, samples), step_count(settings, client)
     if steps is not None:
         total = tf.minimum(total, steps)
@@ -93,10 +92,10 @@ def train(
         start = (index % batches) * size
         batch = slice(start, start + size)
         if order is None:
-            images, labels = client.images[batch], tf.cast(client.labels[batch], tf.int32)
+            images, labels = client.images[batch], label_tensor(client.labels[batch])
         else:
             chosen = order[index // batches, batch]
-            images, labels = tf.gather(client.images, chosen), tf.cast(tf.gather(client.labels, chosen), tf.int32)
+            images, labels = tf.gather(client.images, chosen), label_tensor(tf.gather(client.labels, chosen))
         seed = tf.random.experimental.stateless_fold_in(dropout_seed, index, alg="philox")
 
         def gradient_at(at: list[Any]) -> tuple[list[Any], Any, Any]:
@@ -105,7 +104,7 @@ def train(
                 logits = network.forward(at, scale(images), Dropout(seed))
                 losses = network.losses(labels, logits)
                 loss = tf.reduce_mean(losses)
-            return tape.gradient(loss, at), losses, logits
+            return _dense(tape.gradient(loss, at)), losses, logits
 
         gradients, losses, logits = gradient_at(now)
         if hook is not None:
@@ -115,10 +114,15 @@ def train(
         if clip_norm:
             gradients = clip(gradients, clip_norm)
         state, now = optimizer.step(state, now, gradients)
-        return index + 1, now, state, tf.nest.map_structure(tf.add, sums, _measured(settings, labels, losses, logits))
+        return (
+            index + 1,
+            now,
+            state,
+            tf.nest.map_structure(tf.add, sums, _measured(network, settings, labels, losses, logits)),
+        )
 
     state = optimizer.at_round(optimizer.start(weights), client.round)
-    loop = (tf.constant(0), list(weights), state, zero_sums(settings))
+    loop = (tf.constant(0), list(weights), state, zero_sums(network, settings))
     _, last, _, sums = tf.while_loop(lambda index, *_: index < total, step, loop)
     update = [before - after for before, after in zip(weights, last, strict=True)]
     return Local(last, update, tf.cast(total, tf.float32), sums)
@@ -134,33 +138,33 @@ def measured_gradient(
     network: Network, settings: Train, weights: list[Any], client: Client
 ) -> tuple[list[Any], "OrderedDict[str, Measurement]"]:
     """Mean gradient over all of the client's samples under ``weights``, and the measurements of a training on them."""
-    samples, size = tf.size(client.labels), settings.batch_size
+    samples, size = sample_count(client), settings.batch_size
 
     def step(start: Any, sums: Any, gradients: Any) -> tuple[Any, ...]:
         batch = slice(start, start + size)
-        labels = tf.cast(client.labels[batch], tf.int32)
+        labels = label_tensor(client.labels[batch])
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits = network.forward(weights, scale(client.images[batch]), Dropout())
             losses = network.losses(labels, logits)
             loss = tf.reduce_sum(losses)
-        more = tape.gradient(loss, weights)
-        sums = tf.nest.map_structure(tf.add, sums, _measured(settings, labels, losses, logits))
+        more = _dense(tape.gradient(loss, weights))
+        sums = tf.nest.map_structure(tf.add, sums, _measured(network, settings, labels, losses, logits))
         return start + size, sums, [a + b for a, b in zip(gradients, more, strict=True)]
 
-    loop = (tf.constant(0), zero_sums(settings), [tf.zeros_like(w) for w in weights])
+    loop = (tf.constant(0), zero_sums(network, settings), [tf.zeros_like(w) for w in weights])
     _, sums, gradients = tf.while_loop(lambda start, *_: start < samples, step, loop)
     return [g / _count(client) for g in gradients], sums
 
 
 def mean_loss(network: Network, weights: list[Any], client: Client) -> Any:
     """Mean loss of the client's samples under ``weights``; 0 without samples."""
-    samples = tf.size(client.labels)
+    samples = sample_count(client)
 
     def step(start: Any, total: Any) -> tuple[Any, Any]:
         batch = slice(start, start + _FORWARD_BATCH)
         logits = network.forward(weights, scale(client.images[batch]), Dropout())
-        losses = network.losses(tf.cast(client.labels[batch], tf.int32), logits)
+        losses = network.losses(label_tensor(client.labels[batch]), logits)
         return start + _FORWARD_BATCH, total + tf.reduce_sum(losses)
 
     _, loss = tf.while_loop(lambda start, _: start < samples, step, (tf.constant(0), tf.constant(0.0)))
@@ -175,9 +179,19 @@ def clip(tensors: list[Any], norm: Any) -> list[Any]:
     return [t * factor for t in tensors]
 
 
+def sample_count(client: Client) -> Any:
+    """How many samples the client has, int32."""
+    return tf.shape(client.labels)[0]
+
+
+def _dense(gradients: list[Any]) -> list[Any]:
+    """Gradients as tensors: that of an embedding comes as rows with their places."""
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
 def _count(client: Client) -> Any:
     """How many samples the client has, float32, and 1 for none."""
-    return tf.maximum(tf.cast(tf.size(client.labels), tf.float32), 1.0)
+    return tf.maximum(tf.cast(sample_count(client), tf.float32), 1.0)
 
 
 def _order(settings: Train, client: Client, samples: Any) -> Any:
@@ -188,26 +202,28 @@ def _order(settings: Train, client: Client, samples: Any) -> Any:
     return tf.argsort(drawn, axis=1, stable=True)
 
 
-def zero_sums(settings: Train) -> "OrderedDict[str, Measurement]":
+def zero_sums(network: Network, settings: Train) -> "OrderedDict[str, Measurement]":
     """Zeros for what `train` measures."""
     sums: OrderedDict[str, Measurement] = OrderedDict(
         loss=MeanPerExample(tf.constant(0.0)),
-        accuracy=MeanPerExample(tf.constant(0, tf.int64)),
+        accuracy=MeanPerExample(tf.constant(0, tf.int64 if network.spec.format.numbers is None else tf.float32)),
         seen=Counted(tf.constant(0, tf.int64)),
     )
     return sums | {name: MeanPerExample(tf.constant(0.0)) for name in _further(settings)}
 
 
-def _measured(settings: Train, labels: Any, losses: Any, logits: Any) -> "OrderedDict[str, Measurement]":
+def _measured(
+    network: Network, settings: Train, labels: Any, losses: Any, logits: Any
+) -> "OrderedDict[str, Measurement]":
     """The measurements of a batch."""
-    hits = METRICS.of("accuracy").per_example(labels, logits)
+    hits = network.goodness(labels, logits)
     measured: OrderedDict[str, Measurement] = OrderedDict(
         loss=MeanPerExample(tf.reduce_sum(losses)),
         accuracy=MeanPerExample(tf.reduce_sum(hits)),
-        seen=Counted(tf.size(labels, out_type=tf.int64)),
+        seen=Counted(tf.shape(labels, out_type=tf.int64)[0]),
     )
     for name in _further(settings):
-        values = tf.cast(METRICS.of(name).per_example(labels, logits), tf.float32)
+        values = tf.cast(network.measured(name, labels, logits), tf.float32)
         measured[name] = MeanPerExample(tf.reduce_sum(values))
     return measured
 

@@ -84,7 +84,7 @@ class Task:
 
     def weight(self, client: Client) -> Any:
         """The client's weight in a mean as ``train.client_weighting`` says, float32; 0 without samples."""
-        examples = tf.cast(tf.size(client.labels), tf.float32)
+        examples = tf.cast(local_training.sample_count(client), tf.float32)
         return examples if self.settings.client_weighting == "examples" else tf.cast(examples > 0, tf.float32)
 
     def total_weight(self, sizes: np.ndarray) -> float:

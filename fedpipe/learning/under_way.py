@@ -75,7 +75,7 @@ def started_or_arrived(trains: Any, train: Callable[[], Message], kept: Message)
 
 def _measured(task: Task) -> "OrderedDict[str, Measurement]":
     """Zeros for all that is measured at a client."""
-    zeros = zero_sums(task.settings)
+    zeros = zero_sums(task.network, task.settings)
     if COMPRESSORS.of(task.settings.compressor).compress is not None:
         zeros[COMPRESSED] = Counted(tf.constant(0, tf.int64))
     return zeros

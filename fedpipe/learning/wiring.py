@@ -75,7 +75,7 @@ class Wiring:
         manifest = Manifest.read(shards)
         if manifest.samples_at is None:
             _require_sizes(settings, shards)
-        network = network or model_of(ModelSpec.of(settings, manifest.image_shape, manifest.classes))
+        network = network or model_of(ModelSpec.of(settings, *manifest.kind))
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
         first_client, clients = share or Share(0, manifest.clients)

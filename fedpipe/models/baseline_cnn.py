@@ -15,7 +15,7 @@ _FILTERS = 32
 def shapes(spec: ModelSpec) -> Shapes:
     """Names and shapes of the weights, in order."""
     return convolution_shapes("conv", 3, spec.image_shape[2], _FILTERS) | dense_shapes(
-        "dense", _flat(spec), spec.classes
+        "dense", _flat(spec), spec.outputs
     )
 
 

@@ -28,6 +28,6 @@ def keras_model(spec: ModelSpec) -> Any:
             layers.MaxPooling2D(2),
             layers.Flatten(),
             layers.Dropout(spec.params.dropout),
-            layers.Dense(spec.classes),
+            layers.Dense(spec.outputs),
         ]
     )

@@ -13,7 +13,7 @@ from fedpipe.networks.spec import ModelSpec, Shapes
 
 def shapes(spec: ModelSpec) -> Shapes:
     """Names and shapes of the weights, in order."""
-    return dense_shapes("dense", prod(spec.image_shape), spec.classes)
+    return dense_shapes("dense", prod(spec.image_shape), spec.outputs)
 
 
 def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) -> Tensor:

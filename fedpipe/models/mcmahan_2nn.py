@@ -17,7 +17,7 @@ from fedpipe.networks.spec import ModelSpec, Shapes
 def shapes(spec: ModelSpec) -> Shapes:
     """Names and shapes of the weights, in order."""
     layers = dense_shapes("dense1", prod(spec.image_shape), 200) | dense_shapes("dense2", 200, 200)
-    return layers | dense_shapes("dense3", 200, spec.classes)
+    return layers | dense_shapes("dense3", 200, spec.outputs)
 
 
 def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) -> Tensor:

@@ -24,7 +24,7 @@ class Params(Section):
 def shapes(spec: ModelSpec) -> Shapes:
     """Names and shapes of the weights, in order."""
     layers = convolution_shapes("conv1", 5, spec.image_shape[2], 32) | convolution_shapes("conv2", 5, 32, 64)
-    return layers | dense_shapes("dense1", _flat(spec), 512) | dense_shapes("dense2", 512, spec.classes)
+    return layers | dense_shapes("dense1", _flat(spec), 512) | dense_shapes("dense2", 512, spec.outputs)
 
 
 def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) -> Tensor:

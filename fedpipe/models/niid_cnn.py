@@ -18,7 +18,7 @@ def shapes(spec: ModelSpec) -> Shapes:
     """Names and shapes of the weights, in order."""
     layers = convolution_shapes("conv1", 5, spec.image_shape[2], 6) | convolution_shapes("conv2", 5, 6, 16)
     layers |= dense_shapes("dense1", _flat(spec), 120) | dense_shapes("dense2", 120, 84)
-    return layers | dense_shapes("dense3", 84, spec.classes)
+    return layers | dense_shapes("dense3", 84, spec.outputs)
 
 
 def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.errors import PipelineError
+from fedpipe.samples.kind import Kind
 
 ImageShape = tuple[int, ...]
 
@@ -37,6 +38,22 @@ def require_images(name: str, images: Any, shape: ImageShape | None = None) -> N
         raise PipelineError(f"{name} must be uint8 {wanted}, not {images.dtype} {list(images.shape)}{remedy}")
     if shape is not None and images.shape[1:] != tuple(shape):
         raise PipelineError(f"{name} must be uint8 {wanted}, as the training images are, not {list(images.shape)}")
+
+
+def require_kind(samples: Any, kind: Kind) -> None:
+    """Checks that ``samples`` are as a model takes them.
+
+    Raises:
+      PipelineError: They are something else.
+    """
+    if kind.is_image:
+        require_images("images", samples, kind.shape)
+        return
+    wanted = f"{kind.format.samples} [n, {', '.join(map(str, kind.shape))}]"
+    if not isinstance(samples, np.ndarray):
+        raise PipelineError(f"samples must be a NumPy array, {wanted}, not {type(samples).__name__}")
+    if samples.dtype != kind.format.samples or samples.shape[1:] != kind.shape:
+        raise PipelineError(f"samples must be {wanted}, not {samples.dtype} {list(samples.shape)}")
 
 
 def require_labels(name: str, labels: Any, count: int, classes: int | None = None) -> None:

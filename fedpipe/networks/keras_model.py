@@ -31,7 +31,7 @@ class KerasNetwork:
     """A Keras model of one input and one output, checked, as shapes, first weights and forward pass."""
 
     def __init__(self, spec: ModelSpec, build: Build) -> None:
-        """Builds the model for the images and classes of ``spec``.
+        """Builds the model for the samples and labels of ``spec``.
 
         Raises:
           PipelineError: It cannot be built, or has a part that cannot be trained here; the message says what to do.
@@ -44,13 +44,15 @@ class KerasNetwork:
         self._layers = list(distinct(self._model, self._nodes))
         for layer in self._layers:
             self._check_layer(layer)
-        self._take_softmax_off()
+        self._left_out: Any = None  # the last layer, if it is the softmax
+        if spec.format.numbers is None or spec.loss == "binary_cross_entropy":
+            self._take_activation_off("softmax" if spec.format.numbers is None else "sigmoid")
         self._slots = [(layer, variable) for layer in self._layers for variable in layer.trainable_weights]
         self.shapes: Shapes = self._named_shapes()
         self._check_pure(spec)
 
     def forward(self, weights: list[Any], images: Any, dropout: Dropout) -> Any:
-        """Float32 images [n, h, w, c] in [0, 1] to logits float32 [n, classes], under ``weights``."""
+        """Samples float32, such as images [n, h, w, c] in [0, 1], to outputs float32 [n, outputs], by ``weights``."""
         given = {id(variable): w for (_, variable), w in zip(self._slots, weights, strict=True)}
         with self._running:
             return self._run(self._model, images, given, dropout)
@@ -69,18 +71,19 @@ class KerasNetwork:
         return [variable.numpy() for _, variable in self._slots]
 
     def _build(self, spec: ModelSpec, build: Build) -> Any:
-        height, width, channels = spec.image_shape
+        shape = spec.image_shape
         try:
             model = build(spec)
             if not isinstance(model, tf.keras.Model):
                 raise PipelineError(f"{self._name} is a {type(model).__name__}: return a tf.keras.Model")
             if isinstance(model, tf.keras.Sequential) and not model.built:
-                model.build((None, height, width, channels))
+                model.build((None, *shape))
         except (ValueError, TypeError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise PipelineError(
-                f"{self._name} cannot be built for {height}x{width}x{channels} images and {spec.classes} classes: "
-                f"{reason}"
+                f"{self._name} cannot be built for {'x'.join(map(str, shape))} "
+                f"{'images' if spec.kind.is_image else 'samples'} and {spec.outputs} "
+                f"{'classes' if spec.format.numbers is None else 'outputs'}: {reason}"
             ) from error
         if not model.inputs or not model.outputs or not all(layer.inbound_nodes for layer in model.layers):
             raise PipelineError(
@@ -92,13 +95,13 @@ class KerasNetwork:
                 "each"
             )
         for what, tensor, wanted in (
-            ("takes", model.inputs[0], (height, width, channels)),
-            ("gives", model.outputs[0], (spec.classes,)),
+            ("takes", model.inputs[0], shape),
+            ("gives", model.outputs[0], (spec.outputs,)),
         ):
             if not tensor.shape[1:].is_compatible_with(wanted):
                 raise PipelineError(
                     f"{self._name} {what} {tuple(tensor.shape)}, but the data set needs {(None, *wanted)}: let "
-                    "keras_model(spec) take both from spec.image_shape and spec.classes"
+                    "keras_model(spec) take both from spec.image_shape and spec.outputs"
                 )
         return model
 
@@ -137,22 +140,21 @@ class KerasNetwork:
             if variable.constraint is not None:
                 raise PipelineError(f"{told} with a constraint, which averaging would not keep: leave it out")
 
-    def _take_softmax_off(self) -> None:
+    def _take_activation_off(self, name: str) -> None:
+        """Takes the activation that makes predictions of logits off: ``softmax`` or ``sigmoid``."""
         last = self._nodes[id(self._model)][-1].layer
         while isinstance(last, tf.keras.Model):
             last = self._nodes[id(last)][-1].layer
         activation = getattr(last, "activation", None)
-        if isinstance(last, tf.keras.layers.Softmax):
+        if isinstance(last, tf.keras.layers.Softmax) and name == "softmax":
             self._left_out = last
-            return
-        self._left_out = None
-        if activation in (tf.keras.activations.softmax, tf.nn.softmax):
+        elif activation in (getattr(tf.keras.activations, name), getattr(tf.nn, name)):
             last.activation = tf.keras.activations.linear
         elif activation not in (None, tf.keras.activations.linear):
-            name = getattr(activation, "__name__", str(activation))
+            present = getattr(activation, "__name__", str(activation))
             raise PipelineError(
-                f"{self._name} ends with the activation {name}: losses take logits, so end it with no activation or "
-                "with softmax"
+                f"{self._name} ends with the activation {present}: losses take logits, so end it with no activation or "
+                f"with {name}"
             )
 
     def _named_shapes(self) -> Shapes:

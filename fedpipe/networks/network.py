@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.contracts.model import LOSSES, MODELS
+from fedpipe.contracts.model import LOSSES, METRICS, MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-from fedpipe.networks.arrays import require_images
+from fedpipe.networks.arrays import require_kind
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.initialisation import glorot_uniform
 from fedpipe.networks.spec import ModelSpec, Shapes
+from fedpipe.samples.kind import Shape
 
 Weights = list[np.ndarray]
 Forward = Callable[[Any, Any, Dropout], Any]
@@ -22,11 +23,12 @@ Start = Callable[[np.random.Generator], Weights]
 
 @dataclass(frozen=True)
 class Network:
-    """A model for one image shape and number of classes."""
+    """A model for one kind of samples and labels, such as images of one shape and some classes."""
 
     spec: ModelSpec
     shapes: Shapes
-    # (weights, images float32 [n, h, w, c] in [0, 1], dropout) -> logits float32 [n, classes]
+    # (weights, samples float32, such as images [n, h, w, c] in [0, 1], dropout) -> outputs float32 [n, outputs], which
+    # are a logit for each class, or the numbers of a label
     forward: Forward
     start: Start | None = None  # first weights, where they are not drawn as usual
 
@@ -35,9 +37,33 @@ class Network:
         """How many weights it has."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
-    def losses(self, labels: Any, logits: Any) -> Any:
-        """The loss float32 [n] of each example, from labels int32 [n] and logits float32 [n, classes]."""
-        return LOSSES.of(self.spec.loss).losses(self.spec.loss_params, labels, logits)
+    def losses(self, labels: Any, outputs: Any) -> Any:
+        """The loss float32 [n] of each example, from labels as `label_tensor` gives them and outputs of `forward`."""
+        return LOSSES.of(self.spec.loss).losses(self.spec.loss_params, labels, outputs)
+
+    def goodness(self, labels: Any, outputs: Any) -> Any:
+        """How right each output is, [n], the mean of which is the column ``accuracy``.
+
+        Of classes 1 for a hit and 0 for a miss, int64. Of numbers 1 - (y - prediction)^2 / variance, float32, the mean
+        over the numbers of a label; the mean over samples is R^2, with the variance of the training labels.
+        """
+        numbers = self.spec.format.numbers
+        if numbers is None:
+            return METRICS.of("accuracy").per_example(labels, outputs)
+        squares = tf.math.squared_difference(self.predictions(outputs), labels)
+        return 1 - tf.reduce_mean(squares / tf.constant(numbers.variances, tf.float32), axis=1)
+
+    def measured(self, metric: str, labels: Any, outputs: Any) -> Any:
+        """A metric of each example [n], by the name of its file."""
+        is_of_numbers = self.spec.format.numbers is not None
+        return METRICS.of(metric).per_example(labels, self.predictions(outputs) if is_of_numbers else outputs)
+
+    def predictions(self, outputs: Any) -> Any:
+        """What outputs [n, outputs] say: class probabilities, or the numbers of a label."""
+        if self.spec.format.numbers is None:
+            return tf.nn.softmax(outputs)
+        link = LOSSES.of(self.spec.loss).predictions
+        return outputs if link is None else link(self.spec.loss_params, outputs)
 
     def first_weights(self, rng: np.random.Generator) -> Weights:
         """What training starts from, float32, drawn from ``rng``: Glorot-uniform kernels and zero biases.
@@ -53,9 +79,9 @@ class Network:
 
     @cached_property
     def _logits(self) -> Any:
-        """The forward pass as one graph, for any weights: (weights, images uint8) -> logits."""
+        """The forward pass as one graph, for any weights: (weights, samples) -> outputs."""
         weights = [tf.TensorSpec(shape, tf.float32) for shape in self.shapes.values()]
-        images = tf.TensorSpec([None, *self.spec.image_shape], tf.uint8)
+        images = tf.TensorSpec([None, *self.spec.image_shape], self.spec.format.samples)
         forward = tf.function(
             lambda weights, images: self.forward(weights, scale(images), Dropout()), input_signature=[weights, images]
         )
@@ -63,30 +89,34 @@ class Network:
         return forward.get_concrete_function()
 
     def classifier(self, weights: Weights) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from uint8 images [n, h, w, c] to logits float32 [n, classes], which refuses other arrays."""
+        """A function from samples, such as uint8 images [n, h, w, c], to outputs float32 [n, outputs].
+
+        Arrays of another type or shape are rejected.
+        """
         tensors = [tf.constant(w) for w in weights]
 
         def classify(images: np.ndarray) -> np.ndarray:
-            require_images("images", images, self.spec.image_shape)
+            require_kind(images, self.spec.kind)
             if not len(images):  # oneDNN's kernels refuse an empty batch
-                return np.empty((0, self.spec.classes), np.float32)
+                return np.empty((0, self.spec.outputs), np.float32)
             return self._logits(tensors, tf.constant(images)).numpy()
 
         return classify
 
     def predictor(self, weights: Weights) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from uint8 images [n, h, w, c] to class probabilities float32 [n, classes]."""
+        """A function from samples to class probabilities float32 [n, classes], or to the numbers of a label."""
         classify = self.classifier(weights)
-        return lambda images: tf.nn.softmax(classify(images)).numpy()
+        return lambda images: tf.convert_to_tensor(self.predictions(classify(images))).numpy()
 
 
 def network(spec: ModelSpec) -> Network:
     """The model that ``spec`` names.
 
     Raises:
-      PipelineError: The images are too small for it, or it is a Keras model that cannot be trained here.
+      PipelineError: The samples or the labels do not fit it, or it is a Keras model that cannot be trained here.
     """
     check_image_size(spec.model, spec.image_shape)
+    _check_loss(spec)
     model = MODELS.of(spec.model)
     if model.architecture is not None and not spec.architecture:
         spec = replace(spec, architecture=model.architecture(spec))
@@ -100,10 +130,18 @@ def network(spec: ModelSpec) -> Network:
     return Network(spec, shapes(spec), lambda w, *others: forward(spec, list(w), *others), own_start)
 
 
-def check_image_size(model: str, image_shape: tuple[int, int, int]) -> None:
-    """Raises PipelineError if images [h, w, c] are so small that a pooling of ``model`` would leave nothing of them."""
-    height, width, _ = image_shape
+def check_image_size(model: str, image_shape: Shape) -> None:
+    """Raises PipelineError if samples are no images [h, w, c], or so small that a pooling would leave nothing of them.
+
+    A model without poolings takes samples of any shape.
+    """
     smallest = MODELS.of(model).SMALLEST_SIDE
+    if smallest > 1 and len(image_shape) != 3:
+        raise PipelineError(
+            f"params.yaml: 'train.model' is {model}, which takes images, but the data set's samples have the shape "
+            f"{image_shape}; logistic_regression, linear_regression, mlp and mcmahan_2nn take any shape"
+        )
+    height, width = (*image_shape, 1)[:2]
     if min(height, width) < smallest:
         raise PipelineError(
             f"params.yaml: 'train.model' is {model}, which takes images of at least {smallest} x {smallest} pixels, "
@@ -111,6 +149,27 @@ def check_image_size(model: str, image_shape: tuple[int, int, int]) -> None:
         )
 
 
-def scale(images: Any) -> Any:
-    """uint8 pixels to float32 in [0, 1]."""
-    return tf.cast(images, tf.float32) / 255.0
+def _check_loss(spec: ModelSpec) -> None:
+    labels = spec.kind.label_kind
+    if labels not in LOSSES.of(spec.loss).LABELS:
+        fitting = [name for name, loss in LOSSES.all() if labels in loss.LABELS]
+        raise PipelineError(
+            f"params.yaml: 'train.loss' is {spec.loss}, but the data set's labels are {labels}: choose one of "
+            f"{', '.join(fitting)}"
+        )
+    if spec.loss == "binary_cross_entropy" and spec.classes > 2:
+        raise PipelineError(
+            f"params.yaml: 'train.loss' is binary_cross_entropy, which is for 2 classes, and the data set has "
+            f"{spec.classes}: set it to cross_entropy"
+        )
+
+
+def scale(samples: Any) -> Any:
+    """Samples as models take them, float32: uint8 pixels in [0, 1], other numbers as they are."""
+    scaled = tf.cast(samples, tf.float32)
+    return scaled / 255.0 if samples.dtype == tf.uint8 else scaled
+
+
+def label_tensor(labels: Any) -> Any:
+    """Labels as losses take them: classes int32 [n], numbers float32 [n, numbers] as they are."""
+    return tf.cast(labels, tf.int32) if labels.dtype == tf.uint8 else labels

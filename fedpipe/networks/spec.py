@@ -5,7 +5,9 @@ from typing import Any
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
-from fedpipe.contracts.model import LOSSES, MODELS
+from fedpipe.contracts.model import LOSSES, METRICS, MODELS
+from fedpipe.errors import PipelineError
+from fedpipe.samples.kind import PIXELS, Format, Kind, Shape
 
 Shapes = dict[str, tuple[int, ...]]  # names and shapes of the weights, in order
 
@@ -14,17 +16,18 @@ DEFAULT_LOSS = "cross_entropy"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model by its file's name, for images [height, width, channels] of some classes, and its loss."""
+    """A model by its file's name, for samples of a kind, such as images of some classes, and its loss."""
 
     model: str
-    image_shape: tuple[int, int, int]
-    classes: int
+    image_shape: Shape  # of a sample: height, width, channels of images
+    classes: int  # 0 where labels are numbers
     params: Any = None  # of the model's file: its Params; None for the defaults
     loss: str = DEFAULT_LOSS
     loss_params: Any = None  # of the loss's file: its Params; None for the defaults
     # Of a model that is imported from a file: its layers as JSON, so that weights can be used without that file. It
     # follows from the params, which name the file's SHA-256.
     architecture: str = field(default="", compare=False, repr=False)
+    format: Format = PIXELS  # of samples and labels
 
     def __post_init__(self) -> None:
         # Frozen, so that a spec can be a key; the defaults are those of the files, which the names above say.
@@ -34,10 +37,32 @@ class ModelSpec:
             object.__setattr__(self, "loss_params", LOSSES.of(self.loss).Params())
 
     @staticmethod
-    def of(settings: Train, image_shape: tuple[int, int, int], classes: int) -> "ModelSpec":
-        """The model that section train of params.yaml asks for, for these images [height, width, channels]."""
+    def of(settings: Train, image_shape: Shape, classes: int, sample_format: Format = PIXELS) -> "ModelSpec":
+        """The model that section train of params.yaml asks for, for samples of this kind.
+
+        Raises:
+          PipelineError: A metric does not fit the labels.
+        """
         params, loss_params = settings.params_of("model"), settings.params_of("loss")
-        return ModelSpec(settings.model, image_shape, classes, params, settings.loss, loss_params)
+        spec = ModelSpec(settings.model, image_shape, classes, params, settings.loss, loss_params, format=sample_format)
+        labels = spec.kind.label_kind
+        if unfit := [name for name in settings.metrics if labels not in METRICS.of(name).LABELS]:
+            fitting = [name for name, metric in METRICS.all() if labels in metric.LABELS]
+            raise PipelineError(
+                f"params.yaml: 'train.metrics' names {unfit[0]}, but the data set's labels are {labels}: possible are "
+                f"{', '.join(fitting)}"
+            )
+        return spec
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the samples and labels."""
+        return Kind(self.image_shape, self.classes, self.format)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the model gives for a sample: a logit for each class, or each number of a label."""
+        return self.kind.outputs
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping that JSON can hold; what is as usual is left out."""
@@ -48,6 +73,8 @@ class ModelSpec:
             content |= {"loss": self.loss, "loss_params": _not_default(self.loss_params)}
         if self.architecture:
             content["architecture"] = self.architecture
+        if self.format != PIXELS:
+            content["format"] = self.format.model_dump(mode="json", exclude_defaults=True)
         return content
 
     @staticmethod
@@ -61,9 +88,14 @@ class ModelSpec:
         # A ValidationError is a ValueError.
         params = MODELS.of(content["model"]).Params.model_validate(content.get("params", {}))
         loss_params = LOSSES.of(loss).Params.model_validate(content.get("loss_params", {}))
-        height, width, channels = content["image_shape"]
-        shape, architecture = (height, width, channels), content.get("architecture", "")
-        return ModelSpec(content["model"], shape, content["classes"], params, loss, loss_params, architecture)
+        sample_format = Format.model_validate(content["format"]) if "format" in content else PIXELS
+        shape = tuple(content["image_shape"])
+        if not shape or not all(type(side) is int and side > 0 for side in (*shape, content["classes"] + 1)):
+            raise ValueError(f"samples have no shape {shape}, or {content['classes']} is no number of classes")
+        architecture = content.get("architecture", "")
+        return ModelSpec(
+            content["model"], shape, content["classes"], params, loss, loss_params, architecture, sample_format
+        )
 
 
 def _not_default(params: Section) -> dict[str, Any]:

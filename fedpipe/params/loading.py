@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from fedpipe.compatibility import across_sections
 from fedpipe.config import SECTIONS
 from fedpipe.config.choices import used
+from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.partition import Partition
@@ -49,9 +50,9 @@ def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Sec
                 f"{source}: unknown section '{key}'{did_you_mean(key, names)}; allowed: {', '.join(names)}"
             )
     sections = _validated(content, source, list(SECTIONS))
-    partition, train, evaluate = sections[Partition], sections[Train], sections[Evaluate]
+    chosen = cast(Any, (sections[Download], sections[Partition], sections[Train], sections[Evaluate]))
     try:
-        across_sections.check(cast(Partition, partition), cast(Train, train), cast(Evaluate, evaluate))
+        across_sections.check(*chosen)
     except ValueError as error:
         raise PipelineError(f"{source}: {error}") from None
     return sections

@@ -28,14 +28,12 @@ NAMES_SAMPLES = True
 
 
 class Params(PinnedTable):
-    """The table, which has a column ``sample``, and the column that names the sample's client."""
+    """The table, which has a column ``sample``, and the column that names the sample's client.
+
+    Without a table, the clients are those that the data set names itself (`download.table.client`).
+    """
 
     column: Annotated[str, StringConstraints(min_length=1)]
-
-    def check_chosen(self) -> None:
-        """The table is there."""
-        if not self.table:
-            raise ValueError("scheme by_column reads a CSV file: set 'partition.by_column.table' and its 'sha256'")
 
 
 def decides_sizes(_: Params) -> bool:

@@ -7,9 +7,25 @@ import pandas as pd
 
 from fedpipe.config import Partition
 from fedpipe.datasets.shards import Transform
+from fedpipe.errors import PipelineError
 from fedpipe.partitioning import concept_skew, feature_skew
 from fedpipe.partitioning.feature_skew import Look
+from fedpipe.samples.kind import Kind
 from fedpipe.seeds import Purpose, generator
+
+
+def require_skew_fits(params: Partition, kind: Kind) -> None:
+    """Raises PipelineError if feature or concept skew is asked for of samples that cannot have it."""
+    if feature_skew.is_on(params.features) and not kind.is_image:
+        raise PipelineError(
+            f"params.yaml: 'partition.features' changes how images look, and the data set has {kind}: set all of it "
+            "to 0.0"
+        )
+    if params.concept.share and kind.label_kind == "numbers":
+        raise PipelineError(
+            f"params.yaml: 'partition.concept.share' is {params.concept.share}, which permutes classes, and the data "
+            "set has labels that are numbers: set it to 0.0"
+        )
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,8 @@ def check_fit(weights: Path, wanted: ModelSpec) -> None:
 
 
 def _words(spec: ModelSpec) -> str:
+    if not spec.kind.is_image:
+        return f"{spec.model} for {spec.kind}"
     height, width, channels = spec.image_shape
     return f"{spec.model} for {height}x{width}x{channels} images of {spec.classes} classes"
 

@@ -139,8 +139,10 @@ def _withdraw(words: Sequence[str]) -> None:
 def _published_clients(dataset: RawDataset) -> list[str]:
     """The client of each published sample, by name; none where the scheme's clients have no names."""
     from fedpipe.partitioning.growth import published_clients  # pandas
+    from fedpipe.partitioning.own_clients import with_own_clients
 
-    return published_clients(dataset.read_train(layout.RAW)[1], params.load(params.Partition, layout.PARAMS))
+    partition = with_own_clients(params.load(params.Partition, layout.PARAMS), dataset, layout.RAW)
+    return published_clients(dataset.kind.binned(dataset.read_train(layout.RAW)[1]), partition)
 
 
 def _tell(what: str, done: Withdrawn, dataset: RawDataset) -> None:

@@ -21,7 +21,8 @@ from fedpipe.datasets.shards import Manifest, Shards, read_held_out, verify_shar
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
-from fedpipe.evaluation.measures import Classify, logits_in_batches
+from fedpipe.evaluation.measures import goodness, logits_in_batches
+from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.weights import load_weights
 from layout import CLIENT_TESTS, CLIENTS, RAW, SKEW_TABLE
 from operations.promote.decision import Candidate
@@ -81,8 +82,7 @@ class Benchmark:
           PipelineError: Something of data/ is missing or damaged, or of different data sets.
         """
         raw, manifest = RawDataset.read(RAW), Manifest.read(CLIENTS)
-        described = (raw.name, raw.image_shape, raw.classes)
-        if described != (manifest.dataset, manifest.image_shape, manifest.classes):
+        if (raw.name, raw.kind) != (manifest.dataset, manifest.kind):
             raise PipelineError(f"{CLIENTS} was not made from the {raw.name} images in {RAW}: run `dvc repro`")
         images, labels = raw.read_test(RAW)
         tests = read_held_out(CLIENT_TESTS, manifest)
@@ -100,17 +100,16 @@ class Benchmark:
         """
         model, weights = load_weights(candidate.file())
         spec = model.spec
-        if (spec.image_shape, spec.classes) != (self.raw.image_shape, self.raw.classes):
+        if spec.kind != self.raw.kind:
             raise PipelineError(
-                f"{candidate} takes images {spec.image_shape} of {spec.classes} classes, but {RAW} holds "
-                f"{self.raw.image_shape} of {self.raw.classes}, so it cannot be measured: give the data set another "
-                "name, or take the version's alias away in the MLflow UI"
+                f"{candidate} takes {spec.kind}, but {RAW} holds {self.raw.kind}, so it cannot be measured: give the "
+                "data set another name, or take the version's alias away in the MLflow UI"
             )
         classify = model.classifier(weights)
-        right = logits_in_batches(classify, self.images, self.batch_size).argmax(axis=1) == self.labels
+        right = goodness(model, logits_in_batches(classify, self.images, self.batch_size), self.labels)
         if self.sites is not None:
             return self._with_sites(right, self.sites.ask(model, weights, self.batch_size))
-        worst = None if self.withholds else float(spread(self._client_accuracies(classify, right))["worst"])
+        worst = None if self.withholds else float(spread(self._client_accuracies(model, weights, right))["worst"])
         return Measured(right, worst, self.clients_on)
 
     @staticmethod
@@ -129,14 +128,15 @@ class Benchmark:
             return "the test images weighted by its labels"
         return "its own test samples" if self.clients == CLIENT_TESTS else "its training samples"
 
-    def _client_accuracies(self, classify: Classify, right: np.ndarray) -> np.ndarray:
+    def _client_accuracies(self, model: Network, weights: Weights, right: np.ndarray) -> np.ndarray:
         """The accuracy of each client, float [clients]; NaN for one without samples."""
         if self.clients is not None:
-            table = accuracy_per_client(classify, self.clients, self.manifest.clients, self.batch_size)
+            table = accuracy_per_client(model, weights, self.clients, self.manifest.clients, self.batch_size)
             return table["accuracy"].to_numpy()
         shards = Shards.open(CLIENTS)
         owners = np.repeat(np.arange(self.manifest.clients), np.diff(shards.offsets))
-        return expected_accuracies(owners, shards.read_labels(0, shards.samples), self.manifest, self.labels, right)
+        labels = self.raw.kind.binned(shards.read_labels(0, shards.samples))
+        return expected_accuracies(owners, labels, self.manifest, self.raw.kind.binned(self.labels), right)
 
 
 def expected_accuracies(
@@ -148,15 +148,15 @@ def expected_accuracies(
 
     Args:
       owners: int [samples], the client of each training sample.
-      labels: int [samples], their labels.
+      labels: int [samples], their labels, or the bins of labels that are numbers.
       clients: How many clients and classes there are.
       test_labels: int [test images].
       right: bool [test images], whether the model knows each one.
     """
-    counts = np.zeros((clients.clients, clients.classes))
+    counts, classes = np.zeros((clients.clients, clients.kind.bins)), clients.kind.bins
     np.add.at(counts, (owners, labels), 1)
-    support = np.bincount(test_labels, minlength=clients.classes)
-    known = np.bincount(test_labels, weights=right, minlength=clients.classes)
+    support = np.bincount(test_labels, minlength=classes)
+    known = np.bincount(test_labels, weights=right, minlength=classes)
     counts[:, support == 0] = 0
     samples = counts.sum(axis=1)
     expected = (counts * (known / np.maximum(support, 1))).sum(axis=1)

@@ -14,7 +14,8 @@ class Measured:
     """What one version does on the present data.
 
     Attributes:
-      right: bool [test images], whether it knows each one.
+      right: bool [test images], whether it knows each one; where labels are numbers, float64, how right it is
+        (`Network.goodness`).
       worst_client: The lowest accuracy among the clients; None if it is withheld (`docs/privacy.md`).
       clients_on: The samples that a client's accuracy is measured on, in words; the same for both versions.
       sites: The accuracy on the held-out samples of each site of a federation that tells it; empty elsewhere.
@@ -27,7 +28,7 @@ class Measured:
 
     @property
     def accuracy(self) -> float:
-        """The share of test images that it knows."""
+        """The share of test images that it knows, or R^2 where labels are numbers."""
         return float(self.right.mean())
 
 
@@ -94,11 +95,12 @@ def mcnemar(challenger: np.ndarray, champion: np.ndarray, settings: McNemar) -> 
     Nonparametric Statistics", section 3.5).
 
     Args:
-      challenger: bool [test images], whether the challenger knows each one.
+      challenger: bool [test images], whether the challenger knows each one; of numbers, how right it is, and then the
+        images count that one of the two is more right about.
       champion: The same of the champion.
       settings: Level, and which of the two is asked for.
     """
-    gained, lost = int((challenger & ~champion).sum()), int((champion & ~challenger).sum())
+    gained, lost = int((challenger > champion).sum()), int((champion > challenger).sum())
     wants_better = settings.require == "better"
     p = _tail(gained, gained + lost, "greater" if wants_better else "less")
     holds = p < settings.level if wants_better else p >= settings.level

@@ -61,7 +61,7 @@ def _take_champion(
         )
     _require_unseen_validation(partition, champion)
     weights = registry.kept_weights(champion)
-    check_fit(weights, ModelSpec.of(settings, dataset.image_shape, dataset.classes))
+    check_fit(weights, ModelSpec.of(settings, *dataset.kind))
     with atomic_file(INITIAL) as partial:
         shutil.copyfile(weights, partial)
     commands.dvc("add", str(INITIAL))

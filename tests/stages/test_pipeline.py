@@ -236,7 +236,7 @@ def test_a_flipped_byte_in_a_shard_is_named(first: Path, raw: Path, name: str) -
     content = path.read_bytes()
     path.chmod(0o644)
     shards = Shards.open(path.parent)
-    place = shards.images_start + shards.offsets[3] * shards.pixels
+    place = shards.images_start + shards.offsets[3] * shards.image.bytes
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     try:
         done = stage(first, name, raw)

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from fedpipe.datasets.shards.index import digest_of, write_index
-from fedpipe.datasets.shards.manifest import MANIFEST, Manifest, Site
+from fedpipe.datasets.shards.manifest import Manifest, Site
+from fedpipe.samples.kind import PIXELS, Format, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,12 @@ class SiteShards:
 
 
 def write_at_sites(
-    folder: Path, dataset: str, image_shape: tuple[int, int, int], classes: int, sites: Sequence[SiteShards]
+    folder: Path,
+    dataset: str,
+    image_shape: Shape,
+    classes: int,
+    sites: Sequence[SiteShards],
+    sample_format: Format = PIXELS,
 ) -> Manifest:
     """Writes manifest and index of clients at ``sites``, in this order; the index has no SHA-256 of a client.
 
@@ -41,6 +47,7 @@ def write_at_sites(
             Site(name=site.name, clients=len(site.samples), digest=site.digest, counts=site.counts) for site in sites
         ),
         samples_at="sites",
+        format=sample_format,
     )
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    manifest.write(folder)
     return manifest

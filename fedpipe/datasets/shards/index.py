@@ -81,7 +81,7 @@ def open_shards(folder: Path) -> Shards:
     if manifest.samples_at is None:
         return Shards.open(folder)
     samples = read_index(folder)["samples"].to_numpy()
-    return Shards.elsewhere(folder, manifest.image_shape, np.where(samples < 0, 1, samples))
+    return Shards.elsewhere(folder, manifest.kind, np.where(samples < 0, 1, samples))
 
 
 def verify_shards(folder: Path, manifest: Manifest) -> None:
@@ -97,13 +97,16 @@ def verify_shards(folder: Path, manifest: Manifest) -> None:
     if manifest.samples_at == "sites":  # which verify their own
         return
     shards = Shards.open(folder)
-    if np.diff(shards.offsets).tolist() != index["samples"].tolist() or shards.image_shape != manifest.image_shape:
+    kind = manifest.kind
+    stored = (shards.image.shape, shards.image.type, shards.label.shape, shards.label.type)
+    described = (kind.shape, np.dtype(kind.format.samples), kind.label_shape, kind.format.label_type)
+    if np.diff(shards.offsets).tolist() != index["samples"].tolist() or stored != described:
         raise PipelineError(f"{shards.path} and {_INDEX} do not belong together: {RESTORE}")
     with shards.path.open("rb") as images, shards.path.open("rb") as labels:
         images.seek(shards.images_start)
         labels.seek(shards.labels_start)
         for client, (samples, expected) in enumerate(zip(index["samples"], index["sha256"], strict=True)):
-            found = sha256(images.read(samples * shards.pixels), labels.read(samples))
+            found = sha256(images.read(samples * shards.image.bytes), labels.read(samples * shards.label.bytes))
             if found != expected:
                 raise PipelineError(
                     f"{shards.path}: the shard of client {client} is changed (SHA-256 {found[:12]}…, "

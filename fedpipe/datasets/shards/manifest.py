@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fedpipe.errors import PipelineError
 from fedpipe.json_model import read_json
+from fedpipe.samples.kind import PIXELS, Format, Kind, Shape
 
 MANIFEST = "manifest.json"
 
@@ -30,8 +31,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
-    image_shape: tuple[int, int, int]  # height, width, channels
-    classes: int
+    image_shape: Shape  # of a sample: height, width, channels of images
+    classes: int  # 0 where labels are numbers
     clients: int
     samples: int  # over all shards; at sites, as far as these tell it
     digest: str  # SHA-256 over the shards' SHA-256, in the order of the clients; with sites, over the sites' digests
@@ -40,6 +41,17 @@ class Manifest(BaseModel):
     clients_digest: str | None = None  # of held-out samples: the digest of the clients that do not train on them
     sites: tuple[Site, ...] | None = None  # in the order of their clients; none where all samples have one owner
     samples_at: Literal["sites"] | None = None  # where the samples lie, if not in this folder
+    format: Format = PIXELS
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of samples and labels."""
+        return Kind(self.image_shape, self.classes, self.format)
+
+    def write(self, folder: Path) -> None:
+        """Writes ``folder``'s manifest."""
+        text = self.model_dump_json(indent=2, exclude_defaults=True) + "\n"
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
 
     @property
     def site_of(self) -> np.ndarray | None:

@@ -10,11 +10,40 @@ from safetensors import SafetensorError, safe_open
 
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
+from fedpipe.samples.kind import Kind
 
-Labelled = tuple[np.ndarray, np.ndarray]  # images uint8 [n, height, width, channels], labels uint8 [n]
+Labelled = tuple[np.ndarray, np.ndarray]  # such as images uint8 [n, height, width, channels], labels uint8 [n]
 
 RESTORE = "restore it with 'dvc checkout --force' or run the partition stage again"
+SAFETENSORS_TYPES = {"uint8": "U8", "int32": "I32", "float32": "F32"}  # by NumPy's names
 _SHARDS = "shards.safetensors"
+
+
+@dataclass(frozen=True)
+class Items:
+    """The shape and type of one sample, or of one label."""
+
+    shape: tuple[int, ...]
+    type: np.dtype[Any]
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes one has."""
+        return math.prod(self.shape) * self.type.itemsize
+
+    def array(self, path: Path, start: int, count: int) -> np.ndarray:
+        """``count`` of them from the byte ``start`` on."""
+        flat = np.fromfile(path, self.type, count * math.prod(self.shape), offset=start)
+        return flat.reshape(count, *self.shape)
+
+    def tensor(self, content: Any) -> Any:
+        """A tensor of as many of them as the bytes uint8 [bytes] hold."""
+        if self.type != np.uint8:
+            content = tf.bitcast(tf.reshape(content, [-1, self.type.itemsize]), self.type.name)
+        return tf.reshape(content, [-1, *self.shape])
+
+
+_NUMPY_TYPES = {stored: name for name, stored in SAFETENSORS_TYPES.items()}
 
 
 def shards_path(folder: Path) -> Path:
@@ -28,7 +57,8 @@ class Shards:
 
     path: Path
     size: int  # bytes of the file
-    image_shape: tuple[int, ...]  # height, width, channels
+    image: Items
+    label: Items
     offsets: np.ndarray  # int64 [clients + 1], in samples
 
     @staticmethod
@@ -42,31 +72,33 @@ class Shards:
         try:
             path.open("rb").close()  # safetensors would call every file that it cannot open missing
             with safe_open(path, "numpy") as file:
-                offsets, (samples, *image_shape) = file.get_tensor("offsets"), file.get_slice("images").get_shape()
+                offsets = file.get_tensor("offsets")
+                (samples, image), (_, label) = (_items(file.get_slice(name)) for name in ("images", "labels"))
         except FileNotFoundError:
             raise PipelineError(f"{path} is missing: {RESTORE}") from None
         except OSError as error:
             raise PipelineError(
                 f"{path} is there but cannot be read ({error.strerror}): put its permissions or its disk right"
             ) from None
-        except SafetensorError as error:
+        except (SafetensorError, KeyError) as error:
             raise PipelineError(f"{path} is cut short or changed ({error}): {RESTORE}") from None
         if offsets[0] != 0 or offsets[-1] != samples or (np.diff(offsets) < 0).any():
             raise PipelineError(f"{path} is changed: its offsets do not divide its {samples} samples; {RESTORE}")
-        return Shards(path, path.stat().st_size, tuple(image_shape), offsets)
+        return Shards(path, path.stat().st_size, image, label, offsets)
 
     @staticmethod
-    def elsewhere(folder: Path, image_shape: tuple[int, ...], samples: np.ndarray) -> "Shards":
+    def elsewhere(folder: Path, kind: Kind, samples: np.ndarray) -> "Shards":
         """Shards whose file is not here: graphs over them can be built, and do not run.
 
         Args:
           folder: Where the file would be.
-          image_shape: height, width, channels.
+          kind: The kind of samples and labels.
           samples: int64 [clients], how many each client has.
         """
         offsets = np.concatenate([[0], np.cumsum(samples)]).astype(np.int64)
-        size = offsets.nbytes + int(offsets[-1]) * (math.prod(image_shape) + 1)
-        return Shards(shards_path(folder), size, image_shape, offsets)
+        image, label = Items(kind.shape, np.dtype(kind.format.samples)), Items(kind.label_shape, kind.format.label_type)
+        size = offsets.nbytes + int(offsets[-1]) * (image.bytes + label.bytes)
+        return Shards(shards_path(folder), size, image, label, offsets)
 
     @property
     def samples(self) -> int:
@@ -74,19 +106,14 @@ class Shards:
         return int(self.offsets[-1])
 
     @property
-    def pixels(self) -> int:
-        """Bytes of an image."""
-        return math.prod(self.image_shape)
-
-    @property
     def labels_start(self) -> int:
         """The byte at which the labels start: the last tensor of the file."""
-        return self.size - self.samples
+        return self.size - self.samples * self.label.bytes
 
     @property
     def images_start(self) -> int:
         """The byte at which the images start, before the labels."""
-        return self.labels_start - self.samples * self.pixels
+        return self.labels_start - self.samples * self.image.bytes
 
     @property
     def offsets_start(self) -> int:
@@ -95,13 +122,18 @@ class Shards:
 
     def read(self, first: int, end: int) -> Labelled:
         """Reads the samples ``first`` to ``end`` - 1 of the file, which is sorted by client."""
-        count = end - first
-        images = np.fromfile(self.path, np.uint8, count * self.pixels, offset=self.images_start + first * self.pixels)
-        return images.reshape(count, *self.image_shape), self.read_labels(first, end)
+        images = self.image.array(self.path, self.images_start + first * self.image.bytes, end - first)
+        return images, self.read_labels(first, end)
 
     def read_labels(self, first: int, end: int) -> np.ndarray:
-        """Reads the labels of the samples ``first`` to ``end`` - 1: uint8 [end - first]."""
-        return np.fromfile(self.path, np.uint8, end - first, offset=self.labels_start + first)
+        """Reads the labels of the samples ``first`` to ``end`` - 1, such as uint8 [end - first]."""
+        return self.label.array(self.path, self.labels_start + first * self.label.bytes, end - first)
+
+
+def _items(tensor: Any) -> tuple[int, Items]:
+    """How many items a tensor of a file has, and what one is."""
+    count, *shape = tensor.get_shape()
+    return count, Items(tuple(shape), np.dtype(_NUMPY_TYPES[tensor.get_dtype()]))
 
 
 def read_shard(folder: Path, client: int) -> Labelled:
@@ -127,7 +159,7 @@ def read_shard_in_graph(shards: Shards, client: Any) -> tuple[Any, Any]:
       client: int32 scalar.
 
     Returns:
-      images uint8 [n, height, width, channels] and labels uint8 [n].
+      Samples and labels, such as images uint8 [n, height, width, channels] and labels uint8 [n].
     """
     path = str(shards.path.resolve())
     file = tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[shards.size], memory_region_name=path)
@@ -137,5 +169,6 @@ def read_shard_in_graph(shards: Shards, client: Any) -> tuple[Any, Any]:
 
     client = tf.cast(client, tf.int64)
     pair = tf.bitcast(tf.reshape(part(shards.offsets_start, 8, client, client + 2), [2, 8]), tf.int64)
-    images = part(shards.images_start, shards.pixels, pair[0], pair[1])
-    return tf.reshape(images, [-1, *shards.image_shape]), part(shards.labels_start, 1, pair[0], pair[1])
+    images = part(shards.images_start, shards.image.bytes, pair[0], pair[1])
+    labels = part(shards.labels_start, shards.label.bytes, pair[0], pair[1])
+    return shards.image.tensor(images), shards.label.tensor(labels)

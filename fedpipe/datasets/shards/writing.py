@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from fedpipe.datasets.shards.index import digest_of, sha256, sites_of, write_index
-from fedpipe.datasets.shards.manifest import MANIFEST, Manifest
-from fedpipe.datasets.shards.reading import Labelled, shards_path
+from fedpipe.datasets.shards.manifest import Manifest
+from fedpipe.datasets.shards.reading import SAFETENSORS_TYPES, Labelled, shards_path
+from fedpipe.samples.kind import PIXELS, Format
 
 Transform = Callable[[int, np.ndarray, np.ndarray], Labelled]
 
@@ -30,37 +31,39 @@ def write_shards(
     held_out: Literal["fraction"] | None = None,
     clients_digest: str | None = None,
     sites: Sequence[int] | None = None,
+    sample_format: Format = PIXELS,
 ) -> Manifest:
     """Writes the shards, their index and the manifest into ``folder``, a client at a time.
 
     Args:
       folder: An empty folder.
       dataset: The data set's name.
-      images: uint8 [samples, height, width, channels].
-      labels: uint8 [samples].
+      images: Such as uint8 [samples, height, width, channels]; of the type of the format.
+      labels: uint8 [samples], or float32 [samples, numbers].
       clients: For each client the indices of its samples, in the order in which it trains on them; may be none.
-      classes: The number of classes.
+      classes: The number of classes; 0 where labels are numbers.
       transform: ``(client, images, labels) -> (images, labels)`` of the same shapes and types, what a client sees in
         place of its samples.
       held_out: For the manifest.
       clients_digest: For the manifest.
       sites: How many of the clients each site has, in the order of the clients; None without sites.
+      sample_format: The types of samples and labels, and what else their shapes do not say.
     """
     offsets = np.cumsum([0, *map(len, clients)], dtype=np.int64)
     samples, image_shape = int(offsets[-1]), images.shape[1:]
-    written, sums = np.empty(samples, np.uint8), []
+    written, sums = np.empty((samples, *labels.shape[1:]), labels.dtype), []
     with shards_path(folder).open("wb", _WRITE_BUFFER) as file:
-        file.write(_header(samples, image_shape, len(clients)))
+        file.write(_header(images, written, len(clients)))
         file.write(offsets.astype("<i8").tobytes())
         for client, indices in enumerate(clients):
             shard = images[indices], labels[indices]
             if transform is not None:
                 shard = transform(client, *shard)
-            mine = [np.ascontiguousarray(part).data for part in shard]
+            mine = [memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)) for part in shard]
             file.write(mine[0])
             written[offsets[client] : offsets[client + 1]] = shard[1]
             sums.append(sha256(*mine))
-        file.write(written.data)
+        file.write(written.reshape(-1).view(np.uint8).data)
     digest = write_index(folder, np.diff(offsets), sums)
     owners = None if sites is None else sites_of(sums, sites)
     manifest = Manifest(
@@ -73,12 +76,13 @@ def write_shards(
         held_out=held_out,
         clients_digest=clients_digest,
         sites=owners,
+        format=sample_format,
     )
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    manifest.write(folder)
     return manifest
 
 
-def _header(samples: int, image_shape: tuple[int, ...], clients: int) -> bytes:
+def _header(images: np.ndarray, labels: np.ndarray, clients: int) -> bytes:
     """The head of the safetensors file: length of the JSON (uint64), then the JSON, padded with spaces.
 
     Written here and not by the library, which would want all images in memory a second time.
@@ -86,8 +90,8 @@ def _header(samples: int, image_shape: tuple[int, ...], clients: int) -> bytes:
     tensors, end = {}, 0
     for name, kind, itemsize, shape in (
         ("offsets", "I64", 8, [clients + 1]),
-        ("images", "U8", 1, [samples, *image_shape]),
-        ("labels", "U8", 1, [samples]),
+        ("images", SAFETENSORS_TYPES[images.dtype.name], images.itemsize, [len(labels), *images.shape[1:]]),
+        ("labels", SAFETENSORS_TYPES[labels.dtype.name], labels.itemsize, list(labels.shape)),
     ):
         start, end = end, end + itemsize * math.prod(shape)
         tensors[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}

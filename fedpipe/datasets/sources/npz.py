@@ -20,14 +20,15 @@ _NAMINGS = (
 )
 
 
-def read_npz(path: Path, called: str) -> list[Part]:
+def read_npz(path: Path, called: str, labels_are_numbers: bool = False) -> list[Part]:
     """The four arrays, in the order training images and labels, test images and labels.
 
-    Labels of shape [n, 1] become [n].
+    Labels of shape [n, 1] become [n], unless they are numbers.
 
     Args:
       path: The archive.
       called: What messages call it.
+      labels_are_numbers: Whether labels are numbers, and not classes.
 
     Raises:
       PipelineError: It is no such archive, lacks an array, or an array holds objects or another number of
@@ -43,7 +44,7 @@ def read_npz(path: Path, called: str) -> list[Part]:
                 raise PipelineError(f"{called} has no array {' and no '.join(missing)}; it has {has}")
             if others := [name for name in held if name not in names]:
                 say(f"{called} also holds {', '.join(others[:10])}, which are not used")
-            labels = names[1::2]
+            labels = () if labels_are_numbers else names[1::2]
             return [Part(f"{name} of {called}", _read(archive, name, called, name in labels)) for name in names]
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise PipelineError(f"{called} is not an .npz archive, or it is cut short or damaged") from None

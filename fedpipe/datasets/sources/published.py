@@ -26,6 +26,9 @@ class Dataset:
 # Whatever the data set, data/raw/ holds four files of these names: one replaces the other, and none is left behind.
 TRAIN = Split(images="train-images-idx3-ubyte", labels="train-labels-idx1-ubyte")
 TEST = Split(images="t10k-images-idx3-ubyte", labels="t10k-labels-idx1-ubyte")
+# And of samples that are no images.
+TRAIN_SAMPLES = Split(images="train-samples-idx", labels="train-labels-idx")
+TEST_SAMPLES = Split(images="test-samples-idx", labels="test-labels-idx")
 
 MNIST = Dataset(
     "mnist",

@@ -85,7 +85,7 @@ def test_any_bytes_are_read_or_refused(content):
         (b"\x1f\x8b\x08\x00more", "is gzipped"),
         (b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", "it holds float32; store pixels as integers from 0 to 255, and labels"),
         (b"\0\0\x0a\x01\0\0\0\x01\0\0\0\0", "starts with 00 00 0a 01, not 00 00 08"),
-        (b"\0\0\x08\x00", "has 0 dimensions; allowed: 1 to 4"),
+        (b"\0\0\x08\x00", "has 0 dimensions; allowed: 1 to 8"),
         (b"\0\0\x08\xff" + bytes(2000), "has 255 dimensions"),
         (b"\0\0\x08\x03\0\0\0\x01", "ends inside its header of 16 bytes"),
         (b"\0\0\x08\x01\0\0\0\0", r"is empty: its header says \(0,\)"),

@@ -42,8 +42,55 @@ CASES: list[tuple[str, dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = [
 ]
 
 
+NUMBERS = np.random.default_rng(3).uniform(size=(30, 4)).astype(np.float32)
+OUTPUTS = np.random.default_rng(4).normal(0, 2, (30, 4)).astype(np.float32)
+
+
+def huber(outputs: np.ndarray, delta: float = 1.0) -> np.ndarray:
+    error = np.abs(outputs - NUMBERS)
+    return np.where(error <= delta, error**2 / 2, delta * (error - delta / 2)).mean(axis=1)
+
+
+def binary(outputs: np.ndarray) -> np.ndarray:
+    p = 1 / (1 + np.exp(-outputs.astype(np.float64)))
+    return -(NUMBERS * np.log(p) + (1 - NUMBERS) * np.log(1 - p)).mean(axis=1)
+
+
+OF_NUMBERS: list[tuple[str, dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = [
+    ("squared_error", {}, lambda outputs: ((outputs - NUMBERS) ** 2).mean(axis=1)),
+    ("huber", {}, huber),
+    ("huber", {"delta": 0.3}, lambda outputs: huber(outputs, 0.3)),
+    ("binary_cross_entropy", {}, binary),
+]
+
+
+@pytest.mark.parametrize(("name", "params", "expected"), OF_NUMBERS)
+def test_values_and_gradients_of_numbers(name: str, params: dict, expected: Callable[[np.ndarray], np.ndarray]) -> None:
+    outputs = tf.constant(OUTPUTS)
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        losses = LOSSES.of(name).losses(LOSSES.of(name).Params(**params), tf.constant(NUMBERS), outputs)
+        total = tf.reduce_sum(losses)
+    np.testing.assert_allclose(losses, expected(OUTPUTS.astype(np.float64)), rtol=2e-6, atol=2e-6)
+    slopes = np.zeros((30, 4))
+    for k in range(4):
+        nudge = np.zeros((30, 4))
+        nudge[:, k] = 1e-6
+        slopes[:, k] = (expected(OUTPUTS + nudge) - expected(OUTPUTS - nudge)) / 2e-6
+    np.testing.assert_allclose(tape.gradient(total, outputs), slopes, atol=1e-5)
+
+
+def test_binary_cross_entropy_of_two_classes_is_cross_entropy() -> None:
+    labels, logits = tf.constant(LABELS % 2), tf.constant(LOGITS[:, :2])
+    two, many = (LOSSES.of(name).losses(LOSSES.of(name).Params(), labels, logits) for name in PAIR)
+    np.testing.assert_allclose(two, many, rtol=2e-6, atol=2e-6)
+
+
+PAIR = ("binary_cross_entropy", "cross_entropy")
+
+
 def test_every_loss_is_here() -> None:
-    assert {name for name, *_ in CASES} == set(LOSSES.names)
+    assert {name for name, *_ in (*CASES, *OF_NUMBERS)} == set(LOSSES.names)
 
 
 @pytest.mark.parametrize(("name", "params", "expected"), CASES)

@@ -20,6 +20,8 @@ SIZES = {
     "mcmahan_cnn": 1_663_370,
     "niid_cnn": 44_426,
     "logistic_regression": 7_850,
+    "linear_regression": 7_850,
+    "mlp": 784 * 64 + 64 + 64 * 32 + 32 + 330,
 }
 
 
@@ -32,7 +34,7 @@ def smallest(name: str) -> int:
 
 
 def test_every_model_is_here() -> None:
-    assert {*SIZES, "keras_cnn", "keras_file"} == set(MODELS.names)
+    assert {*SIZES, "keras_cnn", "keras_file", "bag_of_tokens"} == set(MODELS.names)
 
 
 @pytest.mark.parametrize("name", SIZES)

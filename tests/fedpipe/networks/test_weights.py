@@ -48,7 +48,7 @@ def test_damaged_weights_file_is_named(tmp_path: Path, damage) -> None:  # type:
         {"model": "unknown"},
         {"loss": "unknown"},
         {"params": {"dropout": 0.5}},
-        {"image_shape": [28, 28]},
+        {"image_shape": [28, 0]},
         {"classes": "ten"},
         {"model": ["baseline_cnn"]},
         {"params": None},

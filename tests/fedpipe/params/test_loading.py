@@ -53,7 +53,7 @@ def test_defaults_are_valid(section: type) -> None:
             params.Train,
             "model: baseline_cnn",
             "model: basline_cnn",
-            "'train.model' is 'basline_cnn': there is no such file in fedpipe/models; choose one of baseline_cnn, ",
+            "'train.model' is 'basline_cnn': there is no such file in fedpipe/models; choose one of bag_of_tokens, ",
         ),
         (params.Train, "model: baseline_cnn", "model: basline_cnn", " (did you mean baseline_cnn?)"),
         (params.Train, "m: fed_avg", "m: fedavg", "in fedpipe/algorithms; choose one of afl, ditto, "),
@@ -200,12 +200,6 @@ def test_defaults_are_valid(section: type) -> None:
             "values: [] # r",
             "values: [[1, -1]] # r",
             "'partition.distribution.values.0' is -1: should",
-        ),
-        (
-            params.Partition,
-            "scheme: contiguous",
-            "scheme: by_column",
-            "'partition': scheme by_column reads a CSV file: set 'partition.by_column.table' and its 'sha256'",
         ),
         (
             params.Partition,

@@ -181,7 +181,7 @@ def test_another_kind_of_image_is_refused(workspace: Workspace) -> None:
     kept.rename(kept.with_name(f"{sha}.safetensors"))
     layout.registry().client().set_registered_model_alias("fedpipe-mnist", "champion", "1")
     workspace.register("strong")
-    expected = r"version 1 takes images \(32, 32, 3\) of 10 classes, but data/raw holds \(28, 28, 1\) of 10"
+    expected = r"version 1 takes images \(32, 32, 3\) of 10 classes, but data/raw holds images \(28, 28, 1\) of 10"
     with pytest.raises(PipelineError, match=expected):
         main([])
     assert champion() == 1

@@ -284,6 +284,7 @@ def test_what_unfolds_for_ever_is_stopped(gray, project, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "LARGEST", 10_000)
     monkeypatch.setattr("fedpipe.datasets.sources.user_dataset.LARGEST", 10_000)
     monkeypatch.setattr("fedpipe.datasets.sources.npz.LARGEST", 10_000)
+    monkeypatch.setattr("fedpipe.datasets.sources.pinned_file.LARGEST", 10_000)
     bomb = {"x_train": np.zeros((6, 100, 100), np.uint8)}
     message = refusal(project, {"name": "mine", "npz": pinned(tmp_path / "a.npz", npz_bytes(gray | bomb))})
     assert "asks for 60,128 (at most 10,000)" in message

@@ -1,0 +1,1 @@
+"""What samples and labels are: types of numbers, shapes, and the columns of a table that they are made of."""
