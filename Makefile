@@ -56,7 +56,7 @@ heatmap: env ## train attacks x defences, and draw robustness.png
 	@.venv/bin/python -m operations.grid robustness $(ARGS)
 
 bench: env ## measure speed and memory; ARGS=rounds for one of them
-	@set -e; for each in $(or $(ARGS),rounds small_clients models algorithms partition_scale load); do .venv/bin/python -m benchmarks.$$each; done
+	@set -e; for each in $(or $(ARGS),rounds small_clients models algorithms partition_scale tables load); do .venv/bin/python -m benchmarks.$$each; done
 
 ##@ Put a model into use
 

@@ -2,9 +2,9 @@
 
 python -m benchmarks.fedpipe_rounds CLIENTS SHARDS [MODEL [KERAS_FILE [CHANGES [CLUSTER]]]]   (see subjects.py)
 
-It is ready after its first round. MODEL is what `benchmarks.workload.network_of` takes, CHANGES are keys of section
-train as JSON, CLUSTER is a `ClusterSettings` as JSON: where clients run, if not here. CPU seconds are those of
-driver and worker together.
+It is ready after its first round. MODEL is what `benchmarks.workload.network_of` takes, or ``of_settings`` for the
+model of CHANGES and the samples of SHARDS. CHANGES are keys of section train as JSON, CLUSTER is a `ClusterSettings` as
+JSON: where clients run, if not here. CPU seconds are those of driver and worker together.
 """
 
 import json
@@ -70,7 +70,8 @@ def main() -> None:
             if not sys.stdin.readline():
                 sys.exit()
 
-        training = prepare(settings, shards, Path(folder), network=network_of(model, keras_file))
+        network = None if model == "of_settings" else network_of(model, keras_file)
+        training = prepare(settings, shards, Path(folder), network=network)
         with opened(cluster, settings, manifest.digest) as elsewhere:
             training.run(worker, hooks=[Callback(tell)], elsewhere=elsewhere)
 

@@ -140,10 +140,11 @@ def _write_idx(path: Path, shape: list[int], values: np.ndarray, repeats: int) -
             file.write(values.tobytes())
 
 
-def watch(command: list[str], folder: Path) -> dict[str, float]:
+def watch(command: list[str], folder: Path, code: Path | None = None) -> dict[str, float]:
     """Runs ``command`` in ``folder``: seconds, CPU seconds, and the peak memory of it and its children together.
 
-    Memory is the sum of resident sets, polled, so that pages which processes share count more than once.
+    The code is that of the folder ``code``, by default that of ``folder``. Memory is the sum of resident sets, polled, so
+    that pages which processes share count more than once.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
@@ -151,17 +152,17 @@ def watch(command: list[str], folder: Path) -> dict[str, float]:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "true"},
+            env=os.environ | {"PYTHONPATH": str(code or folder), "DVC_NO_ANALYTICS": "true"},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
         peaks = [0]
         watcher = threading.Thread(target=_poll, args=(process, peaks))
         watcher.start()
-        code = process.wait()
+        status = process.wait()
         seconds = time.perf_counter() - begin
         watcher.join()
-        if code:
+        if status:
             output.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{output.read().decode()[-3000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -95,13 +95,14 @@ def _split(outputs: StagedOutputs) -> None:
             skew.table(settings.clients).to_csv(clients / SKEW_TABLE, index=False)
     with outputs.writing(CLIENT_TESTS) as tests:
         tests.mkdir()
-        source = (images, values) if from_training else (test_images, test_values)
+        of_tests = (images, values) if from_training else (test_images, test_values)
         transform = skew.transform(Purpose.TEST_NOISE)
         digest = manifest.digest if tested else None
         client_tests = write_shards(
             tests,
             dataset.name,
-            *source,
+            of_tests[0],
+            of_tests[1],
             tested,
             dataset.classes,
             transform,

@@ -18,6 +18,7 @@ class HoldDrift(Section):
     contrast: Deviations
     ink: Deviations
     mean_image: Share
+    shift: Deviations = None  # of samples that are no images
 
 
 class Hold(Section):

@@ -37,7 +37,7 @@ def function(parameters: str, doc: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"parameters": parameters.split(", "), "doc": doc})
 
 
-def constant(default: bool | int | str, doc: str) -> Any:
+def constant(default: bool | int | str | tuple[str, ...], doc: str) -> Any:
     """Declares a constant that a file may define, of the type of its default."""
     return field(default=default, metadata={"type": type(default), "doc": doc})
 

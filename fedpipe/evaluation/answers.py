@@ -71,7 +71,7 @@ def _of_numbers(labels: np.ndarray, predicted: np.ndarray, bins: np.ndarray, cou
     sums = np.bincount(bins, np.abs(errors).mean(axis=1), count), np.bincount(bins, errors.mean(axis=1), count)
     for name, total in zip(("mean_absolute_error", "mean_error"), sums, strict=True):
         table[name] = np.divide(total, table["support"], out=np.full(count, np.nan), where=table["support"] > 0)
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for place, name in enumerate(names):
         suffix = "" if len(names) == 1 else f"_{name}"
         columns |= {f"actual{suffix}": labels[:, place], f"predicted{suffix}": predicted[:, place]}

@@ -48,11 +48,12 @@ class Columns(BaseModel):
     categories: tuple[CategoryColumn, ...] = ()
     label: tuple[str, ...]
     classes: tuple[str, ...] | None = None  # the label's values as text, by number of class; None: labels are numbers
+    client: str | None = None  # the column that names a row's client
 
     @property
     def names(self) -> list[str]:
         """The columns that make a sample."""
-        return [column.name for column in (*self.numbers, *self.categories)]
+        return [*(column.name for column in self.numbers), *(column.name for column in self.categories)]
 
     @property
     def width(self) -> int:
@@ -107,6 +108,26 @@ class Columns(BaseModel):
             )
         return np.array([known[text] for text in texts], np.uint8)
 
+    def clients(self, table: "pd.DataFrame", called: str) -> np.ndarray | None:
+        """The name of each row's client, text [rows]; None if the table names none.
+
+        Raises:
+          PipelineError: A name is missing.
+        """
+        if self.client is None:
+            return None
+        require_columns(table, [self.client], called)
+        texts = as_text(table[self.client])
+        _filled(texts, texts == "", None, self.client, called)
+        return texts.astype(str)
+
+    @property
+    def texts(self) -> list[str]:
+        """Columns that are read as text."""
+        label = [] if self.classes is None else list(self.label)
+        client = [] if self.client is None else [self.client]
+        return [*(column.name for column in self.categories), *label, *client]
+
 
 def require_columns(table: "pd.DataFrame", names: Sequence[str], called: str) -> None:
     """Raises PipelineError if ``table`` lacks one of the columns."""
@@ -126,7 +147,7 @@ def numbers(column: "pd.Series[float]", name: str, called: str) -> np.ndarray:
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     wrong = np.isinf(values)
     if np.isnan(values).any():
-        missing = column.isna().to_numpy() | (column.astype(str).str.strip() == "").to_numpy()
+        missing = column.isna().to_numpy() | column.map(lambda value: str(value).strip() == "").to_numpy(bool)
         wrong |= np.isnan(values) & ~missing
     if wrong.any():
         row = int(np.argmax(wrong))

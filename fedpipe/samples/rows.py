@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fedpipe.errors import PipelineError
 
@@ -31,7 +31,7 @@ def read_rows(path: Path, called: str, texts: Sequence[str] = ()) -> "pd.DataFra
         if magic == _PARQUET_MAGIC:
             rows = pd.read_parquet(path, engine="pyarrow")
         else:
-            packed = "gzip" if magic[:2] == b"\x1f\x8b" else None
+            packed: Literal["gzip"] | None = "gzip" if magic[:2] == b"\x1f\x8b" else None
             rows = pd.read_csv(
                 path,
                 compression=packed,

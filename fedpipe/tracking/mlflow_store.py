@@ -6,7 +6,7 @@ MLflow is imported where it is needed, and never in a process that trains.
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
     from mlflow.models import Model
+
+    from fedpipe.samples.kind import Kind
 
 _JOURNAL_TAG = "fedpipe.journal"
 _PER_BATCH = 100  # params or tags that MLflow takes in one call
@@ -234,31 +236,45 @@ def save_model(folder: Path, weights: Path, description: "Model | None" = None) 
             code_paths=[str(code)],
             pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", *_MODEL_PACKAGES)],
             mlflow_model=description,
-            **_interface(*_shape_of_model(weights)),
+            **_interface(_kind_of_model(weights)),
         )
 
 
-def _shape_of_model(weights: Path) -> tuple[list[int], int]:
-    """Image shape [h, w, c] and number of classes, as the file of weights says; without TensorFlow."""
+def _kind_of_model(weights: Path) -> "Kind":
+    """The kind of samples and labels, as the file of weights says; without TensorFlow."""
     from safetensors import safe_open
+
+    from fedpipe.samples.kind import Format, Kind
 
     with safe_open(str(weights), framework="numpy") as file:
         spec = json.loads(file.metadata()["fedpipe"])
-    return spec["image_shape"], spec["classes"]
+    return Kind(tuple(spec["image_shape"]), spec["classes"], Format.model_validate(spec.get("format", {})))
 
 
-def _interface(image_shape: Sequence[int], classes: int) -> dict[str, Any]:
-    """Signature and input example: uint8 images [n, h, w, c] to float32 probabilities [n, classes]."""
+def _interface(kind: "Kind") -> dict[str, Any]:
+    """Signature and input example: samples, such as uint8 images [n, h, w, c], to float32 predictions [n, outputs]."""
     import numpy as np
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    images = TensorSpec(np.dtype(np.uint8), (-1, *image_shape))
-    probabilities = TensorSpec(np.dtype(np.float32), (-1, classes))
-    return {
-        "signature": ModelSignature(Schema([images]), Schema([probabilities])),
-        "input_example": np.zeros((1, *image_shape), np.uint8),
-    }
+    predictions = Schema([TensorSpec(np.dtype(np.float32), (-1, kind.outputs))])
+    columns, samples = kind.format.columns, kind.format.samples
+    if columns is None:
+        inputs = Schema([TensorSpec(np.dtype(samples), (-1, *kind.shape))])
+        return {
+            "signature": ModelSignature(inputs, predictions),
+            "input_example": np.zeros((1, *kind.shape), samples),
+        }
+    import pandas as pd
+
+    types = [DataType.double] * len(columns.numbers) + [DataType.string] * len(columns.categories)
+    every = (*columns.numbers, *columns.categories)
+    inputs = Schema(
+        [ColSpec(kind_of, column.name, column.fill is None) for column, kind_of in zip(every, types, strict=True)]
+    )
+    row = {column.name: column.mean for column in columns.numbers}
+    row |= {column.name: column.categories[0] for column in columns.categories}
+    return {"signature": ModelSignature(inputs, predictions), "input_example": pd.DataFrame([row])}
 
 
 def _artifact_location(uri: str) -> str | None:

@@ -1,4 +1,6 @@
-"""The trained model as MLflow serves it: uint8 images [n, h, w, c] in, class probabilities float32 [n, classes] out.
+"""The trained model as MLflow serves it: samples in, class probabilities float32 [n, classes] or numbers out.
+
+Samples are uint8 images [n, h, w, c], other arrays, or the rows of a table with the columns that the model knows.
 
 MLflow copies this file into the model and runs it when the model is loaded (models from code), on a machine that
 need not have this project; mlflow_store.py says which of our modules go with it.
@@ -23,13 +25,15 @@ class Classifier(PythonModel):
         from fedpipe.networks.weights import load_weights
 
         model, weights = load_weights(Path(context.artifacts["weights"]))
-        self._probabilities = model.predictor(weights)
+        self._kind, self._predictions = model.spec.kind, model.predictor(weights)
 
     def predict(
-        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
     ) -> np.ndarray:
-        """Class probabilities float32 [n, classes] of uint8 images [n, h, w, c]; MLflow checked them by then."""
-        return self._probabilities(model_input)
+        """Class probabilities float32 [n, classes], or numbers, of samples; MLflow checked their types by then."""
+        from fedpipe.samples.inputs import samples_of
+
+        return self._predictions(samples_of(self._kind, model_input, "the request"))
 
 
 set_model(Classifier())

@@ -40,14 +40,19 @@ def main() -> None:
     if not new:
         print("drift: no new batch to compare", file=sys.stderr)
         return
-    former = pool.join(
+    kind = dataset.kind
+    samples, labels = pool.join(
         [dataset.read_train(layout.RAW), *(ours.read_batch(entry) for entry in entries if entry not in new)]
     )
+    former = samples, kind.binned(labels)
     test = dataset.read_test(layout.RAW)
-    before = profile(*former, dataset.classes)
+    before = profile(*former, kind.bins)
     champion = load_champion(dataset, test)
 
-    batches = {f"{entry.batch} (version {entry.version})": ours.read_batch(entry) for entry in new}
+    batches = {}
+    for entry in new:
+        samples, labels = ours.read_batch(entry)
+        batches[f"{entry.batch} (version {entry.version})"] = samples, kind.binned(labels)
     everything = pool.join(list(batches.values()))
     known = (former[0], test[0])
     compared = [

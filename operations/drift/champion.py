@@ -52,7 +52,7 @@ class Champion:
 def load_champion(dataset: RawDataset, test: Labelled) -> Champion | None:
     """The champion of a data set, measured on its test images.
 
-    None where there is no champion, or it takes images of another shape or has other classes.
+    None where there is no champion, or it takes other samples or has other classes, or where labels are numbers.
 
     Raises:
       PipelineError: MLflow cannot be reached, or the champion's weights are not those that were registered.
@@ -70,7 +70,7 @@ def load_champion(dataset: RawDataset, test: Labelled) -> Champion | None:
 
     model, weights = load_weights(registry.kept_weights(version))
     spec = model.spec
-    if (spec.image_shape, spec.classes) != (dataset.image_shape, dataset.classes):
+    if spec.kind != dataset.kind or dataset.kind.label_kind == "numbers":
         return None
     classify = model.classifier(weights)
 

@@ -16,6 +16,7 @@ _WORDS = {
     "contrast": "its images have {more} contrast ({value:+.2f} standard deviations)",
     "ink": "{more} of its pixels are not 0 ({value:+.2f} standard deviations)",
     "mean_image": "the mean images of its labels look different (distance {value:.3f}; by chance {chance:.3f})",
+    "shift": "the mean of one of its values is {value:.2f} standard deviations away (by chance {chance:.2f})",
     "accuracy": "the champion does worse on it, by {value:.2f}",
 }
 
@@ -103,13 +104,14 @@ def markdown(compared: Sequence[Compared], former: Profile, dataset: str, champi
     for part in shown:
         findings = part.findings(former.counts)
         lines.append(f"- **{part.name}**: {'; '.join(findings) if findings else 'nothing stands out'}")
-    head = ["", "samples", "label mix", "brightness", "contrast", "ink", "mean image", "champion's accuracy"]
+    measures = [figure.name.replace("_", " ") for figure in everything.figures if figure.name != "accuracy"]
+    head = ["", "samples", *measures, "champion's accuracy"]
     lines += ["", _row(head), _row(["---"] * len(head))]
     for part in shown:
         cells = [_cell(figure) for figure in part.figures if figure.name != "accuracy"]
         lines.append(_row([part.name, f"{part.samples:,}", *cells, _accuracy(part)]))
     if champion:
-        lines.append(_row(["test images", "", "", "", "", "", "", f"{champion.on_test:.4f}"]))
+        lines.append(_row(["test images", "", *[""] * len(measures), f"{champion.on_test:.4f}"]))
     labels = [str(label) for label in range(len(former.counts))]
     lines += ["", "Share of each label:", "", _row(["", *labels]), _row(["---"] * (len(labels) + 1))]
     for name, counts in [("before", former.counts), *((part.name, part.counts) for part in shown)]:

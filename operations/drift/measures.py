@@ -15,6 +15,15 @@ E = sum_k p_k E_k and variance V = sum_k p_k (V_k + E_k^2) - E^2.
 |            | 1) of the batch's mean image of label k less E_k                       | over its labels     |
 | accuracy   | the champion's accuracy a on the test images less that on the batch    | sqrt(a (1 - a) / n) |
 
+Samples that are no images have label_mix, accuracy and, in place of the others, one figure of their values:
+
+| figure | formula                                                                  | by chance            |
+| ------ | ------------------------------------------------------------------------ | -------------------- |
+| shift  | max over the values j of abs(batch's mean of j - E_j) / (deviation of j) | sqrt(2 ln(2 J) / n), |
+|        |                                                                          | J values             |
+
+Labels that are numbers count by their bins (fedpipe/samples/kind.py), and have no accuracy.
+
 "By chance" is what n samples of the former data would show in typical size. A figure stands out when its size is above
 its threshold by more than twice that, so that a small batch does not stand out for being small.
 """
@@ -26,7 +35,14 @@ import numpy as np
 
 # Half a standard deviation is Cohen's "medium" effect (1988, "Statistical Power Analysis for the Behavioral Sciences");
 # the others are what a person would want to look at.
-THRESHOLDS = {"label_mix": 0.1, "brightness": 0.5, "contrast": 0.5, "ink": 0.5, "mean_image": 0.05, "accuracy": 0.05}
+THRESHOLDS = {
+    "label_mix": 0.1,
+    "brightness": 0.5,
+    "contrast": 0.5,
+    "ink": 0.5,
+    "mean_image": 0.05,
+    "accuracy": 0.05,
+} | {"shift": 0.5}
 STATISTICS = ("brightness", "contrast", "ink")
 
 _CHUNK = 8192  # images at once in floating point
@@ -42,6 +58,7 @@ class Profile:
       image_variance: float [classes], variance around it, mean over the pixels.
       statistics: float [classes, 3], mean of `STATISTICS` over the images.
       statistics_variance: float [classes, 3].
+      deviations: Of samples that are no images, the standard deviation of each value, float [...]; None of images.
     """
 
     counts: np.ndarray
@@ -49,6 +66,7 @@ class Profile:
     image_variance: np.ndarray
     statistics: np.ndarray
     statistics_variance: np.ndarray
+    deviations: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +96,34 @@ def statistics(images: np.ndarray) -> np.ndarray:
 
 
 def profile(images: np.ndarray, labels: np.ndarray, classes: int) -> Profile:
-    """Looks at uint8 images [n, h, w, c] label by label; a label without samples has the figures of all samples."""
+    """Looks at samples, such as uint8 images [n, h, w, c], label by label.
+
+    A label without samples has the figures of all samples.
+    """
     counts = np.bincount(labels, minlength=classes)
+    if images.dtype != np.uint8 or images.ndim != 4:
+        return _profile_of_values(images, labels, counts)
     overall = _moments(images)
     by_label = [_moments(images[labels == label]) if counts[label] else overall for label in range(classes)]
     return Profile(counts, *(np.array(part) for part in zip(*by_label, strict=True)))
+
+
+def _profile_of_values(samples: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> Profile:
+    """Of samples that are no images: means by label, and the deviation of each value."""
+    overall = samples.mean(axis=0, dtype=np.float64)
+    means = [
+        samples[labels == label].mean(axis=0, dtype=np.float64) if counts[label] else overall
+        for label in range(len(counts))
+    ]
+    nothing = np.zeros((len(counts), len(STATISTICS)))
+    deviations = samples.std(axis=0, dtype=np.float64)
+    return Profile(counts, np.array(means), np.zeros(len(counts)), nothing, nothing, deviations)
+
+
+def shifts(former: Profile, samples: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How far the mean of each value is from that of former samples of the same labels, in deviations: float [...]."""
+    distance = np.abs(samples.mean(axis=0, dtype=np.float64) - expected_image(former, labels))
+    return distance / np.maximum(former.deviations, 1e-12) * (former.deviations > 0)
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
@@ -129,11 +170,15 @@ def compare(former: Profile, images: np.ndarray, labels: np.ndarray) -> list[Fig
     former_mix = shares(former.counts)
     figures = [Figure("label_mix", float(0.5 * np.abs(mix - former_mix).sum()), mix_chance(former_mix, samples))]
 
+    if former.deviations is not None:
+        chance = float(np.sqrt(2 * np.log(2 * former.deviations.size) / samples))
+        return [*figures, Figure("shift", float(shifts(former, images, labels).max()), chance)]
+
     mean = mix @ former.statistics
     variance = mix @ (former.statistics_variance + np.square(former.statistics)) - np.square(mean)
     spread = np.sqrt(np.maximum(variance, 1e-12))
-    shifts = (statistics(images).mean(axis=0) - mean) / spread
-    figures += [Figure(n, float(s), samples**-0.5) for n, s in zip(STATISTICS, shifts, strict=True)]
+    moved = (statistics(images).mean(axis=0) - mean) / spread
+    figures += [Figure(n, float(s), samples**-0.5) for n, s in zip(STATISTICS, moved, strict=True)]
 
     # Label by label: images with each other's labels have the right mean image all together.
     present = np.flatnonzero(mix)

@@ -7,13 +7,18 @@ from matplotlib.axes import Axes
 
 from fedpipe.datasets.raw import Labelled
 from fedpipe.figures import picture
-from operations.drift.measures import Profile, expected_image, shares
+from operations.drift.measures import Profile, expected_image, shares, shifts
+
+_VALUES = 30  # that are drawn
 
 
 def draw(former: Profile, new: Labelled, title: str, path: Path) -> None:
     """Draws all new samples against the former ones to ``path``."""
     images, labels = new
     classes = len(former.counts)
+    if former.deviations is not None:
+        _draw_values(former, new, title, path)
+        return
     with picture(path, 11, 6) as figure:
         grid = figure.add_gridspec(2, 3, height_ratios=[1, 1.3])
         _label_mix(figure.add_subplot(grid[0, :]), former.counts, np.bincount(labels, minlength=classes))
@@ -24,6 +29,20 @@ def draw(former: Profile, new: Labelled, title: str, path: Path) -> None:
         difference = (now - before).mean(axis=-1, keepdims=True)
         limit = max(float(np.abs(difference).max()), 0.05)
         _image(figure.add_subplot(grid[1, 2]), f"difference (±{limit:.2f})", difference, -limit, limit, "RdBu_r")
+        figure.suptitle(title)
+
+
+def _draw_values(former: Profile, new: Labelled, title: str, path: Path) -> None:
+    """Of samples that are no images: label mixes, and the values that have shifted most."""
+    samples, labels = new
+    values = shifts(former, samples, labels).ravel()
+    largest = np.argsort(-values, kind="stable")[:_VALUES]
+    with picture(path, 11, 6) as figure:
+        above, below = figure.subplots(2, 1)
+        _label_mix(above, former.counts, np.bincount(labels, minlength=len(former.counts)))
+        below.bar(np.arange(len(largest)), values[largest], color="C0")
+        below.set_xticks(np.arange(len(largest)), [str(place) for place in largest])
+        below.set(xlabel="value of a sample, the most shifted first", ylabel="shift in deviations")
         figure.suptitle(title)
 
 

@@ -4,6 +4,7 @@ week-12.npz                   images (or x) and labels (or y), uint8; clients (w
 week-12-images-idx3-ubyte     or an IDX pair (idx4 for images with channels)
 week-12-labels-idx1-ubyte
 week-12-clients-idx1-int      and the clients, if there are any: 32-bit integers, or unsigned bytes (-ubyte)
+week-12.csv, week-12.parquet  or a table, where the data set is one, with the columns of its section
 <each of these>.sha256        its SHA-256, as `sha256sum` writes it or bare
 """
 
@@ -27,15 +28,17 @@ from fedpipe.datasets.sources.npz_header import array_header
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.identity import sha256
 from operations.incoming.batch_clients import KEY, SUFFIXES, as_names, check_header, read_idx_clients
+from operations.incoming.batch_samples import read_samples
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # images, labels, clients
 
 HASH_SUFFIX = ".sha256"
 _DATA_FILE = re.compile(
-    r"(?P<name>.+)(?P<form>\.npz|-images-idx[34]-ubyte|-labels-idx1-ubyte|-clients-idx1-(?:ubyte|int))"
+    r"(?P<name>.+)(?P<form>\.npz|\.csv|\.parquet|-images-idx[34]-ubyte|-labels-idx1-ubyte|-clients-idx1-(?:ubyte|int))"
 )
 _PAIRS = tuple({f"-images-idx{dimensions}-ubyte", "-labels-idx1-ubyte"} for dimensions in (3, 4))
-_FORMS = ({".npz"}, *_PAIRS, *(pair | {clients} for pair in _PAIRS for clients in SUFFIXES))
+_TABLES = ({".csv"}, {".parquet"})
+_FORMS = ({".npz"}, *_TABLES, *_PAIRS, *(pair | {clients} for pair in _PAIRS for clients in SUFFIXES))
 LARGEST = 1 << 30  # bytes of a file, and of an array before it was compressed: a batch is read into memory
 ON_ITS_WAY = 3600.0  # seconds for which the rest of a batch is waited for
 EXPECTED = (
@@ -114,6 +117,10 @@ def read(candidate: Candidate, dataset: RawDataset) -> Batch:
     for path in candidate.forms.values():
         _check_size(path.name, path.stat().st_size)
         _check_hash(path)
+    if not dataset.kind.is_image:
+        return read_samples(next(iter(candidate.forms.values())), dataset.kind)
+    if set(candidate.forms) in _TABLES:
+        raise PipelineError(f"it is a table; {dataset.name} has images, so a batch is {EXPECTED}")
     if npz := candidate.forms.get(".npz"):
         images, labels, clients = _read_npz(npz, dataset)
     else:

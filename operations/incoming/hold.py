@@ -40,10 +40,11 @@ class Limits:
         Raises:
           PipelineError: Data is missing or damaged, or MLflow cannot be reached.
         """
+        labels = self._dataset.kind.binned(batch.labels)
         return [
-            *self._drift(*batch.labelled),
-            *self._rare_labels(batch.labels),
-            *self._accuracy(*batch.labelled),
+            *self._drift(batch.images, labels),
+            *self._rare_labels(labels),
+            *self._accuracy(batch.images, labels),
         ]
 
     def _drift(self, images: np.ndarray, labels: np.ndarray) -> list[str]:
@@ -96,7 +97,8 @@ class Limits:
         ours = Pool(layout.POOL)
         entries = pool.present(pool.of_dataset(ours.read_ledger(), self._dataset))
         parts: list[Labelled] = [self._dataset.read_train(layout.RAW), *map(ours.read_batch, entries)]
-        return profile(*pool.join(parts), self._dataset.classes)
+        samples, labels = pool.join(parts)
+        return profile(samples, self._dataset.kind.binned(labels), self._dataset.kind.bins)
 
     @cached_property
     def _champion(self) -> Champion | None:

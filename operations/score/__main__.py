@@ -1,7 +1,9 @@
-"""``python -m operations.score FOLDER``: label a folder's PNG files with the champion.
+"""``python -m operations.score FOLDER``: label a folder's PNG files, or a table's rows, with the champion.
 
-Writes a table with one row per file, in the order of their names: file, label, probability, problem. A file that cannot
-be scored has a problem instead of label and probability, so one damaged file does not stop the others.
+Where samples are images, it writes a table with one row per file, in the order of their names: file, label,
+probability, problem. A file that cannot be scored has a problem instead of label and probability, so one damaged file
+does not stop the others. Of a model of tables, FOLDER is a CSV or Parquet file with the columns of the model; of
+other samples, a .npy file. Then the table has a row per sample: row, label, probability; or row and the numbers.
 """
 
 import argparse
@@ -18,7 +20,9 @@ from fedpipe import params, pinning
 from fedpipe.atomic import atomic_file
 from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
+from fedpipe.networks.weights import read_spec
 from operations.score.images import Unusable, list_images, read_image
+from operations.score.rows import predictions_table, read_samples
 
 _BATCH = 256
 _COLUMNS = ("file", "label", "probability", "problem")
@@ -29,12 +33,15 @@ Row = tuple[str, str, str, str]
 def main(arguments: list[str] | None = None) -> None:
     """Fetches the champion's weights, then reads, labels and writes a batch of images at a time."""
     given = _parse(arguments)
-    files = list_images(given.folder)
+    files = [] if given.folder.is_file() else list_images(given.folder)
     pinning.require_avx2()
     registry = layout.registry()
     champion = registry.require_champion(given.dataset or params.load(params.Download, layout.PARAMS).name)
     weights = registry.kept_weights(champion)
-
+    if not read_spec(weights).kind.is_image:
+        _score_samples(given.folder, given.output, weights)
+        return
+    files = files or list_images(given.folder)
     problems = 0
     with (
         atomic_file(given.output) as partial,
@@ -53,6 +60,20 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"score: {len(files) - problems} images labelled by {champion} in {given.output}", file=sys.stderr)
     if problems:
         print(f"score: {problems} files could not be: the column problem says why", file=sys.stderr)
+
+
+def _score_samples(path: Path, output: Path, weights: Path) -> None:
+    """Predicts for all samples of a file at once."""
+    from fedpipe.evaluation.measures import logits_in_batches
+    from fedpipe.networks.weights import load_weights
+
+    model, tensors = load_weights(weights)
+    samples = read_samples(path, model.spec.kind)
+    predictions = logits_in_batches(model.predictor(tensors), samples, _BATCH)
+    table = predictions_table(model.spec.kind, predictions)
+    with atomic_file(output) as partial:
+        table.to_csv(partial, index=False)
+    print(f"score: {len(table)} samples of {path} predicted in {output}", file=sys.stderr)
 
 
 def _label(files: list[Path], weights: Path) -> Iterator[Row]:
@@ -84,7 +105,7 @@ def _read(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray | None, s
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, **make_command("score", "FOLDER"))
-    parser.add_argument("folder", type=Path, help="the folder with the PNG files")
+    parser.add_argument("folder", type=Path, help="the folder with the PNG files, or the file with the samples")
     parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="the table (predictions.csv)")
     parser.add_argument("--dataset", help="the data set whose champion to use; else that of params.yaml")
     return parser.parse_args(arguments)

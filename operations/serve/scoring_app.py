@@ -1,6 +1,7 @@
 """The application that serves a model: MLflow's scoring protocol, whole pixels only, and every answer names the model.
 
     POST /invocations      {"inputs": [image, ...]} -> {"predictions": [[probability of each class], ...]}
+                           {"inputs": [{column: value, ...}, ...]} for a model of tables: a row for each sample
     GET  /ping, /health    status 200 while it serves
     GET  /version          which model this is, as JSON
 
@@ -18,7 +19,7 @@ import gc
 import json
 import os
 import re
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ Shape = tuple[int, int, int]
 
 _KEYS = ("inputs", "instances")  # MLflow's two keys for tensors
 _EXPECTED = 'send {"inputs": [image, ...]}'
+_EXPECTED_ROWS = 'send {"inputs": [{column: value, ...}, ...]}'
 _BODY_SECONDS = 60.0  # for a request's body to arrive
 _BATCH = 256  # images that the model gets at a time
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -65,7 +67,7 @@ def application(model: Any, version: dict[str, Any], limit: int) -> "ASGIApp":
     """The application for a model.
 
     Args:
-      model: A loaded model of MLflow (PyFuncModel) with one tensor of images in its signature.
+      model: A loaded model of MLflow (PyFuncModel), with one tensor or the columns of a table in its signature.
       version: What ``GET /version`` answers; ``model``, ``version`` and ``commit`` of it are in every answer's headers.
       limit: The largest body of a request, in bytes.
     """
@@ -73,9 +75,7 @@ def application(model: Any, version: dict[str, Any], limit: int) -> "ASGIApp":
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    (images,) = model.metadata.signature.inputs.inputs
-    _, height, width, channels = images.shape
-    shape = (int(height), int(width), int(channels))
+    answer = _answer_of(model)
 
     async def ping(_: "Request") -> "Response":
         return Response("\n", media_type="application/json")
@@ -87,7 +87,7 @@ def application(model: Any, version: dict[str, Any], limit: int) -> "ASGIApp":
         try:
             require_json(request.headers.get("content-type", ""))
             body = await _body(request, limit)
-            return JSONResponse(await asyncio.to_thread(_answer, model, body, shape))
+            return JSONResponse(await asyncio.to_thread(answer, body))
         except BadRequest as wrong:
             return JSONResponse({"error_code": wrong.status.name, "message": str(wrong)}, wrong.status)
 
@@ -157,11 +157,95 @@ async def _body(request: "Request", limit: int) -> bytes:
     return bytes(body)
 
 
-def _answer(model: Any, body: bytes, shape: Shape) -> dict[str, Any]:
-    """What the model predicts for the images of a request."""
-    images = read_images(body, shape)
-    batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    return {"predictions": list(chain.from_iterable(model.predict(batch).tolist() for batch in batches))}
+def _answer_of(model: Any) -> Callable[[bytes], dict[str, Any]]:
+    """A function from the body of a request to the answer, by what the model takes."""
+    inputs = model.metadata.signature.inputs
+    if not inputs.is_tensor_spec():
+        is_text = {column.name: column.type.name == "string" for column in inputs.inputs}
+        return lambda body: _predicted(model, _rows(body, is_text))
+    (tensor,) = inputs.inputs
+    shape = tuple(int(side) for side in tensor.shape[1:])
+    if tensor.type == np.uint8 and len(shape) == 3:
+        return lambda body: _predicted(model, read_images(body, shape))
+    return lambda body: _predicted(model, _array(body, shape, tensor.type))
+
+
+def _predicted(model: Any, samples: Any) -> dict[str, Any]:
+    """What the model predicts for the samples of a request."""
+    from mlflow.exceptions import MlflowException
+
+    from fedpipe.errors import PipelineError  # the model's own copy, which is there once the model is loaded
+
+    batches = (samples[start : start + _BATCH] for start in range(0, len(samples), _BATCH))
+    try:
+        return {"predictions": list(chain.from_iterable(model.predict(batch).tolist() for batch in batches))}
+    except (PipelineError, MlflowException) as error:
+        raise BadRequest(str(error)) from None
+
+
+def _rows(body: bytes, is_text: Mapping[str, bool]) -> Any:
+    """The rows of a request as a table; a column that is absent or null has no value.
+
+    Args:
+      body: What the client sent.
+      is_text: The columns that the model knows: whether each holds text, or else numbers.
+    """
+    import pandas as pd
+
+    rows = []
+    for number, row in enumerate(_elements(body, "rows")):
+        if not isinstance(row, dict):
+            raise BadRequest(f"row {number} is no object of columns: {_EXPECTED_ROWS}")
+        if unknown := [name for name in row if name not in is_text]:
+            raise BadRequest(f"row {number} has the column {unknown[0][:80]!r}, which the model does not know")
+        rows.append([_value_of(number, name, row.get(name), text) for name, text in is_text.items()])
+    if not rows:
+        raise BadRequest(f"the request has no list of rows: {_EXPECTED_ROWS}")
+    table = pd.DataFrame(rows, columns=list(is_text))
+    return table.astype({name: object if text else float for name, text in is_text.items()})
+
+
+def _value_of(number: int, name: str, value: object, is_text: bool) -> str | float | None:
+    if value is None or (is_text and isinstance(value, str)):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value) if is_text else float(value)
+    raise BadRequest(f"row {number} has in column {name!r} a value that is no {'text' if is_text else 'number'}")
+
+
+def _array(body: bytes, shape: tuple[int, ...], kind: Any) -> np.ndarray:
+    """The samples of a request: an array of the model's type, [n, ...]."""
+    samples = []
+    for number, element in enumerate(_elements(body, "samples")):
+        try:
+            sample = np.array(element)
+        except ValueError:
+            raise BadRequest(f"sample {number} is not nested lists of one size") from None
+        if sample.shape != shape or sample.dtype.kind not in ("fiu" if np.dtype(kind).kind == "f" else "iu"):
+            raise BadRequest(f"sample {number} is no {_sizes(shape)} numbers; the model takes {np.dtype(kind)}")
+        samples.append(sample)
+    if not samples:
+        raise BadRequest('the request has no list of samples: send {"inputs": [sample, ...]}')
+    array = np.stack(samples)
+    if np.dtype(kind).kind in "iu" and (array.min() < 0 or array.max() > np.iinfo(kind).max):
+        raise BadRequest(f"the samples have numbers that are no {np.dtype(kind)}, or are below 0")
+    return array.astype(kind)
+
+
+def _elements(body: bytes, called: str) -> Iterator[object]:
+    """The elements of the request's list of rows or samples.
+
+    Raises:
+      BadRequest: It is no JSON of the right form.
+    """
+    try:
+        yield from _images(body)
+    except RecursionError:
+        raise BadRequest("the request is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise BadRequest("the request is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise BadRequest(f'the request is not JSON ({error}): send {{"inputs": [...]}} with {called}') from None
 
 
 def read_images(body: bytes, shape: Shape) -> np.ndarray:

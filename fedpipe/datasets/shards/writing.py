@@ -59,7 +59,7 @@ def write_shards(
             shard = images[indices], labels[indices]
             if transform is not None:
                 shard = transform(client, *shard)
-            mine = [memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)) for part in shard]
+            mine = [np.ascontiguousarray(part).reshape(-1).view(np.uint8).data for part in shard]
             file.write(mine[0])
             written[offsets[client] : offsets[client + 1]] = shard[1]
             sums.append(sha256(*mine))

@@ -45,7 +45,9 @@ def write_arrays(
     if standard is not None:
         samples = [standard.apply(array) for array in samples]
     is_of_numbers = dataset.labels == "numbers"
-    labels = [(_numbers if is_of_numbers else _classes)(part) for part in (train_labels, test_labels)]
+    labels: list[npt.NDArray[Any]] = [
+        (_numbers if is_of_numbers else _classes)(part) for part in (train_labels, test_labels)
+    ]
     for some, part, label_part in zip(samples, (train, test), (train_labels, test_labels), strict=True):
         count = len(labels[0] if label_part is train_labels else labels[1])
         if len(some) != count:

@@ -36,6 +36,8 @@ def write_table(table: Table, params: Download, folder: Path) -> None:
     Raises:
       PipelineError: The file cannot be had or read, or a column is not as the section says; the message names it.
     """
+    import pandas as pd
+
     what = called("table.file", table.file)
     with pinned(table.file, what, params, folder) as path:
         rows = read_rows(path, what, [*table.other_roles] if table.labels == "classes" else _texts(table))
@@ -51,17 +53,18 @@ def write_table(table: Table, params: Download, folder: Path) -> None:
     if train.empty or test.empty:
         raise PipelineError(f"{what} has {len(train)} training rows and {len(test)} test rows: both are needed")
     columns = _columns(table, names, params.standardise, train, what)
-    splits = [(columns.samples(part, what), columns.labels(part, what)) for part in (train, test)]
+    of_train, of_test = ((columns.samples(part, what), columns.labels(part, what)) for part in (train, test))
     for name in [name for name in names if train[name].nunique() == 1]:
         say(f"{table.name}: column '{name}' has one value in all training rows")
     described = Format(
-        samples="float32", columns=columns, numbers=numbers_of(splits[0][1]) if columns.classes is None else None
+        samples="float32", columns=columns, numbers=numbers_of(of_train[1]) if columns.classes is None else None
     )
     classes = 0 if columns.classes is None else max(2, len(columns.classes))
-    if table.client is not None:
-        _write_clients(train[table.client], table.client, what, folder / CLIENTS_FILE)
+    if (names_of_clients := columns.clients(train, what)) is not None:
+        owners = pd.DataFrame({"sample": np.arange(len(train)), "client": names_of_clients})
+        owners.to_csv(folder / CLIENTS_FILE, index=False)
     clients = None if table.client is None else CLIENTS_FILE
-    write_samples(folder, table.name, classes, described, *splits, clients)
+    write_samples(folder, table.name, classes, described, of_train, of_test, clients)
 
 
 def _texts(table: Table) -> list[str]:
@@ -106,7 +109,9 @@ def _columns(table: Table, names: list[str], standardise: Standardise, train: "p
     categories = tuple(_category(table, name, as_text(train[name]), what) for name in table.categories)
     label = tuple(table.label_columns)
     classes = None if table.labels == "numbers" else _classes(train[label[0]], label[0], what)
-    return Columns(numbers=tuple(number_columns), categories=categories, label=label, classes=classes)
+    return Columns(
+        numbers=tuple(number_columns), categories=categories, label=label, classes=classes, client=table.client
+    )
 
 
 def _constants(standardise: Standardise, names: list[str]) -> dict[str, tuple[float, float]] | None:
@@ -163,15 +168,3 @@ def _classes(column: "pd.Series[str]", name: str, what: str) -> tuple[str, ...]:
             f"{_MOST_CLASSES} (set 'download.table.labels' to numbers if they are numbers)"
         )
     return tuple(values)
-
-
-def _write_clients(column: "pd.Series[str]", name: str, what: str, path: Path) -> None:
-    import pandas as pd
-
-    texts = as_text(column)
-    if (texts == "").any():
-        raise PipelineError(
-            f"{what}: column '{name}' names no client in {int((texts == '').sum())} training rows: name one, or leave "
-            "the rows out"
-        )
-    pd.DataFrame({"sample": np.arange(len(texts)), "client": texts}).to_csv(path, index=False)
