@@ -143,8 +143,8 @@ def _write_idx(path: Path, shape: list[int], values: np.ndarray, repeats: int) -
 def watch(command: list[str], folder: Path, code: Path | None = None) -> dict[str, float]:
     """Runs ``command`` in ``folder``: seconds, CPU seconds, and the peak memory of it and its children together.
 
-    The code is that of the folder ``code``, by default that of ``folder``. Memory is the sum of resident sets, polled, so
-    that pages which processes share count more than once.
+    The code is that of the folder ``code``, by default that of ``folder``. Memory is the sum of resident sets, polled,
+    so that pages which processes share count more than once.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()

@@ -267,12 +267,10 @@ def _interface(kind: "Kind") -> dict[str, Any]:
         }
     import pandas as pd
 
-    types = [DataType.double] * len(columns.numbers) + [DataType.string] * len(columns.categories)
-    every = (*columns.numbers, *columns.categories)
-    inputs = Schema(
-        [ColSpec(kind_of, column.name, column.fill is None) for column, kind_of in zip(every, types, strict=True)]
-    )
-    row = {column.name: column.mean for column in columns.numbers}
+    of_numbers = [ColSpec(DataType.double, column.name, column.fill is None) for column in columns.numbers]
+    of_texts = [ColSpec(DataType.string, column.name, column.fill is None) for column in columns.categories]
+    inputs = Schema([*of_numbers, *of_texts])
+    row: dict[str, Any] = {column.name: column.mean for column in columns.numbers}
     row |= {column.name: column.categories[0] for column in columns.categories}
     return {"signature": ModelSignature(inputs, predictions), "input_example": pd.DataFrame([row])}
 

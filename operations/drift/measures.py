@@ -123,7 +123,9 @@ def _profile_of_values(samples: np.ndarray, labels: np.ndarray, counts: np.ndarr
 def shifts(former: Profile, samples: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How far the mean of each value is from that of former samples of the same labels, in deviations: float [...]."""
     distance = np.abs(samples.mean(axis=0, dtype=np.float64) - expected_image(former, labels))
-    return distance / np.maximum(former.deviations, 1e-12) * (former.deviations > 0)
+    deviations = np.zeros(distance.shape) if former.deviations is None else former.deviations
+    shifted: np.ndarray = np.divide(distance, deviations, out=np.zeros(distance.shape), where=deviations > 0)
+    return shifted
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:

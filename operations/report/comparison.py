@@ -19,7 +19,9 @@ ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _HIGHER_IS_BETTER = {"accuracy", "mean", "median", "worst", "recall", "precision", "jain"}
 _HIGHER_IS_BETTER |= {f"percentile_{10 * n}" for n in range(1, 10)}
-_LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld", "variance"}
+_LOWER_IS_BETTER = {"loss", "non_finite", "epsilon_rdp", "epsilon_pld", "variance"} | {
+    f"{figure}_error" for figure in ("mean_absolute", "root_mean_squared")
+}
 # The columns of the client table that are accuracies, and in words on what.
 ACCURACIES = {
     "train_accuracy": "on each client's training samples",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedpipe.evaluation.clients import by_cluster, personal_column
@@ -165,12 +166,15 @@ def _clusters(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
 
 def _recall(runs: Sequence[Run], names: Sequence[str]) -> Chart:
     tables = [run.classes for run in runs]
-    lowest = "; ".join(
-        f"{name}: lowest {table['recall'].min():.4f}, class {table['class'].iloc[table['recall'].argmin()]}"
-        for name, table in zip(names, tables, strict=True)
-    )
+    lowest = "; ".join(f"{name}: {_lowest_recall(table)}" for name, table in zip(names, tables, strict=True))
     caption = "Share of a class's test images that the model recognises"
     return Chart(charts.recall(tables, names), f"Recall of each class, {_of(names)}. {lowest}.", caption)
+
+
+def _lowest_recall(table: pd.DataFrame) -> str:
+    if table["recall"].isna().all():
+        return "labels are numbers, which have no recall"
+    return f"lowest {table['recall'].min():.4f}, class {table['class'].iloc[table['recall'].argmin()]}"
 
 
 def _confusion(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:

@@ -174,6 +174,9 @@ def _confusion(source: Source, classes: int, missing: dict[str, str]) -> np.ndar
     except PipelineError as error:
         missing["confusion"] = str(error)
         return None
+    if not {"actual", "predicted"} <= set(table) or table["actual"].dtype.kind not in "iu":
+        missing["confusion"] = "labels are numbers, which have no confusion matrix"
+        return None
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (table["actual"].to_numpy(), table["predicted"].to_numpy()), 1)
     return counts

@@ -84,7 +84,8 @@ def _label(files: list[Path], weights: Path) -> Iterator[Row]:
     spec, predict = model.spec, model.predictor(tensors)
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
-        found = [_read(path, spec.image_shape) for path in batch]
+        height, width, channels = spec.image_shape
+        found = [_read(path, (height, width, channels)) for path in batch]
         images = [image for image, _ in found if image is not None]
         probabilities = iter(predict(np.stack(images)) if images else ())
         for path, (image, problem) in zip(batch, found, strict=True):

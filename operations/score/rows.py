@@ -41,14 +41,12 @@ def predictions_table(kind: Kind, predictions: np.ndarray) -> "pd.DataFrame":
     table = pd.DataFrame({"row": np.arange(len(predictions))})
     columns = kind.format.columns
     if kind.format.numbers is not None:
-        names = columns.label if columns is not None else [f"label_{place}" for place in range(kind.outputs)]
-        for place, name in enumerate(names):
+        numbers = columns.label if columns is not None else [f"label_{place}" for place in range(kind.outputs)]
+        for place, name in enumerate(numbers):
             table[name] = predictions[:, place]
         return table
-    label = predictions.argmax(axis=1)
-    names = (
-        np.array(columns.classes) if columns is not None and columns.classes is not None else np.arange(kind.classes)
-    )
-    table["label"] = names[label]
+    labels = predictions.argmax(axis=1)
+    classes = columns.classes if columns is not None else None
+    table["label"] = labels if classes is None else [classes[label] for label in labels]
     table["probability"] = [f"{value:.6f}" for value in predictions.max(axis=1)]
     return table
