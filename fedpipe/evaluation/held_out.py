@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedpipe.datasets.shards import Manifest, Shards
-from fedpipe.lazy import tf
 from fedpipe.evaluation.measures import goodness
+from fedpipe.lazy import tf
 from fedpipe.networks.network import Network, Weights, label_tensor
 
 
