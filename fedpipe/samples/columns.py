@@ -176,6 +176,7 @@ def _filled(values: np.ndarray, missing: np.ndarray, fill: float | str | None, n
     if fill is None:
         raise PipelineError(
             f"{called}: column '{name}' has no value in {int(missing.sum())} of {len(missing)} rows (the first is row "
-            f"{int(np.argmax(missing))}): fill them ('download.table.missing', docs/datasets.md), or leave the rows out"
+            f"{int(np.argmax(missing))}): fill them ('download.table.missing', docs/tabular-data.md), or leave the "
+            "rows out"
         )
     return np.where(missing, fill, values)

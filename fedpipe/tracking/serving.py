@@ -28,9 +28,12 @@ class Classifier(PythonModel):
         self._kind, self._predictions = model.spec.kind, model.predictor(weights)
 
     def predict(
-        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray:
-        """Class probabilities float32 [n, classes], or numbers, of samples; MLflow checked their types by then."""
+        """Class probabilities float32 [n, classes], or numbers, of samples; MLflow checked their types by then.
+
+        Rows of a table come as a DataFrame. (MLflow takes other hints than an array's for a schema of its own.)
+        """
         from fedpipe.samples.inputs import samples_of
 
         return self._predictions(samples_of(self._kind, model_input, "the request"))
