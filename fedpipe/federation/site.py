@@ -51,6 +51,7 @@ from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
 from fedpipe.runtime.facts import FEDERATION, code, differences, facts
 from fedpipe.runtime.pass_runner import LastingWorker
+from fedpipe.samples.kind import PIXELS
 from fedpipe.secure_aggregation.refusal import Refused
 
 _UNKNOWN = pack(Answer(unknown=True))
@@ -295,6 +296,8 @@ class Site:
         if digest != join.digest:
             known = f"{digest[:12]}, not {join.digest[:12]}"
             return [f"its shards are others than the coordinator knows ({known}): partition again there"]
+        if here.format != PIXELS:
+            return [f"it has {here.kind}, and a federation takes uint8 samples of classes"]
         if list(here.image_shape) != join.image_shape or here.classes != join.classes:
             ours, theirs = f"{here.image_shape} of {here.classes}", f"{tuple(join.image_shape)} of {join.classes}"
             return [f"its images are {ours} classes, and those of the training {theirs}"]

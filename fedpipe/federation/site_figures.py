@@ -103,4 +103,4 @@ class SiteFigures:
             return None, small
         if not np.isfinite(sums.loss):
             return None, "the model's loss on its held-out samples is not finite"
-        return SumsOfSamples(samples=sums.samples, correct=sums.correct, loss=sums.loss), ""
+        return SumsOfSamples(samples=sums.samples, correct=int(sums.correct), loss=sums.loss), ""
