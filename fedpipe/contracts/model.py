@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,9 @@ class Model(TrainChoice):
     architecture: Callable[[ModelSpec], str] | None = function(
         "spec", "With `keras_model`: the layers as JSON, kept with the weights (`keras_file.py`).", None
     )
+    constants: Callable[[ModelSpec], Mapping[str, np.ndarray]] | None = function(
+        "spec", "With `keras_model`: its weights that are not trained, kept with the others (`keras_file.py`).", None
+    )
     first_weights: Callable[[ModelSpec, np.random.Generator], list[np.ndarray]] | None = function(
         "spec, rng", "The weights before the first round, float32; without it kernels are Glorot-uniform.", None
     )
@@ -48,8 +51,9 @@ class Model(TrainChoice):
             raise ContractError("defines 'keras_model' and 'shapes' or 'forward', which take each other's place")
         if not all(by_hand) and self.keras_model is None:
             raise ContractError("does not define 'shapes' and 'forward', or 'keras_model'")
-        if self.architecture is not None and self.keras_model is None:
-            raise ContractError("defines 'architecture' without 'keras_model'")
+        for name in ("architecture", "constants"):
+            if getattr(self, name) is not None and self.keras_model is None:
+                raise ContractError(f"defines '{name}' without 'keras_model'")
 
     @property
     def by_hand(self) -> tuple[MakeShapes, Forward]:

@@ -16,7 +16,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field, StringConstraints
@@ -26,6 +26,9 @@ from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.networks.keras_description import MEMBERS, outside_links, unknown_parts
 from fedpipe.networks.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from fedpipe.networks.keras_model import KerasNetwork
 
 _KEYS = "params.yaml: 'train.keras_file"
 
@@ -81,6 +84,20 @@ def first_weights(spec: ModelSpec, rng: np.random.Generator) -> list[np.ndarray]
     Raises:
       PipelineError: The file is missing, is another one than the SHA-256 says, or cannot be read.
     """
+    return _saved(spec).values()
+
+
+def constants(spec: ModelSpec) -> dict[str, np.ndarray]:
+    """The weights of the file that are not trained: of frozen layers, and the means of a Normalization layer.
+
+    Raises:
+      PipelineError: As `first_weights`.
+    """
+    return _saved(spec).constants()
+
+
+def _saved(spec: ModelSpec) -> "KerasNetwork":
+    """The network with the weights of the file."""
     from fedpipe.networks.keras_model import KerasNetwork
 
     def saved(spec: ModelSpec) -> Any:
@@ -92,7 +109,7 @@ def first_weights(spec: ModelSpec, rng: np.random.Generator) -> list[np.ndarray]
         except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
             raise _unreadable(spec, error) from error
 
-    return KerasNetwork(spec, saved).values()
+    return KerasNetwork(spec, saved, is_saved=True)
 
 
 def _content(params: Params) -> bytes:

@@ -30,8 +30,11 @@ Build = Callable[[ModelSpec], Any]  # spec -> tf.keras.Model
 class KerasNetwork:
     """A Keras model of one input and one output, checked, as shapes, first weights and forward pass."""
 
-    def __init__(self, spec: ModelSpec, build: Build) -> None:
+    def __init__(self, spec: ModelSpec, build: Build, *, is_saved: bool = False) -> None:
         """Builds the model for the samples and labels of ``spec``.
+
+        Weights that are not trained (frozen layers, means of a Normalization layer) are constants of the network. They
+        come from ``spec.constants``, or with ``is_saved`` from what ``build`` gives.
 
         Raises:
           PipelineError: It cannot be built, or has a part that cannot be trained here; the message says what to do.
@@ -43,17 +46,23 @@ class KerasNetwork:
         self._fused = dict(pair for nodes in self._nodes.values() for pair in fused(nodes))
         self._layers = list(distinct(self._model, self._nodes))
         for layer in self._layers:
-            self._check_layer(layer)
+            self._check_layer(layer, is_saved or bool(spec.constants))
         self._left_out: Any = None  # the last layer, if it is the softmax
         if spec.format.numbers is None or spec.loss == "binary_cross_entropy":
             self._take_activation_off("softmax" if spec.format.numbers is None else "sigmoid")
         self._slots = [(layer, variable) for layer in self._layers for variable in layer.trainable_weights]
-        self.shapes: Shapes = self._named_shapes()
+        self.shapes: Shapes = self._named_shapes(self._slots)
+        fixed = [(layer, variable) for layer in self._layers for variable in layer.non_trainable_weights]
+        self._constants = dict(zip(self._named_shapes(fixed), (variable for _, variable in fixed), strict=True))
+        if not is_saved:
+            self._set_constants(spec)
+        self._fixed = {id(variable): variable.numpy() for variable in self._constants.values()}
         self._check_pure(spec)
 
     def forward(self, weights: list[Any], images: Any, dropout: Dropout) -> Any:
         """Samples float32, such as images [n, h, w, c] in [0, 1], to outputs float32 [n, outputs], by ``weights``."""
         given = {id(variable): w for (_, variable), w in zip(self._slots, weights, strict=True)}
+        given |= {key: tf.constant(value) for key, value in self._fixed.items()}
         with self._running:
             return self._run(self._model, images, given, dropout)
 
@@ -69,6 +78,20 @@ class KerasNetwork:
     def values(self) -> list[np.ndarray]:
         """What Keras's variables hold now."""
         return [variable.numpy() for _, variable in self._slots]
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """The weights that are not trained, by their names."""
+        return {name: np.asarray(variable.numpy()) for name, variable in self._constants.items()}
+
+    def _set_constants(self, spec: ModelSpec) -> None:
+        for name, variable in self._constants.items():
+            value = spec.constants.get(name)
+            if value is None or value.shape != tuple(variable.shape):
+                raise PipelineError(f"{self._name} needs the constant {name}, which its file of weights does not have")
+            variable.assign(value)
+        for layer in self._layers:
+            if hasattr(layer, "finalize_state"):  # as Keras does after it has loaded such a layer's weights
+                layer.finalize_state()
 
     def _build(self, spec: ModelSpec, build: Build) -> Any:
         shape = spec.image_shape
@@ -116,18 +139,19 @@ class KerasNetwork:
                     )
                 yield from self._models(layer)
 
-    def _check_layer(self, layer: Any) -> None:
+    def _check_layer(self, layer: Any, has_constants: bool) -> None:
         kinds, told = tf.keras.layers, f"{self._name} has the layer '{layer.name}' ({type(layer).__name__})"
-        if isinstance(layer, kinds.BatchNormalization):
+        if isinstance(layer, kinds.BatchNormalization) and layer.trainable:
             raise PipelineError(
                 f"{told}, whose statistics would not be averaged over clients: use GroupNormalization or "
-                "LayerNormalization"
+                "LayerNormalization, or freeze it (trainable = False) in a .keras file"
             )
         if isinstance(layer, kinds.Dropout) and layer.noise_shape is not None:
             raise PipelineError(f"{told} with a noise_shape, which is not supported: leave it out")
-        if layer.non_trainable_weights:
+        if layer.non_trainable_weights and not has_constants:
             raise PipelineError(
-                f"{told} with weights that are not trained: take the layer out, or set its trainable to True"
+                f"{told} with weights that are not trained: take the layer out, set its trainable to True, or save the "
+                "model and choose keras_file, which keeps such weights"
             )
         if layer.losses:
             raise PipelineError(
@@ -157,11 +181,11 @@ class KerasNetwork:
                 f"with {name}"
             )
 
-    def _named_shapes(self) -> Shapes:
+    def _named_shapes(self, slots: list[tuple[Any, Any]]) -> Shapes:
         """By place and kind of layer: Keras's own names count all layers of a process."""
         shapes: Shapes = {}
         place = {id(layer): number for number, layer in enumerate(self._layers, 1)}
-        for layer, variable in self._slots:
+        for layer, variable in slots:
             short = variable.name.rsplit("/", 1)[-1].split(":")[0]
             name = first = f"{place[id(layer)]}_{type(layer).__name__.lower()}/{short}"
             again = 1
@@ -238,13 +262,19 @@ class _Everywhere(dict[str, Any]):
 
 @contextmanager
 def _in_place_of_variables(layer: Any, given: dict[int, Any]) -> Iterator[None]:
-    """While it is open, the attributes of ``layer`` and of layers in it that are variables are the given tensors."""
+    """While it is open, the attributes of ``layer`` and of layers in it that are variables are the given tensors.
+
+    Tensors that a layer computed when it was built become constants of the graph, which the worker has, too.
+    """
     replaced = []
     for part in (layer, *layer.submodules):
         for name, value in list(vars(part).items()):
             if isinstance(value, tf.Variable) and id(value) in given:
                 replaced.append((part, name, value))
                 vars(part)[name] = given[id(value)]
+            elif tf.is_tensor(value) and hasattr(value, "numpy") and not isinstance(value, tf.Variable):
+                replaced.append((part, name, value))
+                vars(part)[name] = tf.constant(value.numpy())
     try:
         yield
     finally:

@@ -1,7 +1,10 @@
 """What it takes to build a model and to use its weights, as their file says it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
@@ -28,6 +31,8 @@ class ModelSpec:
     # follows from the params, which name the file's SHA-256.
     architecture: str = field(default="", compare=False, repr=False)
     format: Format = PIXELS  # of samples and labels
+    # Of a model that is imported from a file: its weights that are not trained. They follow from the params, too.
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # Frozen, so that a spec can be a key; the defaults are those of the files, which the names above say.

@@ -1,6 +1,7 @@
 """The file of a model's weights: safetensors, with what it takes to use them. Reading one needs no TensorFlow."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from fedpipe.errors import PipelineError
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
 
+_CONSTANT = "constant/"  # before the names of weights that are not trained
 _METADATA_KEY = "fedpipe"  # one key only: safetensors does not keep the order of several
 
 
 def save_weights(path: Path, model: Network, weights: Weights) -> None:
     """Writes ``weights`` with what is needed to use them; equal weights give equal files."""
     tensors = dict(zip(model.shapes, weights, strict=True))
+    tensors |= {_CONSTANT + name: value for name, value in model.spec.constants.items()}
     with atomic_file(path) as partial:
         partial.write_bytes(save(tensors, {_METADATA_KEY: json.dumps(model.spec.to_json())}))
 
@@ -43,7 +46,14 @@ def load_weights(path: Path) -> tuple[Network, Weights]:
     Raises:
       PipelineError: The file is missing, cut short, or not such a file.
     """
-    model = network(read_spec(path))
+    spec = read_spec(path)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            names = [name for name in file.keys() if name.startswith(_CONSTANT)]  # noqa: SIM118 (no mapping)
+            constants = {name.removeprefix(_CONSTANT): file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise PipelineError(f"{path} is not a file of weights ({error}): run the train stage again") from None
+    model = network(replace(spec, constants=constants) if constants else spec)
     try:
         with safe_open(str(path), framework="numpy") as file:
             weights = [file.get_tensor(name) for name in model.shapes]

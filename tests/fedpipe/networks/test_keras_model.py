@@ -205,6 +205,37 @@ def test_a_file_gives_layers_and_first_weights(
     np.testing.assert_array_equal(again.predictor(same)(images), model.predictor(weights)(images))
 
 
+def test_weights_of_a_file_that_are_not_trained_are_constants(tmp_path: Path) -> None:
+    """Frozen layers, frozen batch normalization and adapted means: as Keras computes them, and kept with the weights."""
+    rng = np.random.default_rng(4)
+    normalise, frozen, batch = L.Normalization(axis=None), L.Conv2D(4, 3, activation="relu"), L.BatchNormalization()
+    normalise.adapt(rng.random((50, 28, 28, 1)))
+    theirs = stack(normalise, frozen, L.MaxPooling2D(2), batch, L.Flatten(), D(10, "softmax"))(SPEC)
+    batch.moving_mean.assign(rng.random(4))
+    frozen.trainable = batch.trainable = False
+    path = tmp_path / "start.keras"
+    theirs.save(path)
+    params = keras_file.Params(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    model = network(ModelSpec("keras_file", (28, 28, 1), 10, params))
+    assert list(model.shapes) == ["6_dense/kernel", "6_dense/bias"] and len(model.spec.constants) == 9
+    weights = model.first_weights(rng)
+    images = rng.integers(0, 256, (5, 28, 28, 1), np.uint8)
+    np.testing.assert_allclose(model.predictor(weights)(images), theirs.predict(images / 255, verbose=0), atol=1e-5)
+    save_weights(tmp_path / "weights.safetensors", model, weights)
+    path.unlink()
+    again, same = load_weights(tmp_path / "weights.safetensors")
+    np.testing.assert_array_equal(again.predictor(same)(images), model.predictor(weights)(images))
+
+
+def test_large_constants_of_a_layer_are_in_the_graph() -> None:
+    """A worker has the graph only, and no tensor of this process."""
+    values = {"mean": np.full((28, 28, 1), 0.25), "variance": np.full((28, 28, 1), 4.0)}
+    keras = KerasNetwork(SPEC, stack(L.Normalization(axis=(1, 2, 3), **values), L.Flatten(), D(10)))
+    traced = tf.function(lambda w, x: keras.forward(w, x, Dropout()))
+    weights = [tf.TensorSpec(shape) for shape in keras.shapes.values()]
+    assert not traced.get_concrete_function(weights, tf.TensorSpec((None, 28, 28, 1))).captured_inputs
+
+
 def test_a_file_that_is_not_as_pinned_is_refused(saved: tuple[Any, ModelSpec], tmp_path: Path) -> None:
     _, spec = saved
     path = Path(spec.params.path)
