@@ -206,7 +206,7 @@ def test_a_file_gives_layers_and_first_weights(
 
 
 def test_weights_of_a_file_that_are_not_trained_are_constants(tmp_path: Path) -> None:
-    """Frozen layers, frozen batch normalization and adapted means: as Keras computes them, and kept with the weights."""
+    """Frozen layers, frozen batch normalization, adapted means: as Keras computes them, and kept with the weights."""
     rng = np.random.default_rng(4)
     normalise, frozen, batch = L.Normalization(axis=None), L.Conv2D(4, 3, activation="relu"), L.BatchNormalization()
     normalise.adapt(rng.random((50, 28, 28, 1)))
