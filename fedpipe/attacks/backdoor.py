@@ -24,6 +24,8 @@ from fedpipe.learning.task import Task
 
 _WHITE = 255
 
+NEEDS = "images"
+
 
 class Params(Section):
     """The pattern, and how attackers use it.

@@ -13,6 +13,8 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client
 from fedpipe.learning.task import Task
 
+NEEDS = "classes"
+
 
 class Params(Section):
     """``source`` and ``target``: the label that is changed, and to which; null for both changes all labels."""

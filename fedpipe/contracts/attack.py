@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.choice import ContractError, TrainChoice, function
+from fedpipe.contracts.choice import ContractError, TrainChoice, constant, function
 from fedpipe.contracts.registry import Registry
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ class Attack(TrainChoice):
         None,
     )
 
+    NEEDS: str = constant("", "The data that it is for: `classes` as labels, `images` with classes, or any if empty.")
+
     def _check_names(self) -> None:
+        if self.NEEDS not in ("", "classes", "images"):
+            raise ContractError(f"says NEEDS = {self.NEEDS!r}; allowed: classes, images, or nothing")
         if self.samples is None and self.vector is None:
             raise ContractError("defines neither 'samples' nor 'vector', so that attackers would do nothing")
 

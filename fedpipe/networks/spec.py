@@ -8,6 +8,7 @@ import numpy as np
 
 from fedpipe.config.section import Section
 from fedpipe.config.train import Train
+from fedpipe.contracts.attack import ATTACKS
 from fedpipe.contracts.model import LOSSES, METRICS, MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.samples.kind import PIXELS, Format, Kind, Shape
@@ -46,10 +47,11 @@ class ModelSpec:
         """The model that section train of params.yaml asks for, for samples of this kind.
 
         Raises:
-          PipelineError: A metric does not fit the labels.
+          PipelineError: A metric or an attack does not fit the data.
         """
         params, loss_params = settings.params_of("model"), settings.params_of("loss")
         spec = ModelSpec(settings.model, image_shape, classes, params, settings.loss, loss_params, format=sample_format)
+        _require_attack_fits(settings, spec.kind)
         labels = spec.kind.label_kind
         if unfit := [name for name in settings.metrics if labels not in METRICS.of(name).LABELS]:
             fitting = [name for name, metric in METRICS.all() if labels in metric.LABELS]
@@ -100,6 +102,16 @@ class ModelSpec:
         architecture = content.get("architecture", "")
         return ModelSpec(
             content["model"], shape, content["classes"], params, loss, loss_params, architecture, sample_format
+        )
+
+
+def _require_attack_fits(settings: Train, kind: Kind) -> None:
+    needs = ATTACKS.of(settings.attack).NEEDS
+    fits = {"classes": kind.label_kind == "classes", "images": kind.is_image}
+    if needs and not fits[needs]:
+        raise PipelineError(
+            f"params.yaml: 'train.attack' is {settings.attack}, which is for {needs}, and the data set has {kind}: "
+            "set it to another attack"
         )
 
 

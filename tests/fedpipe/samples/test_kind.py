@@ -1,5 +1,7 @@
 """Kinds of data: bins of numbers, standardising, and descriptions that images do not change."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.samples.inputs import samples_of
 from fedpipe.samples.kind import PIXELS, Format, Kind, Numbers, Standard
 from fedpipe.samples.moments import mean_and_deviation, median
+from tests.fedpipe.training import train_settings
 
 NUMBERS = Format(samples="float32", numbers=Numbers(variances=(4.0, 1.0), edges=(0.0, 5.0)))
 
@@ -89,3 +92,21 @@ def test_arrays_for_a_model_are_checked_and_standardised() -> None:
             samples_of(kind, wrong, "x")
     with pytest.raises(PipelineError, match="no integers from 0 to 5"):
         samples_of(Kind((2,), 2, Format(samples="int32", tokens=6)), np.array([[6, 1]]), "x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"attack": "label_flip", "attackers": 0.1}, "'train.attack' is label_flip, which is for classes"),
+        ({"attack": "backdoor", "attackers": 0.1}, "'train.attack' is backdoor, which is for images"),
+        (
+            {"metrics": ["top_3_accuracy"]},
+            "'train.metrics' names top_3_accuracy, but the data set's labels are numbers",
+        ),
+    ],
+)
+def test_choices_that_do_not_fit_the_data_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    settings = train_settings(model="mlp", loss="squared_error", **changes)
+    with pytest.raises(PipelineError) as refused:
+        ModelSpec.of(settings, (7,), 0, NUMBERS)
+    assert sentence in str(refused.value)
