@@ -177,6 +177,7 @@ def test_a_table_of_numbers_is_partitioned_by_its_clients(tmp_path: Path) -> Non
     np.testing.assert_array_equal(labels, targets[mine])
     change(tmp_path, {"partition": {"concept": {"share": 0.5}}})
     assert "'partition.concept.share' is 0.5, which permutes classes" in stage(tmp_path, "partition")
-    change(tmp_path, {"download": {"dataset": "mnist", "standardise": None}})
+    mnist = {"dataset": "mnist", "standardise": None}
+    change(tmp_path, {"download": mnist, "partition": {"scheme": "contiguous"}})
     assert stage(tmp_path, "download") == ""
     assert RawDataset.read(raw).name == "mnist" and not list(raw.glob("*samples*")) and not list(raw.glob("*.csv"))

@@ -46,11 +46,9 @@ def test_batches_cover_all_images_in_order(batch_size: int) -> None:
 
 def test_accuracy_per_client(make_shards, training_set) -> None:  # type: ignore[no-untyped-def]
     folder = make_shards([10, 0, 25])
-
-    def always_the_label_five(images: np.ndarray) -> np.ndarray:
-        return np.eye(10, dtype=np.float32)[np.full(len(images), 5)]
-
-    table = accuracy_per_client(always_the_label_five, folder, 3, 4)
+    always_the_label_five = [np.zeros((784, 10), np.float32), np.eye(10, dtype=np.float32)[5]]
+    model = network(ModelSpec("logistic_regression", (28, 28, 1), 10))
+    table = accuracy_per_client(model, always_the_label_five, folder, 3, 4)
     fives = training_set[1] == 5
     assert table["client"].tolist() == [0, 1, 2] and table["samples"].tolist() == [10, 0, 25]
     assert table["accuracy"][0] == fives[:10].mean() and table["accuracy"][2] == fives[10:35].mean()
