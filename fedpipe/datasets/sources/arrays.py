@@ -54,9 +54,20 @@ def write_arrays(
             raise PipelineError(f"{label_part.called} has {count} labels, but {part.called} {len(some)} samples")
     tokens = int(max(array.max() for array in samples)) + 1 if kind == "int32" else None
     numbers = numbers_of(labels[0]) if is_of_numbers else None
-    classes = 0 if is_of_numbers else max(2, int(max(array.max() for array in labels)) + 1)
+    classes = 0 if is_of_numbers else _class_count(dataset, labels)
     described = Format(samples=kind, tokens=tokens, numbers=numbers, standard=standard)
     write_samples(folder, dataset.name, classes, described, (samples[0], labels[0]), (samples[1], labels[1]))
+
+
+def _class_count(dataset: UserDataset, labels: list[npt.NDArray[Any]]) -> int:
+    """One more than the highest label, or what the section says."""
+    highest = int(max(array.max() for array in labels))
+    if dataset.classes is not None and highest >= dataset.classes:
+        raise PipelineError(
+            f"params.yaml: 'download.idx.classes' is {dataset.classes}, and {dataset.name} has label {highest}: "
+            f"labels are 0 to classes - 1, so set it to {highest + 1} or more"
+        )
+    return dataset.classes or max(2, highest + 1)
 
 
 def numbers_of(labels: npt.NDArray[np.float32]) -> Numbers:
