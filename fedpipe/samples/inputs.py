@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def samples_of(kind: Kind, given: "np.ndarray | pd.DataFrame", called: str) -> np.ndarray:
-    """The samples of ``given``: a table where a sample is a row of one, else an array [n, ...].
+def samples_of(kind: Kind, data: "np.ndarray | pd.DataFrame", called: str) -> np.ndarray:
+    """The samples of ``data``: a table where a sample is a row of one, else an array [n, ...].
 
     Args:
       kind: The kind of samples that the model takes.
-      given: Rows with the columns by their names, or an array of the model's type and shape.
+      data: Rows with the columns by their names, or an array of the model's type and shape.
       called: What messages call it.
 
     Raises:
@@ -24,11 +24,11 @@ def samples_of(kind: Kind, given: "np.ndarray | pd.DataFrame", called: str) -> n
     """
     sample_format = kind.format
     if sample_format.columns is not None:
-        table: Any = given
+        table: Any = data
         if not hasattr(table, "columns"):
             raise PipelineError(f"{called} is no table; the model takes {kind}")
         return sample_format.columns.samples(table, called)
-    array = np.asarray(given)
+    array = np.asarray(data)
     if array.shape[1:] != kind.shape:
         raise PipelineError(f"{called} has samples of {array.shape[1:]}; the model takes {kind}")
     if sample_format.samples == "float32":

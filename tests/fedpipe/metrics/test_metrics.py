@@ -22,8 +22,8 @@ def test_every_metric_is_here() -> None:
 
 def test_the_mean_absolute_error_is_the_mean_over_the_numbers() -> None:
     labels, predicted = RNG.normal(size=(2, 50, 3)).astype(np.float32)
-    found = METRICS.of("mean_absolute_error").per_example(tf.constant(labels), tf.constant(predicted))
-    np.testing.assert_allclose(found, np.abs(labels - predicted).mean(axis=1), rtol=1e-5)
+    measured = METRICS.of("mean_absolute_error").per_example(tf.constant(labels), tf.constant(predicted))
+    np.testing.assert_allclose(measured, np.abs(labels - predicted).mean(axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
