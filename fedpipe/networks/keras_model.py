@@ -85,7 +85,7 @@ class KerasNetwork:
 
     def _set_constants(self, spec: ModelSpec) -> None:
         for name, variable in self._constants.items():
-            value = spec.constants.get(name)
+            value = (spec.constants or {}).get(name)
             if value is None or value.shape != tuple(variable.shape):
                 raise PipelineError(f"{self._name} needs the constant {name}, which its file of weights does not have")
             variable.assign(value)

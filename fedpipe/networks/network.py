@@ -120,7 +120,7 @@ def network(spec: ModelSpec) -> Network:
     model = MODELS.of(spec.model)
     if model.architecture is not None and not spec.architecture:
         spec = replace(spec, architecture=model.architecture(spec))
-    if model.constants is not None and not spec.constants:
+    if model.constants is not None and spec.constants is None:
         spec = replace(spec, constants=model.constants(spec))
     own_start = None if model.first_weights is None else partial(model.first_weights, spec)
     if model.keras_model is not None:

@@ -32,8 +32,9 @@ class ModelSpec:
     # follows from the params, which name the file's SHA-256.
     architecture: str = field(default="", compare=False, repr=False)
     format: Format = PIXELS  # of samples and labels
-    # Of a model that is imported from a file: its weights that are not trained. They follow from the params, too.
-    constants: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    # Of a model that is imported from a file: its weights that are not trained, None until they are read. They follow
+    # from the params, too.
+    constants: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # Frozen, so that a spec can be a key; the defaults are those of the files, which the names above say.

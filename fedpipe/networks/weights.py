@@ -20,7 +20,7 @@ _METADATA_KEY = "fedpipe"  # one key only: safetensors does not keep the order o
 def save_weights(path: Path, model: Network, weights: Weights) -> None:
     """Writes ``weights`` with what is needed to use them; equal weights give equal files."""
     tensors = dict(zip(model.shapes, weights, strict=True))
-    tensors |= {_CONSTANT + name: value for name, value in model.spec.constants.items()}
+    tensors |= {_CONSTANT + name: value for name, value in (model.spec.constants or {}).items()}
     with atomic_file(path) as partial:
         partial.write_bytes(save(tensors, {_METADATA_KEY: json.dumps(model.spec.to_json())}))
 
@@ -53,7 +53,7 @@ def load_weights(path: Path) -> tuple[Network, Weights]:
             constants = {name.removeprefix(_CONSTANT): file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise PipelineError(f"{path} is not a file of weights ({error}): run the train stage again") from None
-    model = network(replace(spec, constants=constants) if constants else spec)
+    model = network(replace(spec, constants=constants))
     try:
         with safe_open(str(path), framework="numpy") as file:
             weights = [file.get_tensor(name) for name in model.shapes]

@@ -69,7 +69,7 @@ def test_the_worst_client_is_judged_where_all_sites_tell_of_clients(workspace: A
     ours, theirs = (benchmark.measure(each) for each in candidates(tmp_path))
     model = model_of(train_settings(model="logistic_regression"), (8, 8, 1))
     weights = model.first_weights(np.random.default_rng(1))
-    table = accuracy_per_client(model.classifier(weights), sites.folder / "pooled_tests", 12, 100)
+    table = accuracy_per_client(model, weights, sites.folder / "pooled_tests", 12, 100)
     assert ours.worst_client == table["accuracy"].min() and ours.clients_on == "its own test samples"
     images, labels = RawDataset.read(Path("data/raw")).read_test(Path("data/raw"))
     assert ours.accuracy == (model.classifier(weights)(images).argmax(axis=1) == labels).mean()
