@@ -61,7 +61,7 @@ def test_the_figures_are_those_of_the_simulation_to_the_bit(start: Start, model:
     clients = Manifest.read(pooled)
     simulated = section(by_site(network, weights, tests, clients, BATCH))
     figures = of_sites.figures()
-    train, test = (accuracy_per_client(network.classifier(weights), each, 12, BATCH) for each in (pooled, tests))
+    train, test = (accuracy_per_client(network, weights, each, 12, BATCH) for each in (pooled, tests))
     assert figures["test"] == {"clients": {"samples": 23, **spread(test["accuracy"].to_numpy())}} | simulated
     assert figures["train"] == {"clients": spread(train["accuracy"].to_numpy())}
     assert list(simulated["sites"]) == NAMES and simulated["held_out"]["samples"] == sum(HELD_OUT)
