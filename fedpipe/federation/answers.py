@@ -59,25 +59,29 @@ def described(
     """
     question = pack(Describe())
     answers = link.ask(dict.fromkeys(names, question), lost)
-    found = {site: read_answer(site, answer, Description) for site, answer in answers}
-    names = [name for name in names if name in found]
+    parcels = {site: read_answer(site, answer, Description) for site, answer in answers}
+    names = [name for name in names if name in parcels]
     if not names:
         return [], []
-    first = found[names[0]].message
+    first = parcels[names[0]].message
     shards = []
     for name in names:
-        told, arrays = found[name]
-        if told.site != name:
-            raise PipelineError(f"{name}: it calls itself {told.site}")
-        _require_agreement(first, told)
+        description, arrays = parcels[name]
+        if description.site != name:
+            raise PipelineError(f"{name}: it calls itself {description.site}")
+        _require_agreement(first, description)
         if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1:
             raise PipelineError(f"{name}: its numbers of samples are not int64 [clients]")
-        if told.counts != "withheld" and ((arrays[0] < 0) | (arrays[0] >= _TOO_MANY)).any():
+        if description.counts != "withheld" and ((arrays[0] < 0) | (arrays[0] >= _TOO_MANY)).any():
             raise PipelineError(f"{name}: a client's number of samples is not from 0 to {_TOO_MANY - 1:,}")
-        if not could_be(arrays[0], told.counts):
-            raise PipelineError(f"{name}: its numbers of samples are not {told.counts}, as it says they are")
-        shards.append(SiteShards(name, told.digest, arrays[0], None if told.counts == "exact" else told.counts))
-    return [found[name].message for name in names], shards
+        if not could_be(arrays[0], description.counts):
+            raise PipelineError(f"{name}: its numbers of samples are not {description.counts}, as it says they are")
+        shards.append(
+            SiteShards(
+                name, description.digest, arrays[0], None if description.counts == "exact" else description.counts
+            )
+        )
+    return [parcels[name].message for name in names], shards
 
 
 def _require_agreement(first: Description, other: Description) -> None:

@@ -30,10 +30,10 @@ def check_site(name: str, certificates: Path, shards: Path, policy: Policy, logs
     manifest = Manifest.read(shards)
     verify_shards(shards, manifest)
     sizes = np.diff(Shards.open(shards).offsets)
-    told = ", ".join(map(str, reported(sizes, policy.counts)[:5].tolist()))
+    numbers = ", ".join(map(str, reported(sizes, policy.counts)[:5].tolist()))
     more = ", ..." if len(sizes) > 5 else ""
     yield f"data: {manifest.dataset}, images {manifest.image_shape}, {manifest.classes} classes; {len(sizes)} clients"
-    yield f"numbers of samples that leave, with 'counts' {policy.counts}: {told}{more}"
+    yield f"numbers of samples that leave, with 'counts' {policy.counts}: {numbers}{more}"
     if small := policy.refused_sum(int((sizes > 0).sum()), int(sizes.sum())):
         yield f"no sum can leave this site: {small}"
     answered = AnsweredRounds(logs / "answered.txt").count()
@@ -78,7 +78,7 @@ def dry_run(
     for line in check_site(name, certificates, shards, policy, logs):
         print(f"site {name}: {line}", flush=True)
     if not file.exists():
-        raise PipelineError(f"{file} is missing: without it nothing can be told of a training's sums")
+        raise PipelineError(f"{file} is missing: without it nothing is known of a training's sums")
     for line in check_training(file, shards, policy, checkout, logs):
         print(f"site {name}: {line}", flush=True)
     print(f"site {name}: nothing was sent")

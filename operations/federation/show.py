@@ -82,9 +82,9 @@ def table(descriptions: Sequence[Description], shards: Sequence[SiteShards]) -> 
     yield f"{'site':20} {'clients':>8} {'samples':>10}  policy, where it is not the default"
     for description, own in zip(descriptions, shards, strict=True):
         policy = {key: value for key, value in description.policy.items() if value != defaults.get(key)}
-        told = "; ".join(f"{key} {_listed(value)}" for key, value in policy.items())
+        allowed = "; ".join(f"{key} {_listed(value)}" for key, value in policy.items())
         samples = "withheld" if own.counts == "withheld" else f"{int(own.samples.sum()):,}"
-        yield f"{own.name:20} {len(own.samples):8,} {samples:>10}  {shown(told) or '-'}"
+        yield f"{own.name:20} {len(own.samples):8,} {samples:>10}  {shown(allowed) or '-'}"
 
 
 def would_refuse(

@@ -100,7 +100,7 @@ def test_kill_9_at_twenty_random_moments_leads_to_the_weights_of_the_simulation(
         for started in processes.values():
             started.terminate()
             started.wait(60)
-    said = log.read_text()
-    assert said.count("resumes at round") >= 2 and said.count("started anew, joins again") >= 3, said
+    text = log.read_text()
+    assert text.count("resumes at round") >= 2 and text.count("started anew, joins again") >= 3, text
     for file in ("models/weights.safetensors", "metrics/rounds.csv"):
         assert (coordinator / file).read_bytes() == (pooled / file).read_bytes(), file

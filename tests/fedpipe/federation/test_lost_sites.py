@@ -70,12 +70,12 @@ def losing(sites: Sites, losses: dict[int, str], returns: dict[int, str]) -> Non
     sites.before = before
 
 
-def require_same_as_simulated(sites: Sites, worker: Worker, folder: Path, settings: Train, there: Trained) -> None:
-    """The simulation with the dropouts of ``there`` has its weights, its records, and its list of dropouts."""
-    listed = there.summary()["dropouts"]
-    here = trained(sites, settings_again(settings, listed), sites.pooled, worker, folder / "here")
-    assert same_bits(here.weights, there.weights) and repr(here.records) == repr(there.records)
-    assert here.summary()["dropouts"] == listed
+def require_same_as_simulated(sites: Sites, worker: Worker, folder: Path, settings: Train, federated: Trained) -> None:
+    """The simulation with the dropouts of ``federated`` has its weights, its records, and its list of dropouts."""
+    listed = federated.summary()["dropouts"]
+    simulated = trained(sites, settings_again(settings, listed), sites.pooled, worker, folder / "here")
+    assert same_bits(simulated.weights, federated.weights) and repr(simulated.records) == repr(federated.records)
+    assert simulated.summary()["dropouts"] == listed
 
 
 def settings_again(settings: Train, dropouts: list[dict[str, int]]) -> Train:
@@ -96,12 +96,12 @@ def test_goes_on_without_a_site_and_with_it_when_it_is_back(
     settings = settings_of(**STATEFUL)
     # A round has three questions, and two without the site.
     losing(sites, losses={5: "site-2"}, returns={8: "site-2"})
-    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
-    assert there.summary()["dropouts"] == [{"round": 2, "site": 2}, {"round": 3, "site": 2}]
-    said = capsys.readouterr().err
-    assert "round 2: site-2 was not connected for 5 s; goes on with site-1, site-3" in said
-    assert "site-2: back" in said
-    require_same_as_simulated(sites, worker, tmp_path, settings, there)
+    federated = trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
+    assert federated.summary()["dropouts"] == [{"round": 2, "site": 2}, {"round": 3, "site": 2}]
+    output = capsys.readouterr().err
+    assert "round 2: site-2 was not connected for 5 s; goes on with site-1, site-3" in output
+    assert "site-2: back" in output
+    require_same_as_simulated(sites, worker, tmp_path, settings, federated)
 
 
 @pytest.mark.slow
@@ -113,10 +113,10 @@ def test_a_site_may_be_lost_in_any_pass(worker: Worker, sites: Sites, tmp_path: 
     settings = settings_of(**changes)
     two = changes.get("algorithm") == "mime"
     losing(sites, losses={11 if two else 6: "site-2" if two else "site-3"}, returns={})
-    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
+    federated = trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
     first = {"round": 2, "site": 2, "from_pass": 2} if two else {"round": 2, "site": 3}
-    assert there.summary()["dropouts"][0] == first
-    require_same_as_simulated(sites, worker, tmp_path, settings, there)
+    assert federated.summary()["dropouts"][0] == first
+    require_same_as_simulated(sites, worker, tmp_path, settings, federated)
 
 
 @pytest.mark.slow
@@ -130,11 +130,11 @@ def test_stops_where_too_few_sites_are_left_and_resumes_with_its_dropouts(
         trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
     sites.start("site-3")
     losing(sites, losses={}, returns={2: "site-2"})
-    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
-    said = capsys.readouterr().err
-    assert "resumes at round 4 of 5" in said and "2 sites take part: site-1, site-3" in said
-    assert there.summary()["dropouts"] == [{"round": number, "site": 2} for number in (2, 3, 4)]
-    require_same_as_simulated(sites, worker, tmp_path, settings, there)
+    federated = trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
+    output = capsys.readouterr().err
+    assert "resumes at round 4 of 5" in output and "2 sites take part: site-1, site-3" in output
+    assert federated.summary()["dropouts"] == [{"round": number, "site": 2} for number in (2, 3, 4)]
+    require_same_as_simulated(sites, worker, tmp_path, settings, federated)
 
 
 def test_what_does_not_bear_a_lost_site_is_refused_by_name(sites: Sites) -> None:

@@ -45,18 +45,18 @@ def test_what_would_be_sent_is_shown_and_nothing_is_written(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    said = shown(tmp_path, capsys, counts="rounded")
-    assert "hospital-a.pem is valid until" in said and "images (28, 28, 1), 10 classes; 6 clients" in said
-    assert "the training of " in said and "would be joined: fed_avg, mean, logistic_regression" in said
-    assert "at most 1 sums leave over 6 clients, 31," in said and said.endswith("nothing was sent\n")
+    output = shown(tmp_path, capsys, counts="rounded")
+    assert "hospital-a.pem is valid until" in output and "images (28, 28, 1), 10 classes; 6 clients" in output
+    assert "the training of " in output and "would be joined: fed_avg, mean, logistic_regression" in output
+    assert "at most 1 sums leave over 6 clients, 31," in output and output.endswith("nothing was sent\n")
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_the_policy_forbids_is_shown(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = shown(tmp_path, capsys, models=["mcmahan_cnn"], rounds=3, least_clients=7)
-    assert "would be refused: its policy does not allow 'train.model' logistic_regression" in said
-    assert "would be refused: its policy allows 3 rounds in all" in said
-    assert "no sum can leave this site: its policy wants 7 clients" in said and "would be joined" not in said
+    output = shown(tmp_path, capsys, models=["mcmahan_cnn"], rounds=3, least_clients=7)
+    assert "would be refused: its policy does not allow 'train.model' logistic_regression" in output
+    assert "would be refused: its policy allows 3 rounds in all" in output
+    assert "no sum can leave this site: its policy wants 7 clients" in output and "would be joined" not in output
 
 
 def test_a_certificate_of_another_ca_ends_it(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,9 +40,9 @@ def test_what_each_policy_would_refuse_is_named(tmp_path: Path) -> None:
     shards = [SiteShards(each.site, each.digest, SAMPLES) for each in sites]
     lines = list(table(sites, shards))
     assert "open" in lines[2] and lines[2].endswith("-") and "models mcmahan_cnn; rounds 3; least_sites 5" in lines[3]
-    said = list(would_refuse(RECIPE / "params.yaml", sites, shards, 2))
-    assert said[0].endswith("open would join, by its policy") and len(said) == 4
-    assert all("strict would refuse: its policy" in line for line in said[1:])
+    lines = list(would_refuse(RECIPE / "params.yaml", sites, shards, 2))
+    assert lines[0].endswith("open would join, by its policy") and len(lines) == 4
+    assert all("strict would refuse: its policy" in line for line in lines[1:])
     other = sites[0].model_copy(update={"policy": {"another": 1}})
     assert "is at another commit" in next(would_refuse(RECIPE / "params.yaml", [other], shards[:1], 2))
 
@@ -68,8 +68,8 @@ def test_sites_that_do_not_come_are_named_after_those_that_do(
     port = free_port()
     with site(port, tmp_path, "site-1"), pytest.raises(PipelineError, match=r"^site-2 did not come within 3 s$"):
         show(f"127.0.0.1:{port}", tmp_path, ["site-1", "site-2"], 3.0, tmp_path / "params.yaml")
-    said = capsys.readouterr().out
-    assert "federation: site-1 is connected" in said and "site-1                      3         60  -" in said
+    output = capsys.readouterr().out
+    assert "federation: site-1 is connected" in output and "site-1                      3         60  -" in output
 
 
 def test_sites_are_asked_at_an_address_or_through_the_kits_of_federation_yaml(
