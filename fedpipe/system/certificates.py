@@ -146,13 +146,14 @@ def revoked(folder: Path) -> set[int]:
 
 
 def ends(folder: Path, name: str) -> tuple[Path, datetime.datetime]:
-    """Which certificate ends first, that of ``name`` or its CA's, and when; `files` comes before."""
+    """Which certificate ends first, that of ``name`` or its CA's by a day or more, and when; `files` comes before."""
     from cryptography import x509
 
-    both = [folder / f"{name}.pem", folder / "ca.pem"]
-    by_file = {file: x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc for file in both}
-    first = min(both, key=by_file.__getitem__)
-    return first, by_file[first]
+    own, of_ca = (
+        (file, x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc)
+        for file in (folder / f"{name}.pem", folder / "ca.pem")
+    )
+    return of_ca if own[1] - of_ca[1] >= datetime.timedelta(days=1) else own
 
 
 def soon(folder: Path, name: str, days: int = SOON_DAYS) -> str:
