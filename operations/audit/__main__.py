@@ -19,7 +19,6 @@ from operations.audit.news import News, news
 from operations.retrain.outcome import iso_week, run_url
 from operations.tell import issue
 
-LOCKS = ("requirements.lock", "cluster.lock", "flare.lock", "audit.lock")
 TOPIC = issue.Topic(
     "fedpipe-audit",
     "d93f0b",
@@ -42,16 +41,21 @@ def main() -> None:
     parser.add_argument("--issue", action="store_true", help="keep a tracking issue on GitHub, as `make tell` does")
     parser.add_argument("--service", metavar="URL", help="the address of an OSV server, in place of the package index")
     options = parser.parse_args()
-    known = advisories.load()
-    reported = [each for lock in LOCKS for each in audit(Path(lock), options.service)]
+    known, audited = advisories.load(), locks()
+    reported = [each for lock in audited for each in audit(lock, options.service)]
     items = news(known, reported)
     for item in items:
         _say(f"{item.heading}: {item.text}")
-    _say(f"{len(LOCKS)} locks, {len(reported)} advisories, {len(known)} in the list")
+    _say(f"{len(audited)} locks, {len(reported)} advisories, {len(known)} in the list")
     if options.issue:
         _keep_issue(items)
     if items:
         raise PipelineError(f"{len(items)} of the lines above need a look: docs/security.md says how to go on")
+
+
+def locks(folder: Path = Path()) -> list[Path]:
+    """The project's locks: files with a hash for each package."""
+    return sorted(path for path in folder.glob("*.lock") if "--hash=sha256:" in path.read_text(encoding="utf-8"))
 
 
 def _keep_issue(items: Sequence[News]) -> None:
