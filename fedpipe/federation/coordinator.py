@@ -20,7 +20,7 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
 from fedpipe.federation.answers import Link, read_answer, shown
 from fedpipe.federation.fitting import require_counts, require_fitting
-from fedpipe.federation.kept_at_sites import StatesAtSites
+from fedpipe.federation.kept_at_sites import LAST_ROUND, StatesAtSites
 from fedpipe.federation.messages import (
     Answer,
     Join,
@@ -229,19 +229,24 @@ class Federation:
         """
         if self.secure is None:
             raise PipelineError("this training has no secure sums")
-        self._welcome(chunks)
-        parts = {site: self._part(own) for site, own in chunks.items() if site not in self._lost}
-        fewest = self.secure.roster.roster.minimum
-        if len(parts) < fewest <= len(chunks):
-            gone = ", ".join(sorted(self._lost & set(chunks)))
-            raise WorkersLostError(f"{gone}: not connected, and a secure sum is one of {fewest} sites at least")
         number = int(leaves[-1])  # the last leaf of a message is the round
-        summed = self.secure.total(number, leaves, parts, self._answers)
+        summed = self.secure.recorded(number, leaves)
+        if summed is None:
+            self._welcome(chunks, number - 1)  # a round that was begun before may have files that count
+            parts = {site: self._part(own) for site, own in chunks.items() if site not in self._lost}
+            summed = self.secure.total(number, leaves, parts, self._steps)
+        self._returned |= set(chunks) - set(summed.sites) - self._lost
         for place, site in enumerate(summed.sites):
             for chunk in chunks[site]:
                 chunk.sums = []
             if not place:
                 chunks[site][0].sums = summed.leaves
+
+    def _steps(
+        self, questions: dict[str, bytes], again: Callable[[str], bytes]
+    ) -> Iterator[tuple[str, list[np.ndarray]]]:
+        """As `Ask` of secure_sums.py."""
+        yield from self._answers({site: questions[site] for site in questions if site not in self._lost}, again)
 
     def _part(self, chunks: list[Chunk]) -> Part:
         question = self.question("training", 0, chunks)
@@ -252,7 +257,7 @@ class Federation:
         """The sites that are not lost."""
         return [name for name in self._names if name not in self._lost]
 
-    def _welcome(self, wanted: Collection[str]) -> None:
+    def _welcome(self, wanted: Collection[str], up_to: int = LAST_ROUND) -> None:
         """Lets lost sites that are connected again take part, those of ``wanted``.
 
         They first remove what their clients kept in rounds of which nobody knows.
@@ -263,7 +268,7 @@ class Federation:
         self._lost -= set(back)
         self._returned |= set(back)
         if due := sorted(self._returned & set(wanted) - self._lost):
-            self.states.clean(due)
+            self.states.clean(due, up_to)
             self._returned -= set(due) - self._lost
 
     def _lose(self, error: SitesLostError) -> None:

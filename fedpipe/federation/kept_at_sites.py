@@ -8,7 +8,7 @@ import numpy as np
 from fedpipe.errors import PipelineError
 from fedpipe.runtime.kept_state import KeptState
 
-_ALL = 2**31 - 1  # rounds
+LAST_ROUND = 2**31 - 1  # that there can be
 
 
 class Digests(Protocol):
@@ -53,13 +53,13 @@ class KeptAtSites(KeptState):
         self._digests, self._digested = digests, self.last.copy()
         return digests
 
-    def clean(self, sites: Collection[str]) -> None:
-        """Has ``sites`` that were lost remove the files of rounds that do not count.
+    def clean(self, sites: Collection[str], up_to: int = LAST_ROUND) -> None:
+        """Has ``sites`` that were lost remove the files of rounds that do not count, up to the round ``up_to``.
 
         Raises:
           PipelineError: Files that do count are not there any more.
         """
-        digests, answered = self._ask(self.last, sites, removes=_ALL)
+        digests, answered = self._ask(self.last, sites, removes=up_to)
         if not _agree(digests[answered], self._known()[answered]):
             raise PipelineError(
                 f"{', '.join(sites)}: the files of its clients are not those of this training's last rounds (logs/"
@@ -115,10 +115,10 @@ class StatesAtSites:
         """Notes that no checkpoint of an earlier round is needed any more."""
         self._saved(round_number)
 
-    def clean(self, sites: Collection[str]) -> None:
+    def clean(self, sites: Collection[str], up_to: int = LAST_ROUND) -> None:
         """As `KeptAtSites.clean`, if clients keep anything."""
         if self._kept is not None:
-            self._kept.clean(sites)
+            self._kept.clean(sites, up_to)
 
 
 def _agree(theirs: np.ndarray, digests: np.ndarray) -> bool:

@@ -122,27 +122,17 @@ class SecureSums:
           ask: Brings questions to sites.
 
         Raises:
-          PipelineError: Too few sites have clients in the round.
-          WorkersLostError: There is no sum: sites are lost, refuse, or broke the rules.
+          WorkersLostError: There is no sum: sites are too few, are lost, refuse, or broke the rules.
         """
-        if self._fixed_point is None:
-            raise PipelineError("a training begins before its first sum")
-        fewest = self.roster.roster.minimum
-        if len(parts) < fewest:
-            raise PipelineError(
-                f"round {number} has clients of {len(parts)} sites, and a secure sum is one of {fewest} at least: set "
-                "'train.clients_per_round' to all, or to more clients"
-            )
         if not self._keeps:
             self.release(number - 1)
-        setting, first, over = self.roster.setting(self.run, self._fixed_point), self._latest_attempt(number), ""
+        first, over = self._latest_attempt(number), ""
         for attempt in range(first, first + _ATTEMPTS):
-            begin = Begin.of(setting, number, attempt, model_digest(leaves))
-            coordinator = Coordinator(setting, begin, self._folder / f"round-{number:06d}-attempt-{attempt}")
+            coordinator = self._coordinator(number, attempt, leaves)
             try:
+                self._require_enough(coordinator, len(parts))
                 self._run(coordinator, leaves, parts, ask)
-                names = [self.roster.name(site) for site in sorted(coordinator.survivors)]
-                return Summed(self._fixed_point.leaves(coordinator.result(), len(names)), names)
+                return self._summed(coordinator)
             except AttemptOverError as error:
                 if coordinator.phase > Phase.MASK:
                     raise
@@ -153,12 +143,48 @@ class SecureSums:
                 raise WorkersLostError(f"round {number} has no secure sum: {at_fault}{error}") from None
         raise WorkersLostError(f"round {number} has no secure sum after {_ATTEMPTS} attempts: {over}")
 
+    def recorded(self, number: int, leaves: list[np.ndarray]) -> Summed | None:
+        """The sum of a round that has one on the disk; None if it has none. Arguments as of `total`."""
+        attempt = self._latest_attempt(number)
+        if not self._journal(number, attempt).exists():
+            return None
+        coordinator = self._coordinator(number, attempt, leaves)
+        return self._summed(coordinator) if coordinator.phase is Phase.DONE else None
+
     def release(self, number: int) -> None:
         """Removes the journals of rounds up to ``number``."""
         for file in self._folder.glob("round-*"):
             name = _NAME.fullmatch(file.name)
             if name is not None and int(name[1]) <= number:
                 file.unlink()
+
+    def _coordinator(self, number: int, attempt: int, leaves: list[np.ndarray]) -> Coordinator:
+        """Of an attempt, as its journal has it."""
+        setting = self.roster.setting(self.run, self._known())
+        begin = Begin.of(setting, number, attempt, model_digest(leaves))
+        return Coordinator(setting, begin, self._journal(number, attempt))
+
+    def _summed(self, coordinator: Coordinator) -> Summed:
+        """The sum of an attempt that is done."""
+        names = [self.roster.name(site) for site in sorted(coordinator.survivors)]
+        return Summed(self._known().leaves(coordinator.result(), len(names)), names)
+
+    def _known(self) -> FixedPoint:
+        if self._fixed_point is None:
+            raise PipelineError("a training begins before its first sum")
+        return self._fixed_point
+
+    def _journal(self, number: int, attempt: int) -> Path:
+        return self._folder / f"round-{number:06d}-attempt-{attempt}"
+
+    def _require_enough(self, coordinator: Coordinator, sites: int) -> None:
+        """Raises Refused if a sum that has not begun would have too few ``sites``."""
+        fewest = self.roster.roster.minimum
+        if coordinator.phase is Phase.KEYS and sites < fewest:
+            raise Refused(
+                f"{sites} sites that are not lost have clients in it, and {fewest} are needed: start lost sites again, "
+                "or set 'train.clients_per_round' to all"
+            )
 
     def _run(self, coordinator: Coordinator, leaves: list[np.ndarray], parts: Mapping[str, Part], ask: Ask) -> None:
         """Asks phase by phase, until the sum is there."""

@@ -36,19 +36,29 @@ OPEN: dict[str, Any] = {
 
 
 class Sites:
-    """Three sites in a folder each, the pooled shards, and the folder of a coordinator."""
+    """Sites in a folder each, the pooled shards, and the folder of a coordinator."""
 
-    def __init__(self, folder: Path, images: np.ndarray, labels: np.ndarray, **policy: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        clients: Sequence[int] = tuple(CLIENTS),
+        **policy: Any,
+    ) -> None:
         """``images`` and ``labels``: as of `write_shards`; ``policy``: of all sites, by default `OPEN`."""
+        self.clients = list(clients)
+        self.names = [f"site-{number}" for number in range(1, len(clients) + 1)]
         self.folder, self.pooled, self.coordinator = folder, folder / "pooled", folder / "coordinator"
         self.policy = Policy.model_validate({"least_clients": 1, "least_samples": 1} | (policy or OPEN))
         members = np.split(np.arange(sum(SAMPLES)), np.cumsum(SAMPLES)[:-1])
-        for each in (self.pooled, self.coordinator, *(self.place(name).shards for name in NAMES)):
+        for each in (self.pooled, self.coordinator, *(self.place(name).shards for name in self.names)):
             each.mkdir(parents=True)
-        write_shards(self.pooled, "small", images, labels, members, 10, sites=CLIENTS)
-        ends = np.cumsum(CLIENTS)
+        write_shards(self.pooled, "small", images, labels, members, 10, sites=self.clients)
+        ends = np.cumsum(clients)
         owned = []
-        for name, count, end in zip(NAMES, CLIENTS, ends, strict=True):
+        for name, count, end in zip(self.names, clients, ends, strict=True):
             own = members[end - count : end]
             manifest = write_shards(self.place(name).shards, "small", images, labels, own, 10)
             counts = self.policy.counts
@@ -58,7 +68,7 @@ class Sites:
         write_at_sites(self.coordinator, "small", (8, 8, 1), 10, owned)
         self.about = ""
         self.running: dict[str, Site] = {}
-        self.identities = {name: Ed25519PrivateKey.generate() for name in NAMES}
+        self.identities = {name: Ed25519PrivateKey.generate() for name in self.names}
         keys = {name: identity.public_key().public_bytes_raw().hex() for name, identity in self.identities.items()}
         self.roster = PinnedRoster.of(keys)
         self.run = 0  # number of the last training that was begun
@@ -75,9 +85,10 @@ class Sites:
         """Gives each client so many held-out samples, at its site and in a folder beside the pooled shards."""
         members = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
         pooled = self.folder / "pooled_tests"
-        ends = np.cumsum(CLIENTS).tolist()
-        sites = [self.place(name) for name in NAMES]
-        own = {site.tests: members[end - count : end] for site, count, end in zip(sites, CLIENTS, ends, strict=True)}
+        ends = np.cumsum(self.clients).tolist()
+        sites = [self.place(name) for name in self.names]
+        parts = zip(sites, self.clients, ends, strict=True)
+        own = {site.tests: members[end - count : end] for site, count, end in parts}
         shards = {pooled: self.pooled, **{site.tests: site.shards for site in sites}}
         for folder, parts in {pooled: members, **own}.items():
             assert folder is not None
@@ -88,7 +99,7 @@ class Sites:
 
     def start(self, *names: str) -> None:
         """Starts sites, all of them by default."""
-        for name in names or NAMES:
+        for name in names or self.names:
             party = Party(self.identities[name], self.roster)
             self.running[name] = Site(name, self.place(name), self.policy, party=party)
 
