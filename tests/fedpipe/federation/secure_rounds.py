@@ -58,7 +58,7 @@ class Rounds:
     def total(self, number: int | None = None, *names: str) -> Summed:
         """A round's sum."""
         number = number or next(self.numbers)
-        return self.secure.total(number, self.leaves(number), self.parts(*names), self.federation._answers)
+        return self.secure.total(number, self.leaves(number), self.parts(*names), self.federation._steps)
 
     @contextmanager
     def changing(self, kind: type[Message], name: str, change: Callable[[Any], Any]) -> Iterator[None]:
