@@ -242,7 +242,7 @@ def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_att
 def test_too_few_sites_and_another_roster_are_refused(
     sites: Sites, rounds: Rounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(PipelineError, match="clients of 2 sites, and a secure sum is one of 3 at least: set 'train"):
+    with pytest.raises(WorkersLostError, match="2 sites that are not lost have clients in it, and 3 are needed: start"):
         rounds.total(None, "site-1", "site-3")
     monkeypatch.setattr(sites.running["site-2"]._secure, "_least_sites", 4)
     with pytest.raises(WorkersLostError, match="site-2: its policy wants 4 sites in a sum at least"):
