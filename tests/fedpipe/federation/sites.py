@@ -87,8 +87,8 @@ class Sites:
         pooled = self.folder / "pooled_tests"
         ends = np.cumsum(self.clients).tolist()
         sites = [self.place(name) for name in self.names]
-        parts = zip(sites, self.clients, ends, strict=True)
-        own = {site.tests: members[end - count : end] for site, count, end in parts}
+        placed = zip(sites, self.clients, ends, strict=True)
+        own = {site.tests: members[end - count : end] for site, count, end in placed}
         shards = {pooled: self.pooled, **{site.tests: site.shards for site in sites}}
         for folder, parts in {pooled: members, **own}.items():
             assert folder is not None
