@@ -168,7 +168,8 @@ def run_site(args: argparse.Namespace) -> None:
     if args.command == "site" and args.dry_run:
         from operations.federation.dry_run import dry_run
 
-        dry_run(args.name, args.certificates, args.shards, policy, args.logs, args.params, _checkout())
+        party = party_of(args, args.name)
+        dry_run(args.name, args.certificates, args.shards, policy, args.logs, args.params, _checkout(), party)
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())

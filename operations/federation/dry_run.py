@@ -8,12 +8,14 @@ import numpy as np
 from fedpipe import params
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds
 from fedpipe.federation.counts import reported
 from fedpipe.federation.fitting import require_fitting
 from fedpipe.federation.policy import Policy
+from fedpipe.federation.secure_site import Party
 from fedpipe.pinning import require_avx2
 from fedpipe.system.certificates import FEDERATION, ends, files, soon
 
@@ -61,21 +63,44 @@ def check_training(file: Path, shards: Path, policy: Policy, checkout: tuple[str
     manifest = Manifest.read(shards)
     sizes = sum_sizes(settings, shards)
     yield f"the training of {file} would be joined: {settings.algorithm}, {settings.aggregator}, {settings.model}"
+    if AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
+        yield f"in a round: one sum leaves over {manifest.clients} clients, under masks, with loss, accuracy and counts"
+        return
     for number, size in enumerate(sizes.passes, 1):
         of = f"pass {number} of {len(sizes.passes)}" if len(sizes.passes) > 1 else "a round"
         yield f"in {of}: at most {sizes.chunks} sums leave over {manifest.clients} clients, {size:,} bytes each"
     yield "each sum has loss, accuracy and counts of its clients, besides their updates"
 
 
+def check_roster(name: str, party: Party | None) -> Iterator[str]:
+    """Whether the site could take part in secure sums; yields a line."""
+    if party is None:
+        yield "secure sums: there is no roster.yaml, so trainings with 'train.aggregator' secure_sum are refused"
+        return
+    roster = party.roster
+    if reasons := party.refused(name, len(roster.names), roster.digest):
+        yield f"secure sums: {reasons[0]}"
+    else:
+        fewest = roster.roster.minimum
+        yield f"secure sums: roster of {', '.join(roster.names)}; a sum is one of {fewest} sites at least"
+
+
 def dry_run(
-    name: str, certificates: Path, shards: Path, policy: Policy, logs: Path, file: Path, checkout: tuple[str, bool]
+    name: str,
+    certificates: Path,
+    shards: Path,
+    policy: Policy,
+    logs: Path,
+    file: Path,
+    checkout: tuple[str, bool],
+    party: Party | None = None,
 ) -> None:
     """Prints all of it; nothing is sent, and nothing is written.
 
     Raises:
       PipelineError: As of `check_site` and `check_training`.
     """
-    for line in check_site(name, certificates, shards, policy, logs):
+    for line in (*check_site(name, certificates, shards, policy, logs), *check_roster(name, party)):
         print(f"site {name}: {line}", flush=True)
     if not file.exists():
         raise PipelineError(f"{file} is missing: without it nothing is known of a training's sums")

@@ -8,10 +8,12 @@ import pytest
 
 from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import PipelineError
+from fedpipe.federation.pinned_roster import PinnedRoster, make_identity, read_identity
 from fedpipe.federation.policy import Policy
+from fedpipe.federation.secure_site import Party
 from fedpipe.system.certificates import make_certificates
 from operations.federation import certificates as certificates_command
-from operations.federation.dry_run import dry_run
+from operations.federation.dry_run import check_roster, dry_run
 from tests import RECIPE
 
 
@@ -50,6 +52,23 @@ def test_what_would_be_sent_is_shown_and_nothing_is_written(
     assert "the training of " in output and "would be joined: fed_avg, mean, logistic_regression" in output
     assert "at most 1 sums leave over 6 clients, 31," in output and output.endswith("nothing was sent\n")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_whether_a_site_could_sum_securely_is_shown(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    for old, new in {"aggregator: mean": "aggregator: secure_sum", "most_examples: null": "most_examples: 10"}.items():
+        text = text.replace(old, new, 1)
+    (tmp_path / "params.yaml").write_text(text)
+    said = shown(tmp_path, capsys)
+    assert "there is no roster.yaml" in said and "in a round: one sum leaves over 6 clients, under masks" in said
+    keys = {name: make_identity(tmp_path / "certificates", name) for name in ("hospital-a", "hospital-b", "hospital-c")}
+    party = Party(read_identity(tmp_path / "certificates", "hospital-a"), PinnedRoster.of(keys))
+    assert list(check_roster("hospital-a", party)) == [
+        "secure sums: roster of hospital-a, hospital-b, hospital-c; a sum is one of 3 sites at least"
+    ]
+    assert "has another identity for hospital-b than its own" in next(check_roster("hospital-b", party))
 
 
 def test_what_the_policy_forbids_is_shown(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
