@@ -101,7 +101,7 @@ def test_has_the_bits_of_the_simulation_with_its_dropouts_also_when_it_reads_its
         assert [kind_of(step) for step in steps].count(Begin.KIND) == 4 and len(steps) == 3 + 20
         listed = there.summary()["dropouts"]
         assert listed == [{"round": 2, "site": 2}, {"round": 3, "site": 2}, {"round": 6, "site": 4}]
-        again = Train.model_validate(settings.model_dump() | {"dropouts": listed})
+        again = type(settings).model_validate(settings.model_dump() | {"dropouts": listed})
         here = trained(sites, again, worker, tmp_path / "here")
         assert same_bits(here.weights, there.weights) and repr(here.records) == repr(there.records)
     finally:
