@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from benchmarks.subjects import answer, asked
+from benchmarks.subjects import answer, requested_rounds
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import label_tensor, network, scale
@@ -42,7 +42,7 @@ def main() -> None:
     initial = [tf.constant(w) for w in bare.first_weights(np.random.default_rng(0))]
     for x, y in data[:5]:
         epoch(initial, x, y)
-    for _ in asked({}):
+    for _ in requested_rounds({}):
         start, cpu_start = time.perf_counter(), time.process_time()
         for x, y in data:
             weights = epoch(initial, x, y)

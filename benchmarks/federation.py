@@ -47,13 +47,13 @@ def main() -> None:
     parser.add_argument("--links", nargs="+", choices=["grpc", "flare"], default=available())
     parser.add_argument("--aggregators", nargs="+", default=["mean", "secure_sum"])
     parser.add_argument("--store", action="store_true", help="write them to benchmarks/results.json")
-    given = parser.parse_args()
-    subjects = [(link, aggregator) for aggregator in given.aggregators for link in [LOCAL, *given.links]]
+    options = parser.parse_args()
+    subjects = [(link, aggregator) for aggregator in options.aggregators for link in [LOCAL, *options.links]]
     runs: dict[tuple[str, str], list[dict[str, float]]] = {subject: [] for subject in subjects}
-    for turn in range(given.turns):
+    for turn in range(options.turns):
         for link, aggregator in subjects:
             with tempfile.TemporaryDirectory() as folder:
-                figures = measured(Path(folder), link, settings_of(aggregator, given.rounds))
+                figures = measured(Path(folder), link, settings_of(aggregator, options.rounds))
             runs[link, aggregator].append(figures)
             told = ", ".join(f"{name} {value:,.3f}" for name, value in figures.items())
             print(f"turn {turn + 1}: {link}, {aggregator}: {told}", flush=True)
@@ -64,7 +64,7 @@ def main() -> None:
             f"{line['link']:6} {line['aggregator']:11} {line['seconds']:7.3f} {line['beside local']:6.2f} "
             f"{line['cpu_seconds']:6.3f} {line['payload'] / 1e3:8.1f} {line['wire'] / 1e3:8.1f} {line['start']:7.2f}"
         )
-    if given.store:
+    if options.store:
         store(federation={"machine": provenance.collect() | {"cores": CORES}, "runs": lines})
 
 
@@ -178,8 +178,8 @@ def cpu_seconds(process: psutil.Process) -> float:
 def wire_bytes(port: int) -> int:
     """What the connections of the process that listens at ``port`` have carried, in both ways."""
     command = ["ss", "-tinH", "state", "established", f"sport = :{port}"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return sum(map(int, re.findall(r"bytes_(?:sent|received):(\d+)", told)))
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return sum(map(int, re.findall(r"bytes_(?:sent|received):(\d+)", output)))
 
 
 if __name__ == "__main__":

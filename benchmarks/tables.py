@@ -45,8 +45,8 @@ def main() -> None:
         )
         rounds = _rounds(folder / "data/clients", processes)
     for measure in MEASURES:
-        told = ", ".join(f"{name} {value:.3f}" for name, value in rounds["ratios"][measure].items())
-        print(f"fedpipe / bare TensorFlow, {measure} of a round: {told} (at most {AT_MOST:g})")
+        listed = ", ".join(f"{name} {value:.3f}" for name, value in rounds["ratios"][measure].items())
+        print(f"fedpipe / bare TensorFlow, {measure} of a round: {listed} (at most {AT_MOST:g})")
     machine = provenance.collect() | {"cores": CORES}
     table = {"rows": ROWS, "columns": COLUMNS, "clients": CLIENTS, "machine": machine}
     store(tables=table | {"partition": partition} | rounds)
