@@ -34,6 +34,11 @@ repro: env ## run what changed of the pipeline; RECIPE=converged
 report: env ## write a report; RUNS="HEAD workspace" compares
 	@.venv/bin/python -m operations.report $(RUNS) $(ARGS)
 
+# Columns of `dvc exp show` that are wide and say little beside the accuracies and the params that differ.
+UNSHOWN := Created|(data|fedpipe|models|stages|libraries|metrics)(/|\.lock)|.*sha256|train\.(loss|accuracy)|test\.loss|evaluate\.|.*\.(clients|personalisation)\.|(sizes|entropy|total_variation|earth_movers|untrained|permuted|bytes|best_)
+experiments: env ## list DVC's experiments: accuracies and what differs
+	@.venv/bin/dvc exp show --no-pager --only-changed --drop '$(UNSHOWN)' $(ARGS)
+
 ui: env ## open the MLflow UI; ARGS="--port 5002"
 	@.venv/bin/python -m operations.ui $(ARGS)
 
@@ -54,6 +59,12 @@ compare: env ## train every algorithm, and draw algorithms.png
 
 heatmap: env ## train attacks x defences, and draw robustness.png
 	@.venv/bin/python -m operations.grid robustness $(ARGS)
+
+pictures: env ## draw the pictures of README and docs
+	@.venv/bin/python -m operations.pictures $(ARGS)
+
+screenshots: env ## take the pictures of the report and the MLflow UI
+	@.venv/bin/python -m tests.screenshots $(ARGS)
 
 bench: env ## measure speed and memory; ARGS=rounds for one of them
 	@set -e; for each in $(or $(ARGS),rounds small_clients models algorithms partition_scale tables load); do .venv/bin/python -m benchmarks.$$each; done

@@ -62,7 +62,7 @@ def main() -> None:
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         cases[name] = _summary(name, json.loads(output.splitlines()[-1]))
     store(load=cases | {"machine": provenance.collect()})
-    _plot({name: cases[name] for name in CASES if name in cases})
+    plot()
 
 
 def _run(case: Case) -> list[dict[str, float]]:
@@ -122,11 +122,14 @@ def _summary(name: str, rows: list[dict[str, float]]) -> dict[str, Any]:
     return summary
 
 
-def _plot(cases: dict[str, Any]) -> None:
-    """Memory of driver and worker over the rounds, one panel per case."""
+def plot(path: Path = PICTURE) -> None:
+    """Memory of driver and worker over the rounds, one panel per case of benchmarks/results.json."""
     from fedpipe.figures import picture
 
-    with picture(PICTURE, 4 * len(cases), 3.4) as figure:
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))["load"]
+    cases = {name: stored[name] for name in CASES if name in stored}
+
+    with picture(path, 2.8 * len(cases), 3.2) as figure:
         panels = figure.subplots(1, len(cases), squeeze=False)[0]
         for panel, (name, case) in zip(panels, cases.items(), strict=True):
             rounds, driver, worker = zip(*case["memory"], strict=True)

@@ -11,6 +11,16 @@ from matplotlib.figure import Figure
 
 from fedpipe.atomic import atomic_file
 
+# One meaning per colour in all pictures of results: the samples that a figure is measured on, and kinds of models.
+COLOURS = {
+    "train": "C0",
+    "test": "C1",
+    "validation": "C2",
+    "personal": "C3",
+    "personalised": "C4",
+    "epsilon": "C5",
+}
+
 _STYLE: dict[str, Any] = {
     "figure.dpi": 110,
     "font.size": 10,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from fedpipe.tracking.run_events import flatten
+from fedpipe.tracking.run_events import flat_params
 from layout import EVALUATION, PARAMS
 from operations import commands
 
@@ -64,7 +64,7 @@ def _changes(committed: Stages, current: Stages) -> list[str]:
 def _params(stages: Stages) -> dict[str, str]:
     values: dict[str, str] = {}
     for stage in stages.values():
-        values |= flatten(stage["work"].get("params", {}).get(str(PARAMS), {}))
+        values |= flat_params(stage["work"].get("params", {}).get(str(PARAMS), {}))
     return values
 
 

@@ -95,12 +95,13 @@ def main() -> None:
             _write(trained, outputs, title)
             pictures = [layout.TRAINING_PICTURE, *([] if pipeline.withholds else [layout.PARTITION_PICTURE])]
             seconds = time.perf_counter() - begin + checkpoints.seconds_before
-            times = {} if pipeline.withholds else {"total_seconds": seconds}  # as those of rounds (`tracked.figures`)
+            # Withheld as those of rounds are (`tracked.figures`).
+            times = {} if pipeline.withholds else {"cost": {"total_seconds": seconds}}
             run.log_results(
                 weights=layout.WEIGHTS,
                 tables=pipeline.tables(),
                 pictures=[path for path in pictures if path.exists()],
-                figures={**times, **pipeline.partition_figures(), **trained.privacy},
+                figures={**times, **pipeline.partition_figures(), **pipeline.privacy_figures()},
             )
     params.require_unchanged(settings, layout.PARAMS)
 

@@ -40,8 +40,6 @@ def answers(network: Network, outputs: np.ndarray, labels: np.ndarray, metrics: 
     counts = confusion(labels, predicted, network.spec.classes)
     classes = per_class(counts)
     figures: dict[str, Any] = {}
-    for figure in ("precision", "recall"):
-        figures[figure] = {str(row["class"]): row[figure] for row in classes.to_dict("records")}
     if "auc" in metrics:
         figures["auc"] = area_under_curve(tf.nn.softmax(outputs).numpy(), labels)
     if "f1" in metrics:

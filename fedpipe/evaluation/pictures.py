@@ -10,16 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fedpipe.evaluation.clients import by_cluster, personal_column
-from fedpipe.figures import picture
+from fedpipe.figures import COLOURS, picture
 
 _NUMBERS = 4  # of a label that are drawn
 _NUMBERED_CLASSES = 20  # up to here, counts fit into the fields, and each class has a tick
 # Columns that are drawn as lines: their colour, and how the legend calls them unless it has their summary.
 _LINES = {
-    "test_accuracy": ("C1", None),
-    "test_personalised_accuracy": ("C2", "test, personalised models"),
-    "test_personal_accuracy": ("C3", "test, personal models"),
-    "train_personal_accuracy": ("C3", "train, personal models"),
+    "test_accuracy": (COLOURS["test"], None),
+    "test_personalised_accuracy": (COLOURS["personalised"], "test, personalised models"),
+    "test_personal_accuracy": (COLOURS["personal"], "test, personal models"),
+    "train_personal_accuracy": (COLOURS["personal"], "train, personal models"),
 }
 
 
@@ -38,7 +38,13 @@ def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
         for actual, predicted in np.ndindex(counts.shape) if few else ():
             colour = "white" if shares[actual, predicted] > 0.5 else "0.25"
             axes.text(
-                predicted, actual, str(counts[actual, predicted]), ha="center", va="center", color=colour, fontsize=8
+                predicted,
+                actual,
+                str(counts[actual, predicted]),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=10 if len(counts) <= 10 else 8,
             )
         axes.set(xlabel="predicted", ylabel="actual", title=title)
         if few:
@@ -77,7 +83,7 @@ def draw_clients(
       path: A PNG file.
     """
     clustered = "cluster" in clients
-    with picture(path, 13 if clustered else 8, 3.8) as figure:
+    with picture(path, 11 if clustered else 8, 3.8) as figure:
         axes, *more = figure.subplots(1, 2, squeeze=False)[0] if clustered else [figure.subplots()]
         for other in more:
             _clusters(other, clients)
@@ -86,7 +92,7 @@ def draw_clients(
             axes.set(title=title, xticks=[], yticks=[])
             axes.text(0.5, 0.5, "no accuracies", ha="center", va="center", transform=axes.transAxes)
             return
-        axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color="C0", alpha=0.7)
+        axes.stairs(accuracies, np.arange(len(accuracies) + 1), fill=True, color=COLOURS["train"], alpha=0.7)
         lines = {column: style for column, style in _LINES.items() if column in clients}
         samples = "training and test" if any(column.startswith("test_") for column in lines) else "training"
         axes.set(xlabel="client, sorted by accuracy", ylabel=f"accuracy on {samples} samples", title=title)
@@ -97,7 +103,7 @@ def draw_clients(
             edges = np.linspace(0, len(accuracies), len(values) + 1)
             shown = label and f"{label}: mean {values.mean() if len(values) else math.nan:.3f}"
             axes.stairs(values, edges, color=colour, linewidth=1.8, label=shown)
-        for samples, colour in (("train", "0.2"), ("test", "C1")):
+        for samples, colour in (("train", "0.2"), ("test", COLOURS["test"])):
             if summary := summaries.get(samples):
                 _summary_lines(axes, summary, colour, f"{samples}: ")
         axes.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if lines else {"loc": "lower right"}))
@@ -106,7 +112,7 @@ def draw_clients(
 def _clusters(axes: Axes, clients: pd.DataFrame) -> None:
     """One dot per client with its personal model's accuracy, in the place of its cluster; a line is the mean."""
     for number, values in by_cluster(clients).items():
-        axes.plot(number + np.linspace(-0.35, 0.35, len(values)), values, ".", color="C3", alpha=0.7)
+        axes.plot(number + np.linspace(-0.35, 0.35, len(values)), values, ".", color=COLOURS["personal"], alpha=0.7)
         if len(values):
             axes.hlines(values.mean(), number - 0.4, number + 0.4, color="0.2")
     samples = str(personal_column(clients)).partition("_")[0]

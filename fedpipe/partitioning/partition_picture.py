@@ -44,7 +44,7 @@ def plot(
     """
     few = len(labels) <= _NAMED_CLIENTS
     table = labels if few else _sorted_by_mix(labels)
-    with picture(path, 11, 10.5 if examples else 7) as figure:
+    with picture(path, 9.4, 9.8 if examples else 6.4) as figure:
         parts: Any = figure.subfigures(2, 1, height_ratios=[2, 1]) if examples else [figure]
         grid = GridSpec(3, 2, parts[0], height_ratios=[0.55, 3, 1], width_ratios=[40, 1])
         _tiles(parts[0].add_subplot(grid[0, :]), figures, title)
@@ -123,7 +123,7 @@ def _tiles(axes: Axes, figures: dict[str, Any], title: str) -> None:
     for position, (figure, meaning) in enumerate(tiles):
         place = (position + 0.5) / len(tiles)
         axes.text(place, 1, figure, ha="center", va="top", fontsize=16, color="0.1", transform=axes.transAxes)
-        axes.text(place, 0.4, meaning, ha="center", va="top", fontsize=8, color="0.35", transform=axes.transAxes)
+        axes.text(place, 0.4, meaning, ha="center", va="top", fontsize=9, color="0.35", transform=axes.transAxes)
 
 
 def _stacked(axes: Axes, shares: np.ndarray, width: int, colours: list[Any]) -> None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
 from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
-from fedpipe.figures import picture
+from fedpipe.figures import COLOURS, picture
 from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, SILENT, Measurements, column
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
@@ -202,16 +202,16 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
     """Draws loss and accuracy over the rounds to ``path``; and epsilon, if the training has one."""
     rounds = [record.round for record in records]
     private = "epsilon" in records[0].others
-    with picture(path, 13 if private else 9, 3.6) as figure:
+    with picture(path, 11 if private else 8.2, 3.4) as figure:
         loss, accuracy, *more = figure.subplots(1, 3 if private else 2)
         losses = [math.nan if record.loss is None else record.loss for record in records]
         accuracies = [math.nan if record.accuracy is None else record.accuracy for record in records]
         if any(record.clients is not None for record in records):  # not withheld
-            loss.plot(rounds, losses, "o-", color="C3", markersize=3, label="train")
-            accuracy.plot(rounds, accuracies, "o-", color="C0", markersize=3, label="train")
-        for samples, colour in (("validation", "C1"), ("test", "0.3")):
+            loss.plot(rounds, losses, "o-", color=COLOURS["train"], markersize=3, label="train")
+            accuracy.plot(rounds, accuracies, "o-", color=COLOURS["train"], markersize=3, label="train")
+        for samples in ("validation", "test"):
             rows = [record.row() for record in records if record.accuracy_on(samples) is not None]
-            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": colour}
+            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markersize": 3, "color": COLOURS[samples]}
             for axes, figure_name in ((loss, "loss"), (accuracy, "accuracy")) if rows else ():
                 values = [row[f"{samples}_{figure_name}"] for row in rows]
                 axes.plot([row["round"] for row in rows], values, label=samples, **style)
@@ -220,7 +220,7 @@ def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
         loss.set(ylabel="loss", ylim=(0, None))
         accuracy.set(ylabel="accuracy", ylim=(0, 1))
         for axes in more:
-            axes.plot(rounds, [record.others["epsilon"] for record in records], "-", color="C2")
+            axes.plot(rounds, [record.others["epsilon"] for record in records], "-", color=COLOURS["epsilon"])
             axes.set(ylabel="epsilon spent", ylim=(0, None))
         for axes in (loss, accuracy, *more):
             axes.set(xlabel="round")

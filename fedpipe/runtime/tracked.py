@@ -12,7 +12,7 @@ from fedpipe.runtime.checkpoint import Checkpoint
 from fedpipe.runtime.hooks import Callback
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.rounds import Hook
-from fedpipe.tracking import run_events
+from fedpipe.tracking import naming
 from fedpipe.tracking.journal import Earlier, TrainingRecord
 from fedpipe.tracking.pipeline import PipelineFiles
 
@@ -21,7 +21,8 @@ def started(settings: Train, manifest: Manifest, shards: Path, init: str, pipeli
     """The event before the first round; ``init`` is what the training starts from, in a few words."""
     made_with = pipeline.recorded_params("download", "partition") | {"train": used(settings)}
     return {
-        "name": run_events.run_name(made_with),
+        "name": naming.run_name(made_with),
+        "description": naming.description(made_with, manifest.dataset, "not ended yet, or killed"),
         "params": made_with,
         "dataset": {"name": manifest.dataset, "digest": manifest.digest, "source": str(shards)},
         "tags": pipeline.tags() | {"fedpipe.init": init},

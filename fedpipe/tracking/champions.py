@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking.registry import CHAMPION, Registry, Version, registered_model
+from fedpipe.tracking.late_params import log_late_params
+from fedpipe.tracking.registry import CHAMPION, Registry, Version, dataset_of, registered_model
+from fedpipe.tracking.run_events import flat_params
 
 ROLLED_BACK_TAG = "fedpipe.rolled_back"
 DECISION_TAG = "fedpipe.promotion"
@@ -27,17 +29,23 @@ def record(registry: Registry, dataset: str, number: int, decision: str, descrip
     with registry.asked():
         name = registered_model(dataset)
         registry.client().set_model_version_tag(name, str(number), DECISION_TAG, decision)
-        registry.client().update_model_version(name, str(number), description)
+        about = registry.describe(registry.client().get_model_version(name, str(number)))
+        registry.client().update_model_version(name, str(number), f"{about}\n\n{description}")
 
 
 def record_judged(registry: Registry, dataset: str, number: int, judgement: str) -> None:
     """Writes on a version that and how it was judged (`judgement`): a promotion's last step, whatever its outcome.
 
+    The run of the version gets the rules as params ``promote.*``.
+
     Raises:
       PipelineError: MLflow cannot be reached or refuses.
     """
+    rules = flat_params({"promote": json.loads(judgement)["rules"]})
     with registry.asked():
-        registry.client().set_model_version_tag(registered_model(dataset), str(number), JUDGED_TAG, judgement)
+        client, name = registry.client(), registered_model(dataset)
+        log_late_params(client, client.get_model_version(name, str(number)).run_id, rules)
+        client.set_model_version_tag(name, str(number), JUDGED_TAG, judgement)
 
 
 def judgement(champion: int | None, rules: Mapping[str, Any], test_set_sha256: str) -> str:
@@ -65,7 +73,7 @@ def promote(registry: Registry, dataset: str, number: int, expected: int | None)
         if expected is not None:
             _remember(registry, name, [*(older for older in _former(registry, dataset) if older != expected), expected])
         registry.client().delete_model_version_tag(name, str(number), ROLLED_BACK_TAG)
-        registry.client().set_registered_model_alias(name, CHAMPION, str(number))
+        _make_champion(registry, name, number)
 
 
 def step_back(registry: Registry, dataset: str) -> tuple[Version, Version]:
@@ -133,8 +141,18 @@ def _go_back(registry: Registry, present: Version, target: Version, former: list
         registry.client().set_model_version_tag(
             present.name, str(present.number), ROLLED_BACK_TAG, f"to {target.number}"
         )
-        registry.client().set_registered_model_alias(present.name, CHAMPION, str(target.number))
+        _make_champion(registry, present.name, target.number)
         _remember(registry, present.name, former)
+
+
+def _make_champion(registry: Registry, name: str, number: int) -> None:
+    """Moves the alias, and names the champion in the description of the registered model."""
+    client = registry.client()
+    client.set_registered_model_alias(name, CHAMPION, str(number))
+    about = registry.describe(client.get_model_version(name, str(number)))
+    client.update_registered_model(
+        name, f"Federated learning on {dataset_of(name)}. Champion: version {number}. {about}"
+    )
 
 
 def former(registry: Registry, dataset: str) -> list[int]:

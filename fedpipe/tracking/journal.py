@@ -16,6 +16,7 @@ from typing import Any
 
 from fedpipe.errors import stopped_by
 from fedpipe.tracking import run_events
+from fedpipe.tracking.naming import NOTE_TAG, Changing, description
 from fedpipe.tracking.outbox import Outbox
 from fedpipe.tracking.pipeline import TRAINED_BY, PipelineFiles
 from fedpipe.tracking.run_events import results
@@ -41,7 +42,12 @@ class TrainingRecord:
 
     def __init__(self, started: Mapping[str, Any], outbox: Outbox, earlier: Earlier | None) -> None:
         self._writer = Writer("training", outbox)
-        event = run_events.start(started, self._writer.keep_params(started.get("params", {})))
+        files = self._writer.keep_params(started.get("params", {}))
+        if environment := started.get("environment"):
+            files = {"": files[""] + self._writer.keep_json("environment.json", environment)}
+        event = run_events.start(started, files)
+        self._started, self._rounds, self._last = started, 0, dict[str, float]()
+        self._changing = Changing()
         self.identity = {"journal": self._writer.name, "params": run_events.same_run(event)}
         if earlier is not None:
             if earlier.identity.get("params") == self.identity["params"]:
@@ -49,7 +55,7 @@ class TrainingRecord:
             event = run_events.resumed(event, self.identity["journal"], len(earlier.rounds))
         self._writer.add(event)
         for number, metrics in enumerate(earlier.rounds if earlier else (), start=1):
-            self._writer.add(run_events.round_metrics(number, metrics))
+            self._add_round(number, metrics)
 
     def __enter__(self) -> "TrainingRecord":
         self._writer.publish()
@@ -57,7 +63,7 @@ class TrainingRecord:
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records what round ``step`` measured, by column: train_loss, train_accuracy, seconds, bytes_up, ..."""
-        self._writer.add(run_events.round_metrics(step, metrics))
+        self._add_round(step, metrics)
         self._writer.say_trouble()
 
     def log_results(
@@ -80,12 +86,29 @@ class TrainingRecord:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
-            self._writer.add(run_events.end("FINISHED"))
+            self._writer.add(run_events.end("FINISHED", description=self._described("finished")))
         elif isinstance(error, KeyboardInterrupt):
-            self._writer.add(run_events.end("KILLED", stopped_by(error)))
+            reason = stopped_by(error)
+            self._writer.add(run_events.end("KILLED", reason, self._described(f"{reason}; `dvc repro` resumes it,")))
         else:
-            self._writer.add(run_events.end("FAILED", f"{type(error).__name__}: {error}"))
+            reason = f"{type(error).__name__}: {error}"
+            self._writer.add(run_events.end("FAILED", reason, self._described("failed")))
         self._writer.close()
+
+    def _add_round(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._writer.add(run_events.round_metrics(step, metrics, self._changing))
+        self._rounds, self._last = step, dict(metrics)
+
+    def _described(self, ending: str) -> str:
+        """The run's description at its end."""
+        accuracies = {
+            samples: self._last[f"{samples}_accuracy"]
+            for samples in ("train", "validation", "test")
+            if f"{samples}_accuracy" in self._last
+        }
+        shown = ", ".join(f"{samples} {value:.4f}" for samples, value in accuracies.items())
+        ending = f"{ending} after {self._rounds} rounds" + (f": accuracy {shown}" if shown else "")
+        return description(self._started.get("params", {}), self._started["dataset"]["name"], ending)
 
 
 class _Untracked(TrainingRecord):
@@ -153,8 +176,7 @@ class EvaluationRecord:
           metrics: What was measured; also nested, then the names are joined with slashes (`run_events.metrics_of`).
           tables: Files for the run's artifact folder ``tables``.
           pictures: Files for the run's artifact folder ``pictures``.
-          params: What the evaluation was made with, as a tree. They become tags: MLflow never changes a run's param,
-            and the same weights may be evaluated again in another way.
+          params: What the evaluation was made with, as a tree (`fedpipe.tracking.late_params`).
 
         Raises:
           PipelineError: dvc.lock or the pool's ledger is damaged.
@@ -167,7 +189,9 @@ class EvaluationRecord:
         files = writer.keep_params(trained) | writer.keep({"tables": pipeline.tables()})
         kept_files = writer.keep({"tables": tables, "pictures": pictures})
         evaluated = results(metrics, kept_files, step=pipeline.last_round())
-        evaluated["tags"] |= run_events.flatten(params or {})
+        evaluated["late_params"] = run_events.flat_params(params or {})
+        if trained:
+            evaluated["tags"][NOTE_TAG] = pipeline.describe(trained, _measured(metrics, pipeline.last_round()))
         writer.add_rebuilding(pipeline.rebuilt(trained, files, kept))
         # All at once: an evaluation that is cut short is to leave no trace in the training's run.
         opened = run_events.find(kept["sha256"], pipeline.dataset()["name"])
@@ -182,6 +206,15 @@ def record_evaluation(outbox: Outbox, pipeline: PipelineFiles, *args: Any, **kwa
     """Logs an evaluation that is over: `EvaluationRecord.log_results`, whose arguments it takes."""
     with EvaluationRecord(outbox, pipeline) as record:
         record.log_results(*args, **kwargs)
+
+
+def _measured(metrics: Mapping[str, Any], rounds: int) -> str:
+    """The result of an evaluation for a person."""
+    worst = metrics.get("train", {}).get("clients", {}).get("worst")
+    client = f", worst client's accuracy on its training samples {worst:.4f}" if worst is not None else ""
+    accuracy = metrics.get("test", {}).get("accuracy")
+    tested = f": test accuracy {accuracy:.4f}" if accuracy is not None else ""
+    return f"finished after {rounds} rounds, evaluated{tested}{client}"
 
 
 def _is_on() -> bool:

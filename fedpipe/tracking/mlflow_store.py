@@ -18,6 +18,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.tracking import views
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
+from fedpipe.tracking.late_params import log_late_params
 from fedpipe.tracking.relocation import ARTIFACTS
 from fedpipe.tracking.run_events import EXPERIMENT_TAG, FAILURE_TAG, FILES_TAG, WEIGHTS_TAG, Event
 from fedpipe.tracking.sqlite_store import file_of
@@ -101,6 +102,8 @@ class MlflowStore:
             if "run" in event:
                 self._reopen(run_id)
             self._log_values(run_id, event)
+            if late := event.get("late_params"):
+                log_late_params(self._client, run_id, late)
             if dataset := event.get("dataset"):
                 self._log_dataset(run_id, dataset)
             for artifact_folder, paths in event.get("files", {}).items():

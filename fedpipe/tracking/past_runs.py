@@ -8,11 +8,13 @@ from pathlib import Path
 from fedpipe.errors import PipelineError
 from fedpipe.tracking.connection import configure, connect, translated
 from fedpipe.tracking.delivery import Unreachable
+from fedpipe.tracking.naming import SECONDS
 from fedpipe.tracking.outbox import without_password
 from fedpipe.tracking.run_events import WEIGHTS_TAG
 from fedpipe.tracking.sqlite_store import file_of
 
 _PICTURE = ".png"
+_SECONDS = (SECONDS, "seconds")  # the second is the name in runs of former versions
 
 
 class PastRun:
@@ -38,6 +40,7 @@ class PastRun:
             raise PipelineError(f"{shown} has no run '{run_id}': a run's page in 'make ui' shows its id") from None
         self.name: str = run.info.run_name
         self.tags: Mapping[str, str] = run.data.tags
+        self.params: Mapping[str, str] = run.data.params
 
     @cached_property
     def _client(self):  # type: ignore[no-untyped-def]  # MLflow is imported when it is needed
@@ -81,8 +84,8 @@ def seconds_per_round(weights_sha256: str, store: str) -> Mapping[int, float]:
             everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
             which = f"tags.`{WEIGHTS_TAG}` = '{weights_sha256}'"
             runs = client.search_runs(everywhere, which, order_by=["start_time DESC"]) if everywhere else []
-            timed = [run.info.run_id for run in runs if "seconds" in run.data.metrics]
-            history = client.get_metric_history(timed[0], "seconds") if timed else []
+            timed = [(run.info.run_id, name) for run in runs for name in _SECONDS if name in run.data.metrics]
+            history = client.get_metric_history(*timed[0]) if timed else []
             return {metric.step: metric.value for metric in sorted(history, key=lambda metric: metric.step)}
     except Unreachable as error:
         raise _unreachable(error, store) from None

@@ -12,12 +12,14 @@ from fedpipe.datasets.pool import Pool
 from fedpipe.dvc_lock import Lock, md5
 from fedpipe.tracking import ci
 from fedpipe.tracking.git_state import git_tags
-from fedpipe.tracking.run_events import Event, end, results, round_metrics, run_name, start
+from fedpipe.tracking.naming import Changing, description, run_name
+from fedpipe.tracking.run_events import Event, end, results, round_metrics, start
 
 # The stages whose params a training is made with.
 TRAINED_BY = ("download", "partition", "train")
 # Of these stages, a rebuilt run does not know the params: they were run by hand.
 UNKNOWN_TAG = "fedpipe.params_unknown"
+_PRIVACY = ("epsilon_rdp", "epsilon_pld", "neighbours", "noise_multiplier")  # of metrics/training.json
 _MANIFEST, _LABELS = "manifest.json", "labels.csv"  # of the shards
 
 
@@ -72,8 +74,17 @@ class PipelineFiles:
         return bool(_read_object(self.training).get("noise") == "secret")
 
     def partition_figures(self) -> dict[str, Any]:
-        """The figures of the partition below the key ``partition``, as the partition stage wrote them down."""
-        return {} if self.withholds else {"partition": _read_object(self.partition)}
+        """The figures of the partition below the key ``data``, as the partition stage wrote them down."""
+        return {} if self.withholds else {"data": _read_object(self.partition)}
+
+    def describe(self, params: Mapping[str, Any], ending: str) -> str:
+        """The description of a run with these ``params`` that ended so (`fedpipe.tracking.naming.description`)."""
+        return description(params, self.dataset()["name"], ending)
+
+    def privacy_figures(self) -> dict[str, Any]:
+        """What the training spent, below the key ``privacy``; empty if it is not private."""
+        training = _read_object(self.training)
+        return {"privacy": {name: training[name] for name in _PRIVACY if name in training}}
 
     def last_round(self) -> int:
         """The number of the training's last round; 0 where no training is known."""
@@ -111,10 +122,15 @@ class PipelineFiles:
         tags = self.tags() | {"fedpipe.restored": "true"}
         if unknown := [stage for stage in TRAINED_BY if stage not in params]:
             tags[UNKNOWN_TAG] = ", ".join(unknown)
+        changing, training = Changing(), _read_object(self.training)
+        last = self.last_round()
+        figures = {"train": training.get("train", {}), **self.privacy_figures(), **self.partition_figures()}
+        started = {"name": run_name(params), "params": params, "dataset": self.dataset(), "tags": tags}
+        ending = f"finished after {last} rounds; made from the pipeline's files"
         return [
-            start({"name": run_name(params), "params": params, "dataset": self.dataset(), "tags": tags}, {}),
-            *(round_metrics(int(row["round"]), _measured(row)) for row in _rows(self.rounds)),
-            results(_read_object(self.training) | self.partition_figures(), files, weights, self.last_round()),
+            start(started | {"description": self.describe(params, ending)}, {}),
+            *(round_metrics(int(row["round"]), _measured(row), changing) for row in _rows(self.rounds)),
+            results(figures, files, weights, last),
             end("FINISHED"),
         ]
 

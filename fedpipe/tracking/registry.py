@@ -119,7 +119,7 @@ class Registry:
             from mlflow.exceptions import MlflowException
 
             if self.registered(dataset) is None:
-                description = f"Federated averaging on {dataset}."
+                description = f"Federated learning on {dataset}. No champion yet: `make promote` makes one."
                 try:
                     self.client().create_registered_model(registered_model(dataset), description=description)
                 except MlflowException as error:
@@ -170,7 +170,16 @@ class Registry:
                 )
             else:  # the test images may be others by now
                 self.client().set_model_version_tag(name, version.version, TEST_SET_TAG, tags[TEST_SET_TAG])
+            if not version.description:
+                self.client().update_model_version(name, version.version, self.describe(version))
             return _version(self.client().get_model_version(name, version.version))
+
+    def describe(self, version: "ModelVersion") -> str:
+        """A version's test accuracy and a link to its run, in Markdown; to be called within `asked`."""
+        run = self.client().get_run(version.run_id).info
+        accuracy = version.tags.get(ACCURACY_TAG)
+        measured = f"Test accuracy {float(accuracy):.4f}" if accuracy else "Test accuracy not known"
+        return f"{measured}; trained by run [{run.run_name}](#/experiments/{run.experiment_id}/runs/{run.run_id})."
 
     def fetch_weights(self, version: Version, path: Path) -> None:
         """Puts a version's weights at ``path``, atomically; downloads nothing if they are there already.

@@ -3,7 +3,6 @@
 An event is a dict that JSON can hold, with ``event`` (its kind) and ``time`` (milliseconds since 1970).
 """
 
-import collections
 import getpass
 import hashlib
 import json
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpipe.tracking import ci
+from fedpipe.tracking.naming import NOTE_TAG, Changing, metric
 
 Event = dict[str, Any]
 
@@ -25,7 +25,6 @@ EXPERIMENT_TAG = "fedpipe.experiment"
 WORKFLOW_TAG, JOB_TAG = "fedpipe.workflow", "fedpipe.job"  # of a run that a CI job made (jobs.py)
 FILES_TAG = "fedpipe.files"  # of a run whose weights and pictures are gone (snapshot.py)
 ROUND_METRIC = "train/loss"  # that every round has
-_MEASURED_ON = ("train", "validation", "test")
 _DECIDE_NOTHING = "train.checkpoint."  # params that may change from one process of a training to the next
 
 
@@ -49,21 +48,9 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def run_name(params: Mapping[str, Any]) -> str:
-    """A run's name after what it trains: ``baseline_cnn contiguous 600 clients 10 rounds``.
-
-    An algorithm other than FedAvg comes first: ``scaffold baseline_cnn contiguous ...``.
-
-    Args:
-      params: The tree of params that the run was made with; what it lacks is a question mark in the name.
-    """
-    train, partition = (collections.defaultdict(lambda: "?", params.get(key, {})) for key in ("train", "partition"))
-    quantity = partition.get("quantity", "even")  # a section in revisions of before there were quantities
-    quantity = f" {quantity}" if isinstance(quantity, str) and quantity != "even" else ""
-    algorithm = train.get("algorithm", "fed_avg")  # revisions of before there were algorithms have none
-    prefix = "" if algorithm == "fed_avg" else f"{algorithm} "
-    partitioned = f"{partition['scheme']}{quantity} {partition['clients']} clients"
-    return f"{prefix}{train['model']} {partitioned} {train['rounds']} rounds"
+def flat_params(tree: Mapping[Any, Any]) -> dict[str, str]:
+    """As `flatten`, without empty sections, which say nothing."""
+    return {name: value for name, value in flatten(tree).items() if value != "{}"}
 
 
 def sha256(path: Path) -> str:
@@ -90,13 +77,15 @@ def start(started: Mapping[str, Any], files: Mapping[str, list[str]]) -> Event:
     Args:
       started: ``name``; ``dataset`` with ``name``, ``digest`` and ``source``; optionally ``params`` (the tree of what
         the run is made with), ``tags`` (those of `fedpipe.tracking.pipeline.PipelineFiles.tags` among them), and
-        ``environment`` (CPU and library versions, also nested), which becomes tags too.
+        ``description``.
       files: Artifact folder to paths inside the journal.
     """
     dataset = started["dataset"]
     tags = {"mlflow.user": _user(), "fedpipe.data_sha256": dataset["digest"]} | flatten(started.get("tags", {}))
-    tags |= flatten(started.get("environment", {}), "environment.") | job_tags()
-    params, name = flatten(started.get("params", {})), started["name"]
+    tags |= job_tags()
+    if note := started.get("description"):
+        tags[NOTE_TAG] = note
+    params, name = flat_params(started.get("params", {})), started["name"]
     if trial := dvc_experiment():
         tags[EXPERIMENT_TAG] = trial
         name = f"{trial}: {name}"
@@ -127,16 +116,17 @@ def experiment(dataset: str) -> str:
     return f"fedpipe-{dataset}"
 
 
-def round_metrics(step: int, values: Mapping[str, float]) -> Event:
-    """The event of a round's end: everything it measured, by the names of the columns of metrics/rounds.csv."""
-    metrics = _floats({_metric(column): value for column, value in values.items()})
-    return {"event": "metrics", "time": now(), "step": step, "metrics": metrics}
+def round_metrics(step: int, values: Mapping[str, float], changing: Changing | None = None) -> Event:
+    """The event of a round's end.
 
-
-def _metric(column: str) -> str:
-    """A column's name as a metric: ``test_accuracy`` is test/accuracy, since MLflow's UI folds what has a slash."""
-    samples, _, figure = column.partition("_")
-    return f"{samples}/{figure}" if samples in _MEASURED_ON else column
+    Args:
+      step: The round.
+      values: All that it measured, by the names of the columns of metrics/rounds.csv.
+      changing: Of the training; leaves out what stays the same from round to round.
+    """
+    metrics = _floats({metric(column): value for column, value in values.items()})
+    shown = changing.of(metrics) if changing else metrics
+    return {"event": "metrics", "time": now(), "step": step, "metrics": shown}
 
 
 def results(
@@ -148,11 +138,13 @@ def results(
     """The event of results.
 
     Args:
-      values: Numbers among them become metrics (`metrics_of`), the rest tags.
+      values: Numbers among them become metrics (`metrics_of`), the rest tags; those below ``data`` become params, since
+        they describe the data and are no result.
       files: Artifact folder to paths inside the journal.
       weights: ``path`` inside the journal and ``sha256`` of the weights, if they are the result.
       step: The round that the metrics are of; test/accuracy is also a metric of rounds.
     """
+    facts, values = values.get("data", {}), {name: value for name, value in values.items() if name != "data"}
     event: Event = {
         "event": "results",
         "time": now(),
@@ -161,6 +153,8 @@ def results(
         "tags": flatten({".".join(path): value for path, value in _leaves(values) if not _is_number(value)}),
         "files": dict(files),
     }
+    if facts:
+        event["params"] = flat_params({"data": facts})
     if weights:
         event["tags"] |= {WEIGHTS_TAG: weights["sha256"]}
         event["weights"] = weights["path"]
@@ -184,14 +178,21 @@ def same_run(event: Event) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def end(status: str, reason: str = "") -> Event:
+def end(status: str, reason: str = "", description: str = "") -> Event:
     """The event that closes a run.
 
     Args:
       status: MLflow's: ``FINISHED``, ``FAILED`` or ``KILLED``; empty leaves the run's as it is.
       reason: What went wrong, in a sentence.
+      description: The run's, by which it says how it ended; empty leaves it as it is.
     """
-    return {"event": "end", "time": now(), "status": status, "tags": {FAILURE_TAG: reason} if reason else {}}
+    tags = {FAILURE_TAG: reason} if reason else {}
+    return {
+        "event": "end",
+        "time": now(),
+        "status": status,
+        "tags": tags | ({NOTE_TAG: description} if description else {}),
+    }
 
 
 def find(sha256: str, dataset: str) -> Event:

@@ -57,6 +57,12 @@ class Writer:
             yaml.dump(dict(params), file)
         return {"": [str(kept)]}
 
+    def keep_json(self, name: str, content: Mapping[str, Any]) -> list[str]:
+        """Writes a JSON file into the journal; returns where it is, as `keep` does for a folder."""
+        kept = PurePath("files", name)
+        (self.journal.path / kept).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return [str(kept)]
+
     def keep_weights(self, path: Path) -> dict[str, str]:
         """Copies the weights into the journal; returns ``path`` there and ``sha256``."""
         kept = self._keep(path, "weights")

@@ -18,7 +18,7 @@ from fedpipe.seeds import Purpose, generator
 from operations.grid.cells import Cell, Grid, Params, Rows, first_images
 
 BASELINE = "fed_avg"
-_ACROSS = 5  # panels in a row of the picture
+_ACROSS = 3  # panels in a row of the picture
 
 
 class Data(Section):
@@ -83,7 +83,7 @@ class Algorithms(Grid):
         others = [name for name in curves if name != BASELINE] or [BASELINE]
         across = min(_ACROSS, len(others))
         down = math.ceil(len(others) / across)
-        with picture(path, 1 + 2.1 * across, 0.9 + 1.8 * down) as figure:
+        with picture(path, 1 + 2.4 * across, 0.9 + 1.7 * down) as figure:
             panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
             for axes in panels[len(others) :]:
                 axes.set_axis_off()

@@ -133,6 +133,15 @@ def run_missing(
     return _all(cells, rows, columns)
 
 
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """All rows of a table, as they are written.
+
+    Raises:
+      PipelineError: The file is no such table.
+    """
+    return pd.DataFrame([row for rows in _read(path, columns).values() for row in rows], columns=list(columns))
+
+
 def _all(cells: Sequence[Cell], rows: Mapping[str, Rows], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame([row for cell in cells for row in rows.get(cell.key, [])], columns=list(columns))
 

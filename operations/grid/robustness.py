@@ -79,34 +79,39 @@ class Robustness(Grid):
     def draw(self, table: pd.DataFrame, path: Path) -> None:
         """Draws a panel per share of attackers: a row per attack, and for the backdoor one of its success rate.
 
-        A cell that was refused or has not been run is grey.
+        Accuracies have one colour scale, success rates another. A cell that was refused or has not been run is grey.
         """
         cells = {(row["attack"], row["defence"], row["share"]): row for row in table.to_dict("records")}
         rows = [(NO_ATTACK, "test_accuracy"), *((name, "test_accuracy") for name in self.attacks)]
         rows += [("backdoor", "test_backdoor")] * ("backdoor" in self.attacks)
         names = [f"{attack}\nsuccess rate" if column == "test_backdoor" else attack for attack, column in rows]
-        is_rate = np.array([[column == "test_backdoor"] for _, column in rows])
+        is_rate = np.array([column == "test_backdoor" for _, column in rows])
         defences, panels = list(self.defences), len(self.shares)
-        with picture(path, 1.8 + panels * (0.8 + 0.5 * len(defences)), 1.8 + 0.5 * len(rows)) as figure:
-            for axes, share in zip(np.atleast_1d(figure.subplots(1, panels, sharey=True)), self.shares, strict=True):
+        with picture(path, 2.1 + 0.68 * len(defences), 1.2 + panels * (0.4 + 0.36 * len(rows))) as figure:
+            for axes, share in zip(np.atleast_1d(figure.subplots(panels, 1, sharex=True)), self.shares, strict=True):
                 values = np.full((len(rows), len(defences)), np.nan)
                 for (y, (attack, column)), (x, defence) in (
                     (row, defence) for row in enumerate(rows) for defence in enumerate(defences)
                 ):
                     cell = cells.get((attack, defence, 0.0 if attack == NO_ATTACK else share), {})
                     values[y, x] = cell.get(column, np.nan)
-                _draw_panel(axes, values, np.where(is_rate, 1 - values, values))  # yellow is a low success rate, too
-                axes.set_xticks(range(len(defences)), defences, rotation=60, ha="right")
+                _draw_panel(axes, values, is_rate)
+                axes.set_xticks(range(len(defences)), defences, rotation=45, ha="right")
                 axes.set_yticks(range(len(rows)), names)
-                axes.set_title(f"{share:.0%} attackers")
-            figure.suptitle("Test accuracy after the last round; last row: how often the backdoor works")
+                axes.set_title(f"{share:.0%} attackers", fontsize=10)
+            figure.suptitle(
+                "Test accuracy after the last round (green is high)\nLast row: success rate of the backdoor (red)"
+            )
 
 
-def _draw_panel(axes: Any, values: np.ndarray, goodness: np.ndarray) -> None:
-    """Draws ``values`` [rows, columns] as numbers, coloured by ``goodness`` from 0 to 1."""
+def _draw_panel(axes: Any, values: np.ndarray, is_rate: np.ndarray) -> None:
+    """Draws ``values`` [rows, columns] as numbers on colours; ``is_rate`` [rows]: which rows are success rates."""
     axes.set_facecolor("0.85")
-    axes.imshow(goodness, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    for of_rates, colours in ((False, "viridis"), (True, "Reds")):
+        shown = np.where((is_rate == of_rates)[:, None] & ~np.isnan(values), values, np.nan)
+        axes.imshow(shown, vmin=0, vmax=1, cmap=colours, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         text = "-" if np.isnan(value) else f"{value:.2f}"
-        axes.text(x, y, text, ha="center", va="center", color="white" if goodness[y, x] < 0.6 else "black", fontsize=8)
+        is_dark = value > 0.6 if is_rate[y] else value < 0.6
+        axes.text(x, y, text, ha="center", va="center", color="white" if is_dark else "black", fontsize=9)
     axes.grid(False)

@@ -209,7 +209,7 @@ def _matrix(values: np.ndarray, text: Callable[[tuple[int, ...]], str]) -> str:
         axes.imshow(pixels, interpolation="none")
         if len(values) <= _NUMBERED_CLASSES:
             for at in np.ndindex(values.shape):
-                axes.text(at[1], at[0], text(at), ha="center", va="center", fontsize=8)
+                axes.text(at[1], at[0], text(at), ha="center", va="center", fontsize=11 if len(values) <= 10 else 8)
             axes.set_xticks(range(len(values)))
             axes.set_yticks(range(len(values)))
         axes.set(xlabel="predicted", ylabel="actual")

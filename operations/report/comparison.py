@@ -13,9 +13,16 @@ from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
 from fedpipe.evaluation.clients import by_cluster, personal_column
 from fedpipe.evaluation.fairness import jain_index
+from operations.report import noise
 from operations.report.runs import Run
 
 ABSENT = "\N{EN DASH}"
+WITHIN_NOISE = "within noise"
+# What a person wants to see first.
+_FIRST = (
+    *("test/accuracy", "test/loss", "train/accuracy", "train/loss"),
+    *(f"{samples}/clients/{figure}" for samples in ("test", "train") for figure in ("mean", "percentile_10", "worst")),
+)
 _MINUS = "\N{MINUS SIGN}"
 _HIGHER_IS_BETTER = {"accuracy", "mean", "median", "worst", "recall", "precision", "jain"}
 _HIGHER_IS_BETTER |= {f"percentile_{10 * n}" for n in range(1, 10)}
@@ -37,7 +44,10 @@ _IN_COSTS = {"training/rounds", "training/bytes_down", "training/bytes_up", "tra
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of one or two runs, as text; ``verdict`` is "better", "worse" or "" and judges the second run."""
+    """One figure of one or two runs, as text.
+
+    ``verdict`` judges the second run: "better", "worse", `WITHIN_NOISE`, or "" where no value is better than another.
+    """
 
     name: str
     values: tuple[str, ...]
@@ -57,7 +67,7 @@ def params(runs: Sequence[Run]) -> list[Row]:
 
 
 def metrics(runs: Sequence[Run]) -> list[Row]:
-    """All metrics, in the order of the runs' files, but for those among the `costs`."""
+    """All metrics but those among the `costs`: first what a person looks for first, then in the order of the files."""
     names = dict.fromkeys(name for run in runs for name in run.metrics if name not in _IN_COSTS)
     rows = []
     for name in names:
@@ -65,8 +75,13 @@ def metrics(runs: Sequence[Run]) -> list[Row]:
         # JSON tells counts and measures apart: 3 and 3.0.
         shown = count if all(isinstance(run.metrics.get(name, 0), int) for run in runs) else fraction
         # A partition is more skewed or less, not better or worse.
-        rows.append(_row(name, values, shown, kind="skew" if name.startswith("partition/") else ""))
-    return rows
+        kind = "skew" if name.startswith("partition/") else ""
+        rows.append(_row(name, values, shown, kind, _noise(name, values, runs)))
+    return sorted(rows, key=lambda row: _FIRST.index(row.name) if row.name in _FIRST else len(_FIRST))
+
+
+def _noise(name: str, values: Sequence[float], runs: Sequence[Run]) -> float:
+    return noise.of_metric(name, values, runs) if len(runs) == 2 and not any(map(math.isnan, values)) else 0.0
 
 
 def costs(runs: Sequence[Run]) -> list[Row]:
@@ -156,14 +171,18 @@ def _same_clients(runs: Sequence[Run]) -> bool:
 def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
     """How an accuracy is spread over the clients; one without samples has none and does not count."""
     known = [run.clients[column].dropna() for run in runs]
+
+    def chance(figure: str) -> float:
+        return noise.of_clients(figure, [run.clients for run in runs], column) if len(runs) == 2 else 0.0
+
     return [
         _row("clients", [len(run.clients) for run in runs], count),
         _row("clients without samples", [int(run.clients[column].isna().sum()) for run in runs], count),
-        _row("mean", [float(values.mean()) for values in known]),
-        _row("median", [float(values.median()) for values in known]),
-        _row("percentile_10", [float(values.quantile(0.1)) for values in known]),
-        _row("worst", [float(values.min()) for values in known]),
-        _row("variance", [float(values.var(ddof=0)) for values in known]),
+        _row("mean", [float(values.mean()) for values in known], by_chance=chance("mean")),
+        _row("median", [float(values.median()) for values in known], by_chance=chance("median")),
+        _row("percentile_10", [float(values.quantile(0.1)) for values in known], by_chance=chance("percentile_10")),
+        _row("worst", [float(values.min()) for values in known], by_chance=chance("worst")),
+        _row("variance", [float(values.var(ddof=0)) for values in known], by_chance=chance("variance")),
         _row("Jain's index", [jain_index(values.to_numpy()) for values in known]),
     ]
 
@@ -204,7 +223,14 @@ def classes(runs: Sequence[Run], measure: str) -> list[Row]:
     """``recall`` or ``precision`` of each class that any of the runs knows."""
     columns = [run.classes.set_index("class")[measure] for run in runs]
     labels = sorted({label for column in columns for label in column.index})
-    return [_row(str(label), [column.get(label, math.nan) for column in columns], kind=measure) for label in labels]
+    supports = [run.classes.set_index("class")["support"] for run in runs]
+    rows = []
+    for label in labels:
+        values = [column.get(label, math.nan) for column in columns]
+        counts = [float(support.get(label, 0)) for support in supports]
+        by_chance = noise.of_shares(values, counts) if len(runs) == 2 and not any(map(math.isnan, values)) else 0.0
+        rows.append(_row(str(label), values, kind=measure, by_chance=by_chance))
+    return rows
 
 
 def count(value: float) -> str:
@@ -231,16 +257,24 @@ def size(number: float) -> str:
     return f"{number:,.3g} TB"
 
 
-def _row(name: str, values: Sequence[float], shown: Callable[[float], str] = fraction, kind: str = "") -> Row:
+def _row(
+    name: str,
+    values: Sequence[float],
+    shown: Callable[[float], str] = fraction,
+    kind: str = "",
+    by_chance: float = 0.0,  # a difference that is not larger may be chance
+) -> Row:
     texts = tuple(ABSENT if math.isnan(value) else shown(value) for value in values)
     if len(values) < 2 or ABSENT in texts:
         return Row(name, texts)
     change = values[1] - values[0]
     sign = "+" if change > 0 else _MINUS if change < 0 else ""
-    return Row(name, texts, sign + shown(abs(change)), _verdict(kind or name.rpartition("/")[2], change))
+    return Row(name, texts, sign + shown(abs(change)), _verdict(kind or name.rpartition("/")[2], change, by_chance))
 
 
-def _verdict(kind: str, change: float) -> str:
+def _verdict(kind: str, change: float, by_chance: float) -> str:
     if not change or kind not in _HIGHER_IS_BETTER | _LOWER_IS_BETTER:
         return ""
+    if abs(change) <= by_chance:
+        return WITHIN_NOISE
     return "better" if (change > 0) == (kind in _HIGHER_IS_BETTER) else "worse"

@@ -190,7 +190,7 @@ def _confusion(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     ]
     matrices = [run.confusion for run in runs if run.confusion is not None]
     if len(matrices) == 2 and matrices[0].shape == matrices[1].shape:
-        caption = "B less A, in percentage points of the actual class: blue is more, red is less"
+        caption = "B - A, in percentage points of the actual class: blue is more, red is less"
         alt = f"How the confusion matrix of {names[1]} differs from that of {names[0]}."
         shown.append(Chart(charts.confusion_change(*matrices), alt, caption))
     return shown

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedpipe.errors import PipelineError
-from fedpipe.tracking import run_events
+from fedpipe.tracking import naming, run_events
 from fedpipe.tracking.past_runs import seconds_per_round
 from fedpipe.tracking.pipeline import TRAINED_BY
 from layout import (
@@ -76,7 +76,7 @@ def read(source: Source) -> Run:
         name=source.name,
         title=_title(tree, source),
         origin=source.origin | {"weights": str(training.get("weights_sha256", "unknown"))},
-        params=run_events.flatten(tree),
+        params=run_events.flat_params(tree),
         metrics=_metrics(training, evaluation)
         | ({} if withholds else _numbers(_partition_figures(source), "partition/")),
         rounds=_table(source, ROUNDS),
@@ -103,7 +103,7 @@ def _title(tree: Mapping[str, Any], source: Source) -> str:
         raise PipelineError(
             f"no params of partition and train are recorded for {source.name}: it is no run of this pipeline"
         )
-    return run_events.run_name(tree)
+    return naming.title(tree)
 
 
 def _stale(source: Source) -> tuple[str, ...]:

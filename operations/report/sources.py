@@ -162,7 +162,11 @@ class MlflowRun:
     def params(self) -> dict[str, Any]:
         """As `Source.params`: those that the run was told when it began, and those of its evaluation."""
         trained = parse_text(self.read(PARAMS), str(PARAMS))
-        evaluated = [(name, value) for name, value in self._run.tags.items() if name.startswith("evaluate.")]
+        evaluated = [
+            (name, value)
+            for name, value in {**self._run.params, **self._run.tags}.items()  # a tag has the last one
+            if name.startswith("evaluate.")
+        ]
         return trained | tree(evaluated)
 
     def stale(self) -> Sequence[Stale]:

@@ -28,6 +28,8 @@ from tests.fedpipe.test_pinning import HOSTILE
 from tests.recorded import results_are_of_the_recipe
 from tests.small_pipeline import SMALL, edit, environment, outputs, repro, stages_run
 
+SMALL_NAME = "iid, 250 clients, 230 per round, 2 rounds, 2 epochs, rate 0.1, ..."
+
 
 @pytest.fixture(scope="module")
 def first(clone: Callable[[str], Path], raw: Path) -> Path:
@@ -88,15 +90,24 @@ def test_outputs(first: Path) -> None:
 def test_one_mlflow_run_with_training_and_evaluation(first: Path) -> None:
     with sqlite3.connect(first / "mlflow.db") as store:
         runs = store.execute("select run_uuid, name, status from runs").fetchall()
-        assert [(name, status) for _, name, status in runs] == [("baseline_cnn iid 250 clients 2 rounds", "FINISHED")]
+        assert [(name, status) for _, name, status in runs] == [(SMALL_NAME, "FINISHED")]
         metrics = dict(store.execute("select key, value from latest_metrics").fetchall())
+        params = dict(store.execute("select key, value from params").fetchall())
+        tags = dict(store.execute("select key, value from tags").fetchall())
+        constant = store.execute("select count(*) from metrics where key = 'clients/clients'").fetchone()
+    assert constant == (1,)
     evaluation = json.loads((first / "metrics/evaluation.json").read_text())
     assert metrics["test/accuracy"] == evaluation["test"]["accuracy"]
     assert metrics["train/clients/worst"] == evaluation["train"]["clients"]["worst"]
     assert metrics["test/clients/mean"] == evaluation["test"]["clients"]["mean"]
     partition = json.loads((first / "metrics/partition.json").read_text())
-    assert metrics["partition/entropy/mean"] == partition["entropy"]["mean"]
-    assert metrics["partition/sizes/gini"] == partition["sizes"]["gini"]
+    assert params["data.entropy.mean"] == str(partition["entropy"]["mean"])
+    assert params["data.sizes.gini"] == str(partition["sizes"]["gini"])
+    assert params["evaluate.batch_size"] == "1000" and "{}" not in params.values()
+    sections = ("train/", "test/", "cost/", "clients/", "phases/", "system/")
+    assert not [name for name in metrics if not name.startswith(sections)]
+    assert len(tags) < 25 and tags["mlflow.note.content"].count("\n\n") == 2
+    assert f"evaluated: test accuracy {evaluation['test']['accuracy']:.4f}" in tags["mlflow.note.content"]
     last = pd.read_csv(first / "metrics/rounds.csv").iloc[-1]
     assert metrics["train/accuracy"] == pytest.approx(last["train_accuracy"])
     assert not [name for name in metrics if "accuracy" in name and not name.startswith(("train/", "test/"))]
@@ -178,7 +189,7 @@ def test_an_evaluation_tells_an_empty_store_what_was_trained(first: Path, raw: P
     )
     assert done.returncode == 0, done.stderr
     with sqlite3.connect(other / "mlflow.db") as store:
-        assert store.execute("select name from runs").fetchall() == [("baseline_cnn iid 250 clients 2 rounds",)]
+        assert store.execute("select name from runs").fetchall() == [(SMALL_NAME,)]
         params = dict(store.execute("select key, value from params").fetchall())
         tags = dict(store.execute("select key, value from tags").fetchall())
     assert params["train.rounds"] == "2" and tags["evaluate.batch_size"] == "500"

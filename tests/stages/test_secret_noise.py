@@ -85,7 +85,7 @@ def test_tables_of_the_evaluation_tell_of_the_test_images_only(project: Path, to
     table = pd.read_csv(layout.CLIENT_TABLE)
     assert table["client"].tolist() == list(range(6)) and table.drop(columns="client").isna().all(axis=None)
     measured = json.loads(layout.EVALUATION.read_text())
-    assert measured["train"] == {} and set(measured["test"]) == {"loss", "accuracy", "precision", "recall"}
+    assert measured["train"] == {} and set(measured["test"]) == {"loss", "accuracy"}
     assert layout.CLIENT_PICTURE.is_file() and told[-1][1]["metrics"] == measured
 
 

@@ -12,7 +12,7 @@ def test_spread_is_numpys() -> None:
     values[[4, 9]] = np.nan
     known = np.sort(values[~np.isnan(values)])
     found = spread(values)
-    for n in range(1, 10):
+    for n in (1, 5, 9):
         place = n / 10 * (len(known) - 1)
         low = int(place)
         expected = known[low] + (place - low) * (known[low + 1] - known[low])
@@ -21,7 +21,7 @@ def test_spread_is_numpys() -> None:
     assert found["mean"] == pytest.approx(mean) and found["worst"] == known[0]
     assert found["variance"] == pytest.approx(sum((known - mean) ** 2) / len(known))
     assert found["jain"] == pytest.approx(sum(known) ** 2 / (len(known) * sum(known**2)))
-    assert "by_cluster" not in found
+    assert len(found) == 7
 
 
 def test_jain_of_equal_shares_and_of_one_who_has_all() -> None:

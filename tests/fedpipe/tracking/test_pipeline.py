@@ -6,7 +6,7 @@ from pathlib import Path
 import layout
 from fedpipe.datasets import pool
 from fedpipe.tracking.pipeline import TRAINED_BY, UNKNOWN_TAG
-from fedpipe.tracking.run_events import flatten
+from fedpipe.tracking.run_events import flat_params
 from tests import RECIPE, ROOT
 from tests.recorded import DEFAULTS, record
 
@@ -18,11 +18,11 @@ WEIGHTS = {"path": "w", "sha256": "ab" * 32}
 def test_a_rebuilt_run_has_the_partitions_figures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     without = PIPELINE.rebuilt({}, {}, WEIGHTS)[-2]
-    assert not any(name.startswith("partition") for name in without["metrics"])
+    assert "params" not in without
     Path("metrics").mkdir()
     layout.PARTITION.write_text('{"entropy": {"mean": 1.5}, "sizes": {"gini": 0.25}}')
-    metrics = PIPELINE.rebuilt({}, {}, WEIGHTS)[-2]["metrics"]
-    assert metrics == without["metrics"] | {"partition/entropy/mean": 1.5, "partition/sizes/gini": 0.25}
+    params = PIPELINE.rebuilt({}, {}, WEIGHTS)[-2]["params"]
+    assert params == {"data.entropy.mean": "1.5", "data.sizes.gini": "0.25"}
 
 
 def test_a_rebuilt_run_has_the_params_of_the_lock(tmp_path, monkeypatch):
@@ -39,12 +39,12 @@ def test_a_rebuilt_run_has_the_params_of_the_lock(tmp_path, monkeypatch):
         return PIPELINE.rebuilt(PIPELINE.recorded_params(*TRAINED_BY), {}, WEIGHTS)[0]
 
     start = rebuilt()
-    assert start["name"] == "baseline_cnn contiguous 600 clients 10 rounds" and UNKNOWN_TAG not in start["tags"]
-    defaults = flatten({name: DEFAULTS[name] for name in TRAINED_BY})
+    assert start["name"] == "default recipe" and UNKNOWN_TAG not in start["tags"]
+    defaults = flat_params({name: DEFAULTS[name] for name in TRAINED_BY})
     assert start["params"] == {name: value for name, value in defaults.items() if "checkpoint" not in name}
     layout.TRAINING.write_text('{"loss": 2.0}')
     start = rebuilt()
-    assert start["name"] == "? contiguous 600 clients ? rounds" and start["tags"][UNKNOWN_TAG] == "train"
+    assert start["name"] == "unknown train" and start["tags"][UNKNOWN_TAG] == "train"
     assert not any(name.startswith("train.") for name in start["params"])
 
 

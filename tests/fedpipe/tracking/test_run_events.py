@@ -37,33 +37,15 @@ def test_params_have_dotted_names(monkeypatch):
     assert params["train.client_optimizer.learning_rate"] == "0.02"
     assert params["partition.scheme"] == "contiguous"
     assert json.loads(params["download.sources.mnist"])[0].startswith("https://")
+    assert "train.fed_avg" not in params and "{}" not in params.values()
 
 
-def test_a_run_of_before_the_quantities_has_a_name():
-    """Its `partition.quantity` was a section, as the dvc.lock of such a revision has it."""
-    partition = {"scheme": "linear", "clients": 5, "quantity": {"labels": "iid", "min_size": 1}}
-    params = {"train": {"model": "seed_cnn", "rounds": 2}, "partition": partition}
-    assert run_events.run_name(params) == "seed_cnn linear 5 clients 2 rounds"
-    partition["quantity"] = "lognormal"
-    assert run_events.run_name(params) == "seed_cnn linear lognormal 5 clients 2 rounds"
-    params["train"]["algorithm"] = "scaffold"
-    assert run_events.run_name(params) == "scaffold seed_cnn linear lognormal 5 clients 2 rounds"
-
-
-def test_metrics_have_the_samples_in_front_and_slashes_so_that_the_ui_folds_them():
-    event = run_events.round_metrics(
-        3, {"train_loss": 1.0, "validation_accuracy": 0.5, "test_clients_accuracy": 0.25, "bytes_up": 2, "tester": 1}
+def test_figures_of_the_data_are_params_and_no_metrics():
+    event = run_events.results(
+        {"data": {"entropy": {"mean": 1.5}}, "test": {"accuracy": 0.5}, "on": "test"}, {}, step=3
     )
-    assert event["metrics"] == {
-        "train/loss": 1,
-        "validation/accuracy": 0.5,
-        "test/clients_accuracy": 0.25,
-        "bytes_up": 2,
-        "tester": 1,
-    }
-    results = run_events.results({"test": {"accuracy": 0.5, "recall": {"0": 1}}, "selected_on": "test"}, {}, step=3)
-    assert results["metrics"] == {"test/accuracy": 0.5, "test/recall/0": 1} and results["step"] == 3
-    assert results["tags"] == {"selected_on": "test"}
+    assert event["params"] == {"data.entropy.mean": "1.5"}
+    assert event["metrics"] == {"test/accuracy": 0.5} and event["step"] == 3 and event["tags"] == {"on": "test"}
 
 
 def test_a_retraining_s_run_has_the_week_in_its_name_and_is_the_same_run_a_week_later(monkeypatch):

@@ -74,7 +74,7 @@ def test_a_store_without_the_run_gets_it_from_the_outputs(workspace: Workspace) 
     assert done.returncode == 0, done.stderr
     run = layout.registry().client().get_run(layout.registry().challenger("mnist").run_id)
     assert run.data.tags["fedpipe.restored"] == "true" and run.data.metrics["test/accuracy"] == accuracy
-    assert run.data.params["train.rounds"] == "10" and run.data.tags["evaluate.batch_size"] == "1000"
+    assert run.data.params["train.rounds"] == "10" and run.data.params["evaluate.batch_size"] == "1000"
 
 
 def test_an_evaluation_of_other_weights_is_refused(workspace: Workspace) -> None:
