@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedpipe.command_line import make_command
 from fedpipe.errors import PipelineError, run_stage
 from operations import commands, github
 from operations.audit import advisories
@@ -35,9 +36,7 @@ def main() -> None:
     Raises:
       PipelineError: There is news, or the audit failed.
     """
-    parser = argparse.ArgumentParser(
-        prog="make audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, **make_command("audit"))
     parser.add_argument("--issue", action="store_true", help="keep a tracking issue on GitHub, as `make tell` does")
     parser.add_argument("--service", metavar="URL", help="the address of an OSV server, in place of the package index")
     options = parser.parse_args()
