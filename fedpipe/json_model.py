@@ -1,7 +1,9 @@
 """JSON files that describe data: read into a pydantic model, or refused in one sentence."""
 
+import json
+import math
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -32,3 +34,16 @@ def read_json(model: type[M], path: Path, *, missing: str, wrong: str) -> M:
         raise PipelineError(f"{path} is missing: {missing}") from None
     except (ValidationError, UnicodeDecodeError):
         raise PipelineError(f"{path} {wrong}") from None
+
+
+def json_text(content: Any) -> str:
+    """``content`` as JSON with indents and a last newline; null for infinity and NaN, which JSON does not have."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,6 +24,7 @@ from fedpipe.evaluation.identity import has_personal, require_same_data_set, req
 from fedpipe.evaluation.measures import goodness, logits_in_batches, mean_loss
 from fedpipe.evaluation.personal import TRAINED_ON_THEM, accuracy_of_own, fine_tuned
 from fedpipe.evaluation.pictures import draw_clients
+from fedpipe.json_model import json_text
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.personal_weights import PersonalModels
 from fedpipe.networks.weights import load_weights
@@ -115,7 +116,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
 
     with outputs.writing(EVALUATION) as path:
-        write_text(path, json.dumps(metrics, indent=2) + "\n")
+        write_text(path, json_text(metrics))
     tables = ((CLASS_TABLE, of_test.classes), (CLIENT_TABLE, clients), (PREDICTIONS, of_test.predictions))
     for output, table in tables:
         with outputs.writing(output) as path:

@@ -1,6 +1,5 @@
 """``python -m stages.partition``: split the training images into client shards."""
 
-import json
 import sys
 
 import numpy as np
@@ -14,6 +13,7 @@ from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import write_at_sites, write_shards
 from fedpipe.errors import PipelineError
+from fedpipe.json_model import json_text
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
 from fedpipe.partitioning import growth, held_out_samples, site_report, skew_measures, validation_samples
@@ -130,7 +130,7 @@ def _split(outputs: StagedOutputs) -> None:
         validation_samples.table(labels, validation).to_csv(folder / "assignment.csv", index=False)
         figures |= {"validation_samples": len(validation)} if parts else {}
     with outputs.writing(PARTITION) as path:
-        write_text(path, json.dumps(figures, indent=2) + "\n")
+        write_text(path, json_text(figures))
     with outputs.writing(PARTITION_TABLE) as path:
         per_client.to_csv(path, index=False)
     with outputs.writing(PARTITION_PICTURE) as path:
@@ -187,7 +187,7 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
             path.mkdir()
             write_shards(path, dataset.name, *nothing, [], dataset.classes)
     with outputs.writing(PARTITION) as path:
-        write_text(path, json.dumps(site_report.figures(table), indent=2) + "\n")
+        write_text(path, json_text(site_report.figures(table)))
     with outputs.writing(PARTITION_TABLE) as path:
         table.to_csv(path, index=False)
     with outputs.writing(PARTITION_PICTURE) as path:

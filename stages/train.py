@@ -1,6 +1,5 @@
 """``python -m stages.train``: trains the global model over the clients' shards."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from fedpipe.datasets.shards import Manifest, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.evaluation.identity import sha256
+from fedpipe.json_model import json_text
 from fedpipe.networks.network import Network, network
 from fedpipe.networks.personal_weights import save_none
 from fedpipe.networks.spec import ModelSpec
@@ -196,7 +196,7 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
     with outputs.writing(layout.ROUNDS) as path:
         write_table(trained.records, path)
     with outputs.writing(layout.TRAINING) as path:
-        write_text(path, json.dumps(trained.summary() | digests, indent=2) + "\n")
+        write_text(path, json_text(trained.summary() | digests))
     with outputs.writing(layout.TRAINING_PICTURE) as path:
         draw(trained.records, title, path)
     outputs.copy([layout.TRAINING, layout.ROUNDS], COPIES)

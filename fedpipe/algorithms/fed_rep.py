@@ -61,7 +61,7 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
     def base_only(gradients: list[Any], weights: list[Any], gradient_at: GradientAt) -> list[Any]:
         return gradients[:base] + [tf.zeros_like(g) for g in gradients[base:]]
 
-    longer = task.settings.model_copy(update={"local_epochs": task.algorithm.head_epochs})
+    longer = task.settings.model_copy(update={"local_epochs": task.algorithm.head_epochs, "local_steps": None})
     with_head = replace(task, settings=longer).train(personal(task, server, client), client, head_only)
     local = task.train(with_head.weights, client, base_only)
     kept = tf.constant(1.0), with_head.weights[base:]

@@ -22,6 +22,8 @@ def check(settings: Train) -> None:
     optimizer = settings.client_optimizer
     if settings.last_batch == "drop":
         raise ValueError("'train.algorithm' fed_sgd takes the gradient of all samples: set 'train.last_batch' to keep")
+    if settings.local_steps is not None:
+        raise ValueError("'train.algorithm' fed_sgd takes no local steps: remove 'train.local_steps'")
     if settings.local_epochs != 1:
         raise ValueError("'train.algorithm' fed_sgd takes no local steps: set 'train.local_epochs' to 1")
     if settings.availability.stragglers.share:

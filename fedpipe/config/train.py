@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from fedpipe.config.availability import Availability
 from fedpipe.config.choices import ChoosingSection, chosen_from
@@ -155,10 +155,21 @@ class ServerOptimizer(Optimizer):
 
 
 class StopAt(Section):
-    """When training ends before its last round; null is never."""
+    """When training ends before its last round; null is never.
+
+    ``patience``: how many rounds may pass without a higher accuracy on the samples of ``selection``.
+    """
 
     accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
     epsilon: Positive | None = None
+    patience: Count | None = None
+
+
+class InitFile(Section):
+    """The first weights for ``init: file``: a path from the project's top folder, and its SHA-256; empty otherwise."""
+
+    path: str = ""
+    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 class Checkpoint(Section):
@@ -207,13 +218,16 @@ class Train(ChoosingSection):
     availability: Availability = Availability()
     dropouts: list[Dropout] = Field(default_factory=list)
     local_epochs: Annotated[int, Field(ge=1, le=10**4)]
+    local_steps: Count | None = None  # in place of local_epochs, as many for each client
     batch_size: Count
     shuffle: bool
     last_batch: Literal["keep", "drop"]
     client_optimizer: ClientOptimizer
     server_optimizer: ServerOptimizer
     client_weighting: Literal["examples", "uniform"]
-    init: Literal["fresh", "champion"]
+    class_weights: list[NotNegative] = Field(default_factory=list)  # of each class in the loss of training; [] for 1.0
+    init: Literal["fresh", "champion", "file"]
+    init_file: InitFile = InitFile()
     evaluate_every: Annotated[int, Field(ge=0, le=10**6)]
     stop_at: StopAt = StopAt()
     privacy: Privacy = Privacy()
@@ -232,6 +246,36 @@ class Train(ChoosingSection):
         return self
 
     @model_validator(mode="after")
+    def _a_file_has_its_sum(self) -> "Train":
+        file = self.init_file
+        if self.init == "file" and not (file.path and file.sha256):
+            raise ValueError(
+                "'train.init' is file: set 'train.init_file.path' to a file of weights and 'train.init_file.sha256' to "
+                "its SHA-256, which `sha256sum FILE` prints"
+            )
+        if self.init != "file" and (file.path or file.sha256):
+            raise ValueError(
+                f"'train.init_file' is not read with 'train.init' {self.init}: empty it, or set init to file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_or_epochs(self) -> "Train":
+        if self.local_steps is not None and self.local_epochs != 1:
+            raise ValueError(
+                f"'train.local_steps' ({self.local_steps}) takes the place of 'train.local_epochs', which is "
+                f"{self.local_epochs}: set it to 1, or remove local_steps"
+            )
+        if self.local_steps is not None and self.availability.devices.seconds_per_sample:
+            raise ValueError(
+                "'train.local_steps' gives all clients as many steps, and simulated time counts epochs: remove it, or "
+                "set 'train.availability.devices.seconds_per_sample' to 0.0"
+            )
+        if self.class_weights and not any(self.class_weights):
+            raise ValueError("'train.class_weights' are all 0.0: give one class or more a weight")
+        return self
+
+    @model_validator(mode="after")
     def _the_warm_up_ends(self) -> "Train":
         for key in ("client_optimizer", "server_optimizer"):
             schedule = getattr(self, key).schedule
@@ -245,5 +289,9 @@ class Train(ChoosingSection):
     @property
     def selecting(self) -> list[str]:
         """The keys that choose a round by its accuracy on the samples that ``selection`` names."""
-        used = {"keep_best": self.keep_best, "stop_at.accuracy": self.stop_at.accuracy is not None}
+        used = {
+            "keep_best": self.keep_best,
+            "stop_at.accuracy": self.stop_at.accuracy is not None,
+            "stop_at.patience": self.stop_at.patience is not None,
+        }
         return [key for key, is_used in used.items() if is_used]

@@ -55,14 +55,14 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 def per_class(counts: np.ndarray) -> pd.DataFrame:
     """Precision, recall and number of images (support) of each class, from its confusion counts.
 
-    A precision or recall whose denominator is 0 is 0.
+    The precision of a class that is never predicted is 0; the recall of one without an image is NaN.
     """
     right, actual, claimed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     return pd.DataFrame(
         {
             "class": np.arange(len(counts)),
             "precision": right / np.maximum(claimed, 1),
-            "recall": right / np.maximum(actual, 1),
+            "recall": np.where(actual > 0, right / np.maximum(actual, 1), np.nan),
             "support": actual,
         }
     )

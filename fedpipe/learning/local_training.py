@@ -53,7 +53,11 @@ def batch_count(settings: Train, samples: Any) -> Any:
 
 def step_count(settings: Train, client: Client) -> Any:
     """How many local steps the client takes in a round, int32."""
-    steps = batch_count(settings, sample_count(client)) * settings.local_epochs
+    batches = batch_count(settings, sample_count(client))
+    if settings.local_steps is None:
+        steps = batches * settings.local_epochs
+    else:
+        steps = tf.where(batches > 0, settings.local_steps, 0)
     if client.work is None:
         return steps
     return tf.cast(-(-tf.cast(steps, tf.int64) * tf.cast(client.work, tf.int64) // WHOLE), tf.int32)
@@ -70,6 +74,8 @@ def train(
 ) -> Local:
     """Trains ``local_epochs`` over the client's samples (McMahan et al. 2017, algorithm 1, ClientUpdate).
 
+    With ``local_steps``, it takes so many steps, and goes through the samples as often as that needs.
+
     Args:
       network: The model.
       settings: Section train of params.yaml: epochs, batches, order, weight decay, clipping.
@@ -84,7 +90,10 @@ def train(
     batches, total = batch_count(settings, samples), step_count(settings, client)
     if steps is not None:
         total = tf.minimum(total, steps)
-    order = _order(settings, client, samples) if settings.shuffle else None
+    epochs: Any = settings.local_epochs
+    if settings.local_steps is not None:
+        epochs = -(-settings.local_steps // tf.maximum(batches, 1))
+    order = _order(settings, client, samples, epochs) if settings.shuffle else None
     dropout_seed = seed_in_graph(settings.seed, Purpose.DROPOUT, client.round, client.id)
     decay, clip_norm = settings.client_optimizer.weight_decay, settings.client_optimizer.clip_norm
 
@@ -102,7 +111,7 @@ def train(
             with tf.GradientTape() as tape:
                 tape.watch(at)
                 logits = network.forward(at, scale(images), Dropout(seed))
-                losses = network.losses(labels, logits)
+                losses = weighted_losses(network, settings, labels, logits)
                 loss = tf.reduce_mean(losses)
             return _dense(tape.gradient(loss, at)), losses, logits
 
@@ -146,7 +155,7 @@ def measured_gradient(
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits = network.forward(weights, scale(client.images[batch]), Dropout())
-            losses = network.losses(labels, logits)
+            losses = weighted_losses(network, settings, labels, logits)
             loss = tf.reduce_sum(losses)
         more = _dense(tape.gradient(loss, weights))
         sums = tf.nest.map_structure(tf.add, sums, _measured(network, settings, labels, losses, logits))
@@ -157,14 +166,22 @@ def measured_gradient(
     return [g / _count(client) for g in gradients], sums
 
 
-def mean_loss(network: Network, weights: list[Any], client: Client) -> Any:
+def weighted_losses(network: Network, settings: Train, labels: Any, logits: Any) -> Any:
+    """The loss float32 [n] of each example, times the weight of its class if ``class_weights`` has one."""
+    losses = network.losses(labels, logits)
+    if not settings.class_weights:
+        return losses
+    return losses * tf.gather(tf.constant(settings.class_weights, tf.float32), labels)
+
+
+def mean_loss(network: Network, settings: Train, weights: list[Any], client: Client) -> Any:
     """Mean loss of the client's samples under ``weights``; 0 without samples."""
     samples = sample_count(client)
 
     def step(start: Any, total: Any) -> tuple[Any, Any]:
         batch = slice(start, start + _FORWARD_BATCH)
         logits = network.forward(weights, scale(client.images[batch]), Dropout())
-        losses = network.losses(label_tensor(client.labels[batch]), logits)
+        losses = weighted_losses(network, settings, label_tensor(client.labels[batch]), logits)
         return start + _FORWARD_BATCH, total + tf.reduce_sum(losses)
 
     _, loss = tf.while_loop(lambda start, _: start < samples, step, (tf.constant(0), tf.constant(0.0)))
@@ -194,10 +211,10 @@ def _count(client: Client) -> Any:
     return tf.maximum(tf.cast(sample_count(client), tf.float32), 1.0)
 
 
-def _order(settings: Train, client: Client, samples: Any) -> Any:
+def _order(settings: Train, client: Client, samples: Any, epochs: Any) -> Any:
     """A new order of the samples for each epoch: int32 [epochs, n]."""
     seed = seed_in_graph(settings.seed, Purpose.SHUFFLE, client.round, client.id)
-    shape = tf.stack([settings.local_epochs, samples])
+    shape = tf.stack([epochs, samples])
     drawn = tf.random.stateless_uniform(shape, seed, None, None, tf.int32, alg="philox")
     return tf.argsort(drawn, axis=1, stable=True)
 

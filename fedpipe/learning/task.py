@@ -76,7 +76,7 @@ class Task:
 
     def loss(self, weights: list[Any], client: Client) -> Any:
         """Mean loss of the client's samples (`local_training.mean_loss`)."""
-        return local_training.mean_loss(self.network, weights, client)
+        return local_training.mean_loss(self.network, self.settings, weights, client)
 
     def takes_part(self, client: Client) -> Any:
         """Whether the client takes a local step, bool. The server gets nothing from one that takes none."""

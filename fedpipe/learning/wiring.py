@@ -75,6 +75,13 @@ class Wiring:
         manifest = Manifest.read(shards)
         if manifest.samples_at is None:
             _require_sizes(settings, shards)
+        if settings.class_weights and (
+            manifest.kind.label_kind != "classes" or len(settings.class_weights) != manifest.classes
+        ):
+            raise PipelineError(
+                f"params.yaml: 'train.class_weights' has {len(settings.class_weights)} weights, and the data set has "
+                f"{manifest.classes} classes: give one weight for each"
+            )
         network = network or model_of(ModelSpec.of(settings, *manifest.kind))
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))

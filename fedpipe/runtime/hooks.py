@@ -139,6 +139,20 @@ class SaveCheckpoints(Hook):
 
 
 @dataclass
+class StopWithoutGain(Hook):
+    """Ends the training when the accuracy on ``samples`` has not risen for ``train.stop_at.patience`` rounds."""
+
+    patience: int
+    samples: str  # `train.selection`
+    history: History
+
+    def stops(self, last: RoundRecord) -> bool:
+        measured = [(record.accuracy_on(self.samples), -record.round) for record in self.history.records]
+        known = [each for each in measured if each[0] is not None]
+        return bool(known) and last.round + max(known)[1] >= self.patience
+
+
+@dataclass
 class StopAtTarget(Hook):
     """Ends the training with the first round whose accuracy on ``samples`` reaches ``train.stop_at.accuracy``."""
 

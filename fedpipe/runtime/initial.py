@@ -70,6 +70,8 @@ def check(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weights: Pa
     """
     if settings.init == "fresh":
         return "fresh"
+    if settings.init == "file":
+        return _check_file(settings, wanted)
     if manifest.held_out == "fraction":
         # Which samples are held out depends on how many a client has, so a pool that has grown holds out others.
         raise PipelineError(
@@ -94,12 +96,28 @@ def check(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weights: Pa
             f"{weights} {'is not the file that' if present else 'is missing, which'} {pointer} names: restore it with "
             f"`dvc checkout {weights}.dvc`, or with `dvc pull {weights}.dvc` from a remote"
         )
-    check_fit(weights, wanted)
+    check_fit(weights, wanted, "champion, but the champion")
     return f"{chosen.model} version {chosen.version}"
 
 
-def check_fit(weights: Path, wanted: ModelSpec) -> None:
-    """Compares the champion's weights with the model that is to be trained; without TensorFlow.
+def _check_file(settings: Train, wanted: ModelSpec) -> str:
+    """Checks the file of ``train.init_file``, and returns it in a few words."""
+    path, named = Path(settings.init_file.path), settings.init_file.sha256
+    try:
+        present = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PipelineError(f"params.yaml: 'train.init_file.path' is {path}: {error.strerror}") from None
+    if present != named:
+        raise PipelineError(
+            f"params.yaml: 'train.init_file.sha256' is {named}, and {path} has {present}: restore the file, or set the "
+            "sum"
+        )
+    check_fit(path, wanted, f"file, but {path}")
+    return f"{path} (SHA-256 {named[:12]})"
+
+
+def check_fit(weights: Path, wanted: ModelSpec, start: str = "champion, but the champion") -> None:
+    """Compares the weights to start from with the model that is to be trained; without TensorFlow.
 
     Raises:
       PipelineError: The weights are another model's, or for other images or classes.
@@ -107,8 +125,8 @@ def check_fit(weights: Path, wanted: ModelSpec) -> None:
     present = read_spec(weights)
     if replace(present, loss=wanted.loss, loss_params=wanted.loss_params) != wanted:
         raise PipelineError(
-            f"params.yaml: 'train.init' is champion, but the champion is {_words(present)}, and this training is of "
-            f"{_words(wanted)}: set 'train.init' to fresh, or 'train.model' and the data set to the champion's"
+            f"params.yaml: 'train.init' is {start} is {_words(present)}, and this training is of {_words(wanted)}: set "
+            "'train.init' to fresh, or 'train.model' and the data set to those of the weights"
         )
 
 
@@ -121,6 +139,8 @@ def _words(spec: ModelSpec) -> str:
 
 def first_weights(model: Network, settings: Train, weights: Path) -> Weights:
     """The weights before the first round, as ``settings.init`` says; ``weights``: the file of the champion's."""
+    if settings.init == "file":
+        return load_weights(Path(settings.init_file.path))[1]
     if settings.init == "champion":
         return load_weights(weights)[1]
     return model.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))

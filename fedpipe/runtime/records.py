@@ -57,6 +57,15 @@ def require_contribution(
     )
 
 
+def diverged(records: "Sequence[RoundRecord]") -> tuple[float, float] | None:
+    """First and last training loss of a training whose loss grew tenfold, to more than 10; None of any other.
+
+    A model that knows nothing has the cross-entropy ln(classes), 5.5 for 256 classes.
+    """
+    losses = [record.loss for record in records if record.loss is not None]
+    return (losses[0], losses[-1]) if losses and losses[-1] > 10 * max(losses[0], 1.0) else None
+
+
 @dataclass(frozen=True)
 class RoundRecord:
     """The figures of one round; nothing in it changes from run to run.

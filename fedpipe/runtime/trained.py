@@ -13,7 +13,7 @@ from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.checkpoint import Checkpoint
 from fedpipe.runtime.dropouts import listed
 from fedpipe.runtime.personal import ClientModels
-from fedpipe.runtime.records import RoundRecord
+from fedpipe.runtime.records import RoundRecord, diverged
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,7 @@ class Trained:
             **({"dropouts": listed(self.dropouts)} if self.dropouts else {}),
             **_attacked(settings),
             **self._clustered(),
+            **({} if has_secret_noise(settings) or diverged(records) is None else {"diverged": True}),
         }
 
     def _selected(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import open_shards
 from fedpipe.errors import PipelineError
+from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.measurements import Measurements
 from fedpipe.learning.process import Process
 from fedpipe.learning.wiring import Wiring
@@ -46,8 +47,10 @@ from fedpipe.runtime.hooks import (
     PrivacySpent,
     SaveCheckpoints,
     StopAtTarget,
+    StopWithoutGain,
 )
 from fedpipe.runtime.kept_state import KeptFiles, KeptState
+from fedpipe.runtime.notices import NoticeDivergence, NoticeStandstill
 from fedpipe.runtime.personal import personal_models
 from fedpipe.runtime.phases import Phases
 from fedpipe.runtime.progress import Progress, say
@@ -185,11 +188,17 @@ class Training:
             yield KeepBest(settings.selection)
         if self.ledger is not None:
             yield PrivacySpent(self.ledger)
+        if getattr(self.wiring.aggregator, "SUMS_INTEGERS", False):
+            yield NoticeStandstill(self.wiring.first if not completed else None, settings.aggregator)
+        if not has_secret_noise(settings):
+            yield NoticeDivergence(history)
         yield PhaseTable(self.folder / "phases.csv", resumed=completed > 0)
         yield Progress(self.folder / "rounds.log", self.rounds, completed, shown=progress)
         yield from others
         if self.checkpoints is not None and self.checkpoints.enabled:
             yield SaveCheckpoints(self.checkpoints, history, engine, self.kept)
+        if settings.stop_at.patience is not None:
+            yield StopWithoutGain(settings.stop_at.patience, settings.selection, history)
         if settings.stop_at.accuracy is not None:
             yield StopAtTarget(settings.stop_at.accuracy, settings.selection)
 
@@ -208,11 +217,21 @@ class Training:
         settings = self.wiring.task.settings
         # Where chance decides who is left, they may have no sample; a private training must not tell that by its end.
         may_be_empty = COHORTS.of(settings.cohort).MAY_BE_EMPTY or settings.availability.decides_who or bool(dropouts)
+        may_be_empty = may_be_empty or self._others_can_train()
         if not has_secret_noise(settings):  # an error would tell of clients' data
             may_be_empty = may_be_empty or self.ledger is not None
             require_contribution(current.number, selected, measured, may_be_empty, drops=settings.last_batch == "drop")
         record = RoundRecord.of(current.number, selected, measured, self.wiring.process.bytes, current.columns)
         return record.withheld(current.columns) if has_secret_noise(settings) else record
+
+    def _others_can_train(self) -> bool:
+        """Whether a round whose clients have no batch is chance, since each round draws others."""
+        settings = self.wiring.task.settings
+        if settings.clients_per_round == "all":
+            return False
+        return self.wiring.manifest.samples_at == "sites" or bool(
+            (batch_count(settings, self.wiring.reader.sizes) > 0).any()
+        )
 
     def _trained(
         self, engine: Engine, history: History, elsewhere: Elsewhere | None, interrupted: bool = False

@@ -29,7 +29,7 @@ def choose(
 ) -> str | None:
     """Makes the champion's weights those to start from.
 
-    Nothing is chosen where that was done for this data set and this pool, or ``init`` is fresh.
+    Nothing is chosen where that was done for this data set and this pool, or ``init`` is another one.
 
     Returns:
       What was chosen; None if nothing was.
@@ -37,7 +37,7 @@ def choose(
     Raises:
       PipelineError: There is no champion, it is another model, or it was trained on what are validation samples now.
     """
-    if settings.init == "fresh":
+    if settings.init != "champion":
         return None
     pointer = Pointer.read(INITIAL_POINTER)
     chosen_for = (pointer.model, pointer.pool)

@@ -19,7 +19,11 @@ COMPARISON = Path("reports/report.md")
 # GitHub refuses the text of a pull request above 65,536 characters, and three parts grow with the batches.
 _LONGEST_PART = 15_000
 _WITHHELD = "The training has secret noise: figures of the clients' data, of batches and drift, are withheld."
-_STARTS = {"fresh": "fresh weights", "champion": f"the champion's weights (`{layout.INITIAL_POINTER}`)"}
+_STARTS = {
+    "fresh": "fresh weights",
+    "champion": f"the champion's weights (`{layout.INITIAL_POINTER}`)",
+    "file": "the weights of `train.init_file`",
+}
 
 
 def write(dataset: str, init: str, new: Sequence[Entry], decision: Decision, warnings: Sequence[str] = ()) -> None:

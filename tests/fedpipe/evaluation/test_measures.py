@@ -17,7 +17,8 @@ def test_by_hand() -> None:
     assert counts.tolist() == [[1, 1, 0, 0], [1, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     table = per_class(counts)
     assert table["precision"].tolist() == [1 / 3, 2 / 3, 0, 0]  # nothing was predicted as 2 or 3
-    assert table["recall"].tolist() == [1 / 2, 2 / 3, 0, 0]
+    assert table["recall"].tolist()[:3] == [1 / 2, 2 / 3, 0]
+    assert np.isnan(table["recall"][3]) and table.to_csv(index=False).endswith("\n3,0.0,,0\n")  # no image of class 3
     assert table["support"].tolist() == [2, 3, 1, 0]
 
 
@@ -26,7 +27,9 @@ def test_confusion_counts_everything_once(pairs: list[tuple[int, int]]) -> None:
     actual, predicted = np.array(pairs).T
     counts = confusion(actual, predicted, 5)
     assert counts.sum() == len(pairs) and counts.trace() == (actual == predicted).sum()
-    assert (per_class(counts)[["precision", "recall"]].to_numpy() <= 1).all()
+    table = per_class(counts)
+    assert (table["precision"] <= 1).all() and (table["recall"].dropna() <= 1).all()
+    assert (table["recall"].isna() == (table["support"] == 0)).all()
 
 
 def test_mean_loss() -> None:

@@ -92,7 +92,7 @@ def test_defaults_are_valid(section: type) -> None:
             "'train.keep_best' chooses a round by its validation accuracy, and 'partition.validation' is 0",
         ),
         (params.Partition, "validation: 0", "validation: -1", "'partition.validation' is -1: should be greater than"),
-        (params.Train, "init: fresh", "init: warm", "'train.init' is 'warm': should be 'fresh' or 'champion'"),
+        (params.Train, "init: fresh", "init: warm", "'train.init' is 'warm': should be 'fresh', 'champion' or 'file'"),
         (
             params.Train,
             "learning_rate: 1.0\n    momentum: 0.0",

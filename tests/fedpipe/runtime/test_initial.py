@@ -107,3 +107,28 @@ def test_another_model_is_refused(
     with pytest.raises(PipelineError, match=r"'train\.init' is champion") as caught:
         checked(champion.model_copy(update=settings_change), MANIFEST.model_copy(update=manifest_change))
     assert said in str(caught.value)
+
+
+def test_weights_of_a_file_and_its_sum(settings: params.Train, tmp_path: Path) -> None:
+    path = tmp_path / "start.safetensors"
+    weights = [each + np.float32(1) for each in MODEL.first_weights(np.random.default_rng(1))]
+    save_weights(path, MODEL, weights)
+    sums = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def start(**file: str) -> params.Train:
+        content = settings.model_dump() | {"init": "file", "init_file": {"path": str(path), "sha256": sums} | file}
+        return type(settings).model_validate(content)
+
+    assert checked(start(), MANIFEST) == f"{path} (SHA-256 {sums[:12]})"
+    for loaded, expected in zip(initial.first_weights(MODEL, start(), layout.INITIAL), weights, strict=True):
+        assert loaded.tobytes() == expected.tobytes()
+    with pytest.raises(PipelineError, match=rf"'train.init_file.sha256' is {'0' * 64}, and .* has {sums}"):
+        checked(start(sha256="0" * 64), MANIFEST)
+    with pytest.raises(PipelineError, match=r"'train.init_file.path' is nowhere: No such file"):
+        checked(start(path="nowhere"), MANIFEST)
+    for others, message in (
+        ({"init": "file"}, "'train.init' is file: set 'train.init_file.path'"),
+        ({"init_file": {"path": "x"}}, "'train.init_file' is not read with 'train.init' fresh"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            type(settings).model_validate(settings.model_dump() | others)
