@@ -56,7 +56,7 @@ class Block:
 
     @property
     def text(self) -> str:
-        return "\n".join(self.lines) + "\n"
+        return "\n".join(self.lines).rstrip() + "\n"
 
     @property
     def file(self) -> str | None:
