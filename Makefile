@@ -96,6 +96,11 @@ endif
 champion: env ## export the champion; FROM=... imports one
 	@.venv/bin/python -m operations.champion $(ARGS) $(if $(value FROM),-- "$$FROM")
 
+# FORMAT and FROM likewise.
+export FORMAT
+export: env ## write the model for other programs: FORMAT=keras, onnx, savedmodel or tflite; FROM=champion for the champion
+	@.venv/bin/python -m operations.export $(ARGS) -- $(if $(value FORMAT),"$$FORMAT") $(if $(value FROM),"$$FROM")
+
 ##@ Retrain every week
 
 # SET reaches Python through the environment, past the shell. FEDPIPE_INCOMING names where clients leave batches.

@@ -53,6 +53,8 @@ PREDICTIONS = Path("plots/predictions.csv")
 CONFUSION_PICTURE = Path("plots/confusion.png")
 CLIENT_PICTURE = Path("plots/clients.png")
 
+EXPORTS = Path("exports")  # models for other runtimes, a folder for each format
+
 LOGS = Path("logs")
 CLUSTER_LOGS = LOGS / "cluster"
 FEDERATION_LOGS = LOGS / "federation"  # of this site

@@ -43,6 +43,9 @@ class Model(TrainChoice):
     first_weights: Callable[[ModelSpec, np.random.Generator], list[np.ndarray]] | None = function(
         "spec, rng", "The weights before the first round, float32; without it kernels are Glorot-uniform.", None
     )
+    keras_layers: Callable[[ModelSpec], list[Any]] | None = function(
+        "spec", "Beside `shapes` and `forward`: the same layers of Keras, for `make export FORMAT=keras`.", None
+    )
     SMALLEST_SIDE: int = constant(1, "The smallest height and width of images, in pixels; 1: samples of any shape.")
 
     def _check_names(self) -> None:
@@ -51,6 +54,8 @@ class Model(TrainChoice):
             raise ContractError("defines 'keras_model' and 'shapes' or 'forward', which take each other's place")
         if not all(by_hand) and self.keras_model is None:
             raise ContractError("does not define 'shapes' and 'forward', or 'keras_model'")
+        if self.keras_layers is not None and self.keras_model is not None:
+            raise ContractError("defines 'keras_layers' beside 'keras_model', which has the layers")
         for name in ("architecture", "constants"):
             if getattr(self, name) is not None and self.keras_model is None:
                 raise ContractError(f"defines '{name}' without 'keras_model'")

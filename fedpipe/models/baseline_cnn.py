@@ -3,6 +3,8 @@
 It has 54,410 weights for 28x28 gray images of ten classes.
 """
 
+from typing import Any
+
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import Tensor, convolution_shapes, convolve_relu_pool, dense, dense_shapes
@@ -23,6 +25,13 @@ def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) 
     """Float32 images [n, h, w, c] in [0, 1] to logits float32 [n, classes]."""
     pooled = convolve_relu_pool(images, w[0], w[1], "VALID")
     return dense(tf.reshape(pooled, [-1, _flat(spec)]), w[2], w[3])
+
+
+def keras_layers(spec: ModelSpec) -> list[Any]:
+    """The same layers of Keras."""
+    kinds = tf.keras.layers
+    convolution = kinds.Conv2D(_FILTERS, 3, activation="relu")
+    return [convolution, kinds.MaxPooling2D(), kinds.Flatten(), kinds.Dense(spec.outputs)]
 
 
 def _flat(spec: ModelSpec) -> int:

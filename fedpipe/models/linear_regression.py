@@ -4,6 +4,7 @@ With `squared_error` it is least squares, whose loss is convex. (`logistic_regre
 """
 
 from math import prod
+from typing import Any
 
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
@@ -19,3 +20,8 @@ def shapes(spec: ModelSpec) -> Shapes:
 def forward(spec: ModelSpec, w: list[Tensor], samples: Tensor, dropout: Dropout) -> Tensor:
     """Float32 samples [n, ...] to outputs float32 [n, outputs]."""
     return dense(tf.reshape(samples, [-1, prod(spec.image_shape)]), w[0], w[1])
+
+
+def keras_layers(spec: ModelSpec) -> list[Any]:
+    """The same layers of Keras."""
+    return [tf.keras.layers.Flatten(), tf.keras.layers.Dense(spec.outputs)]

@@ -7,6 +7,7 @@ https://arxiv.org/abs/1602.05629.
 """
 
 from math import prod
+from typing import Any
 
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
@@ -24,3 +25,10 @@ def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) 
     """Float32 images [n, h, w, c] in [0, 1] to logits float32 [n, classes]."""
     hidden = tf.nn.relu(dense(tf.reshape(images, [-1, prod(spec.image_shape)]), w[0], w[1]))
     return dense(tf.nn.relu(dense(hidden, w[2], w[3])), w[4], w[5])
+
+
+def keras_layers(spec: ModelSpec) -> list[Any]:
+    """The same layers of Keras."""
+    kinds = tf.keras.layers
+    hidden = [kinds.Dense(200, activation="relu"), kinds.Dense(200, activation="relu")]
+    return [kinds.Flatten(), *hidden, kinds.Dense(spec.outputs)]

@@ -6,6 +6,8 @@ Source: McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks 
 https://arxiv.org/abs/1602.05629.
 """
 
+from typing import Any
+
 from fedpipe.config.section import Rate, Section
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
@@ -33,6 +35,17 @@ def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) 
     pooled = convolve_relu_pool(pooled, w[2], w[3], "SAME")
     hidden = tf.nn.relu(dense(tf.reshape(pooled, [-1, _flat(spec)]), w[4], w[5]))
     return dense(dropout(hidden, spec.params.dropout), w[6], w[7])
+
+
+def keras_layers(spec: ModelSpec) -> list[Any]:
+    """The same layers of Keras."""
+    kinds = tf.keras.layers
+    blocks = [
+        part
+        for filters in (32, 64)
+        for part in (kinds.Conv2D(filters, 5, padding="same", activation="relu"), kinds.MaxPooling2D())
+    ]
+    return [*blocks, kinds.Flatten(), kinds.Dense(512, activation="relu"), kinds.Dense(spec.outputs)]
 
 
 def _flat(spec: ModelSpec) -> int:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from math import prod
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -36,3 +36,10 @@ def forward(spec: ModelSpec, w: list[Tensor], samples: Tensor, dropout: Dropout)
     for inner, offset in hidden:
         units = dropout(tf.nn.relu(dense(units, inner, offset)), spec.params.dropout)
     return dense(units, kernel, bias)
+
+
+def keras_layers(spec: ModelSpec) -> list[Any]:
+    """The same layers of Keras."""
+    kinds = tf.keras.layers
+    hidden = [kinds.Dense(units, activation="relu") for units in spec.params.hidden]
+    return [kinds.Flatten(), *hidden, kinds.Dense(spec.outputs)]

@@ -6,6 +6,8 @@ Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos: An Experiment
 https://arxiv.org/abs/2102.02079.
 """
 
+from typing import Any
+
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import Tensor, convolution_shapes, convolve_relu_pool, dense, dense_shapes
@@ -27,6 +29,16 @@ def forward(spec: ModelSpec, w: list[Tensor], images: Tensor, dropout: Dropout) 
     pooled = convolve_relu_pool(pooled, w[2], w[3], "VALID")
     hidden = tf.nn.relu(dense(tf.reshape(pooled, [-1, _flat(spec)]), w[4], w[5]))
     return dense(tf.nn.relu(dense(hidden, w[6], w[7])), w[8], w[9])
+
+
+def keras_layers(spec: ModelSpec) -> list[Any]:
+    """The same layers of Keras."""
+    kinds = tf.keras.layers
+    blocks = [
+        part for filters in (6, 16) for part in (kinds.Conv2D(filters, 5, activation="relu"), kinds.MaxPooling2D())
+    ]
+    hidden = [kinds.Dense(120, activation="relu"), kinds.Dense(84, activation="relu")]
+    return [*blocks, kinds.Flatten(), *hidden, kinds.Dense(spec.outputs)]
 
 
 def _flat(spec: ModelSpec) -> int:

@@ -75,6 +75,12 @@ class KerasNetwork:
             found.append(value if constant and value.ndim == 1 else glorot_uniform(value.shape, rng))
         return found
 
+    def with_weights(self, weights: list[np.ndarray]) -> tuple[Any, bool]:
+        """Keras's own model with these weights, and whether a softmax is its last layer, which `forward` leaves out."""
+        for (_, variable), weight in zip(self._slots, weights, strict=True):
+            variable.assign(weight)
+        return self._model, self._left_out is not None
+
     def values(self) -> list[np.ndarray]:
         """What Keras's variables hold now."""
         return [variable.numpy() for _, variable in self._slots]

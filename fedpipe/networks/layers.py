@@ -3,9 +3,13 @@
 TensorFlow's kernel for the gradient of max pooling takes half of an SGD step of `baseline_cnn`;
 oneDNN's takes a fraction. TensorFlow swaps the one for the other in a graph pass, but only where it
 meets the forward op first, and inside a loop that is a matter of chance, so that one program has two speeds.
-Here the graph names oneDNN's kernels itself: fast in every process, and the same bits.
+Here the graph names oneDNN's kernels itself: fast in every process, and the same bits. Graphs for other runtimes have
+TensorFlow's own ops (`plain_ops`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from fedpipe.lazy import tf
@@ -13,6 +17,17 @@ from fedpipe.lazy import tf
 Tensor = Any  # tf.Tensor, which is not imported here
 
 _POOL = 2  # every model of the zoo pools 2x2 with stride 2
+_is_plain = ContextVar("_is_plain", default=False)
+
+
+@contextmanager
+def plain_ops() -> Iterator[None]:
+    """Graphs that are traced in it have TensorFlow's own ops only, which other runtimes know; for forward passes."""
+    token = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(token)
 
 
 def convolve_relu_pool(images: Tensor, kernel: Tensor, bias: Tensor, padding: str) -> Tensor:
@@ -28,6 +43,8 @@ def convolve_relu_pool(images: Tensor, kernel: Tensor, bias: Tensor, padding: st
       bias: float32 [filters].
       padding: Of the convolution, "VALID" or "SAME"; the pooling drops an odd last row and column.
     """
+    if _is_plain.get():
+        return max_pool(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(images, kernel, 1, padding), bias)))
 
     @tf.custom_gradient
     def block(x, k, b):  # type: ignore[no-untyped-def]
@@ -53,6 +70,8 @@ def convolve_relu_pool(images: Tensor, kernel: Tensor, bias: Tensor, padding: st
 
 def max_pool(images: Tensor) -> Tensor:
     """2x2 max pooling: float32 [n, h, w, c] -> [n, h // 2, w // 2, c]; of equal maxima the first takes the gradient."""
+    if _is_plain.get():
+        return tf.nn.max_pool2d(images, _POOL, _POOL, "VALID")
 
     @tf.custom_gradient
     def pool(z):  # type: ignore[no-untyped-def]
