@@ -96,10 +96,12 @@ endif
 champion: env ## export the champion; FROM=... imports one
 	@.venv/bin/python -m operations.champion $(ARGS) $(if $(value FROM),-- "$$FROM")
 
-# FORMAT and FROM likewise.
 export FORMAT
-export: env ## write the model for other programs: FORMAT=keras, onnx, savedmodel or tflite; FROM=champion for the champion
-	@.venv/bin/python -m operations.export $(ARGS) -- $(if $(value FORMAT),"$$FORMAT") $(if $(value FROM),"$$FROM")
+export: env ## write the model for other programs: FORMAT=tflite
+	@.venv/bin/python -m operations.export $(ARGS) -- "$$FORMAT" $(if $(value FROM),"$$FROM")
+
+onnx-env: ## add the converter to ONNX to .venv, for make export
+	@./environment.sh install_onnx
 
 ##@ Retrain every week
 

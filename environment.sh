@@ -158,6 +158,9 @@ install_cluster() { install_extra cluster; }
 # NVIDIA FLARE, for federations of organisations that run it.
 install_flare() { install_extra flare; }
 
+# tf2onnx and ONNX Runtime, for `make export FORMAT=onnx`.
+install_onnx() { install_extra onnx; }
+
 # pip-audit, in .venv-audit: it needs a newer `packaging` than TensorFlow Privacy allows, and audits what it is not in.
 install_audit() {
     find_python
@@ -224,12 +227,13 @@ lock() {
     compile dev requirements.lock ${UPGRADE:+--upgrade}
     echo "lock: requirements.lock has $(grep -c '^[^ #]' requirements.lock) packages; \`make env\` installs them"
     lock_extra cluster
-    lock_extra flare --constraint cluster.lock # both can be in one environment
+    lock_extra flare --constraint cluster.lock # all can be in one environment
+    lock_extra onnx --constraint cluster.lock --constraint flare.lock
     lock_audit
     .venv-lock/bin/python operations/libraries.py
 }
 
 case ${1:-} in
-    install | install_cluster | install_flare | install_audit | lock) "$1" ;;
-    *) die "environment.sh takes \`install\`, \`install_cluster\`, \`install_flare\`, \`install_audit\` or \`lock\`, not '${1:-}'" ;;
+    install | install_cluster | install_flare | install_onnx | install_audit | lock) "$1" ;;
+    *) die "environment.sh takes \`install\`, \`install_cluster\`, \`install_flare\`, \`install_onnx\`, \`install_audit\` or \`lock\`, not '${1:-}'" ;;
 esac

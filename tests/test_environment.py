@@ -15,6 +15,7 @@ import sysconfig
 import time
 import tomllib
 import zipfile
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -91,18 +92,19 @@ def overrides() -> list[tuple[str, str]]:
 
 def test_every_package_is_pinned_with_a_hash() -> None:
     assert len(locked()) > 100
-    for name, rest in (locked() | locked("cluster.lock") | locked("flare.lock") | locked("audit.lock")).items():
-        assert re.fullmatch(r"\S+( +--hash=sha256:[0-9a-f]{64})+ *", rest), name
+    for lock in ("requirements.lock", "cluster.lock", "flare.lock", "onnx.lock", "audit.lock"):
+        for name, rest in locked(lock).items():
+            assert re.fullmatch(r"\S+( +--hash=sha256:[0-9a-f]{64})+ *", rest), name
 
 
 def test_the_lock_names_no_address_and_no_path() -> None:
-    for lock in ("requirements.lock", "cluster.lock", "flare.lock", "audit.lock"):
+    for lock in ("requirements.lock", "cluster.lock", "flare.lock", "onnx.lock", "audit.lock"):
         text = (ROOT / lock).read_text()
         assert "/" not in text
         assert not re.search(r"^ *-(?!-hash=)", text, re.MULTILINE)  # no option such as --index-url
 
 
-@pytest.mark.parametrize(("extra", "module"), [("cluster", "distributed"), ("flare", "nvflare")])
+@pytest.mark.parametrize(("extra", "module"), [("cluster", "distributed"), ("flare", "nvflare"), ("onnx", "tf2onnx")])
 def test_the_lock_of_an_extra_changes_no_pin_and_is_complete(extra: str, module: str) -> None:
     ours, versions = locked_versions(f"{extra}.lock"), locked_versions()
     assert not set(ours) & set(versions)
@@ -127,11 +129,9 @@ def test_pip_audit_has_the_versions_of_the_lock_except_for_packaging() -> None:
 
 
 def test_the_locks_of_extras_agree() -> None:
-    """One environment can have both."""
-    cluster, flare = locked_versions("cluster.lock"), locked_versions("flare.lock")
-    assert {name: cluster[name] for name in cluster.keys() & flare.keys()} == {
-        name: flare[name] for name in cluster.keys() & flare.keys()
-    }
+    """One environment can have them all."""
+    for one, other in combinations([locked_versions(f"{extra}.lock") for extra in ("cluster", "flare", "onnx")], 2):
+        assert not [name for name in one.keys() & other.keys() if one[name] != other[name]]
 
 
 def test_the_lock_satisfies_pyproject_and_overrides() -> None:
@@ -159,7 +159,7 @@ def test_the_environment_holds_exactly_the_lock() -> None:
     installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
     del installed["pip"]  # the installer itself: it comes with Python
     wanted = locked_versions()
-    for extra, package in (("cluster", "distributed"), ("flare", "nvflare")):  # `make cluster-env`, `make flare-env`
+    for extra, package in (("cluster", "distributed"), ("flare", "nvflare"), ("onnx", "tf2onnx")):  # `make onnx-env`
         if (ROOT / ".venv" / extra).exists() or package in installed:
             wanted |= locked_versions(f"{extra}.lock")
     assert installed == wanted

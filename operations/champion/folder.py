@@ -3,6 +3,7 @@
 champion/
   weights.safetensors
   model/              the MLflow model: loaded with mlflow.pyfunc.load_model, without this project
+  exports/            what `make export` made of these weights, if it has
   card.json, card.md  what it is, and the SHA-256 of each file
 """
 
@@ -28,6 +29,8 @@ from fedpipe.tracking.registry import (
 from fedpipe.tracking.run_events import sha256
 from fedpipe.tracking.version_run import read_run, read_table
 from operations.champion.card import CARD, TEXT, WEIGHTS, Card, Data, table_of
+from operations.export.card import CARD as EXPORT_CARD
+from operations.export.card import ExportCard
 from operations.promote import git_champion
 
 FOLDER = Path("champion")
@@ -45,11 +48,18 @@ def write(version: Version, folder: Path = FOLDER) -> Card:
     with atomic_folder(folder) as partial:
         shutil.copyfile(weights, partial / WEIGHTS)
         shutil.copytree(model, partial / "model", ignore=shutil.ignore_patterns("__pycache__"))
+        _copy_exports(version.weights_sha256, partial / layout.EXPORTS.name)
         files = {str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}
         card = card_of(version, files)
         (partial / CARD).write_text(card.json_text(), encoding="utf-8")
         (partial / TEXT).write_text(card.markdown(), encoding="utf-8")
     return card
+
+
+def _copy_exports(weights_sha256: str, folder: Path) -> None:
+    for card in sorted(layout.EXPORTS.glob(f"*/{EXPORT_CARD}")):
+        if ExportCard.read(card).weights_sha256 == weights_sha256:
+            shutil.copytree(card.parent, folder / card.parent.name)
 
 
 def card_of(version: Version, files: dict[str, str]) -> Card:

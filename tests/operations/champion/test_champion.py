@@ -129,6 +129,23 @@ def test_a_champion_moves_to_another_checkout(
         promote(["--rollback"])
 
 
+def test_the_exports_of_its_weights_go_with_it(workspace: Workspace) -> None:
+    workspace.register("strong")
+    promote([])
+    for name, digest in (("tflite", champion().weights_sha256), ("keras", "ab" * 32)):
+        folder = layout.EXPORTS / name
+        folder.mkdir(parents=True)
+        (folder / "model").write_text("a model")
+        about = {"file": "model", "model": "mcmahan_2nn", "input": "", "output": "", "classes": 10, "commit": "0a1b"}
+        differences = {"compared": "", "largest_difference": 0.0, "other_labels": 0}
+        (folder / "card.json").write_text(
+            json.dumps({"format": name, "weights_sha256": digest, **about, **differences})
+        )
+    main([])
+    assert [path.name for path in Path("champion/exports").iterdir()] == ["tflite"]
+    assert "exports/tflite/model" in json.loads(Path("champion/card.json").read_text())["files"]
+
+
 def test_another_champion_is_replaced_only_when_asked(checkout: Callable[[str], Path], tmp_path: Path) -> None:
     first, second = (write_champion(tmp_path / name, seed) for seed, name in enumerate(("first", "second")))
     checkout("here")
