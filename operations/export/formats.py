@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def _unconverted(format_name: str, network: Network, error: Exception) -> Pipeli
     )
 
 
-def _only(outputs: dict[str, np.ndarray]) -> np.ndarray:
+def _only(outputs: dict[str, Any]) -> Any:
     (output,) = outputs.values()
     return output
 
