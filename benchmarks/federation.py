@@ -55,8 +55,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 figures = measured(Path(folder), link, settings_of(aggregator, options.rounds))
             runs[link, aggregator].append(figures)
-            told = ", ".join(f"{name} {value:,.3f}" for name, value in figures.items())
-            print(f"turn {turn + 1}: {link}, {aggregator}: {told}", flush=True)
+            listed = ", ".join(f"{name} {value:,.3f}" for name, value in figures.items())
+            print(f"turn {turn + 1}: {link}, {aggregator}: {listed}", flush=True)
     lines = [summary(link, aggregator, runs) for link, aggregator in subjects]
     print(f"\n{'link':6} {'aggregator':11} {'s':>7} {'beside':>6} {'CPU s':>6} {'KB':>8} {'wire KB':>8} {'start s':>7}")
     for line in lines:

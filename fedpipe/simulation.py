@@ -178,7 +178,7 @@ def simulate(
             f"'{settings.selecting[0]}' chooses a round by its {settings.selection} accuracy: give "
             f"{settings.selection}=(images, labels), or set selection to the samples that you give"
         )
-    cohort.check(settings, len(indices))
+    cohort.require_clients(settings, len(indices))
     if not pinning.is_pinned():
         raise PipelineError("call fedpipe.pin() before NumPy and TensorFlow are imported: results depend on it")
     inputs = _Inputs(

@@ -30,7 +30,7 @@ def main() -> None:
     """
     if files := unmerged.files():  # DVC says it in a hundred lines
         raise PipelineError(unmerged.sentence(*files))
-    params.check(PARAMS)
+    params.validate(PARAMS)
     settings, partition = params.load(params.Train, PARAMS), params.load(params.Partition, PARAMS)
     _tell_noise(settings, partition.clients)
     cluster = clusters.chosen(CLUSTER)

@@ -110,7 +110,7 @@ def read_digests(root: Path = Path()) -> dict[str, str]:
 
 def _plot_training(path: Path) -> None:
     """Loss and accuracy of the committed run."""
-    from fedpipe.runtime.records import RoundRecord, draw
+    from fedpipe.runtime.records import RoundRecord, plot
 
     table = pd.read_csv(ROUNDS)
     columns = {"loss": "train_loss", "accuracy": "train_accuracy"}
@@ -120,7 +120,7 @@ def _plot_training(path: Path) -> None:
         RoundRecord(int(row["round"]), **{name: row[columns.get(name, name)] for name in names})
         for row in table.to_dict("records")
     ]
-    draw(records, f"The committed run: test accuracy {table['test_accuracy'].iloc[-1]:.4f}", path)
+    plot(records, f"The committed run: test accuracy {table['test_accuracy'].iloc[-1]:.4f}", path)
 
 
 def _plot_partition(path: Path, settings: Sequence[str]) -> None:
@@ -150,7 +150,7 @@ def _plot_grid(name: str, path: Path) -> None:
     from operations.grid.cells import read_grid, read_table
 
     grid = read_grid(GRIDS[name], grid_path(name))
-    grid.draw(read_table(Path(f"docs/tables/{name}.csv"), grid.COLUMNS), path)
+    grid.plot(read_table(Path(f"docs/tables/{name}.csv"), grid.COLUMNS), path)
 
 
 def _plot_curves(name: str, path: Path) -> None:

@@ -24,7 +24,7 @@ def main() -> None:
         print(f"the tracking server has a UI of its own: {without_password(uri)}")
         return
     require_free(LOOPBACK, port)
-    with layout.registry().asked():
+    with layout.registry().readable_errors():
         experiments = MlflowStore(uri).experiments()
     address = f"http://{LOOPBACK}:{port}"
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # twenty processes that this project does not use

@@ -15,14 +15,14 @@ from fedpipe.datasets.sources.table import CLIENTS_FILE, write_table
 from fedpipe.datasets.sources.user_dataset import write_user_dataset
 from fedpipe.outputs.restore import restore_for_dvc
 from fedpipe.outputs.writer import only_writer
-from fedpipe.params import check, load, require_unchanged
+from fedpipe.params import load, require_unchanged, validate
 from fedpipe.stage_process import run_stage
 from layout import FAILURE, PARAMS, RAW, stage_lock
 
 
 def main() -> None:
     """Reads params; fetches a published data set's missing files, or reads a user data set."""
-    check(PARAMS)
+    validate(PARAMS)
     params = load(Download, PARAMS)
     with only_writer("download", stage_lock("download")):
         # DVC has deleted the folder; files of it that are still right need not be fetched.

@@ -63,7 +63,7 @@ def main() -> None:
 
 def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     """Reads weights, test images and shards, predicts, writes metrics, tables and pictures."""
-    params.check(layout.PARAMS)
+    params.validate(layout.PARAMS)
     settings = params.load(params.Evaluate, layout.PARAMS)
     pinning.require_avx2()
     manifest = Manifest.read(CLIENTS)

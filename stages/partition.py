@@ -43,23 +43,23 @@ def main() -> None:
 
 def _split(outputs: StagedOutputs) -> None:
     """Reads params and images, assigns samples to clients, writes shards, tables, figures and the picture."""
-    params.check(layout.PARAMS)
-    asked = params.load(params.Partition, layout.PARAMS)
+    params.validate(layout.PARAMS)
+    requested = params.load(params.Partition, layout.PARAMS)
     pinning.require_avx2()
     dataset = RawDataset.read(RAW)
-    if PARTITIONERS.of(asked.scheme).AT_SITES:
-        _ask_sites(asked, dataset, outputs)
-        params.require_unchanged(asked, layout.PARAMS)
+    if PARTITIONERS.of(requested.scheme).AT_SITES:
+        _ask_sites(requested, dataset, outputs)
+        params.require_unchanged(requested, layout.PARAMS)
         return
     samples = Pool(layout.POOL).training_samples(dataset, dataset.read_train(RAW))
     kind = dataset.kind
-    require_skew_fits(asked, kind)
+    require_skew_fits(requested, kind)
     images, values = samples.images, samples.labels  # values are what shards hold: classes, or numbers
     test_images, test_values = dataset.read_test(RAW)
     # Labels that are numbers are dealt, counted and drawn by their bins.
     labels, test_labels = kind.binned(values), kind.binned(test_values)
 
-    with_clients = with_own_clients(asked, dataset, RAW)
+    with_clients = with_own_clients(requested, dataset, RAW)
     dealt = growth.deal(samples.binned(kind), with_clients)
     settings = with_clients.model_copy(update={"clients": dealt.clients})  # with those that are new since it was asked
     validation = dealt.validation
@@ -147,7 +147,7 @@ def _split(outputs: StagedOutputs) -> None:
         f"in {CLIENTS}{tests_said}{f'; {untrained}' if untrained.classes else ''}",
         file=sys.stderr,
     )
-    params.require_unchanged(asked, layout.PARAMS)
+    params.require_unchanged(requested, layout.PARAMS)
 
 
 def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedOutputs) -> None:

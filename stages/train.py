@@ -47,12 +47,12 @@ _SMALL = 500_000  # any other output
 def main() -> None:
     """Reads params and shards' manifest, trains on a worker, writes weights, tables and the picture."""
     begin = time.perf_counter()
-    params.check(layout.PARAMS)
+    params.validate(layout.PARAMS)
     settings = params.load(params.Train, layout.PARAMS)
     manifest = Manifest.read(layout.CLIENTS)
-    cohort.check(settings, manifest.clients)
+    cohort.require_clients(settings, manifest.clients)
     model = network(ModelSpec.of(settings, *manifest.kind))
-    init = initial.check(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
+    init = initial.require_fit(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
     samples = _samples(settings)
     first = initial.first_weights(model, settings, layout.INITIAL)
     key = training_key(settings, manifest, first, samples)
@@ -179,7 +179,7 @@ def _sizes(settings: params.Train, manifest: Manifest, model: Network) -> dict[P
 
 def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
     """Writes all outputs and puts them in their places."""
-    from fedpipe.runtime.records import draw, write_table
+    from fedpipe.runtime.records import plot, write_table
 
     digests: dict[str, Any] = {}
     with outputs.writing(layout.WEIGHTS) as path:
@@ -198,7 +198,7 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
     with outputs.writing(layout.TRAINING) as path:
         write_text(path, json_text(trained.summary() | digests))
     with outputs.writing(layout.TRAINING_PICTURE) as path:
-        draw(trained.records, title, path)
+        plot(trained.records, title, path)
     outputs.copy([layout.TRAINING, layout.ROUNDS], COPIES)
     outputs.place()
 

@@ -109,7 +109,7 @@ def check_sizes(settings: Train, sizes: np.ndarray) -> None:
 
 def _scale(settings: Train, clients: int) -> float:
     """s, for the largest cohort that there can be."""
-    params, largest = settings.params_of("aggregator"), round_size.asked(settings, clients).most
+    params, largest = settings.params_of("aggregator"), round_size.cohort_sizes(settings, clients).most
     room = 2 ** (params.bits - 1) - 1 - largest
     if room <= 0:
         raise ValueError(

@@ -10,7 +10,7 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
 
 
-def check(download: Download, partition: Partition, train: Train, evaluate: Evaluate) -> None:
+def validate(download: Download, partition: Partition, train: Train, evaluate: Evaluate) -> None:
     """Checks what no section can check alone.
 
     Raises:

@@ -6,8 +6,8 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.cohort import COHORTS, ClientSampler
 
 
-def check(settings: Train) -> None:
-    """Checks who takes part in a round, and how much each client counts; errors as of `train.check`."""
+def validate(settings: Train) -> None:
+    """Checks who takes part in a round, and how much each client counts; errors as of `train.validate`."""
     cohort, aggregator = COHORTS.of(settings.cohort), AGGREGATORS.of(settings.aggregator)
     _report_goal(settings, cohort)
     _privacy(settings, cohort, aggregator)

@@ -9,8 +9,8 @@ from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import asynchrony_of
 
 
-def check(settings: Train) -> None:
-    """Checks what goes with an asynchronous algorithm, if one is chosen; errors as of `train.check`."""
+def validate(settings: Train) -> None:
+    """Checks what goes with an asynchronous algorithm, if one is chosen; errors as of `train.validate`."""
     if (asynchrony := asynchrony_of(settings)) is not None:
         _who_starts(settings)
         _who_adds(settings, asynchrony.buffer_size)

@@ -6,7 +6,7 @@ from fedpipe.contracts.partition import PARTITIONERS
 NO_QUANTITY_SKEW = "even"  # what `quantity` must be where the scheme decides the sizes
 
 
-def check(settings: Partition) -> None:
+def validate(settings: Partition) -> None:
     """Raises ValueError if two files decide the sizes, or samples at sites would be changed."""
     scheme = PARTITIONERS.of(settings.scheme)
     if settings.quantity != NO_QUANTITY_SKEW and scheme.decides_sizes(settings.params_of("scheme")):

@@ -5,8 +5,8 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 
 
-def check(settings: Train) -> None:
-    """Checks section ``train.privacy`` beside the other choices; errors as of `train.check`."""
+def validate(settings: Train) -> None:
+    """Checks section ``train.privacy`` beside the other choices; errors as of `train.validate`."""
     if settings.privacy.noise == "secret" and not AGGREGATORS.of(settings.aggregator).is_private:
         raise ValueError(
             f"'train.privacy.noise' is secret, and 'train.aggregator' {settings.aggregator} adds none: choose one of "

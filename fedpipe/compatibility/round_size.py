@@ -14,7 +14,7 @@ from fedpipe.contracts.train import chosen
 ASKED = "train.clients_per_round"
 
 
-def asked(settings: Train, clients: int) -> Sizes:
+def cohort_sizes(settings: Train, clients: int) -> Sizes:
     """How many of ``clients`` the cohort of a round has: what its file says, or else ``train.clients_per_round``."""
     cohort = COHORTS.of(settings.cohort)
     if cohort.sizes is not None:
@@ -30,17 +30,17 @@ def updates(settings: Train, clients: int) -> Sizes:
         return exactly(rules.buffer_size, f"train.{settings.algorithm}.buffer_size")
     if goal is not None:
         return exactly(goal, "train.availability.report_goal")
-    return asked(settings, clients)
+    return cohort_sizes(settings, clients)
 
 
-def check(settings: Train, clients: int = LARGEST_COUNT) -> None:
+def validate(settings: Train, clients: int = LARGEST_COUNT) -> None:
     """Checks that rounds are large enough, by default with as many clients as there can be.
 
     Raises:
       ValueError: Nobody is beyond the report goal, or the aggregator needs more updates.
     """
     name, goal = settings.aggregator, settings.availability.report_goal
-    cohort, brings = asked(settings, clients), updates(settings, clients)
+    cohort, brings = cohort_sizes(settings, clients), updates(settings, clients)
     if goal is not None and goal >= cohort.largest:
         raise ValueError(
             f"'train.availability.report_goal' is {goal}, and '{cohort.key}' asks {cohort.largest} clients: lower the "
@@ -72,4 +72,4 @@ def check_clients(settings: Train, clients: int) -> None:
             )
     for choice in chosen(settings):
         choice.check_clients(settings, clients)
-    check(settings, clients)
+    validate(settings, clients)

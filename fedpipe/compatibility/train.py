@@ -5,15 +5,15 @@ from fedpipe.config.train import Train
 from fedpipe.contracts.train import chosen
 
 
-def check(settings: Train) -> None:
+def validate(settings: Train) -> None:
     """Checks a training before any stage runs.
 
     Raises:
       ValueError: Choices make no sense together; the message names the keys and the remedy.
     """
-    asynchrony.check(settings)
+    asynchrony.validate(settings)
     for choice in chosen(settings):
         choice.check(settings)
-    aggregation.check(settings)
-    privacy.check(settings)
-    round_size.check(settings)
+    aggregation.validate(settings)
+    privacy.validate(settings)
+    round_size.validate(settings)

@@ -40,10 +40,10 @@ def read_idx(path: Path, called: str | None = None, kind: str = "uint8") -> npt.
         with path.open("rb") as file:
             shape = _read_shape(name, file, kind)
             expected = file.tell() + math.prod(shape) * stored.itemsize
-            found = path.stat().st_size
+            size = path.stat().st_size
             # Before reading: a lying header must not cost memory.
-            if found != expected:
-                raise PipelineError(f"{name} has {found} bytes, but its header {shape} asks for {expected}")
+            if size != expected:
+                raise PipelineError(f"{name} has {size} bytes, but its header {shape} asks for {expected}")
             return np.fromfile(file, stored).astype(kind, copy=False).reshape(shape)
     except FileNotFoundError:
         raise PipelineError(f"{name} is missing; `dvc repro` makes it") from None

@@ -11,11 +11,11 @@ def spread(accuracies: np.ndarray, clusters: np.ndarray | None = None) -> dict[s
     Mean, worst, the percentiles 10, 50 and 90 (linear between clients), the variance (over the clients, divided by
     their number), Jain's index; with ``clusters`` (int [clients]) also clients, mean and worst of each.
     """
-    there = ~np.isnan(accuracies)
-    known = accuracies[there]
+    has_samples = ~np.isnan(accuracies)
+    known = accuracies[has_samples]
     if not len(known):
         return {}
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "mean": float(known.mean()),
         "worst": float(known.min()),
         **{f"percentile_{10 * n}": float(np.percentile(known, 10 * n)) for n in (1, 5, 9)},
@@ -23,16 +23,16 @@ def spread(accuracies: np.ndarray, clusters: np.ndarray | None = None) -> dict[s
         "jain": jain_index(known),
     }
     if clusters is not None:
-        found["by_cluster"] = {
+        figures["by_cluster"] = {
             str(number): {
                 "clients": len(mine),
                 "mean": float(mine.mean()),
                 "worst": float(mine.min()),
             }
-            for number in np.unique(clusters[there])
-            for mine in [accuracies[there & (clusters == number)]]
+            for number in np.unique(clusters[has_samples])
+            for mine in [accuracies[has_samples & (clusters == number)]]
         }
-    return found
+    return figures
 
 
 def jain_index(values: np.ndarray) -> float:

@@ -78,10 +78,13 @@ def by_site(
 
 def section(sums: Mapping[str, Sums | None]) -> dict[str, Any]:
     """What metrics/evaluation.json says of sites' held-out samples: of each site that tells it, and of all these."""
-    told = {site: each for site, each in sums.items() if each is not None and each.samples}
-    if not told:
+    measured = {site: each for site, each in sums.items() if each is not None and each.samples}
+    if not measured:
         return {}
-    return {"held_out": total(told.values()).figures(), "sites": {site: each.figures() for site, each in told.items()}}
+    return {
+        "held_out": total(measured.values()).figures(),
+        "sites": {site: each.figures() for site, each in measured.items()},
+    }
 
 
 def total(sums: Iterable[Sums]) -> Sums:

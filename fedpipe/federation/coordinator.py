@@ -196,15 +196,15 @@ class Federation:
         """The name of the site that has ``client``."""
         return next(name for name, (_, clients) in self._ranges.items() if client in clients)
 
-    def run(self, asked: Mapping[str, tuple[Pass, Sequence[np.ndarray]]]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    def run(self, requests: Mapping[str, tuple[Pass, Sequence[np.ndarray]]]) -> Iterator[tuple[str, list[np.ndarray]]]:
         """Asks sites for sums, and yields their leaves; sites that are lost have none.
 
         Raises:
           PipelineError: An answer is none.
           WorkersLostError: A site refuses, or is lost where that must not be.
         """
-        self._welcome(asked)
-        yield from self._answers({site: pack(*asked[site]) for site in asked if site not in self._lost})
+        self._welcome(requests)
+        yield from self._answers({site: pack(*requests[site]) for site in requests if site not in self._lost})
 
     def question(self, process: Literal["training", "losses"], number: int, chunks: list[Chunk]) -> Pass:
         """The question for the sums of ``chunks``."""
@@ -433,11 +433,11 @@ class SitePasses:
         if self._federation.secure is not None:
             self._federation.run_securely(self._leaves, by_site)
             return
-        asked = {}
+        requests = {}
         for site, chunks in by_site.items():
             question = self._federation.question(self._process, self._number, chunks)
-            asked[site] = question, [*self._leaves, *(np.concatenate(chunk.groups) for chunk in chunks)]
-        for site, leaves in self._federation.run(asked):
+            requests[site] = question, [*self._leaves, *(np.concatenate(chunk.groups) for chunk in chunks)]
+        for site, leaves in self._federation.run(requests):
             count, rest = divmod(len(leaves), len(by_site[site]))
             if rest:
                 raise PipelineError(f"{site}: its answer has {len(leaves)} arrays for {len(by_site[site])} sums")

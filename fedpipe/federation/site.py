@@ -282,11 +282,11 @@ class Site:
             raise PipelineError(f"it speaks version {VERSION} of the messages, and the coordinator {question.version}")
         if self._digest(Manifest.read(self._folder.shards)) != question.digest:
             raise PipelineError("its shards are others than the coordinator knows: partition again there")
-        asked = digest[:16], "measure", digest
-        if self._rounds.with_question(*asked) > self._policy.rounds:
+        request = digest[:16], "measure", digest
+        if self._rounds.with_question(*request) > self._policy.rounds:
             raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
         figures, of_clients = self._figures.of(question, arrays)
-        self._rounds.add(*asked)
+        self._rounds.add(*request)
         return pack(figures, of_clients)
 
     def _wrong_data(self, join: Join) -> list[str]:
@@ -335,8 +335,8 @@ class Site:
             if len(clients) and refused:
                 raise PipelineError(refused)
         identity = work_of(training.join, pack(question.model_copy(update={"released": 0}), arrays))
-        asked = training.join.training, f"{question.process}-{question.number}", identity
-        if self._rounds.with_question(*asked) > self._policy.rounds:
+        request = training.join.training, f"{question.process}-{question.number}", identity
+        if self._rounds.with_question(*request) > self._policy.rounds:
             raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
         answered = digest_of_message(question.process, message), digest_of_requests(question.chunks, chunks)
         if self._policy.protects_clients:
@@ -345,7 +345,7 @@ class Site:
         # The graphs read the shards' file again in each round, and would take another one of the same size.
         if self._digest(Manifest.read(self._folder.shards)) != training.join.digest:
             raise PipelineError("its shards have changed since it joined: start the training again")
-        self._rounds.add(*asked)
+        self._rounds.add(*request)
         self._messages.add(*answered)
         return leaves
 

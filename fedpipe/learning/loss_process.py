@@ -33,9 +33,9 @@ def loss_process(task: Task, clients: ClientReader) -> Process:
 
     @tf.function(autograph=False)
     def with_loss_of(packed, total, *leaves):  # type: ignore[no-untyped-def]
-        given: Server = server.pack(leaves)
-        client, _ = clients.read(WorkRequest.unpack(packed), given.round, Nothing)
-        loss = task.loss(given.weights, attacking.samples(client))
+        received: Server = server.pack(leaves)
+        client, _ = clients.read(WorkRequest.unpack(packed), received.round, Nothing)
+        loss = task.loss(received.weights, attacking.samples(client))
         return tf.tensor_scatter_nd_add(total, [[client.id]], [loss])
 
     @tff.tensorflow.computation

@@ -110,8 +110,8 @@ class GrpcLink:
         Raises:
           WorkersLostError: A site sent something else than an answer.
         """
-        number, left, asked = next(self._numbers), set(questions), time.monotonic()
-        named = asked
+        number, left, asked_at = next(self._numbers), set(questions), time.monotonic()
+        named = asked_at
         try:
             for name, question in questions.items():
                 self._lines[name].put(number, question)
@@ -120,7 +120,7 @@ class GrpcLink:
                     name, answered, content = self._answers.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     try:
-                        named = self._look(left, asked, named)
+                        named = self._look(left, asked_at, named)
                     except SitesLostError as error:
                         lost(error)
                         left.difference_update(error.sites)
@@ -138,7 +138,7 @@ class GrpcLink:
             for name in left:
                 self._lines[name].clear()
 
-    def _look(self, left: Collection[str], asked: float, named: float) -> float:
+    def _look(self, left: Collection[str], asked_at: float, named: float) -> float:
         """Names sites that are waited for, from time to time; returns when it did so last.
 
         Raises:
@@ -146,19 +146,19 @@ class GrpcLink:
         """
         now = time.monotonic()
         gone = {name: self._lines[name].left_at for name in sorted(left) if not self._lines[name].is_connected}
-        if lost := [name for name, since in gone.items() if now - max(asked, since) > self._wait_seconds]:
+        if lost := [name for name, since in gone.items() if now - max(asked_at, since) > self._wait_seconds]:
             were = "was" if len(lost) == 1 else "were"
             raise SitesLostError(f"{', '.join(lost)} {were} not connected for {self._wait_seconds:g} s", lost)
-        if now - asked > self._answer_seconds:
+        if now - asked_at > self._answer_seconds:
             for name in left:
                 self._lines[name].cut()
             raise SitesLostError(f"no answer of {', '.join(sorted(left))} within {self._answer_seconds:g} s", left)
-        if now - named < _SAY_SECONDS * (1 if named == asked else _SAY_AGAIN):
+        if now - named < _SAY_SECONDS * (1 if named == asked_at else _SAY_AGAIN):
             return named
         phrases = [
-            f"{name} (not connected, {now - max(asked, gone[name]):.0f} s)"
+            f"{name} (not connected, {now - max(asked_at, gone[name]):.0f} s)"
             if name in gone
-            else f"{name} (connected, {now - asked:.0f} s)"
+            else f"{name} (connected, {now - asked_at:.0f} s)"
             for name in sorted(left)
         ]
         self._say(f"{f'{self.about}: ' if self.about else ''}waiting for {', '.join(phrases)}")

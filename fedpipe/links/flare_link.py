@@ -103,7 +103,7 @@ class FlareLink:
         """
         if self._relay is None:
             raise WorkersLostError("NVIDIA FLARE's job does not run")
-        number, left, asked = next(self._numbers), set(questions), time.monotonic()
+        number, left, asked_at = next(self._numbers), set(questions), time.monotonic()
         try:
             for name, question in questions.items():
                 self._relay.send(LocalMessage(Kind.QUESTION, number, name, question))
@@ -115,7 +115,7 @@ class FlareLink:
             try:
                 message = self._arrived.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
-                if time.monotonic() - asked > self._answer_seconds:
+                if time.monotonic() - asked_at > self._answer_seconds:
                     names = ", ".join(sorted(left))
                     raise WorkersLostError(f"no answer of {names} within {self._answer_seconds:g} s") from None
                 continue

@@ -120,11 +120,11 @@ def _content(params: Params) -> bytes:
         raise PipelineError(
             f"{_KEYS}.path' is {path}, which cannot be read ({error.strerror}): put the file there"
         ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != params.sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != params.sha256:
         raise PipelineError(
-            f"{path} has the SHA-256 {found}, and {_KEYS}.sha256' is {params.sha256}: put the right file there, or set "
-            "the sum to that of the file"
+            f"{path} has the SHA-256 {digest}, and {_KEYS}.sha256' is {params.sha256}: put the right file there, or "
+            "set the sum to that of the file"
         )
     return content
 

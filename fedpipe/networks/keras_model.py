@@ -61,19 +61,19 @@ class KerasNetwork:
 
     def forward(self, weights: list[Any], images: Any, dropout: Dropout) -> Any:
         """Samples float32, such as images [n, h, w, c] in [0, 1], to outputs float32 [n, outputs], by ``weights``."""
-        given = {id(variable): w for (_, variable), w in zip(self._slots, weights, strict=True)}
-        given |= {key: tf.constant(value) for key, value in self._fixed.items()}
+        tensors = {id(variable): w for (_, variable), w in zip(self._slots, weights, strict=True)}
+        tensors |= {key: tf.constant(value) for key, value in self._fixed.items()}
         with self._running:
-            return self._run(self._model, images, given, dropout)
+            return self._run(self._model, images, tensors, dropout)
 
     def first_weights(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Constants (zeros for biases, ones for scales) as Keras has them; all others Glorot-uniform from ``rng``."""
-        found = []
+        weights = []
         for _, variable in self._slots:
             value = variable.numpy()
             constant = value.size == 0 or (value == value.flat[0]).all()
-            found.append(value if constant and value.ndim == 1 else glorot_uniform(value.shape, rng))
-        return found
+            weights.append(value if constant and value.ndim == 1 else glorot_uniform(value.shape, rng))
+        return weights
 
     def with_weights(self, weights: list[np.ndarray]) -> tuple[Any, bool]:
         """Keras's own model with these weights, and whether a softmax is its last layer, which `forward` leaves out."""
@@ -146,29 +146,29 @@ class KerasNetwork:
                 yield from self._models(layer)
 
     def _check_layer(self, layer: Any, has_constants: bool) -> None:
-        kinds, told = tf.keras.layers, f"{self._name} has the layer '{layer.name}' ({type(layer).__name__})"
+        kinds, beginning = tf.keras.layers, f"{self._name} has the layer '{layer.name}' ({type(layer).__name__})"
         if isinstance(layer, kinds.BatchNormalization) and layer.trainable:
             raise PipelineError(
-                f"{told}, whose statistics would not be averaged over clients: use GroupNormalization or "
+                f"{beginning}, whose statistics would not be averaged over clients: use GroupNormalization or "
                 "LayerNormalization, or freeze it (trainable = False) in a .keras file"
             )
         if isinstance(layer, kinds.Dropout) and layer.noise_shape is not None:
-            raise PipelineError(f"{told} with a noise_shape, which is not supported: leave it out")
+            raise PipelineError(f"{beginning} with a noise_shape, which is not supported: leave it out")
         if layer.non_trainable_weights and not has_constants:
             raise PipelineError(
-                f"{told} with weights that are not trained: take the layer out, set its trainable to True, or save the "
-                "model and choose keras_file, which keeps such weights"
+                f"{beginning} with weights that are not trained: take the layer out, set its trainable to True, or "
+                "save the model and choose keras_file, which keeps such weights"
             )
         if layer.losses:
             raise PipelineError(
-                f"{told} with a loss of its own, which training would leave out: remove its regularizers and set "
+                f"{beginning} with a loss of its own, which training would leave out: remove its regularizers and set "
                 "'train.client_optimizer.weight_decay'"
             )
         if layer.compute_dtype not in (None, "float32"):
-            raise PipelineError(f"{told} that computes with {layer.compute_dtype}: use float32 throughout")
+            raise PipelineError(f"{beginning} that computes with {layer.compute_dtype}: use float32 throughout")
         for variable in layer.trainable_weights:
             if variable.constraint is not None:
-                raise PipelineError(f"{told} with a constraint, which averaging would not keep: leave it out")
+                raise PipelineError(f"{beginning} with a constraint, which averaging would not keep: leave it out")
 
     def _take_activation_off(self, name: str) -> None:
         """Takes the activation that makes predictions of logits off: ``softmax`` or ``sigmoid``."""
@@ -212,15 +212,15 @@ class KerasNetwork:
             if not captured and not operation.op_def.is_stateful:
                 continue
             # A function with a stateful op in it is called by a stateful op, so this level is enough.
-            found = operation.outputs[0].consumers()[0] if captured else operation
-            layer = found.name.split("/")[0]
+            impure = operation.outputs[0].consumers()[0] if captured else operation
+            layer = impure.name.split("/")[0]
             raise PipelineError(
                 f"{self._name} has the layer '{layer}', which draws, or keeps something where fedpipe does not find it "
-                f"(TensorFlow's op {found.type}), so two runs would differ: use Dropout for randomness, and keep each "
+                f"(TensorFlow's op {impure.type}), so two runs would differ: use Dropout for randomness, and keep each "
                 "weight in an attribute of its layer"
             )
 
-    def _run(self, model: Any, inputs: Any, given: dict[int, Any], dropout: Dropout) -> Any:
+    def _run(self, model: Any, inputs: Any, tensors: dict[int, Any], dropout: Dropout) -> Any:
         values = {str(id(model.inputs[0])): inputs}
         done: set[int] = set()
         for node in self._nodes[id(model)]:
@@ -231,20 +231,20 @@ class KerasNetwork:
             layer, pool = node.layer, self._fused.get(id(node))
             with tf.name_scope(layer.name):
                 if pool is not None:
-                    kernel, bias = given[id(layer.kernel)], given[id(layer.bias)]
+                    kernel, bias = tensors[id(layer.kernel)], tensors[id(layer.bias)]
                     output = layers.convolve_relu_pool(arguments[0], kernel, bias, layer.padding.upper())
                     done.add(id(pool))
                     node = pool
                 elif isinstance(layer, tf.keras.Model):
-                    output = self._run(layer, arguments[0], given, dropout)
+                    output = self._run(layer, arguments[0], tensors, dropout)
                 else:
-                    output = self._apply(layer, arguments, options, given, dropout)
+                    output = self._apply(layer, arguments, options, tensors, dropout)
             for key, tensor in zip(node.flat_output_ids, tf.nest.flatten(output), strict=True):
                 values[key] = tensor
         return values[str(id(model.outputs[0]))]
 
     def _apply(
-        self, layer: Any, arguments: tuple[Any, ...], options: dict[str, Any], given: dict[int, Any], dropout: Dropout
+        self, layer: Any, arguments: tuple[Any, ...], options: dict[str, Any], tensors: dict[int, Any], dropout: Dropout
     ) -> Any:
         if layer is self._left_out:
             return arguments[0]
@@ -255,7 +255,7 @@ class KerasNetwork:
         options.pop("training", None)
         if "training" in inspect.signature(layer.call).parameters:
             options["training"] = dropout.training
-        with _in_place_of_variables(layer, given):
+        with _in_place_of_variables(layer, tensors):
             return layer(*arguments, **options)
 
 
@@ -267,7 +267,7 @@ class _Everywhere(dict[str, Any]):
 
 
 @contextmanager
-def _in_place_of_variables(layer: Any, given: dict[int, Any]) -> Iterator[None]:
+def _in_place_of_variables(layer: Any, tensors: dict[int, Any]) -> Iterator[None]:
     """While it is open, the attributes of ``layer`` and of layers in it that are variables are the given tensors.
 
     Tensors that a layer computed when it was built become constants of the graph, which the worker has, too.
@@ -275,9 +275,9 @@ def _in_place_of_variables(layer: Any, given: dict[int, Any]) -> Iterator[None]:
     replaced = []
     for part in (layer, *layer.submodules):
         for name, value in list(vars(part).items()):
-            if isinstance(value, tf.Variable) and id(value) in given:
+            if isinstance(value, tf.Variable) and id(value) in tensors:
                 replaced.append((part, name, value))
-                vars(part)[name] = given[id(value)]
+                vars(part)[name] = tensors[id(value)]
             elif tf.is_tensor(value) and hasattr(value, "numpy") and not isinstance(value, tf.Variable):
                 replaced.append((part, name, value))
                 vars(part)[name] = tf.constant(value.numpy())

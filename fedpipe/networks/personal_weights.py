@@ -81,11 +81,11 @@ class PersonalModels:
                 if not file.keys():
                     return None
                 owners = file.get_tensor(_CLIENT_MODEL)
-                told = json.loads((file.metadata() or {})[_METADATA_KEY])
+                metadata = json.loads((file.metadata() or {})[_METADATA_KEY])
                 for name, shape in model.shapes.items():
-                    found = file.get_slice(name).get_shape()
-                    if tuple(found[1:]) != shape or not (owners >= 0).all() or (owners >= found[0]).any():
-                        raise ValueError(f"{name} has the shape {found}")
+                    stacked = file.get_slice(name).get_shape()
+                    if tuple(stacked[1:]) != shape or not (owners >= 0).all() or (owners >= stacked[0]).any():
+                        raise ValueError(f"{name} has the shape {stacked}")
         except FileNotFoundError:
             raise PipelineError(f"{path} is missing: run the train stage first (dvc repro)") from None
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -96,7 +96,7 @@ class PersonalModels:
             raise PipelineError(
                 f"{path} has models of {len(owners)} clients, not of {clients}: run the train stage again"
             )
-        return PersonalModels(path, tuple(model.shapes), owners, bool(told["clusters"]))
+        return PersonalModels(path, tuple(model.shapes), owners, bool(metadata["clusters"]))
 
     def of(self, client: int) -> Weights:
         """The weights that ``client`` uses."""

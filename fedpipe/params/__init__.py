@@ -1,4 +1,4 @@
-"""From params.yaml to sections that are checked: a stage or operation loads its own, `check` checks them all.
+"""From params.yaml to sections that are checked: a stage or operation loads its own, `validate` validates them all.
 
 Only here the chosen files of section ``train`` or ``partition`` are imported.
 """
@@ -6,7 +6,7 @@ Only here the chosen files of section ``train`` or ``partition`` are imported.
 from fedpipe.config import SECTIONS, Download, Evaluate, Incoming, Partition, Promote, State, Tell, Train
 from fedpipe.config.choices import used
 from fedpipe.params.composition import parse
-from fedpipe.params.loading import check, load, require_unchanged, sections_of
+from fedpipe.params.loading import load, require_unchanged, sections_of, validate
 
 __all__ = [
     "SECTIONS",
@@ -18,10 +18,10 @@ __all__ = [
     "State",
     "Tell",
     "Train",
-    "check",
     "load",
     "parse",
     "require_unchanged",
     "sections_of",
     "used",
+    "validate",
 ]

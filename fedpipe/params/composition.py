@@ -24,7 +24,7 @@ Registries = Mapping[str, Registry[Any]]  # by the key of the section
 Fields = tuple[tuple[str, Any], ...]  # name and class of a choice's section
 
 REGISTRIES: dict[type[Section], Registries] = {Partition: partition.REGISTRIES, Train: train.REGISTRIES}
-RULES: dict[type[Section], Callable[[Any], None]] = {Partition: partition_rules.check, Train: train_rules.check}
+RULES: dict[type[Section], Callable[[Any], None]] = {Partition: partition_rules.validate, Train: train_rules.validate}
 
 
 def parse(section: type[S], content: Any) -> S:

@@ -32,7 +32,7 @@ def load(section: type[S], path: Path) -> S:
     return cast(S, _validated(read_yaml(path), str(path), [section])[section])
 
 
-def check(path: Path) -> None:
+def validate(path: Path) -> None:
     """Checks the whole of params.yaml; each stage calls it, so that a mistake is reported before the first stage runs.
 
     Raises:
@@ -42,7 +42,7 @@ def check(path: Path) -> None:
 
 
 def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Section]:
-    """All sections of a params.yaml that is read already; ``source`` names it in messages. Errors as of `check`."""
+    """All sections of a params.yaml that is read already; ``source`` names it in messages. Errors as of `validate`."""
     names = list(SECTIONS.values())
     for key in content:
         if key not in names:
@@ -52,7 +52,7 @@ def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Sec
     sections = _validated(content, source, list(SECTIONS))
     chosen = cast(Any, (sections[Download], sections[Partition], sections[Train], sections[Evaluate]))
     try:
-        across_sections.check(*chosen)
+        across_sections.validate(*chosen)
     except ValueError as error:
         raise PipelineError(f"{source}: {error}") from None
     return sections

@@ -55,7 +55,7 @@ class Cohort:
         return self.requests._replace(last_round=last_round).pack()
 
 
-def check(settings: Train, clients: int) -> None:
+def require_clients(settings: Train, clients: int) -> None:
     """Raises PipelineError if there are too few clients for ``settings`` (fedpipe/compatibility/round_size.py)."""
     try:
         round_size.check_clients(settings, clients)

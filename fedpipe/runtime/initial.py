@@ -52,7 +52,7 @@ class Pointer(BaseModel):
         )
 
 
-def check(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weights: Path, pointer: Path) -> str:
+def require_fit(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weights: Path, pointer: Path) -> str:
     """Checks that the weights to start from are there and fit, before anything expensive happens.
 
     Args:

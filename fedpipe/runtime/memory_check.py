@@ -13,7 +13,7 @@ from fedpipe.runtime import cohort
 COPIES = 3
 
 
-def check(task: Task, aggregator: Aggregator) -> None:
+def require_memory(task: Task, aggregator: Aggregator) -> None:
     """Refuses a training whose aggregator cannot do its work.
 
     Raises:
@@ -21,7 +21,7 @@ def check(task: Task, aggregator: Aggregator) -> None:
         memory that is free.
     """
     settings = task.settings
-    cohort.check(settings, task.clients)
+    cohort.require_clients(settings, task.clients)
     if not aggregator.COLLECTS:
         return
     weights = task.network.parameters

@@ -207,7 +207,7 @@ def write_table(records: Sequence[RoundRecord], path: Path) -> None:
         pd.DataFrame([record.row() for record in records]).to_csv(partial, index=False)
 
 
-def draw(records: Sequence[RoundRecord], title: str, path: Path) -> None:
+def plot(records: Sequence[RoundRecord], title: str, path: Path) -> None:
     """Draws loss and accuracy over the rounds to ``path``; and epsilon, if the training has one."""
     rounds = [record.round for record in records]
     private = "epsilon" in records[0].others

@@ -114,8 +114,8 @@ def fitting(leaves: Sequence[np.ndarray], kind: tff.Type, what: str) -> Sequence
     """
     wanted = list(kind)
     if len(leaves) != len(wanted) or not all(map(_fits, leaves, wanted)):
-        given = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves[:4])
-        raise PipelineError(f"{what} of {len(leaves)} arrays ({given}, ...) does not fit this training's {kind}")
+        arrays = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves[:4])
+        raise PipelineError(f"{what} of {len(leaves)} arrays ({arrays}, ...) does not fit this training's {kind}")
     return leaves
 
 

@@ -299,7 +299,7 @@ def prepare(
     settings = calibrated(settings, clients, drawn)
     place = checkpoints.kept_folder if checkpoints else folder / "clients"
     wiring = Wiring.of(settings, shards, place, network=network, first=first, noise_key=key, all_weights=all_weights)
-    memory_check.check(wiring.task, wiring.aggregator)
+    memory_check.require_memory(wiring.task, wiring.aggregator)
     kept: KeptState | None = None
     if checkpoints is not None:
         resumed = checkpoints.resumed

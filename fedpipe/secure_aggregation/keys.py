@@ -43,7 +43,7 @@ class Secrets:
     seed: bytes
 
     @classmethod
-    def draw(cls, random: Callable[[int], bytes]) -> "Secrets":
+    def sample(cls, random: Callable[[int], bytes]) -> "Secrets":
         """Fresh secrets of 32 bytes each."""
         return cls(random(SECRET_BYTES), random(SECRET_BYTES), random(SECRET_BYTES))
 

@@ -78,5 +78,5 @@ def entries(reader: Reader) -> int:
 
 def require_ascending(sites: Sequence[int]) -> None:
     """Raises Refused unless each number is above the one before."""
-    if any(one >= other for one, other in pairwise(sites)):
+    if any(number >= other for number, other in pairwise(sites)):
         raise Refused("sites are not in ascending order, or are there twice")

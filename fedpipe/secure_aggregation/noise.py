@@ -30,7 +30,7 @@ class Uniform:
         """``random``: (n) -> n bytes that nobody can predict."""
         self._stream = Cipher(algorithms.AES(random(32)), modes.CTR(bytes(16))).encryptor()
 
-    def draw(self, size: int) -> np.ndarray:
+    def sample(self, size: int) -> np.ndarray:
         """``size`` numbers, (m + 1/2) / 2^53 for m uniform below 2^53."""
         words = np.frombuffer(self._stream.update(bytes(8 * size)), "<u8")
         return ((words >> 11).astype(np.float64) + 0.5) * 2.0**-53
@@ -57,7 +57,7 @@ def poisson(size: int, mean: float, uniform: Uniform) -> np.ndarray:
     if mean < _SMALL:
         values = np.arange(100)
         log = values * math.log(mean) - mean - np.array([math.lgamma(value + 1.0) for value in values])
-        return np.searchsorted(np.cumsum(np.exp(log)), uniform.draw(size)).astype(np.int64)
+        return np.searchsorted(np.cumsum(np.exp(log)), uniform.sample(size)).astype(np.int64)
     drawn = np.empty(size, np.int64)
     open_ = np.arange(size)
     while len(open_):
@@ -73,7 +73,7 @@ def _candidates(size: int, mean: float, uniform: Uniform) -> tuple[np.ndarray, n
     a = -0.059 + 0.02483 * b
     inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
     squeeze = 0.9277 - 3.6224 / (b - 2)
-    u, v = uniform.draw(size) - 0.5, uniform.draw(size)
+    u, v = uniform.sample(size) - 0.5, uniform.sample(size)
     distance = 0.5 - np.abs(u)
     value = np.floor((2 * a / distance + b) * u + mean + 0.43)
     possible = (value >= 0) & ~((distance < 0.013) & (v > distance))

@@ -40,7 +40,7 @@ class RecordFile:
             start = at + _HEADER
             end = start + int.from_bytes(data[at : at + _LENGTH], "little")
             record, header = data[start:end], data[at:start]
-            right = header == _header(record) if end <= len(data) else header[-_CHECK:] == _check(header)
+            right = header == _header(record) if end <= len(data) else header[-_CHECK:] == _checksum(header)
             if not right:
                 raise PipelineError(f"{path} is damaged at byte {at}: move it away, and train with another seed")
             if end > len(data):
@@ -96,8 +96,8 @@ def _header(*parts: bytes) -> bytes:
     for part in parts:
         digest.update(part)
     start = sum(map(len, parts)).to_bytes(_LENGTH, "little") + digest.digest()
-    return start + _check(start)
+    return start + _checksum(start)
 
 
-def _check(header: bytes) -> bytes:
+def _checksum(header: bytes) -> bytes:
     return hashlib.sha256(header[: _LENGTH + _DIGEST]).digest()[:_CHECK]

@@ -125,7 +125,7 @@ class Site:
         if begin.model != model:
             raise Refused("the coordinator names another model than it has sent to this site")
         self._journal.begin(begin)
-        secrets = keys.Secrets.draw(self._random)
+        secrets = keys.Secrets.sample(self._random)
         unsigned = RoundKeys(
             begin.context,
             self.number,

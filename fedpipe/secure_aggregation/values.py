@@ -83,25 +83,33 @@ class Quantities:
     sites: int
 
     def __post_init__(self) -> None:
-        if len({one.name for one in self.each}) != len(self.each):
+        if len({quantity.name for quantity in self.each}) != len(self.each):
             raise Refused("two quantities have the same name")
-        for one in self.each:
-            if not (math.isfinite(one.low) and math.isfinite(one.high) and one.low < one.high and one.step > 0):
-                raise Refused(f"{one.name}: finite bounds, the lower one first, and a step above 0 are needed")
-            if self.sites * one.largest >= _ROOM:
-                raise Refused(f"{one.name}: the sum of {self.sites} sites has more than 64 bits; choose a larger step")
+        for quantity in self.each:
+            if not (
+                math.isfinite(quantity.low)
+                and math.isfinite(quantity.high)
+                and quantity.low < quantity.high
+                and quantity.step > 0
+            ):
+                raise Refused(f"{quantity.name}: finite bounds, the lower one first, and a step above 0 are needed")
+            if self.sites * quantity.largest >= _ROOM:
+                raise Refused(
+                    f"{quantity.name}: the sum of {self.sites} sites has more than 64 bits; choose a larger step"
+                )
 
     def words(self, values: Mapping[str, float]) -> np.ndarray:
         """uint64 [number of quantities], a site's. Raises Refused if a value is missing, unknown or not finite."""
-        if values.keys() != {one.name for one in self.each}:
-            raise Refused(f"quantities are {[one.name for one in self.each]}, and these are {sorted(values)}")
-        return np.array([one.word(values[one.name]) for one in self.each], QUANTITY)
+        if values.keys() != {quantity.name for quantity in self.each}:
+            raise Refused(f"quantities are {[quantity.name for quantity in self.each]}, and these are {sorted(values)}")
+        return np.array([quantity.word(values[quantity.name]) for quantity in self.each], QUANTITY)
 
     def sums(self, totals: np.ndarray, sites: int) -> dict[str, float]:
         """The sums of ``sites`` sites. Raises Refused if one is above what the bounds allow."""
         sums = {}
-        for one, total in zip(self.each, totals.tolist(), strict=True):
-            if total > sites * one.largest:
-                raise Refused(f"the sum of {one.name} is out of its bounds: a site has sent what no site may")
-            sums[one.name] = float(total * Fraction(one.step) + sites * Fraction(one.low))  # rounded once
+        for quantity, total in zip(self.each, totals.tolist(), strict=True):
+            if total > sites * quantity.largest:
+                raise Refused(f"the sum of {quantity.name} is out of its bounds: a site has sent what no site may")
+            exact = total * Fraction(quantity.step) + sites * Fraction(quantity.low)
+            sums[quantity.name] = float(exact)  # rounded once
         return sums

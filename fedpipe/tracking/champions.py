@@ -26,7 +26,7 @@ def record(registry: Registry, dataset: str, number: int, decision: str, descrip
     Raises:
       PipelineError: MLflow cannot be reached or refuses.
     """
-    with registry.asked():
+    with registry.readable_errors():
         name = registered_model(dataset)
         registry.client().set_model_version_tag(name, str(number), DECISION_TAG, decision)
         about = registry.describe(registry.client().get_model_version(name, str(number)))
@@ -42,7 +42,7 @@ def record_judged(registry: Registry, dataset: str, number: int, judgement: str)
       PipelineError: MLflow cannot be reached or refuses.
     """
     rules = flat_params({"promote": json.loads(judgement)["rules"]})
-    with registry.asked():
+    with registry.readable_errors():
         client, name = registry.client(), registered_model(dataset)
         log_late_params(client, client.get_model_version(name, str(number)).run_id, rules)
         client.set_model_version_tag(name, str(number), JUDGED_TAG, judgement)
@@ -69,7 +69,7 @@ def promote(registry: Registry, dataset: str, number: int, expected: int | None)
     name = registered_model(dataset)
     if (present.number if present else None) != expected:
         raise PipelineError(f"another machine moved the champion of {name} in the meantime: run the promotion again")
-    with registry.asked():
+    with registry.readable_errors():
         if expected is not None:
             _remember(registry, name, [*(older for older in _former(registry, dataset) if older != expected), expected])
         registry.client().delete_model_version_tag(name, str(number), ROLLED_BACK_TAG)
@@ -86,7 +86,7 @@ def step_back(registry: Registry, dataset: str) -> tuple[Version, Version]:
       PipelineError: There is no former champion, or MLflow cannot be reached or refuses.
     """
     present = registry.require_champion(dataset)
-    with registry.asked():
+    with registry.readable_errors():
         former = _former(registry, dataset)
     while former:
         target = registry.version(dataset, former.pop())
@@ -112,7 +112,7 @@ def follow(registry: Registry, dataset: str, target: Version) -> bool:
     present = registry.champion(dataset)
     moves = present is None or present.number != target.number
     if moves:
-        with registry.asked():
+        with registry.readable_errors():
             former = _former(registry, dataset)
         if present is not None and target.number in former:
             _go_back(registry, present, target, former[: former.index(target.number)])
@@ -124,7 +124,7 @@ def follow(registry: Registry, dataset: str, target: Version) -> bool:
 
 def followed(registry: Registry, dataset: str) -> str | None:
     """The weights that git's marker named when it was followed last; None if it never was. Raises as `follow`."""
-    with registry.asked():
+    with registry.readable_errors():
         model = registry.registered(dataset)
         return model.tags.get(_FOLLOWED_TAG) if model else None
 
@@ -132,12 +132,12 @@ def followed(registry: Registry, dataset: str) -> str | None:
 def record_followed(registry: Registry, dataset: str, weights_sha256: str) -> None:
     """Notes that nothing is left to do for a marker that names these weights. Raises as `follow`."""
     registry.require_model(dataset)
-    with registry.asked():
+    with registry.readable_errors():
         registry.client().set_registered_model_tag(registered_model(dataset), _FOLLOWED_TAG, weights_sha256)
 
 
 def _go_back(registry: Registry, present: Version, target: Version, former: list[int]) -> None:
-    with registry.asked():
+    with registry.readable_errors():
         registry.client().set_model_version_tag(
             present.name, str(present.number), ROLLED_BACK_TAG, f"to {target.number}"
         )
@@ -157,7 +157,7 @@ def _make_champion(registry: Registry, name: str, number: int) -> None:
 
 def former(registry: Registry, dataset: str) -> list[int]:
     """The numbers of the champions before the present one, oldest first. Raises as `follow`."""
-    with registry.asked():
+    with registry.readable_errors():
         return _former(registry, dataset)
 
 

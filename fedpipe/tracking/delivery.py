@@ -29,15 +29,15 @@ class Unreachable(Exception):
     """The store does not work now and may later; the text is the reason.
 
     Attributes:
-      said: A predicate for messages that begin with the store's address, such as "cannot be reached (timeout)".
+      predicate: A predicate for messages that begin with the store's address, such as "cannot be reached (timeout)".
       remedy: What a person can do about it.
     """
 
     def __init__(
-        self, reason: str, said: str = "", remedy: str = "start it, or set MLFLOW_TRACKING_URI to where it is"
+        self, reason: str, predicate: str = "", remedy: str = "start it, or set MLFLOW_TRACKING_URI to where it is"
     ) -> None:
         super().__init__(reason)
-        self.said, self.remedy = said or f"cannot be reached ({reason})", remedy
+        self.predicate, self.remedy = predicate or f"cannot be reached ({reason})", remedy
 
 
 class Store(Protocol):
@@ -168,7 +168,7 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
                 delivery = ship(journal, store)
                 samples.log(delivery, store)
             except Unreachable as error:
-                if not retry.pause_after(error.said):
+                if not retry.pause_after(error.predicate):
                     return
             except PipelineError as error:
                 _note(journal, f"did not take the run ({error})")
@@ -284,8 +284,8 @@ def sync(outbox: Outbox, connect: Callable[[], Store]) -> None:
             delivery = deliver_finished(journal, store)
         except Unreachable as error:
             raise PipelineError(
-                f"{outbox.shown_store} {error.said}; {len(journals) - position} of {len(journals)} journals stay in "
-                f"{outbox.folder}; {error.remedy}"
+                f"{outbox.shown_store} {error.predicate}; {len(journals) - position} of {len(journals)} journals stay "
+                f"in {outbox.folder}; {error.remedy}"
             ) from None
         except PipelineError as error:
             refused.append(f"{journal.path} was not taken: {error}")

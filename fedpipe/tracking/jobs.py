@@ -25,7 +25,7 @@ def close_runs_of_dead_jobs(registry: Registry, dataset: str) -> list[str]:
     if not ours:
         return []
     closed = []
-    with registry.asked():
+    with registry.readable_errors():
         client = registry.client()
         known = client.get_experiment_by_name(experiment(dataset))
         running = f"attributes.status = 'RUNNING' and tags.`{WORKFLOW_TAG}` = '{ours[WORKFLOW_TAG]}'"

@@ -98,4 +98,4 @@ def _has_runs(store: str) -> bool:
 
 
 def _unreachable(error: Unreachable, store: str) -> PipelineError:
-    return PipelineError(f"MLflow ({without_password(store)}) {error.said}; {error.remedy}")
+    return PipelineError(f"MLflow ({without_password(store)}) {error.predicate}; {error.remedy}")

@@ -90,13 +90,15 @@ class Registry:
 
     def version(self, dataset: str, number: int) -> Version | None:
         """The version of this number; None if there is none (any more). Raises as `champion`."""
-        with self.asked():
-            found = _unless_missing(lambda: self.client().get_model_version(registered_model(dataset), str(number)))
-            return _version(found) if found else None
+        with self.readable_errors():
+            model_version = _unless_missing(
+                lambda: self.client().get_model_version(registered_model(dataset), str(number))
+            )
+            return _version(model_version) if model_version else None
 
     def version_of_weights(self, dataset: str, weights_sha256: str) -> Version | None:
         """The first version of these weights; None if there is none. Raises as `champion`."""
-        with self.asked():
+        with self.readable_errors():
             if self.registered(dataset) is None:
                 return None
             version = self._version_of_weights(registered_model(dataset), weights_sha256)
@@ -108,14 +110,14 @@ class Registry:
         Raises:
           PipelineError: MLflow cannot be reached or refuses.
         """
-        with self.asked():
+        with self.readable_errors():
             for key, value in tags.items():
                 if version.tags.get(key) != value:
                     self.client().set_model_version_tag(version.name, str(version.number), key, value)
 
     def require_model(self, dataset: str) -> None:
         """Makes the registered model of ``dataset`` if there is none yet. Raises as `tag`."""
-        with self.asked():
+        with self.readable_errors():
             from mlflow.exceptions import MlflowException
 
             if self.registered(dataset) is None:
@@ -132,18 +134,18 @@ class Registry:
         Raises:
           PipelineError: There is none, or as `champion`.
         """
-        found = self.champion(dataset)
-        if found is None:
+        champion = self.champion(dataset)
+        if champion is None:
             raise PipelineError(
                 f"{registered_model(dataset)} has no champion in {self._shown}: `make register promote` makes one of "
                 "the evaluated model"
             )
-        return found
+        return champion
 
     def add_challenger(self, dataset: str, run_id: str, tags: Mapping[str, str]) -> Version:
         """Registers a run's model (`add_version`) and makes it the challenger."""
         version = self.add_version(dataset, run_id, tags)
-        with self.asked():
+        with self.readable_errors():
             self.client().set_registered_model_alias(version.name, CHALLENGER, str(version.number))
         return version
 
@@ -160,7 +162,7 @@ class Registry:
         """
         name = registered_model(dataset)
         self.require_model(dataset)
-        with self.asked():
+        with self.readable_errors():
             version = self._version_of_weights(name, tags[WEIGHTS_TAG])
             if version is None:
                 model = self._model_of_run(run_id)
@@ -175,7 +177,7 @@ class Registry:
             return _version(self.client().get_model_version(name, version.version))
 
     def describe(self, version: "ModelVersion") -> str:
-        """A version's test accuracy and a link to its run, in Markdown; to be called within `asked`."""
+        """A version's test accuracy and a link to its run, in Markdown; to be called within `readable_errors`."""
         run = self.client().get_run(version.run_id).info
         accuracy = version.tags.get(ACCURACY_TAG)
         measured = f"Test accuracy {float(accuracy):.4f}" if accuracy else "Test accuracy not known"
@@ -224,55 +226,55 @@ class Registry:
         return folder
 
     def registered(self, dataset: str) -> "RegisteredModel | None":
-        """The registered model of ``dataset`` as MLflow has it; to be called within `asked`."""
+        """The registered model of ``dataset`` as MLflow has it; to be called within `readable_errors`."""
         return _unless_missing(lambda: self.client().get_registered_model(registered_model(dataset)))
 
     def client(self) -> "MlflowClient":
-        """A client of the store and its registry; to be used within `asked`."""
+        """A client of the store and its registry; to be used within `readable_errors`."""
         return connect(self._store)
 
     @contextmanager
-    def asked(self) -> Iterator[None]:
+    def readable_errors(self) -> Iterator[None]:
         """Turns every error of MLflow into a PipelineError."""
         configure()
         try:
             with translated():
                 yield
         except Unreachable as error:
-            raise PipelineError(f"MLflow at {self._shown} {error.said}: {error.remedy}") from None
+            raise PipelineError(f"MLflow at {self._shown} {error.predicate}: {error.remedy}") from None
 
     def _require_registered(self, version: Version, weights: Path) -> None:
-        found = sha256(weights)
-        if found != version.weights_sha256:
+        digest = sha256(weights)
+        if digest != version.weights_sha256:
             raise PipelineError(
-                f"the weights of {version} in {self._shown} were changed (SHA-256 {found[:12]}…, registered with "
+                f"the weights of {version} in {self._shown} were changed (SHA-256 {digest[:12]}…, registered with "
                 f"{version.weights_sha256[:12]}…): if it is the champion, `make promote ARGS=--rollback` goes "
                 "back to the one before; else register another model"
             )
 
     def _download(self, version: Version, path: str, what: str, folder: str | Path) -> Path:
         """Downloads a file of the version's model, or all of it if ``path`` is empty, into ``folder``."""
-        with self.asked():
+        with self.readable_errors():
             from mlflow.artifacts import download_artifacts
 
             model = self.client().get_model_version_download_uri(version.name, str(version.number))
             try:
-                with self.asked():
+                with self.readable_errors():
                     source = f"{model}/{path}" if path else model
                     return Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self._store))
             except PipelineError as error:
                 raise PipelineError(f"the {what} of {version} cannot be fetched from {model}: {error}") from None
 
     def _with_alias(self, dataset: str, alias: str) -> Version | None:
-        with self.asked():
+        with self.readable_errors():
             model = self.registered(dataset)
             if model is None or alias not in model.aliases:
                 return None
             return _version(self.client().get_model_version(model.name, str(model.aliases[alias])))
 
     def _version_of_weights(self, name: str, sha: str) -> "ModelVersion | None":
-        found = self.client().search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{sha}'")
-        return min(found, key=lambda v: int(v.version)) if found else None
+        versions = self.client().search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{sha}'")
+        return min(versions, key=lambda v: int(v.version)) if versions else None
 
     def _model_of_run(self, run_id: str) -> str:
         """The id of the model that a run logged."""
@@ -299,10 +301,16 @@ def _unless_missing(get: Callable[[], T]) -> T | None:
         raise
 
 
-def _version(found: "ModelVersion") -> Version:
-    if WEIGHTS_TAG not in found.tags:
+def _version(registered: "ModelVersion") -> Version:
+    if WEIGHTS_TAG not in registered.tags:
         raise PipelineError(
-            f"{found.name} version {found.version} was not registered by `make register` (it has no tag {WEIGHTS_TAG}):"
-            " take its alias away in the MLflow UI, and register a model"
+            f"{registered.name} version {registered.version} was not registered by `make register` (it has no "
+            f"tag {WEIGHTS_TAG}): take its alias away in the MLflow UI, and register a model"
         )
-    return Version(found.name, int(found.version), found.run_id, found.tags[WEIGHTS_TAG], dict(found.tags))
+    return Version(
+        registered.name,
+        int(registered.version),
+        registered.run_id,
+        registered.tags[WEIGHTS_TAG],
+        dict(registered.tags),
+    )

@@ -122,8 +122,8 @@ def _folders(database: sqlite3.Connection, run: str) -> Iterator[Path]:
         {"run": run},
     )
     for (address,) in rows:
-        _, found, inner = unquote(address or "").rpartition(f"/{ARTIFACTS}/")
-        if found and inner:
+        _, separator, inner = unquote(address or "").rpartition(f"/{ARTIFACTS}/")
+        if separator and inner:
             yield Path(inner)
 
 
@@ -149,5 +149,5 @@ def _opened(store: Path) -> Iterator[sqlite3.Connection]:
             yield database
     except sqlite3.Error as error:
         unreachable = explained(str(error))
-        reason = f"{unreachable.said}: {unreachable.remedy}" if unreachable else f"cannot be used ({error})"
+        reason = f"{unreachable.predicate}: {unreachable.remedy}" if unreachable else f"cannot be used ({error})"
         raise PipelineError(f"{store} {reason}") from None

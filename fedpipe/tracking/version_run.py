@@ -35,7 +35,7 @@ def read_run(registry: Registry, version: Version) -> VersionRun:
     Raises:
       PipelineError: MLflow cannot be reached, or the run was deleted.
     """
-    with registry.asked():
+    with registry.readable_errors():
         run = registry.client().get_run(version.run_id)
         return VersionRun(run.info.run_name, run.data.params, run.data.metrics, run.data.tags)
 
@@ -46,7 +46,7 @@ def read_table(registry: Registry, version: Version, name: str) -> str | None:
     Raises:
       PipelineError: As `read_run`.
     """
-    with registry.asked(), tempfile.TemporaryDirectory() as folder:
+    with registry.readable_errors(), tempfile.TemporaryDirectory() as folder:
         path = f"{_TABLES}/{name}"
         if path not in [file.path for file in registry.client().list_artifacts(version.run_id, _TABLES)]:
             return None

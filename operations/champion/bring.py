@@ -77,7 +77,7 @@ def _registered(registry: Registry, card: Card, weights: Path, source: str) -> V
     }
     run_tags = {"mlflow.source.git.commit": card.commit, ORIGIN_TAG: origin, DATA_TAG: card.data.shards_sha256}
     run = VersionRun(card.run, card.params, card.metrics, run_tags)
-    with registry.asked():
+    with registry.readable_errors():
         run_id = make_run(MlflowStore(layout.store()), card.dataset, card.data.shards_sha256, run, weights)
     return registry.add_version(card.dataset, run_id, tags)
 
@@ -90,6 +90,6 @@ def _made_champion(registry: Registry, dataset: str, version: Version, former: V
         champions.promote(registry, dataset, version.number, former.number if former else None)
         git_champion.write_marker(version)
     if registry.challenger(dataset) is None:  # as after `make register promote`
-        with registry.asked():
+        with registry.readable_errors():
             registry.client().set_registered_model_alias(version.name, CHALLENGER, str(version.number))
     return version

@@ -20,7 +20,7 @@ from operations.drift.champion import load_champion
 from operations.drift.comparison import compare_batch, markdown
 from operations.drift.measures import profile
 from operations.drift.new import new_batches
-from operations.drift.picture import draw
+from operations.drift.picture import plot
 
 MARKDOWN = Path("reports/drift.md")
 FIGURES = Path("reports/drift.json")
@@ -70,7 +70,7 @@ def main() -> None:
     write_text(FIGURES, json.dumps(figures, indent=2) + "\n")
     write_text(MARKDOWN, markdown(compared, before, dataset.name, champion))
     draw_title = f"{dataset.name}: {len(everything[1]):,} new samples against {len(former[1]):,} before"
-    draw(before, everything, draw_title, PICTURE)
+    plot(before, everything, draw_title, PICTURE)
     findings = compared[-1].findings(before.counts)
     print(f"drift: {'; '.join(findings) if findings else 'nothing stands out'} ({MARKDOWN})", file=sys.stderr)
 

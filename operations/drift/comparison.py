@@ -39,14 +39,16 @@ class Compared:
 
     def findings(self, former_counts: np.ndarray) -> list[str]:
         """What stands out, a phrase each."""
-        found = [_in_words(figure) for figure in self.figures if figure.stands_out]
+        sentences = [_in_words(figure) for figure in self.figures if figure.stands_out]
         if unseen := [str(label) for label in np.flatnonzero((self.counts > 0) & (former_counts == 0))]:
-            found.append(f"it has labels that were not there before: {', '.join(unseen)}")
+            sentences.append(f"it has labels that were not there before: {', '.join(unseen)}")
         if self.in_test:
-            found.append(f"{self.in_test:.1%} of its images are test images: accuracy on them would flatter the model")
+            sentences.append(
+                f"{self.in_test:.1%} of its images are test images: accuracy on them would flatter the model"
+            )
         if self.in_training > 0.01:
-            found.append(f"{self.in_training:.1%} of its images are in the training data already")
-        return found
+            sentences.append(f"{self.in_training:.1%} of its images are in the training data already")
+        return sentences
 
     def as_dict(self, former_counts: np.ndarray) -> dict[str, Any]:
         """All of it, as JSON holds it."""

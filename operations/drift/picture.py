@@ -12,7 +12,7 @@ from operations.drift.measures import Profile, expected_image, shares, shifts
 _VALUES = 30  # that are drawn
 
 
-def draw(former: Profile, new: Labelled, title: str, path: Path) -> None:
+def plot(former: Profile, new: Labelled, title: str, path: Path) -> None:
     """Draws all new samples against the former ones to ``path``."""
     images, labels = new
     classes = len(former.counts)

@@ -64,12 +64,12 @@ def run_demo(sites: int, rounds: int, link: str = "grpc") -> None:
     deal(folder, names, clients)
     exchange_keys(folder, names)
     with running_sites(folder, names, link) as way, Worker(folder / "coordinator/worker.log") as worker:
-        there = weights_digest(train_over_sites(folder, way, names, settings, worker), folder / "coordinator")
+        digest = weights_digest(train_over_sites(folder, way, names, settings, worker), folder / "coordinator")
         pooled, simulation = folder / "pooled", folder / "simulation"
         here = weights_digest(train_here(settings, pooled, simulation, worker), simulation)
-    print(f"federation: {sites} sites, {sum(clients)} clients: weights {there}", flush=True)
+    print(f"federation: {sites} sites, {sum(clients)} clients: weights {digest}", flush=True)
     print(f"simulation: the pooled samples, 'partition.sites' {clients}: weights {here}")
-    if there != here:
+    if digest != here:
         raise PipelineError(f"the weights differ: {folder} has both models and the sites' logs")
     print("same bits as the simulation")
 

@@ -17,7 +17,7 @@ def make_shards() -> None:
     Raises:
       PipelineError: params.yaml is not valid or is the coordinator's, or a stage failed.
     """
-    params.check(layout.PARAMS)
+    params.validate(layout.PARAMS)
     require_own(params.load(params.Partition, layout.PARAMS))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "partition"]

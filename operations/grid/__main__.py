@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return rows, f"{labels}: test accuracy {rows[-1]['test_accuracy']:.4f}"
 
     table = run_missing(name, table_path, grid.COLUMNS, cells, run)
-    grid.draw(table, picture)
+    grid.plot(table, picture)
     print(f"{name}: {table_path} and {picture}", file=sys.stderr)
 
 

@@ -74,7 +74,7 @@ class Algorithms(Grid):
             if record.test_accuracy is not None
         ]
 
-    def draw(self, table: pd.DataFrame, path: Path) -> None:
+    def plot(self, table: pd.DataFrame, path: Path) -> None:
         """Draws a panel per algorithm: test accuracy over updates, with the baseline in grey behind it.
 
         A round of cohorts has as many updates as clients; one of an asynchronous algorithm has fewer.

@@ -70,7 +70,7 @@ class Grid(Section):
         """The figures of a training for the table, without its labels and its weights' SHA-256."""
 
     @abstractmethod
-    def draw(self, table: pd.DataFrame, path: Path) -> None:
+    def plot(self, table: pd.DataFrame, path: Path) -> None:
         """Draws the table to ``path``, a PNG file."""
 
 

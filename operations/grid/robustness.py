@@ -76,7 +76,7 @@ class Robustness(Grid):
         last = rounds[-1]
         return [{"test_accuracy": last.test_accuracy, "test_backdoor": last.others.get("test_backdoor")}]
 
-    def draw(self, table: pd.DataFrame, path: Path) -> None:
+    def plot(self, table: pd.DataFrame, path: Path) -> None:
         """Draws a panel per share of attackers: a row per attack, and for the backdoor one of its success rate.
 
         Accuracies have one colour scale, success rates another. A cell that was refused or has not been run is grey.

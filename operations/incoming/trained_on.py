@@ -37,7 +37,7 @@ def _versions(names: set[str], rows: Sequence[Entry], dataset: str) -> list[str]
         return []
     registry = layout.registry()
     phrases = []
-    with registry.asked():
+    with registry.readable_errors():
         listed = registry.client().search_model_versions(f"name = '{registered_model(dataset)}'")
     numbers = sorted(int(version.version) for version in listed)
     for version in filter(None, (registry.version(dataset, number) for number in numbers)):
@@ -57,7 +57,7 @@ def _trained_with(version: Version, rows: Sequence[Entry], commit: str) -> list[
             if pool.digest(rows[:count]) == digest:
                 return list(rows[:count])
     registry = layout.registry()
-    with registry.asked():
+    with registry.readable_errors():
         number = registry.client().get_run(version.run_id).data.tags.get(_POOL_VERSION_TAG, "unknown")
     if number.isdecimal():
         return [entry for entry in rows if entry.version <= int(number)]

@@ -114,7 +114,7 @@ def _evaluated_run(sha256: str, dataset: str, metrics: dict[str, Any]) -> dict[s
 
 def _find_run(sha256: str, dataset: str) -> dict[str, Any] | None:
     registry = layout.registry()
-    with registry.asked():
+    with registry.readable_errors():
         run_id = MlflowStore(layout.store()).run_of_weights(sha256, run_events.experiment(dataset))
         if run_id is None:
             return None

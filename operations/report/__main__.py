@@ -19,15 +19,15 @@ PAGE = Path("reports/report.html")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the runs and writes the page, and the Markdown if asked for; ``arguments`` default to the process's."""
-    given = _parse(arguments)
-    found = [runs.read(sources.find(run)) for run in given.runs or [sources.WORKSPACE]]
-    write_text(given.output, page.render(found))
-    if given.markdown:
-        write_text(given.markdown, markdown.render(found))
-    for run in found:
+    options = _parse(arguments)
+    reported = [runs.read(sources.find(run)) for run in options.runs or [sources.WORKSPACE]]
+    write_text(options.output, page.render(reported))
+    if options.markdown:
+        write_text(options.markdown, markdown.render(reported))
+    for run in reported:
         for sentence in (*run.stale, *run.missing.values()):
             print(f"report: {run.name}: {sentence}", file=sys.stderr)
-    print(f"report: {' and '.join(run.name for run in found)} in {given.output}", file=sys.stderr)
+    print(f"report: {' and '.join(run.name for run in reported)} in {options.output}", file=sys.stderr)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -35,10 +35,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("runs", nargs="*", metavar="RUN")
     parser.add_argument("--output", type=Path, default=PAGE, help=f"the page, {PAGE} if not given")
     parser.add_argument("--markdown", type=Path, help="writes the differing params, the metrics and costs there too")
-    given = parser.parse_args(arguments)
-    if len(given.runs) > 2:
+    options = parser.parse_args(arguments)
+    if len(options.runs) > 2:
         parser.error("one run or two, not more")
-    return given
+    return options
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def _require_unseen_validation(partition: params.Partition, champion: Version | 
     if not partition.validation or champion is None:
         return
     registry = layout.registry()
-    with registry.asked():
+    with registry.readable_errors():
         trained = registry.client().get_run(champion.run_id).data.params
     validation, seed = trained.get("partition.validation", "0"), trained.get("partition.seed")
     if seed != str(partition.seed) or int(validation) < partition.validation:

@@ -32,19 +32,19 @@ Row = tuple[str, str, str, str]
 
 def main(arguments: list[str] | None = None) -> None:
     """Fetches the champion's weights, then reads, labels and writes a batch of images at a time."""
-    given = _parse(arguments)
-    files = [] if given.folder.is_file() else list_images(given.folder)
+    options = _parse(arguments)
+    files = [] if options.folder.is_file() else list_images(options.folder)
     pinning.require_avx2()
     registry = layout.registry()
-    champion = registry.require_champion(given.dataset or params.load(params.Download, layout.PARAMS).name)
+    champion = registry.require_champion(options.dataset or params.load(params.Download, layout.PARAMS).name)
     weights = registry.kept_weights(champion)
     if not read_spec(weights).kind.is_image:
-        _score_samples(given.folder, given.output, weights)
+        _score_samples(options.folder, options.output, weights)
         return
-    files = files or list_images(given.folder)
+    files = files or list_images(options.folder)
     problems = 0
     with (
-        atomic_file(given.output) as partial,
+        atomic_file(options.output) as partial,
         # A file's name may be any bytes, and is written as it is.
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as table,
     ):
@@ -55,9 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
             writer.writerow(row)
         if problems == len(files):
             raise PipelineError(
-                f"none of the {len(files)} PNG files in {given.folder} can be scored: {files[-1]} {row[-1]}"
+                f"none of the {len(files)} PNG files in {options.folder} can be scored: {files[-1]} {row[-1]}"
             )
-    print(f"score: {len(files) - problems} images labelled by {champion} in {given.output}", file=sys.stderr)
+    print(f"score: {len(files) - problems} images labelled by {champion} in {options.output}", file=sys.stderr)
     if problems:
         print(f"score: {problems} files could not be: the column problem says why", file=sys.stderr)
 
@@ -85,10 +85,10 @@ def _label(files: list[Path], weights: Path) -> Iterator[Row]:
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         height, width, channels = spec.image_shape
-        found = [_read(path, (height, width, channels)) for path in batch]
-        images = [image for image, _ in found if image is not None]
+        contents = [_read(path, (height, width, channels)) for path in batch]
+        images = [image for image, _ in contents if image is not None]
         probabilities = iter(predict(np.stack(images)) if images else ())
-        for path, (image, problem) in zip(batch, found, strict=True):
+        for path, (image, problem) in zip(batch, contents, strict=True):
             if image is None:
                 yield path.name, "", "", problem
             else:

@@ -358,8 +358,8 @@ def _described(called: str, level: list[Any], shape: Shape, axis: int) -> str:
     is_list = [type(part) is list for part in level]
     if any(is_list) and not (all(is_list) and len(set(map(len, level))) == 1):
         return f"{called} is not nested lists of one size; the model takes images of {_sizes(shape)}"
-    found = f"{_sizes(sizes)}{' x ...' if any(is_list) else ''}" if sizes else "no list"
-    return f"{called} is {found}; the model takes images of {_sizes(shape)} (height x width x channels)"
+    received = f"{_sizes(sizes)}{' x ...' if any(is_list) else ''}" if sizes else "no list"
+    return f"{called} is {received}; the model takes images of {_sizes(shape)} (height x width x channels)"
 
 
 def _sizes(sizes: Sequence[int]) -> str:

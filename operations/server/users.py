@@ -97,7 +97,7 @@ def _resource(kind: str, dataset: str) -> str:
     """MLflow's id of the runs or the registered model of a data set."""
     if kind == "models":
         return registered_model(dataset)
-    with layout.registry().asked():
+    with layout.registry().readable_errors():
         known = layout.registry().client().get_experiment_by_name(experiment(dataset))
     if known is None:
         raise PipelineError(

@@ -204,7 +204,7 @@ def trained(content: dict[str, Any], shards: Path, worker: Worker, folder: Path)
       PipelineError: The training was refused though the rules let it through.
     """
     settings, manifest = parse(Train, content), Manifest.read(shards)
-    cohort.check(settings, manifest.clients)
+    cohort.require_clients(settings, manifest.clients)
     folder.mkdir()
     try:
         ended = train(settings, shards, worker, folder)

@@ -106,16 +106,16 @@ def verify_shards(folder: Path, manifest: Manifest) -> None:
         images.seek(shards.images_start)
         labels.seek(shards.labels_start)
         for client, (samples, expected) in enumerate(zip(index["samples"], index["sha256"], strict=True)):
-            found = sha256(images.read(samples * shards.image.bytes), labels.read(samples * shards.label.bytes))
-            if found != expected:
+            digest = sha256(images.read(samples * shards.image.bytes), labels.read(samples * shards.label.bytes))
+            if digest != expected:
                 raise PipelineError(
-                    f"{shards.path}: the shard of client {client} is changed (SHA-256 {found[:12]}…, "
+                    f"{shards.path}: the shard of client {client} is changed (SHA-256 {digest[:12]}…, "
                     f"{_INDEX} says {expected[:12]}…): {RESTORE}"
                 )
 
 
 def sha256(images: bytes | memoryview, labels: bytes | memoryview) -> str:
     """The SHA-256 of a shard: over the bytes of its images, then of its labels."""
-    found = hashlib.sha256(images)
-    found.update(labels)
-    return found.hexdigest()
+    digest = hashlib.sha256(images)
+    digest.update(labels)
+    return digest.hexdigest()

@@ -42,18 +42,18 @@ def apt_package(spec: str, limits: Download, time_limit: float = TIME_LIMIT) -> 
             yield partial(_open, archive)
 
 
-def _gist(said: str) -> str:
+def _gist(output: str) -> str:
     """The first error, without the warnings before it and the ``E: `` of apt."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("E:").strip() for line in lines if line.startswith("E:")]
     return (errors or lines or [""])[0]
 
 
 def _package(folder: Path) -> Path:
-    found = sorted(folder.glob("*.deb"))
-    if len(found) != 1:
-        raise SourceFailed(f"apt-get download left {len(found)} packages, expected 1")
-    return found[0]
+    packages = sorted(folder.glob("*.deb"))
+    if len(packages) != 1:
+        raise SourceFailed(f"apt-get download left {len(packages)} packages, expected 1")
+    return packages[0]
 
 
 def _open(archive: tarfile.TarFile, file: DataFile) -> AbstractContextManager[io.BufferedReader]:

@@ -51,8 +51,8 @@ def store(stream: io.BufferedReader, file: DataFile, target: Path) -> None:
         if length < file.size:
             raise FileFailed(f"{file.name} has {length} bytes, expected {file.size}")
         if digest.hexdigest() != file.sha256:
-            found, expected = digest.hexdigest()[:12], file.sha256[:12]
-            raise FileFailed(f"SHA-256 of {file.name} is {found}..., expected {expected}...")
+            actual, expected = digest.hexdigest()[:12], file.sha256[:12]
+            raise FileFailed(f"SHA-256 of {file.name} is {actual}..., expected {expected}...")
 
 
 def _uncompressed(stream: io.BufferedReader, file: DataFile) -> Iterator[bytes]:

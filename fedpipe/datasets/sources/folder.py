@@ -18,10 +18,10 @@ def folder(path: Path) -> Iterator[OpenFile]:
       SourceFailed: There is no such folder.
     """
     try:
-        there = path.is_dir()
+        exists = path.is_dir()
     except OSError as error:
         raise SourceFailed(f"the folder cannot be read: {error.strerror}") from None
-    if not there:
+    if not exists:
         raise SourceFailed("there is no such folder")
     yield partial(_open, path)
 
@@ -31,8 +31,8 @@ def _open(path: Path, file: DataFile) -> Iterator[io.BufferedReader]:
     names = [f"{file.name}.gz", file.name]
     try:
         # is_file: opening a named pipe would wait for ever.
-        found = next((path / name for name in names if (path / name).is_file()), None)
-        stream = found.open("rb") if found else None
+        existing = next((path / name for name in names if (path / name).is_file()), None)
+        stream = existing.open("rb") if existing else None
     except OSError as error:
         raise FileFailed(f"{file.name} cannot be read: {error.strerror}") from None
     if stream is None:

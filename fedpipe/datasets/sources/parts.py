@@ -21,7 +21,7 @@ class Part:
     array: npt.NDArray[Any]
 
 
-def check(parts: list[Part]) -> list[npt.NDArray[np.uint8]]:
+def validate(parts: list[Part]) -> list[npt.NDArray[np.uint8]]:
     """The arrays as bytes, if they are the four parts of a data set.
 
     Args:

@@ -12,7 +12,7 @@ from fedpipe.datasets.raw import describe
 from fedpipe.datasets.sources.arrays import write_arrays
 from fedpipe.datasets.sources.fetch import say
 from fedpipe.datasets.sources.npz import read_npz
-from fedpipe.datasets.sources.parts import LARGEST, Part, check
+from fedpipe.datasets.sources.parts import LARGEST, Part, validate
 from fedpipe.datasets.sources.pinned_file import called, pinned
 from fedpipe.datasets.sources.published import TEST, TRAIN
 from fedpipe.errors import PipelineError
@@ -37,7 +37,7 @@ def write_user_dataset(dataset: UserDataset, limits: Download, folder: Path) -> 
     if not dataset.is_of_images:
         write_arrays(dataset, limits.standardise, parts, folder)
         return
-    arrays = check(parts)
+    arrays = validate(parts)
     if lowest := int(min(arrays[1].min(), arrays[3].min())):
         say(
             f"{dataset.name}: labels begin with {lowest}, so class 0 has no sample; to begin with 0, store y - {lowest}"

@@ -53,12 +53,12 @@ class SiteExecutor(Executor):
         """Asks the site's process, again when it was started anew, and returns its answer."""
         if task_name != TASK:
             return make_reply(ReturnCode.TASK_UNKNOWN)
-        reply, asked = make_reply(ReturnCode.OK), time.monotonic()
+        reply, started = make_reply(ReturnCode.OK), time.monotonic()
         while not abort_signal.triggered:
             try:
                 reply[CONTENT] = self._answer(shareable[CONTENT], abort_signal)
             except (OSError, EOFError, PipelineError) as error:
-                if time.monotonic() - asked > _ABSENT_SECONDS:
+                if time.monotonic() - started > _ABSENT_SECONDS:
                     reply[ABSENT] = (
                         f"its own process was not there for {_ABSENT_SECONDS:g} s: start it (make flare-site)"
                     )

@@ -18,12 +18,12 @@ DEFAULTS = (RECIPE / "params.yaml").read_text(encoding="utf-8")
 
 
 def refusal(tmp_path: Path, section: type | None, old: str, new: str) -> str:
-    """The message of `load`, or without a section that of `check`."""
+    """The message of `load`, or without a section that of `validate`."""
     assert old in DEFAULTS
     path = tmp_path / "params.yaml"
     path.write_text(DEFAULTS.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(PipelineError) as caught:
-        params.load(section, path) if section else params.check(path)
+        params.load(section, path) if section else params.validate(path)
     message = str(caught.value)
     assert message.startswith(str(path)) and "\n" not in message
     return message
@@ -317,7 +317,7 @@ def test_two_cannot_decide_the_sizes(tmp_path: Path, scheme: str, section: dict[
     path = tmp_path / "params.yaml"
     YAML(typ="safe").dump(content, path)
     with pytest.raises(PipelineError) as refused:
-        params.check(path)
+        params.validate(path)
     assert str(refused.value) == (
         f"{path}: 'partition': 'scheme: {scheme}' and 'quantity: linear' both decide the sizes of the clients: set "
         f"quantity to even, {hint}"
@@ -338,10 +338,10 @@ def test_the_champion_and_held_out_samples_do_not_go_together(tmp_path: Path) ->
     held_out = DEFAULTS.replace("client_test: none", "client_test: fraction")
     path.write_text(held_out.replace("init: fresh", "init: champion"), encoding="utf-8")
     with pytest.raises(PipelineError, match=r"'train\.init' is champion, but with 'partition\.client_test' fraction"):
-        params.check(path)
+        params.validate(path)
     for text in (held_out, DEFAULTS.replace("init: fresh", "init: champion")):
         path.write_text(text, encoding="utf-8")
-        params.check(path)
+        params.validate(path)
 
 
 SECOND = {"devices": {"seconds_per_sample": 1.0}}
@@ -406,11 +406,11 @@ def test_what_does_not_go_with_the_number_of_clients_is_said_before_the_first_st
         content["train"][key] = content["train"][key] | value if isinstance(value, dict) else value
     content["partition"]["clients"] = enough
     YAML(typ="safe").dump(content, path)
-    params.check(path)
+    params.validate(path)
     content["partition"]["clients"] = clients
     YAML(typ="safe").dump(content, path)
     with pytest.raises(PipelineError) as refused:
-        params.check(path)
+        params.validate(path)
     assert str(refused.value).startswith(f"{path}: {said}") and "\n" not in str(refused.value)
 
 

@@ -161,9 +161,9 @@ def test_refusals(changes: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize("key", ["concurrency", "buffer_size"])
 def test_more_than_there_are_clients(key: str) -> None:
     settings = train_settings(algorithm="fed_buff", availability=SECOND, fed_buff={"buffer_size": 3} | {key: 9})
-    cohorts.check(settings, 9)
+    cohorts.require_clients(settings, 9)
     with pytest.raises(PipelineError, match=f"'train.fed_buff.{key}' is 9, but there are 8 clients; give a number"):
-        cohorts.check(settings, 8)
+        cohorts.require_clients(settings, 8)
 
 
 HARD = SPREAD | {"dropout_during": 0.2, "stragglers": {"share": 0.5}}

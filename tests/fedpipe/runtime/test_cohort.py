@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedpipe import params
 from fedpipe.errors import PipelineError
-from fedpipe.runtime.cohort import check, cohort
+from fedpipe.runtime.cohort import cohort, require_clients
 
 
 def sampled(settings: params.Train, size: object, seed: int = 1) -> params.Train:
@@ -41,8 +41,8 @@ def test_rounds_and_seeds_differ(settings: params.Train) -> None:
 
 
 def test_more_than_there_are(settings: params.Train) -> None:
-    check(sampled(settings, 5), 5)
+    require_clients(sampled(settings, 5), 5)
     with pytest.raises(
         PipelineError, match=r"'train.clients_per_round' is 6, but there are 5 clients; give a number up"
     ):
-        check(sampled(settings, 6), 5)
+        require_clients(sampled(settings, 6), 5)

@@ -33,7 +33,7 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: params.T
 
 def checked(settings: params.Train, manifest: Manifest) -> str:
     wanted = ModelSpec.of(settings, manifest.image_shape, manifest.classes)
-    return initial.check(settings, manifest, wanted, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
+    return initial.require_fit(settings, manifest, wanted, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
 
 
 def point(sha256: str | None) -> None:

@@ -14,7 +14,7 @@ from tests.fedpipe.training import model_of, train_settings
 
 def checked(clients: int, **changes: Any) -> None:
     settings = train_settings(model="logistic_regression", **changes)
-    memory_check.check(Task(model_of(settings), settings, clients), AGGREGATORS.of(settings.aggregator))
+    memory_check.require_memory(Task(model_of(settings), settings, clients), AGGREGATORS.of(settings.aggregator))
 
 
 def test_all_clients_may_be_too_few() -> None:

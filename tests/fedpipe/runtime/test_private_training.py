@@ -19,7 +19,7 @@ from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.sampling import expected_updates
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.cohort import cohort
-from fedpipe.runtime.records import draw, write_table
+from fedpipe.runtime.records import plot, write_table
 from fedpipe.runtime.rounds import CompletedRound
 from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.training import prepare
@@ -84,7 +84,7 @@ def test_empty_cohorts(worker: Worker, shards: Path, tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "rounds.csv")
     assert table["train_loss"].isna().sum() == table["train_accuracy"].isna().sum() == len(empty)
     assert table["epsilon"].is_monotonic_increasing and (table["epsilon"] > 0).all()
-    draw(records, "a training", tmp_path / "training.png")
+    plot(records, "a training", tmp_path / "training.png")
     assert (tmp_path / "training.png").stat().st_size > 10_000
     assert "no training example" in (tmp_path / "rounds.log").read_text()
 

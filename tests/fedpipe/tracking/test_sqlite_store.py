@@ -163,12 +163,12 @@ def test_a_store_that_another_process_opens_for_ever_is_said(tmp_path: Path, mon
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Unreachable) as refused, sqlite_store.opened_exclusively(tmp_path / "mlflow.db"):
             pass
-    assert refused.value.said == "is locked by another program"
+    assert refused.value.predicate == "is locked by another program"
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db.lock").symlink_to("mlflow.db.lock")  # a circle, which holds root back, too
     with pytest.raises(Unreachable) as refused, sqlite_store.opened_exclusively(tmp_path / "mlflow.db"):
         pass
-    assert refused.value.said.startswith(f"cannot be written: {tmp_path}/mlflow.db.lock cannot be opened (")
-    assert os.strerror(40) in refused.value.said
+    assert refused.value.predicate.startswith(f"cannot be written: {tmp_path}/mlflow.db.lock cannot be opened (")
+    assert os.strerror(40) in refused.value.predicate

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from operations.drift.champion import Champion
 from operations.drift.comparison import compare_batch, markdown
 from operations.drift.measures import Profile, accuracy_loss, compare, mix_chance, profile, share_among, statistics
-from operations.drift.picture import draw
+from operations.drift.picture import plot
 
 Samples = tuple[np.ndarray, np.ndarray]
 
@@ -113,7 +113,7 @@ def test_the_report_says_it_in_words(halves: tuple[Samples, Samples], former: Pr
     assert "the champion does worse on it, by 0.40" in odd
     assert "10.0% of its images are test images" in text and "90.0% of its images are in the training data" in text
     assert "**0.5000**" in text
-    draw(former, batches["odd"], "odd", tmp_path / "drift.png")
+    plot(former, batches["odd"], "odd", tmp_path / "drift.png")
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
 
 
