@@ -147,6 +147,39 @@ def test_a_training_that_is_killed_goes_on_with_sites_that_were_started_anew(
     ).read_bytes()
 
 
+def test_the_dropouts_of_a_training_that_goes_on_without_a_site_repeat_it(
+    pooled: Path, coordinator: Path, raw: Path, clone: Callable[[str], Path]
+) -> None:
+    """A site is killed in a round and stays away; a simulation with its dropouts as a param has the weights."""
+    settings = coordinator / "federation.yaml"
+    before = settings.read_text()
+    settings.write_text(before.replace("wait_seconds: 60", "wait_seconds: 5\nquorum: 2"))
+    audit, log = coordinator.parent / "clinic-c/logs/audit.jsonl", coordinator / "log"
+    passes = audit.read_text().count('"kind": "pass"')
+    try:
+        with running(coordinator, raw) as sites, log.open("wb") as output:
+            command = ["dvc", "repro", "--force", "--single-item", "train"]
+            process = subprocess.Popen(command, cwd=coordinator, env=environment(raw), stdout=output, stderr=output)
+            while audit.read_text().count('"kind": "pass"') == passes:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.01)
+            sites["clinic-c"].kill()
+            assert process.wait(600) == 0, log.read_text()
+    finally:
+        settings.write_text(before)
+    assert "goes on with clinic-a, clinic-b" in log.read_text()
+    dropouts = json.loads((coordinator / "metrics/training.json").read_text())["dropouts"]
+    assert dropouts and all(each["site"] == 3 for each in dropouts)
+    again = clone("pooled-dropouts")
+    edit(again, POOLED)
+    edit(again, {"  dropouts: []": f"  dropouts: {json.dumps(dropouts)}"})
+    done = repro(again, raw, "train")
+    assert done.returncode == 0, done.stderr
+    for file in ("models/weights.safetensors", "metrics/rounds.csv"):
+        assert (coordinator / file).read_bytes() == (again / file).read_bytes(), file
+        assert (coordinator / file).read_bytes() != (pooled / file).read_bytes(), file
+
+
 def test_a_site_with_other_shards_and_a_missing_file_are_named(coordinator: Path, raw: Path) -> None:
     site = coordinator.parent / "clinic-b/clients"
     shutil.move(site, site.with_name("away"))
