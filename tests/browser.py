@@ -61,8 +61,8 @@ class Browser:
     def requests(self) -> list[str]:
         """The addresses that were asked for since the last time, but for what the page itself holds."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return [address for address in asked if not address.startswith(_OWN_SCHEMES)]
+        addresses = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        return [address for address in addresses if not address.startswith(_OWN_SCHEMES)]
 
     def script(self, code: str, *arguments: object):
         """The value of JavaScript ``code``."""

@@ -143,8 +143,8 @@ class Workspace:
             }
             with journal.record_training(started, layout.outbox()) as run:
                 run.log_results(weights)
-            told = layout.outbox(), layout.pipeline_files()
-            journal.record_evaluation(*told, weights, {"test": {"loss": 0.5, "accuracy": accuracy}})
+            places = layout.outbox(), layout.pipeline_files()
+            journal.record_evaluation(*places, weights, {"test": {"loss": 0.5, "accuracy": accuracy}})
         return accuracy
 
     def commit(self, in_git: bool = True) -> None:

@@ -29,15 +29,17 @@ def test_the_batch_script_starts_what_there_is() -> None:
 
 
 def test_the_manifests_are_whole() -> None:
-    assert [one["kind"] for one in MANIFESTS] == [
+    assert [manifest["kind"] for manifest in MANIFESTS] == [
         *("Service", "Deployment", "Deployment", "NetworkPolicy", "NetworkPolicy")
     ]
-    for one in MANIFESTS:
-        assert one["apiVersion"] in ("v1", "apps/v1", "networking.k8s.io/v1") and one["metadata"]["name"]
+    for manifest in MANIFESTS:
+        assert manifest["apiVersion"] in ("v1", "apps/v1", "networking.k8s.io/v1") and manifest["metadata"]["name"]
 
 
 def test_the_manifests_fit_together() -> None:
-    deployments = {one["metadata"]["name"]: one["spec"] for one in MANIFESTS if one["kind"] == "Deployment"}
+    deployments = {
+        manifest["metadata"]["name"]: manifest["spec"] for manifest in MANIFESTS if manifest["kind"] == "Deployment"
+    }
     labels = [spec["template"]["metadata"]["labels"] for spec in deployments.values()]
     for name, spec in deployments.items():
         assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
@@ -48,7 +50,7 @@ def test_the_manifests_fit_together() -> None:
         assert arguments(command[3:]).command == name.removeprefix("fedpipe-")
     service = MANIFESTS[0]["spec"]
     assert service["selector"] in labels and service["ports"][0]["port"] == 8786
-    assert all(one["spec"]["podSelector"]["matchLabels"] in labels for one in MANIFESTS[3:])
+    assert all(manifest["spec"]["podSelector"]["matchLabels"] in labels for manifest in MANIFESTS[3:])
 
 
 def test_no_key_of_the_authority_goes_to_the_cluster() -> None:

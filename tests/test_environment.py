@@ -78,16 +78,16 @@ def locked_versions(lock: str = "requirements.lock") -> dict[str, str]:
 
 def overrides() -> list[tuple[str, str]]:
     """Each override and the first comment line of its block; overrides without one get an empty text."""
-    found, reason, after_override = [], "", False
+    pinned, reason, after_override = [], "", False
     for line in (ROOT / "overrides.txt").read_text().splitlines():
         if line.startswith("#"):
             reason, after_override = (line if after_override or not reason else reason), False
         elif line.strip():
-            found.append((line, reason))
+            pinned.append((line, reason))
             after_override = True
         else:
             reason = ""
-    return found
+    return pinned
 
 
 def test_every_package_is_pinned_with_a_hash() -> None:
@@ -110,11 +110,11 @@ def test_the_lock_of_an_extra_changes_no_pin_and_is_complete(extra: str, module:
     assert not set(ours) & set(versions)
     versions |= ours
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["optional-dependencies"][extra]
+    requirements = project["optional-dependencies"][extra]
     if importlib.util.find_spec(module) is not None:
         for name in ours:
-            asked = asked + (importlib.metadata.requires(name) or [])
-    for requirement in map(Requirement, asked):
+            requirements = requirements + (importlib.metadata.requires(name) or [])
+    for requirement in map(Requirement, requirements):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             version = versions.get(canonicalize_name(requirement.name))
             assert version and requirement.specifier.contains(version), f"{requirement} but {version} is locked"
@@ -130,8 +130,8 @@ def test_pip_audit_has_the_versions_of_the_lock_except_for_packaging() -> None:
 
 def test_the_locks_of_extras_agree() -> None:
     """One environment can have them all."""
-    for one, other in combinations([locked_versions(f"{extra}.lock") for extra in ("cluster", "flare", "onnx")], 2):
-        assert not [name for name in one.keys() & other.keys() if one[name] != other[name]]
+    for first, other in combinations([locked_versions(f"{extra}.lock") for extra in ("cluster", "flare", "onnx")], 2):
+        assert not [name for name in first.keys() & other.keys() if first[name] != other[name]]
 
 
 def test_the_lock_satisfies_pyproject_and_overrides() -> None:
@@ -155,8 +155,8 @@ def test_the_environment_holds_exactly_the_lock() -> None:
         pytest.skip("the tests run in another environment")
     # Not sys.path: setuptools, once imported, puts the copies of other packages that it carries there.
     folder = [sysconfig.get_path("purelib")]
-    found = importlib.metadata.distributions(path=folder)
-    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
+    distributions = importlib.metadata.distributions(path=folder)
+    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in distributions}
     del installed["pip"]  # the installer itself: it comes with Python
     wanted = locked_versions()
     for extra, package in (("cluster", "distributed"), ("flare", "nvflare"), ("onnx", "tf2onnx")):  # `make onnx-env`

@@ -19,8 +19,8 @@ def section(title: str) -> str:
 
 
 def block(text: str, language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return found
+    (content,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return content
 
 
 def test_the_example_of_a_scheme_partitions_mnist(clone: Callable[[str], Path], raw: Path) -> None:

@@ -45,12 +45,12 @@ def texts(source: str) -> Iterator[str]:
 
 
 def test_the_library_has_no_path_of_the_project() -> None:
-    found = {
+    actual = {
         (str(file.relative_to(ROOT)), text)
         for file in (ROOT / "fedpipe").rglob("*.py")
         for text in texts(file.read_text(encoding="utf-8"))
     }
-    assert found == set(NO_PATHS)
+    assert actual == set(NO_PATHS)
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,12 @@ def test_the_script_of_the_document(raw: Path, tmp_path: Path) -> None:
 def test_the_recipe_is_that_of_params_yaml() -> None:
     train = read_yaml(TEST_RECIPE / "params.yaml")["train"]
     for key, value in RECIPE.items():
-        told = {name: train[key][name] for name in value} if isinstance(value, dict) else train[key]
-        assert told == value, key
+        used = {name: train[key][name] for name in value} if isinstance(value, dict) else train[key]
+        assert used == value, key
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"algorithm": "fed_prx"}, "did you mean fed_prox"),
         ({"rounds": 0}, "'train.rounds' is 0"),
@@ -69,8 +69,8 @@ def test_the_recipe_is_that_of_params_yaml() -> None:
         ({"client_optimizer": {"rate": 0.1}}, "unknown key 'train.client_optimizer.rate'"),
     ],
 )
-def test_settings_that_are_not_allowed(changes: dict, said: str) -> None:
-    with pytest.raises(fedpipe.PipelineError, match=re.escape(said)):
+def test_settings_that_are_not_allowed(changes: dict, reason: str) -> None:
+    with pytest.raises(fedpipe.PipelineError, match=re.escape(reason)):
         fedpipe.train_settings(**changes)
 
 
@@ -162,10 +162,10 @@ print(matplotlib.get_backend())
 @pytest.mark.parametrize("changes", [{"keep_best": True}, {"stop_at": {"accuracy": 0.5}}])
 def test_a_round_is_chosen_by_samples_that_are_given(changes: dict) -> None:
     images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.zeros(4, np.uint8)
-    for selection, given in (("validation", {"test": (images, labels)}), ("test", {"validation": (images, labels)})):
+    for selection, samples in (("validation", {"test": (images, labels)}), ("test", {"validation": (images, labels)})):
         settings = fedpipe.train_settings(selection=selection, **changes)
         with pytest.raises(fedpipe.PipelineError, match=rf"by its {selection} accuracy: give {selection}=\(images"):
-            fedpipe.simulate(images, labels, [np.arange(4)], settings, **given)
+            fedpipe.simulate(images, labels, [np.arange(4)], settings, **samples)
 
 
 def test_the_best_round_is_that_of_the_validation_samples(raw: Path) -> None:

@@ -40,14 +40,14 @@ def test_args_reach_the_commands_that_listen(arguments: Path, target: str) -> No
 
 def test_a_secret_that_is_empty_is_none(installed: Path) -> None:  # noqa: F811
     script(installed / ".venv/bin/python", "env")
-    given = {
+    environment = {
         "AWS_DEFAULT_REGION": "",
         "AWS_SESSION_TOKEN": "$x",
         "MLFLOW_TRACKING_URI": "",
         "MLFLOW_TRACKING_TOKEN": "b",
     }
-    names = {line.partition("=")[0] for line in run(installed, "make", "retrain", **given).stdout.splitlines()}
-    assert given.keys() & names == {"AWS_SESSION_TOKEN", "MLFLOW_TRACKING_TOKEN"}
+    names = {line.partition("=")[0] for line in run(installed, "make", "retrain", **environment).stdout.splitlines()}
+    assert environment.keys() & names == {"AWS_SESSION_TOKEN", "MLFLOW_TRACKING_TOKEN"}
 
 
 def test_the_commands_that_make_runs_exist() -> None:

@@ -50,8 +50,8 @@ def test_slow_promises_are_said_to_be_slow() -> None:
     for promise, tests in re.findall(r"^\| (.*?) \| (`tests/.*) \|$", PROMISES, re.MULTILINE):
         marks = [marked(path, name) for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)]
         expected = "slow" if set(marks) == {"slow"} else "partly slow" if any(marks) else ""
-        said = re.search(r"\(\*(.*slow)\*\)$", promise)
-        if marks and (said[1] if said else "") != expected:
+        marking = re.search(r"\(\*(.*slow)\*\)$", promise)
+        if marks and (marking[1] if marking else "") != expected:
             wrong.append((promise, expected))
     assert not wrong
 

@@ -83,8 +83,8 @@ def check_handed_over(ran: Path, tmp_path: Path, credentials: str) -> None:
     run(tmp_path, f"git clone -q {ran} {other}")
     nowhere = str(tmp_path / "nothing here")  # a download would be one thing too many
     run(other, f"{credentials} dvc pull", FEDPIPE_MNIST_SOURCE=nowhere)
-    said = run(other, "dvc repro", FEDPIPE_MNIST_SOURCE=nowhere)
-    assert "Running stage" not in said and "Data and pipelines are up to date" in said
+    output = run(other, "dvc repro", FEDPIPE_MNIST_SOURCE=nowhere)
+    assert "Running stage" not in output and "Data and pipelines are up to date" in output
     assert run(other, "git status --porcelain") == ""
     for name in ("models/weights.safetensors", "data/clients/manifest.json", "plots/confusion.png"):
         assert (other / name).read_bytes() == (ran / name).read_bytes()
@@ -148,9 +148,9 @@ def is_worker(process: psutil.Process, folder: Path) -> bool:
 
 
 def test_queued_experiments_are_runs_in_the_projects_store(queued: Path) -> None:
-    found = runs(queued)
-    assert set(found) == {f"slow: {NAME}", f"fast: {NAME}"}
-    for name, tags in found.items():
+    by_name = runs(queued)
+    assert set(by_name) == {f"slow: {NAME}", f"fast: {NAME}"}
+    for name, tags in by_name.items():
         assert tags["status"] == "FINISHED" and tags["fedpipe.experiment"] == name.partition(":")[0]
     assert list((queued / "logs/tracking/pending").iterdir()) == []
     assert not [path for path in (queued / ".dvc/tmp/exps").iterdir() if path.name.startswith("tmp")]
@@ -170,8 +170,8 @@ def test_exp_show_and_diff_have_params_and_metrics(queued: Path) -> None:
 
 
 def test_a_temporary_workspace_hands_its_run_on_before_it_goes(queued: Path, raw: Path) -> None:
-    said = run(queued, f"dvc exp run --temp -n half -S {BATCH}=500", FEDPIPE_MNIST_SOURCE=str(raw))
-    assert re.findall(r"Running stage '(\w+)'", said) == ["evaluate"]
+    output = run(queued, f"dvc exp run --temp -n half -S {BATCH}=500", FEDPIPE_MNIST_SOURCE=str(raw))
+    assert re.findall(r"Running stage '(\w+)'", output) == ["evaluate"]
     half = runs(queued)[f"half: {NAME}"]  # its training was the project's own, but it is a run of its own
     assert half["fedpipe.experiment"] == "half" and half["fedpipe.restored"] == "true"
 
@@ -193,8 +193,8 @@ def test_an_unreachable_server_keeps_an_experiments_journal_in_the_project(queue
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
         "FEDPIPE_TRACKING_WAIT": "20",
     }
-    said = run(queued, f"dvc exp run --temp -n lonely -S {BATCH}=250", **more)
-    assert f"are kept in {queued / 'logs/tracking/pending'}" in said
+    output = run(queued, f"dvc exp run --temp -n lonely -S {BATCH}=250", **more)
+    assert f"are kept in {queued / 'logs/tracking/pending'}" in output
     assert len(list((queued / "logs/tracking/pending").iterdir())) == 1
     assert f"half: {NAME}" not in run(queued, "python -m operations.sync")
     assert runs(queued)[f"lonely: {NAME}"]["status"] == "FINISHED"

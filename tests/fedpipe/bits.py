@@ -57,25 +57,25 @@ PARAMS = {"clipped_mean": {"norm": 0.45}, "zeroed_mean": {"norm": 0.45}}
 
 def wanted() -> dict[str, dict[str, Any]]:
     """Changes of section train by name: every algorithm with the mean, FedAvg with every other choice."""
-    found = {f"{name} with mean": {"algorithm": name} | NEEDED.get(name, {}) for name in ALGORITHMS.names}
-    found[BASELINE] |= DROPOUT
+    changes = {f"{name} with mean": {"algorithm": name} | NEEDED.get(name, {}) for name in ALGORITHMS.names}
+    changes[BASELINE] |= DROPOUT
     for name in AGGREGATORS.names:
-        found.setdefault(
+        changes.setdefault(
             f"fed_avg with {name}",
             {"aggregator": name, "client_weighting": weighting(name), name: PARAMS.get(name, {})},
         )
     for name in ATTACKS.names:
         if name != "no_attack":
-            found[f"fed_avg with {name}"] = {"attack": name, **ATTACKERS}
+            changes[f"fed_avg with {name}"] = {"attack": name, **ATTACKERS}
     for name in COMPRESSORS.names:
         if name != "no_compression":
-            found[f"fed_avg with {name}"] = {"compressor": name}
-    return found
+            changes[f"fed_avg with {name}"] = {"compressor": name}
+    return changes
 
 
 def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
     """By the names of `wanted`."""
-    found = {}
+    by_name = {}
     for name, changes in wanted().items():
         if only and name not in only.split(","):
             continue
@@ -88,8 +88,8 @@ def digests(worker: Worker, shards: Path, only: str = "") -> dict[str, str]:
             content.update(np.ascontiguousarray(array).tobytes())
         for measured in ended.rounds:
             content.update(repr({key: np.asarray(value).tolist() for key, value in measured.items()}).encode())
-        found[name] = content.hexdigest()
-    return found
+        by_name[name] = content.hexdigest()
+    return by_name
 
 
 def cohorts_of(settings: Train, shards: Path) -> list[Any]:

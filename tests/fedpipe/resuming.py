@@ -48,11 +48,11 @@ OF_COHORTS: dict[str, dict[str, Any]] = {
 
 def wanted() -> dict[str, Train]:
     """What is trained, by name: all of tests/fedpipe/bits.py on some of the clients, and every cohort."""
-    found = bits.wanted() | {
+    by_name = bits.wanted() | {
         f"cohort {name}": {"cohort": name, name: {}, **OF_COHORTS.get(name, {})} for name in COHORTS.names
     }
     settings = {}
-    for name, changes in found.items():
+    for name, changes in by_name.items():
         algorithm = changes.get("algorithm", "fed_avg")
         others = {"rounds": ROUNDS, "evaluate_every": 3, "keep_best": True, "checkpoint": {"seconds": 0.0}}
         others["selection"] = "test"
@@ -119,7 +119,7 @@ def forked(work: Callable[[], None]) -> int:
 def main(shards: Path, output: Path, folder: Path) -> None:
     """Trains everything in both ways."""
     settings = wanted()
-    names, found = list(settings), {name: {} for name in settings}
+    names, results = list(settings), {name: {} for name in settings}
     moments = random.Random(2024)
 
     def undisturbed() -> None:
@@ -133,8 +133,8 @@ def main(shards: Path, output: Path, folder: Path) -> None:
         with Worker(folder / "worker.log") as worker:
             worker.wait_until_ready()
             if before is not None:
-                told = trained(settings[before], shards, worker, folder / "killed" / before)
-                (folder / f"{before}.json").write_text(json.dumps(told))
+                result = trained(settings[before], shards, worker, folder / "killed" / before)
+                (folder / f"{before}.json").write_text(json.dumps(result))
             if name is not None:
                 trained(settings[name], shards, worker, folder / "killed" / name, Killing(pipe))
 
@@ -151,11 +151,11 @@ def main(shards: Path, output: Path, folder: Path) -> None:
         assert (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0) == (0 if name is None else signal.SIGKILL)
         if name is not None:
             log = (folder / "killed" / name / "rounds.log").read_text()
-            found[name]["killed_in"] = len(log.splitlines()) + 1
+            results[name]["killed_in"] = len(log.splitlines()) + 1
     whole = json.loads((folder / "whole.json").read_text())
     for name in names:
-        found[name] |= json.loads((folder / f"{name}.json").read_text()) | {"whole": whole[name]}
-    output.write_text(json.dumps(found))
+        results[name] |= json.loads((folder / f"{name}.json").read_text()) | {"whole": whole[name]}
+    output.write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

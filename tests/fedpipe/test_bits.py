@@ -28,9 +28,9 @@ def both(module: str, small_images: Path, folder: Path, *more: str) -> dict[str,
         command = [sys.executable, "-m", module, str(small_images), str(folder / name), *more]
         running.append(subprocess.Popen(command, cwd=ROOT, preexec_fn=lambda mine=mine: os.sched_setaffinity(0, mine)))
     assert [process.wait(timeout=600) for process in running] == [0, 0]
-    one, other = (json.loads((folder / name).read_text()) for name in ("all", "one"))
-    assert one == other
-    digests: dict[str, str] = one
+    first, other = (json.loads((folder / name).read_text()) for name in ("all", "one"))
+    assert first == other
+    digests: dict[str, str] = first
     return digests
 
 
@@ -38,16 +38,16 @@ def test_two_processes(small_images: Path, tmp_path: Path) -> None:
     """Combinations that have every choice: each trains, to bits of its own."""
     contents = [*map(harder, covering(seed=2024)), WITH_DROPOUT]
     (tmp_path / "contents.json").write_text(json.dumps(contents))
-    found = both("tests.operations.combinations", small_images, tmp_path, str(tmp_path / "contents.json"))
-    assert len(set(found.values())) == len(contents)
+    digests = both("tests.operations.combinations", small_images, tmp_path, str(tmp_path / "contents.json"))
+    assert len(set(digests.values())) == len(contents)
 
 
 @pytest.mark.slow  # the test above has every choice, though not alone
 def test_each_choice_alone_in_two_processes(small_images: Path, tmp_path: Path) -> None:
-    one = both("tests.fedpipe.bits", small_images, tmp_path)
+    digests = both("tests.fedpipe.bits", small_images, tmp_path)
     # FedAvg with the mean is one of both, and no_attack and no_compression are that.
     others = sum(len(registry.names) - 1 for registry in (AGGREGATORS, ATTACKS, COMPRESSORS))
-    assert len(one) == len(set(one.values())) == len(ALGORITHMS.names) + others
+    assert len(digests) == len(set(digests.values())) == len(ALGORITHMS.names) + others
 
 
 EMULATOR = ["qemu-x86_64", "-cpu", "Haswell"]

@@ -15,10 +15,10 @@ from tests.recorded import DEFAULTS, record
 
 def test_the_committed_lock_has_a_place_for_every_param() -> None:
     recorded = Lock.read(ROOT / "dvc.lock")
-    found = recorded.params()
-    assert set(found) == {"download", "partition", "train", "evaluate"} <= set(recorded.stages)
-    assert isinstance(found["train"]["rounds"], int) and isinstance(found["train"]["client_optimizer"], dict)
-    assert recorded.params(["evaluate"]) == {"evaluate": found["evaluate"]} and recorded.params(["none"]) == {}
+    params = recorded.params()
+    assert set(params) == {"download", "partition", "train", "evaluate"} <= set(recorded.stages)
+    assert isinstance(params["train"]["rounds"], int) and isinstance(params["train"]["client_optimizer"], dict)
+    assert recorded.params(["evaluate"]) == {"evaluate": params["evaluate"]} and recorded.params(["none"]) == {}
 
 
 def test_single_keys_and_sections_are_one_tree() -> None:

@@ -26,15 +26,15 @@ def imported(file: Path) -> set[str]:
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     branches = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == FOR_TYPES]
     skipped = {id(inner) for branch in branches for statement in branch.body for inner in ast.walk(statement)}
-    found = set()
+    modules = set()
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return modules
 
 
 def package(name: str) -> str | None:
@@ -79,7 +79,7 @@ def test_no_circle_inside_fedpipe() -> None:
     edges: dict[str, set[str]] = defaultdict(set)
     for file in FILES:
         if file.parts[0] == "fedpipe" and (here := package(".".join(file.with_suffix("").parts))):
-            edges[here] |= {there for name in imported(file) if (there := package(name)) and there != here}
+            edges[here] |= {target for name in imported(file) if (target := package(name)) and target != here}
     assert len(edges) > 20
     list(TopologicalSorter(edges).static_order())  # raises CycleError, which names the circle
 

@@ -95,10 +95,10 @@ def trained(worker: Worker, settings: Train, shards: Path, cohorts: Any = COHORT
     return run(worker, settings, shards, cohorts).weights
 
 
-def assert_equal(found: Weights, expected: Weights, tolerance: float = 0.0) -> None:
+def assert_equal(actual: Weights, expected: Weights, tolerance: float = 0.0) -> None:
     """Equal numbers: a sum with a zero more may have a zero of another sign."""
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
+    for first, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(first, other, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", DAILY)
@@ -115,8 +115,8 @@ def test_each_neutral_choice_changes_nothing(worker: Worker, make_shards: Make, 
     expected = trained(worker, plain, shards)
     for what, change in (NEUTRAL | OTHERS | MEANS).items():
         if (neutral := settings_of(name, change)) != plain:
-            found = trained(worker, neutral, shards)
-            assert_equal(found, expected, TOLERANCE if what in MEANS else 0.0)
+            actual = trained(worker, neutral, shards)
+            assert_equal(actual, expected, TOLERANCE if what in MEANS else 0.0)
 
 
 @pytest.mark.slow

@@ -87,9 +87,9 @@ def test_partition_with_more_params(scheme: str, quantity: str, expected: str) -
 def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
     """The digest of all assignments together; those of before quantity was a key of its own."""
     labels = np.arange(5_000) * 7 % 10
-    found = []
+    assignments = []
     for quantity, seed, leave_out in product(QUANTITIES.names, (1, 2024), (0, 100)):
-        given = {
+        params = {
             "even": {},
             "sizes": {"values": [200] * 10 + [300] * 10 if not leave_out else [190] * 10 + [300] * 10},
         }
@@ -101,10 +101,10 @@ def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
             seed=seed,
             pathological={"classes_per_client": 8, "choice": "random", "keep_sizes": quantity != "even"},
             distribution={"values": [[0.1] * 10] * 20},
-            **{quantity: given.get(quantity, {"min_size": 8})},
+            **{quantity: params.get(quantity, {"min_size": 8})},
         )
-        found.append(assign(labels, settings))
-    assert digest(np.concatenate(found)) == expected
+        assignments.append(assign(labels, settings))
+    assert digest(np.concatenate(assignments)) == expected
 
 
 def test_skew_and_client_tests() -> None:

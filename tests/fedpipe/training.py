@@ -156,11 +156,11 @@ def _ended(
     measured: list[Measurements] = []
     after: list[Weights] = []
     for number, cohort in enumerate(cohorts, 1):
-        asked = cohort_of(cohort)
-        measured.append(engine.run_round(asked.packed(kept)))
+        requested = cohort_of(cohort)
+        measured.append(engine.run_round(requested.packed(kept)))
         after.append(engine.weights())
         if kept:
-            kept.advance(asked.trained, number)
+            kept.advance(requested.trained, number)
     files = sorted(path for path in folder.iterdir() if is_client_file(path))
     left = {path.name: kept_in_file(path) for path in files}
     rounds = [{name: each.total for name, each in sums.items()} for sums in measured]
@@ -211,6 +211,6 @@ def kept_in_file(path: Path) -> np.ndarray:
     return values
 
 
-def same_bits(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
+def same_bits(first: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
     """Whether two lists of arrays hold the same bytes."""
-    return [array.tobytes() for array in one] == [array.tobytes() for array in other]
+    return [array.tobytes() for array in first] == [array.tobytes() for array in other]

@@ -11,7 +11,7 @@ import pytest
 from tests import RECIPE, ROOT
 
 
-def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def checked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "operations.check_params", *arguments]
     return subprocess.run(
         command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
@@ -41,10 +41,10 @@ def test_what_no_stage_reads_is_refused(tmp_path: Path, old: str, new: str, mess
     text = (RECIPE / "params.yaml").read_text()
     assert old in text
     (tmp_path / "params.yaml").write_text(text)
-    done = check(tmp_path)
+    done = checked(tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     (tmp_path / "params.yaml").write_text(text.replace(old, new))
-    done = check(tmp_path)
+    done = checked(tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("error: params.yaml: ") and message in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -61,17 +61,17 @@ def test_noise_that_follows_from_a_target_is_told_or_refused(tmp_path: Path) -> 
         assert text.count(old) == 1
         text = text.replace(old, new)
     (tmp_path / "params.yaml").write_text(text)
-    done = check(tmp_path)
+    done = checked(tmp_path)
     assert done.returncode == 0 and "noise_multiplier' auto is" in done.stderr and done.stderr.count("\n") == 1
     (tmp_path / "params.yaml").write_text(text.replace("epsilon: 3.0", "epsilon: 1.0e-3"))
-    done = check(tmp_path)
+    done = checked(tmp_path)
     assert done.returncode == 1 and "keeps epsilon at 'train.privacy.epsilon' 0.001" in done.stderr
 
 
 def test_a_cluster_that_cannot_train_this_is_refused(tmp_path: Path) -> None:
     shutil.copy(RECIPE / "params.yaml", tmp_path)
     (tmp_path / "cluster.yaml").write_text("address: tcp://127.0.0.1:8786\n")
-    done = check(tmp_path)
+    done = checked(tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "tcp://127.0.0.1:8786 is not protected" in done.stderr
 
@@ -82,5 +82,5 @@ def test_make_repro_checks_before_it_runs() -> None:
 
 
 def test_it_takes_no_arguments(tmp_path: Path) -> None:
-    done = check(tmp_path, "other.yaml")
+    done = checked(tmp_path, "other.yaml")
     assert done.returncode == 1 and "`python -m operations.check_params` takes no arguments, but was" in done.stderr

@@ -70,7 +70,7 @@ class Story:
 
 
 def succeeded(job: Job) -> Job:
-    failed = [f"$ {step.command}\n{step.said[-4000:]}" for step in job.steps if step.code]
+    failed = [f"$ {step.command}\n{step.output[-4000:]}" for step in job.steps if step.code]
     assert not failed, "\n".join(failed)
     return job
 
@@ -89,7 +89,7 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
     (first,) = github.pulls
     assert first["title"].startswith("Proposed") or "roposed" in first["title"], first["title"]
     promotion = team.merge(first["number"])
-    assert promotion is not None and "version 1 is champion now" in succeeded(promotion).said("make promote")
+    assert promotion is not None and "version 1 is champion now" in succeeded(promotion).output_of("make promote")
     story.week("the first retraining; the pull request is merged", job, "proposed, merged, champion")
 
     # 2: a good batch, merged.
@@ -118,10 +118,10 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
     person = team.clone("person-4")
     team.download(person)
     for name in ("inverted", "mislabelled"):
-        digest = re.search(rf"{name}: on hold.*?SHA-256 ([0-9a-f]{{64}})", job.said("make retrain"))
-        assert digest, job.said("make retrain")
-        said = team.make(person, "incoming", f"ARGS=reject {name} --sha256 {digest[1]}")
-        assert said.code == 0, said.said
+        digest = re.search(rf"{name}: on hold.*?SHA-256 ([0-9a-f]{{64}})", job.output_of("make retrain"))
+        assert digest, job.output_of("make retrain")
+        done = team.make(person, "incoming", f"ARGS=reject {name} --sha256 {digest[1]}")
+        assert done.code == 0, done.output
     team.commit_and_push(person, "Reject two batches")
     story.week("8,000 mislabelled images; a person rejects them and the inverted ones", job, "nothing new; on hold")
 
@@ -131,7 +131,7 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
     edit(person, {"  rounds: 3": "  rounds: 12"})
     team.commit_and_push(person, "More rounds")
     job = succeeded(team.retrain(FEDPIPE_MINUTES="0.5"))
-    assert job.outcome().status == "unfinished", job.said("make retrain")[-3000:]
+    assert job.outcome().status == "unfinished", job.output_of("make retrain")[-3000:]
     assert github.calls("workflow", "run", "retrain.yml")
     job = succeeded(team.retrain(event="workflow_dispatch"))
     assert job.outcome().status == "proposed" and not job.outcome().held
@@ -155,7 +155,9 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
     champion_run = max(each["run"] for each in github.state["artifacts"] if each["name"] == "champion")
     github.expire("retrain-state")
     job = team.retrain()
-    assert not job.succeeded and "champion_from" in job.said("make last-run") and "retrain-state" not in job.uploaded
+    assert (
+        not job.succeeded and "champion_from" in job.output_of("make last-run") and "retrain-state" not in job.uploaded
+    )
     assert any(each["state"] == "OPEN" for each in github.issues)
     batch("week-07", 20000, 2000)
     job = succeeded(team.retrain("workflow_dispatch", champion_from=str(champion_run)))
@@ -179,10 +181,10 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
     person = team.clone("person-9")
     run = max(each["run"] for each in github.state["artifacts"] if each["name"] == "retrain-state")
     state = next(e["folder"] for e in github.state["artifacts"] if (e["run"], e["name"]) == (run, "retrain-state"))
-    said = team.make(person, "restore-state", f"FOLDER={state}")
-    assert said.code == 0, said.said
-    said = team.make(person, "promote", "ARGS=--rollback")
-    assert said.code == 0, said.said
+    done = team.make(person, "restore-state", f"FOLDER={state}")
+    assert done.code == 0, done.output
+    done = team.make(person, "promote", "ARGS=--rollback")
+    assert done.code == 0, done.output
     was = team.marker()
     team.commit_and_push(person, "Roll back")
     assert team.marker() != was
@@ -192,8 +194,8 @@ def test_ten_weeks(team: Team, training_set: tuple[np.ndarray, np.ndarray]) -> N
     # 10: a batch is withdrawn, another one comes.
     person = team.clone("person-10")
     team.download(person)
-    said = team.make(person, "incoming", "ARGS=withdraw week-02")
-    assert said.code == 0 and "version" in said.said, said.said
+    done = team.make(person, "incoming", "ARGS=withdraw week-02")
+    assert done.code == 0 and "version" in done.output, done.output
     team.commit_and_push(person, "Withdraw week-02")
     batch("week-10", 22000, 2000)
     job = succeeded(team.retrain())
@@ -221,5 +223,5 @@ def test_the_tests_pass_in_the_teams_repository(team: Team) -> None:
         "tests/test_library.py",
     ]
     done = team.make(folder, "test-quick", f"ARGS={' '.join(files)}")
-    print(done.said[-1000:])
-    assert done.code == 0, done.said[-8000:]
+    print(done.output[-1000:])
+    assert done.code == 0, done.output[-8000:]

@@ -28,7 +28,7 @@ class Step:
 
     command: str
     code: int
-    said: str
+    output: str
 
 
 @dataclass
@@ -46,10 +46,10 @@ class Job:
     def succeeded(self) -> bool:
         return all(step.code == 0 for step in self.steps)
 
-    def said(self, command: str) -> str:
+    def output_of(self, command: str) -> str:
         """The words of the step whose command begins so."""
         (step,) = [step for step in self.steps if step.command.startswith(command)]
-        return step.said
+        return step.output
 
     def outcome(self) -> Outcome:
         return Outcome.read(self.folder / "reports/outcome.json")

@@ -21,8 +21,10 @@ def stage(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize("name", STAGES)
 def test_arguments_are_refused(tmp_path: Path, name: str) -> None:
     done = stage(tmp_path, name, "--rounds", "3")
-    said = f"error: `python -m stages.{name}` takes no arguments, but was given --rounds 3: set params in params.yaml\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    message = (
+        f"error: `python -m stages.{name}` takes no arguments, but was given --rounds 3: set params in params.yaml\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
     assert not list(tmp_path.iterdir())
 
 

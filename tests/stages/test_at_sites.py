@@ -114,9 +114,9 @@ def test_the_weights_are_those_of_the_simulation(pooled: Path, coordinator: Path
     assert done.returncode == 0, done.stderr
     for file in ("models/weights.safetensors", "metrics/rounds.csv", "metrics/classes.csv"):
         assert (coordinator / file).read_bytes() == (pooled / file).read_bytes(), file
-    here, there = (Manifest.read(folder / "data/clients") for folder in (coordinator, pooled))
+    here, simulated = (Manifest.read(folder / "data/clients") for folder in (coordinator, pooled))
     assert [site.name for site in here.sites or ()] == list(CLIENTS)
-    plain = {there.digest, *(site.digest for site in there.sites or ())}
+    plain = {simulated.digest, *(site.digest for site in simulated.sites or ())}
     assert not plain & {here.digest, *(site.digest for site in here.sites or ())}  # those of sites have keys
     images = Shards.open(pooled / "data/clients").read(0, 1)[0].tobytes()
     written = [

@@ -64,7 +64,7 @@ def test_the_file_that_is_used_reruns_the_stage(changed: Callable[..., object], 
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "found"),
+    ("old", "new", "expected"),
     [
         ("shards_per_client: 2", "shards_per_client: 3", None),
         ("rate: 0.01\n    min_size: 1", "rate: 0.02\n    min_size: 2", None),
@@ -74,15 +74,15 @@ def test_the_file_that_is_used_reruns_the_stage(changed: Callable[..., object], 
     ],
 )
 def test_only_params_that_are_used_rerun_the_stage(
-    partitioned: Path, old: str, new: str, found: dict[str, str] | None
+    partitioned: Path, old: str, new: str, expected: dict[str, str] | None
 ) -> None:
     original = (partitioned / "params.yaml").read_text(encoding="utf-8")
     edit(partitioned, {old: new})
     try:
-        said = status(partitioned)
+        actual = status(partitioned)
     finally:
         (partitioned / "params.yaml").write_text(original, encoding="utf-8")
-    assert said == ({"partition": [{"changed deps": {"params.yaml": found}}]} if found else {})
+    assert actual == ({"partition": [{"changed deps": {"params.yaml": expected}}]} if expected else {})
 
 
 def test_another_scheme_reruns_the_stage(partitioned: Path) -> None:

@@ -60,8 +60,8 @@ class Pipeline:
 
     def runs_through(self, *stages: str) -> None:
         for stage in stages:
-            code, said = self.run(stage)
-            assert code == 0, said
+            code, output = self.run(stage)
+            assert code == 0, output
 
 
 SMALL = {"partition": {"scheme": "iid", "clients": 5}, "train": {"rounds": 2}}
@@ -126,10 +126,10 @@ def test_evaluate_refuses_test_images_of_another_data_set(
     shutil.copy(colour.folder / "metrics/training.json", tmp_path / "metrics")
     Pipeline(tmp_path, {}, **SMALL)
     monkeypatch.chdir(tmp_path)
-    said = (
+    message = (
         r"data/raw holds mnist, images \(28, 28, 1\) of 10 classes, but data/clients is made from colour_digits, \(20"
     )
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=message):
         evaluate.main()
     assert not Path("metrics/evaluation.json").exists()
 
@@ -143,8 +143,8 @@ def test_train_refuses_images_too_small_for_the_model(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     download.main()
     partition.main()
-    said = "'train.model' is baseline_cnn, which takes images of at least 4 x 4 pixels, but the data set's are 3 x 9"
-    with pytest.raises(PipelineError, match=said):
+    message = "'train.model' is baseline_cnn, which takes images of at least 4 x 4 pixels, but the data set's are 3 x 9"
+    with pytest.raises(PipelineError, match=message):
         train.main()
     assert not Path("models").exists() and not Path("mlflow.db").exists()
 
@@ -165,10 +165,10 @@ def test_fashion_mnist_through_all_stages(tmp_path: Path) -> None:
     """Its real files, from FEDPIPE_FASHION_MNIST_SOURCE or the sources of params.yaml (mirrors, Debian's package)."""
     sections = {"partition": {"clients": 20, "leave_out": 58000}, "train": {"rounds": 3}}
     pipeline = Pipeline(tmp_path, {"dataset": "fashion_mnist"}, **sections)
-    code, said = pipeline.run("download")
+    code, output = pipeline.run("download")
     if code:
-        assert "no source gave" in said
-        pytest.skip(f"Fashion-MNIST cannot be had here: {said}")
+        assert "no source gave" in output
+        pytest.skip(f"Fashion-MNIST cannot be had here: {output}")
     pipeline.runs_through("partition", "train", "evaluate")
     assert Manifest.read(tmp_path / "data/clients").dataset == "fashion_mnist"
     assert json.loads((tmp_path / "metrics/evaluation.json").read_text())["test"]["accuracy"] > 0.4

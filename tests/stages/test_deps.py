@@ -55,8 +55,8 @@ def source(module: str) -> Path | None:
     path = Path(*module.split("."))
     if module == "fedpipe":  # names for notebooks, each imported at its first use
         return None
-    found = next((file for file in (path.with_suffix(".py"), path / "__init__.py") if (ROOT / file).is_file()), None)
-    return found if found and len(ast.parse((ROOT / found).read_text(encoding="utf-8")).body) > 1 else None
+    existing = next((file for file in (path.with_suffix(".py"), path / "__init__.py") if (ROOT / file).is_file()), None)
+    return existing if existing and len(ast.parse((ROOT / existing).read_text(encoding="utf-8")).body) > 1 else None
 
 
 @cache
@@ -74,17 +74,17 @@ def imports(file: Path) -> set[str]:
     return {name for name in names if name.split(".")[0] in ("fedpipe", "stages", "layout") and source(name)}
 
 
-def reached(module: str, found: set[str]) -> set[str]:
+def reached(module: str, modules: set[str]) -> set[str]:
     """``module`` and all modules that it imports, they import, and so on, less those that decide no bits."""
-    if module in found or any(f"{module}.".startswith(f"{name}.") for name in DECIDE_NO_BITS):
-        return found
-    found.add(module)
+    if module in modules or any(f"{module}.".startswith(f"{name}.") for name in DECIDE_NO_BITS):
+        return modules
+    modules.add(module)
     file = source(module)
     if file is None:
-        return found
+        return modules
     for name in sorted(imports(file)):
-        reached(name, found)
-    return found
+        reached(name, modules)
+    return modules
 
 
 def chosen_files(dep: str) -> list[Path]:
@@ -117,7 +117,9 @@ def test_deps_hold_what_the_stage_imports(stage: str) -> None:
 def test_deps_hold_what_a_choice_imports(stage: str, dep: str, file: Path) -> None:
     """The chosen file is a dep; so is all that it imports, which cannot be another choice."""
     module = ".".join(file.with_suffix("").parts)
-    unwatched = {str(found) for found in files_of(reached(module, set())) - {file} if not watched(stage, found)}
+    unwatched = {
+        str(imported) for imported in files_of(reached(module, set())) - {file} if not watched(stage, imported)
+    }
     assert not unwatched
 
 

@@ -82,7 +82,7 @@ def test_only_what_is_damaged_is_fetched_again(mnist_source, mnist_gz, mirror, p
     project([good.url])
     main()
     assert_exactly_the_data_set()
-    assert good.asked == ["t10k-images-idx3-ubyte.gz"]
+    assert good.requested == ["t10k-images-idx3-ubyte.gz"]
 
 
 def test_the_environment_goes_first(mnist_source, mnist_gz, mirror, project, monkeypatch):
@@ -91,7 +91,7 @@ def test_the_environment_goes_first(mnist_source, mnist_gz, mirror, project, mon
     monkeypatch.setenv("FEDPIPE_MNIST_SOURCE", f"file://{mnist_source}")
     main()
     assert_exactly_the_data_set()
-    assert good.asked == []
+    assert good.requested == []
 
 
 def test_leftovers_of_a_killed_run_are_cleared_and_other_files_left_alone(mnist_source, project):
@@ -170,11 +170,11 @@ def tiny_npz(path):
 
 def test_all_sources_failing_is_one_sentence_a_source_and_exit_code_1(project):
     ended = start(project(["/nowhere", "/neither"]))
-    _, said = ended.communicate(timeout=20)
+    _, output = ended.communicate(timeout=20)
     assert ended.returncode == 1
-    message = said[said.index("error: ") :]
+    message = output[output.index("error: ") :]
     assert message.splitlines()[1:] == ["  /nowhere: there is no such folder", "  /neither: there is no such folder"]
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 def test_bad_address_is_refused_before_anything_is_done(project):
@@ -203,9 +203,9 @@ def test_a_killed_download_leaves_nothing_that_looks_whole(mnist_gz, mirror, pro
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.01)
     running.send_signal(how)
-    _, said = running.communicate(timeout=20)
+    _, output = running.communicate(timeout=20)
     assert running.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert not RAW.exists() and staged.exists() == (how == signal.SIGKILL)
 
     project([mirror(mnist_gz).url])
@@ -216,10 +216,10 @@ def test_a_killed_download_leaves_nothing_that_looks_whole(mnist_gz, mirror, pro
 
 def test_a_terminal_sees_a_bar_and_a_log_file_does_not(mnist_source, project):
     folder = project([str(mnist_source)])
-    here, there = pty.openpty()
-    termios.tcsetwinsize(there, (24, 100))
-    running = start(folder, there)
-    os.close(there)
+    here, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    running = start(folder, terminal)
+    os.close(terminal)
     shown = b""
     while True:
         try:
@@ -232,8 +232,8 @@ def test_a_terminal_sees_a_bar_and_a_log_file_does_not(mnist_source, project):
     assert b"train-images-idx3-ubyte:" in shown and b"%|" in shown
 
     (folder / RAW / "train-images-idx3-ubyte").unlink()
-    _, said = start(folder).communicate(timeout=20)
-    assert said.splitlines() == [
+    _, output = start(folder).communicate(timeout=20)
+    assert output.splitlines() == [
         f"download: trying {mnist_source}",
         "download: train-images-idx3-ubyte: 47,040,016 bytes, SHA-256 as pinned",
     ]

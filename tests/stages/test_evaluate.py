@@ -46,7 +46,7 @@ def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
 
 
 @pytest.mark.parametrize(
-    ("training", "said"),
+    ("training", "reason"),
     [
         (
             json.dumps({"weights_sha256": "ab" * 32}),
@@ -57,10 +57,10 @@ def test_tests_of_other_clients(project: Path, training_set: tuple) -> None:
         (None, "metrics/training.json is missing: run `dvc repro`"),
     ],
 )
-def test_weights_that_training_does_not_name(project: Path, training: str | None, said: str) -> None:
+def test_weights_that_training_does_not_name(project: Path, training: str | None, reason: str) -> None:
     layout.TRAINING.unlink()
     if training is not None:
         layout.TRAINING.write_text(training)
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=reason):
         stage.main()
     assert not layout.EVALUATION.exists()

@@ -74,9 +74,9 @@ def test_a_full_disk_stops_each_stage_with_a_sentence(
             with filled(disk):
                 full = dvc_repro(folder, raw, "--single-item", stage)
             assert full.returncode, full.stdout
-            said = full.stdout.casefold()
-            assert "no space left" in said or "disk" in said, full.stdout
-            assert "traceback" not in said
+            output = full.stdout.casefold()
+            assert "no space left" in output or "disk" in output, full.stdout
+            assert "traceback" not in output
             done = dvc_repro(folder, raw, "--single-item", stage)
             assert done.returncode == 0, done.stdout
         assert (folder / "dvc.lock").read_bytes() == (undisturbed / "dvc.lock").read_bytes()
@@ -123,10 +123,10 @@ def test_two_at_once(undisturbed: Path, raw: Path, tmp_path: Path) -> None:
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=240)[0] for process in both]
+    printed = [process.communicate(timeout=240)[0] for process in both]
     codes = [process.returncode for process in both]
-    assert 0 in codes, said
-    for code, text in zip(codes, said, strict=True):
+    assert 0 in codes, printed
+    for code, text in zip(codes, printed, strict=True):
         assert code == 0 or "lock" in text.casefold() or "is busy" in text, text
         assert "Traceback" not in text
     assert outputs(folder) == before

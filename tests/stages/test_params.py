@@ -25,9 +25,9 @@ MISTAKES = {
 def test_a_stage_refuses_a_mistake_in_any_section(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, section: str
 ) -> None:
-    old, new, said = MISTAKES[section]
+    old, new, reason = MISTAKES[section]
     assert old in PARAMS
     (tmp_path / "params.yaml").write_text(PARAMS.replace(old, new, 1), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=reason):
         import_module(f"stages.{stage}").main()

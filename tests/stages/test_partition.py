@@ -167,8 +167,8 @@ def test_classes_without_a_training_sample_are_said(tmp_path: Path, raw: Path) -
     write_raw(tmp_path / "data/raw", (images[kept], labels[kept]), test)
     done = run(tmp_path, ("clients: 600", "clients: 4"))
     assert done.returncode == 0, done.stderr
-    said = f"; no client has a training sample of classes 3, 7, but {missing} of 500 test samples are of them\n"
-    assert done.stderr.endswith(said) and done.stderr.count("\n") == 1, done.stderr
+    ending = f"; no client has a training sample of classes 3, 7, but {missing} of 500 test samples are of them\n"
+    assert done.stderr.endswith(ending) and done.stderr.count("\n") == 1, done.stderr
     figures = json.loads((tmp_path / "metrics/partition.json").read_text(encoding="utf-8"))
     assert figures["untrained_classes"] == {"classes": 2, "test_samples": missing} and missing > 0
 

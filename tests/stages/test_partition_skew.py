@@ -63,8 +63,8 @@ def test_without_skew_the_shards_are_the_images_as_they_are(plain: Path, trainin
     write_shards(tmp_path, "mnist", *training_set, [np.flatnonzero(clients == client) for client in range(20)], 10)
     written = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     tables = {f"data/clients/{name}" for name in ("assignment.csv", "labels.csv")}
-    found = below(plain, "data/clients/")
-    assert {name: found[name] for name in found.keys() - tables} == {
+    actual = below(plain, "data/clients/")
+    assert {name: actual[name] for name in actual.keys() - tables} == {
         f"data/clients/{name}": content for name, content in written.items()
     }
 

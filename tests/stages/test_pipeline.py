@@ -159,13 +159,13 @@ def test_params_edited_while_a_stage_runs_are_not_recorded(first: Path, raw: Pat
     with subprocess.Popen(
         ["dvc", "repro"], cwd=other, env=environment(raw), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as running:
-        said = ""
+        output = ""
         for line in running.stdout or ():
-            said += line
+            output += line
             if not edited and line.startswith("train: baseline_cnn"):
                 edit(other, {"rounds: 3": "rounds: 4"})
                 edited = True
-    assert running.returncode != 0 and "section 'train' was edited while the stage ran" in said, said
+    assert running.returncode != 0 and "section 'train' was edited while the stage ran" in output, output
     assert (other / "dvc.lock").read_text() == before and len(pd.read_csv(other / "metrics/rounds.csv")) == 3
 
     # What was trained can be kept.
@@ -219,7 +219,7 @@ def stage(folder: Path, name: str, raw: Path) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"  rounds: 2": "  rouns: 2"}, "error: params.yaml: "),
         ({"batch_size: 20": "batch_size: 0"}, "error: params.yaml: 'train.batch_size' is 0: should be greater than"),
@@ -229,7 +229,7 @@ def stage(folder: Path, name: str, raw: Path) -> subprocess.CompletedProcess[str
         ),
     ],
 )
-def test_bad_params_end_training_with_a_sentence(first: Path, raw: Path, changes: dict[str, str], said: str) -> None:
+def test_bad_params_end_training_with_a_sentence(first: Path, raw: Path, changes: dict[str, str], reason: str) -> None:
     original, before = (first / "params.yaml").read_text(), outputs(first)
     edit(first, changes)
     try:
@@ -237,7 +237,7 @@ def test_bad_params_end_training_with_a_sentence(first: Path, raw: Path, changes
     finally:
         (first / "params.yaml").write_text(original)
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith(said), done.stderr
+    assert done.returncode == 1 and last.startswith(reason), done.stderr
     assert "Traceback" not in done.stderr and outputs(first) == before
 
 
@@ -278,11 +278,11 @@ def test_a_stopped_training_leaves_no_worker_and_no_output(first: Path, raw: Pat
         workers = [child for child in psutil.Process(driver.pid).children() if "worker_binary" in child.name()]
         assert len(workers) == 1
         os.kill(driver.pid, number)
-        said, _ = driver.communicate(timeout=20)  # ends only when nobody holds the pipe any more
+        output, _ = driver.communicate(timeout=20)  # ends only when nobody holds the pipe any more
         assert driver.returncode == (130 if number == signal.SIGINT else -number)
         psutil.wait_procs(workers, timeout=5)
         assert not any(worker.is_running() for worker in workers)
-        assert "Traceback" not in said
+        assert "Traceback" not in output
     finally:
         (first / "params.yaml").write_text(original)
     assert outputs(first) == before

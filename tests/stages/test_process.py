@@ -152,17 +152,17 @@ def test_dvc_starts_stages_without_the_users_settings_of_python() -> None:
 def test_another_numpy_on_the_path_is_refused(tmp_path: Path, stage: str) -> None:
     (tmp_path / "numpy").mkdir()
     (tmp_path / "numpy/__init__.py").touch()
-    code, said = by_hand(tmp_path, stage)
-    assert code == 1 and len(said) == 1
-    assert said[0].startswith(f"error: Python would import numpy from {tmp_path}, not from its own environment")
+    code, lines = by_hand(tmp_path, stage)
+    assert code == 1 and len(lines) == 1
+    assert lines[0].startswith(f"error: Python would import numpy from {tmp_path}, not from its own environment")
 
 
 def test_a_python_without_the_libraries_of_the_lock_is_refused(tmp_path: Path) -> None:
     """Such as the system's, where `dvc repro` runs without the environment's folder on the PATH."""
     python = Path(sys.executable).resolve()
-    code, said = by_hand(tmp_path, "partition", str(python))
-    assert code == 1 and len(said) == 1
-    assert said[0].startswith(f"error: the Python {python} has ") and "libraries.lock: use `make repro`" in said[0]
+    code, lines = by_hand(tmp_path, "partition", str(python))
+    assert code == 1 and len(lines) == 1
+    assert lines[0].startswith(f"error: the Python {python} has ") and "libraries.lock: use `make repro`" in lines[0]
 
 
 # Answers clone3 as container runtimes did that did not know it, then becomes the command.
@@ -183,11 +183,11 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 @pytest.mark.parametrize("stage", ["download", "partition", "train", "evaluate"])
 def test_a_system_that_allows_no_thread_is_not_called_ctrl_c(tmp_path: Path, stage: str) -> None:
-    code, said = by_hand(tmp_path, stage, sys.executable, "-c", WITHOUT_CLONE3)
+    code, lines = by_hand(tmp_path, stage, sys.executable, "-c", WITHOUT_CLONE3)
     if code == 77:
         pytest.skip("this system lets nobody install a seccomp filter")
-    assert code == 1 and len(said) == 1
-    assert said[0].startswith("error: the system lets this process start no thread") and "clone3" in said[0]
+    assert code == 1 and len(lines) == 1
+    assert lines[0].startswith("error: the system lets this process start no thread") and "clone3" in lines[0]
 
 
 def test_an_experiment_in_a_shallow_clone_is_warned_of(tmp_path: Path) -> None:

@@ -171,9 +171,9 @@ def test_a_stage_that_is_killed_gives_its_outputs_back(project: Path) -> None:
     train = wait_for_training(making, project)
     assert not (project / "models/weights.safetensors").exists()
     train.kill()
-    said, _ = making.communicate(timeout=30)
+    output, _ = making.communicate(timeout=30)
     assert making.returncode not in (0, None)
-    assert "restored the outputs that DVC had deleted: " in said and "metrics/rounds.csv" in said
+    assert "restored the outputs that DVC had deleted: " in output and "metrics/rounds.csv" in output
     assert outputs(project) == before
 
 
@@ -183,8 +183,8 @@ def test_ctrl_c_gives_the_outputs_back(project: Path) -> None:
     dvc = start(project, "dvc", "repro")
     wait_for_training(dvc, project)
     os.killpg(dvc.pid, signal.SIGINT)  # as a terminal does
-    said, _ = dvc.communicate(timeout=30)
-    assert "stopped by Ctrl-C; nothing half-written was left" in said and "Traceback" not in said
+    output, _ = dvc.communicate(timeout=30)
+    assert "stopped by Ctrl-C; nothing half-written was left" in output and "Traceback" not in output
     assert outputs(project) == before
 
 
@@ -229,9 +229,9 @@ def test_ctrl_c_while_training_loads_is_one_sentence(project: Path, module: str)
         if line.split("|")[-1].strip().startswith(module):
             training.send_signal(signal.SIGINT)
             break
-    said = [line for line in training.communicate(timeout=30)[0].splitlines() if not line.startswith("import time:")]
-    assert training.returncode == 130 and said[-1] == "stopped by Ctrl-C; nothing half-written was left"
-    assert "Traceback" not in "".join(said)
+    lines = [line for line in training.communicate(timeout=30)[0].splitlines() if not line.startswith("import time:")]
+    assert training.returncode == 130 and lines[-1] == "stopped by Ctrl-C; nothing half-written was left"
+    assert "Traceback" not in "".join(lines)
     assert outputs(project) == before
 
 

@@ -66,7 +66,7 @@ class Run:
             )
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text(encoding="utf-8")
 
     def find(self, who: str) -> psutil.Process | None:
@@ -102,7 +102,7 @@ class Run:
 
     def rounds(self) -> int:
         """How many rounds it has said to have done."""
-        return self.said.count("\nround ")
+        return self.output.count("\nround ")
 
     def end(self) -> int:
         return self._dvc.wait(timeout=300)
@@ -131,8 +131,8 @@ def mlflow_runs(folder: Path) -> list[dict[str, Any]]:
     with sqlite3.connect(folder / "mlflow.db") as store:
 
         def rows(columns: str, table: str, run: str) -> list[tuple]:
-            found = store.execute(f"select {columns} from {table} where run_uuid = ?", (run,)).fetchall()
-            return sorted(row for row in found if not row[0].startswith(OF_THIS_RUN))
+            selected = store.execute(f"select {columns} from {table} where run_uuid = ?", (run,)).fetchall()
+            return sorted(row for row in selected if not row[0].startswith(OF_THIS_RUN))
 
         return [
             {
@@ -146,19 +146,19 @@ def mlflow_runs(folder: Path) -> list[dict[str, Any]]:
         ]
 
 
-def same(one: Path, other: Path) -> None:
+def same(first: Path, other: Path) -> None:
     """Compares all that a training leaves."""
     for name in OUTPUTS:
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert (one / "dvc.lock").read_bytes() == (other / "dvc.lock").read_bytes()
-    assert mlflow_runs(one) == mlflow_runs(other)
-    assert [run["status"] for run in mlflow_runs(one)] == ["FINISHED"]
-    assert not (one / CHECKPOINTS).exists() and not (one / "logs/train/clients").exists()
+        assert (first / name).read_bytes() == (other / name).read_bytes(), name
+    assert (first / "dvc.lock").read_bytes() == (other / "dvc.lock").read_bytes()
+    assert mlflow_runs(first) == mlflow_runs(other)
+    assert [run["status"] for run in mlflow_runs(first)] == ["FINISHED"]
+    assert not (first / CHECKPOINTS).exists() and not (first / "logs/train/clients").exists()
 
 
 def undisturbed(folder: Path, raw: Path, tmp_path: Path) -> Path:
     run = Run(folder, raw, tmp_path / "undisturbed.log")
-    assert run.end() == 0, run.said
+    assert run.end() == 0, run.output
     return folder
 
 
@@ -172,8 +172,8 @@ def test_killed_driver_and_killed_dvc(prepare: Callable[[int], Path], raw: Path,
         assert run.kill(who, signal.SIGKILL)
         assert run.end() != 0
     run = Run(folder, raw, tmp_path / "last.log")
-    assert run.end() == 0, run.said
-    assert "train: resumes at round" in run.said
+    assert run.end() == 0, run.output
+    assert "train: resumes at round" in run.output
     same(folder, whole)
 
 
@@ -209,7 +209,7 @@ def test_twenty_kills(prepare: Callable[[int], Path], raw: Path, tmp_path: Path)
         code = run.end()
         if code == 0:
             break
-    assert code == 0, run.said
+    assert code == 0, run.output
     print(json.dumps(kills))
     assert len(kills) >= 20, kills
     same(folder, whole)

@@ -37,7 +37,7 @@ def loose(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What MLflow is told, call by call."""
     calls: list[tuple[Any, ...]] = []
 
@@ -56,7 +56,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def test_tables_of_the_training_tell_of_the_model_only(
-    project: Path, told: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+    project: Path, calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger, "_TIGHT_UP_TO", 100.0)
     layout.PARTITION.parent.mkdir(exist_ok=True)
@@ -71,14 +71,14 @@ def test_tables_of_the_training_tell_of_the_model_only(
         *("rounds", "weights", "epsilon_rdp", "epsilon_pld", "delta", "neighbours", "noise", "weights_sha256"),
     }
     assert layout.TRAINING_PICTURE.stat().st_size > 10_000
-    *each, (_, results) = told
+    *each, (_, results) = calls
     assert [names for _, names in each] == [{"epsilon", "clip_norm", *OF_TEST_IMAGES}] * 3
     assert results["tables"] == [layout.ROUNDS, layout.TRAINING] and results["pictures"] == [layout.TRAINING_PICTURE]
     assert set(results["figures"]) == {"epsilon_rdp", "epsilon_pld", "delta", "neighbours"}
     assert "clients" not in (train.LOGS / "rounds.log").read_text()
 
 
-def test_tables_of_the_evaluation_tell_of_the_test_images_only(project: Path, told: list[tuple[Any, ...]]) -> None:
+def test_tables_of_the_evaluation_tell_of_the_test_images_only(project: Path, calls: list[tuple[Any, ...]]) -> None:
     trained(**SECRET, algorithm="ditto")
     evaluate.main()
     assert load_file(layout.PERSONAL) == {}  # they are made without noise
@@ -86,7 +86,7 @@ def test_tables_of_the_evaluation_tell_of_the_test_images_only(project: Path, to
     assert table["client"].tolist() == list(range(6)) and table.drop(columns="client").isna().all(axis=None)
     measured = json.loads(layout.EVALUATION.read_text())
     assert measured["train"] == {} and set(measured["test"]) == {"loss", "accuracy"}
-    assert layout.CLIENT_PICTURE.is_file() and told[-1][1]["metrics"] == measured
+    assert layout.CLIENT_PICTURE.is_file() and calls[-1][1]["metrics"] == measured
 
 
 def test_figures_are_those_of_the_same_training_with_seeded_noise_where_they_are_told(project: Path) -> None:

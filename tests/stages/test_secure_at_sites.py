@@ -114,8 +114,8 @@ def test_kill_9_of_anybody_leads_to_the_weights_of_the_simulation(pooled: Path, 
         for started in processes.values():
             started.terminate()
             started.wait(60)
-    said = log.read_text()
-    assert said.count("resumes at round") >= 1 or said.count("3 sites take part") >= 3, said
+    printed = log.read_text()
+    assert printed.count("resumes at round") >= 1 or printed.count("3 sites take part") >= 3, printed
     for file in ("models/weights.safetensors", "metrics/rounds.csv"):
         assert (coordinator / file).read_bytes() == (pooled / file).read_bytes(), file
     assert steps(sites["clinic-a"]) >= 60 and not [*(coordinator / "logs/secure-sums").iterdir()]

@@ -73,9 +73,9 @@ def test_goes_on_after_all_workers_went(project: Path, raw: Path, running: Proce
     for name in ("one", "two"):
         running.all[name].send_signal(signal.SIGKILL)
     assert process.wait(300) != 0
-    said = log.read_text()
-    assert "waits for one, at most 3 s" in said and "had no worker for 3 s" in said
-    assert "train: stopped; run it again to go on after round" in said
+    output = log.read_text()
+    assert "waits for one, at most 3 s" in output and "had no worker for 3 s" in output
+    assert "train: stopped; run it again to go on after round" in output
     assert any((project / "logs/train/checkpoints").glob("*.safetensors"))
     running.start_worker("three", project / "data/clients")
     running.wait_for("three", "worker: at")

@@ -12,7 +12,7 @@ from tests.fedpipe.training import train_settings
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "expected"),
     [
         ({}, exactly(600, "train.clients_per_round")),
         ({"clients_per_round": 20}, exactly(20, "train.clients_per_round")),
@@ -25,19 +25,19 @@ from tests.fedpipe.training import train_settings
         ({"cohort": "poisson", "poisson": {"probability": 1.0}}, exactly(600, "train.poisson.probability")),
     ],
 )
-def test_how_many_are_asked(changes: dict[str, Any], found: Sizes) -> None:
-    assert round_size.asked(train_settings(**changes), 600) == found
+def test_how_many_are_asked(changes: dict[str, Any], expected: Sizes) -> None:
+    assert round_size.cohort_sizes(train_settings(**changes), 600) == expected
 
 
 def test_poisson_draws_within_its_sizes() -> None:
     settings = train_settings(cohort="poisson")
-    found = [len(cohort(settings, np.full(600, 7), number).clients) for number in range(1, 2001)]
-    smallest, largest, _, _ = round_size.asked(settings, 600)
-    assert smallest < min(found) < 45 and 75 < max(found) < largest
+    sizes = [len(cohort(settings, np.full(600, 7), number).clients) for number in range(1, 2001)]
+    smallest, largest, _, _ = round_size.cohort_sizes(settings, 600)
+    assert smallest < min(sizes) < 45 and 75 < max(sizes) < largest
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         (
             {"cohort": "fixed", "fixed": {"ids": [1, 4, 9]}, "aggregator": "krum"},
@@ -58,6 +58,6 @@ def test_poisson_draws_within_its_sizes() -> None:
         ),
     ],
 )
-def test_too_few_whatever_the_number_of_clients(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_too_few_whatever_the_number_of_clients(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         train_settings(**changes)

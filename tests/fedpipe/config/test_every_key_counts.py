@@ -29,12 +29,12 @@ def keys(model: type[BaseModel], name: str) -> Iterator[tuple[str, str]]:
 
 def all_keys() -> list[tuple[str, str]]:
     """Those of all sections, and of the files that sections choose."""
-    found = [key for section, name in SECTIONS.items() for key in keys(section, name)]
+    named = [key for section, name in SECTIONS.items() for key in keys(section, name)]
     for section, registries in (("partition", OF_PARTITION), ("train", OF_TRAIN)):
         for registry in registries.values():
             for name, choice in registry.all():
-                found += keys(choice.Params, f"{section}.{name}")
-    return found
+                named += keys(choice.Params, f"{section}.{name}")
+    return named
 
 
 def names_read(source: str) -> Iterator[str]:

@@ -79,7 +79,7 @@ def test_any_bytes_are_read_or_refused(content):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (b"", "starts with nothing, not 00 00 08"),
         (b"\x1f\x8b\x08\x00more", "is gzipped"),
@@ -92,10 +92,10 @@ def test_any_bytes_are_read_or_refused(content):
         (b"\0\0\x08\x04" + b"\xff" * 16 + b"x", "has 21 bytes, but its header"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, content, said):
+def test_what_is_wrong_is_said(tmp_path, content, reason):
     path = tmp_path / "t10k-labels-idx1-ubyte"
     path.write_bytes(content)
-    with pytest.raises(PipelineError, match=f"t10k-labels-idx1-ubyte .*{said}"):
+    with pytest.raises(PipelineError, match=f"t10k-labels-idx1-ubyte .*{reason}"):
         read_idx(path)
 
 

@@ -124,15 +124,15 @@ def test_a_natural_partition_has_the_clients_that_batches_bring(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"samples": 0}, "has its name, its samples and its SHA-256"),
         ({"event": "withdrawn", "client": "ann"}, "names either a batch or a client"),
         ({"event": "reduced"}, "names the batch and the withdrawn client"),
     ],
 )
-def test_a_row_that_says_two_things_is_no_row(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_row_that_says_two_things_is_no_row(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         Entry.model_validate(entry("a").model_dump() | change)
 
 
@@ -152,16 +152,16 @@ def test_without_batches_partition_writes_what_it_would_without_a_pool(project: 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (None, "data/pool/a.safetensors, a batch of data/pool/ledger.csv, is missing: restore it with `dvc checkout"),
         (b"changed", "data/pool/a.safetensors has SHA-256 "),
     ],
 )
-def test_a_batch_that_is_not_as_the_ledger_says_is_named(project: Path, content: bytes | None, said: str) -> None:
+def test_a_batch_that_is_not_as_the_ledger_says_is_named(project: Path, content: bytes | None, reason: str) -> None:
     POOL.batch_path("a").write_bytes(content) if content else POOL.batch_path("a").unlink()
     done = run(project)
-    assert done.returncode == 1 and done.stderr.startswith(f"error: {said}"), done.stderr
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {reason}"), done.stderr
     assert contents(project) == {}
 
 

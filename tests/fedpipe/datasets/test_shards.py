@@ -68,10 +68,10 @@ def test_transform_changes_what_a_client_sees(tmp_path: Path) -> None:
 
 
 def test_equal_data_gives_equal_bytes(make_shards: Make) -> None:
-    one, two = make_shards([5, 5]), make_shards([5, 5])
-    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    first, two = make_shards([5, 5]), make_shards([5, 5])
+    names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
-    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+    assert all((first / name).read_bytes() == (two / name).read_bytes() for name in names)
 
 
 def flip(path: Path, position: int) -> None:
@@ -94,10 +94,10 @@ def test_a_cut_file_is_named(make_shards: Make, damage: Callable[[bytes], bytes]
     folder = make_shards([4, 4])
     path = shards.shards_path(folder)
     path.write_bytes(damage(path.read_bytes()))
-    said = r"shards.safetensors is cut short or changed .*dvc checkout"
-    with pytest.raises(PipelineError, match=said):
+    reason = r"shards.safetensors is cut short or changed .*dvc checkout"
+    with pytest.raises(PipelineError, match=reason):
         shards.verify_shards(folder, shards.Manifest.read(folder))
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=reason):
         shards.read_shard(folder, 0)
 
 

@@ -11,17 +11,17 @@ def test_spread_is_numpys() -> None:
     values = rng.random(31)
     values[[4, 9]] = np.nan
     known = np.sort(values[~np.isnan(values)])
-    found = spread(values)
+    figures = spread(values)
     for n in (1, 5, 9):
         place = n / 10 * (len(known) - 1)
         low = int(place)
         expected = known[low] + (place - low) * (known[low + 1] - known[low])
-        assert found[f"percentile_{10 * n}"] == pytest.approx(expected, abs=1e-12)
+        assert figures[f"percentile_{10 * n}"] == pytest.approx(expected, abs=1e-12)
     mean = sum(known) / len(known)
-    assert found["mean"] == pytest.approx(mean) and found["worst"] == known[0]
-    assert found["variance"] == pytest.approx(sum((known - mean) ** 2) / len(known))
-    assert found["jain"] == pytest.approx(sum(known) ** 2 / (len(known) * sum(known**2)))
-    assert len(found) == 7
+    assert figures["mean"] == pytest.approx(mean) and figures["worst"] == known[0]
+    assert figures["variance"] == pytest.approx(sum((known - mean) ** 2) / len(known))
+    assert figures["jain"] == pytest.approx(sum(known) ** 2 / (len(known) * sum(known**2)))
+    assert len(figures) == 7
 
 
 def test_jain_of_equal_shares_and_of_one_who_has_all() -> None:
@@ -31,8 +31,8 @@ def test_jain_of_equal_shares_and_of_one_who_has_all() -> None:
 
 
 def test_clusters_have_figures_of_their_own() -> None:
-    found = spread(np.array([0.5, 0.9, np.nan, 0.7]), np.array([1, 0, 2, 1]))["by_cluster"]
-    assert found == {
+    by_cluster = spread(np.array([0.5, 0.9, np.nan, 0.7]), np.array([1, 0, 2, 1]))["by_cluster"]
+    assert by_cluster == {
         "0": {"clients": 1, "mean": 0.9, "worst": 0.9},
         "1": {"clients": 2, "mean": pytest.approx(0.6), "worst": 0.5},
     }

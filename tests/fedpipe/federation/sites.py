@@ -72,7 +72,7 @@ class Sites:
         keys = {name: identity.public_key().public_bytes_raw().hex() for name, identity in self.identities.items()}
         self.roster = PinnedRoster.of(keys)
         self.run = 0  # number of the last training that was begun
-        self.asked: list[tuple[str, bytes]] = []  # site and question, in order
+        self.questions: list[tuple[str, bytes]] = []  # site and question, in order
         self.before: Callable[[str, bytes], None] = lambda site, question: None  # called with each question
         self.changed: Callable[[str, bytes], bytes] = lambda site, question: question  # what arrives of a question
 
@@ -117,7 +117,7 @@ class Sites:
     ) -> Iterator[tuple[str, bytes]]:
         """The link."""
         for name, question in questions.items():
-            self.asked.append((name, question))
+            self.questions.append((name, question))
             self.before(name, question)
             if name in self.running:
                 yield name, self.running[name].answer(self.changed(name, question))

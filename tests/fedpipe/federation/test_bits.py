@@ -41,10 +41,10 @@ def sites(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.
 def require_same_bits(worker: Worker, sites: Sites, settings: Train, cohorts: Any) -> None:
     here = run(worker, settings, sites.pooled, cohorts)
     with sites.training(settings) as federation:
-        there = run(worker, settings, sites.coordinator, cohorts, elsewhere=federation)
-    assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
-    assert repr(there.rounds) == repr(here.rounds)
-    assert not there.kept  # at the coordinator
+        remote = run(worker, settings, sites.coordinator, cohorts, elsewhere=federation)
+    assert same_bits(remote.weights, here.weights) and same_bits(remote.state, here.state)
+    assert repr(remote.rounds) == repr(here.rounds)
+    assert not remote.kept  # at the coordinator
     files = {file.name: kept_in_file(file) for file in kept_files(sites) if file.name in here.kept}
     assert files.keys() == here.kept.keys()
     assert all(same_bits([files[name]], [here.kept[name]]) for name in files)
@@ -110,19 +110,19 @@ def test_goes_on_to_the_same_bits_after_a_stop_and_lost_sites(
 
     sites.before = lose
     assert trained(sites, settings, sites.coordinator, worker, tmp_path / "there", stop_after=3) is None
-    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
+    remote = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
     sites.before = lambda site, question: None
-    said = capsys.readouterr().err
-    assert "resumes at round 4 of 5" in said and "started anew, joins again" in said
-    assert here is not None and there is not None and same_bits(here.weights, there.weights)
-    assert repr(here.records) == repr(there.records)
+    output = capsys.readouterr().err
+    assert "resumes at round 4 of 5" in output and "started anew, joins again" in output
+    assert here is not None and remote is not None and same_bits(here.weights, remote.weights)
+    assert repr(here.records) == repr(remote.records)
     assert not any((tmp_path / "there").glob("clients/*/*"))  # the coordinator has no file of a client
 
 
 def test_a_site_answers_nothing_else(sites: Sites) -> None:
     """And the audit log has each question, and the size of each answer."""
     site = sites.running["site-2"]  # it has clients 3 to 7
-    question = next(content for name, content in reversed(sites.asked) if name == "site-2" and is_pass(content))
+    question = next(content for name, content in reversed(sites.questions) if name == "site-2" and is_pass(content))
     answer = site.answer(question)
     assert len(unpack_answer(answer).arrays) and site.answer(question) == answer
     training = unpack_question(question).message.training
@@ -208,11 +208,11 @@ def test_what_sites_cannot_do_yet_is_refused_by_name(sites: Sites) -> None:
             "privacy": {"noise": "secret"},
         },
     }
-    asked = len(sites.asked)
+    before = len(sites.questions)
     for sentence, changes in refusals.items():
         with pytest.raises(PipelineError, match=sentence), sites.training(train_settings(**TRAINING | changes)):
             pass
-    assert len(sites.asked) == asked
+    assert len(sites.questions) == before
 
 
 def test_the_same_model_is_not_answered_over_one_client_less(
@@ -225,7 +225,7 @@ def test_the_same_model_is_not_answered_over_one_client_less(
         settings = train_settings(**TRAINING | {"algorithm": "fed_avg"})
         with sites.training(settings) as federation:
             run(worker, settings, sites.coordinator, [range(12)], elsewhere=federation)
-        own = [content for name, content in sites.asked if name == "site-2"]
+        own = [content for name, content in sites.questions if name == "site-2"]
         join, (message, arrays) = own[0], next(unpack_question(content) for content in own if is_pass(content))
 
         def refused(clients: list[int]) -> str:
@@ -246,9 +246,9 @@ def test_the_same_model_is_not_answered_over_one_client_less(
 @pytest.mark.slow
 def test_has_the_bits_of_the_simulation_whoever_takes_part(worker: Worker, sites: Sites) -> None:
     """In a round of all, of some, and of the clients of two sites; one question to a site and pass, one sum a chunk."""
-    asked = len(sites.asked)
+    before = len(sites.questions)
     require_same_bits(worker, sites, train_settings(**TRAINING | STATEFUL), [range(12), SEVEN, NOBODY_OF_SITE_2])
-    assert [name for name, _ in sites.asked[asked:]] == [*NAMES, *NAMES, *NAMES, *NAMES, "site-1", "site-3"]
+    assert [name for name, _ in sites.questions[before:]] == [*NAMES, *NAMES, *NAMES, *NAMES, "site-1", "site-3"]
 
 
 @pytest.mark.slow
@@ -263,9 +263,9 @@ def test_every_choice_has_the_bits_of_the_simulation(worker: Worker, sites: Site
 def test_losses_of_clients_come_from_their_sites(worker: Worker, sites: Sites, tmp_path: Path) -> None:
     settings = train_settings(**TRAINING | LOSSES, rounds=3, evaluate_every=0, keep_best=False)
     here = trained(sites, settings, sites.pooled, worker, tmp_path / "here")
-    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
-    assert here is not None and there is not None and same_bits(here.weights, there.weights)
-    assert repr(here.records) == repr(there.records)
+    remote = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
+    assert here is not None and remote is not None and same_bits(here.weights, remote.weights)
+    assert repr(here.records) == repr(remote.records)
 
 
 @pytest.mark.slow
@@ -274,9 +274,9 @@ def test_personal_models_stay_at_their_sites(worker: Worker, sites: Sites, tmp_p
     changes = {"rounds": 2, "evaluate_every": 0, "keep_best": False, "algorithm": name, name: {}} | PERSONAL[name]
     settings = train_settings(**TRAINING | changes)
     here = trained(sites, settings, sites.pooled, worker, tmp_path / "here")
-    there = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
-    assert here is not None and there is not None and same_bits(here.weights, there.weights)
-    assert here.personal is not None and there.personal is None
+    remote = trained(sites, settings, sites.coordinator, worker, tmp_path / "there")
+    assert here is not None and remote is not None and same_bits(here.weights, remote.weights)
+    assert here.personal is not None and remote.personal is None
     pooled = load_file(tmp_path / "here/models")
     ends = dict(zip(NAMES, np.cumsum(CLIENTS).tolist(), strict=True))
     for site, count in zip(NAMES, CLIENTS, strict=True):

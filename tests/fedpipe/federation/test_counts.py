@@ -49,8 +49,8 @@ def test_scaffold_weights_clients_by_a_sum_over_each_site(worker: Worker, withhe
     here = train(settings(), withheld.pooled, worker, tmp_path / "here")
     with withheld.training(settings()) as federation:
         assert federation.all_weights == SIZES.sum()
-        there = train(settings(), withheld.coordinator, worker, tmp_path / "there", elsewhere=federation)
-    assert same_bits(here.weights, there.weights) and repr(here.records) == repr(there.records)
+        remote = train(settings(), withheld.coordinator, worker, tmp_path / "there", elsewhere=federation)
+    assert same_bits(here.weights, remote.weights) and repr(here.records) == repr(remote.records)
 
 
 def test_nothing_at_the_coordinator_says_how_many_samples_a_client_has(withheld: Sites) -> None:
@@ -77,13 +77,13 @@ def test_nothing_at_the_coordinator_says_how_many_samples_a_client_has(withheld:
 def test_a_training_that_needs_exact_numbers_is_refused_before_a_site_is_asked(
     withheld: Sites, key: str, changes: dict[str, Any]
 ) -> None:
-    asked = len(withheld.asked)
+    before = len(withheld.questions)
     devices = {"devices": {"seconds_per_sample": 1.0}}
     changes = changes | {"availability": changes.get("availability", {}) | devices}
     sentence = rf"{key}.* 'train.availability.devices.seconds_per_sample' decide who .*site-1 \(withheld\)"
     with pytest.raises(PipelineError, match=sentence), withheld.training(settings(**changes)):
         pass
-    assert len(withheld.asked) == asked
+    assert len(withheld.questions) == before
 
 
 def test_a_digest_that_leaves_a_site_cannot_be_made_from_its_samples(withheld: Sites, tmp_path: Path) -> None:

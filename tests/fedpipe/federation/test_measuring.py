@@ -76,7 +76,7 @@ def test_nothing_is_told_of_single_clients_unless_the_policy_allows_it(
 ) -> None:
     with start(**policy) as sites:
         of_sites = ask(sites, model)
-        question = next(content for _, content in sites.asked)
+        question = next(content for _, content in sites.questions)
         assert not unpack_answer(sites.running["site-1"].answer(question)).arrays
     figures = of_sites.figures()
     assert figures["train"] == {} and set(figures["test"]) == {"held_out", "sites"}
@@ -117,7 +117,7 @@ def test_a_site_measures_no_other_model_no_other_shards_and_no_more_than_its_rou
             assert not refused()
         assert not refused(batch_size=2)
         assert "its policy allows 2 rounds in all" in refused(batch_size=4)
-        questions = [unpack_question(content).message.kind for _, content in sites.asked]
+        questions = [unpack_question(content).message.kind for _, content in sites.questions]
     assert questions[0] == "measure"
 
 

@@ -19,9 +19,9 @@ TYPES = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8, n
 @given(st.lists(arrays_of.arrays(TYPES, arrays_of.array_shapes(min_dims=0, max_dims=3, max_side=3)), max_size=4))
 def test_round_trip(arrays: list[np.ndarray]) -> None:
     content = pack(Kept(training=NAME), arrays)
-    message, found = unpack_question(content)
-    assert message == Kept(training=NAME) and pack(message, found) == content
-    assert [(each.dtype, each.shape, each.tobytes()) for each in found] == [
+    message, unpacked = unpack_question(content)
+    assert message == Kept(training=NAME) and pack(message, unpacked) == content
+    assert [(each.dtype, each.shape, each.tobytes()) for each in unpacked] == [
         (each.dtype, each.shape, each.tobytes()) for each in arrays
     ]
 

@@ -69,13 +69,13 @@ def test_weights_by_examples_and_all_measurements_go_through_the_sum(
     worker: Worker, sites: Sites, journals: Path
 ) -> None:
     """Five steps per site and round, and no plain question; the bits and the figures of the simulation."""
-    chosen, cohorts, asked = settings_of(**BY_EXAMPLES), [range(12), SEVEN], len(sites.asked)
+    chosen, cohorts, before = settings_of(**BY_EXAMPLES), [range(12), SEVEN], len(sites.questions)
     here = run(worker, chosen, sites.pooled, cohorts)
     with sites.training(chosen, journals=journals) as federation:
-        there = run(worker, chosen, sites.coordinator, cohorts, elsewhere=federation)
-    assert same_bits(there.weights, here.weights) and same_bits(there.state, here.state)
-    assert repr(there.rounds) == repr(here.rounds) and here.rounds[0]["examples"] == 68
-    questions = [(name, unpack_question(content).message.kind) for name, content in sites.asked[asked:]]
+        remote = run(worker, chosen, sites.coordinator, cohorts, elsewhere=federation)
+    assert same_bits(remote.weights, here.weights) and same_bits(remote.state, here.state)
+    assert repr(remote.rounds) == repr(here.rounds) and here.rounds[0]["examples"] == 68
+    questions = [(name, unpack_question(content).message.kind) for name, content in sites.questions[before:]]
     assert [name for name, kind in questions if kind == "secure"] == NAMES * 10
     assert {kind for _, kind in questions} == {"join", "ready", "secure"}
 
@@ -154,15 +154,15 @@ def test_another_model_for_a_site_is_refused(sites: Sites, rounds: Rounds) -> No
 
 
 def test_steps_of_a_former_round_and_other_bytes_for_a_step_are_refused(sites: Sites, rounds: Rounds) -> None:
-    first, asked = rounds.total(), len(sites.asked)
-    former = {kind_of(step): content for content in own(sites, asked - 15) if (step := step_of(content)) is not None}
+    first, before = rounds.total(), len(sites.questions)
+    former = {kind_of(step): content for content in own(sites, before - 15) if (step := step_of(content)) is not None}
     site = sites.running["site-1"]
     assert not refusal(site.answer(former[Agreements.KIND]))  # the answer that was lost
     assert "was begun before" in refusal(site.answer(former[Begin.KIND]))
     for kind in (AllKeys.KIND, Delivery.KIND, Survivors.KIND):
         assert "is out of turn" in refusal(site.answer(former[kind]))
     second = rounds.total()
-    assert [name for name, _ in sites.asked[-15:]] == NAMES * 5 and first.sites == second.sites
+    assert [name for name, _ in sites.questions[-15:]] == NAMES * 5 and first.sites == second.sites
     assert "is out of turn" in refusal(site.answer(former[Agreements.KIND]))
 
     def twice(site: str, content: bytes) -> bytes:
@@ -196,7 +196,7 @@ def test_any_bytes_of_a_step_are_refused(sites: Sites, rounds: Rounds, data: st.
 
 def own(sites: Sites, since: int, site: str = "site-1") -> list[bytes]:
     """What a site was asked."""
-    return [content for name, content in sites.asked[since:] if name == site]
+    return [content for name, content in sites.questions[since:] if name == site]
 
 
 def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_attempt_begins_again(
@@ -204,7 +204,7 @@ def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_att
 ) -> None:
     """And the sum of a round that is over is read from the disk."""
     for kind in (Begin, AllKeys, Delivery, Survivors, Agreements):
-        number, before = next(rounds.numbers), len(sites.asked)
+        number, before = next(rounds.numbers), len(sites.questions)
 
         def die(site: str, content: bytes, kind: Any = kind) -> None:
             step = step_of(content)
@@ -217,10 +217,10 @@ def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_att
         sites.before = lambda site, question: None
         rounds.restart()
         assert rounds.total(number).sites == NAMES
-        steps = {(name, step) for name, content in sites.asked[before:] if (step := step_of(content)) is not None}
+        steps = {(name, step) for name, content in sites.questions[before:] if (step := step_of(content)) is not None}
         assert len(steps) == 15  # each was asked once or again, and never anew
-    asked, total = len(sites.asked), rounds.total(number)
-    assert len(sites.asked) == asked and total.sites == NAMES
+    questions, total = len(sites.questions), rounds.total(number)
+    assert len(sites.questions) == questions and total.sites == NAMES
 
     def begins_another(site: str, content: bytes) -> bytes:
         step = step_of(content)

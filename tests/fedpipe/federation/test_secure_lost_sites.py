@@ -93,17 +93,17 @@ def test_has_the_bits_of_the_simulation_with_its_dropouts_also_when_it_reads_its
         settings = train_settings(**TRAINING | CHOSEN)
         with pytest.raises(RuntimeError):
             trained(sites, settings, worker, tmp_path / "there", quorum=3)
-        asked = len(sites.asked)
+        before = len(sites.questions)
         sites.before = lambda site, question: None
-        there = trained(sites, settings, worker, tmp_path / "there", quorum=3)
-        steps = [step for _, content in sites.asked[asked:] if (step := step_of(content)) is not None]
+        remote = trained(sites, settings, worker, tmp_path / "there", quorum=3)
+        steps = [step for _, content in sites.questions[before:] if (step := step_of(content)) is not None]
         # The last step of round 6 from each of its three sites, and round 7.
         assert [kind_of(step) for step in steps].count(Begin.KIND) == 4 and len(steps) == 3 + 20
-        listed = there.summary()["dropouts"]
+        listed = remote.summary()["dropouts"]
         assert listed == [{"round": 2, "site": 2}, {"round": 3, "site": 2}, {"round": 6, "site": 4}]
         again = type(settings).model_validate(settings.model_dump() | {"dropouts": listed})
         here = trained(sites, again, worker, tmp_path / "here")
-        assert same_bits(here.weights, there.weights) and repr(here.records) == repr(there.records)
+        assert same_bits(here.weights, remote.weights) and repr(here.records) == repr(remote.records)
     finally:
         sites.stop()
 

@@ -106,8 +106,8 @@ def test_fed_novas_longest_claim_is_all_local_steps(worker: Worker, make_shards:
     shards, first = make_shards(SIZES), first_weights(attacked())
     honest = run(worker, attacked(0.0, **scaled), shards, halves).weights
     ended = run(worker, attacked(EVERYBODY, **scaled), shards, halves).weights
-    for start, one, other in zip(first, honest, ended, strict=True):
-        np.testing.assert_allclose(start - other, 2 * 10 * (start - one), atol=1e-6)  # 4 steps claimed, 2 taken
+    for start, plain, other in zip(first, honest, ended, strict=True):
+        np.testing.assert_allclose(start - other, 2 * 10 * (start - plain), atol=1e-6)  # 4 steps claimed, 2 taken
 
 
 @pytest.mark.parametrize("name", ["fed_nova", "q_fed_avg", "afl"])
@@ -116,8 +116,8 @@ def test_numbers_stay_honest(worker: Worker, make_shards: Make, name: str) -> No
     double = {"algorithm": name, "attack": "scaled_update", "scaled_update": {"factor": 2.0}}
     shards, first = make_shards([20, 30, 0]), first_weights(attacked())
     honest, scaled = (run(worker, attacked(share, **double), shards, [range(3)]) for share in (0.0, EVERYBODY))
-    for start, one, other in zip(first, honest.weights, scaled.weights, strict=True):
-        np.testing.assert_allclose(start - other, 2 * (start - one), atol=1e-7)
+    for start, plain, other in zip(first, honest.weights, scaled.weights, strict=True):
+        np.testing.assert_allclose(start - other, 2 * (start - plain), atol=1e-7)
 
 
 def test_each_vector_is_noise_of_its_own(worker: Worker, make_shards: Make) -> None:

@@ -40,8 +40,8 @@ def test_an_attack_reaches_attackers_only(monkeypatch: pytest.MonkeyPatch, worke
     chosen(monkeypatch, ATTACKS, Attack(vector=nothing))
     without, attacked = runs(worker, settings, shards, [[honest], [range(4)]])
     assert same_bits(without.weights, expected.weights)
-    for start, one, other in zip(first_weights(settings), attacked.weights, expected.weights, strict=True):
-        np.testing.assert_allclose(one - start, 0.75 * (other - start), atol=1e-7)
+    for start, actual, other in zip(first_weights(settings), attacked.weights, expected.weights, strict=True):
+        np.testing.assert_allclose(actual - start, 0.75 * (other - start), atol=1e-7)
 
 
 def test_a_compressor_keeps_its_residual_and_counts_its_bytes(
@@ -83,5 +83,5 @@ def test_a_client_takes_the_thousandths_of_its_steps_rounded_up(worker: Worker, 
 
     half, whole = trained(100, 500), trained(60, 1000)
     assert half.steps == whole.steps == 3
-    for one, other in zip(half.weights, whole.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for actual, other in zip(half.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(actual, other)

@@ -47,8 +47,8 @@ def two_passes(task: Task) -> Any:
     def steps(task: Task, server: Server, client: Client) -> Contribution:
         mine, _ = task.full_gradient(server.weights, client)
 
-        def corrected(found: list[Any], weights: list[Any], gradient_at: Any) -> list[Any]:
-            return [g - m + c for g, m, c in zip(found, mine, server.state, strict=True)]
+        def corrected(gradients: list[Any], weights: list[Any], gradient_at: Any) -> list[Any]:
+            return [g - m + c for g, m, c in zip(gradients, mine, server.state, strict=True)]
 
         local = task.train(server.weights, client, corrected)
         return Contribution(local.update, task.weight(client), local.measurements)

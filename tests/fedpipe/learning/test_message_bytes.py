@@ -73,8 +73,8 @@ def packed(*arrays: Any) -> bytes:
     return b"".join(np.asarray(leaf).tobytes() for leaf in tf.nest.flatten(arrays))
 
 
-def same(one: Any, other: Any) -> None:
-    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+def same(first: Any, other: Any) -> None:
+    for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(other), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -93,7 +93,7 @@ def up(setup: Setup) -> bytes:
         loss = sent[0].sums[ME]
         same(sent[0].sums, np.eye(len(SIZES), dtype=np.float32)[ME] * loss)
         return packed(sent[0].update, loss)
-    return b"".join(packed(one.update, one.means, one.sums) for one in sent)
+    return b"".join(packed(each.update, each.means, each.sums) for each in sent)
 
 
 def down(setup: Setup) -> bytes:
@@ -191,12 +191,12 @@ def test_bytes_of_top_k_are_those_of_its_message(make_shards: Make, share: float
     numbers = bit_string(places, width)
     message = values + min(numbers, mask, key=len)
     assert size == len(message)
-    found = (
+    decoded_values = (
         read_bits(message[len(values) :], width, len(places)).astype(np.int64)
         if len(numbers) < len(mask)
         else np.flatnonzero(np.unpackbits(np.frombuffer(message[len(values) :], np.uint8))[: flat.size])
     )
-    same(values_at(message, len(places), found, [part.shape for part in update]), decoded)
+    same(values_at(message, len(places), decoded_values, [part.shape for part in update]), decoded)
 
 
 def test_bytes_of_random_k_are_those_of_its_message(make_shards: Make) -> None:
@@ -205,14 +205,14 @@ def test_bytes_of_random_k_are_those_of_its_message(make_shards: Make) -> None:
     flat, count = np.concatenate([part.ravel() for part in update]), 785
     seed = made.task.compression_seed(made.client).numpy()
 
-    def places_of(told: np.ndarray) -> np.ndarray:
-        drawn = tf.random.stateless_uniform([flat.size], told, None, None, tf.int32, alg="philox")
+    def places_of(seed: np.ndarray) -> np.ndarray:
+        drawn = tf.random.stateless_uniform([flat.size], seed, None, None, tf.int32, alg="philox")
         return tf.math.top_k(drawn, count, sorted=False).indices.numpy()
 
     message = flat[places_of(seed)].tobytes() + seed.tobytes()
     assert size == len(message)
-    there = places_of(np.frombuffer(message[-8:], np.int32))
-    same(values_at(message, count, there, [part.shape for part in update]), decoded)
+    places = places_of(np.frombuffer(message[-8:], np.int32))
+    same(values_at(message, count, places, [part.shape for part in update]), decoded)
 
 
 @pytest.mark.parametrize(("rotate", "rounding"), [(False, "stochastic"), (True, "nearest")])
@@ -243,8 +243,8 @@ def test_bytes_of_quantisation_are_those_of_its_message(make_shards: Make, rotat
             rebuilt.append((low + read * (high - low) / 31).reshape(part.shape))
         message += content
     assert size == len(message)
-    for one, other in zip(rebuilt, decoded, strict=False):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    for first, other in zip(rebuilt, decoded, strict=False):
+        np.testing.assert_allclose(first, other, rtol=0, atol=1e-6)
 
 
 def test_fed_dyn_needs_nothing_besides_a_compressed_update(make_shards: Make) -> None:

@@ -59,9 +59,9 @@ def test_fed_adagrad_fed_adam_and_fed_yogi_are_those_of_algorithm_2(name: str) -
     others = {"epsilon": 0.1, "beta_1": 0.3, "initial_accumulator": 0.2}
     if name != "fed_adagrad":
         others["beta_2"] = 0.6
-    found = stepped(name=name, **others)
-    np.testing.assert_allclose(found, of_the_paper(name, 0.1, 0.3, 0.6, 0.2), atol=1e-7, rtol=2e-5)
-    assert np.abs(found - defaults).max() > 0.01
+    actual = stepped(name=name, **others)
+    np.testing.assert_allclose(actual, of_the_paper(name, 0.1, 0.3, 0.6, 0.2), atol=1e-7, rtol=2e-5)
+    assert np.abs(actual - defaults).max() > 0.01
 
 
 def test_a_schedule_scales_the_steps_of_fed_adam() -> None:
@@ -87,10 +87,10 @@ def test_the_first_round_moves_by_fed_yogis_first_step(
         run(worker, train_settings(**training, server_optimizer=optimizer), shards, [[0, 1]])
         for optimizer in ({"learning_rate": 1.0}, {"name": "fed_yogi", "learning_rate": 0.1})
     )
-    for first, mean, found in zip(started, plain.weights, adaptive.weights, strict=True):
+    for first, mean, actual in zip(started, plain.weights, adaptive.weights, strict=True):
         delta = (mean - first).astype(np.float64)
         v = 1e-6 - 0.01 * delta**2 * np.sign(1e-6 - delta**2)
-        np.testing.assert_allclose(found - first, 0.1 * 0.1 * delta / (np.sqrt(v) + 1e-3), atol=2e-6)
+        np.testing.assert_allclose(actual - first, 0.1 * 0.1 * delta / (np.sqrt(v) + 1e-3), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["adam", "adagrad", "rmsprop", "yogi"])
@@ -101,7 +101,7 @@ def test_epsilon_counts_and_the_defaults_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"name": "adam", "beta_1": 0.5}, "adam takes no beta_1 and beta_2 here: leave them out, or set the name"),
         ({"name": "fed_adagrad", "beta_2": 0.5}, "fed_adagrad forgets nothing: leave beta_2 out"),
@@ -114,6 +114,6 @@ def test_epsilon_counts_and_the_defaults_stay(name: str) -> None:
         ),
     ],
 )
-def test_what_an_optimizer_does_not_have_is_refused(changes: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_an_optimizer_does_not_have_is_refused(changes: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         train_settings(server_optimizer=changes)

@@ -70,7 +70,7 @@ def test_it_is_a_learning_process(make_shards: Make) -> None:
 def test_groups_change_rounding_only(worker: Worker, make_shards: Make) -> None:
     shards, settings = make_shards(SIZES), train_settings(client_optimizer={"learning_rate": 0.1})
     reverse = list(reversed(range(12)))  # other clients in each group
-    one, other = runs(worker, settings, shards, [[range(12)] * 2, [reverse] * 2])
-    assert not same_bits(one.weights, other.weights)
-    for a, b in zip(one.weights, other.weights, strict=True):
+    first, other = runs(worker, settings, shards, [[range(12)] * 2, [reverse] * 2])
+    assert not same_bits(first.weights, other.weights)
+    for a, b in zip(first.weights, other.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)

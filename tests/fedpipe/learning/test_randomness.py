@@ -28,15 +28,15 @@ def seeds() -> np.ndarray:
 
 
 def test_all_seeds_differ() -> None:
-    found = seeds()
-    assert found.dtype == np.int32 and len(found) == 2 * 3 * 3 * len(Purpose)
-    assert len({tuple(seed) for seed in found.tolist()}) == len(found)
+    all_seeds = seeds()
+    assert all_seeds.dtype == np.int32 and len(all_seeds) == 2 * 3 * 3 * len(Purpose)
+    assert len({tuple(seed) for seed in all_seeds.tolist()}) == len(all_seeds)
 
 
 def test_round_and_client_cannot_be_mixed_up() -> None:
     pairs = itertools.product(range(8), range(8))
-    found = {tuple(seed_in_graph(1, Purpose.CLIENT, a, b).numpy().tolist()) for a, b in pairs}
-    assert len(found) == 64
+    distinct = {tuple(seed_in_graph(1, Purpose.CLIENT, a, b).numpy().tolist()) for a, b in pairs}
+    assert len(distinct) == 64
 
 
 def test_seeds_are_the_recorded_ones() -> None:
@@ -49,8 +49,8 @@ CODE = "from tests.fedpipe.learning.test_randomness import *; print(hashlib.sha2
 
 @pytest.mark.slow  # tests/fedpipe/test_bits.py trains with them in two processes
 def test_another_process_has_the_same_seeds() -> None:
-    said = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert said.strip() == hashlib.sha256(seeds().tobytes()).hexdigest()
+    output = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert output.strip() == hashlib.sha256(seeds().tobytes()).hexdigest()
 
 
 def test_seeds_of_noise_have_round_and_index_in_them() -> None:

@@ -36,8 +36,8 @@ def test_step_and_exponential_rates_follow_their_formulas(
 ) -> None:
     passed = number - warm_up - 1
     for name, power in (("step", passed // every), ("exponential", passed / every)):
-        found = rate(optimizer(base, name=name, warm_up=warm_up, factor=factor, every=every), number, 200)
-        assert found == pytest.approx(base * number / (warm_up + 1) if passed < 0 else base * factor**power)
+        actual = rate(optimizer(base, name=name, warm_up=warm_up, factor=factor, every=every), number, 200)
+        assert actual == pytest.approx(base * number / (warm_up + 1) if passed < 0 else base * factor**power)
 
 
 @given(base=bases, warm_up=warm_ups, number=numbers, after=st.integers(1, 100), end=st.floats(0, 0.99))
@@ -53,21 +53,23 @@ def test_the_cosine_rate_follows_its_formula(base: float, warm_up: int, number: 
 
 @given(name=st.sampled_from(list(SCHEDULE_KEYS)), warm_up=warm_ups, rounds=st.integers(21, 60))
 def test_rates_rise_in_the_warm_up_and_never_after_it(name: str, warm_up: int, rounds: int) -> None:
-    given = {"factor": 0.7, "every": 3, "rounds": rounds}
-    schedule = {key: value for key, value in given.items() if key in SCHEDULE_KEYS[name]}
+    values = {"factor": 0.7, "every": 3, "rounds": rounds}
+    schedule = {key: value for key, value in values.items() if key in SCHEDULE_KEYS[name]}
     settings = optimizer(0.3, name=name, warm_up=warm_up, **schedule)
-    found = rates(settings, rounds)
-    if found is None:
+    actual = rates(settings, rounds)
+    if actual is None:
         assert name == "constant" and not warm_up
         return
-    assert found.dtype == np.float32 and len(found) == rounds and (found >= 0).all() and found.max() <= np.float32(0.3)
-    assert (np.diff(found[: warm_up + 1]) > 0).all() and (np.diff(found[warm_up:]) <= 0).all()
+    assert (
+        actual.dtype == np.float32 and len(actual) == rounds and (actual >= 0).all() and actual.max() <= np.float32(0.3)
+    )
+    assert (np.diff(actual[: warm_up + 1]) > 0).all() and (np.diff(actual[warm_up:]) <= 0).all()
 
 
 def test_the_graph_looks_the_same_rates_up() -> None:
     settings = optimizer(0.3, name="exponential", factor=0.5)
-    found = [rate_in_graph(settings, 4, tf.constant(number)).numpy() for number in (1, 2, 3, 4)]
-    np.testing.assert_array_equal(found, np.array([0.3, 0.15, 0.075, 0.0375], np.float32))
+    actual = [rate_in_graph(settings, 4, tf.constant(number)).numpy() for number in (1, 2, 3, 4)]
+    np.testing.assert_array_equal(actual, np.array([0.3, 0.15, 0.075, 0.0375], np.float32))
     assert rate_in_graph(optimizer(0.3), 4, tf.constant(2)) == 0.3
 
 

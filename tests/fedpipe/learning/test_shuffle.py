@@ -23,9 +23,9 @@ def orders(settings: Train, client: int, number: int, samples: int) -> np.ndarra
 
 @given(samples=st.integers(0, 60), epochs=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
 def test_every_epoch_takes_each_sample_once(samples: int, epochs: int, seed: int) -> None:
-    found = orders(train_settings(local_epochs=epochs, seed=seed), 3, 2, samples)
-    assert found.shape == (epochs, samples)
-    assert (np.sort(found, axis=1) == np.arange(samples)).all()
+    drawn = orders(train_settings(local_epochs=epochs, seed=seed), 3, 2, samples)
+    assert drawn.shape == (epochs, samples)
+    assert (np.sort(drawn, axis=1) == np.arange(samples)).all()
 
 
 def test_epochs_rounds_clients_and_seeds_have_other_orders() -> None:
@@ -38,8 +38,8 @@ def test_epochs_rounds_clients_and_seeds_have_other_orders() -> None:
 
 
 def test_any_place_is_as_likely_as_any_other() -> None:
-    found = orders(train_settings(local_epochs=2000), 0, 1, 5)
-    counts = np.array([np.bincount(found[:, place], minlength=5) for place in range(5)])
+    drawn = orders(train_settings(local_epochs=2000), 0, 1, 5)
+    counts = np.array([np.bincount(drawn[:, place], minlength=5) for place in range(5)])
     assert np.abs(counts - 400).max() < 5 * np.sqrt(2000 * 0.2 * 0.8)
 
 
@@ -51,5 +51,5 @@ print(orders(train_settings(local_epochs=2), 5, 3, 30).tobytes().hex())
 
 @pytest.mark.slow  # tests/fedpipe/test_bits.py trains with it in two processes
 def test_another_process_draws_the_same() -> None:
-    said = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert said.strip() == orders(train_settings(local_epochs=2), 5, 3, 30).tobytes().hex()
+    output = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert output.strip() == orders(train_settings(local_epochs=2), 5, 3, 30).tobytes().hex()

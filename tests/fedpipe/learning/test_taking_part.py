@@ -40,9 +40,9 @@ def settings_of(algorithm: str, **changes: Any) -> Train:
     return train_settings(**TRAINING | {"algorithm": algorithm, algorithm: {}} | NEEDED.get(algorithm, {}) | changes)
 
 
-def same(one: Ended, other: Ended) -> bool:
-    own = [{name: kept for name, kept in each.kept.items() if name[0] in "04"} for each in (one, other)]
-    return same_bits(one.state, other.state) and all(same_bits([own[0][name]], [own[1][name]]) for name in own[0])
+def same(first: Ended, other: Ended) -> bool:
+    own = [{name: kept for name, kept in each.kept.items() if name[0] in "04"} for each in (first, other)]
+    return same_bits(first.state, other.state) and all(same_bits([own[0][name]], [own[1][name]]) for name in own[0])
 
 
 @pytest.mark.parametrize("algorithm", SYNCHRONOUS)

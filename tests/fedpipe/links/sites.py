@@ -15,11 +15,11 @@ def thread_of(stay: Callable[..., None], *arguments: Any, **options: Any) -> Ite
     Args:
       stay: Called with ``arguments``, what it is to call with lines, an event that ends it, and ``options``.
     """
-    said, ending = list[str](), threading.Event()
-    thread = threading.Thread(target=stay, args=(*arguments, said.append, ending), kwargs=options, daemon=True)
+    lines, ending = list[str](), threading.Event()
+    thread = threading.Thread(target=stay, args=(*arguments, lines.append, ending), kwargs=options, daemon=True)
     thread.start()
     try:
-        yield said
+        yield lines
     finally:
         ending.set()
         thread.join(SECONDS)

@@ -49,11 +49,11 @@ def linked(
         threading.Thread(target=connected, daemon=True).start()
 
     monkeypatch.setattr(FlareLink, "_start_session", start)
-    said: list[str] = []
-    options = {"wait_seconds": 20.0, "answer_seconds": 20.0, "say": said.append} | options
+    lines: list[str] = []
+    options = {"wait_seconds": 20.0, "answer_seconds": 20.0, "say": lines.append} | options
     with FlareLink(place / "server", place / "admin", SITES, **options) as link:
         yield link
-    assert said in ([], ["waits for site-2, not connected to NVIDIA FLARE's server"])
+    assert lines in ([], ["waits for site-2, not connected to NVIDIA FLARE's server"])
 
 
 def test_questions_go_to_the_relay_and_late_answers_to_nobody(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_without_nvidia_flare_there_is_a_command_to_run(monkeypatch: pytest.Monk
 
 
 def test_a_site_answers_at_its_kit_and_stays_whatever_comes(place: Path) -> None:
-    said, ending = list[str](), threading.Event()
+    lines, ending = list[str](), threading.Event()
 
     def answer(question: bytes) -> bytes:
         if question == b"forbidden":
@@ -172,7 +172,7 @@ def test_a_site_answers_at_its_kit_and_stays_whatever_comes(place: Path) -> None
         return b"to " + question
 
     kit = place / "site"
-    thread = threading.Thread(target=stay_at_kit, args=(kit, answer, said.append, ending), kwargs={"largest": 100})
+    thread = threading.Thread(target=stay_at_kit, args=(kit, answer, lines.append, ending), kwargs={"largest": 100})
     thread.start()
 
     def ask(*messages: bytes | LocalMessage) -> bytes | None:
@@ -201,7 +201,7 @@ def test_a_site_answers_at_its_kit_and_stays_whatever_comes(place: Path) -> None
         assert ask(LocalMessage(Kind.QUESTION, content=b"forbidden")) is None
         assert ask(LocalMessage(Kind.QUESTION, content=bytes(101))) is None
         assert ask(LocalMessage(Kind.QUESTION, content=b"two")) == b"to two"
-        assert said == [
+        assert lines == [
             "bytes that are no message",
             "a message that is no question",
             "audit.jsonl cannot be written",

@@ -72,10 +72,10 @@ def run_job(flare: LocalFlare, job: Path) -> str:
     ) as session:
         assert session.stdout is not None and session.stdin is not None
         for line in session.stdout:
-            told = json.loads(line)
-            if "over" in told or "error" in told:
+            report = json.loads(line)
+            if "over" in report or "error" in report:
                 session.stdin.close()
-                return str(told)
+                return str(report)
     raise AssertionError("the session ended without a word")
 
 

@@ -21,11 +21,11 @@ def test_a_message_of_any_size_comes_through(size: int) -> None:
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_no_bytes_but_those_of_frames_are_taken(stream: list[bytes]) -> None:
     try:
-        found = list(messages(stream, 40))
+        received = list(messages(stream, 40))
     except PipelineError:
         return
-    sent = [frame for number, content in found for frame in frames(number, content)]
-    assert b"".join(content for _, content in found) == b"".join(frame[16:] for frame in stream[: len(sent)])
+    sent = [frame for number, content in received for frame in frames(number, content)]
+    assert b"".join(content for _, content in received) == b"".join(frame[16:] for frame in stream[: len(sent)])
 
 
 @pytest.mark.parametrize(

@@ -37,20 +37,20 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def listening(certificates: Path, **options: float) -> Iterator[tuple[GrpcLink, list[str]]]:
-    said: list[str] = []
+    lines: list[str] = []
     options = {"wait_seconds": SECONDS, "reconnect_seconds": 0.0} | options
-    with GrpcLink("127.0.0.1:0", certificates, SITES, say=said.append, **options) as link:  # type: ignore[arg-type]
-        yield link, said
+    with GrpcLink("127.0.0.1:0", certificates, SITES, say=lines.append, **options) as link:  # type: ignore[arg-type]
+        yield link, lines
 
 
 @contextmanager
 def site(link: GrpcLink, certificates: Path, name: str, answer: Callable[[bytes], bytes] = echo) -> Iterator[list[str]]:
-    said, ending = list[str](), threading.Event()
-    asked = (f"127.0.0.1:{link.port}", certificates, name, answer, said.append, ending)
-    thread = threading.Thread(target=stay, args=asked, kwargs={"first_pause": 0.05}, daemon=True)
+    lines, ending = list[str](), threading.Event()
+    arguments = (f"127.0.0.1:{link.port}", certificates, name, answer, lines.append, ending)
+    thread = threading.Thread(target=stay, args=arguments, kwargs={"first_pause": 0.05}, daemon=True)
     thread.start()
     try:
-        yield said
+        yield lines
     finally:
         ending.set()
         thread.join(SECONDS)
@@ -77,25 +77,25 @@ def test_sites_answer_and_listen_nowhere(certificates: Path) -> None:
 
 def test_a_site_that_is_lost_with_a_question_gets_it_again(certificates: Path) -> None:
     """Whether it comes back as the same process, or as another one."""
-    asked, lost = list[bytes](), threading.Event()
+    questions, lost = list[bytes](), threading.Event()
 
     def silent(question: bytes) -> bytes:
-        asked.append(question)
+        questions.append(question)
         lost.wait(SECONDS)
         return b"too late"
 
-    with listening(certificates) as (link, said), site(link, certificates, "site-2"):
+    with listening(certificates) as (link, lines), site(link, certificates, "site-2"):
         answers: dict[str, bytes] = {}
         asking = threading.Thread(target=lambda: answers.update(link.ask(dict.fromkeys(SITES, b"sums"))), daemon=True)
         with site(link, certificates, "site-1", silent):
             asking.start()
-            until(lambda: bool(asked))
+            until(lambda: bool(questions))
             with site(link, certificates, "site-1"):
                 asking.join(SECONDS)
                 assert answers == dict.fromkeys(SITES, b"answer to sums")
                 lost.set()
                 assert dict(link.ask({"site-1": b"next"})) == {"site-1": b"answer to next"}
-        assert said.count("site-1 is connected") >= 2
+        assert lines.count("site-1 is connected") >= 2
 
 
 def test_others_answer_where_a_site_is_lost(certificates: Path) -> None:
@@ -137,13 +137,13 @@ def test_sites_that_are_waited_for_are_named_with_the_round(
         assert slow.wait(SECONDS)
         return echo(question)
 
-    with listening(certificates) as (link, said), site(link, certificates, "site-1", late):
+    with listening(certificates) as (link, lines), site(link, certificates, "site-1", late):
         link.about = "round 3"
         until(lambda: bool(link.connected()))
         asking = threading.Thread(target=lambda: list(link.ask(dict.fromkeys(SITES, b"sums"))), daemon=True)
         asking.start()
-        until(lambda: any("waiting for" in line for line in said))
-        (line,) = (line for line in said if "waiting for" in line)
+        until(lambda: any("waiting for" in line for line in lines))
+        (line,) = (line for line in lines if "waiting for" in line)
         assert re.fullmatch(r"round 3: waiting for site-1 \(connected, \d+ s\), site-2 \(not connected, \d+ s\)", line)
         slow.set()
         with site(link, certificates, "site-2"):
@@ -154,12 +154,12 @@ def test_sites_that_are_waited_for_are_named_with_the_round(
 def test_only_certificates_of_the_ca_that_name_a_site_open_the_door(certificates: Path, tmp_path: Path) -> None:
     make_certificates(tmp_path / "other", ["coordinator", *SITES])
     with listening(certificates) as (link, _):
-        with site(link, tmp_path / "other", "site-1") as said:
-            until(lambda: bool(said))
+        with site(link, tmp_path / "other", "site-1") as lines:
+            until(lambda: bool(lines))
             assert not link.connected()
-        with site(link, certificates, "stranger") as said:
-            until(lambda: bool(said))
-            assert "names no site of this federation" in said[0] and not link.connected()
+        with site(link, certificates, "stranger") as lines:
+            until(lambda: bool(lines))
+            assert "names no site of this federation" in lines[0] and not link.connected()
         credentials = grpc.ssl_channel_credentials((certificates / "ca.pem").read_bytes())  # none of its own
         options = [("grpc.ssl_target_name_override", "coordinator")]
         with (
@@ -175,19 +175,19 @@ def test_a_site_talks_to_the_coordinator_alone(certificates: Path, tmp_path: Pat
     false.mkdir()
     for name, source in (("ca.pem", "ca.pem"), ("coordinator.pem", "site-2.pem"), ("coordinator.key", "site-2.key")):
         (false / name).write_bytes((certificates / source).read_bytes())
-    with listening(false) as (link, _), site(link, certificates, "site-1") as said:
-        until(lambda: bool(said))
+    with listening(false) as (link, _), site(link, certificates, "site-1") as lines:
+        until(lambda: bool(lines))
         assert not link.connected()
 
 
 def test_a_revoked_certificate_opens_nothing_and_ends_its_stream(certificates: Path, tmp_path: Path) -> None:
     make_certificates(tmp_path, ["coordinator", *SITES])
-    with listening(tmp_path, wait_seconds=0.5) as (link, _), site(link, tmp_path, "site-1") as said:
+    with listening(tmp_path, wait_seconds=0.5) as (link, _), site(link, tmp_path, "site-1") as lines:
         assert dict(link.ask({"site-1": b"one"}))
         revoke(tmp_path, "site-1")
         with pytest.raises(WorkersLostError, match=r"site-1 was not connected for 0.5 s"):
             list(link.ask({"site-1": b"two"}))
-        assert any("the certificate is revoked" in line for line in said)
+        assert any("the certificate is revoked" in line for line in lines)
     (tmp_path / "revoked.pem").write_text("nothing")
     with pytest.raises(PipelineError, match=r"revoked.pem is no list that the CA .* has signed"):
         GrpcLink("127.0.0.1:0", tmp_path, SITES)
@@ -199,13 +199,13 @@ def test_what_nobody_asked_for_ends_the_stream(certificates: Path, sent: list[by
     credentials = grpc.ssl_channel_credentials(ca, key, certificate)
     options = [("grpc.ssl_target_name_override", "coordinator")]
     with (
-        listening(certificates) as (link, said),
+        listening(certificates) as (link, lines),
         grpc.secure_channel(f"127.0.0.1:{link.port}", credentials, options) as channel,
     ):
         call = channel.stream_stream(METHOD)(iter(sent))
         with pytest.raises(grpc.RpcError):
             list(call)
-        until(lambda: any("is cut off" in line for line in said))
+        until(lambda: any("is cut off" in line for line in lines))
         until(lambda: not link.connected())  # which comes after the words
 
 
@@ -246,8 +246,8 @@ def test_a_list_of_revoked_certificates_that_is_damaged_lets_nobody_in(certifica
     shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)
     with listening(tmp_path) as (link, heard):
         (tmp_path / "revoked.pem").write_text("nothing")
-        with site(link, tmp_path, "site-1") as said:
-            until(lambda: any("cannot read its list of revoked certificates" in line for line in said))
+        with site(link, tmp_path, "site-1") as lines:
+            until(lambda: any("cannot read its list of revoked certificates" in line for line in lines))
         assert not link.connected() and any("is no list that the CA of" in line for line in heard)
 
 
@@ -257,22 +257,22 @@ def test_a_site_that_cannot_write_its_audit_log_sends_nothing_and_says_so(certif
 
     with (
         listening(certificates, answer_seconds=0.5) as (link, _),
-        site(link, certificates, "site-1", full) as said,
+        site(link, certificates, "site-1", full) as lines,
         pytest.raises(WorkersLostError, match="no answer of site-1"),
     ):
         list(link.ask({"site-1": b"sums"}))
-    assert any(": audit.jsonl cannot be written; tries again in" in line for line in said)
+    assert any(": audit.jsonl cannot be written; tries again in" in line for line in lines)
 
 
 def test_a_certificate_that_is_valid_no_longer_ends_the_site_with_a_sentence(tmp_path: Path) -> None:
     make_certificates(tmp_path, ["coordinator", "site-1"])
     make_certificates(tmp_path / "other", ["coordinator", "site-1"])
-    said: list[str] = []
+    lines: list[str] = []
 
     def exchange(line: str) -> None:
-        said.append(line)
+        lines.append(line)
         (tmp_path / "ca.pem").write_bytes((tmp_path / "other/ca.pem").read_bytes())
 
     with pytest.raises(PipelineError, match=r"site-1.pem is not a certificate that the CA of .*ca.pem has signed"):
         stay("127.0.0.1:1", tmp_path, "site-1", echo, exchange, threading.Event(), first_pause=0.01)
-    assert len(said) == 1
+    assert len(lines) == 1

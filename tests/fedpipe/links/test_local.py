@@ -14,8 +14,8 @@ from fedpipe.links.local import Kind, LocalMessage, LocalSocket, connect, listen
 
 
 def pair() -> tuple[LocalSocket, LocalSocket]:
-    one, other = socket.socketpair()
-    return LocalSocket(one), LocalSocket(other)
+    first, other = socket.socketpair()
+    return LocalSocket(first), LocalSocket(other)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**20 + 1])
@@ -33,10 +33,10 @@ def test_a_message_of_any_size_comes_through(size: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_messages_or_refused(sent: bytes) -> None:
-    one, other = socket.socketpair()
-    with one, other:
-        one.sendall(sent)
-        one.shutdown(socket.SHUT_WR)
+    first, other = socket.socketpair()
+    with first, other:
+        first.sendall(sent)
+        first.shutdown(socket.SHUT_WR)
         receiver, used = LocalSocket(other), 0
         while True:
             try:

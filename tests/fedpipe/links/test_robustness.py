@@ -256,7 +256,7 @@ class Middle:
 def test_an_idle_stream_is_kept_alive_and_a_dead_one_is_noticed(link: GrpcLink, certificates: Path) -> None:
     """Within half a minute, at both ends, although no packet says so."""
     middle = Middle(link.port)
-    with thread_of(stay, f"127.0.0.1:{middle.port}", certificates, "site-2", bytes, first_pause=0.05) as said:
+    with thread_of(stay, f"127.0.0.1:{middle.port}", certificates, "site-2", bytes, first_pause=0.05) as lines:
         answers(link, *SITES)
         carried = middle.carried
         time.sleep(25.0)
@@ -264,7 +264,7 @@ def test_an_idle_stream_is_kept_alive_and_a_dead_one_is_noticed(link: GrpcLink, 
         middle.carries.clear()
         begin = time.monotonic()
         until(lambda: link.connected() == ["site-1"], 40.0)
-        until(lambda: bool(said), 40.0)
+        until(lambda: bool(lines), 40.0)
         assert time.monotonic() - begin < 45.0
         middle.carries.set()
         answers(link, *SITES)

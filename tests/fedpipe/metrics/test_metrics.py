@@ -28,6 +28,6 @@ def test_the_mean_absolute_error_is_the_mean_over_the_numbers() -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_values(name: str) -> None:
-    found = METRICS.of(name).per_example(tf.constant(LABELS), tf.constant(LOGITS))
-    np.testing.assert_array_equal(found.numpy().astype(bool), EXPECTED[name])
+    actual = METRICS.of(name).per_example(tf.constant(LABELS), tf.constant(LOGITS))
+    np.testing.assert_array_equal(actual.numpy().astype(bool), EXPECTED[name])
     assert 0.05 < EXPECTED[name].mean() < 0.6

@@ -85,9 +85,9 @@ def test_any_image_size_and_number_of_classes(name: str, shape: tuple | str, tmp
 @pytest.mark.parametrize("name", [name for name in SIZES if smallest(name) > 1])
 def test_images_that_are_too_small_are_refused(name: str) -> None:
     side = smallest(name)
-    said = f"'train.model' is {name}, which takes images of at least {side} x {side} pixels, but the data set's are "
+    message = f"'train.model' is {name}, which takes images of at least {side} x {side} pixels, but the data set's are "
     for shape in ((side - 1, 28, 1), (28, side - 1, 3)):
-        with pytest.raises(PipelineError, match=said + f"{shape[0]} x {shape[1]}"):
+        with pytest.raises(PipelineError, match=message + f"{shape[0]} x {shape[1]}"):
             model_of(name, shape)
         assert model_of("mcmahan_2nn", shape) and model_of("logistic_regression", shape)
 

@@ -41,19 +41,19 @@ def without_input(spec: ModelSpec) -> Any:
 
 def residual(spec: ModelSpec) -> Any:
     """Branches, a model in the model, arithmetic on tensors, and layers with several weights."""
-    given = L.Input(spec.image_shape)
-    x = L.Conv2D(8, 3, padding="same", activation="relu")(given)
+    inputs = L.Input(spec.image_shape)
+    x = L.Conv2D(8, 3, padding="same", activation="relu")(inputs)
     inner = tf.keras.Sequential([L.InputLayer(x.shape[1:]), L.Conv2D(8, 3, padding="same"), L.GroupNormalization(4)])
     y = L.Add()([x, inner(x)]) * 0.5 + x
     y = L.SeparableConv2D(6, 3)(L.DepthwiseConv2D(3)(y))
-    return tf.keras.Model(given, L.Dense(spec.classes)(L.GlobalAveragePooling2D()(y)))
+    return tf.keras.Model(inputs, L.Dense(spec.classes)(L.GlobalAveragePooling2D()(y)))
 
 
 def shared(spec: ModelSpec) -> Any:
     """A layer that runs twice, and a tensor that is used twice."""
-    given, layer = L.Input(spec.image_shape), L.Conv2D(1, 3, padding="same", activation="relu")
-    x = L.MaxPooling2D(2)(layer(layer(given)))
-    return tf.keras.Model(given, L.Dense(10)(L.Flatten()(L.Concatenate()([x, x]))))
+    inputs, layer = L.Input(spec.image_shape), L.Conv2D(1, 3, padding="same", activation="relu")
+    x = L.MaxPooling2D(2)(layer(layer(inputs)))
+    return tf.keras.Model(inputs, L.Dense(10)(L.Flatten()(L.Concatenate()([x, x]))))
 
 
 def recurrent(spec: ModelSpec) -> Any:
@@ -114,19 +114,19 @@ def test_dropout_draws_from_the_seed_alone() -> None:
     weights = [tf.constant(w) for w in model.first_weights(np.random.default_rng(0))]
     image = tf.ones([2, 28, 28, 1])
     step = tf.function(lambda seed: model.forward(weights, image, Dropout(seed)))
-    one, again, other = (step(tf.constant(seed, tf.int32)).numpy() for seed in ([1, 2], [1, 2], [1, 3]))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
+    first, again, other = (step(tf.constant(seed, tf.int32)).numpy() for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
     whole = tf.function(lambda: model.forward(weights, image, Dropout()))().numpy()
-    assert (whole != one).any() and (whole[0] == whole[1]).all()
+    assert (whole != first).any() and (whole[0] == whole[1]).all()
 
 
 def test_names_and_first_weights_depend_on_model_and_seed_alone() -> None:
     """Keras counts the layers of a process in their names, and draws its own weights anew each time."""
-    one, again = network(SPEC), network(SPEC)
-    assert list(one.shapes) == list(again.shapes)
-    assert list(one.shapes)[:2] == ["1_conv2d/kernel", "1_conv2d/bias"] and one.parameters == 12_810
-    first, second = (model.first_weights(np.random.default_rng(7)) for model in (one, again))
+    built, again = network(SPEC), network(SPEC)
+    assert list(built.shapes) == list(again.shapes)
+    assert list(built.shapes)[:2] == ["1_conv2d/kernel", "1_conv2d/bias"] and built.parameters == 12_810
+    first, second = (model.first_weights(np.random.default_rng(7)) for model in (built, again))
     assert all((a == b).all() and a.dtype == np.float32 for a, b in zip(first, second, strict=True))
     scales = KerasNetwork(SPEC, stack(L.LayerNormalization(), L.Flatten(), L.Dense(10)))
     assert scales.first_weights(np.random.default_rng(7))[0] == 1.0
@@ -146,8 +146,8 @@ class Subclass(tf.keras.Model):
 
 
 def two_outputs(spec: ModelSpec) -> Any:
-    given = L.Input(spec.image_shape)
-    return tf.keras.Model(given, [L.Dense(10)(L.Flatten()(given)), L.Flatten()(given)])
+    inputs = L.Input(spec.image_shape)
+    return tf.keras.Model(inputs, [L.Dense(10)(L.Flatten()(inputs)), L.Flatten()(inputs)])
 
 
 D = L.Dense
@@ -173,8 +173,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_function_of_weights_and_images_is_refused(case: str) -> None:
-    build, said = REFUSED[case]
-    with pytest.raises(PipelineError, match=said) as refusal:
+    build, reason = REFUSED[case]
+    with pytest.raises(PipelineError, match=reason) as refusal:
         KerasNetwork(SPEC, build)
     assert "\n" not in str(refusal.value)
 

@@ -58,11 +58,11 @@ def test_what_no_model_can_be_made_of_is_refused(tmp_path: Path, change: dict) -
     """As after a model's file was removed, or its params were renamed."""
     from safetensors.numpy import save
 
-    told = MODEL.spec.to_json() | change
+    description = MODEL.spec.to_json() | change
     import json
 
     path = tmp_path / "weights.safetensors"
     tensors = dict(zip(MODEL.shapes, WEIGHTS, strict=True))
-    path.write_bytes(save(tensors, {"fedpipe": json.dumps(told)}))
+    path.write_bytes(save(tensors, {"fedpipe": json.dumps(description)}))
     with pytest.raises(PipelineError, match=r"weights.safetensors is not a file of weights \("):
         load_weights(path)

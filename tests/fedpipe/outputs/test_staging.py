@@ -40,7 +40,7 @@ def make(text: str) -> None:
         outputs.place()
 
 
-def found() -> dict[str, str]:
+def contents() -> dict[str, str]:
     return {str(path): path.read_text() for path in sorted(Path().rglob("*")) if path.is_file()}
 
 
@@ -51,7 +51,7 @@ def whole(text: str) -> dict[str, str]:
 def test_all_outputs_replace_the_old_ones() -> None:
     make("old")
     make("new")
-    assert found() == whole("new")
+    assert contents() == whole("new")
 
 
 @pytest.mark.parametrize("error", [PipelineError, KeyboardInterrupt, OSError])
@@ -60,7 +60,7 @@ def test_a_stage_that_fails_leaves_the_old_ones(error: type[BaseException]) -> N
     with pytest.raises(error), StagedOutputs("stage", OUTPUTS) as outputs:
         write(outputs, "new")
         raise error
-    assert found() == whole("old")
+    assert contents() == whole("old")
 
 
 def test_an_output_that_cannot_be_moved_leaves_all_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_an_output_that_cannot_be_moved_leaves_all_old_ones(monkeypatch: pytest.
         monkeypatch.setattr(Path, "replace", refuse)
         with pytest.raises(PipelineError, match=r"^plots/picture.png cannot be written: Read-only file system$"):
             outputs.place()
-    assert found() == whole("old")
+    assert contents() == whole("old")
 
 
 @pytest.mark.parametrize("moves", range(1, 7))
@@ -106,7 +106,7 @@ def test_a_stage_that_is_killed_between_two_moves_leaves_all_old_ones_to_the_nex
     assert done.returncode == -signal.SIGKILL
     with StagedOutputs("stage", OUTPUTS):
         pass
-    assert found() == whole("old" if moves < 6 else "new")
+    assert contents() == whole("old" if moves < 6 else "new")
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_the_beginning() -> None:
@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_said_at_the_beginning() -> None:
         StagedOutputs("stage", OUTPUTS),
     ):
         pytest.fail("the work began")
-    assert found() == {"plots": "a file in the folder's place"}
+    assert contents() == {"plots": "a file in the folder's place"}
 
 
 def test_too_little_disk_is_said_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_too_little_disk_is_said_at_the_beginning(monkeypatch: pytest.MonkeyPatc
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert found() == {}
+    assert contents() == {}
 
 
 def test_reserved_disk_is_given_back_to_the_output() -> None:

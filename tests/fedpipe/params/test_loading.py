@@ -35,7 +35,7 @@ def test_defaults_are_valid(section: type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "old", "new", "said"),
+    ("section", "old", "new", "reason"),
     [
         (
             params.Train,
@@ -224,8 +224,8 @@ def test_defaults_are_valid(section: type) -> None:
         (params.Train, "\ntrain:", "\ntrain: [", "is not valid YAML"),
     ],
 )
-def test_bad_values_are_named(tmp_path: Path, section: type, old: str, new: str, said: str) -> None:
-    assert said in refusal(tmp_path, section, old, new)
+def test_bad_values_are_named(tmp_path: Path, section: type, old: str, new: str, reason: str) -> None:
+    assert reason in refusal(tmp_path, section, old, new)
 
 
 def test_a_misspelt_key_is_one_mistake_and_gets_the_nearest(tmp_path: Path) -> None:
@@ -249,13 +249,13 @@ def test_missing_file_and_section(tmp_path: Path) -> None:
 
 def test_momentum_is_for_sgd(tmp_path: Path) -> None:
     """Taken in silence, it would look like a comparison and be none."""
-    said = refusal(
+    message = refusal(
         tmp_path,
         params.Train,
         "name: sgd\n    learning_rate: 0.02\n    momentum: 0.0",
         "name: adam\n    learning_rate: 0.02\n    momentum: 0.5",
     )
-    assert "adam takes no momentum: set it to 0.0, or the name to sgd" in said
+    assert "adam takes no momentum: set it to 0.0, or the name to sgd" in message
 
 
 def test_a_mistake_is_said_before_the_first_stage(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ SECOND = {"devices": {"seconds_per_sample": 1.0}}
 
 
 @pytest.mark.parametrize(
-    ("enough", "clients", "train", "said"),
+    ("enough", "clients", "train", "reason"),
     [
         (
             601,
@@ -398,7 +398,7 @@ SECOND = {"devices": {"seconds_per_sample": 1.0}}
     ],
 )
 def test_what_does_not_go_with_the_number_of_clients_is_said_before_the_first_stage(
-    tmp_path: Path, enough: int, clients: int, train: dict[str, Any], said: str
+    tmp_path: Path, enough: int, clients: int, train: dict[str, Any], reason: str
 ) -> None:
     content = YAML(typ="safe").load(DEFAULTS)
     path = tmp_path / "params.yaml"
@@ -411,7 +411,7 @@ def test_what_does_not_go_with_the_number_of_clients_is_said_before_the_first_st
     YAML(typ="safe").dump(content, path)
     with pytest.raises(PipelineError) as refused:
         params.validate(path)
-    assert str(refused.value).startswith(f"{path}: {said}") and "\n" not in str(refused.value)
+    assert str(refused.value).startswith(f"{path}: {reason}") and "\n" not in str(refused.value)
 
 
 def test_an_edit_while_a_stage_ran(tmp_path: Path) -> None:

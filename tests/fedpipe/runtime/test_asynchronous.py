@@ -31,7 +31,7 @@ def schedule(sizes: list[int], availability: Any = None, seed: int = 1, **params
     return Schedule(settings, asynchrony_of(settings), np.array(sizes))
 
 
-def told(cohort: Cohort) -> tuple[list[int], list[int], float, float]:
+def summary(cohort: Cohort) -> tuple[list[int], list[int], float, float]:
     """Clients that start, clients whose update arrives, seconds, and the mean staleness."""
     arrive = cohort.clients[cohort.requests.reports]
     counts = cohort.counts
@@ -40,15 +40,15 @@ def told(cohort: Cohort) -> tuple[list[int], list[int], float, float]:
 
 def test_by_hand() -> None:
     """Clients of 1, 2 and 6 seconds, all at work, in buffers of two."""
-    found = schedule([1, 2, 6], buffer_size=2)
-    rounds = [told(found.cohort(number)) for number in range(1, 5)]
+    scheduled = schedule([1, 2, 6], buffer_size=2)
+    rounds = [summary(scheduled.cohort(number)) for number in range(1, 5)]
     assert rounds == [
         ([0, 1, 2], [0, 1], pytest.approx(2), 0),  # client 0 ends at 1, and waits: its model would be the same
         ([0, 1], [0, 1], pytest.approx(2), 0),  # at 3 and at 4
         ([0, 1], [0, 1], pytest.approx(2), 0),  # at 5 and at 6: before client 2, which ends at 6 too
         ([0, 1, 2], [0, 2], pytest.approx(1), 1.5),  # client 2 at 6, and starts again; client 0 at 7
     ]
-    last = found.cohort(4)
+    last = scheduled.cohort(4)
     assert last.packed(None).tolist() == [[0, -1, 1000, 3], [1, -1, 1000, 1], [2, -1, 1000, 2], [2, -1, 1000, 1]]
     assert last.counts["asked"] == 3 and last.counts["staleness_max"] == 3
 
@@ -60,18 +60,18 @@ def simulated(sizes: list[int], rounds: int, availability: Any, concurrency: int
     orders = [each.permutation(len(sizes)).tolist() for each in rng]
     end: dict[int, float] = {}
     since: dict[int, int] = {}
-    now, found = 0.0, []
+    now, events = 0.0, []
     rounds_there = [RoundAvailability(settings, np.array(sizes), t) for t in range(1, rounds + 1)]
-    for t, there in enumerate(rounds_there, 1):
+    for t, present in enumerate(rounds_there, 1):
         started: list[int] = []
         arrived: list[int] = []
         stale: list[int] = []
         begun, dropped = now, 0
         while len(arrived) < buffer_size:
-            free = [k for k in orders[t] if k in there.available and sizes[k] and k not in end and k not in started]
+            free = [k for k in orders[t] if k in present.available and sizes[k] and k not in end and k not in started]
             for client in free[: concurrency - len(end)]:
                 started.append(client)
-                end[client], since[client] = now + float(there.seconds[client]), t
+                end[client], since[client] = now + float(present.seconds[client]), t
             if not end:
                 break
             now, client = min((when, who) for who, when in end.items())
@@ -81,11 +81,11 @@ def simulated(sizes: list[int], rounds: int, availability: Any, concurrency: int
                 continue
             arrived.append(client)
             stale.append(t - since[client])
-        trained = sorted(client for client in started if not there.lost[client])
-        work = there.work[trained].tolist()
+        trained = sorted(client for client in started if not present.lost[client])
+        work = present.work[trained].tolist()
         hours = pytest.approx((now - begun) / 3600)
-        found.append((trained, work, sorted(arrived), len(started), dropped, hours, stale))
-    return found
+        events.append((trained, work, sorted(arrived), len(started), dropped, hours, stale))
+    return events
 
 
 @pytest.mark.parametrize(("concurrency", "buffer_size"), [(12, 4), (5, 4), (5, 1), (3, 8)])
@@ -93,14 +93,14 @@ def test_is_a_plain_simulation(concurrency: int, buffer_size: int) -> None:
     sizes = [0, *range(1, 12)]
     hard = SPREAD | {"dropout_before": 0.2, "dropout_during": 0.3, "stragglers": {"share": 0.5}}
     hard |= {"cyclic": {"groups": 2, "period": 6}}
-    found = schedule(sizes, hard, concurrency=concurrency, buffer_size=buffer_size)
+    scheduled = schedule(sizes, hard, concurrency=concurrency, buffer_size=buffer_size)
     expected = simulated(sizes, 40, hard, concurrency, buffer_size)
-    for number, (trained, work, arrived, asked, dropped, hours, stale) in enumerate(expected, 1):
-        cohort = found.cohort(number)
+    for number, (trained, work, arrived, selected, dropped, hours, stale) in enumerate(expected, 1):
+        cohort = scheduled.cohort(number)
         counts = cohort.counts
         assert cohort.trained.tolist() == trained
         assert sorted(cohort.clients[cohort.requests.reports]) == arrived and cohort.updates == len(arrived)
-        assert (counts["asked"], counts["dropped"], counts["simulated_hours"]) == (asked, dropped, hours)
+        assert (counts["asked"], counts["dropped"], counts["simulated_hours"]) == (selected, dropped, hours)
         assert counts.get("staleness_max") == max(stale, default=None)
         assert cohort.requests.work[cohort.requests.trains].tolist() == work
     assert sum(each[4] for each in expected)
@@ -109,18 +109,18 @@ def test_is_a_plain_simulation(concurrency: int, buffer_size: int) -> None:
 
 
 def test_each_client_starts_as_often_as_others_if_all_are_as_fast() -> None:
-    found = schedule([10] * 20, concurrency=5, buffer_size=3)
-    often = Counter(int(k) for number in range(1, 1001) for k in found.cohort(number).trained)
+    scheduled = schedule([10] * 20, concurrency=5, buffer_size=3)
+    often = Counter(int(k) for number in range(1, 1001) for k in scheduled.cohort(number).trained)
     assert sum(often.values()) == pytest.approx(3000, abs=5)
     assert all(count == pytest.approx(150, abs=40) for count in often.values())  # 3.3 standard deviations
 
 
 def test_any_round_can_be_asked_for_and_other_seeds_start_others() -> None:
-    one, other = schedule([5] * 30, SPREAD, concurrency=10), schedule([5] * 30, SPREAD, concurrency=10)
-    rounds = [one.cohort(number) for number in range(1, 9)]
+    first, other = schedule([5] * 30, SPREAD, concurrency=10), schedule([5] * 30, SPREAD, concurrency=10)
+    rounds = [first.cohort(number) for number in range(1, 9)]
     for number in (7, 3, 8):
-        assert told(other.cohort(number)) == told(rounds[number - 1])
-    assert told(schedule([5] * 30, SPREAD, seed=2, concurrency=10).cohort(1)) != told(rounds[0])
+        assert summary(other.cohort(number)) == summary(rounds[number - 1])
+    assert summary(schedule([5] * 30, SPREAD, seed=2, concurrency=10).cohort(1)) != summary(rounds[0])
 
 
 def test_who_has_no_whole_batch_does_not_start_where_smaller_ones_are_dropped(
@@ -140,7 +140,7 @@ def test_latency_is_part_of_the_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"availability": {}}, "set 'train.availability.devices.seconds_per_sample' above 0"),
         ({"cohort": "poisson"}, "'train.cohort' poisson draws all clients of a round at once: set 'train.cohort'"),
@@ -153,8 +153,8 @@ def test_latency_is_part_of_the_time() -> None:
         ({"availability": {"devices": {"latency": 1.0}}}, "'latency' is simulated time, of which there is none"),
     ],
 )
-def test_refusals(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_refusals(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         train_settings(**{"algorithm": "fed_buff", "availability": SECOND} | changes)
 
 

@@ -22,16 +22,16 @@ DEVICES = {"seconds_per_sample": 0.5, "spread": 1.0}
 SIZES = np.full(1000, 10)
 
 
-def asked(number: int = 1, sizes: np.ndarray = SIZES, per_round: Any = "all", **availability: Any) -> Cohort:
+def asked_cohort(number: int = 1, sizes: np.ndarray = SIZES, per_round: Any = "all", **availability: Any) -> Cohort:
     return cohort(train_settings(availability=availability, clients_per_round=per_round), sizes, number)
 
 
 def test_off_adds_nothing() -> None:
-    assert asked().counts == {} and len(asked().clients) == 1000
+    assert asked_cohort().counts == {} and len(asked_cohort().clients) == 1000
 
 
 def test_dropouts() -> None:
-    round_1, round_2 = (asked(t, dropout_before=0.3, dropout_during=0.2) for t in (1, 2))
+    round_1, round_2 = (asked_cohort(t, dropout_before=0.3, dropout_during=0.2) for t in (1, 2))
     assert round_1.counts["unavailable"] == pytest.approx(300, abs=45)  # three standard deviations
     assert round_1.counts["asked"] == 1000 - round_1.counts["unavailable"]
     assert round_1.counts["dropped"] == pytest.approx(140, abs=33)
@@ -40,13 +40,13 @@ def test_dropouts() -> None:
 
 
 def test_what_happens_to_a_client_does_not_depend_on_who_is_asked() -> None:
-    everyone, some = (asked(per_round=number, dropout_during=0.5) for number in ("all", 100))
+    everyone, some = (asked_cohort(per_round=number, dropout_during=0.5) for number in ("all", 100))
     assert set(some.clients) < set(everyone.clients)
     assert some.counts["asked"] == 100 and some.counts["dropped"] == 100 - len(some.clients)
 
 
 def test_stragglers_do_a_part() -> None:
-    round_1 = asked(stragglers={"share": 0.4, "least_work": 0.5})
+    round_1 = asked_cohort(stragglers={"share": 0.4, "least_work": 0.5})
     partial = round_1.requests.work[round_1.requests.work < 1000]
     assert len(partial) == round_1.counts["stragglers"] == pytest.approx(400, abs=47)
     assert partial.min() >= 500 and partial.mean() == pytest.approx(750, abs=25)
@@ -54,17 +54,17 @@ def test_stragglers_do_a_part() -> None:
 
 def test_groups_take_turns() -> None:
     cycle = {"groups": 2, "period": 4}
-    rounds = [set(asked(t, cyclic=cycle).clients) for t in range(1, 9)]
+    rounds = [set(asked_cohort(t, cyclic=cycle).clients) for t in range(1, 9)]
     assert rounds[0] == rounds[1] == rounds[4] and rounds[2] == rounds[3] == rounds[6]
     assert not rounds[0] & rounds[2] and len(rounds[0]) == len(rounds[2]) == 500
 
 
 def test_the_first_to_finish_count() -> None:
     sizes = np.arange(1, 1001)
-    everyone = asked(sizes=sizes, per_round=100, devices=DEVICES)
-    first = asked(sizes=sizes, per_round=100, devices=DEVICES, report_goal=70)
-    there = RoundAvailability(train_settings(availability={"devices": DEVICES}), sizes, 1)
-    seconds = there.seconds[everyone.clients]
+    everyone = asked_cohort(sizes=sizes, per_round=100, devices=DEVICES)
+    first = asked_cohort(sizes=sizes, per_round=100, devices=DEVICES, report_goal=70)
+    present = RoundAvailability(train_settings(availability={"devices": DEVICES}), sizes, 1)
+    seconds = present.seconds[everyone.clients]
     assert first.counts["late"] == 30
     assert first.clients.tolist() == sorted(everyone.clients[np.argsort(seconds)[:70]])
     assert first.counts["simulated_hours"] == np.sort(seconds)[69] / 3600
@@ -72,9 +72,11 @@ def test_the_first_to_finish_count() -> None:
 
 
 def test_speeds_are_lognormal_and_stay() -> None:
-    one, two = (RoundAvailability(train_settings(availability={"devices": DEVICES}), SIZES, t).seconds for t in (1, 2))
-    logs = np.log(one / (10 * 0.5))
-    assert one.tolist() == two.tolist()
+    first, two = (
+        RoundAvailability(train_settings(availability={"devices": DEVICES}), SIZES, t).seconds for t in (1, 2)
+    )
+    logs = np.log(first / (10 * 0.5))
+    assert first.tolist() == two.tolist()
     assert logs.mean() == pytest.approx(0, abs=0.1) and logs.std() == pytest.approx(1, abs=0.08)
 
 
@@ -88,8 +90,8 @@ def test_messages_take_the_time_of_their_connection() -> None:
         ({"down": 4.0, "up": 1.0}, 6),
     ):
         settings = train_settings(local_epochs=3, availability={"devices": device | {"bandwidth": line}})
-        there = RoundAvailability(settings, sizes, 1, message)
-        assert there.seconds.tolist() == [1 + 2 * 3 * n + extra for n in sizes]
+        present = RoundAvailability(settings, sizes, 1, message)
+        assert present.seconds.tolist() == [1 + 2 * 3 * n + extra for n in sizes]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +113,9 @@ def test_time_is_that_of_all_passes_over_the_samples(changes: dict[str, Any], ex
 def test_a_straggler_takes_a_part_of_its_local_steps_and_all_of_the_other_passes() -> None:
     slow = {"stragglers": {"share": 1.0, "least_work": 0.2}, "devices": {"seconds_per_sample": 1.0}}
     settings = train_settings(algorithm="mime_lite", local_epochs=3, availability=slow)
-    one = RoundAvailability(settings, np.array([10, 10]), 1)
-    assert (one.work < 1000).all()
-    assert one.seconds.tolist() == pytest.approx((30 * one.work / 1000 + 10).tolist())
+    present = RoundAvailability(settings, np.array([10, 10]), 1)
+    assert (present.work < 1000).all()
+    assert present.seconds.tolist() == pytest.approx((30 * present.work / 1000 + 10).tolist())
 
 
 def test_clients_that_are_measured_take_the_time_before_the_others_start() -> None:
@@ -127,11 +129,11 @@ def test_clients_that_are_measured_take_the_time_before_the_others_start() -> No
         candidates.extend(ids)
         return ids.astype(np.float32)
 
-    one = cohort(settings, sizes, 1, losses, message)
-    assert len(candidates) == 7 and one.counts["measured"] == 7
+    selected = cohort(settings, sizes, 1, losses, message)
+    assert len(candidates) == 7 and selected.counts["measured"] == 7
     before = 3 + 2 + max(sizes[candidates]) / 3
-    training = 3 + 4 + max(sizes[one.clients])
-    assert one.counts["simulated_hours"] == pytest.approx((before + training) / 3600)
+    training = 3 + 4 + max(sizes[selected.clients])
+    assert selected.counts["simulated_hours"] == pytest.approx((before + training) / 3600)
 
 
 def test_clients_without_a_step_are_not_among_the_first_to_finish() -> None:
@@ -156,7 +158,7 @@ def test_connections_are_lognormal_and_leave_the_speeds_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         (
             {"availability": {"devices": {"bandwidth": {"up": 1.0}}}},
@@ -175,8 +177,8 @@ def test_connections_are_lognormal_and_leave_the_speeds_as_they_are() -> None:
         ({"availability": {"dropout_before": 1.0}}, "less than 1"),
     ],
 )
-def test_refusals(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_refusals(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         train_settings(**changes)
 
 
@@ -246,7 +248,7 @@ def test_a_round_without_anybody_keeps_the_weights_and_says_so(
 ) -> None:
     shards = make_shards([8, 8, 8])
     gone = {"dropout_before": 0.6}
-    empty = [t for t in range(1, 9) if not len(asked(t, np.full(3, 8), **gone).clients)]
+    empty = [t for t in range(1, 9) if not len(asked_cohort(t, np.full(3, 8), **gone).clients)]
     assert empty and empty[0] > 1, "another seed: the first round is to train"
     runs = [
         training(worker, shards, tmp_path / str(rounds), rounds=rounds, availability=gone)
@@ -277,8 +279,8 @@ def test_a_compressed_update_takes_less_time(
         training(worker, shards, tmp_path / compressor, compressor=compressor, **changes).records
         for compressor in ("no_compression", "quantisation")
     ]
-    for one in records:
-        for record in one:
+    for each in records:
+        for record in each:
             assert record.others["simulated_hours"] == pytest.approx(record.bytes_up * 8 / 1000 / 3600, rel=1e-6)
     assert records[1][0].bytes_up < records[0][0].bytes_up / 3
 

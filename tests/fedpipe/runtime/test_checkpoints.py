@@ -55,7 +55,7 @@ def save(folder: Path, settings: params.Train, *rounds: int, key: dict[str, Any]
         checkpoints.save(checkpoint(each), None)
 
 
-def found(folder: Path, settings: params.Train, key: dict[str, Any] = KEY) -> Checkpoint | None:
+def loaded(folder: Path, settings: params.Train, key: dict[str, Any] = KEY) -> Checkpoint | None:
     with pytest.raises(KeyboardInterrupt), Checkpoints(folder, key, settings) as checkpoints:
         result = checkpoints.resumed
         raise KeyboardInterrupt  # or they would be removed
@@ -73,12 +73,12 @@ def test_what_is_saved_is_found_bit_for_bit(tmp_path: Path, settings: params.Tra
         checkpoints.tracking = {"journal": "a"}
         checkpoints.save(checkpoint(3, best=best), None)
         raise KeyboardInterrupt
-    again, expected = found(tmp_path, settings), checkpoint(3)
+    again, expected = loaded(tmp_path, settings), checkpoint(3)
     assert again is not None and again.best is not None and again.tracking == {"journal": "a"}
     assert (again.records, again.seconds, again.round) == (expected.records, expected.seconds, 3)
     assert again.best[:2] == best[:2]
-    for one, other in zip([*again.state, *again.best[2]], [*expected.state, *best[2]], strict=True):
-        assert (one.shape, one.dtype, one.tobytes()) == (np.shape(other), other.dtype, other.tobytes())
+    for actual, other in zip([*again.state, *again.best[2]], [*expected.state, *best[2]], strict=True):
+        assert (actual.shape, actual.dtype, actual.tobytes()) == (np.shape(other), other.dtype, other.tobytes())
 
 
 def test_the_last_two_are_kept_and_none_when_the_outputs_stand(tmp_path: Path, settings: params.Train) -> None:
@@ -95,12 +95,12 @@ def test_damage_anywhere_is_noticed(tmp_path: Path, settings: params.Train, capf
     whole = path.read_bytes()
     for place in {*range(0, len(whole), 7), len(whole) - 1}:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        again = found(tmp_path, settings)
+        again = loaded(tmp_path, settings)
         # A flipped bit in a space that pads the header, and the like, changes nothing.
         assert again is not None and (again.round == 2 or again.state[0].tobytes() == checkpoint(3).state[0].tobytes())
     for length in (0, 7, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        again = found(tmp_path, settings)
+        again = loaded(tmp_path, settings)
         assert again is not None and again.round == 2
     assert f"{path} is damaged\ntrain: resumes at round 3 of 10, after" in capfd.readouterr().err
 
@@ -109,27 +109,27 @@ def test_another_training_starts_anew_and_says_why(
     tmp_path: Path, settings: params.Train, capfd: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path, settings, 1, 2)
-    assert found(tmp_path, settings, {"params": {"batch_size": 10}, "shards": "cd"}) is None
-    said = capfd.readouterr().err
-    assert "is of another training, which differs in train.batch_size, shards" in said
-    assert "starts anew with round 1" in said
-    assert found(tmp_path, changed(settings, checkpoint={"enabled": False})) is None
+    assert loaded(tmp_path, settings, {"params": {"batch_size": 10}, "shards": "cd"}) is None
+    output = capfd.readouterr().err
+    assert "is of another training, which differs in train.batch_size, shards" in output
+    assert "starts anew with round 1" in output
+    assert loaded(tmp_path, changed(settings, checkpoint={"enabled": False})) is None
 
 
 def test_more_rounds_go_on_and_fewer_only_from_within(tmp_path: Path, settings: params.Train) -> None:
     save(tmp_path, settings, 5, 7)
     for rounds, after in ((70, 7), (7, 7), (6, 5)):
-        again = found(tmp_path, changed(settings, rounds=rounds))
+        again = loaded(tmp_path, changed(settings, rounds=rounds))
         assert again is not None and again.round == after
-    assert found(tmp_path, changed(settings, rounds=4)) is None
+    assert loaded(tmp_path, changed(settings, rounds=4)) is None
 
 
 def test_a_round_that_was_evaluated_as_the_last_one_is_not_on_the_way(settings: params.Train) -> None:
     every_three = changed(settings, evaluate_every=3, rounds=4)
-    one = checkpoint(4)
-    one.records[-1] = dataclasses.replace(one.records[-1], test_accuracy=0.5)
-    assert one.is_one_of(every_three)
-    assert not one.is_one_of(changed(every_three, rounds=9))
+    fourth = checkpoint(4)
+    fourth.records[-1] = dataclasses.replace(fourth.records[-1], test_accuracy=0.5)
+    assert fourth.is_one_of(every_three)
+    assert not fourth.is_one_of(changed(every_three, rounds=9))
     assert checkpoint(4).is_one_of(changed(every_three, rounds=9))
     assert not checkpoint(4).is_one_of(every_three)
 
@@ -152,7 +152,7 @@ def test_killed_in_the_middle_of_a_save(tmp_path: Path, settings: params.Train) 
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     assert files(tmp_path)[-1] == "round-000003.safetensors.partial"
-    again = found(tmp_path, settings)
+    again = loaded(tmp_path, settings)
     assert again is not None and again.round == 2
     save(tmp_path, settings, 3)
     assert files(tmp_path) == ["round-000003.safetensors"]
@@ -240,7 +240,7 @@ def test_a_lost_or_changed_file_of_a_client_means_the_checkpoint_before(tmp_path
     path = clients.folder / "2.2"
     for content in ("2 3", None):
         path.write_text(content) if content else path.unlink()
-        again = found(tmp_path, settings)
+        again = loaded(tmp_path, settings)
         assert again is not None and again.round == 1
     assert Clients(tmp_path, settings).kept.last.tolist() == [1, 1, -1]
 
@@ -269,9 +269,9 @@ def test_without_checkpoints_files_go_at_once(tmp_path: Path) -> None:
 
 
 def test_the_key_names_what_differs() -> None:
-    one = {"params": {"a": 1, "b": 2}, "code": "x", "libraries": {"numpy": "1"}}
-    assert differences(one, one) == []
-    assert differences(one, {"params": {"a": 1, "b": 3}, "code": "y", "libraries": {"numpy": "1"}}) == [
+    key = {"params": {"a": 1, "b": 2}, "code": "x", "libraries": {"numpy": "1"}}
+    assert differences(key, key) == []
+    assert differences(key, {"params": {"a": 1, "b": 3}, "code": "y", "libraries": {"numpy": "1"}}) == [
         "train.b",
         "code",
     ]

@@ -147,8 +147,8 @@ def test_a_simulation_of_sites_adds_site_by_site(
 
 def test_same_bits_again(worker: Worker, settings: params.Train, make_shards: Make) -> None:
     shards, cohorts = make_shards([25] * 12), [list(range(12))] * 3
-    one, two = runs(worker, settings, shards, [cohorts, cohorts])
-    assert same_bits(one.weights, two.weights)
+    first, two = runs(worker, settings, shards, [cohorts, cohorts])
+    assert same_bits(first.weights, two.weights)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def point(sha256: str | None) -> None:
 def test_training_starts_from_them(champion: params.Train) -> None:
     assert checked(champion, MANIFEST) == "fedpipe-mnist version 3"
     expected = MODEL.first_weights(np.random.default_rng(9))
-    for found, wanted in zip(initial.first_weights(MODEL, champion, layout.INITIAL), expected, strict=True):
-        assert (found == wanted).all()
+    for actual, wanted in zip(initial.first_weights(MODEL, champion, layout.INITIAL), expected, strict=True):
+        assert (actual == wanted).all()
 
 
 def test_fresh_ones_are_drawn_from_the_seed(champion: params.Train, settings: params.Train) -> None:
@@ -60,7 +60,7 @@ def test_the_committed_pointer_names_none_or_weights_that_dvc_knows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "reason"),
     [
         (lambda: point(None), "'train.init' is champion, but models/initial.json names no weights yet: `make retrain`"),
         (
@@ -72,11 +72,11 @@ def test_the_committed_pointer_names_none_or_weights_that_dvc_knows() -> None:
         (lambda: layout.INITIAL_POINTER.write_text("{}"), "models/initial.json does not say which weights"),
     ],
 )
-def test_what_is_wrong_is_said(champion: params.Train, spoil, said: str) -> None:
+def test_what_is_wrong_is_said(champion: params.Train, spoil, reason: str) -> None:
     spoil()
     with pytest.raises(PipelineError) as caught:
         checked(champion, MANIFEST)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_held_out_samples_that_the_champion_may_know_are_refused(
@@ -89,7 +89,7 @@ def test_held_out_samples_that_the_champion_may_know_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("settings_change", "manifest_change", "said"),
+    ("settings_change", "manifest_change", "reason"),
     [
         ({}, {"dataset": "fashion_mnist"}, "names weights of fedpipe-mnist, and the data set is fashion_mnist"),
         (
@@ -102,11 +102,11 @@ def test_held_out_samples_that_the_champion_may_know_are_refused(
     ],
 )
 def test_another_model_is_refused(
-    champion: params.Train, settings_change: dict, manifest_change: dict, said: str
+    champion: params.Train, settings_change: dict, manifest_change: dict, reason: str
 ) -> None:
     with pytest.raises(PipelineError, match=r"'train\.init' is champion") as caught:
         checked(champion.model_copy(update=settings_change), MANIFEST.model_copy(update=manifest_change))
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_weights_of_a_file_and_its_sum(settings: params.Train, tmp_path: Path) -> None:

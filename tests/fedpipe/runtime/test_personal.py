@@ -48,11 +48,11 @@ def test_ditto_end_to_end(worker: Worker, make_shards: Make, tmp_path: Path, com
         else:
             np.testing.assert_array_equal(flat, np.concatenate([w.ravel() for w in ended.weights]))
     model = ended.network
-    found = PersonalModels.open(path, model, len(SIZES))
-    assert found is not None and not found.clusters
-    accuracies = accuracy_of_own(model, found.of, shards, 8)
+    models = PersonalModels.open(path, model, len(SIZES))
+    assert models is not None and not models.clusters
+    accuracies = accuracy_of_own(model, models.of, shards, 8)
     for client, size in enumerate(SIZES):
-        samples, (kernel, bias) = reference.samples_of(shards, client), found.of(client)
+        samples, (kernel, bias) = reference.samples_of(shards, client), models.of(client)
         expected = ((samples.x @ kernel + bias).argmax(axis=1) == samples.y).mean() if size else np.nan
         np.testing.assert_equal(accuracies[client], expected)
     assert 0 < spread(accuracies)["jain"] <= 1
@@ -64,9 +64,9 @@ def test_clusters_share_their_models(worker: Worker, make_shards: Make, tmp_path
     assert ended.personal is not None
     ended.personal.write(path)
     model = ended.network
-    found, stacked = PersonalModels.open(path, model, len(SIZES)), load_file(path)
-    assert found is not None and found.clusters
-    np.testing.assert_array_equal(found.client_model, ended.personal.clusters)
+    personal, stacked = PersonalModels.open(path, model, len(SIZES)), load_file(path)
+    assert personal is not None and personal.clusters
+    np.testing.assert_array_equal(personal.client_model, ended.personal.clusters)
     for record in ended.records:
         columns = record.row()
         sizes = [columns[f"cluster_{number}_clients"] for number in range(3)]
@@ -77,7 +77,7 @@ def test_clusters_share_their_models(worker: Worker, make_shards: Make, tmp_path
         if size:
             samples = reference.samples_of(shards, client)
             losses = [reference.losses_and_gradient(weights, samples)[0].mean() for weights in models]
-            assert found.client_model[client] == np.argmin(losses)
+            assert personal.client_model[client] == np.argmin(losses)
     assert any(all(map(np.array_equal, weights, ended.weights)) for weights in models)
 
 

@@ -53,20 +53,20 @@ def test_the_table_has_one_row_per_round_and_goes_on(tmp_path: Path) -> None:
 def test_a_training_tells_where_its_time_went(tmp_path: Path, worker: Worker, make_shards) -> None:
     settings = train_settings(rounds=2, model="logistic_regression", logistic_regression={}, evaluate_every=2)
     shards = make_shards([40, 40])
-    told, evaluated = [], []
+    measured, evaluated = [], []
 
     def evaluate(weights: object) -> dict[str, float]:
-        evaluated.append(len(told))
+        evaluated.append(len(measured))
         time.sleep(0.05)
         return {"test_loss": 1.0, "test_accuracy": 0.5}
 
     def on_round(completed: CompletedRound) -> None:
-        told.append((completed.seconds, completed.phases))
+        measured.append((completed.seconds, completed.phases))
 
     trained = train(settings, shards, worker, tmp_path, on_round=on_round, evaluate=evaluate)
-    for seconds, phases in told:
+    for seconds, phases in measured:
         assert phases["read"] > 0 and phases["train"] > 0 and 0 < sum(phases.values()) <= seconds + 1e-3
-    assert told[1][1]["evaluate"] >= 0.05
+    assert measured[1][1]["evaluate"] >= 0.05
     assert evaluated == [1]
     assert not {READ, WORK} & set(trained.records[0].row())
     table = pd.read_csv(tmp_path / "phases.csv")

@@ -209,16 +209,16 @@ def test_who_is_there_depends_on_no_data() -> None:
     lost = {"dropout_before": 0.3, "dropout_during": 0.3, "cyclic": {"groups": 2, "period": 2}}
     for changes in ({}, {"aggregator": "dp_ftrl", "cohort": "uniform", "clients_per_round": 8}):
         settings = private(availability=lost, poisson={"probability": 0.5}, **changes)
-        one, other = np.full(40, 5), np.full(40, 5)
+        first, other = np.full(40, 5), np.full(40, 5)
         other[7] = 0
         cohorts = [
-            [cohort(settings, sizes, number).clients.tolist() for number in range(1, 9)] for sizes in (one, other)
+            [cohort(settings, sizes, number).clients.tolist() for number in range(1, 9)] for sizes in (first, other)
         ]
         assert cohorts[0] == cohorts[1] and any(cohorts[0])
     rounds = 4000
     settings = private(availability={"dropout_before": 0.3, "dropout_during": 0.2}, poisson={"probability": 0.5})
-    there = sum(np.isin([3, 5], cohort(settings, one, number).clients) for number in range(1, rounds + 1))
-    assert there / rounds == pytest.approx([0.28, 0.28], abs=0.025)  # three standard deviations and a half
+    present = sum(np.isin([3, 5], cohort(settings, first, number).clients) for number in range(1, rounds + 1))
+    assert present / rounds == pytest.approx([0.28, 0.28], abs=0.025)  # three standard deviations and a half
 
 
 def test_secret_noise(worker: Worker, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

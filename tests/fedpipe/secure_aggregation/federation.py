@@ -100,12 +100,12 @@ class Federation:
 
     def answer(self, site: int, request: bytes, phase: Phase | None = None) -> bytes:
         phase = phase or self.coordinator.phase
-        one = self.sites[site]
+        member = self.sites[site]
         if phase == Phase.MASK:
-            return one.mask(request, self.summands[site].copy)
+            return member.mask(request, self.summands[site].copy)
         if phase == Phase.KEYS:
-            return one.keys(request, self.coordinator.begin.model)
-        return {Phase.SHARE: one.share, Phase.AGREE: one.agree, Phase.REVEAL: one.reveal}[phase](request)
+            return member.keys(request, self.coordinator.begin.model)
+        return {Phase.SHARE: member.share, Phase.AGREE: member.agree, Phase.REVEAL: member.reveal}[phase](request)
 
     def phase(self, without: Collection[int] = ()) -> dict[int, bytes]:
         """One phase, in which some sites do not answer; returns the answers."""

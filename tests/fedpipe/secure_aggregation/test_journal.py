@@ -204,10 +204,10 @@ def test_a_site_that_was_killed_while_it_revealed_answers_the_same_message_only(
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    one = SiteJournal(tmp_path / "journal")
+    first = SiteJournal(tmp_path / "journal")
     with pytest.raises(PipelineError, match="is in use: another process takes part with this journal"):
         SiteJournal(tmp_path / "journal")
-    one.close()
+    first.close()
     SiteJournal(tmp_path / "journal").close()
 
 

@@ -86,9 +86,9 @@ def test_masks_of_any_length_are_one_keystream_and_cancel(length: int) -> None:
 
 
 def test_two_sites_derive_one_mask_with_opposite_signs() -> None:
-    one = keys.pair_mask(keys.private_key(ALICE), keys.public(BOB), b"context", 3, 7)
+    first = keys.pair_mask(keys.private_key(ALICE), keys.public(BOB), b"context", 3, 7)
     other = keys.pair_mask(keys.private_key(BOB), keys.public(ALICE), b"context", 7, 3)
-    assert one.key == other.key and (one.subtract, other.subtract) == (False, True)
+    assert first.key == other.key and (first.subtract, other.subtract) == (False, True)
 
 
 def test_the_derived_keys_are_those_of_version_1() -> None:

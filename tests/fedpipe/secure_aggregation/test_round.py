@@ -135,11 +135,11 @@ def test_the_sum_has_the_bits_of_the_simulated_secure_sum(tmp_path: Path, bits: 
 
     own = {"aggregator": "secure_sum", "client_weighting": "uniform", "secure_sum": {"bits": bits}}
     settings = train_settings(model="logistic_regression", **own)
-    task, one, shapes = Task(None, settings, 5), tf.constant(1.0), [[78, 10], [10]]  # type: ignore[arg-type]
+    task, weight, shapes = Task(None, settings, 5), tf.constant(1.0), [[78, 10], [10]]  # type: ignore[arg-type]
     encoded = {}
     for site in range(1, 6):
         update = [tf.random.stateless_normal(shape, [site, 7]) * 0.01 for shape in shapes]
-        encoded[site] = secure_sum.encode(task, (), update, one, Client(*[None] * 4))  # type: ignore[arg-type]
+        encoded[site] = secure_sum.encode(task, (), update, weight, Client(*[None] * 4))  # type: ignore[arg-type]
     setting = setting_of(range(1, 6), 1, bits=bits, length=790, quantities=0)
     federation = Federation(tmp_path, setting)
     for site, parts in encoded.items():

@@ -40,9 +40,9 @@ def test_the_bound_is_above_the_divergence_and_near_it_where_noise_is_large(
 
 def _one_dimension(variance: float, shift: int, order: int) -> float:
     """`SkellamSum.renyi`, whose l1 is at least that of one entry."""
-    one = SkellamSum(variance, float(shift), 1)
-    assert one.l1 == shift
-    return one.renyi(order)
+    noise = SkellamSum(variance, float(shift), 1)
+    assert noise.l1 == shift
+    return noise.renyi(order)
 
 
 def test_the_bound_is_that_of_the_paper() -> None:

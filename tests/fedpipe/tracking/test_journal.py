@@ -26,7 +26,7 @@ from tests.recorded import record as record_stages
 STARTED = {"name": "a run", "dataset": {"name": "mnist", "digest": "ab" * 32, "source": "data/clients"}}
 
 
-def told():
+def places():
     """Where an evaluation is recorded, and the pipeline that it is of."""
     return layout.outbox(), layout.pipeline_files()
 
@@ -206,7 +206,7 @@ def test_off_writes_nothing(project, monkeypatch):
     with journal.record_training(STARTED, layout.outbox()) as run:
         run.log_round(1, {"train_loss": 1.0})
         run.log_results(weights=Path("weights"), tables=[], pictures=[], figures={})
-    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 1.0})
+    journal.record_evaluation(*places(), Path("weights"), {"accuracy": 1.0})
     assert not Path("logs").exists()
 
 
@@ -238,16 +238,16 @@ def test_what_is_to_be_uploaded_is_a_copy(project):
 
 def test_the_end_says_what_is_kept_and_where(project, capsys):
     recorded = record()
-    said = capsys.readouterr().err
-    assert "its 5 events are kept in logs/tracking/pending" in said and "make sync" in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "its 5 events are kept in logs/tracking/pending" in output and "make sync" in output
+    assert output.count("\n") == 1
     assert recorded.is_ended()
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"), [("kill -KILL $$", "was ended by SIGKILL"), ("exit 3", "ended with exit code 3")]
+    ("ending", "sentence"), [("kill -KILL $$", "was ended by SIGKILL"), ("exit 3", "ended with exit code 3")]
 )
-def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, ending, said):
+def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, ending, sentence):
     follower = subprocess.Popen(["sh", "-c", ending])
     follower.wait()
     monkeypatch.setattr(writer, "_start_follower", lambda *_: follower)
@@ -256,9 +256,9 @@ def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, e
             run.log_round(number, {"train_loss": 1.0})
         during = capsys.readouterr().err
     after = capsys.readouterr().err
-    said = f"does not get the run, since the process that delivers it {said} (see logs/tracking.log); the run"
-    assert f"{said} goes on, and its events are kept in logs/tracking/pending" in during and during.count("\n") == 1
-    assert f"{said} went on, and its 4 events are kept" in after and "within" not in after
+    sentence = f"does not get the run, since the process that delivers it {sentence} (see logs/tracking.log); the run"
+    assert f"{sentence} goes on, and its events are kept in logs/tracking/pending" in during and during.count("\n") == 1
+    assert f"{sentence} went on, and its 4 events are kept" in after and "within" not in after
 
 
 def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch):
@@ -269,9 +269,9 @@ def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch
         layout.outbox().pending()[0].save(outbox.Delivery(trouble="cannot be reached (Connection refused)"))
         for number in (2, 3):
             run.log_round(number, {"train_loss": 1.0})
-        said = capsys.readouterr().err
-    assert said.count("MLflow: http://server:5000 cannot be reached (Connection refused); the run goes on") == 1
-    assert "secret" not in said
+        output = capsys.readouterr().err
+    assert output.count("MLflow: http://server:5000 cannot be reached (Connection refused); the run goes on") == 1
+    assert "secret" not in output
 
 
 @given(st.lists(st.booleans(), max_size=20))
@@ -316,7 +316,7 @@ def test_a_killed_writer_ends_its_run_at_its_last_sign_of_life(project):
 
 
 def test_an_evaluation_belongs_to_the_run_of_its_weights(project):
-    journal.record_evaluation(*told(), Path("weights"), {"test": {"accuracy": 0.9}})
+    journal.record_evaluation(*places(), Path("weights"), {"test": {"accuracy": 0.9}})
     store = FakeStore(trained="the trained")
     deliver_finished(layout.outbox().pending()[0], store)
     assert {run for run, _ in store.logged} == {"the trained"} and not store.made
@@ -334,7 +334,7 @@ def test_a_clock_that_is_set_back_keeps_the_order_of_journals(project, monkeypat
             return datetime.now(tz) - timedelta(days=3)
 
     monkeypatch.setattr(writer, "datetime", Earlier)
-    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 0.9})
+    journal.record_evaluation(*places(), Path("weights"), {"accuracy": 0.9})
     assert ["training" in layout.outbox().pending()[0].name, "evaluation" in layout.outbox().pending()[1].name] == [
         True,
         True,
@@ -342,14 +342,14 @@ def test_a_clock_that_is_set_back_keeps_the_order_of_journals(project, monkeypat
 
 
 def test_an_evaluation_that_fails_leaves_no_journal(project):
-    with pytest.raises(ValueError), journal.EvaluationRecord(*told()):
+    with pytest.raises(ValueError), journal.EvaluationRecord(*places()):
         assert len(layout.outbox().pending()) == 1  # its follower starts early
         raise ValueError("no")
     assert not layout.outbox().pending()
 
 
 def test_an_evaluation_that_is_killed_leaves_no_trace_in_the_run(project):
-    with suppress(FileNotFoundError), journal.EvaluationRecord(*told()) as record:
+    with suppress(FileNotFoundError), journal.EvaluationRecord(*places()) as record:
         alive, store = layout.outbox().pending()[0], FakeStore(trained="the trained")
         assert not ship(alive, store).done
         fcntl.flock(record._writer._events, fcntl.LOCK_UN)  # as the kernel does when the process is killed
@@ -358,7 +358,7 @@ def test_an_evaluation_that_is_killed_leaves_no_trace_in_the_run(project):
 
 
 def test_an_evaluation_without_a_run_brings_the_training_along(project):
-    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 0.9})
+    journal.record_evaluation(*places(), Path("weights"), {"accuracy": 0.9})
     store = FakeStore()
     deliver_finished(layout.outbox().pending()[0], store)
     assert store.kinds() == ["start", "metrics", "metrics", "results", "end", "evaluation", "results", "end"]
@@ -374,7 +374,7 @@ def test_an_evaluation_without_a_run_brings_the_training_along(project):
 
 
 def test_a_rebuilding_that_was_cut_short_is_done_again(project):
-    journal.record_evaluation(*told(), Path("weights"), {"accuracy": 0.9})
+    journal.record_evaluation(*places(), Path("weights"), {"accuracy": 0.9})
     store = FakeStore([None, None, None, Unreachable("down")])
     with pytest.raises(Unreachable):
         ship(layout.outbox().pending()[0], store)

@@ -44,9 +44,9 @@ def test_a_training_is_seen_while_it_runs_and_its_evaluation_joins_it(project: P
     driver = project.train(rounds=8, seconds=1.0)
     eventually(lambda: project.runs() and len(project.history(project.runs()[0], "train/loss")) >= 2, 20)
     assert driver.poll() is None and project.runs()[0].info.status == "RUNNING"
-    _, said = driver.communicate(timeout=60)
-    assert said == f"MLflow: run baseline_cnn contiguous 600 clients 3 rounds in {project.uri}\n"
-    assert project.run("-c", EVALUATE)[2] == said
+    _, printed = driver.communicate(timeout=60)
+    assert printed == f"MLflow: run baseline_cnn contiguous 600 clients 3 rounds in {project.uri}\n"
+    assert project.run("-c", EVALUATE)[2] == printed
 
     (run,) = project.runs()
     assert run.info.status == "FINISHED" and not project.pending()
@@ -91,11 +91,11 @@ def test_failure_and_ctrl_c_are_the_runs_status(project: Project):
     failing, stopped = project.train(ending="fail"), project.train(rounds=100, seconds=0.2)
     stopped.stdout.readline()
     os.killpg(stopped.pid, signal.SIGINT)
-    said = [process.communicate(timeout=60)[1] for process in (failing, stopped)]
-    assert "ValueError: diverged" in said[0] and "KeyboardInterrupt" in said[1]
-    assert all("MLflow: run baseline_cnn" in text for text in said)  # each by its own follower
+    outputs = [process.communicate(timeout=60)[1] for process in (failing, stopped)]
+    assert "ValueError: diverged" in outputs[0] and "KeyboardInterrupt" in outputs[1]
+    assert all("MLflow: run baseline_cnn" in text for text in outputs)  # each by its own follower
     runs = {run.info.status: run for run in project.runs()}
-    assert set(runs) == {"FAILED", "KILLED"}, said
+    assert set(runs) == {"FAILED", "KILLED"}, outputs
     assert runs["FAILED"].data.tags["fedpipe.failure"] == "ValueError: diverged"
     notes = {status: run.data.tags["mlflow.note.content"].split("\n\n")[-1] for status, run in runs.items()}
     assert notes["FAILED"] == "Result: failed after 3 rounds: accuracy train 1.0000"
@@ -107,8 +107,8 @@ def test_an_evaluation_without_a_run_makes_one_from_the_outputs(project: Project
     params = project.path / "params.yaml"
     params.write_text(params.read_text().replace("rounds: 10", "rounds: 99"))
     for size in (1000, 500):
-        given = f', params={{"evaluate": {{"batch_size": {size}}}}})'
-        assert project.run("-c", EVALUATE.rstrip().removesuffix(")") + given)[0] == 0
+        argument = f', params={{"evaluate": {{"batch_size": {size}}}}})'
+        assert project.run("-c", EVALUATE.rstrip().removesuffix(")") + argument)[0] == 0
         (run,) = project.runs()
         assert run.data.tags.get("evaluate.batch_size") == (None if size == 1000 else "500")  # a param stays
         defaults = run_events.flat_params({name: DEFAULTS[name] for name in TRAINED_BY})

@@ -14,8 +14,8 @@ def test_processes_at_once_make_one_store(tmp_path: Path) -> None:
         project.environment["DVC_EXP_NAME"] = name
         processes.append(project.start("-c", EVALUATE))
     for process in processes:
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0 and "MLflow: run " in said, said
+        _, output = process.communicate(timeout=300)
+        assert process.returncode == 0 and "MLflow: run " in output, output
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         names = sorted(name for (name,) in store.execute("select name from runs"))
     # The same weights, but an experiment's run is its own.

@@ -52,5 +52,5 @@ def test_a_keras_model_is_served_without_the_project(name: str, raw: Path, tmp_p
     command = [sys.executable, "-c", PREDICT, str(tmp_path / "model")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = np.load(tmp_path / "probabilities.npy")
-    np.testing.assert_array_equal(found, model.predictor(weights)(images))
+    actual = np.load(tmp_path / "probabilities.npy")
+    np.testing.assert_array_equal(actual, model.predictor(weights)(images))

@@ -13,7 +13,7 @@ def test_a_name_that_no_site_can_have_is_refused(name: str, capsys: pytest.Captu
     assert command.arguments(["certificates", "hospital-a"]).names == ["hospital-a"]
     with pytest.raises(SystemExit):
         command.arguments(["certificates", "hospital-a", "--", name])
-    assert "no site can be called coordinator" in (said := capsys.readouterr().err) or "lower-case letters" in said
+    assert "no site can be called coordinator" in (output := capsys.readouterr().err) or "lower-case letters" in output
 
 
 def test_a_second_process_with_the_same_logs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,8 +61,8 @@ def test_whether_a_site_could_sum_securely_is_shown(
     for old, new in {"aggregator: mean": "aggregator: secure_sum", "most_examples: null": "most_examples: 10"}.items():
         text = text.replace(old, new, 1)
     (tmp_path / "params.yaml").write_text(text)
-    said = shown(tmp_path, capsys)
-    assert "there is no roster.yaml" in said and "in a round: one sum leaves over 6 clients, under masks" in said
+    output = shown(tmp_path, capsys)
+    assert "there is no roster.yaml" in output and "in a round: one sum leaves over 6 clients, under masks" in output
     keys = {name: make_identity(tmp_path / "certificates", name) for name in ("hospital-a", "hospital-b", "hospital-c")}
     party = Party(read_identity(tmp_path / "certificates", "hospital-a"), PinnedRoster.of(keys))
     assert list(check_roster("hospital-a", party)) == [

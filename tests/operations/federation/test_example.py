@@ -88,7 +88,7 @@ class Machines:
         self.all, self.view, self.network, self._stack = folder / "machines", folder / "view", network, stack
         self.view.mkdir()
         self.sites: dict[str, subprocess.Popen[bytes]] = {}
-        self.said: dict[str, str] = {}  # what the last command of each make command printed
+        self.outputs: dict[str, str] = {}  # what the last command of each make command printed
 
     def checkout(self, name: str) -> Path:
         return self.all / name / "fedpipe"
@@ -177,7 +177,7 @@ def carry_out(machines: Machines, block: Block) -> None:
             assert text.splitlines()[1:] == ["cd fedpipe", "make env"]  # the clone is made, and has an environment
         elif text.startswith("make"):
             for line in text.strip().splitlines():
-                machines.said[line] = machines.run(name, re.sub(r"^make ", "make -o env ", line))
+                machines.outputs[line] = machines.run(name, re.sub(r"^make ", "make -o env ", line))
         else:
             machines.run(name, text)
     if block.heading.startswith("Certificates"):
@@ -277,11 +277,11 @@ def test_the_lock_is_that_of_the_simulation_over_the_pooled_samples(
                 assert file.read_bytes() == (simulation / path / file.name).read_bytes(), file
         else:
             assert hashlib.md5((simulation / path).read_bytes()).hexdigest() == md5, path
-    here, there = (
+    here, simulated = (
         json.loads((folder / "metrics/evaluation.json").read_text())["test"] for folder in (coordinator, simulation)
     )
-    clients = there.pop("clients")
-    assert here == there and here["held_out"]["samples"] == clients["samples"] == 320
+    clients = simulated.pop("clients")
+    assert here == simulated and here["held_out"]["samples"] == clients["samples"] == 320
     assert list(here["sites"]) == list(HOSPITALS)
 
 
@@ -317,9 +317,9 @@ def test_hospitals_listen_nowhere_and_machines_see_their_own_files_only(machines
 
 
 def test_the_second_model_is_champion_by_what_hospitals_measure(machines: tuple[Machines, Path]) -> None:
-    decision = machines[0].said["make promote"]
+    decision = machines[0].outputs["make promote"]
     assert "takes the place of version 1: all rules hold" in decision
     assert re.search(r"holds  worst_site: the worst site's accuracy 0\.\d+ \(hospital-[abc]\) on held-out", decision)
     assert not {"worst_client", "note"} & set(decision.split())
-    seen = machines[0].said['make federation ADDRESS=0.0.0.0:8443 SITES="hospital-a hospital-b hospital-c"']
+    seen = machines[0].outputs['make federation ADDRESS=0.0.0.0:8443 SITES="hospital-a hospital-b hospital-c"']
     assert re.search(r"hospital-b +7 +withheld", seen)

@@ -67,8 +67,8 @@ def test_a_site_that_is_killed_in_a_round_comes_back_to_the_same_bits(project: P
             if process is not None:
                 process.terminate()
                 process.wait(30)
-    said = log.read_text()
-    assert "same bits as the simulation" in said and said.count("site-2 is connected") >= 2
+    printed = log.read_text()
+    assert "same bits as the simulation" in printed and printed.count("site-2 is connected") >= 2
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
     assert [line["kind"] for line in lines if line["way"] == "in"].count("join") == 2
     sent = sum(line["bytes"] for line in lines if line["way"] == "out")

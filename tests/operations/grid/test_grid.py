@@ -125,7 +125,7 @@ def test_the_comparison_of_algorithms_has_every_algorithm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "reason"),
     [
         ("robustness", ROBUSTNESS.replace("[0.25]", "[1.5]"), r"'shares\.0' is 1\.5: should be less than 1"),
         (
@@ -135,9 +135,9 @@ def test_the_comparison_of_algorithms_has_every_algorithm() -> None:
         ),
     ],
 )
-def test_a_grid_that_is_wrong_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_a_grid_that_is_wrong_is_refused(tmp_path: Path, name: str, text: str, reason: str) -> None:
     (tmp_path / "grid.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(PipelineError, match=said) as error:
+    with pytest.raises(PipelineError, match=reason) as error:
         read_grid(GRIDS[name], tmp_path / "grid.yaml")
     assert str(error.value).endswith(f"operations/grid/{name}.yaml is right")
 

@@ -78,15 +78,15 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def report(folder: Path, *arguments: str) -> tuple[int, str]:
     """``python -m operations.report`` in ``folder``, in this process: exit code, and what it said."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         try:
             run_stage(lambda: main(arguments))
         except SystemExit as end:
-            return 1, f"{said.getvalue()}{end.code}\n"
-    return 0, said.getvalue()
+            return 1, f"{errors.getvalue()}{end.code}\n"
+    return 0, errors.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def open_page(browser: Browser, path: Path) -> None:
     """Opens it, and checks that it needs nothing and complains of nothing."""
     browser.open(path.as_uri())
     assert browser.errors() == []
-    assert [asked for asked in browser.requests() if not asked.startswith("chrome")] == [path.as_uri()]
+    assert [address for address in browser.requests() if not address.startswith("chrome")] == [path.as_uri()]
 
 
 @pytest.mark.parametrize(("count", "pictures"), [(1, 10), (2, 13)])
@@ -72,8 +72,8 @@ def test_it_fits_a_phone_in_both_themes(browser: Browser, pages: dict[int, Path]
     browser.resize(360, 740)
     open_page(browser, pages[count])
     wide = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-    needed, there = browser.script(wide)
-    assert needed <= there
+    needed, width = browser.script(wide)
+    assert needed <= width
     ground = browser.script("return getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if theme == "light" else "rgb(20, 24, 29)")
 

@@ -81,20 +81,20 @@ def test_the_default_is_the_workspace_in_reports(project: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (("nonsense",), "error: 'nonsense' is neither 'workspace', a git revision or DVC experiment of this project"),
         (("mlflow:abc",), "holds no runs yet: 'dvc repro' makes one"),
     ],
 )
-def test_an_unknown_run_is_refused(project: Path, arguments: tuple[str, ...], said: str, tmp_path: Path):
+def test_an_unknown_run_is_refused(project: Path, arguments: tuple[str, ...], reason: str, tmp_path: Path):
     code, output = report(project, *arguments, "--output", str(tmp_path / "r.html"))
-    assert code == 1 and said in output and output.count("\n") == 1
+    assert code == 1 and reason in output and output.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reason"),
     [
         ("metrics/rounds.csv", None, "error: metrics/rounds.csv is missing: 'dvc repro' makes it"),
         (
@@ -114,11 +114,11 @@ def test_an_unknown_run_is_refused(project: Path, arguments: tuple[str, ...], sa
     ],
 )
 def test_an_output_that_is_missing_or_wrong_is_named(
-    project: Path, altered: Callable[..., None], tmp_path: Path, name: str, content: bytes | None, said: str
+    project: Path, altered: Callable[..., None], tmp_path: Path, name: str, content: bytes | None, reason: str
 ):
     altered(name, content)
     code, output = report(project, "--output", str(tmp_path / "r.html"))
-    assert code == 1 and output.startswith(said) and output.count("\n") == 1
+    assert code == 1 and output.startswith(reason) and output.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,15 +153,15 @@ def test_costs_until_a_test_accuracy_that_both_reach():
         empty = pd.DataFrame()
         return Run("a run", "", {}, {}, {}, table, empty, empty, None, None, None)
 
-    one, other = of([0.5, math.nan, 0.93, 0.96]), of([0.91, 0.94, 0.94, 0.94], simulated_hours=0.5)
-    rows = {row.name: row for row in comparison.costs([one, other])}
+    first, other = of([0.5, math.nan, 0.93, 0.96]), of([0.91, 0.94, 0.94, 0.94], simulated_hours=0.5)
+    rows = {row.name: row for row in comparison.costs([first, other])}
     assert rows["rounds until test accuracy 0.9"].values == ("3", "1")
     assert rows["bytes until test accuracy 0.9"].values == ("3 kB", "1 kB")
     assert rows["simulated hours until test accuracy 0.9"].values == (comparison.ABSENT, "0.50")
     assert rows["simulated hours of all rounds"].values == (comparison.ABSENT, "2.00")
-    alone = [row.name for row in comparison.costs([one])]
+    alone = [row.name for row in comparison.costs([first])]
     assert "rounds until test accuracy 0.95" in alone and not any("simulated" in name for name in alone)
-    assert not any("until" in row.name for row in comparison.costs([one, of([math.nan])]))
+    assert not any("until" in row.name for row in comparison.costs([first, of([math.nan])]))
 
 
 def test_dvc_plots_show_and_diff_draw_the_curves_of_both_revisions(project: Path, tmp_path: Path):
@@ -184,13 +184,13 @@ def test_params_are_those_of_the_run_not_of_todays_file(project: Path, altered: 
     """`train.rounds` is edited, and nothing runs."""
     altered("params.yaml", (project / "params.yaml").read_bytes().replace(b"rounds: 6", b"rounds: 7"))
     page, text = tmp_path / "r.html", tmp_path / "r.md"
-    code, said = report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))
-    assert code == 0, said
+    code, output = report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))
+    assert code == 0, output
     stale = "stage train is stale (train.rounds is 7 in params.yaml and was 6)"
-    assert f"report: workspace: {stale}: what is shown is of its last run, and `dvc repro` runs it again\n" in said
+    assert f"report: workspace: {stale}: what is shown is of its last run, and `dvc repro` runs it again\n" in output
     assert "| train.rounds | 10 | 6 |" in text.read_text() and f"`B: workspace`: {stale}" in text.read_text()
     assert "clients 6 rounds" in page.read_text() and stale in page.read_text()
-    assert said.count("stale") == text.read_text().count("is stale") == 1
+    assert output.count("stale") == text.read_text().count("is stale") == 1
 
 
 def test_a_revision_whose_params_were_edited_without_a_run(project: Path, tmp_path: Path):
@@ -200,10 +200,10 @@ def test_a_revision_whose_params_were_edited_without_a_run(project: Path, tmp_pa
     (clone / "params.yaml").write_text(text.replace("rounds: 10", "rounds: 11").replace("seed: 2024", "seed: 1", 1))
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
     assert run(clone, *git, "commit", "-qam", "edited").returncode == 0
-    code, said = report(clone, "HEAD", "--output", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md"))
-    assert code == 0, said
-    assert "report: HEAD: stage train is stale (train.rounds is 11 in params.yaml and was 10): what is shown" in said
-    assert "report: HEAD: stage partition is stale (partition.seed is 1 in params.yaml and was 2024)" in said
+    code, output = report(clone, "HEAD", "--output", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md"))
+    assert code == 0, output
+    assert "report: HEAD: stage train is stale (train.rounds is 11 in params.yaml and was 10): what is shown" in output
+    assert "report: HEAD: stage partition is stale (partition.seed is 1 in params.yaml and was 2024)" in output
     assert "| train.rounds | 10 |" in (tmp_path / "r.md").read_text()
     assert report(clone, "HEAD~1", "--output", str(tmp_path / "r.html"))[1].count("stale") == 0
 
@@ -216,10 +216,11 @@ def test_params_of_a_training_that_dvc_does_not_know_are_not_shown(
         "metrics/training.json", (project / "metrics/training.json").read_bytes().replace(b'"rounds"', b'"rounds" ')
     )
     text = tmp_path / "r.md"
-    code, said = report(project, "workspace", "--output", str(tmp_path / "r.html"), "--markdown", str(text))
-    assert code == 0, said
+    code, output = report(project, "workspace", "--output", str(tmp_path / "r.html"), "--markdown", str(text))
+    assert code == 0, output
     assert (
-        "stage train is stale (metrics/training.json is not what it made): what is shown is not of its last rec" in said
+        "stage train is stale (metrics/training.json is not what it made): what is shown is not of its last rec"
+        in output
     )
     assert "| train.rounds |" not in text.read_text() and "| partition.scheme | dirichlet |" in text.read_text()
 
@@ -234,10 +235,10 @@ def of_clients(accuracies: np.ndarray, **params: str) -> Run:
 def test_two_runs_are_compared_client_by_client():
     """W+ and its normal approximation, written out with the corrections for ties and continuity."""
     rng = np.random.default_rng(8)
-    one = rng.integers(50, 90, 40) / 100
-    other = one + rng.integers(-3, 6, 40) / 100
-    one[7] = np.nan
-    change = np.round(other - one, 12)
+    first = rng.integers(50, 90, 40) / 100
+    other = first + rng.integers(-3, 6, 40) / 100
+    first[7] = np.nan
+    change = np.round(other - first, 12)
     change = change[~np.isnan(change) & (change != 0)]
     size = np.abs(change)
     ranks = np.array([(size < s).sum() + ((size == s).sum() + 1) / 2 for s in size])
@@ -246,20 +247,20 @@ def test_two_runs_are_compared_client_by_client():
     deviation = np.sqrt(n * (n + 1) * (2 * n + 1) / 24 - (ties**3 - ties).sum() / 48)
     z = (abs(w - n * (n + 1) / 4) - 0.5) / deviation
     p = math.erfc(z / math.sqrt(2))
-    assert comparison.paired_clients([of_clients(one), of_clients(other)], "train_accuracy") == (
+    assert comparison.paired_clients([of_clients(first), of_clients(other)], "train_accuracy") == (
         f"Of 39 clients, B serves {(change > 0).sum()} better and {(change < 0).sum()} worse than A "
         f"(Wilcoxon signed-rank test, two-sided: p = {p:.2g})."
     )
 
 
 def test_few_differing_clients_and_other_clients_are_not_tested():
-    one, other = np.full(20, 0.5), np.full(20, 0.5)
+    first, other = np.full(20, 0.5), np.full(20, 0.5)
     assert "0 better and 0 worse than A: fewer than 10 differ" in comparison.paired_clients(
-        [of_clients(one), of_clients(other)], "train_accuracy"
+        [of_clients(first), of_clients(other)], "train_accuracy"
     )
     moved = of_clients(other + 0.1, **{"partition.seed": "2"})
-    assert comparison.paired_clients([of_clients(one, **{"partition.seed": "1"}), moved], "train_accuracy") == ""
-    assert comparison.paired_clients([of_clients(one), of_clients(other[:19])], "train_accuracy") == ""
+    assert comparison.paired_clients([of_clients(first, **{"partition.seed": "1"}), moved], "train_accuracy") == ""
+    assert comparison.paired_clients([of_clients(first), of_clients(other[:19])], "train_accuracy") == ""
 
 
 def test_the_sentence_is_on_the_page_and_in_the_markdown(project: Path, tmp_path: Path):
@@ -267,8 +268,8 @@ def test_the_sentence_is_on_the_page_and_in_the_markdown(project: Path, tmp_path
     page, text = tmp_path / "r.html", tmp_path / "r.md"
     arguments = ("workspace", "workspace", "--output", str(page), "--markdown", str(text))
     assert report(project, *arguments)[0] == 0
-    said = "clients, B serves 0 better and 0 worse than A: fewer than 10 differ"
-    assert page.read_text().count(said) == 2  # train_accuracy and test_accuracy
+    sentence = "clients, B serves 0 better and 0 worse than A: fewer than 10 differ"
+    assert page.read_text().count(sentence) == 2  # train_accuracy and test_accuracy
     assert "`test_accuracy` of metrics/clients.csv: Of 600 clients, B serves" in text.read_text()
     assert report(project, "HEAD", "workspace", "--output", str(page))[0] == 0
     assert "B serves" not in page.read_text()  # they have other partitions
@@ -309,8 +310,8 @@ def test_withheld_figures_leave_a_report_of_the_test_images(
     kept = {name: training[name] for name in ("rounds", "weights", "weights_sha256")}
     altered("metrics/training.json", json.dumps(kept | {"noise": "secret", "epsilon_rdp": 3.0}).encode())
     evaluation = json.loads((project / "metrics/evaluation.json").read_text())
-    told = {name: evaluation["test"][name] for name in ("loss", "accuracy")}
-    altered("metrics/evaluation.json", json.dumps({"test": told, "train": {}}).encode())
+    figures = {name: evaluation["test"][name] for name in ("loss", "accuracy")}
+    altered("metrics/evaluation.json", json.dumps({"test": figures, "train": {}}).encode())
     rounds = pd.read_csv(project / "metrics/rounds.csv")
     rounds = rounds.assign(**{name: math.nan for name in rounds if name != "round"}, test_loss=0.5, test_accuracy=0.7)
     altered("metrics/rounds.csv", rounds.to_csv(index=False).encode())

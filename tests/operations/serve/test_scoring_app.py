@@ -41,7 +41,7 @@ def test_images_arrive_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"),
+    ("sent", "reason"),
     [
         (body([]), "the request has no list of images"),
         (body(GOOD[0]), "image 0 is 1; the model takes images of 3 x 2 x 1 (height x width x channels)"),
@@ -69,8 +69,8 @@ def test_images_arrive_as_they_are() -> None:
         (b'{"inputs": [' + b'{"a": ' * 40_000, "the request is nested too deeply"),
     ],
 )  # fmt: skip
-def test_anything_else_is_a_sentence(sent: bytes, said: str) -> None:
-    assert said in refusal(sent)
+def test_anything_else_is_a_sentence(sent: bytes, reason: str) -> None:
+    assert reason in refusal(sent)
 
 
 @pytest.mark.parametrize("pixel", ["0.5", "256", "-1", "1.0", "true", "null", '"7"', "NaN", "Infinity", "1e400", "{}"])
@@ -277,11 +277,11 @@ def test_it_answers_while_a_request_is_checked(model: Any, monkeypatch: pytest.M
 
     async def both() -> tuple[Answer, Answer]:
         headers = {"content-type": "application/json"}
-        asked = asyncio.create_task(client.ask("POST", "/invocations", [body([IMAGE])], headers))
+        request = asyncio.create_task(client.ask("POST", "/invocations", [body([IMAGE])], headers))
         await asyncio.sleep(0.05)
         ping = await Client(client._app).ask("GET", "/ping", [b""], {})
         pinged.set()
-        return ping, await asked
+        return ping, await request
 
     ping, answer = asyncio.run(both())
     assert ping.status == answer.status == 200

@@ -57,18 +57,21 @@ def test_the_champion_answers_with_the_digits(
             assert accuracy > 0.8
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=30) as response:
                 version = layout.registry().champion("mnist")
-                said = json.load(response)
-                assert (said["model"], said["version"]) == ("fedpipe-mnist", 1)
-                assert (said["commit"], said["weights_sha256"]) == (version.tags[COMMIT_TAG], version.weights_sha256)
-                assert response.headers["X-Fedpipe-Commit"] == said["commit"]
+                description = json.load(response)
+                assert (description["model"], description["version"]) == ("fedpipe-mnist", 1)
+                assert (description["commit"], description["weights_sha256"]) == (
+                    version.tags[COMMIT_TAG],
+                    version.weights_sha256,
+                )
+                assert response.headers["X-Fedpipe-Commit"] == description["commit"]
             family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
             listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN"}
             assert listening == {"127.0.0.1"}
 
             good = images[0].tolist()
-            for bad, said in bad_requests(good):
+            for bad, reason in bad_requests(good):
                 status, answer = post(port, bad)
-                assert status == 400 and said in json.loads(answer)["message"], (said, status, answer)
+                assert status == 400 and reason in json.loads(answer)["message"], (reason, status, answer)
             assert post(port, json.dumps({"instances": [good]}).encode())[0] == 200
 
             with pytest.raises(PipelineError, match=f"cannot listen on 127.0.0.1:{port} .*--port"):
@@ -91,9 +94,9 @@ def test_a_model_from_a_keras_file_answers(workspace: Workspace) -> None:
     port = free_port()
     with running(Project(workspace.path).start("-m", "operations.serve", "--port", str(port))):
         eventually(lambda: answers(f"http://127.0.0.1:{port}/ping"), 100)
-        found = ask(port, images[:50])
+        actual = ask(port, images[:50])
     expected = workspace.network.predictor(workspace.models["first"])(images[:50])
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    np.testing.assert_allclose(actual, expected, atol=1e-7)
 
 
 def bad_requests(image: list) -> Iterator[tuple[bytes, str]]:

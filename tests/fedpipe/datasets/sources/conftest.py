@@ -25,7 +25,7 @@ Answer = bytes | Callable[[BaseHTTPRequestHandler], None]
 @dataclass
 class Mirror:
     url: str
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -90,7 +90,7 @@ def mirror() -> Iterator[Callable[[dict[str, Answer]], Mirror]]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 name = self.path.removeprefix("/mnist/")
-                started.asked.append(name)
+                started.requested.append(name)
                 answer = answers.get(name)
                 if answer is None:
                     self.send_error(404)

@@ -109,8 +109,8 @@ def test_no_apt(reason, tmp_path, monkeypatch):
 
 
 def test_apt_that_knows_no_such_package_says_so_without_its_warnings(reason, fake_apt):
-    said = "W: something about lists\\nE: Unable to locate package some\\n"
-    fake_apt(f"sys.stderr.write('{said}'); sys.exit(100)")
+    output = "W: something about lists\\nE: Unable to locate package some\\n"
+    fake_apt(f"sys.stderr.write('{output}'); sys.exit(100)")
     assert reason() == "apt-get download failed: Unable to locate package some"
 
 

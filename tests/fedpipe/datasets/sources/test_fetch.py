@@ -200,21 +200,21 @@ def test_connecting_has_a_time_limit(tiny, tmp_path):
         busy.bind(("127.0.0.1", 0))
         busy.listen(0)
         waiting = [socket.socket() for _ in range(3)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(busy.getsockname())
+        for connection in waiting:
+            connection.setblocking(False)
+            connection.connect_ex(busy.getsockname())
         limits = params_with(["unused"], 0.3, 30.0)
         address = f"http://127.0.0.1:{busy.getsockname()[1]}"
         reason = reason_of(tiny, tmp_path / "out", web(address, limits))
-        for one in waiting:
-            one.close()
+        for connection in waiting:
+            connection.close()
     assert reason == "could not connect within 0.3 s"
 
 
 def test_a_source_that_stalls_is_asked_for_nothing_more(tiny, tmp_path, mirror, limits):
     bad = mirror({"big.gz": stall(tiny.content["big"])})
     reason_of(tiny, tmp_path / "out", web(bad.url, limits))
-    assert bad.asked == ["big.gz"]
+    assert bad.requested == ["big.gz"]
 
 
 def test_folder_reasons(tiny, tmp_path):
@@ -233,13 +233,13 @@ def test_sources_are_tried_in_order_and_what_is_there_is_not_fetched_again(tiny,
     gone = refused()
     run(tiny, out, *((url, web(url, limits)) for url in (gone, half.url, rest.url, spare.url)))
     assert_whole(tiny, out)
-    assert half.asked == ["big.gz", "big", "small.gz"]
-    assert rest.asked == ["big.gz"]
-    assert spare.asked == []
-    said = capsys.readouterr().err
-    order = [said.index(f"trying {url}") for url in (gone, half.url, rest.url)]
+    assert half.requested == ["big.gz", "big", "small.gz"]
+    assert rest.requested == ["big.gz"]
+    assert spare.requested == []
+    output = capsys.readouterr().err
+    order = [output.index(f"trying {url}") for url in (gone, half.url, rest.url)]
     assert order == sorted(order)
-    assert f"{gone}: no answer: Connection refused" in said
+    assert f"{gone}: no answer: Connection refused" in output
 
 
 def test_when_all_fail_one_message_names_every_source_and_why(tiny, tmp_path, mirror, limits):

@@ -107,13 +107,13 @@ def test_a_sha256_in_capitals(data, project, tmp_path):
     assert_raw_is(data)
 
 
-@pytest.mark.parametrize(("first", "said"), [(0, False), (1, True)])
-def test_labels_that_begin_with_1_are_mentioned(gray, project, tmp_path, capsys, first, said):
+@pytest.mark.parametrize(("first", "mentioned"), [(0, False), (1, True)])
+def test_labels_that_begin_with_1_are_mentioned(gray, project, tmp_path, capsys, first, mentioned):
     gray |= {name: gray[name] + np.uint8(first) for name in ("y_train", "y_test")}
     project(["/nowhere"], "idx", {"name": "my_data", "npz": pinned(tmp_path / "my.npz", npz_bytes(gray))})
     main()
     hint = "my_data: labels begin with 1, so class 0 has no sample; to begin with 0, store y - 1"
-    assert (hint in capsys.readouterr().err) == said
+    assert (hint in capsys.readouterr().err) == mentioned
 
 
 def test_classes_that_a_file_lacks_are_given(gray, project, tmp_path):
@@ -186,11 +186,11 @@ BAD_IDX = {
 
 @pytest.mark.parametrize("case", BAD_IDX)
 def test_a_bad_idx_file_is_one_sentence(gray, project, tmp_path, case):
-    part, spoil, said = BAD_IDX[case]
+    part, spoil, reason = BAD_IDX[case]
     contents = {name: idx_bytes(array) for name, array in zip(PARTS, gray.values(), strict=True)}
     contents[part] = spoil(contents[part])
     message = refusal(project, by_files(tmp_path, contents))
-    assert message.startswith(f"params.yaml: 'download.idx.files.{part}' ({tmp_path / part})") and said in message
+    assert message.startswith(f"params.yaml: 'download.idx.files.{part}' ({tmp_path / part})") and reason in message
 
 
 def objects(arrays):
@@ -246,9 +246,9 @@ BAD_NPZ = {
 
 @pytest.mark.parametrize("case", BAD_NPZ)
 def test_a_bad_npz_is_one_sentence(gray, project, tmp_path, case):
-    spoil, *said = BAD_NPZ[case]
+    spoil, *reasons = BAD_NPZ[case]
     message = refusal(project, {"name": "mine", "npz": pinned(tmp_path / "a.npz", npz_bytes(spoil(gray)))})
-    assert "'download.idx.npz'" in message and all(part in message for part in said)
+    assert "'download.idx.npz'" in message and all(part in message for part in reasons)
 
 
 def with_member(arrays, name, content):
@@ -319,13 +319,13 @@ def test_a_wrong_hash_says_the_found_one_and_the_old_data_stay(data, project, tm
     (tmp_path / "test_labels").write_bytes(changed)
     with pytest.raises(PipelineError) as raised:
         main()
-    found, wanted = hashlib.sha256(changed).hexdigest(), own["files"]["test_labels"]["sha256"]
-    assert str(raised.value).endswith(f"/test_labels) has SHA-256 {found}, not {wanted}")
+    digest, wanted = hashlib.sha256(changed).hexdigest(), own["files"]["test_labels"]["sha256"]
+    assert str(raised.value).endswith(f"/test_labels) has SHA-256 {digest}, not {wanted}")
     assert_raw_is(data)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "reason"),
     [
         ("/nowhere", "(/nowhere): there is no such file"),
         ("/", "(/): there is no such file"),
@@ -333,8 +333,8 @@ def test_a_wrong_hash_says_the_found_one_and_the_old_data_stay(data, project, tm
         ("http://127.0.0.1:9/x", "no answer: Connection refused"),
     ],
 )
-def test_a_source_that_is_not_there(project, source, said):
-    assert said in refusal(project, {"name": "mine", "npz": {"source": source, "sha256": "0" * 64}})
+def test_a_source_that_is_not_there(project, source, reason):
+    assert reason in refusal(project, {"name": "mine", "npz": {"source": source, "sha256": "0" * 64}})
 
 
 ONE = {"source": "/a", "sha256": "0" * 64}
@@ -342,7 +342,7 @@ FOUR = dict.fromkeys(PARTS, ONE)
 
 
 @pytest.mark.parametrize(
-    ("own", "said"),
+    ("own", "reason"),
     [
         (None, "'download.idx' is None: dataset idx needs a name, and files or npz"),
         ({"name": "mine"}, "give either files (four IDX files) or npz (one file)"),
@@ -358,8 +358,8 @@ FOUR = dict.fromkeys(PARTS, ONE)
         ({"name": "mine", "files": {"train_images": ONE}}, "key 'download.idx.files.test_labels' is missing"),
     ],
 )
-def test_params_that_describe_no_data_set(project, own, said):
-    assert said in refusal(project, own)
+def test_params_that_describe_no_data_set(project, own, reason):
+    assert reason in refusal(project, own)
 
 
 def test_the_same_files_give_the_same_bytes_however_they_come(data, project, tmp_path):
