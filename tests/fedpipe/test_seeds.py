@@ -89,7 +89,7 @@ def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
     labels = np.arange(5_000) * 7 % 10
     assignments = []
     for quantity, seed, leave_out in product(QUANTITIES.names, (1, 2024), (0, 100)):
-        params = {
+        by_quantity = {
             "even": {},
             "sizes": {"values": [200] * 10 + [300] * 10 if not leave_out else [190] * 10 + [300] * 10},
         }
@@ -101,7 +101,7 @@ def test_schemes_with_every_quantity(scheme: str, expected: str) -> None:
             seed=seed,
             pathological={"classes_per_client": 8, "choice": "random", "keep_sizes": quantity != "even"},
             distribution={"values": [[0.1] * 10] * 20},
-            **{quantity: params.get(quantity, {"min_size": 8})},
+            **{quantity: by_quantity.get(quantity, {"min_size": 8})},
         )
         assignments.append(assign(labels, settings))
     assert digest(np.concatenate(assignments)) == expected

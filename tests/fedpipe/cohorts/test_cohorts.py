@@ -14,7 +14,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.learning.attackers import attackers
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import scale
-from fedpipe.runtime.cohort import check, cohort
+from fedpipe.runtime.cohort import cohort, require_clients
 from fedpipe.runtime.worker import Worker
 from tests import ROOT
 from tests.fedpipe.training import first_weights, model_of, train_settings
@@ -47,9 +47,9 @@ def test_by_size_draws_each_client_once() -> None:
 def test_fixed_asks_the_given_clients() -> None:
     settings = train_settings(cohort="fixed", fixed={"ids": [3, 1]})
     assert [chosen(settings, t) for t in (1, 2)] == [[1, 3], [1, 3]]
-    check(settings, 4)
+    require_clients(settings, 4)
     with pytest.raises(PipelineError, match=r"'train.fixed.ids' has 3, but there are 3 clients; give ids from 0 to 2"):
-        check(settings, 3)
+        require_clients(settings, 3)
 
 
 def test_power_of_choice_takes_the_highest_losses_of_the_candidates() -> None:
