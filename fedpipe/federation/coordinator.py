@@ -158,7 +158,7 @@ class Federation:
         """
         if self.secure is not None:
             self.secure.begin(fixed_point)
-        list(self._answers(dict.fromkeys(self._present(), pack(Ready(training=self._training)))))
+        self._get_ready()
 
     def begin_round(self, number: int) -> None:
         """Names the round in lines about sites."""
@@ -233,6 +233,11 @@ class Federation:
         summed = self.secure.recorded(number, leaves)
         if summed is None:
             self._welcome(chunks, number - 1)  # a round that was begun before may have files that count
+            if number <= self.secure.released:
+                say(f"round {number} is run again, and its sum was removed: the sites join secure sums of a new name")
+                self.secure.renew()
+                self._let_join(self._present())
+                self._get_ready()
             parts = {site: self._part(own) for site, own in chunks.items() if site not in self._lost}
             summed = self.secure.total(number, leaves, parts, self._steps)
         self._returned |= set(chunks) - set(summed.sites) - self._lost
@@ -267,6 +272,8 @@ class Federation:
             say(f"{', '.join(back)}: back")
         self._lost -= set(back)
         self._returned |= set(back)
+        if back and self.secure is not None:
+            self._let_join(back)  # they may know the secure sums by a former name
         if due := sorted(self._returned & set(wanted) - self._lost):
             self.states.clean(due, up_to)
             self._returned -= set(due) - self._lost
@@ -288,6 +295,10 @@ class Federation:
             )
         about = f"{self._link.about}: " if self._link.about else ""
         say(f"{about}{error}; goes on with {', '.join(left)}")
+
+    def _get_ready(self) -> None:
+        """Waits until the sites that are not lost have built the training."""
+        list(self._answers(dict.fromkeys(self._present(), pack(Ready(training=self._training)))))
 
     def _let_join(self, names: Collection[str]) -> None:
         settings, here = used(self._settings), facts(self._settings, FEDERATION)

@@ -2,7 +2,8 @@
 
 Every phase is on the disk before the next one begins, so a coordinator that was killed asks the same questions again.
 The sum of a round stays on the disk until a checkpoint has the round: a training that goes on from an earlier round
-reads it, for no site answers a round twice.
+reads it, for no site answers a round twice. One that begins before the rounds whose sums were removed has another name
+in the protocol from there on, under which sites answer the same models in the same set of sites.
 """
 
 import re
@@ -30,6 +31,8 @@ from fedpipe.secure_aggregation.refusal import Refused
 
 _ATTEMPTS = 5  # of a round, one after the other
 _RUN = "run"  # the file with the training's name in the protocol
+_RELEASED = "released"  # the file with the last round whose sum may be gone
+_EVERY_ROUND = 2**31 - 1
 _NAME = re.compile(r"round-(\d+)-attempt-(\d+)")
 
 # Asks sites their questions, and yields the arrays of those that are not lost. A site that was started anew gets the
@@ -81,16 +84,8 @@ class SecureSums:
         self.roster, self._folder, self._keeps = roster, folder, keeps
         if not keeps:
             shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / _RUN
-        if not file.exists():
-            with atomic_file(file) as partial:
-                partial.write_text(secrets.token_hex(32), encoding="ascii")
-            sync_folder(folder)
-        self.run = file.read_text(encoding="ascii")
-        if not re.fullmatch("[0-9a-f]{64}", self.run):
-            raise PipelineError(f"{file} is damaged: remove {folder}, and train with another seed")
         self._fixed_point: FixedPoint | None = None
+        self._open()
 
     @staticmethod
     def of(settings: Train, roster: Path, folder: Path) -> "SecureSums | None":
@@ -107,6 +102,26 @@ class SecureSums:
         if not AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
             return None
         return SecureSums(PinnedRoster.read(roster), folder, settings.checkpoint.enabled)
+
+    def _open(self) -> None:
+        """Reads the name of the sums and what was released, or draws a name."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not (self._folder / _RUN).exists():
+            self._write(_RUN, secrets.token_hex(32))
+        self.run = self._read(_RUN, "[0-9a-f]{64}")
+        self.released = int(self._read(_RELEASED, "[0-9]{1,10}")) if (self._folder / _RELEASED).exists() else 0
+
+    def _read(self, name: str, pattern: str) -> str:
+        file = self._folder / name
+        text = file.read_text(encoding="ascii", errors="replace")
+        if not re.fullmatch(pattern, text):
+            raise PipelineError(f"{file} is damaged: remove {self._folder}, and train with another seed")
+        return text
+
+    def _write(self, name: str, text: str) -> None:
+        with atomic_file(self._folder / name) as partial:
+            partial.write_text(text, encoding="ascii")
+        sync_folder(self._folder)
 
     def begin(self, fixed_point: FixedPoint | None) -> None:
         """Takes how sums become integers."""
@@ -152,11 +167,19 @@ class SecureSums:
         return self._summed(coordinator) if coordinator.phase is Phase.DONE else None
 
     def release(self, number: int) -> None:
-        """Removes the journals of rounds up to ``number``."""
+        """Removes the journals of rounds up to ``number``, which is on the disk before."""
+        if number > self.released:
+            self._write(_RELEASED, str(number))
+            self.released = number
         for file in self._folder.glob("round-*"):
             name = _NAME.fullmatch(file.name)
             if name is not None and int(name[1]) <= number:
                 file.unlink()
+
+    def renew(self) -> None:
+        """Removes all journals, and draws another name: for a round whose sum was removed and is needed again."""
+        self.end()
+        self._open()
 
     def _coordinator(self, number: int, attempt: int, leaves: list[np.ndarray]) -> Coordinator:
         """Of an attempt, as its journal has it."""
@@ -209,7 +232,13 @@ class SecureSums:
         return max((int(name[2]) for name in names if name is not None), default=0)
 
     def end(self) -> None:
-        """Removes all journals: the training's outputs stand."""
+        """Removes all journals: the training's outputs stand.
+
+        Killed at any moment, it leaves no name with which a round that a site has answered would be asked again.
+        """
+        self.release(_EVERY_ROUND)
+        sync_folder(self._folder)
+        (self._folder / _RUN).unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.federation.coordinator import Chunk
 from fedpipe.federation.messages import Secure, pack, unpack_answer, unpack_question
 from fedpipe.federation.secure_sums import Part, Summed
 from fedpipe.learning.wiring import Wiring
@@ -59,6 +60,14 @@ class Rounds:
         """A round's sum."""
         number = number or next(self.numbers)
         return self.secure.total(number, self.leaves(number), self.parts(*names), self.federation._steps)
+
+    def summed_in_a_training(self, number: int) -> list[np.ndarray]:
+        """The leaves of a round's sum, as a training asks for it."""
+        chunks = {name: [Chunk(name, part.requests)] for name, part in self.parts().items()}
+        self.federation.run_securely(self.leaves(number), chunks)
+        leaves = chunks[NAMES[0]][0].sums
+        assert leaves is not None
+        return leaves
 
     @contextmanager
     def changing(self, kind: type[Message], name: str, change: Callable[[Any], Any]) -> Iterator[None]:

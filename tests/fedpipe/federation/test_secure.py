@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.federation import secure_sums
 from fedpipe.federation.coordinator import Federation
 from fedpipe.federation.messages import pack, unpack_question
 from fedpipe.federation.pinned_roster import PinnedRoster
@@ -237,6 +238,48 @@ def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_att
     assert rounds.total().sites == NAMES and began == [""]
     sites.changed = lambda site, question: question
     assert "begins the sum again" in capsys.readouterr().err
+
+
+def test_a_round_whose_sum_was_removed_has_it_again_when_a_training_begins_before_it(
+    sites: Sites, rounds: Rounds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For instance without its checkpoints; also with a site that is away when it begins."""
+    number = next(rounds.numbers)
+    first, run = rounds.summed_in_a_training(number), rounds.secure.run
+    rounds.secure.release(number)
+    rounds.restart()
+    assert (rounds.secure.run, rounds.secure.released) == (run, number)
+    rounds.federation._lost, away = {"site-2"}, sites.running.pop("site-2")
+    with pytest.raises(WorkersLostError, match="2 sites that are not lost have clients in it"):
+        rounds.summed_in_a_training(number)
+    sites.running["site-2"] = away  # which has joined the sums of the former name
+    again = rounds.summed_in_a_training(number)
+    assert same_bits(*map(without_seconds, (first, again))) and rounds.secure.run != run
+    assert capsys.readouterr().err.count(f"round {number} is run again") == 1
+
+
+def test_sums_that_were_being_removed_when_the_coordinator_was_killed_get_another_name(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was removed, no round is asked for under the former name again."""
+    for place, removes in (Path, "unlink"), (secure_sums.shutil, "rmtree"):
+        sums = SecureSums(sites.roster, tmp_path / removes)
+        (tmp_path / removes / "round-000001-attempt-0").touch()
+        with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+            killed.setattr(place, removes, die)
+            sums.end()
+        again = SecureSums(sites.roster, tmp_path / removes)
+        assert again.run != sums.run or again.released > 1000
+        again.renew()
+        assert again.run != sums.run and again.released == 0
+        assert [file.name for file in (tmp_path / removes).iterdir()] == ["run"]
+    (tmp_path / removes / "released").write_text("ten")
+    with pytest.raises(PipelineError, match="released is damaged: remove"):
+        SecureSums(sites.roster, tmp_path / removes)
+
+
+def die(*_: object, **options: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_too_few_sites_and_another_roster_are_refused(
