@@ -44,10 +44,14 @@ def verify() -> None:
 
 
 def _has_secret_noise(work: dict[str, Any]) -> bool:
-    """Whether a stage adds noise of the system's generator: 'train.privacy.noise' with a private aggregator."""
+    """Whether a stage adds noise of the system's generator: with 'train.privacy.noise' secret, or at sites."""
     params = work.get("params", {}).get("params.yaml", {})
-    secret = params.get("train.privacy", {}).get("noise") == "secret"
-    return secret and AGGREGATORS.of(params["train.aggregator"]).is_private
+    if "train.aggregator" not in params:
+        return False
+    aggregator, own = AGGREGATORS.of(params["train.aggregator"]), params.get(f"train.{params['train.aggregator']}", {})
+    if aggregator.SUMS_INTEGERS and own.get("noise_multiplier", 0.0) > 0:
+        return True
+    return aggregator.is_private and params.get("train.privacy", {}).get("noise") == "secret"
 
 
 def _explanation() -> str:

@@ -7,7 +7,7 @@ from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.partition import Partition
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.aggregator import has_noise_at_sites, has_secret_noise
 
 
 def validate(download: Download, partition: Partition, train: Train, evaluate: Evaluate) -> None:
@@ -21,6 +21,7 @@ def validate(download: Download, partition: Partition, train: Train, evaluate: E
     _require_tests_for_personalising(partition, evaluate)
     _require_nothing_of_own_samples(train, evaluate)
     _require_samples_to_select_on(partition, train)
+    _require_sites_for_their_noise(partition, train)
     round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
 
 
@@ -60,7 +61,17 @@ def _require_nothing_of_own_samples(train: Train, evaluate: Evaluate) -> None:
     if has_secret_noise(train) and evaluate.personalise.epochs:
         raise ValueError(
             f"'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which measures models on "
-            "clients' own samples, and 'train.privacy.noise' is secret: set 'evaluate.personalise.epochs' to 0"
+            "clients' own samples, and the training's noise is secret: set 'evaluate.personalise.epochs' to 0"
+        )
+
+
+def _require_sites_for_their_noise(partition: Partition, train: Train) -> None:
+    if has_noise_at_sites(train) and partition.scheme != "at_sites":
+        noise = train.params_of("aggregator").noise_multiplier
+        raise ValueError(
+            f"'train.{train.aggregator}.noise_multiplier' is {noise}, and sites of a federation add this noise: "
+            "set 'partition.scheme' to at_sites, or the key to 0.0 (with noise in a simulation, take "
+            "'train.aggregator' dp_gaussian)"
         )
 
 

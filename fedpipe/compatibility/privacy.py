@@ -2,12 +2,12 @@
 
 from fedpipe.config.privacy import AUTO
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
+from fedpipe.contracts.aggregator import AGGREGATORS, has_noise, has_secret_noise
 
 
 def validate(settings: Train) -> None:
     """Checks section ``train.privacy`` beside the other choices; errors as of `train.validate`."""
-    if settings.privacy.noise == "secret" and not AGGREGATORS.of(settings.aggregator).is_private:
+    if settings.privacy.noise == "secret" and not has_noise(settings):
         raise ValueError(
             f"'train.privacy.noise' is secret, and 'train.aggregator' {settings.aggregator} adds none: choose one of "
             f"{', '.join(_private())}, or set the key to seeded"
@@ -17,13 +17,13 @@ def validate(settings: Train) -> None:
     if has_secret_noise(settings) and settings.selecting and settings.selection == "validation":
         raise ValueError(
             f"'train.{settings.selecting[0]}' chooses a round by validation samples, which are training images, and "
-            "'train.privacy.noise' secret covers clients' updates only: set 'train.selection' to test, or "
+            "secret noise covers clients' updates only: set 'train.selection' to test, or "
             f"remove '{settings.selecting[0]}'"
         )
 
 
 def _ledger(settings: Train) -> None:
-    if settings.stop_at.epsilon is not None and not AGGREGATORS.of(settings.aggregator).is_private:
+    if settings.stop_at.epsilon is not None and not has_noise(settings):
         raise ValueError(
             f"'train.stop_at.epsilon' needs an aggregator that spends a privacy budget, and 'train.aggregator' "
             f"{settings.aggregator} does not: choose one of {', '.join(_private())}, or remove the key"

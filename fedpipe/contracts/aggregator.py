@@ -74,6 +74,15 @@ class Aggregator(TrainChoice):
         "`encode` gives integers, of which sums modulo 2^`bits` of the file's params are needed only: sites of a "
         "federation add them with the protocol of secure aggregation.",
     )
+    noise_variance: Callable[[Train, int], int] = function(
+        "settings, clients",
+        "With `SUMS_INTEGERS`: the least variance of the secret noise that sites of a federation add to an entry of a "
+        "sum, in units of the integers squared; above 0 if the file's params have a `noise_multiplier` above 0.",
+        lambda settings, clients: 0,
+    )
+    integers_per_unit: Callable[[Train, int], float] = function(
+        "settings, clients", "With `noise_variance`: the scale of the integers.", lambda settings, clients: 1.0
+    )
     IGNORES_WEIGHTS: bool = constant(False, "All clients with samples count alike.")
     COUNTS_DROPOUTS: bool = constant(False, "With `mechanism`: epsilon also holds if clients drop out or come in turn.")
 
@@ -92,6 +101,17 @@ class Aggregator(TrainChoice):
 AGGREGATORS = Registry(Train.CHOICES["aggregator"], Aggregator)
 
 
+def has_noise_at_sites(settings: Train) -> bool:
+    """Whether sites of a federation add noise to their integers; it is always secret."""
+    params = settings.params_of("aggregator")
+    return AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS and getattr(params, "noise_multiplier", 0.0) > 0
+
+
+def has_noise(settings: Train) -> bool:
+    """Whether there is noise of which the privacy ledger knows."""
+    return AGGREGATORS.of(settings.aggregator).is_private or has_noise_at_sites(settings)
+
+
 def has_secret_noise(settings: Train) -> bool:
     """Whether noise and cohorts come from the system's generator, so that no other run has the same bits."""
-    return AGGREGATORS.of(settings.aggregator).is_private and settings.privacy.noise == "secret"
+    return has_noise_at_sites(settings) or (has_noise(settings) and settings.privacy.noise == "secret")

@@ -241,11 +241,12 @@ class Federation:
             parts = {site: self._part(own) for site, own in chunks.items() if site not in self._lost}
             summed = self.secure.total(number, leaves, parts, self._steps)
         self._returned |= set(chunks) - set(summed.sites) - self._lost
+        clients = sum(len(group) for site in summed.sites for chunk in chunks[site] for group in chunk.groups)
         for place, site in enumerate(summed.sites):
             for chunk in chunks[site]:
                 chunk.sums = []
             if not place:
-                chunks[site][0].sums = summed.leaves
+                chunks[site][0].sums = self.secure.weighed(summed.leaves, clients)
 
     def _steps(
         self, questions: dict[str, bytes], again: Callable[[str], bytes]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedpipe.config.privacy import AUTO
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
+from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_sites, has_secret_noise
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Site, SiteShards
@@ -19,7 +19,7 @@ def require_fitting(settings: Train) -> None:
     Raises:
       PipelineError: Sites cannot train with it; the message names the keys.
     """
-    if has_secret_noise(settings):
+    if has_secret_noise(settings) and not has_noise_at_sites(settings):
         raise PipelineError(
             "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to sites: set it to seeded, "
             "which protects nobody, or train without noise"

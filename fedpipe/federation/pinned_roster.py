@@ -98,9 +98,10 @@ class PinnedRoster:
 
         Args:
           run: 64 hexadecimal digits that were drawn for this training.
-          fixed_point: The size of a sum.
+          fixed_point: The size of a sum, and its noise.
         """
-        return Setting(bytes.fromhex(run), self.roster, fixed_point.bits, fixed_point.length, fixed_point.count)
+        sizes = (fixed_point.bits, fixed_point.length, fixed_point.count, fixed_point.noise)
+        return Setting(bytes.fromhex(run), self.roster, *sizes)
 
 
 def identity_file(folder: Path, name: str) -> Path:

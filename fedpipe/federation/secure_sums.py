@@ -18,7 +18,7 @@ import numpy as np
 
 from fedpipe.atomic import atomic_file, sync_folder
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
 from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.federation.messages import Secure, pack
 from fedpipe.federation.pinned_roster import PinnedRoster
@@ -101,7 +101,8 @@ class SecureSums:
         """
         if not AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
             return None
-        return SecureSums(PinnedRoster.read(roster), folder, settings.checkpoint.enabled)
+        keeps = settings.checkpoint.enabled and not has_secret_noise(settings)
+        return SecureSums(PinnedRoster.read(roster), folder, keeps)
 
     def _open(self) -> None:
         """Reads the name of the sums and what was released, or draws a name."""
@@ -165,6 +166,10 @@ class SecureSums:
             return None
         coordinator = self._coordinator(number, attempt, leaves)
         return self._summed(coordinator) if coordinator.phase is Phase.DONE else None
+
+    def weighed(self, leaves: list[np.ndarray], clients: int) -> list[np.ndarray]:
+        """As of `FixedPoint.weighed`."""
+        return self._known().weighed(leaves, clients)
 
     def release(self, number: int) -> None:
         """Removes the journals of rounds up to ``number``, which is on the disk before."""

@@ -7,6 +7,9 @@ to the same bits in any order.
 An update is integers already (``SUMS_INTEGERS`` of an aggregator). All other numbers have public bounds: numbers of
 examples and correct answers are exact up to 2^48; weights, losses and other real numbers are multiples of 2^-24 up to
 2^28. Beyond the bounds a site's number counts as the bound.
+
+With noise at sites, integers of the update are all that is summed: other numbers would leave without noise. The mean is
+then over the clients that were asked at the sites that are in the sum.
 """
 
 from collections.abc import Sequence
@@ -31,11 +34,12 @@ class FixedPoint:
     Attributes:
       bits: Updates are summed modulo 2^bits.
       length: The number of an update's integers.
-      count: The number of other numbers.
+      count: The number of other numbers that are summed.
+      noise: The least variance of the noise that sites add to an integer of a sum; 0 is none.
     """
 
-    def __init__(self, sums: Accumulator, bits: int) -> None:
-        """``sums``: the specs of a sum over clients.
+    def __init__(self, sums: Accumulator, bits: int, noise: int = 0) -> None:
+        """Arguments as of the attributes; ``sums``: the specs of a sum over clients.
 
         Raises:
           PipelineError: Clients send vectors besides the update, or an update that is not made of integers.
@@ -48,15 +52,17 @@ class FixedPoint:
                 "sites sum integers, and numbers besides: clients that send other vectors than an update of integers "
                 "cannot take part"
             )
-        self.bits = bits
+        self.bits, self.noise = bits, noise
         self._shapes = [tuple(spec.shape) for spec in updates]
         self.length = sum(int(np.prod(shape)) for shape in self._shapes)
         self._types = {name: np.dtype(spec.dtype.as_numpy_dtype) for name, spec in zip(names, others, strict=True)}
-        each = [Quantity(name, **(_REAL if kind.kind == "f" else _WHOLE)) for name, kind in self._types.items()]
+        each = [
+            Quantity(name, **(_REAL if kind.kind == "f" else _WHOLE)) for name, kind in self._types.items() if not noise
+        ]
         self._quantities, self.count = Quantities(tuple(each), MOST_SITES), len(each)
 
     @staticmethod
-    def of(passes: Sequence[Pass], bits: int) -> "FixedPoint":
+    def of(passes: Sequence[Pass], bits: int, noise: int = 0) -> "FixedPoint":
         """Of a training with these passes.
 
         Raises:
@@ -64,7 +70,7 @@ class FixedPoint:
         """
         if len(passes) != 1:
             raise PipelineError(f"sites sum integers in one pass of a round, and this algorithm has {len(passes)}")
-        return FixedPoint(passes[0].sums.specs, bits)
+        return FixedPoint(passes[0].sums.specs, bits, noise)
 
     def merged(self, chunks: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
         """The sum of a site's chunks, from left to right: the bits of `Compiled.merge`.
@@ -86,11 +92,13 @@ class FixedPoint:
           leaves: Of its sum.
         """
         count = len(self._shapes)
+        if self.noise:
+            return Vector(words(leaves[:count], self.bits), self._quantities.words({}))
         values = {name: float(np.nan_to_num(leaf)) for name, leaf in zip(self._types, leaves[count:], strict=True)}
         return Vector(words(leaves[:count], self.bits), self._quantities.words(values))
 
     def leaves(self, total: Vector, sites: int) -> list[np.ndarray]:
-        """The leaves of the sum of several sites.
+        """The leaves of the sum of several sites; with noise, zeros for what is not summed.
 
         Args:
           total: The sum of their integers, the update's modulo 2^bits.
@@ -100,8 +108,15 @@ class FixedPoint:
           Refused: A number is beyond what so many sites may send.
         """
         sums = self._quantities.sums(total.quantities, sites)
-        others = [np.asarray(sums[name], kind) for name, kind in self._types.items()]
+        others = [np.asarray(sums.get(name, 0), kind) for name, kind in self._types.items()]
         return [*tensors(total.weights, self._shapes), *others]
+
+    def weighed(self, leaves: Sequence[np.ndarray], clients: int) -> list[np.ndarray]:
+        """The leaves of a sum, with ``clients`` as weight and number if sites have added noise."""
+        if not self.noise:
+            return list(leaves)
+        counts = {name: clients if name in ("weight", "clients") else 0 for name in self._types}
+        return [*leaves[: len(self._shapes)], *(np.asarray(counts[name], kind) for name, kind in self._types.items())]
 
     def zero(self) -> Vector:
         """To add to."""

@@ -109,8 +109,11 @@ class Wiring:
     @cached_property
     def fixed_point(self) -> FixedPoint | None:
         """How the sum over a site's clients becomes integers; None if sites send it as it is."""
-        params = self.task.settings.params_of("aggregator")
-        return FixedPoint.of(self.process.passes, params.bits) if self.aggregator.SUMS_INTEGERS else None
+        if not self.aggregator.SUMS_INTEGERS:
+            return None
+        settings = self.task.settings
+        noise = self.aggregator.noise_variance(settings, self.task.clients)
+        return FixedPoint.of(self.process.passes, settings.params_of("aggregator").bits, noise)
 
     @property
     def simulated_rounding(self) -> FixedPoint | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import Dropout, Train
-from fedpipe.contracts.aggregator import AGGREGATORS, has_secret_noise
+from fedpipe.contracts.aggregator import has_noise, has_secret_noise
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.checkpoint import Checkpoint
 from fedpipe.runtime.dropouts import listed
@@ -47,7 +47,7 @@ class Trained:
             "weights": self.network.parameters,
             **self._selected(),
             **self.privacy,
-            **({"noise": settings.privacy.noise} if AGGREGATORS.of(settings.aggregator).is_private else {}),
+            **({"noise": "secret" if has_secret_noise(settings) else "seeded"} if has_noise(settings) else {}),
             **({"dropouts": listed(self.dropouts)} if self.dropouts else {}),
             **_attacked(settings),
             **self._clustered(),

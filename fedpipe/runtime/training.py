@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fedpipe.compatibility import round_size
 from fedpipe.config.train import Dropout, Train
-from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.aggregator import has_noise_at_sites, has_secret_noise
 from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import open_shards
@@ -29,6 +30,7 @@ from fedpipe.privacy.calibration import calibrated
 from fedpipe.privacy.ledger import Ledger
 from fedpipe.privacy.noise import secret_key
 from fedpipe.privacy.requirements import require_no_secret
+from fedpipe.privacy.site_noise import SiteNoise
 from fedpipe.runtime import memory_check
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.availability import Message
@@ -109,7 +111,8 @@ class Training:
         site_of, rounded = self.wiring.manifest.site_of, self.wiring.simulated_rounding
         worker.wait_until_ready()
         if elsewhere is not None:
-            require_no_secret(task.settings)
+            if not has_noise_at_sites(task.settings):
+                require_no_secret(task.settings)
             elsewhere.begin(self.wiring.kept, self.wiring.fixed_point)
         elif self.wiring.manifest.samples_at == "sites":
             raise PipelineError(
@@ -310,7 +313,7 @@ def prepare(
             kept = KeptFiles.restored(wiring.kept, resumed.last, resumed.digests, resumed.round, guarded=False)
         else:
             kept = KeptFiles(wiring.kept, clients)
-    ledger = Ledger.of(settings, clients, drawn)
+    ledger = _ledger(settings, wiring, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))
     site_of = wiring.manifest.site_of
@@ -318,6 +321,26 @@ def prepare(
         require_enough_sites(lambda number: draw(number, None), rounds, site_of)
     dropouts = SiteDropouts(settings, wiring.manifest, len(wiring.process.passes))
     return Training(wiring, draw, cohort_size, rounds, ledger, dropouts, kept, folder, checkpoints, resumed)
+
+
+def _ledger(settings: Train, wiring: Wiring, draw: Callable[[int], np.ndarray]) -> Ledger | None:
+    """The ledger of a training; None without noise.
+
+    Raises:
+      PipelineError: Noise is added by sites, and clients have none.
+    """
+    clients = wiring.manifest.clients
+    if not has_noise_at_sites(settings):
+        return Ledger.of(settings, clients, draw)
+    if wiring.manifest.samples_at != "sites" or wiring.fixed_point is None:
+        raise PipelineError(
+            f"params.yaml: 'train.{settings.aggregator}.noise_multiplier' is for sites of a federation, which add this "
+            "noise, and the samples are here: set it to 0.0"
+        )
+    own, aggregator = settings.params_of("aggregator"), wiring.aggregator
+    most = min(max(len(own) for _, own in wiring.manifest.ranges()), round_size.cohort_sizes(settings, clients).most)
+    scale, fixed_point = aggregator.integers_per_unit(settings, clients), wiring.fixed_point
+    return Ledger(settings, SiteNoise(fixed_point.noise, scale, own.norm, fixed_point.length, most), draw)
 
 
 def _drawing(settings: Train, sizes: np.ndarray, message: Message) -> tuple[Draw, int]:

@@ -8,7 +8,7 @@ import numpy as np
 from fedpipe import params
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_sites
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds
@@ -64,7 +64,8 @@ def check_training(file: Path, shards: Path, policy: Policy, checkout: tuple[str
     sizes = sum_sizes(settings, shards)
     yield f"the training of {file} would be joined: {settings.algorithm}, {settings.aggregator}, {settings.model}"
     if AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
-        yield f"in a round: one sum leaves over {manifest.clients} clients, under masks, with loss, accuracy and counts"
+        besides = "noise and nothing besides" if has_noise_at_sites(settings) else "loss, accuracy and counts"
+        yield f"in a round: one sum leaves over {manifest.clients} clients, under masks, with {besides}"
         return
     for number, size in enumerate(sizes.passes, 1):
         of = f"pass {number} of {len(sizes.passes)}" if len(sizes.passes) > 1 else "a round"

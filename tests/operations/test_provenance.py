@@ -101,9 +101,16 @@ def test_facts_are_there() -> None:
 
 
 def test_secret_noise_is_not_compared(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    noise = "train.aggregator: {aggregator}, train.privacy: {{noise: secret}}, train.seed: 1"
-    for aggregator, other in (("dp_gaussian", False), ("mean", True)):
-        lock = LOCK.replace("train.seed: 1", noise.replace("{aggregator}", aggregator))
+    secret, seeded = "train.privacy: {{noise: secret}}", "train.privacy: {{noise: seeded}}"
+    at_sites = f"{seeded}, train.secure_sum: {{{{noise_multiplier: 0.5}}}}"
+    exact = f"{seeded}, train.secure_sum: {{{{noise_multiplier: 0.0}}}}"
+    for aggregator, noise, other in (
+        ("dp_gaussian", secret, False),
+        ("mean", secret, True),
+        ("secure_sum", at_sites, False),
+        ("secure_sum", exact, True),
+    ):
+        lock = LOCK.replace("train.seed: 1", f"train.aggregator: {aggregator}, {noise}, train.seed: 1")
         Path("dvc.lock").write_text(lock.format(data="d1", weights="w1"))
         subprocess.run(
             ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qam", "x"], check=True
