@@ -168,9 +168,9 @@ def digest_of_message(process: str, leaves: Sequence[np.ndarray]) -> str:
     return _digest(process, leaves)
 
 
-def digest_of_requests(sizes: Sequence[Sequence[int]], chunks: Sequence[np.ndarray]) -> str:
-    """Of the clients and their work: the sizes of the groups of each chunk, and int32 [n, 4] requests of each."""
-    return _digest(json.dumps(sizes), chunks)
+def digest_of_requests(whose: Sequence[Any], chunks: Sequence[np.ndarray]) -> str:
+    """Of clients and their work: what says whose samples they have, as JSON, and int32 [n, 4] requests by chunk."""
+    return _digest(json.dumps(whose), chunks)
 
 
 def _digest(head: str, arrays: Sequence[np.ndarray]) -> str:

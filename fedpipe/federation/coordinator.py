@@ -31,6 +31,7 @@ from fedpipe.federation.messages import (
     Ready,
     Secure,
     pack,
+    shared_digest,
 )
 from fedpipe.federation.secure_sums import AttemptOverError, Part, SecureSums
 from fedpipe.learning.fixed_point import FixedPoint
@@ -157,7 +158,7 @@ class Federation:
           PipelineError: A site cannot build the training.
         """
         if self.secure is not None:
-            self.secure.begin(fixed_point)
+            self.secure.begin(fixed_point, shared_digest(self._join(self._names[0])))
         self._get_ready()
 
     def begin_round(self, number: int) -> None:
@@ -302,31 +303,30 @@ class Federation:
         list(self._answers(dict.fromkeys(self._present(), pack(Ready(training=self._training)))))
 
     def _let_join(self, names: Collection[str]) -> None:
-        settings, here = used(self._settings), facts(self._settings, FEDERATION)
-        del settings["dropouts"]  # a site takes part, or is not asked
-        questions = {
-            name: pack(
-                Join(
-                    site=name,
-                    sites=len(self._names),
-                    training=self._training,
-                    settings=settings,
-                    facts=here,
-                    image_shape=list(self._manifest.image_shape),
-                    classes=self._manifest.classes,
-                    clients=self._manifest.clients,
-                    first=self._ranges[name][1].start,
-                    digest=self._ranges[name][0].digest,
-                    wants_weights=self._wants_weights,
-                    run=None if self.secure is None else self.secure.run,
-                    roster=None if self.secure is None else self.secure.roster.digest,
-                )
-            )
-            for name in names
-        }
+        questions = {name: pack(self._join(name)) for name in names}
         for name, answer in self._ask(questions):
             if self._wants_weights:
                 self._weights[name] = _weight(name, answer.arrays)
+
+    def _join(self, name: str) -> Join:
+        """The question that asks a site to take part."""
+        settings = used(self._settings)
+        del settings["dropouts"]  # a site takes part, or is not asked
+        return Join(
+            site=name,
+            sites=len(self._names),
+            training=self._training,
+            settings=settings,
+            facts=facts(self._settings, FEDERATION),
+            image_shape=list(self._manifest.image_shape),
+            classes=self._manifest.classes,
+            clients=self._manifest.clients,
+            first=self._ranges[name][1].start,
+            digest=self._ranges[name][0].digest,
+            wants_weights=self._wants_weights,
+            run=None if self.secure is None else self.secure.run,
+            roster=None if self.secure is None else self.secure.roster.digest,
+        )
 
     def _answers(
         self, questions: dict[str, bytes], again: Callable[[str], bytes] | None = None

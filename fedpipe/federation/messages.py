@@ -4,6 +4,7 @@ A question or an answer is a `Message` and arrays. All of it is checked before a
 JSON's fields and types, the arrays' names and types. Shapes are checked where they are known (`tff_executor.fitting`).
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
@@ -60,6 +61,17 @@ class Join(Message):
     wants_weights: bool = False  # whether the answer is to have the sum of its clients' weights
     run: Digest | None = None  # drawn for the secure sums of this training
     roster: Digest | None = None  # of their sites
+
+
+def shared_digest(join: Join) -> bytes:
+    """A digest, 32 bytes, of what all sites of a training must be asked alike; secure sums are bound to it.
+
+    The number of rounds is not part of it, since a training of more rounds begins as one of fewer.
+    """
+    names = {"settings", "clients", "sites", "image_shape", "classes", "training"}
+    fields = join.model_dump(mode="json", include=names)
+    fields["settings"] = {key: value for key, value in fields["settings"].items() if key != "rounds"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
 
 
 class Ready(Message):

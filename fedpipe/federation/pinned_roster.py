@@ -93,15 +93,17 @@ class PinnedRoster:
         parts = [b"%d" % self.roster.colluding, *named, *self.roster.identities]
         return hashlib.sha256(joined(b"fedpipe roster", *parts)).hexdigest()
 
-    def setting(self, run: str, fixed_point: "FixedPoint") -> Setting:
-        """The sums of a training; each party derives it by itself.
+    def setting(self, run: str, shared: bytes, fixed_point: "FixedPoint") -> Setting:
+        """The sums of a training; each party derives it by itself, so sites that were asked otherwise have no sum.
 
         Args:
           run: 64 hexadecimal digits that were drawn for this training.
+          shared: As of `messages.shared_digest`, by the own question to join.
           fixed_point: The size of a sum, and its noise.
         """
+        training = hashlib.sha256(joined(b"fedpipe training", bytes.fromhex(run), shared)).digest()
         sizes = (fixed_point.bits, fixed_point.length, fixed_point.count, fixed_point.noise)
-        return Setting(bytes.fromhex(run), self.roster, *sizes)
+        return Setting(training, self.roster, *sizes)
 
 
 def identity_file(folder: Path, name: str) -> Path:

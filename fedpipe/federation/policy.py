@@ -136,10 +136,10 @@ class Policy(Section):
         return self.least_clients > 1 or self.least_samples > 1
 
     def refused_sum(self, clients: int, samples: int) -> str:
-        """Why no sum over so many ``clients`` and their ``samples`` leaves the site; empty if it may."""
+        """Why no sum over so many ``clients`` and their ``samples`` leaves the site; empty if it may.
+
+        The sentence tells neither number, for the coordinator reads it.
+        """
         if clients >= self.least_clients and samples >= self.least_samples:
             return ""
-        return (
-            f"its policy wants {self.least_clients} clients and {self.least_samples} samples in a sum at least, and "
-            f"this one has {clients} and {samples}"
-        )
+        return f"its policy wants {self.least_clients} clients and {self.least_samples} samples in a sum at least"

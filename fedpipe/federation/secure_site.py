@@ -59,12 +59,22 @@ class Party:
 class SecurePart:
     """A site in the secure sums of one training."""
 
-    def __init__(self, party: Party, run: str, fixed_point: FixedPoint, least_sites: int, journal: Path, sums: Sums):
+    def __init__(
+        self,
+        party: Party,
+        run: str,
+        shared: bytes,
+        fixed_point: FixedPoint,
+        least_sites: int,
+        journal: Path,
+        sums: Sums,
+    ) -> None:
         """Resumes the attempt that the journal has.
 
         Args:
           party: The site.
           run: As of `PinnedRoster.setting`.
+          shared: Likewise.
           fixed_point: Makes integers of sums.
           least_sites: In a sum, as the site's policy says.
           journal: The folder of the identity's journal.
@@ -73,7 +83,7 @@ class SecurePart:
         Raises:
           PipelineError: The journal is in use or damaged.
         """
-        self._setting = party.roster.setting(run, fixed_point)
+        self._setting = party.roster.setting(run, shared, fixed_point)
         self._site = Site(party.identity, self._setting, journal)
         self._fixed_point, self._least_sites, self._sums = fixed_point, least_sites, sums
         self._pass: tuple[Pass, list[np.ndarray]] | None = None  # the last that came

@@ -85,6 +85,7 @@ class SecureSums:
         if not keeps:
             shutil.rmtree(folder, ignore_errors=True)
         self._fixed_point: FixedPoint | None = None
+        self._shared = b""
         self._open()
 
     @staticmethod
@@ -124,9 +125,9 @@ class SecureSums:
             partial.write_text(text, encoding="ascii")
         sync_folder(self._folder)
 
-    def begin(self, fixed_point: FixedPoint | None) -> None:
-        """Takes how sums become integers."""
-        self._fixed_point = fixed_point
+    def begin(self, fixed_point: FixedPoint | None, shared: bytes) -> None:
+        """Takes how sums become integers, and the digest of what all sites were asked alike."""
+        self._fixed_point, self._shared = fixed_point, shared
 
     def total(self, number: int, leaves: list[np.ndarray], parts: Mapping[str, Part], ask: Ask) -> Summed:
         """The sum over all sites that have clients in a round.
@@ -188,7 +189,7 @@ class SecureSums:
 
     def _coordinator(self, number: int, attempt: int, leaves: list[np.ndarray]) -> Coordinator:
         """Of an attempt, as its journal has it."""
-        setting = self.roster.setting(self.run, self._known())
+        setting = self.roster.setting(self.run, self._shared, self._known())
         begin = Begin.of(setting, number, attempt, model_digest(leaves))
         return Coordinator(setting, begin, self._journal(number, attempt))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import (
@@ -30,6 +31,7 @@ from fedpipe.federation.messages import (
     Answer,
     Describe,
     Description,
+    Figures,
     Join,
     Kept,
     Measure,
@@ -40,6 +42,7 @@ from fedpipe.federation.messages import (
     Ready,
     Secure,
     pack,
+    shared_digest,
     unpack_question,
 )
 from fedpipe.federation.policy import Policy
@@ -210,10 +213,18 @@ class Site:
         refused = self._joined(join)
         if refused or not join.wants_weights or self._training is None:
             return pack(Answer(refused=refused))
+        settings = self._training.settings
+        if self._training.sums_securely or not ALGORITHMS.of(settings.algorithm).ALL_WEIGHTS:
+            raise PipelineError("this training needs no sum of its clients' weights")
         samples = np.diff(Shards.open(self._folder.shards).offsets)
-        clients, total = weight_of(samples, self._training.settings)
-        if small := self._policy.refused_sum(int(clients.sum()), int(samples[clients].sum())):
-            raise PipelineError(small)
+        clients, total = weight_of(samples, settings)
+        self._require_sum(int(clients.sum()), int(samples[clients].sum()))
+        # The sums over two choices of clients, such as those with a batch of another size, differ by few clients.
+        question = digest_of_message(f"weights by {settings.client_weighting} {join.digest}", [])
+        answered = question, digest_of_requests([], [clients])
+        if self._policy.protects_clients or self._policy.counts != "exact":
+            self._messages.require_same(*answered)
+        self._messages.add(*answered)
         return pack(Answer(), [np.array([total])])
 
     def _joined(self, join: Join) -> list[str]:
@@ -264,6 +275,7 @@ class Site:
             self._secure = SecurePart(
                 self._party,
                 training.join.run,
+                shared_digest(training.join),
                 training.fixed_point(),
                 self._policy.least_sites,
                 self._folder.logs / "secure",
@@ -272,11 +284,10 @@ class Site:
         return self._secure
 
     def _measured(self, question: Measure, arrays: list[np.ndarray], digest: str) -> bytes:
-        """The answer to a question for figures; it counts as a round.
+        """The answer to a question for figures; it counts as a round, and there are none beyond those of the policy.
 
         Raises:
-          PipelineError: The site has answered as many rounds as its policy allows, has other shards, or does not
-            measure this model.
+          PipelineError: The site has other shards, or does not measure this model.
         """
         if question.version != VERSION:
             raise PipelineError(f"it speaks version {VERSION} of the messages, and the coordinator {question.version}")
@@ -284,7 +295,7 @@ class Site:
             raise PipelineError("its shards are others than the coordinator knows: partition again there")
         request = digest[:16], "measure", digest
         if self._rounds.with_question(*request) > self._policy.rounds:
-            raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
+            return pack(Figures(held_out=None, because=f"its policy allows {self._policy.rounds} rounds in all"))
         figures, of_clients = self._figures.of(question, arrays)
         self._rounds.add(*request)
         return pack(figures, of_clients)
@@ -331,15 +342,21 @@ class Site:
             if question.process == "training":
                 places = places[counted(requests, samples[places], training.settings)]
             clients = np.unique(places)
-            refused = self._policy.refused_sum(len(clients), int(samples[clients].sum()))
-            if len(clients) and refused:
-                raise PipelineError(refused)
+            # To a secure sum over other sites a site without clients adds nothing, and would make it a sum of few.
+            if len(clients) or training.sums_securely:
+                self._require_sum(len(clients), int(samples[clients].sum()))
         identity = work_of(training.join, pack(question.model_copy(update={"released": 0}), arrays))
-        request = training.join.training, f"{question.process}-{question.number}", identity
+        # Of losses the coordinator chooses the number, so each question counts.
+        name = "losses" if question.process == "losses" else f"{question.process}-{question.number}"
+        request = training.join.training, name, identity
         if self._rounds.with_question(*request) > self._policy.rounds:
             raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
-        answered = digest_of_message(question.process, message), digest_of_requests(question.chunks, chunks)
-        if self._policy.protects_clients:
+        every = np.concatenate(chunks)
+        summands = np.flatnonzero(counted(every, samples[every[:, 0] - first], training.settings)).tolist()
+        # The same numbers are other samples where the first one is another, or after another partition.
+        whose = [question.chunks, first, training.join.digest, summands]
+        answered = digest_of_message(question.process, message), digest_of_requests(whose, chunks)
+        if self._policy.protects_clients or training.sums_securely:
             self._messages.require_same(*answered)
         leaves = training.sums(question, message, chunks)
         # The graphs read the shards' file again in each round, and would take another one of the same size.
@@ -348,6 +365,15 @@ class Site:
         self._rounds.add(*request)
         self._messages.add(*answered)
         return leaves
+
+    def _require_sum(self, clients: int, samples: int) -> None:
+        """Checks that a sum over so many clients and samples may leave; how many they are stays in the audit log.
+
+        Raises:
+          PipelineError: It may not.
+        """
+        if refused := self._policy.refused_sum(clients, samples):
+            raise PipelineError(refused) from PipelineError(f"{clients} clients, {samples} samples")
 
     def _last_rounds(self, arrays: list[np.ndarray]) -> np.ndarray:
         own = Manifest.read(self._folder.shards).clients

@@ -20,6 +20,7 @@ from fedpipe.runtime.trained import Trained
 from fedpipe.runtime.training_key import Key, name_of, training_key
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import TRAINING, cohorts_of, wanted
+from tests.fedpipe.federation.secure_rounds import refusal
 from tests.fedpipe.federation.sites import CLIENTS, NAMES, Sites, small
 from tests.fedpipe.training import first_weights, kept_in_file, run, same_bits, train, train_settings
 
@@ -239,6 +240,13 @@ def test_the_same_model_is_not_answered_over_one_client_less(
         sites.running["site-2"].answer(join)
         assert "answered the same message over other clients" in refused([3, 4, 5, 6])
         assert unpack_answer(sites.running["site-2"].answer(pack(message, arrays))).arrays
+        # Nor over those of the same clients that have a batch, with which others add nothing.
+        fields = unpack_question(join).message
+        other = {**fields.settings, "last_batch": "drop", "batch_size": 5}
+        assert not refusal(sites.running["site-2"].answer(pack(fields.model_copy(update={"settings": other}))))
+        assert "answered the same message over other clients" in refusal(
+            sites.running["site-2"].answer(pack(message, arrays))
+        )
     finally:
         sites.stop()
 

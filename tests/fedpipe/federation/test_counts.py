@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedpipe.config.choices import used
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest, read_index
 from fedpipe.errors import PipelineError
 from fedpipe.federation.answers import described
 from fedpipe.federation.counts import could_be, reported
+from fedpipe.federation.messages import pack
 from fedpipe.federation.site_key import SiteKey
 from fedpipe.partitioning import site_report
+from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import TRAINING
+from tests.fedpipe.federation.secure_rounds import refusal
 from tests.fedpipe.federation.sites import CLIENTS, NAMES, OPEN, SAMPLES, Sites, small
 from tests.fedpipe.training import same_bits, train, train_settings
 
@@ -51,6 +55,22 @@ def test_scaffold_weights_clients_by_a_sum_over_each_site(worker: Worker, withhe
         assert federation.all_weights == SIZES.sum()
         remote = train(settings(), withheld.coordinator, worker, tmp_path / "there", elsewhere=federation)
     assert same_bits(here.weights, remote.weights) and repr(here.records) == repr(remote.records)
+
+
+def test_sums_of_weights_are_for_trainings_that_need_them_and_for_one_choice_of_clients(withheld: Sites) -> None:
+    """Else their differences would tell the number of samples of each client."""
+    with withheld.training(settings()) as federation:
+        join = federation._join("site-1")
+    site = withheld.running["site-1"]
+
+    def refused(**changes: Any) -> str:
+        other = settings(**changes)
+        fields = {"settings": used(other), "facts": facts(other, FEDERATION)}
+        return refusal(site.answer(pack(join.model_copy(update=fields))))
+
+    assert not refused() and not refused(local_epochs=2)
+    assert "needs no sum of its clients' weights" in refused(algorithm="fed_avg")
+    assert "answered the same message over other clients" in refused(last_batch="drop", batch_size=4)
 
 
 def test_nothing_at_the_coordinator_says_how_many_samples_a_client_has(withheld: Sites) -> None:

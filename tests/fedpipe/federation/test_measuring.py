@@ -101,10 +101,12 @@ def test_a_site_measures_no_other_model_no_other_shards_and_no_more_than_its_rou
     with start(models=["mcmahan_2nn"], rounds=2) as sites:
         site = sites.running["site-1"]
 
-        def refused(**changes: Any) -> str:
+        def answered(**changes: Any) -> Any:
             fields = {"spec": network.spec.to_json(), "batch_size": BATCH, "digest": digest} | changes
-            answered = unpack_answer(site.answer(pack(Measure(**fields), fields.pop("arrays", weights)))).message
-            return "; ".join(getattr(answered, "refused", []))
+            return unpack_answer(site.answer(pack(Measure(**fields), fields.pop("arrays", weights)))).message
+
+        def refused(**changes: Any) -> str:
+            return "; ".join(getattr(answered(**changes), "refused", []))
 
         manifest = Manifest.read(sites.coordinator)
         digest = (manifest.sites or ())[0].digest
@@ -116,7 +118,8 @@ def test_a_site_measures_no_other_model_no_other_shards_and_no_more_than_its_rou
         for _ in range(2):  # a question that is repeated counts once
             assert not refused()
         assert not refused(batch_size=2)
-        assert "its policy allows 2 rounds in all" in refused(batch_size=4)
+        figures = answered(batch_size=4)
+        assert (figures.held_out, figures.because) == (None, "its policy allows 2 rounds in all")
         questions = [unpack_question(content).message.kind for _, content in sites.questions]
     assert questions[0] == "measure"
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays_of
 from safetensors.numpy import save
 
 from fedpipe.errors import PipelineError
-from fedpipe.federation.messages import Answer, Kept, pack, unpack_answer, unpack_question
+from fedpipe.federation.messages import Answer, Join, Kept, pack, shared_digest, unpack_answer, unpack_question
 
 NAME = "0123456789abcdef"
 TYPES = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_])
@@ -24,6 +24,26 @@ def test_round_trip(arrays: list[np.ndarray]) -> None:
     assert [(each.dtype, each.shape, each.tobytes()) for each in unpacked] == [
         (each.dtype, each.shape, each.tobytes()) for each in arrays
     ]
+
+
+def test_secure_sums_are_bound_to_what_all_sites_are_asked_alike() -> None:
+    join = Join(
+        site="a",
+        sites=3,
+        training=NAME,
+        settings={"rounds": 3, "local_epochs": 1},
+        facts={},
+        image_shape=[8, 8, 1],
+        classes=10,
+        clients=12,
+        first=0,
+        digest="0" * 64,
+    )
+    digest = shared_digest(join)
+    for own in ({"site": "b"}, {"first": 3}, {"digest": "1" * 64}, {"settings": {"rounds": 9, "local_epochs": 1}}):
+        assert shared_digest(join.model_copy(update=own)) == digest
+    for common in ({"settings": {"rounds": 3, "local_epochs": 2}}, {"clients": 13}, {"sites": 4}, {"classes": 9}):
+        assert shared_digest(join.model_copy(update=common)) != digest
 
 
 @given(st.binary(max_size=300))

@@ -55,6 +55,7 @@ def test_what_a_sum_needs_at_least_has_no_default(tmp_path: Path) -> None:
 def test_a_small_sum_and_another_checkout_are_refused() -> None:
     policy = Policy(least_clients=3, least_samples=100, commits=[COMMIT])
     assert not policy.refused_sum(3, 100)
+    assert "77" not in policy.refused_sum(3, 77)  # the coordinator reads it
     for few in ((2, 500), (5, 99)):
         assert "wants 3 clients and 100 samples in a sum at least" in policy.refused_sum(*few)
     assert not policy.refused_checkout(COMMIT, is_changed=False)

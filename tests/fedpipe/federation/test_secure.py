@@ -132,6 +132,13 @@ def test_attacks_of_a_coordinator_are_refused(sites: Sites, rounds: Rounds) -> N
             rounds.total()
 
 
+def test_a_site_that_was_asked_to_train_otherwise_is_in_no_sum(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With next to no learning rate at all other sites, the sum would be the update of one."""
+    monkeypatch.setattr(rounds.secure, "_shared", bytes(32))  # of other settings than the sites got
+    with pytest.raises(WorkersLostError, match="the coordinator has another setting than this site"):
+        rounds.total()
+
+
 def test_another_model_for_a_site_is_refused(sites: Sites, rounds: Rounds) -> None:
     """With its own digest, or with that of the others."""
 
@@ -146,7 +153,7 @@ def test_another_model_for_a_site_is_refused(sites: Sites, rounds: Rounds) -> No
         rounds.total()
     sites.changed = lambda site, question: question
     number, digest = next(rounds.numbers), hashlib.sha256(b"another").digest()
-    setting = rounds.secure.roster.setting(rounds.secure.run, rounds.fixed_point)
+    setting = rounds.secure.roster.setting(rounds.secure.run, rounds.secure._shared, rounds.fixed_point)
     with (
         rounds.changing(Begin, "site-3", lambda message: Begin.of(setting, number, message.attempt, digest)),
         pytest.raises(WorkersLostError, match="site-3: the coordinator names another model than it has sent"),
@@ -228,7 +235,7 @@ def test_a_coordinator_that_is_killed_asks_the_same_and_a_site_that_lost_its_att
         if step is not None and kind_of(step) == Delivery.KIND and site == "site-3" and not began:
             at = next(rounds.numbers)
             leaves = rounds.leaves(at)
-            setting = rounds.secure.roster.setting(rounds.secure.run, rounds.fixed_point)
+            setting = rounds.secure.roster.setting(rounds.secure.run, rounds.secure._shared, rounds.fixed_point)
             begin = Begin.of(setting, at, 0, model_digest(leaves)).encode()
             began.append(refusal(sites.running[site].answer(rounds.parts()[site].packed(begin, leaves))))
         return content
