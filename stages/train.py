@@ -71,7 +71,7 @@ def main() -> None:
         started = tracked.started(settings, manifest, layout.CLIENTS, init, pipeline)
         with (
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
-            _opened(cluster, settings, manifest, key) as (elsewhere, states, all_weights),
+            _opened(cluster, settings, manifest, key) as (elsewhere, states, of_sites),
             Checkpoints(LOGS, key, settings, states) as checkpoints,
             journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.resumed)) as run,
         ):
@@ -84,7 +84,7 @@ def main() -> None:
                 network=model,
                 first=first,
                 checkpoints=checkpoints,
-                all_weights=all_weights,
+                **of_sites,
             )
             trained = training.run(
                 worker,
@@ -124,13 +124,13 @@ def _cluster(manifest: Manifest) -> clusters.ClusterSettings | None:
 @contextmanager
 def _opened(
     cluster: clusters.ClusterSettings | None, settings: params.Train, manifest: Manifest, key: Key
-) -> "Iterator[tuple[Elsewhere | None, States | None, float | None]]":
-    """Where clients run and keep files, if not here: on a cluster, or at their sites; and `Task.all_weights`."""
+) -> "Iterator[tuple[Elsewhere | None, States | None, dict[str, Any]]]":
+    """Where clients run and keep files, if not here: on a cluster, or at their sites, and what `prepare` takes."""
     if manifest.sites is None or manifest.samples_at is None:
         from fedpipe.cluster.cluster import opened
 
         with opened(cluster, settings, manifest.digest) as members:
-            yield members, None, None
+            yield members, None, {}
         return
     from fedpipe.federation.coordinator import Federation
     from fedpipe.federation.secure_sums import SecureSums
@@ -143,7 +143,8 @@ def _opened(
     with open_link(link_settings, [site.name for site in manifest.sites], say) as link:
         federation = Federation(link, manifest, settings, name_of(key), secure, link_settings.quorum)
         federation.join()
-        yield federation, federation.states, federation.all_weights
+        of_sites = {"all_weights": federation.all_weights, "fewest_sites": federation.fewest_sites}
+        yield federation, federation.states, of_sites
     if secure is not None:
         secure.end()
 

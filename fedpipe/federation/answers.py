@@ -33,11 +33,11 @@ class Link(Protocol):
     ) -> Iterator[tuple[str, bytes]]:
         """Asks each site its question, and yields the sites' answers as they arrive.
 
-        ``lost`` is called with sites that were not connected, or did not answer, for too long; if it returns, the
-        others are waited for.
+        ``lost`` is called with sites that were not connected, did not answer for too long, or sent something else than
+        an answer; if it returns, the others are waited for.
 
         Raises:
-          WorkersLostError: A site sent something else than an answer.
+          WorkersLostError: A site is lost, and this link cannot go on without it.
         """
 
     def connected(self) -> Collection[str]:

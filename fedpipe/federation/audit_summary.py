@@ -28,6 +28,7 @@ class TrainingSummary:
     unknown_clients: bool = False  # whether some lines have only a digest of them
     smallest: int | None = None  # clients of the smallest sum that left
     refusals: Counter[str] = field(default_factory=Counter)
+    asked: dict[str, Any] = field(default_factory=dict)  # the last question that has clients
 
     @property
     def rounds(self) -> int:
@@ -98,23 +99,32 @@ def _add(summary: TrainingSummary, line: dict[str, Any], question: dict[str, Any
     if line["way"] == "in":
         summary.bytes_in += line["bytes"]
         summary.questions[str(line.get("kind"))] += 1
+        # A site that was started again gets the clients again with a later step.
+        if line.get("chunks") and (line.get("step", "keys") == "keys" or not summary.asked):
+            summary.asked = line
         if isinstance(settings := line.get("settings"), dict):
             summary.choices = ", ".join(str(settings.get(key)) for key in ("algorithm", "aggregator", "model"))
         return
     summary.bytes_out += line["bytes"]
     if "refused" in line:
         summary.refusals[str(line["refused"])] += 1
-    elif question.get("chunks") and not line.get("unknown"):
-        # A secure sum has several steps, of which the first has the chunks, and these leave together.
-        is_secure = question.get("kind") == "secure"
-        name = "secure" if is_secure else f"{question['process']} {question['number']}"
-        summary.passes.setdefault(name, set()).add(question["sha256"])
-        sizes = [sum(groups) for groups in question["chunks"]]
+    elif not line.get("unknown") and _brings_sum(question) and summary.asked:
+        asked = summary.asked
+        # The chunks of a secure sum leave together.
+        is_secure = asked.get("kind") == "secure"
+        name = "secure" if is_secure else f"{asked['process']} {asked['number']}"
+        summary.passes.setdefault(name, set()).add(asked["sha256"])
+        sizes = [sum(groups) for groups in asked["chunks"]]
         sizes = [sum(sizes)] if is_secure else sizes
         summary.sums += len(sizes)
         summary.smallest = min([*sizes, *([] if summary.smallest is None else [summary.smallest])])
-        for text in question["clients"]:
+        for text in asked["clients"]:
             _add_clients(summary, text)
+
+
+def _brings_sum(question: dict[str, Any]) -> bool:
+    """Whether sums leave with the answer: of a secure one's steps with one only, which earlier logs do not name."""
+    return question["step"] == "mask" if "step" in question else bool(question.get("chunks"))
 
 
 def _add_clients(summary: TrainingSummary, text: str) -> None:

@@ -151,6 +151,11 @@ class Federation:
             return None
         return sum(self._weights.values()) if self._wants_weights else math.nan
 
+    @property
+    def fewest_sites(self) -> int | None:
+        """How many sites a secure sum has at least; None without secure sums."""
+        return None if self.secure is None else self.secure.roster.roster.minimum
+
     def begin(self, kept: Path | None, fixed_point: FixedPoint | None) -> None:
         """Waits until all sites are ready.
 
@@ -355,10 +360,16 @@ class Federation:
         )
 
     def _ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, Parcel]]:
-        """The answers, none of which refuses."""
+        """The answers, none of which refuses; a site whose bytes are none is lost, where that may be."""
         refused, is_over = [], False
         for site, content in self._link.ask(questions, self._lose):
-            answer = read_answer(site, content, Answer)
+            try:
+                answer = read_answer(site, content, Answer)
+            except PipelineError as error:
+                if self._quorum is None:
+                    raise
+                self._lose(SitesLostError(str(error), [site]))
+                continue
             if answer.message.refused:
                 refused += [f"{site}: {shown(reason)}" for reason in answer.message.refused]
                 is_over = is_over or answer.message.is_over

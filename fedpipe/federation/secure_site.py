@@ -20,7 +20,7 @@ from fedpipe.secure_aggregation.coordinator_messages import Begin, Delivery, Sur
 from fedpipe.secure_aggregation.encoding import joined
 from fedpipe.secure_aggregation.message import kind_of
 from fedpipe.secure_aggregation.refusal import Refused
-from fedpipe.secure_aggregation.site import Site
+from fedpipe.secure_aggregation.site import STEPS, Site
 from fedpipe.secure_aggregation.vector import Vector
 
 # The question, its arrays -> the leaves of its chunks' sums, one after the other, within the site's policy.
@@ -120,6 +120,14 @@ class SecurePart:
         size = len(leaves) // len(question.chunks)
         chunks = [leaves[start : start + size] for start in range(0, len(leaves), size)]
         return self._fixed_point.vector(self._fixed_point.merged(chunks))
+
+
+def step_name(arrays: Sequence[np.ndarray]) -> str:
+    """Of the step in a question, such as ``mask``, with which a site's integers leave it; empty if it has none."""
+    if not arrays or arrays[0].dtype != np.uint8 or arrays[0].ndim != 1:
+        return ""
+    step = STEPS.get(kind_of(arrays[0].tobytes()) or 0)
+    return "" if step is None else step.name.lower()
 
 
 def model_digest(leaves: Sequence[np.ndarray]) -> bytes:

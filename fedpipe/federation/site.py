@@ -46,7 +46,7 @@ from fedpipe.federation.messages import (
     unpack_question,
 )
 from fedpipe.federation.policy import Policy
-from fedpipe.federation.secure_site import Party, SecurePart
+from fedpipe.federation.secure_site import Party, SecurePart, step_name
 from fedpipe.federation.site_figures import SiteFigures
 from fedpipe.federation.site_key import SiteKey
 from fedpipe.federation.site_training import SiteTraining
@@ -394,6 +394,8 @@ def _shown(parcel: Parcel) -> dict[str, object]:
     """What the audit log shows of a question; of facts their digest is enough, which is the message's."""
     message: Message = parcel.message
     details = message.model_dump(exclude={"kind", "facts", "version"})
+    if isinstance(message, Secure):
+        details["step"] = step_name(parcel.arrays)
     if isinstance(message, Pass | Secure) and message.chunks:
         details["clients"] = [spans(requests) for requests in parcel.arrays[-len(message.chunks) :]]
     return details

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
+from fedpipe.errors import PipelineError, SitesLostError
 from fedpipe.federation.answers import raise_lost
 from fedpipe.links.frames import frames, messages
 from fedpipe.links.line import Line
@@ -104,11 +104,8 @@ class GrpcLink:
 
         Args:
           questions: By the name of the site.
-          lost: Called with sites that were not connected, or did not answer, for too long; the latter are disconnected.
-            By default that ends the question, with that error.
-
-        Raises:
-          WorkersLostError: A site sent something else than an answer.
+          lost: Called with sites that were not connected, did not answer for too long, or sent something else than an
+            answer; the last two are disconnected. By default that ends the question, with that error.
         """
         number, left, asked_at = next(self._numbers), set(questions), time.monotonic()
         named = asked_at
@@ -129,11 +126,12 @@ class GrpcLink:
                     continue
                 if answered != number or name not in left:
                     continue
-                if isinstance(content, PipelineError):
-                    raise WorkersLostError(f"{name} sent {content}")
                 left.discard(name)
                 self._lines[name].clear()
-                yield name, content
+                if isinstance(content, PipelineError):
+                    lost(SitesLostError(f"{name} sent {content}", [name]))
+                else:
+                    yield name, content
         finally:
             for name in left:
                 self._lines[name].clear()

@@ -62,6 +62,10 @@ class SiteDropouts:
                     first[self._site_of[clients] == dropout.site - 1] = dropout.from_pass - 1
         return first
 
+    def present(self, round_number: int, selected: Cohort) -> np.ndarray:
+        """The clients of a cohort whose sites are not lost by params before the first pass: ids, int32 [n]."""
+        return selected.clients[self.lost_from(round_number, selected.clients) > 0]
+
     def after(self, round_number: int, selected: Cohort, lost_from: np.ndarray) -> tuple[Cohort, list[Dropout]]:
         """What is left of a cohort, and the dropouts of the round.
 

@@ -269,6 +269,7 @@ def prepare(
     checkpoints: Checkpoints | None = None,
     all_weights: float | None = None,
     resumed: Checkpoint | None = None,
+    fewest_sites: int | None = None,
 ) -> Training:
     """Gets a training ready; it loads TensorFlow and TFF, so start the worker before.
 
@@ -281,6 +282,7 @@ def prepare(
       checkpoints: Where the training is saved, and where it may go on from.
       all_weights: The sum of all clients' weights, where sites do not tell how many samples each client has.
       resumed: Where it goes on from without ``checkpoints``; what clients kept then is in ``folder``/clients.
+      fewest_sites: In a secure sum, as the roster has it.
 
     Raises:
       PipelineError: The CPU is too old, there are too few clients or too little memory, the model does not fit the
@@ -317,9 +319,9 @@ def prepare(
     rounds = settings.rounds if ledger is None else ledger.rounds()
     draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))
     site_of = wiring.manifest.site_of
-    if wiring.aggregator.SUMS_INTEGERS and wiring.manifest.samples_at == "sites" and site_of is not None:
-        require_enough_sites(lambda number: draw(number, None), rounds, site_of)
     dropouts = SiteDropouts(settings, wiring.manifest, len(wiring.process.passes))
+    if wiring.aggregator.SUMS_INTEGERS and wiring.manifest.samples_at == "sites" and site_of is not None:
+        require_enough_sites(lambda number: dropouts.present(number, draw(number, None)), rounds, site_of, fewest_sites)
     return Training(wiring, draw, cohort_size, rounds, ledger, dropouts, kept, folder, checkpoints, resumed)
 
 

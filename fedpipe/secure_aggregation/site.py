@@ -36,6 +36,15 @@ class Step(IntEnum):
     REVEAL = 5
 
 
+STEPS: dict[int, Step] = {  # by the kind of the message that asks for it
+    Begin.KIND: Step.KEYS,
+    AllKeys.KIND: Step.SHARE,
+    Delivery.KIND: Step.MASK,
+    Survivors.KIND: Step.AGREE,
+    Agreements.KIND: Step.REVEAL,
+}
+
+
 class Site:
     """A site of a training."""
 

@@ -191,8 +191,14 @@ def train_here(
     key = training_key(settings, Manifest.read(shards), [], None)
     states = federation.states if federation else None
     with Checkpoints(folder / "checkpoints", key, settings, states) as checkpoints:
-        weights = federation.all_weights if federation else None
-        training = prepare(settings, shards, folder, checkpoints=checkpoints, all_weights=weights)
+        training = prepare(
+            settings,
+            shards,
+            folder,
+            checkpoints=checkpoints,
+            all_weights=federation.all_weights if federation else None,
+            fewest_sites=federation.fewest_sites if federation else None,
+        )
         return training.run(worker, elsewhere=federation, hooks=hooks)
 
 

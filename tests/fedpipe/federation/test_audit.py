@@ -5,6 +5,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from fedpipe.federation.audit import (
     digest_of_requests,
     spans,
 )
-from fedpipe.federation.audit_summary import read_audit
+from fedpipe.federation.audit_summary import TrainingSummary, read_audit
 from fedpipe.learning.work_request import WorkRequest
 
 
@@ -91,12 +92,21 @@ def test_a_summary_has_rounds_clients_bytes_and_refusals(tmp_path: Path) -> None
 
 def test_a_secure_sum_is_one_whose_later_steps_are_no_others(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit.jsonl")
-    for chunks in ([[2], [3, 1]], []):
-        clients = {"clients": ["0-1", "4-7"]} if chunks else {}
-        log.write("in", b"step", kind="secure", training="a" * 16, chunks=chunks, **clients)
-        log.write("out", b"masked", kind="secure")
-    (summary,), _ = read_audit(tmp_path / "audit.jsonl")
-    assert (summary.rounds, summary.sums, summary.smallest, len(summary.clients)) == (1, 1, 6, 6)
+    whole = {"chunks": [[2], [3, 1]], "clients": ["0-1", "4-7"]}
+
+    def add(step: str, asked: dict[str, Any], **answer: Any) -> TrainingSummary:
+        log.write("in", step.encode(), kind="secure", training="a" * 16, step=step, **{"chunks": []} | asked)
+        log.write("out", b"answer", kind="secure", **answer)
+        (summary,), _ = read_audit(tmp_path / "audit.jsonl")
+        return summary
+
+    for step, asked in ("keys", {"chunks": [[1]], "clients": ["9"]}), ("keys", whole), ("share", {}):
+        assert add(step, asked).sums == 0  # nothing but keys has left, and of the first attempt never more
+    for answer in {"unknown": True}, {"refused": "its policy wants 5 clients"}:
+        assert add("mask", {}, **answer).sums == 0
+    for step, asked in ("mask", whole), ("agree", {}), ("reveal", {}):
+        summary = add(step, asked)
+        assert (summary.rounds, summary.sums, summary.smallest, len(summary.clients)) == (1, 1, 6, 6)
 
 
 @pytest.mark.parametrize("way", ["removed", "changed", "moved"])

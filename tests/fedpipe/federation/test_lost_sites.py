@@ -10,7 +10,7 @@ import pytest
 from fedpipe.config.train import Dropout, Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError, WorkersLostError
-from fedpipe.federation.messages import Pass, unpack_question
+from fedpipe.federation.messages import Answer, Pass, pack, unpack_question
 from fedpipe.runtime.checkpoints import Checkpoints
 from fedpipe.runtime.dropouts import SiteDropouts
 from fedpipe.runtime.trained import Trained
@@ -135,6 +135,22 @@ def test_stops_where_too_few_sites_are_left_and_resumes_with_its_dropouts(
     assert "resumes at round 4 of 5" in output and "2 sites take part: site-1, site-3" in output
     assert federated.summary()["dropouts"] == [{"round": number, "site": 2} for number in (2, 3, 4)]
     require_same_as_simulated(sites, worker, tmp_path, settings, federated)
+
+
+def test_a_site_whose_bytes_are_no_answer_is_lost(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a quorum it stops the training; a refusal does so always."""
+    monkeypatch.setattr(sites.running["site-2"], "answer", lambda question: b"garbage")
+    with sites.training(settings_of(), quorum=2) as federation:
+        assert federation._present() == ["site-1", "site-3"]
+    with pytest.raises(PipelineError, match=r"^site-2: "), sites.training(settings_of()):
+        pass
+    refusal = pack(Answer(refused=["its policy wants 5 clients"]))
+    monkeypatch.setattr(sites.running["site-2"], "answer", lambda question: refusal)
+    with (
+        pytest.raises(PipelineError, match=r"not all sites answer\. site-2: its policy wants 5 clients"),
+        sites.training(settings_of(), quorum=2),
+    ):
+        pass
 
 
 def test_what_does_not_bear_a_lost_site_is_refused_by_name(sites: Sites) -> None:

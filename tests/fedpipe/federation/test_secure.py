@@ -21,6 +21,7 @@ from fedpipe.federation.messages import pack, unpack_question
 from fedpipe.federation.pinned_roster import PinnedRoster
 from fedpipe.federation.secure_site import model_digest
 from fedpipe.federation.secure_sums import SecureSums
+from fedpipe.runtime.secure_rounds import require_enough_sites
 from fedpipe.runtime.training import prepare
 from fedpipe.runtime.worker import Worker
 from fedpipe.secure_aggregation.coordinator_messages import Agreements, AllKeys, Begin, Delivery, Survivors
@@ -314,6 +315,22 @@ def test_rounds_with_clients_of_too_few_sites_are_named_before_the_first_one(sit
     with pytest.raises(PipelineError, match=r"round \d+ would have clients of [12] of the 3 sites"):
         prepare(few, sites.coordinator, tmp_path)
     prepare(few, sites.pooled, tmp_path)  # a simulation
+
+
+def test_a_round_has_as_many_sites_as_the_roster_wants_without_those_that_drop_out() -> None:
+    """Of five sites, three are enough if none colludes, and four if one does."""
+    site_of = np.repeat(np.arange(5, dtype=np.int64), 2)
+    require_enough_sites(lambda number: np.arange(0, 6, 2), 3, site_of)
+    with pytest.raises(PipelineError, match=r"round 1 would have clients of 3 of the 5 sites, .* one of 4 sites at"):
+        require_enough_sites(lambda number: np.arange(0, 6, 2), 3, site_of, fewest=4)
+
+
+def test_dropouts_of_params_are_no_sites_of_a_secure_sum(sites: Sites, tmp_path: Path) -> None:
+    lost = settings_of(**UNIFORM, rounds=3, dropouts=[{"round": 2, "site": 3}])
+    with pytest.raises(PipelineError, match=r"round 2 would have clients of 2 of the 3 sites, .* 'train.dropouts'"):
+        prepare(lost, sites.coordinator, tmp_path)
+    with pytest.raises(PipelineError, match=r"round 1 would have clients of 3 of the 3 sites, and .* of 4 sites"):
+        prepare(settings_of(**UNIFORM), sites.coordinator, tmp_path, fewest_sites=4)
 
 
 @pytest.mark.slow

@@ -218,6 +218,19 @@ def test_an_answer_that_is_too_large_ends_the_question(certificates: Path) -> No
         list(link.ask({"site-1": b"sums"}))
 
 
+def test_a_site_that_sends_no_answer_is_lost_and_others_are_waited_for(certificates: Path) -> None:
+    """Its stream is cut, and it answers the next question on another one."""
+    lost, sent = list[str](), [bytes(1001)]
+    with (
+        listening(certificates, largest=1000) as (link, _),
+        site(link, certificates, "site-1", lambda question: sent.pop() if sent else echo(question)),
+        site(link, certificates, "site-2", lambda question: until(lambda: bool(lost)) or echo(question)),
+    ):
+        answers = dict(link.ask(dict.fromkeys(SITES, b"1"), lambda error: lost.extend(error.sites)))
+        assert lost == ["site-1"] and answers == {"site-2": echo(b"1")}
+        assert dict(link.ask(dict.fromkeys(SITES, b"2"))) == dict.fromkeys(SITES, echo(b"2"))
+
+
 def test_streams_that_come_too_fast_are_turned_away(certificates: Path) -> None:
     ca, certificate, key = (file.read_bytes() for file in files(certificates, "site-1"))
     credentials = grpc.ssl_channel_credentials(ca, key, certificate)
