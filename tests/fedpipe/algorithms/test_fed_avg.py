@@ -75,7 +75,7 @@ def test_trains_as_its_paper_says_and_measures_what_it_saw(worker: Worker, make_
 def drawn_orders(settings: Any, client: int, number: int, samples: int) -> list[np.ndarray]:
     """The orders are drawn, so they are taken as they are; tests/fedpipe/learning/test_shuffle.py looks at them."""
     request = Client(None, None, tf.constant(client), tf.constant(number))
-    return list(_order(settings, request, tf.constant(samples)).numpy())
+    return list(_order(settings, request, tf.constant(samples), tf.constant(settings.local_epochs)).numpy())
 
 
 def test_the_weights_are_sent_down_and_an_update_up(worker: Worker, make_shards: Make) -> None:

@@ -18,7 +18,8 @@ from tests.fedpipe.training import train_settings
 
 
 def orders(settings: Train, client: int, number: int, samples: int) -> np.ndarray:
-    return _order(settings, Client(None, None, tf.constant(client), tf.constant(number)), tf.constant(samples)).numpy()
+    request = Client(None, None, tf.constant(client), tf.constant(number))
+    return _order(settings, request, tf.constant(samples), tf.constant(settings.local_epochs)).numpy()
 
 
 @given(samples=st.integers(0, 60), epochs=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from fedpipe.aggregators import dp_gaussian
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_secret_noise
 from fedpipe.errors import PipelineError
 from fedpipe.learning.task import Task
 from fedpipe.privacy import ledger as ledger_module
@@ -243,13 +242,6 @@ def test_secret_cohorts_are_not_those_of_the_seed(shards: Path, tmp_path: Path) 
         training = prepare(private(privacy={"noise": noise}), shards, tmp_path)
         drawn.append([training.draw(number, None).clients.tolist() for number in range(1, 30)])
     assert drawn[0] == drawn[1] and drawn[2] != drawn[0] != drawn[3] != drawn[2]
-
-
-def test_without_a_private_aggregator_secret_noise_is_no_secret(worker: Worker, shards: Path, tmp_path: Path) -> None:
-    settings = private(privacy={"noise": "secret"}, aggregator="mean", rounds=2)
-    assert not has_secret_noise(settings)
-    again = [trained(worker, settings, shards, tmp_path) for _ in range(2)]
-    assert same_bits(again[0].weights, again[1].weights)
 
 
 def test_secret_noise_does_not_travel(worker: Worker, shards: Path, tmp_path: Path) -> None:
