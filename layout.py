@@ -73,7 +73,7 @@ WRITTEN = (LOCK, *map(Path, ("metrics", "plots", "models", "data", "logs")))
 
 
 def stage_logs(stage: str) -> Path:
-    """The folder for a stage's logs, and for what it keeps to go on with when it is stopped."""
+    """The folder for a stage's logs, and for the state from which it resumes when it was stopped."""
     return LOGS / stage
 
 
@@ -99,7 +99,7 @@ def store() -> str:
 
 
 def outbox() -> "Outbox":
-    """Where stages leave what MLflow is to be told.
+    """Where stages leave their records for MLflow.
 
     Outbox and store are the project's: an experiment that DVC runs in a workspace of its own (``dvc exp run --temp``,
     the queue) uses those of the project that started it, since its workspace is removed when it ends.
@@ -117,7 +117,7 @@ def registry() -> "Registry":
 
 
 def pipeline_files() -> "PipelineFiles":
-    """What MLflow is told of a training is in these files."""
+    """These files hold the records of a training for MLflow."""
     from fedpipe.datasets.pool import Pool
     from fedpipe.tracking.pipeline import PipelineFiles
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fedpipe.federation.answers import Link
 
 NAMES, CLIENTS, SAMPLES = ["site-1", "site-2", "site-3"], [3, 5, 4], 100
-SETTLED = 3  # rounds that come before those that count: graphs are built, connections found their pace
+SETTLED = 3  # rounds that come before those that count: graphs are built, connections reach their pace
 LOCAL = "local"
 
 

@@ -4,7 +4,7 @@
     many rounds     2,000 rounds of ten clients of 20 images, logistic regression
     wide round      two rounds of 10,000 clients of six images, mcmahan_cnn (1.66 million weights)
 
-Each case is a process of its own through the real code path: worker, engine and training loop. Stores what it found in
+Each case is a process of its own through the real code path: worker, engine and training loop. Stores its results in
 benchmarks/results.json, and draws memory over the rounds to docs/images/load.png.
 
 python -m benchmarks.load [--cases NAME ...]

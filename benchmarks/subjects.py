@@ -1,4 +1,4 @@
-"""Subjects of a benchmark: processes that stand ready, and run one round each time they are asked to.
+"""Subjects of a benchmark: processes that wait, and run one round per request.
 
 All subjects are there at once and run a round each in turn, so the two rounds of a ratio lie seconds apart. The speed
 of a machine that is shared with others changes by a third within minutes, in CPU seconds too. A subject that waits
@@ -151,12 +151,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def requested_rounds(ready: Round) -> Iterator[None]:
-    """In a subject's process: says that it is ready, then goes on each time that a round is asked for."""
+    """In a subject's process: reports that it is ready, then yields once per requested round."""
     answer(ready)
     for _ in sys.stdin:
         yield
 
 
 def answer(figures: Round) -> None:
-    """In a subject's process: says what came of a round."""
+    """In a subject's process: reports the result of a round."""
     print(json.dumps(figures), flush=True)

@@ -39,7 +39,7 @@ class NothingTrainedError(PipelineError):
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's ``main`` and ends the process: 0, or 1 with one sentence, or 130 after Ctrl-C (143 after SIGTERM).
 
-    Anything that is not a `PipelineError` or an error of the operating system is a defect of ours and keeps its
+    Anything that is not a `PipelineError` or an error of the operating system is a defect of fedpipe and keeps its
     traceback; unless a merge has left conflicts in files that programs read, of which it is the consequence.
     """
     try:

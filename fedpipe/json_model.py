@@ -1,4 +1,4 @@
-"""JSON files that describe data: read into a pydantic model, or refused in one sentence."""
+"""JSON files that describe data: read into a pydantic model, or rejected with an error."""
 
 import json
 import math
@@ -19,11 +19,11 @@ def read_json(model: type[M], path: Path, *, missing: str, wrong: str) -> M:
     Args:
       model: What the file holds.
       path: The file.
-      missing: The remedy if there is no such file.
+      missing: The remedy if the file is missing.
       wrong: What is wrong, with the remedy, if the file holds anything else.
 
     Raises:
-      PipelineError: The file is missing, or is no such JSON.
+      PipelineError: The file is missing, or does not fit the model.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -53,7 +53,7 @@ _CLEARED_IN_PROCESSES = ("PYTHON", "MPLBACKEND", "MATPLOTLIBRC")
 def pinned(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with what is pinned, and without the other variables that could change results."""
     kept = {name: value for name, value in environment.items() if not name.startswith(CLEARED) or name.startswith(KEPT)}
-    # TensorFlow's remarks on the CPU and missing GPUs are left out, unless they are asked for.
+    # TensorFlow's remarks on the CPU and missing GPUs are left out, unless requested.
     return {"TF_CPP_MIN_LOG_LEVEL": "3"} | kept | PINNED
 
 

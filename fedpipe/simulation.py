@@ -53,7 +53,7 @@ class Personal:
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """The arrays of a training, and what else does not change when it goes on."""
+    """The arrays of a training, and all else that a resume does not change."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -65,7 +65,7 @@ class _Inputs:
 
 @dataclass(frozen=True, eq=False)
 class _End:
-    """Where a training goes on from."""
+    """The state from which a training resumes."""
 
     inputs: _Inputs
     settings: Train
@@ -92,7 +92,7 @@ class Simulation:
     def continue_(self, rounds: int, on_round: OnRound | None = None, progress: bool | None = None) -> "Simulation":
         """Trains ``rounds`` further rounds, to the bits of a training that had all these rounds from the start.
 
-        Server optimizer, algorithm, cohorts and what clients keep go on; this result stays as it is.
+        Server optimizer, algorithm, cohorts and the clients' state continue; this result stays as it is.
 
         Args:
           rounds: How many more.
@@ -204,7 +204,7 @@ def _simulate(
     progress: bool | None,
     end: _End | None = None,
 ) -> Simulation:
-    """Trains on arrays that are checked; goes on from ``end``, if it is given."""
+    """Trains on validated arrays; resumes from ``end``, unless it is None."""
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory())) if folder is None else Path(folder)
         shards = place / "shards"

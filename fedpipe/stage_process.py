@@ -131,7 +131,7 @@ def _not_lost(unraisable: "sys.UnraisableHookArgs") -> None:
 def _end_with_dvc() -> None:
     """Lets the kernel kill this process when its parent ends, and a thread when DVC does, if that is not the parent.
 
-    A shell between them (fish, or a wrapper script) would go on waiting for us when DVC is gone.
+    A shell between them (fish, or a wrapper script) would still wait for this process when DVC is gone.
     """
     signal_when_parent_ends(signal.SIGKILL)
     parent = os.getppid()

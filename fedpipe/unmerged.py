@@ -1,4 +1,4 @@
-"""Files in which git left the marks of a conflict: reported in one sentence, not by whichever parser meets them first.
+"""Files in which git left the marks of a conflict: reported by one error, not by whichever parser meets them first.
 
 No path is known here: git is asked which of its files have the marks.
 """

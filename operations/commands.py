@@ -1,4 +1,4 @@
-"""DVC and git, as commands of this project call them: with an error in one sentence, and this environment's DVC."""
+"""DVC and git, as commands of this project call them: with a short error, and this environment's DVC."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def require_repository() -> None:
 
 
 def committed(path: Path, revision: str = "HEAD") -> str | None:
-    """The text of a file of this folder in a commit; None if the commit has no such file.
+    """The text of a file of this folder in a commit; None if the commit lacks it.
 
     Raises:
       PipelineError: git does not know the revision, or as `git`.

@@ -54,7 +54,7 @@ def require_committed_results() -> None:
 
 
 def ledger_at(revision: str) -> list[Entry] | None:
-    """The rows of the pool's ledger in a commit; None if this clone has no such commit, or it no readable ledger."""
+    """The rows of the pool's ledger in a commit; None if this clone lacks the commit, or it has no readable ledger."""
     path = Pool(layout.POOL).ledger
     try:
         text = commands.committed(path, revision)

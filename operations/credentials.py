@@ -1,4 +1,4 @@
-"""Variables for MLflow and S3 as a workflow sets them: to nothing where a team has no such secret."""
+"""Variables for MLflow and S3 as a workflow sets them: to nothing where a team has not set the secret."""
 
 from collections.abc import MutableMapping
 

@@ -27,7 +27,7 @@ def set_params(name: str) -> None:
     """Writes params.yaml. What was changed in it since the last commit is replaced.
 
     Raises:
-      PipelineError: There is no such recipe, or its params are not allowed; nothing is written.
+      PipelineError: The recipe does not exist, or its params are not allowed; nothing is written.
     """
     table = definition.load(TABLE, base_params("HEAD"))
     text = table.texts[_cell(table, name)]
@@ -40,7 +40,7 @@ def compare(name: str) -> None:
     """Prints how the trained weights compare with the recorded ones.
 
     Raises:
-      PipelineError: There is no such recipe, or its params changed since the training.
+      PipelineError: The recipe does not exist, or its params changed since the training.
     """
     table = definition.read(TABLE)
     row = records.read(TABLE).get(_cell(table, name))

@@ -48,7 +48,7 @@ def in_workspace() -> list[Stale]:
     """The stale stages of the workspace, in the order in which DVC runs them.
 
     Raises:
-      PipelineError: The folder is no DVC project, or another DVC process is at work in it.
+      PipelineError: The folder is no DVC project, or another DVC process uses it.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -75,7 +75,7 @@ def in_revision(repo: "Repo") -> list[Stale]:
 
 
 def require_fresh(what: str) -> None:
-    """Refuses to go on where results are not of what is here.
+    """Refuses to continue where results are older than params, code or data.
 
     Args:
       what: What cannot be done, such as ``the model cannot be registered``.

@@ -184,7 +184,7 @@ def _of_sites(
 
 
 def _withheld(manifest: Manifest) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """The same where the noise is secret: nothing is told of what clients have."""
+    """The same where the noise is secret: nothing is published on clients' data."""
     table = pd.DataFrame({"client": range(manifest.clients), "train_samples": None, "train_accuracy": math.nan})
     return table, {"train": {}, "test": {}}
 

@@ -4,7 +4,7 @@ The server moves along noisy sums S_t = sum over rounds of clipped updates + N_t
 
     mean = (sum_k u_k min(1, C / ||u_k||) + N_t - N_(t-1)) / m
 
-so any server optimizer goes on from there, and with SGD at rate 1 the weights are w_0 - S_t / m. m is the expected
+so any server optimizer can apply it, and with SGD at rate 1 the weights are w_0 - S_t / m. m is the expected
 number of updates of a round (`fedpipe.privacy.sampling.expected_updates`).
 
 A node of the tree is the sum over 2^l rounds in a row, released with noise of standard deviation z C of its own. N_t is

@@ -2,7 +2,7 @@
 
     mean = 1 / n sum_k (u_k min(1, C / ||u_k||) + N(0, (z C)^2))
 
-over the n clients that are asked. The server need not be trusted; in return the noise of the mean is sqrt(n) times
+over the n selected clients. The server need not be trusted; in return the noise of the mean is sqrt(n) times
 that of `dp_gaussian` at the same ``noise_multiplier`` z.
 
 Source: Duchi et al. 2013, "Local Privacy and Statistical Minimax Rates", https://arxiv.org/abs/1302.3203, for the

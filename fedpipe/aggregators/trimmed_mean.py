@@ -4,7 +4,7 @@ b = trim x clients, rounded down. Clients' weights are not used. All updates of 
 weights x 4 bytes.
 
 Source: Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", option II,
-https://arxiv.org/abs/1803.01498. It bears a share of up to ``trim`` of attackers.
+https://arxiv.org/abs/1803.01498. It tolerates a share of up to ``trim`` of attackers.
 """
 
 from typing import Annotated, Any

@@ -1,6 +1,6 @@
 """FedAsync: clients train asynchronously, and the server mixes in each model as it arrives.
 
-M clients are at work at any time, each with the model that the server had when it started. Client k starts at w_r and
+M clients are training at any time, each with the model that the server had when it started. Client k starts at w_r and
 minimises F_k(w) + mu / 2 ||w - w_r||^2, which gives w_k. When w_k arrives, s steps of the server later, then
 
     w' = (1 - a) w + a w_k,   a = alpha x f(s)
@@ -45,7 +45,7 @@ class Params(Section):
 
 
 def asynchrony(params: Params) -> Asynchrony:
-    """Clients at work, and one update a step."""
+    """Concurrent clients, and one update a step."""
     return Asynchrony(params.concurrency, 1)
 
 

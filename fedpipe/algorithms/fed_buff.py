@@ -1,6 +1,6 @@
 """FedBuff: clients train asynchronously, and the server steps whenever K updates are in its buffer.
 
-M clients are at work at any time, each with the model that the server had when it started. Client k, which started at
+M clients are training at any time, each with the model that the server had when it started. Client k, which started at
 w_r, sends w_r - w_k. Once K updates have arrived, the server steps with their mean, each the smaller the more steps s
 there were since its client started:
 
@@ -32,7 +32,7 @@ class Params(Section):
 
 
 def asynchrony(params: Params) -> Asynchrony:
-    """Clients at work, and updates of a step."""
+    """Concurrent clients, and updates of a step."""
     return Asynchrony(params.concurrency, params.buffer_size)
 
 

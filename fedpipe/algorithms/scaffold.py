@@ -17,7 +17,7 @@ objective with these weights. The paper has no weights: set ``train.client_weigh
 that can take no local step has no weight.
 
 c is this mean with every aggregator. Near the minimum all updates are alike, so any aggregator ends there; but one that
-bears attackers guards the updates only, not c.
+tolerates attackers guards the updates only, not c.
 
 Source: Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", algorithm 1,
 https://arxiv.org/abs/1910.06378.

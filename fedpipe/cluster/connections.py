@@ -30,7 +30,7 @@ def security(dask_address: str, certificates: Path, name: str) -> "Security | No
 
 
 def configure(silent_seconds: float = 30.0) -> None:
-    """Sets what every process of ours sets in Dask; a worker that is silent for so long counts as gone."""
+    """Sets Dask's options for every process of this project; a worker that is silent for so long counts as gone."""
     import dask
     import distributed  # noqa: F401 - brings its defaults, which the lines below replace
 

@@ -1,4 +1,4 @@
-"""What a Dask worker does for a training: it has a TFF worker of its own, shut in like the driver's, and runs chunks.
+"""A Dask worker's side of a training: it has a TFF worker of its own, sandboxed like the driver's, and runs chunks.
 
 The driver's tasks call `join`, `receive` and `compute`. The process of the training is built anew from the settings,
 so no graph travels, and each machine's graphs read its own shards.
@@ -38,7 +38,7 @@ _lock = threading.RLock()
 
 @dataclass(frozen=True)
 class Job:
-    """A training, as workers are told of it."""
+    """A training, as workers receive it."""
 
     run: str  # tells one driver's run from another's
     settings: dict[str, Any]  # section train of params.yaml

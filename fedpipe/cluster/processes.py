@@ -1,4 +1,4 @@
-"""A scheduler or a worker of the cluster, as a process that runs until it is told to end."""
+"""A scheduler or a worker of the cluster, as a process that runs until a signal ends it."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_scheduler(address: str, certificates: Path, silent_seconds: float, ready: Callable[[str], None]) -> None:
-    """Runs the scheduler at ``address``; ``ready`` is told where it listens.
+    """Runs the scheduler at ``address``; ``ready`` is called with its address.
 
     Raises:
       PipelineError: A certificate is missing, the address is in use, or Dask is not installed.
@@ -60,7 +60,7 @@ def run_worker(
       shards: The folder of the shards on this machine.
       logs: Where the log of its TFF worker goes.
       host: The address of this machine to listen at; by default the one that reaches the scheduler.
-      ready: Is told where it listens, each time that it has joined.
+      ready: Called with its address, each time that it has joined.
 
     Raises:
       PipelineError: A certificate is missing, Dask is not installed, or libraries are not those of the lock.

@@ -16,7 +16,7 @@ from fedpipe.seeds import Purpose, generator
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError if all clients are asked, so that there is nothing to draw."""
+    """Raises ValueError if all clients are selected, so that there is nothing to sample."""
     if settings.clients_per_round == "all":
         raise ValueError(
             "'train.cohort' by_size draws some of the clients: set 'train.clients_per_round' to a number, or "
@@ -25,7 +25,7 @@ def check(settings: Train) -> None:
 
 
 def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int) -> np.ndarray:
-    """The clients of a round; all that are available and have samples if there are no more than are asked for."""
+    """The clients of a round; all that are available and have samples if these are too few."""
     able = available[sizes[available] > 0]
     per_round = int(settings.clients_per_round)
     if per_round >= len(able):

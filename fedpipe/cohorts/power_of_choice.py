@@ -37,7 +37,7 @@ def check(settings: Train) -> None:
 def draw_by_losses(
     settings: Train, available: np.ndarray, sizes: np.ndarray, round_number: int, losses: Losses
 ) -> np.ndarray:
-    """The clients of a round; all that are available and have samples if there are no more than are asked for.
+    """The clients of a round; all that are available and have samples if these are too few.
 
     ``losses`` measures clients: their mean losses under the weights before the round.
     """

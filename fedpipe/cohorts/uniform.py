@@ -26,7 +26,7 @@ def draw(settings: Train, available: np.ndarray, sizes: np.ndarray, round_number
       round_number: 1 for the first.
 
     Returns:
-      Ids in ascending order; all available ones if there are no more than are asked for.
+      Ids in ascending order; all available ones if these are too few.
     """
     if settings.clients_per_round == "all" or settings.clients_per_round >= len(available):
         return available

@@ -57,7 +57,7 @@ def _require_tests_for_personalising(partition: Partition, evaluate: Evaluate) -
 
 
 def _require_nothing_of_own_samples(train: Train, evaluate: Evaluate) -> None:
-    """With secret noise, nothing is told of clients' own samples."""
+    """With secret noise, nothing is published on clients' own samples."""
     if has_secret_noise(train) and evaluate.personalise.epochs:
         raise ValueError(
             f"'evaluate.personalise.epochs' is {evaluate.personalise.epochs}, which measures models on "

@@ -1,6 +1,6 @@
 """What does not go with asynchronous training.
 
-An algorithm whose file has a function ``asynchrony(params)`` has no cohorts. Clients are at work all the time, and the
+An algorithm whose file has a function ``asynchrony(params)`` has no cohorts. Clients train all the time, and the
 server steps whenever enough updates have arrived (fedpipe/runtime/asynchronous.py).
 """
 

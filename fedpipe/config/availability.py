@@ -1,6 +1,6 @@
 """Section ``train.availability``: clients that cannot be asked, drop out, do less, or are late.
 
-What each key does stands in fedpipe/runtime/availability.py and docs/cohorts.md.
+fedpipe/runtime/availability.py and docs/cohorts.md explain the keys.
 """
 
 from typing import Annotated, Self

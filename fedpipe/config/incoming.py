@@ -22,7 +22,7 @@ class HoldDrift(Section):
 
 
 class Hold(Section):
-    """When a batch waits; None: for no such reason."""
+    """When a batch waits; None: this is no reason to wait."""
 
     drift: HoldDrift
     accuracy: Share  # the least accuracy of the champion on the batch

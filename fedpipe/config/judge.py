@@ -10,7 +10,7 @@ from fedpipe.config.section import Count, Positive, Section, Size
 class Personalise(Section):
     """Local steps of each client from the global model, before it is measured on the client's held-out samples."""
 
-    epochs: Size  # over the client's shard; 0: no such measurement
+    epochs: Size  # over the client's shard; 0: not measured
     learning_rate: Positive
     batch_size: Count
 

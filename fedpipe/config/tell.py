@@ -7,7 +7,7 @@ from pydantic import Field
 from fedpipe.config.section import Count, Section
 
 News = Literal[
-    "failed",  # a step failed, or the job ended before it could say what came of it
+    "failed",  # a step failed, or the job ended before it could report a result
     "unfinished",  # the time limit came first; the next run resumes
     "rejected",  # a batch is wrong
     "held",  # a batch waits for a person

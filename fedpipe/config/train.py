@@ -173,9 +173,9 @@ class InitFile(Section):
 
 
 class Checkpoint(Section):
-    """How often a training is saved, so that it goes on where it was stopped. No result depends on it.
+    """How often a training is saved, so that it resumes where it was stopped. No result depends on it.
 
-    ``keep_end``: whether its end is kept, so that one of more rounds goes on from there.
+    ``keep_end``: whether its end is kept, so that a training of more rounds resumes from it.
     """
 
     enabled: bool = True

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Asynchrony(NamedTuple):
-    """How many clients are at work at a time, and how many updates the server takes for a step."""
+    """How many clients train at a time, and how many updates the server takes for a step."""
 
     concurrency: int | Literal["all"]
     buffer_size: int

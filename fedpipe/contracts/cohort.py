@@ -18,8 +18,8 @@ Losses = Callable[[np.ndarray], np.ndarray]  # (ids) -> the mean loss of each of
 class Sizes(NamedTuple):
     """How many clients a round has; what a cohort's file returns from its function ``sizes``."""
 
-    smallest: int  # hardly any round has fewer
-    largest: int  # hardly any round has more
+    smallest: int  # lower bound, missed with negligible probability
+    largest: int  # upper bound, exceeded with negligible probability
     most: int  # no round has more
     key: str  # of params.yaml, that makes rounds larger and smaller
 

@@ -30,7 +30,7 @@ class Registry(Generic[C]):
         """The choice ``name``, with its file imported.
 
         Raises:
-          ValueError: There is no such file.
+          ValueError: The file does not exist.
           PipelineError: The file does not keep the folder's contract.
         """
         if name not in self._choices:

@@ -69,7 +69,7 @@ def decode(content: bytes) -> Batch:
     """The batch in a file's content.
 
     Raises:
-      ValueError: It is no such file.
+      ValueError: The file is not a batch.
     """
     try:
         tensors = load(content)

@@ -58,7 +58,7 @@ class RawDataset(BaseModel):
         """Reads ``folder``'s description.
 
         Raises:
-          PipelineError: It is missing or is no such file.
+          PipelineError: It is missing or has another format.
         """
         return read_json(
             RawDataset,

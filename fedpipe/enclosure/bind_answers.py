@@ -1,4 +1,4 @@
-"""Answers the worker's ``bind``: whatever address it asks for, its socket becomes a Unix socket of ours.
+"""Answers the worker's ``bind``: whatever address it asks for, its socket becomes a Unix socket of this process.
 
 So no port is opened, and the worker does not notice. Needs Linux 5.9. See seccomp_unotify(2).
 """
@@ -17,7 +17,7 @@ _RECV = _READ_WRITE | _NOTIFICATION_SIZE << 16 | 0x2100
 _SEND = _READ_WRITE | struct.calcsize(_ANSWER) << 16 | 0x2101
 _PUT = _WRITE | struct.calcsize(_ADDFD) << 16 | 0x2103
 _ADDFD_FLAG_SETFD = 1
-_ARGUMENTS = 32  # where the arguments of the call stand in a notification
+_ARGUMENTS = 32  # offset of the call's arguments in a notification
 
 
 def require_kernel(notifications: int) -> None:

@@ -54,7 +54,7 @@ class Enclosure:
         self.descriptors = (self._listener.fileno(), self._childs_channel.fileno())
 
     def around(self, command: Sequence[str]) -> list[str]:
-        """The command line that runs the worker's ``command`` shut in; start it with `descriptors` passed on."""
+        """The command line that runs the worker's ``command`` in the sandbox; start it with `descriptors` passed on."""
         script = [sys.executable, "-I", "-S", shut_in.__file__]
         descriptors = [str(descriptor) for descriptor in self.descriptors]
         return [*script, str(os.getpid()), ",".join(self._ways), str(self._port), *descriptors, *command]

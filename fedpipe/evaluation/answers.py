@@ -15,7 +15,7 @@ from fedpipe.networks.network import Network
 
 
 class Answers(NamedTuple):
-    """What is told of the answers to the test samples."""
+    """The published figures of the answers to the test samples."""
 
     figures: dict[str, Any]  # beside loss and accuracy
     classes: pd.DataFrame  # a row for each class, or for each bin of the label: class, precision, recall, support
@@ -30,7 +30,7 @@ def answers(network: Network, outputs: np.ndarray, labels: np.ndarray, metrics: 
       network: The model.
       outputs: Its outputs float32 [n, outputs].
       labels: The labels of the samples.
-      metrics: ``auc`` and ``f1``, if they are asked for; of classes only.
+      metrics: ``auc`` and ``f1``, if requested; of classes only.
     """
     numbers = network.spec.format.numbers
     if numbers is not None:

@@ -26,7 +26,7 @@ _LINES = {
 def draw_confusion(counts: np.ndarray, title: str, path: Path) -> None:
     """Draws confusion counts [classes, classes] to ``path``, coloured by the share of the actual class.
 
-    The counts stand in the fields up to 20 classes; beyond, only colours are readable.
+    Up to 20 classes, the fields show their counts; beyond, only colours are readable.
     """
     few = len(counts) <= _NUMBERED_CLASSES
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -78,7 +78,7 @@ def draw_clients(
     Args:
       clients: The table of clients.
       summaries: Those of the columns train_accuracy and test_accuracy (`fairness.spread`), by ``train`` and ``test``;
-        None where there is no such column.
+        None where the column is missing.
       title: Of the picture.
       path: A PNG file.
     """

@@ -37,7 +37,7 @@ class Link(Protocol):
         an answer; if it returns, the others are waited for.
 
         Raises:
-          WorkersLostError: A site is lost, and this link cannot go on without it.
+          WorkersLostError: A site is lost, and this link cannot continue without it.
         """
 
     def connected(self) -> Collection[str]:

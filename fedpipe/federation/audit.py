@@ -32,7 +32,7 @@ class AuditLog:
         cut_torn_line(file)
         try:
             self._chain = str(json.loads(last_line(file) or "{}").get("chain", ""))
-        except (ValueError, AttributeError):  # not of ours; `python -m operations.federation audit` says which line
+        except (ValueError, AttributeError):  # not fedpipe's; `python -m operations.federation audit` says which line
             self._chain = ""
 
     def write(self, way: str, content: bytes, **details: Any) -> None:

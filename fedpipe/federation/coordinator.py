@@ -58,7 +58,7 @@ def require_roster(settings: Train, names: Collection[str], secure: SecureSums |
 
 
 def require_quorum(settings: Train, sites: int, quorum: int | None) -> None:
-    """Checks the number of sites with which a training goes on without others.
+    """Checks the number of sites with which a training continues without the others.
 
     Raises:
       PipelineError: There are not so many ``sites``, or the training does not bear that one is lost.
@@ -70,7 +70,7 @@ def require_quorum(settings: Train, sites: int, quorum: int | None) -> None:
 
 
 class SiteRefusedError(WorkersLostError):
-    """A site does not answer; the training may go on from a checkpoint when that has been talked over."""
+    """A site does not answer; the training can resume from a checkpoint once its people have agreed to that."""
 
 
 @dataclass(eq=False)

@@ -107,7 +107,7 @@ class StatesAtSites:
         return self._kept
 
     def is_whole(self, last: np.ndarray, digests: np.ndarray) -> bool:
-        """Asks the sites; those that are lost are asked when they are back."""
+        """Sends the request to the sites, and to lost ones when they are back."""
         theirs, answered = self._ask(last)
         return _agree(theirs[answered], digests[answered])
 

@@ -176,7 +176,7 @@ class Figures(Message):
 
     kind: Literal["figures"] = "figures"
     held_out: SumsOfSamples | None  # over the held-out samples of the site's clients
-    because: str = ""  # why there are no such sums
+    because: str = ""  # why these sums are missing
     clients: list[Literal["train", "test"]] = []  # the samples of which the figures of each client follow
 
 

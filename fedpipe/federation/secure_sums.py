@@ -1,7 +1,7 @@
 """The coordinator of a training's secure sums: five questions to each site and round, and the sum of all sites.
 
 Every phase is on the disk before the next one begins, so a coordinator that was killed asks the same questions again.
-The sum of a round stays on the disk until a checkpoint has the round: a training that goes on from an earlier round
+The sum of a round stays on the disk until a checkpoint has the round: a training that resumes from an earlier round
 reads it, for no site answers a round twice. One that begins before the rounds whose sums were removed has another name
 in the protocol from there on, under which sites answer the same models in the same set of sites.
 """
@@ -76,7 +76,7 @@ class SecureSums:
         Args:
           roster: The coordinator's copy of the sites' roster.
           folder: Of the training's journals.
-          keeps: Whether there are checkpoints, from which a training may go on with an earlier round.
+          keeps: Whether there are checkpoints, from which a training may resume with an earlier round.
 
         Raises:
           PipelineError: The folder is damaged.

@@ -51,7 +51,7 @@ class SiteFigures:
             if folder is not None
         }
         sums, because = self._sums(measured.get("test"))
-        if "train" not in measured:  # then nothing is told of single clients
+        if "train" not in measured:  # then nothing is reported on single clients
             return Figures(held_out=sums, because=because), []
         each = [np.stack([figures.samples, figures.correct], axis=1) for figures in measured.values()]
         return Figures(held_out=sums, because=because, clients=list(measured)), each  # type: ignore[arg-type]

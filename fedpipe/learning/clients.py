@@ -5,7 +5,7 @@ graph reads and writes. The driver says which round's file is the client's last 
 and writes the same.
 
 In a cluster a file may be written again at any time: a worker that was taken for lost, and whose clients others have
-run, may wake up and go on. What it writes has the same bits, and a file of a name is always a whole one: TensorFlow's
+run, may wake up and continue. Its files have the same bits, and a file of a name is always a whole one: TensorFlow's
 ``Save`` writes to a name of its own (CLIENT.ROUND.tempstateNUMBER) and renames that at the end, which ``write_file``
 does not. A worker that is killed before the end leaves that other name behind (fedpipe/runtime/kept_state.py).
 """

@@ -79,7 +79,7 @@ class GrpcLink:
             ThreadPoolExecutor(threads), options=[*OPTIONS, *_OWN_OPTIONS], maximum_concurrent_rpcs=threads
         )
         self.port = 0  # where it listens
-        self.about = ""  # what sites are asked for, in lines about those that are waited for
+        self.about = ""  # the request's subject, for lines about awaited sites
 
     @staticmethod
     def of(settings: LinkSettings, sites: Collection[str], say: Callable[[str], None]) -> "GrpcLink":

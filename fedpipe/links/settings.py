@@ -29,7 +29,7 @@ class LinkSettings(Section):
     flare: FlareKits | None = None
     wait_seconds: Positive = 600.0  # for a site that is not connected; then it is lost
     answer_seconds: Positive = 3600.0  # for the answer of one that is
-    quorum: Count | None = None  # sites with which a round goes on without those that are lost; None: it never does
+    quorum: Count | None = None  # sites that suffice for a round when others are lost; None: all must answer
 
     @model_validator(mode="after")
     def _is_whole(self) -> "LinkSettings":

@@ -1,4 +1,4 @@
-"""First weights, drawn from a generator of ours."""
+"""Initial weights, sampled from this project's own generator."""
 
 import numpy as np
 

@@ -1,8 +1,8 @@
 """A Keras model as a network: a pure function of weights that are given, with our dropout and our max pooling.
 
 The Keras model describes the layers. Its graph of layers is run one layer at a time; while a layer runs, the given
-tensors stand in the place of its variables. So nothing is read from Keras's variables, and the same function works in
-training, in evaluation and on any worker. What would not be a pure function is refused in one sentence.
+tensors replace its variables. So nothing is read from Keras's variables, and the same function works in
+training, in evaluation and on any worker. A model that is no pure function is rejected with an error.
 
 Three things are not left to Keras: dropout layers draw from stateless seeds (`fedpipe.networks.dropout`), 2x2 max
 pooling is oneDNN's (`fedpipe.networks.layers`), and a softmax at the end is taken off, since losses take logits.

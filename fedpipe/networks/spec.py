@@ -90,7 +90,7 @@ class ModelSpec:
         """What `to_json` gave.
 
         Raises:
-          KeyError, TypeError, ValueError: It is something else, or there is no such model or loss any more.
+          KeyError, TypeError, ValueError: It is something else, or its model or loss no longer exists.
         """
         loss = content.get("loss", DEFAULT_LOSS)
         # A ValidationError is a ValueError.

@@ -12,7 +12,7 @@ nobody) and no class has more clients than samples.
 Each class is split evenly among the clients that have it, and the sizes of the clients follow from that. With
 ``keep_sizes`` client i has exactly the n_i samples that ``partition.quantity`` gives it instead. The shares of its
 classes are then a_i b_c, with factors a and b such that the sizes of clients and classes are met (iterative
-proportional fitting), rounded. A choice of classes for which there are no such factors counts as one that did not
+proportional fitting), rounded. A choice of classes without such factors counts as one that did not
 work out.
 
 Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos: An Experimental Study", section "Quantity-based
@@ -129,7 +129,7 @@ def _split_within(
         if off < 1e-6:
             break
         if step % _STEPS_TO_IMPROVE == 0:
-            if off > 0.9 * off_before:  # it converges, but not to the sums that are asked for
+            if off > 0.9 * off_before:  # it converges, but not to the required sums
                 return None
             off_before = off
         shares *= supply / np.maximum(dealt, 1e-300)

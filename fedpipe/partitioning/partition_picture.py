@@ -38,7 +38,7 @@ def plot(
     """Draws ``labels`` (clients x labels, counts) to ``path``.
 
     From top to bottom: ``figures`` (`skew_measures.summary`), each client's shares of the labels beside those of all
-    clients together, sizes, and ``examples`` if there are any. Up to 40 clients stand in their order; more are
+    clients together, sizes, and ``examples`` if there are any. Up to 40 clients are in order of their ids; more are
     sorted, mixes by the largest label and its share, sizes by themselves, and more than 1,000 are drawn as 500 groups
     of neighbours.
     """

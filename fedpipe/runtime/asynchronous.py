@@ -1,17 +1,17 @@
-"""Who is at work when, in asynchronous training: events in simulated time, which depend on no training.
+"""Which clients train when, in asynchronous training: events in simulated time, which depend on no training.
 
-    start     Whenever fewer than M clients are at work, one starts: the first in a random order of the round that is
-              there, is not at work, has samples, and has not started in this round. It gets the model of the round.
+    start     Whenever fewer than M clients are training, one starts: the first in a random order of the round that is
+              there, is not training, has samples, and has not started in this round. It gets the model of the round.
     end       after the seconds of RoundAvailability; of two that end at once, the one with the lower id comes first.
               The update is in the buffer then, unless it is lost.
     step      when K updates are in the buffer: they are the round's, and the next round begins at that moment.
-              If nobody is at work and nobody can start, the server steps with what it has.
+              If no client is training and none can start, the server steps with the updates it has.
 
 A client starts once in a round at most: the second time it would train the same model on the same samples. After its
 update of an earlier round has arrived it can start in the same round, and end again in it. Then the buffer has two
 updates of this client: the paper counts updates, not clients. Whether it is there, how much it does and whether its
 result is lost are those of the round in which it starts (availability.py). So the events follow from params, seed and
-sizes, and those of a round are found again after a resume by going through all rounds before it.
+sizes, and a resume computes those of a round again by going through all rounds before it.
 
 Source: Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation", algorithm 1,
 https://arxiv.org/abs/2106.06639; with K = 1, Xie et al. 2019, https://arxiv.org/abs/1903.03934.
@@ -35,7 +35,7 @@ from fedpipe.seeds import Purpose, generator
 
 
 class _Start(NamedTuple):
-    """A client at work."""
+    """A client that is training."""
 
     round: int
     work: int  # thousandths of its local steps
@@ -81,7 +81,7 @@ class Schedule:
     def _in_turn(self) -> Iterator[Cohort]:
         rules = self._rules
         most = len(self._sizes) if rules.concurrency == "all" else rules.concurrency
-        ends: list[tuple[float, int]] = []  # a heap: when each client that is at work ends, in seconds, and its id
+        ends: list[tuple[float, int]] = []  # a heap: end of each client that is training, in seconds, and its id
         at_work: dict[int, _Start] = {}
         now, number = 0.0, 0
         while True:
@@ -117,7 +117,7 @@ class Schedule:
             yield _cohort(number, [each for each in started if not devices.lost[each]], arrived, devices.work, counts)
 
     def _order(self, devices: RoundAvailability, number: int) -> list[int]:
-        """The clients that may start in a round, in the order in which they do if they are not at work."""
+        """The clients that may start in a round, in the order in which they do unless they are training."""
         order = generator(self._settings.seed, Purpose.COHORT, number).permutation(len(self._sizes))
         can = np.zeros(len(self._sizes), bool)
         can[devices.available] = True
@@ -126,7 +126,7 @@ class Schedule:
 
 
 def _next(waiting: list[int], at_work: dict[int, _Start]) -> int | None:
-    """Takes the first client out of ``waiting`` that is not at work."""
+    """Takes the first client out of ``waiting`` that is not training."""
     for place, client in enumerate(waiting):
         if client not in at_work:
             return waiting.pop(place)

@@ -1,4 +1,4 @@
-"""Checkpoints: a training that is stopped or killed goes on from the last one, to the same bits.
+"""Checkpoints: a training that is stopped or killed resumes from the last one, to the same bits.
 
     logs/train/checkpoints/round-000012.safetensors    the last two that were saved
 
@@ -31,13 +31,13 @@ _SHARE = 0.05  # of a training's time that saving may take
 
 
 class _Unusable(Exception):
-    """Why a file is no checkpoint to go on from, as what follows its path and ``is``."""
+    """Why a file is no checkpoint to resume from, as the words that follow its path and ``is``."""
 
 
 class Checkpoints:
     """The checkpoints of a training in a folder.
 
-    Use as a context manager, which keeps other trainings out of the folder, and looks for a checkpoint to go on from:
+    Use as a context manager, which keeps other trainings out of the folder, and looks for a checkpoint to resume from:
     ``resumed``. When the block ends without an error, the outputs stand, and all checkpoints are removed; the end of
     the training is kept for one of more rounds (finished.py).
     """
@@ -51,7 +51,7 @@ class Checkpoints:
           settings: Section train of params.yaml.
           states: Where what clients keep is; by default in ``folder``.
         """
-        # What clients keep. A cluster's worker that was taken for lost may still write what another training told it.
+        # What clients keep. A cluster's worker that was taken for lost may still write for another training.
         self.kept_folder = folder / "clients" / name_of(key)
         self._states = states or FolderStates(self.kept_folder)
         # Sites remember what they answered, and their states are theirs.

@@ -90,7 +90,7 @@ class SiteDropouts:
 
 
 def require_bearable(settings: Train, what: str) -> None:
-    """Checks that a training bears the loss of a site; ``what`` wants it.
+    """Checks that a training tolerates the loss of a site; ``what`` requires it.
 
     Raises:
       PipelineError: It does not.

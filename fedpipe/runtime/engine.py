@@ -113,7 +113,7 @@ class Engine:
             else RemoteChunks(self._passes, elsewhere, self._server)
         )
         self._state = self._before = self._server.call(at_server(process.initialize))
-        self.rounds = 0  # that ended here
+        self.rounds = 0  # completed by this engine
         self.lost_from = np.zeros(0, np.int32)  # of the last round's requests, as of `run_round`
 
     @property
@@ -131,7 +131,7 @@ class Engine:
 
         Args:
           requests: int32 [cohort, 4], of `WorkRequest.pack`; there may be none.
-          done: Is told how many clients of a pass have ended, as chunks come back.
+          done: Called with the number of clients of a pass that have ended, as chunks come back.
           lost_from: int32 [cohort], the number of the pass from which on each of them is lost, `passes` for never;
             None for nobody. Afterwards the engine's ``lost_from`` also has those of sites that were lost meanwhile.
 

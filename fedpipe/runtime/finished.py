@@ -1,4 +1,4 @@
-"""The end of a training that was finished: one of the same params and more rounds goes on from it, to the same bits.
+"""The end of a training that was finished: one of the same params and more rounds resumes from it, to the same bits.
 
     logs/train/finished/round-000010-of-000010.safetensors    as a checkpoint (checkpoint.py); it may have stopped early
     logs/train/finished/clients/                              what clients kept
@@ -55,7 +55,7 @@ class FinishedTraining:
             say(f"the training cannot be continued later, its end was not saved: {error.strerror or error}")
 
     def resumed(self, key: Key, settings: Train, kept_folder: Path) -> Checkpoint | None:
-        """The end from which a training of more rounds goes on; None if there is none of the same training.
+        """The end from which a training of more rounds resumes; None if there is none of the same training.
 
         What clients kept is copied to ``kept_folder``. One of no more rounds is not used: whoever runs a finished
         training again wants to see it trained again.

@@ -111,7 +111,7 @@ class PassRunner:
         """Takes the message of pass ``number``; it stands until the next version.
 
         Raises:
-          PipelineError: There is no such pass, or the message does not fit it.
+          PipelineError: The algorithm lacks the pass, or the message does not fit it.
         """
         if not 0 <= number < len(self._passes):
             raise PipelineError(f"there is no pass {number} in this training")

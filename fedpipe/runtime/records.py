@@ -29,7 +29,7 @@ _LOSS_BYTES = 4  # of the number that a client sends that is measured
 def require_contribution(
     number: int, cohort: Cohort, measured: Measurements, may_be_empty: bool = False, drops: bool = False
 ) -> None:
-    """Checks that there is a model to go on with after a round.
+    """Checks that a round left a model to continue with.
 
     ``may_be_empty``: whether a round without a training example is no mistake. A round that asks nobody never is one.
     ``drops``: whether batches that are not whole are dropped (``train.last_batch``).

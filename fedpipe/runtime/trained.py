@@ -29,7 +29,7 @@ class Trained:
     dropouts: list[Dropout]  # of sites
     privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if any; not with secret noise
-    end: Checkpoint | None = None  # from which a training of more rounds goes on; not with secret noise
+    end: Checkpoint | None = None  # from which a training of more rounds resumes; not with secret noise
     interrupted: bool = False  # by Ctrl-C, before its last round
 
     @property

@@ -80,7 +80,7 @@ class Training:
     kept: KeptState | None  # what clients keep from round to round; None if they keep nothing
     folder: Path  # of the logs
     checkpoints: Checkpoints | None
-    resumed: Checkpoint | None = None  # where it goes on
+    resumed: Checkpoint | None = None  # where it resumes
 
     def run(
         self,
@@ -279,9 +279,9 @@ def prepare(
       folder: Where logs go, and without ``checkpoints`` the clients' state while training runs.
       network: The model; by default that of the settings, for the shards' images and classes.
       first: The weights before the first round; by default drawn from the seed.
-      checkpoints: Where the training is saved, and where it may go on from.
+      checkpoints: Where the training is saved, and from where it may resume.
       all_weights: The sum of all clients' weights, where sites do not tell how many samples each client has.
-      resumed: Where it goes on from without ``checkpoints``; what clients kept then is in ``folder``/clients.
+      resumed: Where it resumes without ``checkpoints``; the clients' state of then is in ``folder``/clients.
       fewest_sites: In a secure sum, as the roster has it.
 
     Raises:

@@ -40,7 +40,7 @@ class Worker:
 
     Attributes:
       address: Where gRPC reaches it.
-      way: How it is shut in: ``namespace``, ``filter``, or ``open`` if it is not.
+      way: Its sandbox: ``namespace``, ``filter``, or ``open`` if it is not.
     """
 
     def __init__(self, log: Path, ways: Sequence[str] | None = None) -> None:
@@ -126,7 +126,7 @@ def _free_port() -> int:
 
 
 def _binary() -> Path:
-    """TFF's worker, found without importing TFF (which takes seconds)."""
+    """The path of TFF's worker, without importing TFF (which takes seconds)."""
     package = find_spec("tensorflow_federated")
     if package is None or package.origin is None:
         raise PipelineError("tensorflow-federated is not installed in this Python: run 'make env', or use 'make repro'")

@@ -2,7 +2,7 @@
 
     length (8 bytes)  SHA-256 of the record (32)  4 bytes of SHA-256 of both  record        and so on
 
-A record that is not whole, because its writer was killed, can be told from one that was changed.
+A record that is not whole, because its writer was killed, differs recognisably from one that was changed.
 """
 
 import hashlib

@@ -100,7 +100,7 @@ def revoke(folder: Path, name: str) -> Path:
     """Adds the certificates of ``name`` to the CA's list of revoked ones, and returns the file of the list.
 
     Raises:
-      PipelineError: There is no such certificate, or the CA's key is not here.
+      PipelineError: The certificate does not exist, or the CA's key is not here.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

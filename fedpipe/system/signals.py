@@ -27,7 +27,7 @@ def stoppable() -> Iterator[None]:
     disturb what the first one brings about.
 
     A signal that arrives in a destructor or in a callback of the garbage collector (JAX has one), where Python reports
-    exceptions and goes on, comes again a moment later.
+    exceptions and continues, comes again a moment later.
     """
     came: set[int] = set()
     main, report = threading.get_ident(), sys.unraisablehook

@@ -52,7 +52,7 @@ def judgement(champion: int | None, rules: Mapping[str, Any], test_set_sha256: s
     """What a version was judged by. Where any of it is another one by now, the version has to be judged again.
 
     Args:
-      champion: The number of the champion that came of it; None if there is none.
+      champion: The number of the resulting champion; None if there is none.
       rules: Section ``promote`` of params.yaml.
       test_set_sha256: Tells the test images from others.
     """

@@ -21,7 +21,7 @@ from fedpipe.tracking.run_events import Event
 _POLL_SECONDS = 0.3
 _SAMPLE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0
-_PATIENCE_SECONDS = 3.0  # how long to go on trying when the run has ended and the store cannot be reached
+_PATIENCE_SECONDS = 3.0  # how long to retry when the run has ended and the store cannot be reached
 _OUTLIVES_SECONDS = 15.0  # a follower ends at the latest this long after its stage
 
 
@@ -130,7 +130,7 @@ def deliver_finished(journal: Journal, store: Store) -> Delivery | None:
     """Logs all of a journal whose writer is gone, and removes it; waits while another process does so.
 
     Returns:
-      What became of it; None if another process delivered it.
+      The result; None if another process delivered it.
 
     Raises:
       Unreachable, PipelineError: As `ship`.
@@ -181,7 +181,7 @@ def follow(path: Path, connect: Callable[[], Store]) -> None:
             if journal.delivery().run_id:
                 with suppress(Unreachable):  # noted above
                     samples.take(store)
-    if not journal.is_written():  # else the writer removes it, once it has read what became of it
+    if not journal.is_written():  # else the writer removes it, once it has read the result
         journal.remove()
 
 

@@ -25,20 +25,20 @@ from fedpipe.tracking.writer import Writer
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier process did of a training that goes on now."""
+    """The part of a resumed training that earlier processes did."""
 
     identity: Mapping[str, str]  # as `TrainingRecord.identity` was then
-    rounds: Sequence[Mapping[str, float]]  # what `TrainingRecord.log_round` was told of rounds 1, 2, ...
+    rounds: Sequence[Mapping[str, float]]  # metrics passed to `TrainingRecord.log_round` for rounds 1, 2, ...
 
 
 class TrainingRecord:
     """A training in MLflow, from the start of the with block to its end.
 
-    One that goes on continues its run, unless params were changed, which a run cannot: then it is another run. The
-    rounds before are told once more; delivery leaves out what the run has.
+    A resumed one continues its run, unless params were changed, which a run cannot: then it is another run. The
+    rounds before are logged once more; delivery leaves out what the run has.
     """
 
-    identity: Mapping[str, str]  # says which run this is, for a process that goes on with the training
+    identity: Mapping[str, str]  # identifies this run, for a process that resumes the training
 
     def __init__(self, started: Mapping[str, Any], outbox: Outbox, earlier: Earlier | None) -> None:
         self._writer = Writer("training", outbox)
@@ -138,7 +138,7 @@ def record_training(started: Mapping[str, Any], outbox: Outbox, earlier: Earlier
     Args:
       started: As for `fedpipe.tracking.run_events.start`.
       outbox: Where the journal is kept until it is delivered.
-      earlier: What was done of it before, if it goes on from a checkpoint.
+      earlier: The part done before, if it resumes from a checkpoint.
     """
     return TrainingRecord(started, outbox, earlier) if _is_on() else _Untracked()
 

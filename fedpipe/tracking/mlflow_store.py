@@ -142,7 +142,7 @@ class MlflowStore:
         return SystemMetricsMonitor(run_id=None, tracking_uri=self._uri)
 
     def _reopen(self, run_id: str) -> None:
-        """Makes a run that has ended one that goes on."""
+        """Sets an ended run to running again."""
         self._client.update_run(run_id, status="RUNNING")
         if FAILURE_TAG in self._client.get_run(run_id).data.tags:
             self._client.delete_tag(run_id, FAILURE_TAG)

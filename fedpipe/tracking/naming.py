@@ -120,7 +120,7 @@ def may_stay(name: str) -> bool:
 class Changing:
     """Leaves out of rounds' metrics what stays the same: it is logged once, and from its first change on in each round.
 
-    The same rounds give the same metrics, so a resumed run goes on as it began.
+    The same rounds give the same metrics, so a resumed run continues as it began.
     """
 
     def __init__(self) -> None:

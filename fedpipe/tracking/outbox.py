@@ -35,7 +35,7 @@ def without_password(text: str) -> str:
 
 @dataclass
 class Delivery:
-    """How far a journal has been delivered: bytes of events.jsonl, and what became of it."""
+    """How far a journal has been delivered: bytes of events.jsonl, and the result."""
 
     offset: int = 0
     rounds_before: int = 0  # that the run had when this journal was begun with
@@ -96,7 +96,7 @@ class Journal:
 
     @contextmanager
     def delivering(self) -> Iterator[bool]:
-        """Yields whether this process is the one to deliver; others wait or go on."""
+        """Yields whether this process is the one to deliver; others wait or continue."""
         with (self.path / "follower.lock").open("w") as file:
             yield try_lock(file)
 

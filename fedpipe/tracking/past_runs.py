@@ -50,7 +50,7 @@ class PastRun:
         """The content of an output of the pipeline, named as in dvc.yaml, that the run keeps.
 
         Raises:
-          PipelineError: The run has no such artifact, or MLflow cannot be reached.
+          PipelineError: The run lacks the artifact, or MLflow cannot be reached.
         """
         folder = "" if path.parent == Path() else "pictures" if path.suffix == _PICTURE else "tables"
         artifact = f"{folder}/{path.name}" if folder else path.name

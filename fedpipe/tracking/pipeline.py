@@ -25,7 +25,7 @@ _MANIFEST, _LABELS = "manifest.json", "labels.csv"  # of the shards
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """Where the pipeline keeps what MLflow is told of a training.
+    """Where the pipeline keeps the records of a training for MLflow.
 
     Attributes:
       definition: dvc.yaml.
@@ -70,7 +70,7 @@ class PipelineFiles:
 
     @property
     def withholds(self) -> bool:
-        """Whether the training's noise is secret, so that nothing exact is told of clients' data (docs/privacy.md)."""
+        """Whether the training's noise is secret, so nothing exact is published on clients' data (docs/privacy.md)."""
         return bool(_read_object(self.training).get("noise") == "secret")
 
     def partition_figures(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class PipelineFiles:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where there is no such file."""
+    """A JSON file's object; empty where the file is missing."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 

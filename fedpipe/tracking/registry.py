@@ -187,7 +187,7 @@ class Registry:
         """Puts a version's weights at ``path``, atomically; downloads nothing if they are there already.
 
         Raises:
-          PipelineError: MLflow cannot be reached, has no such file, or its SHA-256 is not the version's.
+          PipelineError: MLflow cannot be reached, lacks the file, or its SHA-256 is not the version's.
         """
         if path.is_file() and sha256(path) == version.weights_sha256:
             return
@@ -209,7 +209,7 @@ class Registry:
         It is downloaded the first time, and again if the weights in it are others.
 
         Raises:
-          PipelineError: MLflow cannot be reached or has no such model, or its weights' SHA-256 is not the version's.
+          PipelineError: MLflow cannot be reached or lacks the model, or its weights' SHA-256 is not the version's.
         """
         folder = self._kept / version.weights_sha256
         weights = folder / _WEIGHTS_IN_MODEL
@@ -290,7 +290,7 @@ class Registry:
 
 
 def _unless_missing(get: Callable[[], T]) -> T | None:
-    """What ``get`` gets, or None where MLflow says that there is no such thing."""
+    """The result of ``get``, or None where MLflow answers that it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,6 +1,6 @@
 """A SQLite store whose folder was moved, or restored on another machine: its artifact locations follow it.
 
-MLflow stores them as absolute addresses, so new models would go to the old folder, and old ones would not be found.
+MLflow stores them as absolute addresses, so new models would go to the old folder, and old ones would be missing.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ def follow_folder(store: Path) -> None:
     """Replaces the old folder by the store's own in all addresses, and says so; nothing if the store has not moved.
 
     Only addresses that end in ``mlartifacts`` are meant: others were chosen by somebody. If the artifacts are still in
-    the old folder and none are here, they stay there, and that is said.
+    the old folder and none are here, they stay there, and a line reports it.
 
     Raises:
       Unreachable: The store cannot be read or written.

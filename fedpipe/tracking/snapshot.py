@@ -37,7 +37,7 @@ def snapshot(store: Path, target: Path, former_champions: int, weights: Collecti
 
     Args:
       store: The SQLite file, which stays as it is.
-      target: The copy; there is no such file yet.
+      target: The copy; this file does not exist yet.
       former_champions: How many champions before the present one keep their files.
       weights: SHA-256 of weights whose runs keep their files.
 

@@ -20,7 +20,7 @@ class VersionRun:
       name: The run's name.
       params: What it was made with, flat: ``train.rounds`` is ``10``.
       metrics: The last value of each, such as ``test/accuracy``.
-      tags: MLflow's own and ours.
+      tags: MLflow's own and this project's.
     """
 
     name: str

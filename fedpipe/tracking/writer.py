@@ -104,7 +104,7 @@ class Writer:
             _say(f"MLflow: {self._outbox.shown_store} {trouble}; the run goes on, and its events are kept in {where}")
 
     def discard(self) -> None:
-        """Ends without having told anything."""
+        """Ends without having reported anything."""
         if self._follower:
             self._follower.terminate()
             self._follower.wait()
@@ -112,7 +112,7 @@ class Writer:
         self.journal.remove()
 
     def close(self) -> None:
-        """Waits, for a bounded time, until all is delivered, and says in one line what became of it."""
+        """Waits, for a bounded time, until all is delivered, and reports the result in one line."""
         seconds = float(os.environ.get("FEDPIPE_TRACKING_WAIT", _WAIT_SECONDS))
         ended = ""
         if self._follower:
@@ -145,7 +145,7 @@ def _later_than_all(outbox: Outbox, now: datetime) -> datetime:
     """``now``, or a moment after the newest journal, whose order names say even if the clock was set back."""
     latest = now
     for journal in outbox.pending():
-        with suppress(ValueError):  # a folder that somebody else made
+        with suppress(ValueError):  # a folder of another origin
             stamp = datetime.strptime(journal.name.split("Z-")[0], _STAMP).replace(tzinfo=UTC)
             latest = max(latest, stamp + timedelta(microseconds=1))
     return latest

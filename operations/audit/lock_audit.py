@@ -22,7 +22,7 @@ class Vulnerability:
       package: The package.
       version: Its pinned version.
       ids: The advisory's names; the first one is the service's own.
-      fixed: The versions with a correction, the lowest first; none if there is no such release.
+      fixed: The versions with a correction, the lowest first; none if no release has one.
       summary: The advisory in a sentence, as its authors wrote it.
     """
 

@@ -41,7 +41,7 @@ def write(version: Version, folder: Path = FOLDER) -> Card:
     """Writes ``version`` with its card, atomically.
 
     Raises:
-      PipelineError: MLflow cannot be reached, has no such model, or has other weights than were registered.
+      PipelineError: MLflow cannot be reached, lacks the model, or has other weights than were registered.
     """
     registry = layout.registry()
     weights, model = registry.kept_weights(version), registry.kept_model(version)

@@ -182,7 +182,7 @@ def run_site(args: argparse.Namespace) -> None:
         print(f"site {name}: {line}", flush=True)
 
     with alone(args.logs):
-        if args.shards == CLIENTS:  # else somebody else made them
+        if args.shards == CLIENTS:  # else another command made them
             make_shards()
         folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs, args.tests)
         site = Site(name, folder, policy, _checkout, party_of(args, name))

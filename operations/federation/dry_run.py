@@ -21,7 +21,7 @@ from fedpipe.system.certificates import FEDERATION, ends, files, soon
 
 
 def check_site(name: str, certificates: Path, shards: Path, policy: Policy, logs: Path) -> Iterator[str]:
-    """Checks certificate and data; yields lines on them, and on what a coordinator would be told of them.
+    """Checks certificate and data; yields lines on them, and on what a coordinator would learn of them.
 
     Raises:
       PipelineError: A certificate is missing or not valid any more, or the shards are missing or damaged.

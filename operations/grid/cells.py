@@ -120,7 +120,7 @@ def run_missing(
     ``run`` gives the rows of a cell without their key, which is in the first of the ``columns``, and what to print.
 
     Raises:
-      PipelineError: The file is no such table.
+      PipelineError: The file is no table of cells.
     """
     rows = _read(table, columns)
     missing = [cell for cell in cells if cell.key not in rows]
@@ -137,7 +137,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """All rows of a table, as they are written.
 
     Raises:
-      PipelineError: The file is no such table.
+      PipelineError: The file is no table of cells.
     """
     return pd.DataFrame([row for rows in _read(path, columns).values() for row in rows], columns=list(columns))
 

@@ -34,7 +34,7 @@ def read_idx_clients(path: Path, suffix: str) -> np.ndarray:
     """The clients in an IDX file of unsigned bytes or of 32-bit integers: int [n].
 
     Raises:
-      PipelineError: It is no such file.
+      PipelineError: The file is not a batch.
     """
     code, kind = SUFFIXES[suffix]
     content = path.read_bytes()

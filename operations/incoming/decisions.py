@@ -31,7 +31,7 @@ class Decision(BaseModel):
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """The decisions in the order in which they were made; none where there is no such file.
+    """The decisions in the order in which they were made; none where the file is missing.
 
     Raises:
       PipelineError: A row is no decision; the message names the line.

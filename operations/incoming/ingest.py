@@ -26,7 +26,7 @@ class Rules:
     """What a batch has to meet besides being right.
 
     Attributes:
-      named_by: The scheme whose clients have names, so that a batch has to name them; None if there is no such scheme.
+      named_by: The scheme whose clients have names, so that a batch has to name them; None without such a scheme.
       hold: Why a batch has to wait for a person, a phrase for each reason.
     """
 
@@ -36,7 +36,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Ingested:
-    """What became of the incoming batches."""
+    """The decisions on the incoming batches."""
 
     accepted: list[Entry]
     rejected: dict[str, str]  # name to reason

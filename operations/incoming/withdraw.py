@@ -39,7 +39,7 @@ def withdraw_batch(name: str) -> Withdrawn:
     """Withdraws a batch of the pool.
 
     Raises:
-      PipelineError: The pool never had it, or DVC failed; in the latter case, doing it again goes on.
+      PipelineError: The pool never had it, or DVC failed; in the latter case, calling again resumes.
     """
     ours = Pool(layout.POOL)
     entries = ours.read_ledger()
@@ -67,7 +67,7 @@ def withdraw_client(client: str, dataset: RawDataset, published: Sequence[str] =
 
     Raises:
       PipelineError: No sample is of this client, a batch is missing or changed, or DVC failed; in the last case, doing
-        it again goes on.
+        it again resumes.
     """
     ours = Pool(layout.POOL)
     entries = ours.read_ledger()

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _follow_git(again: bool) -> None:
-    """Follows HEAD's marker; in GitHub Actions, where a job does nothing else, `make tell` learns what came of it."""
+    """Follows HEAD's marker; in GitHub Actions, where a job does nothing else, `make tell` learns the result."""
     outcome = Outcome(dataset="", status="nothing_new", reason="", looked_at_batches=False)
     try:
         with registry_lock(layout.store()):

@@ -45,7 +45,7 @@ class Benchmark:
       clients: The folder of samples on which each client's accuracy is measured; None for the test images.
       manifest: What the clients' shards hold.
       batch_size: Images per forward pass.
-      withholds: Whether nothing is told of the clients' samples, since a training has secret noise.
+      withholds: Whether nothing is published on the clients' samples, since a training has secret noise.
       sites: Measure models on the samples that they have; None where no samples are at sites.
     """
 

@@ -27,7 +27,7 @@ def plain_name(version: Version) -> str:
 
 
 def commit_of(tag: str) -> str | None:
-    """The commit that a tag of this clone is on; None if there is no such tag."""
+    """The commit that a tag of this clone is on; None if the tag does not exist."""
     refs = commands.git("for-each-ref", "--format=%(objectname)", f"refs/tags/{tag}").split()
     return commands.git("rev-parse", f"{refs[0]}^{{commit}}").strip() if refs else None
 

@@ -2,7 +2,7 @@
 
 Test images, training samples and clients count as drawn at random: a difference is within noise if the interval that
 holds it with a probability of 95 % (by the normal approximation) has 0 in it. Both runs are treated as independent, so
-a difference that the paired tests of `make promote` find may be within noise here. A loss has no such interval, since
+a difference that the paired tests of `make promote` find may be within noise here. A loss has no interval, since
 no table has it for each image: a change of less than 1 % is within noise.
 """
 

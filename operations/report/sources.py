@@ -54,7 +54,7 @@ def find(run: str) -> Source:
     """The source that ``run`` names: ``workspace``, ``mlflow:<run id>``, a git revision or a DVC experiment.
 
     Raises:
-      PipelineError: There is no such run or revision.
+      PipelineError: The run or revision does not exist.
     """
     if run == WORKSPACE:
         return Workspace()
@@ -160,7 +160,7 @@ class MlflowRun:
         self.origin = {"MLflow run": run_id, "run name": self._run.name}
 
     def params(self) -> dict[str, Any]:
-        """As `Source.params`: those that the run was told when it began, and those of its evaluation."""
+        """As `Source.params`: those that the run got when it began, and those of its evaluation."""
         trained = parse_text(self.read(PARAMS), str(PARAMS))
         evaluated = [
             (name, value)

@@ -3,7 +3,7 @@
   params.yaml       both sides' changes; where both changed a key, that of the chosen side (--params, or KEY=SIDE)
   the ledger        the batches of both sides
   models/*.json     the marker of the champion and of the first weights: of the chosen side (--champion)
-  dvc.lock, metrics, plots, provenance.json    ours, and then `dvc repro` runs what they are not the results of
+  dvc.lock, metrics, plots, provenance.json    ours, and then `dvc repro` runs the stages whose results they are not
 
 What it wrote is staged, so that `git commit` ends the merge. Stopped anywhere, it starts again with the same command.
 """

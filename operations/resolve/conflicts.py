@@ -18,7 +18,7 @@ class Conflict:
 
     Attributes:
       path: Below the project's folder.
-      base: The text of the common ancestor; None where it has no such file. Here and below.
+      base: The text of the common ancestor; None where it lacks the file. Here and below.
       ours: The text of the branch that is checked out.
       theirs: The text of the branch that is merged into it.
     """

@@ -29,7 +29,7 @@ class Choice:
 
     Attributes:
       key: Its dotted name.
-      base: Its value in the common ancestor, here and below; `_ABSENT` where there is no such key.
+      base: Its value in the common ancestor, here and below; `_ABSENT` where it lacks the key.
       ours: On the branch that is checked out.
       theirs: On the branch that is merged.
     """

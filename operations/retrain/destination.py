@@ -18,7 +18,7 @@ class Destination(Protocol):
     """A place for branches and tags."""
 
     def tip(self, branch: str) -> str | None:
-        """The commit of the branch; None if there is no such branch.
+        """The commit of the branch; None if it does not exist.
 
         Raises:
           PipelineError: The branch's last commit is not a retraining's.
@@ -28,7 +28,7 @@ class Destination(Protocol):
         """Puts the branch on ``commit``, if it is still at ``tip``."""
 
     def commit_of_tag(self, tag: str) -> str | None:
-        """The commit of a tag; None if there is no such tag."""
+        """The commit of a tag; None if the tag does not exist."""
 
     def set_tag(self, tag: str, commit: str) -> None:
         """Puts a tag on ``commit`` if it is not there."""

@@ -14,7 +14,7 @@ LOCK = LOGS / "retrain/lock"
 def exclusive_lock() -> Iterator[int]:
     """Keeps other retrainings out until the block ends, and yields the lock's descriptor.
 
-    Commands that inherit the descriptor hold the lock too. So if a retraining was killed and its training goes on, the
+    Commands that inherit the descriptor hold the lock too. So if a retraining was killed while its training runs, the
     next retraining has to wait for that training.
 
     Raises:

@@ -17,7 +17,7 @@ Status = Literal["nothing_new", "promoted", "proposed", "kept", "unfinished", "f
 
 
 class Outcome(BaseModel):
-    """What came of a retraining. `make retrain` writes it, `make publish` completes it, `make tell` reports it.
+    """Result of a retraining. `make retrain` writes it, `make publish` completes it, `make tell` reports it.
 
     Attributes:
       dataset: The data set's name; empty if the retraining failed before it knew.
@@ -86,7 +86,7 @@ class Outcome(BaseModel):
 
     @classmethod
     def changed(cls, **values: object) -> "Outcome | None":
-        """The outcome of reports/outcome.json with other values; None if there is no such file.
+        """The outcome of reports/outcome.json with other values; None if the file is missing.
 
         Raises:
           PipelineError: As `read`.

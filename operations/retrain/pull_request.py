@@ -33,7 +33,7 @@ class PullRequest:
         """Opens it, or renews the one that is open.
 
         Args:
-          outcome: What came of the retraining, for a title, labels and a comment that say so; None for an experiment.
+          outcome: Result of the retraining, for a title, labels and a comment that say so; None for an experiment.
           pictures: Markdown below the summary.
 
         Returns:

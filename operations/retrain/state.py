@@ -52,7 +52,7 @@ def is_unfinished() -> bool:
 
 
 def end() -> None:
-    """Notes that all is done and told."""
+    """Notes that all is done and reported."""
     _UNFINISHED.unlink(missing_ok=True)
 
 

@@ -53,7 +53,7 @@ def write(dataset: str, init: str, new: Sequence[Entry], decision: Decision, war
 
 
 def _of_data(new: Sequence[Entry]) -> list[str]:
-    """What is told of the clients' data: batches, drift, and the training's figures."""
+    """The summary of the clients' data: batches, drift, and the training's figures."""
     return [
         "## New data",
         _cut(_batches(new), str(Pool(layout.POOL).ledger)),

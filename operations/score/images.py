@@ -24,7 +24,7 @@ def list_images(folder: Path) -> list[Path]:
     """The PNG files of ``folder`` (not of folders in it), sorted by name.
 
     Raises:
-      PipelineError: There is no such folder, or no PNG file in it.
+      PipelineError: The folder does not exist, or has no PNG file.
     """
     if not folder.is_dir():
         raise PipelineError(f"'{folder}' is no folder: name the one that holds the PNG files")

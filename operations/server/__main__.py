@@ -45,7 +45,7 @@ _STOP_SECONDS = 10.0
 
 
 def main() -> None:
-    """Runs the server until it is told to end."""
+    """Runs the server until a signal ends it."""
     parser = argparse.ArgumentParser(description=__doc__, **make_command("server"))
     parser.add_argument("--port", type=port_number, default=SERVER_PORT, help=f"port to listen on ({SERVER_PORT})")
     parser.add_argument("--host", default=LOOPBACK, help="address to listen on; passwords travel in clear without TLS")
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def serve(host: str, port: int, folder: Path, database: str | None, permission: str | None) -> None:
-    """Runs the server until it is told to end.
+    """Runs the server until a signal ends it.
 
     Args:
       host: Address to listen on.
@@ -127,7 +127,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _existing(database: str) -> Iterator[str]:
-    """The address of somebody else's database for SQLAlchemy.
+    """The address of an external database for SQLAlchemy.
 
     Connects once, since MLflow would say what is wrong in a hundred lines.
     """

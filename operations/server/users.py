@@ -29,7 +29,7 @@ from operations.server.login import ADMIN, PASSWORD_FILE, login_folder, new_pass
 GRANTS = ("DENY", "READ", "USE", "EDIT", "MANAGE")  # MLflow's
 _RESOURCES = {"runs": "experiment", "models": "registered_model"}
 _SECONDS = 30.0
-_NO_SUCH_PAGE = "status 404"  # MLflow's own answers say what was not found
+_NO_SUCH_PAGE = "status 404"  # MLflow's own answers name the missing thing
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """``python -m operations.table NAME``, or ``make table TABLE=NAME``: runs the cells of a table that have no result yet.
 
-NAME is a file of operations/table/tables. Stopped or killed, it goes on where it was when it is started again. Results
+NAME is a file of operations/table/tables. Stopped or killed, it resumes where it was when it is started again. Results
 go to docs/results, and docs/results.md is made from them (docs/tables.md).
 """
 

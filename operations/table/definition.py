@@ -39,7 +39,7 @@ _RESERVED = {
 
 
 class Published(Section):
-    """Figures of somebody else's, each for the cells that have these values of the axes (not of the grid)."""
+    """Published figures, each for the cells that have these values of the axes (not of the grid)."""
 
     name: str
     source: str
@@ -168,7 +168,7 @@ def read(name: str, folder: Path = TABLES) -> Table:
       folder: Where tables are.
 
     Raises:
-      PipelineError: There is no such table, or its file is not as it should be.
+      PipelineError: The table does not exist, or its file is invalid.
     """
     path = folder / f"{name}.yaml"
     if name not in names(folder):

@@ -32,7 +32,7 @@ _CURVE = ("round", "test_loss", "test_accuracy")
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a cell. Figures that there are not are None, such as those of a training that diverged."""
+    """Result of a cell. Missing figures are None, such as those of a training that diverged."""
 
     cell: str
     seed: int

@@ -1,4 +1,4 @@
-"""docs/results.md, made from the tables and their rows alone: ours beside the published, curves, seconds."""
+"""docs/results.md, made from the tables and their rows alone: own and published figures, curves, seconds."""
 
 import math
 from collections.abc import Sequence
@@ -134,7 +134,7 @@ def _shown(figure: Figure, measure: Measure) -> str:
 
 
 def _beside(published: Published, axes: Sequence[str], group: Group, measure: Measure) -> list[str]:
-    """The published figure and ours against it."""
+    """The published figure, and this project's as a ratio to it."""
     values = [
         figure["value"]
         for figure in published.figures

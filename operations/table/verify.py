@@ -1,7 +1,7 @@
 """``python -m operations.table.verify TABLE/CELL``, or ``make verify CELL=TABLE/CELL``: runs one cell anew.
 
 Partition and training run again, whatever is in DVC's cache, and the SHA-256 of the weights is compared with the
-recorded one. Nothing is tracked or written down. Stopped, it goes on when it is started again.
+recorded one. Nothing is tracked or written down. Stopped, it resumes when it is started again.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def verify(name: str) -> None:
     """Runs the cell ``TABLE/CELL`` and compares.
 
     Raises:
-      PipelineError: There is no such cell or no result of it, its params have changed, or the weights have other bits.
+      PipelineError: The cell does not exist or has no result, its params have changed, or the weights have other bits.
     """
     commit = require_committed_code()
     table_name, _, cell_name = name.partition("/")

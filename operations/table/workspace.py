@@ -1,7 +1,7 @@
 """The folder in which a cell runs: a clone of the project in .dvc/tmp, kept until the cell has ended.
 
 A workspace of ``dvc exp run --temp`` is removed when its process ends, and a training's checkpoints with it. This one
-is not, so a cell that was stopped or killed goes on. It shares the project's DVC cache, so data are fetched and
+is not, so a cell that was stopped or killed resumes. It shares the project's DVC cache, so data are fetched and
 partitioned once. Its experiment and its MLflow run are the project's.
 """
 
@@ -131,7 +131,7 @@ class Workspace:
         return str(self._json("metrics/training.json")["weights_sha256"])
 
     def result(self, commit: str) -> tuple[Row, pd.DataFrame, dict[str, Any]]:
-        """What came of the cell: its row, its curve, and the machine."""
+        """Result of the cell: its row, its curve, and the machine."""
         machine = collect()
         known: dict[str, Any] = {"cell": self._cell.name, "seed": self._cell.seed, "commit": commit}
         known["machine"] = machine_key(machine)

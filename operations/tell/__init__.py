@@ -1,1 +1,1 @@
-"""Telling people what came of a retraining: a tracking issue, pull requests, pictures, webhooks; docs/telling.md."""
+"""Reports a retraining's result to people: a tracking issue, pull requests, pictures, webhooks; docs/telling.md."""

@@ -1,4 +1,4 @@
-"""``python -m operations.tell``, or ``make tell``: says what came of a retraining, where people see it.
+"""``python -m operations.tell``, or ``make tell``: reports the result of a retraining, where people see it.
 
 On GitHub a tracking issue; with FEDPIPE_WEBHOOK a message in a chat; the terminal in any case. Section `tell` of
 params.yaml says what goes where. The last step of the workflow, also of one that failed.

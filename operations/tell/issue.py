@@ -79,7 +79,7 @@ class Run:
 
 @dataclass(frozen=True)
 class _Issue:
-    """The issue that is there; ``marks`` are those of the findings that it told."""
+    """The existing issue; ``marks`` are those of the findings that it reported."""
 
     number: str
     url: str
@@ -95,7 +95,7 @@ def update(topic: Topic, run: Run, findings: Sequence[Item], result: str, knows_
       topic: What the issue tracks.
       run: The run.
       findings: What belongs into the issue now.
-      result: What came of the run, in a few words.
+      result: Result of the run, in a few words.
       knows_all: Whether the run got to look at everything, so that what it does not report any more is over.
 
     Returns:

@@ -36,7 +36,7 @@ def publish_pictures(outcome: Outcome, remote: str) -> str:
     """Commits this week's pictures, pushes them, and returns the Markdown that shows them.
 
     Args:
-      outcome: What came of the retraining.
+      outcome: Result of the retraining.
       remote: The git remote.
 
     Returns:

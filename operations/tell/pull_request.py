@@ -1,4 +1,4 @@
-"""A retraining's pull request: title and labels that say what came of it, and a comment when it is renewed."""
+"""A retraining's pull request: title and labels that report the result, and a comment when it is renewed."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def title(outcome: Outcome, base: str) -> str:
     """``Retrain main: proposed, accuracy 0.7800 -> 0.7900 (2026-W48)``, and how many batches are on hold.
 
     Args:
-      outcome: What came of it.
+      outcome: Result of the retraining.
       base: The branch that the pull request goes into.
     """
     parts = [result(outcome)]
@@ -40,7 +40,7 @@ def title(outcome: Outcome, base: str) -> str:
 
 
 def result(outcome: Outcome) -> str:
-    """What came of it in a few words: ``proposed, accuracy 0.7800 -> 0.7900``."""
+    """The result in a few words: ``proposed, accuracy 0.7800 -> 0.7900``."""
     return ", ".join(filter(None, (_WORDS[outcome.status], figures(outcome.accuracy, outcome.champion_accuracy))))
 
 
@@ -72,7 +72,7 @@ def open_or_renew(outcome: Outcome, base: str, branch: str, body: str) -> tuple[
     A run that is started again finds its mark in the text, and does not comment.
 
     Args:
-      outcome: What came of the retraining.
+      outcome: Result of the retraining.
       base: The branch that it goes into.
       branch: The branch that it brings.
       body: Its text.
@@ -107,7 +107,7 @@ def comment_kept(outcome: Outcome, number: str, proposed: str, report: str) -> s
     """Comments on a pull request that proposes another model, which is left as it is; once, as `open_or_renew`.
 
     Args:
-      outcome: What came of the retraining.
+      outcome: Result of the retraining.
       number: The pull request's number.
       proposed: The version that it proposes.
       report: The summary of the retraining.

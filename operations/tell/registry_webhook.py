@@ -32,7 +32,7 @@ def main() -> None:
     """Asks the server that MLFLOW_TRACKING_URI names.
 
     Raises:
-      PipelineError: There is no server, no such webhook or no address, or the server refuses.
+      PipelineError: There is no server, webhook or address, or the server refuses.
     """
     parser = argparse.ArgumentParser(
         prog="python -m operations.tell.registry_webhook",

@@ -1,4 +1,4 @@
-"""The index of shards: the SHA-256 of each client's samples, by which a changed one is found."""
+"""The index of shards: the SHA-256 of each client's samples, which reveals a changed one."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""From an address, as it stands in params.yaml, to a source."""
+"""From an address in params.yaml to a source."""
 
 import re
 from collections.abc import Mapping
@@ -71,5 +71,5 @@ def web_or_path(address: str) -> str | Path | None:
 
 
 def without_password(address: str) -> str:
-    """What may stand in a log: messages name every source."""
+    """The address without secrets, fit for logs: messages name every source."""
     return re.sub(r"//[^/@]*@", "//", address)

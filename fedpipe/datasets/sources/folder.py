@@ -15,7 +15,7 @@ def folder(path: Path) -> Iterator[OpenFile]:
     """A folder that holds each file as it is or with ``.gz`` behind its name.
 
     Raises:
-      SourceFailed: There is no such folder.
+      SourceFailed: The folder does not exist.
     """
     try:
         exists = path.is_dir()

@@ -31,7 +31,7 @@ def read_npz(path: Path, called: str, labels_are_numbers: bool = False) -> list[
       labels_are_numbers: Whether labels are numbers, and not classes.
 
     Raises:
-      PipelineError: It is no such archive, lacks an array, or an array holds objects or another number of
+      PipelineError: It is no NPZ archive, lacks an array, or an array holds objects or another number of
         bytes than its header says; looked at before memory is taken for it.
     """
     try:

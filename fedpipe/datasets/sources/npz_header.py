@@ -29,7 +29,7 @@ def array_header(archive: zipfile.ZipFile, name: str) -> ArrayHeader:
     """The header of the array ``name`` of an opened archive.
 
     Raises:
-      KeyError: There is no such array.
+      KeyError: The archive lacks the array.
       ValueError: It is no array of NumPy's format 1.0 or 2.0.
     """
     stored = archive.getinfo(f"{name}.npy")

@@ -17,7 +17,7 @@ from fedpipe.datasets.sources.source import FileFailed, OpenFile, SourceFailed
 
 # A source that keeps dripping never runs into the read timeout; below this it counts as stalled.
 _SLOWEST = 5_000  # bytes a second
-# gzip makes no file longer than this; a body that goes on and on is not worth reading to its end.
+# gzip makes no file longer than this; a longer body is not read to its end.
 _GZIP_OVERHEAD = 1 << 16  # bytes
 
 
@@ -43,7 +43,7 @@ def web_file(address: str, largest: int, limits: Download) -> Iterator[io.Buffer
       limits: Seconds to wait for a connection, and for the next byte.
 
     Raises:
-      FileFailed: There is no such file, or it is cut short or too long.
+      FileFailed: The file does not exist, or is cut short or too long.
       SourceFailed: The server does not work.
     """
     with _session() as session, _get(session, address, limits) as response:

@@ -96,7 +96,7 @@ def _watched(session: Session, number: str, ended: threading.Event, seconds: flo
 
 
 def _remove_old(session: Session) -> None:
-    """Removes jobs of ours that are over."""
+    """Removes this project's finished jobs."""
     for meta in session.list_jobs():
         if meta.get("job_name") == NAME and str(meta.get("status", "")).startswith(_OVER):
             with contextlib.suppress(Exception):  # its server may just write it

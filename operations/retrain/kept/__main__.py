@@ -17,7 +17,7 @@ from operations.retrain.kept.unpack import unpack
 from operations.retrain.lock import LOCK
 from operations.retrain.outcome import Outcome
 
-_PATIENCE_SECONDS = 60.0  # for a training that was told to stop, and saves a checkpoint first
+_PATIENCE_SECONDS = 60.0  # for a training that got a signal to stop, and saves a checkpoint first
 
 
 def _main() -> None:

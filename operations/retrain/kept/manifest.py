@@ -43,7 +43,7 @@ class Input(Kept):
     """A file that a retraining changed and no commit has, such as the ledger with a new batch.
 
     Attributes:
-      base: Git's id of the file in the commit that the retraining started from; None if that commit has no such file.
+      base: Git's id of the file in the commit that the retraining started from; None if that commit lacks the file.
     """
 
     base: Blob | None

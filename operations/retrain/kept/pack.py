@@ -118,7 +118,7 @@ class _State:
 
 
 def _deliver() -> None:
-    """Delivers what MLflow was not told yet, such as the end of a killed run; what it does not take is kept."""
+    """Delivers MLflow's pending records, such as the end of a killed run; those that it does not take are kept."""
     outbox = layout.outbox()
     if not outbox.pending():
         return
@@ -190,7 +190,7 @@ def _weights() -> set[str]:
 
 
 def _add_training(state: _State) -> None:
-    """Adds what a stopped training resumes from, and what MLflow was not told."""
+    """Adds the checkpoints of a stopped training, and MLflow's pending records."""
     for part, folder in (("checkpoint", CHECKPOINTS), ("checkpoint", CLIENT_STATE), ("journals", layout.OUTBOX)):
         for path in _files(folder):
             state.add(part, path)

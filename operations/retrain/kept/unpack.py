@@ -19,7 +19,7 @@ from operations.retrain.kept.places import ARTIFACTS, CACHE, CHECKPOINTS, CLIENT
 
 @dataclass
 class Unpacked:
-    """What came of it.
+    """Result of unpacking.
 
     Attributes:
       commit: The commit that the state's retraining started from.
