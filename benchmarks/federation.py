@@ -3,7 +3,7 @@
 Three sites with 3, 5 and 4 clients of 100 images train the model of params.yaml over gRPC and, where it is installed,
 over NVIDIA FLARE; with and without secure sums. Subjects run one after the other, several times; a ratio compares runs
 of the same turn. CPU seconds are those of all processes: coordinator, sites and NVIDIA FLARE's. Payload: the bytes of
-questions and answers. Wire: what the coordinator's TCP connections carried, TLS included, TCP and IP headers not.
+questions and answers. Wire: traffic of the coordinator's TCP connections, TLS included, TCP and IP headers not.
 """
 
 import argparse
@@ -176,7 +176,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 
 def wire_bytes(port: int) -> int:
-    """What the connections of the process that listens at ``port`` have carried, in both ways."""
+    """The traffic of the process that listens at ``port``, in both directions."""
     command = ["ss", "-tinH", "state", "established", f"sport = :{port}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return sum(map(int, re.findall(r"bytes_(?:sent|received):(\d+)", output)))

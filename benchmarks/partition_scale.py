@@ -1,4 +1,4 @@
-"""What it costs to split data into 600 and into 100,000 clients: the stage alone, and with DVC's hashing and cache.
+"""The cost of splitting data into 600 and into 100,000 clients: the stage alone, and with DVC's hashing and cache.
 
 100,000 clients share MNIST's training images repeated ten times, six samples each. Each case runs in a temporary
 project of its own, started cold by `python -m stages.partition` and by `dvc repro`, and is stored in

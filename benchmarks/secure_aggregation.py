@@ -1,4 +1,4 @@
-"""What a secure sum costs: CPU seconds and bytes of one round, for each site and for the coordinator.
+"""The cost of a secure sum: CPU seconds and bytes of one round, for each site and for the coordinator.
 
 All sites and the coordinator run in this process, one after another, with journals on the disk. Seconds are CPU seconds
 of the process, the median over the sites; they include the messages' bytes and the syncing of journals. Each line has

@@ -27,7 +27,7 @@ CORES = len(os.sched_getaffinity(0))
 
 _END_SECONDS = 30  # a process that is in a round ends after it
 
-Round = dict[str, float]  # what a subject says of a round: seconds, cpu_seconds and others
+Round = dict[str, float]  # a subject's figures of a round: seconds, cpu_seconds and others
 
 
 class Subject:
@@ -51,7 +51,7 @@ class Subject:
         self.ready: list[Round] = []
 
     def wait_until_ready(self) -> None:
-        """Takes what the processes say when they are ready."""
+        """Takes the processes' reports that they are ready."""
         self.ready = [self._next_line(process) for process in self._processes]
 
     def round(self) -> Round:

@@ -1,4 +1,4 @@
-"""What a large table costs: a million rows of 50 columns of numbers over 1,000 clients.
+"""The cost of a large table: a million rows of 50 columns of numbers over 1,000 clients.
 
 First the stage partition, started cold (at most 30 s). Then a round of all clients, an epoch each with the model `mlp`
 in batches of 20, beside the same steps in bare TensorFlow, one process per core (at most 1.15 times as long). CPU

@@ -42,7 +42,7 @@ def train_settings(**changes: Any) -> Train:
         keeps the learning rate.
 
     Raises:
-      PipelineError: A key or a value is not allowed; the message says what is.
+      PipelineError: A key or a value is not allowed; the message names the allowed ones.
     """
     content = dict(RECIPE)
     for key, value in _plain(changes).items():

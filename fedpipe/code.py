@@ -32,9 +32,9 @@ TRAINING = (
     "secure_aggregation/vector.py",
     "seeds.py",
 )
-# Below fedpipe/: what a worker of a cluster runs around a training.
+# Below fedpipe/: the code that a worker of a cluster runs around a training.
 CLUSTER = ("cluster", "enclosure", "system")
-# And what a site of a federation runs.
+# And the code that a site of a federation runs.
 FEDERATION = ("federation", "links", "secure_aggregation", "enclosure", "system")
 # Below fedpipe/: the imports of a served model (tracking/serving.py), and theirs.
 SERVING = (

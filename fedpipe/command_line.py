@@ -56,7 +56,7 @@ def without_arguments(main: Callable[[], None], command: str = "") -> Callable[[
     Use it as ``run_stage(without_arguments(main))``.
 
     Args:
-      main: What the command does.
+      main: The command's function.
       command: As people call it, such as ``make tell``; ``python -m MODULE`` if not given.
 
     Raises:

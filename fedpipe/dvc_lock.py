@@ -1,6 +1,6 @@
 """dvc.lock: with which params each stage ran last, and which files it made.
 
-What a result was made with is here, and not in params.yaml, which may have been edited since. DVC writes a stage's
+A result's params are recorded here, and not in params.yaml, which may have been edited since. DVC writes a stage's
 entry when the stage has run, so a stage finds the stages before it up to date, and itself as it ran the time before.
 """
 

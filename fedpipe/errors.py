@@ -1,4 +1,4 @@
-"""How a stage refuses: one sentence that says what is wrong, where, and what would be right."""
+"""Errors of stages: one sentence with the fault, its place and the remedy."""
 
 import signal
 import sys
@@ -61,7 +61,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 def say_stopped(number: int) -> None:
-    """Says what a person who stopped the process by signal ``number`` wants to know."""
+    """Prints the state of affairs for a person who stopped the process by signal ``number``."""
     print(f"\n{_stopped_by(number)}; nothing half-written was left", file=sys.stderr, flush=True)
 
 

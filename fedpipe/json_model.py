@@ -17,10 +17,10 @@ def read_json(model: type[M], path: Path, *, missing: str, wrong: str) -> M:
     """Reads ``path`` as a ``model``.
 
     Args:
-      model: What the file holds.
+      model: The model of the file's content.
       path: The file.
       missing: The remedy if the file is missing.
-      wrong: What is wrong, with the remedy, if the file holds anything else.
+      wrong: The fault, with the remedy, if the file holds anything else.
 
     Raises:
       PipelineError: The file is missing, or does not fit the model.

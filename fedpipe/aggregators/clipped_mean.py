@@ -20,7 +20,7 @@ class Params(Section):
 
 
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
-    """What is summed over the clients."""
+    """The terms that are summed over the clients."""
     return [part * weight for part in clip(update, task.aggregator.norm)]
 
 

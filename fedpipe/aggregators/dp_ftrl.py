@@ -1,6 +1,6 @@
 """DP-FTRL: the noise of all rounds so far is that of a few nodes of a binary tree, so it grows with log2 of the rounds.
 
-The server moves along noisy sums S_t = sum over rounds of clipped updates + N_t. What a round returns is the difference
+The server moves along noisy sums S_t = sum over rounds of clipped updates + N_t. A round returns the difference
 
     mean = (sum_k u_k min(1, C / ||u_k||) + N_t - N_(t-1)) / m
 
@@ -57,13 +57,13 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for what the accountant does not cover."""
+    """Raises ValueError for params that the accountant does not cover."""
     require_one_equal_message(settings)
     require_sampling(settings)
 
 
 def mechanism(settings: Train, clients: int) -> Tree:
-    """What is released: the sums."""
+    """The released quantities: the sums."""
     params = settings.params_of("aggregator")
     return Tree(params.noise_multiplier, params.restart_every, clients)
 

@@ -53,7 +53,7 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for what the accountant does not cover, and for noise that does not suffice."""
+    """Raises ValueError for params that the accountant does not cover, and for noise that does not suffice."""
     require_one_equal_message(settings)
     require_sampling(settings)
     if settings.availability.cyclic.groups > 1 and settings.clients_per_round != "all":
@@ -74,7 +74,7 @@ def check(settings: Train) -> None:
 
 
 def mechanism(settings: Train, clients: int) -> SampledGaussian:
-    """What is released in a round; both Gaussians of adaptive clipping are one of ``noise_multiplier``."""
+    """The release of a round; both Gaussians of adaptive clipping are one of ``noise_multiplier``."""
     return SampledGaussian(settings.params_of("aggregator").noise_multiplier, sampling_of(settings, clients))
 
 

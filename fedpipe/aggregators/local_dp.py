@@ -37,7 +37,7 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for what the accountant does not cover, and for a compressor."""
+    """Raises ValueError for params that the accountant does not cover, and for a compressor."""
     require_one_equal_message(settings)
     require_sampling(settings)
     if settings.compressor != "no_compression":
@@ -48,7 +48,7 @@ def check(settings: Train) -> None:
 
 
 def mechanism(settings: Train, clients: int) -> LocalGaussian:
-    """What a client releases in a round."""
+    """A client's release in a round."""
     return LocalGaussian(settings.params_of("aggregator").noise_multiplier)
 
 
@@ -65,7 +65,7 @@ def clip_norm(task: Task, state: Tensors) -> Any:
 
 
 def finish(task: Task, state: Tensors, total: list[Any], weight: Any, round_number: Any) -> tuple[list[Any], Tensors]:
-    """The mean of what was sent."""
+    """The mean of the clients' messages."""
     *parts, count = total
     return [tf.math.divide_no_nan(part, count) for part in parts], state
 

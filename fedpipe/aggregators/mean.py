@@ -8,7 +8,7 @@ from fedpipe.learning.task import Task
 
 
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
-    """What is summed over the clients."""
+    """The terms that are summed over the clients."""
     return [part * weight for part in update]
 
 

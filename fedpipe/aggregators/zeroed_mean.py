@@ -26,7 +26,7 @@ class Params(Section):
 
 
 def encode(task: Task, state: Tensors, update: Tensors, weight: Any, client: Client) -> Tensors:
-    """What is summed over the clients: updates, the weight of those that count, and the number of the others."""
+    """The sums over the clients: updates, the weight of those that count, and the number of the others."""
     counted = tf.where(norm(update) <= task.aggregator.norm, weight, 0.0)
     left_out = tf.cast((weight > 0) & (counted <= 0), tf.int32)
     return tf.nest.map_structure(lambda part: part * counted, update), counted, left_out

@@ -1,1 +1,1 @@
-"""How numbers of samples are divided and rounded: what the schemes share."""
+"""How numbers of samples are divided and rounded, for all schemes."""

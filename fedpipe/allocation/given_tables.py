@@ -20,7 +20,7 @@ def read_table(key: str, pinned: PinnedTable, columns: list[str]) -> "pd.DataFra
     Args:
       key: The scheme's section in params.yaml.
       pinned: That section.
-      columns: What the table must have; others may be there.
+      columns: The required columns; the table may have others.
 
     Raises:
       PipelineError: The file is missing, has another SHA-256 than ``partition.<key>.sha256``, is no CSV file, has
@@ -82,7 +82,7 @@ def by_client(table: "pd.DataFrame", clients: int, path: str) -> "pd.DataFrame":
 
 
 def cell(table: "pd.DataFrame", column: str, wrong: "pd.Series[bool]", path: str) -> str:
-    """Where the first wrong cell is and what it holds: ``table.csv, row 7: column 'sample' is 'x'``."""
+    """Place and content of the first wrong cell: ``table.csv, row 7: column 'sample' is 'x'``."""
     row = int(np.flatnonzero(wrong)[0])
     client = f", client {table['client'].iloc[row]}" if "client" in table else f", row {row + 1}"
     return f"{path}{client}: column '{column}' is '{table[column].iloc[row]}'"

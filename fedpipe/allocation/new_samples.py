@@ -1,4 +1,4 @@
-"""Clients for the samples that came after the data set was published: what a scheme says of them.
+"""Clients for the samples that came after the data set was published: a scheme's rule for them.
 
 The published samples keep the clients that they have without a pool. Each batch is dealt on its own, and each of its
 samples by its position in the batch, so that a later batch or a withdrawal moves no other sample.

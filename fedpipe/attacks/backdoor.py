@@ -31,7 +31,7 @@ class Params(Section):
     """The pattern, and how attackers use it.
 
     ``target``: the label that the pattern is to give. ``share``: of an attacker's samples, those with the pattern.
-    ``size``: side of the pattern in pixels. ``factor``: what the attacker's update is multiplied with.
+    ``size``: side of the pattern in pixels. ``factor``: multiplies the attacker's update.
     """
 
     target: Size = 0
@@ -54,7 +54,7 @@ def samples(task: Task, client: Client) -> Client:
 
 
 def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
-    """What the attacker sends in the place of each vector."""
+    """The attacker's replacement for each vector."""
     return [task.attack.factor * part for part in honest]
 
 

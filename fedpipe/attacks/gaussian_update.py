@@ -19,7 +19,7 @@ class Params(Section):
 
 
 def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
-    """What the attacker sends in the place of each vector."""
+    """The attacker's replacement for each vector."""
     seeds = [tf.random.experimental.stateless_fold_in(seed, index, alg="philox") for index in range(len(honest))]
     return [
         tf.random.stateless_normal(tf.shape(part), own_seed, 0.0, task.attack.stddev, alg="philox")

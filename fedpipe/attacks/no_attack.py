@@ -1,4 +1,4 @@
-"""Every client does what the algorithm says; docs/extending.md has the functions of an attack."""
+"""Every client follows the algorithm; docs/extending.md has the functions of an attack."""
 
 from fedpipe.config.train import Train
 from fedpipe.learning.interface import Client

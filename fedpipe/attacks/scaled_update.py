@@ -14,11 +14,11 @@ from fedpipe.learning.task import Task
 
 
 class Params(Section):
-    """``factor``: what the update is multiplied with."""
+    """``factor``: multiplies the update."""
 
     factor: Positive = 10.0
 
 
 def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
-    """What the attacker sends in the place of each vector."""
+    """The attacker's replacement for each vector."""
     return [task.attack.factor * part for part in honest]

@@ -18,5 +18,5 @@ class Params(Section):
 
 
 def vector(task: Task, server: Server, client: Client, honest: list[Any], seed: Any) -> list[Any]:
-    """What the attacker sends in the place of each vector."""
+    """The attacker's replacement for each vector."""
     return [-task.attack.scale * part for part in honest]

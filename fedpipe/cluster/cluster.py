@@ -29,7 +29,7 @@ from fedpipe.errors import PipelineError, WorkersLostError
 from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.runtime.facts import CLUSTER, facts
 
-_ATTEMPTS = 4  # of a part that fails; then the run ends with what it says
+_ATTEMPTS = 4  # of a part that fails; then the run ends with its error
 _LOSSES = 20  # workers that are lost with the same part; then it is taken to be the part's fault
 _JOIN_SECONDS = 180.0
 _GRACE_SECONDS = 30.0  # a worker ends a part in time by itself, unless it hangs
@@ -193,7 +193,7 @@ class Cluster:
                 self._members[address] = Member(client, address, slots, self._job.to_json(), now)
 
     def _collect(self) -> bool:
-        """Takes what is done; returns whether there was anything."""
+        """Takes finished parts; returns whether there were any."""
         moved, now = False, time.monotonic()
         for member in list(self._members.values()):
             if member.state == "joins":

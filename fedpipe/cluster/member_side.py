@@ -116,7 +116,7 @@ def _running_job(job: str) -> "RunningJob":
 
 
 def _wrong_data(job: Job) -> list[str]:
-    """What is wrong with the shards here, and with the folder of what clients keep."""
+    """The faults of the shards here, and of the folder of client state."""
     here = Manifest.read(shards)
     if here.digest != job.data:
         return [f"shards ({here.digest[:12]} in {shards}, here {job.data[:12]})"]

@@ -21,7 +21,7 @@ _names = itertools.count()
 
 @dataclass(frozen=True)
 class Message:
-    """What a pass tells its clients."""
+    """A pass's message to its clients."""
 
     version: int
     number: int  # of the pass
@@ -36,7 +36,7 @@ class Running:
         self.fetched: Fetched[Any] | None = None  # its sums on the way here
 
     def outcome(self, fetching: ThreadPoolExecutor, wake: Callable[[Any], None]) -> "tuple[str, Any]":
-        """``waits``, ``done`` with the sums, ``failed`` with what is wrong, or ``lost``; ``wake`` says when to ask."""
+        """``waits``, ``done`` with the sums, ``failed`` with an error, or ``lost``; ``wake`` says when to ask."""
         status = self.future.status
         if status == "error":
             return "failed", self.future.exception(timeout=5)

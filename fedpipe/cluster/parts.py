@@ -33,7 +33,7 @@ class Chunk:
         return self.begun == len(self.groups) and all(part.sums is not None for part in self.parts)
 
     def sums(self) -> Sums:
-        """What is to be added, from left to right; nothing is kept of it."""
+        """The sums to add, from left to right; none is kept."""
         arrived = [sums for part in self.parts for sums in part.sums or []]
         self.parts.clear()
         return arrived

@@ -26,7 +26,7 @@ class Connection:
         """
         configure()
         for name in ("distributed", "distributed.client", "distributed.core"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say ourselves what is lost
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # fedpipe reports losses itself
         self._address = dask_address(settings.address)
         self._security = security(self._address, settings.certificates, "driver")
         self.client: Client | None = None  # None while the connection is lost
@@ -63,7 +63,7 @@ class Connection:
             client.close(timeout=seconds)
 
     def _why_not(self) -> str:
-        """What is wrong, and what to do."""
+        """The fault and its remedy."""
         host, port = self._address.partition("://")[2].rsplit(":", 1)
         try:
             plain = socket.create_connection((host, int(port)), _CONNECT_SECONDS)

@@ -1,4 +1,4 @@
-"""How many clients a round asks, how many updates it brings, and what is refused for it.
+"""Bounds on a round's clients and updates, and the params that are rejected for them.
 
 It follows from section train and the number of clients. Clients that ``train.availability`` takes away are not counted:
 whatever uses these numbers must bear smaller rounds.

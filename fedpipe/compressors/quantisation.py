@@ -64,7 +64,7 @@ def _rotated(vector: Any, params: Params, seed: Any) -> tuple[Any, int]:
 
 
 def _quantised(vector: Any, params: Params, seed: Any) -> Any:
-    """What the server decodes of ``vector``."""
+    """The server's decoded ``vector``."""
     least, levels = tf.reduce_min(vector), 2**params.bits - 1
     step = (tf.reduce_max(vector) - least) / levels
     exact = tf.math.divide_no_nan(vector - least, step)

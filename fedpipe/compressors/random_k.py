@@ -1,9 +1,9 @@
-"""A client sends random entries of its update, and keeps what it has not sent for its next round.
+"""A client sends random entries of its update, and keeps the rest for its next round.
 
     due = update + residual;   sent = k random entries of due;   residual' = due - sent
 
 with k = share x entries, rounded up. The server draws the same places from the same seed, so none is sent. Entries are
-sent as they are, not divided by the share: what is kept makes up for what is left out (error feedback).
+sent as they are, not divided by the share: the kept rest makes up for the omitted entries (error feedback).
 
 Sources: Stich et al. 2018, "Sparsified SGD with Memory", https://arxiv.org/abs/1809.07599; Konečný et al. 2016,
 "Federated Learning: Strategies for Improving Communication Efficiency", section 2 (random masks),

@@ -1,8 +1,8 @@
-"""A client sends the largest entries of its update only, and keeps what it has not sent for its next round.
+"""A client sends the largest entries of its update only, and keeps the rest for its next round.
 
     due = update + residual;   sent = the k entries of due with the largest absolute values;   residual' = due - sent
 
-with k = share x entries, rounded up. What is kept makes up for what is left out (error feedback).
+with k = share x entries, rounded up. The kept rest makes up for the omitted entries (error feedback).
 
 Sources: Stich et al. 2018, "Sparsified SGD with Memory", https://arxiv.org/abs/1809.07599; Aji and Heafield 2017,
 "Sparse Communication for Distributed Gradient Descent", https://arxiv.org/abs/1704.05021.

@@ -6,7 +6,7 @@
         mu: 0.01
 
 The class of a section here knows the names of the files, and imports none. fedpipe/params adds the sections of files to
-the class, and checks what the files say.
+the class, and validates them by the files' rules.
 """
 
 from typing import Annotated, Any, ClassVar

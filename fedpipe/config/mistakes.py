@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, as phrases for people: the dotted key, what is wrong with it, and what is allowed."""
+"""Pydantic's errors as phrases for people: the dotted key, the fault, and the allowed values."""
 
 import re
 from typing import Any, get_args
@@ -13,8 +13,8 @@ def mistakes(error: ValidationError, model: type[BaseModel], name: str = "") -> 
     """One phrase for each wrong key; a misspelt key is one mistake, though its right spelling is missing as well.
 
     Args:
-      error: What the validation raised.
-      model: What was validated.
+      error: The validation's error.
+      model: The validated model.
       name: The key that holds the model, such as ``train``; empty for a whole file.
     """
     items = [(item, _keys(item["loc"], model)) for item in error.errors()]

@@ -1,4 +1,4 @@
-"""Section ``state``: what is kept from one weekly retraining to the next (docs/retraining-state.md)."""
+"""Section ``state``: the files kept from one weekly retraining to the next (docs/retraining-state.md)."""
 
 from fedpipe.config.section import Section, Size
 

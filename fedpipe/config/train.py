@@ -74,7 +74,7 @@ class Schedule(Section):
 
 
 class Optimizer(Section):
-    """What the clients' optimizer and the server's have in common: a name, a rate, and what belongs to some names."""
+    """Params of both the clients' optimizer and the server's: a name, a rate, and those of single names."""
 
     name: str
     learning_rate: Positive
@@ -101,7 +101,7 @@ class Optimizer(Section):
 
 
 class ClientOptimizer(Optimizer):
-    """The clients' optimizer, one of ``tff.learning.optimizers``, and what is done to a gradient before its step."""
+    """The clients' optimizer, one of ``tff.learning.optimizers``, and changes of a gradient before its step."""
 
     name: Literal["sgd", "adam", "adagrad", "rmsprop", "yogi"]
     weight_decay: NotNegative = 0.0
@@ -122,7 +122,7 @@ class ServerOptimizer(Optimizer):
 
     @property
     def tau(self) -> float:
-        """What is added to the root of v: ``epsilon``."""
+        """The summand of the root of v: ``epsilon``."""
         return 1e-3 if self.epsilon is None else self.epsilon
 
     @property

@@ -1,4 +1,4 @@
-"""The contract of fedpipe/attacks: an attacker's samples, and what it sends."""
+"""The contract of fedpipe/attacks: an attacker's samples and messages."""
 
 from __future__ import annotations
 

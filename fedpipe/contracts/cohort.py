@@ -16,7 +16,7 @@ Losses = Callable[[np.ndarray], np.ndarray]  # (ids) -> the mean loss of each of
 
 
 class Sizes(NamedTuple):
-    """How many clients a round has; what a cohort's file returns from its function ``sizes``."""
+    """Bounds on the clients of a round: the result of the function ``sizes`` of a cohort's file."""
 
     smallest: int  # lower bound, missed with negligible probability
     largest: int  # upper bound, exceeded with negligible probability

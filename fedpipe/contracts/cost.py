@@ -1,4 +1,4 @@
-"""What a client computes and exchanges in a round, which takes simulated time (fedpipe/runtime/availability.py).
+"""A client's computation and traffic in a round, which take simulated time (fedpipe/runtime/availability.py).
 
 Computation is counted in epochs: a forward and a backward pass over each of the client's samples. A forward pass alone,
 such as for a loss, is a third of one, for a backward pass takes twice the operations of a forward pass.

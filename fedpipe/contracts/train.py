@@ -24,5 +24,5 @@ REGISTRIES: dict[str, Registry[Any]] = {
 
 
 def chosen(settings: Train) -> list[TrainChoice]:
-    """What a training is composed of."""
+    """The parts of a training."""
     return [registry.of(getattr(settings, key)) for key, registry in REGISTRIES.items()]

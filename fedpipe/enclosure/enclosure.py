@@ -42,7 +42,7 @@ def ways_allowed() -> tuple[str, ...]:
 
 
 class Enclosure:
-    """The Unix socket of one worker, and what the process that becomes the worker reports."""
+    """The Unix socket of one worker, and the reports of the process that becomes the worker."""
 
     def __init__(self, port: int, ways: Sequence[str]) -> None:
         """``port`` is the worker's; ``ways`` are tried in their order (`SHUT`, `OPEN`)."""

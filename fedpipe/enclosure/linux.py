@@ -14,7 +14,7 @@ def call(name: str, *arguments: object) -> int:
       arguments: Integers, each passed as an unsigned long, and ctypes objects.
 
     Returns:
-      What it returned.
+      The call's result.
 
     Raises:
       OSError: It returned -1.

@@ -1,4 +1,4 @@
-"""What the worker may not ask of the kernel: a seccomp filter, which stays for good and holds for all its threads.
+"""The system calls that the worker may not make: a seccomp filter, which stays for good and holds for all its threads.
 
 The filter refuses every way to open a connection: ``connect``, data that opens one on its way (TCP fast open), sockets
 that need none (UDP, raw and others), and io_uring, which would go past the filter. It can also hold each ``bind``

@@ -1,1 +1,1 @@
-"""What is measured of a trained model, over all test images and for each client."""
+"""Measurements of a trained model, over all test images and for each client."""

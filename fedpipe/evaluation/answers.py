@@ -1,4 +1,4 @@
-"""What a model answers on the test samples, as figures, tables and a picture: of classes, or of numbers."""
+"""A model's predictions on the test samples, as figures, tables and a picture: of classes, or of numbers."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -19,7 +19,7 @@ from fedpipe.networks.network import Network, Weights, label_tensor
 
 
 class Sums(NamedTuple):
-    """What is measured on some samples."""
+    """The measurements on some samples."""
 
     samples: int
     correct: float  # a whole number for classes; of numbers, the sum of how right each one is (`Network.goodness`)
@@ -31,7 +31,7 @@ class Sums(NamedTuple):
 
 
 class OfClients(NamedTuple):
-    """What is measured on the samples of clients."""
+    """The measurements on the samples of clients."""
 
     samples: np.ndarray  # int64 [clients]
     correct: np.ndarray  # int64 [clients], or float64 for numbers

@@ -1,4 +1,4 @@
-"""What is measured, as functions of predictions: nothing here knows a model or a file."""
+"""Measures as functions of predictions: nothing here knows a model or a file."""
 
 import os
 from collections.abc import Callable, Iterator

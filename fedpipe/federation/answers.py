@@ -10,12 +10,12 @@ from fedpipe.errors import PipelineError, SitesLostError
 from fedpipe.federation.counts import could_be
 from fedpipe.federation.messages import Answer, Describe, Description, Message, Parcel, pack, unpack_answer
 
-_LONGEST = 2000  # characters of what a site says
+_LONGEST = 2000  # characters of a site's error
 _TOO_MANY = 2**31  # samples of a client; sums of them stay in int64
 
 
 def raise_lost(error: SitesLostError) -> None:
-    """What is done about lost sites by default.
+    """The default treatment of lost sites.
 
     Raises:
       SitesLostError: The ``error``.
@@ -26,7 +26,7 @@ def raise_lost(error: SitesLostError) -> None:
 class Link(Protocol):
     """Brings questions to sites."""
 
-    about: str  # what is asked for, such as ``round 3``, for lines about sites that are waited for
+    about: str  # the request's subject, such as ``round 3``, for lines about awaited sites
 
     def ask(
         self, questions: Mapping[str, bytes], lost: Callable[[SitesLostError], None] = raise_lost
@@ -47,7 +47,7 @@ class Link(Protocol):
 def described(
     link: Link, names: Sequence[str], lost: Callable[[SitesLostError], None] = raise_lost
 ) -> tuple[list[Description], list[SiteShards]]:
-    """What the sites have and allow, and each one's shards, in the order of ``names``.
+    """The sites' facts and policies, and each one's shards, in the order of ``names``.
 
     Args:
       link: Reaches the sites.

@@ -1,4 +1,4 @@
-"""What a site writes down of a federation: its audit log, the rounds that it answered, and over whom.
+"""A site's own record of a federation: its audit log, the rounds that it answered, and over whom.
 
 A line that cannot be written whole is taken back, and its answer does not leave (journal.py).
 """

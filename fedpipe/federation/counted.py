@@ -58,7 +58,7 @@ def weight_of(samples: np.ndarray, settings: Train) -> tuple[np.ndarray, float]:
 
 
 def work_of(join: Join, question: bytes) -> str:
-    """The digest of what a question for sums has a site do: what is asked again after a resume counts once.
+    """The digest of the work that a request for sums causes at a site: a request repeated after a resume counts once.
 
     The question alone is not enough, since it leaves open with which settings, and as which clients, a site answers.
     """

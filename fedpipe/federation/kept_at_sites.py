@@ -31,7 +31,7 @@ class Digests(Protocol):
 
 
 class KeptAtSites(KeptState):
-    """`KeptState` of files at sites, which remove what was superseded with the next question."""
+    """`KeptState` of files at sites, which remove superseded files with the next request."""
 
     def __init__(
         self, ask: Digests, site_of: np.ndarray, last: np.ndarray, guarded: bool, digests: np.ndarray | None = None

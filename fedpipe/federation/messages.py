@@ -38,13 +38,13 @@ class Message(BaseModel):
 
 
 class Describe(Message):
-    """Asks a site what it has."""
+    """Asks a site for its facts."""
 
     kind: Literal["describe"] = "describe"
 
 
 class Join(Message):
-    """Asks a site to take part in a training: to check what it is, and to build its graphs."""
+    """Asks a site to take part in a training: to check the training, and to build its graphs."""
 
     kind: Literal["join"] = "join"
     version: int = VERSION
@@ -160,7 +160,7 @@ class Description(Message):
     digest: Digest  # of its shards, with its own key
     counts: Counts
     shared: dict[str, Any]  # `Manifest.shared`
-    policy: dict[str, Any]  # what the site allows (policy.py)
+    policy: dict[str, Any]  # the site's limits (policy.py)
 
 
 class SumsOfSamples(Message):

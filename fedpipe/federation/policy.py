@@ -1,4 +1,4 @@
-"""What a site allows: policy.yaml at the site. Nothing that a coordinator sends changes it."""
+"""A site's limits: policy.yaml at the site. Nothing that a coordinator sends changes it."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -32,7 +32,7 @@ _AGGREGATORS = ("mean", "clipped_mean", "zeroed_mean", "secure_sum", "dp_gaussia
 # Not keras_file, which names a file at the site.
 _MODELS = ("baseline_cnn", "mcmahan_2nn", "mcmahan_cnn", "niid_cnn", "logistic_regression")
 _ATTACKS = ("no_attack",)
-# Keys without a default, and what is asked of who writes the file.
+# Keys without a default, and the question to the author of the file.
 _REQUIRED = {
     "least_clients": "write how many of this site's clients a sum has at least that leaves it, for example 5 "
     "(1 lets the update of a single client leave)",

@@ -131,7 +131,7 @@ def step_name(arrays: Sequence[np.ndarray]) -> str:
 
 
 def model_digest(leaves: Sequence[np.ndarray]) -> bytes:
-    """What a model is known by, 32 bytes: the message to clients, without who they are.
+    """The digest that identifies a model, 32 bytes: the message to clients, without who they are.
 
     Args:
       leaves: Of the message.

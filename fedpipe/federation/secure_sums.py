@@ -53,7 +53,7 @@ class AttemptOverError(WorkersLostError):
 
 @dataclass(frozen=True)
 class Part:
-    """What a site is asked for in a round."""
+    """The request to a site in a round."""
 
     question: Secure
     requests: list[np.ndarray]  # of each chunk, int32 [n, 4]
@@ -106,7 +106,7 @@ class SecureSums:
         return SecureSums(PinnedRoster.read(roster), folder, keeps)
 
     def _open(self) -> None:
-        """Reads the name of the sums and what was released, or draws a name."""
+        """Reads the name of the sums and the released models, or draws a name."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if not (self._folder / _RUN).exists():
             self._write(_RUN, secrets.token_hex(32))

@@ -87,7 +87,7 @@ class Site:
         Args:
           name: The site's name, as its certificate has it.
           folder: Its files.
-          policy: What it allows.
+          policy: The site's limits.
           checkout: The commit of the site's own checkout, and whether files differ from it.
           party: Its identity and roster, for secure sums.
 
@@ -301,7 +301,7 @@ class Site:
         return pack(figures, of_clients)
 
     def _wrong_data(self, join: Join) -> list[str]:
-        """What is wrong with the shards here for a training."""
+        """The faults of the shards here for a training."""
         here = Manifest.read(self._folder.shards)
         digest = self._digest(here)
         if digest != join.digest:

@@ -1,4 +1,4 @@
-"""A model on the samples of a site's clients: what the site tells of it."""
+"""A model on the samples of a site's clients: the figures that the site reports."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ class SiteFigures:
         Args:
           shards: The folder of the site's shards.
           tests: The folder of its clients' held-out samples, if it has one.
-          policy: What the site allows.
+          policy: The site's limits.
         """
         self._shards, self._tests, self._policy = shards, tests, policy
         self._verified = ""  # the digest of the held-out samples that were verified last

@@ -144,7 +144,7 @@ class SiteTraining:
             ClientModels(wiring, wiring.algorithm.personal, list(state), last).write(file)
 
     def close(self) -> None:
-        """Forgets what is on the worker; what clients keep stays until another training begins."""
+        """Clears the worker; client state stays until another training begins."""
         self._thread.join()
         self._worker.forget()
 

@@ -43,7 +43,7 @@ class Attacking:
     def contribution(
         self, algorithm: Algorithm, server: Server, client: Client, honest: Contribution, later: int
     ) -> Contribution:
-        """What the client sends in the place of ``honest``; what it keeps and measures stays.
+        """The attacker's message instead of ``honest``; its state and its measurements stay.
 
         The algorithm's `sendable` says what a device would send of it; ``later`` passes of the round follow.
         """

@@ -38,7 +38,7 @@ MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
 
 
 class Accumulator(NamedTuple):
-    """What is carried from client to client: sums, but for ``update``, which the aggregator merges."""
+    """The accumulator, carried from client to client: sums, but for ``update``, which the aggregator merges."""
 
     update: Tensors
     weight: Any
@@ -48,11 +48,11 @@ class Accumulator(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a client keeps from round to round."""
+    """A client's state from round to round."""
 
     algorithm: Tensors
     compressor: Tensors
-    message: Tensors = Nothing  # in asynchronous training, what it is to send
+    message: Tensors = Nothing  # in asynchronous training, its pending message
 
 
 class ClientWork:
@@ -119,7 +119,7 @@ class ClientWork:
         self._require_what_the_algorithm_says(honest)
         exact = self._attacking.contribution(self._algorithm, seen, client, honest, self._later)
         sent, residual, sent_bytes = self._compressed(exact, client, kept.compressor)
-        # Of what is not finite, a compressor may send a part that is.
+        # Of values that are not finite, a compressor may send finite ones.
         finite = _finite(sent) if sent is exact else tf.logical_and(_finite(exact), _finite(sent))
         return client, sent, residual, sent_bytes, finite
 
@@ -133,7 +133,7 @@ class ClientWork:
         def train() -> Message:
             _, sent, residual, sent_bytes, finite = self._trained(client_update, seen, client, kept)
             more = {} if sent_bytes is None else {COMPRESSED: Counted(tf.cast(sent_bytes, tf.int64))}
-            # Of what is not finite, the weight says so, for a compressor may have made it finite.
+            # The weight marks values that are not finite, for a compressor may have made them finite.
             sent = sent._replace(weight=tf.where(finite, sent.weight, float("nan")))
             message = message_of(task, algorithm, seen, sent, {**sent.measurements, **more})
             own, rest = tf.nest.map_structure(
@@ -165,7 +165,7 @@ class ClientWork:
     def _measurements(
         self, sent: Contribution, client: Client, finite: Any, counts: Any
     ) -> "OrderedDict[str, Measurement]":
-        """What the client measured, and the numbers that every round has."""
+        """The client's measurements, and the numbers that every round has."""
         # With privacy, all clients of a cohort send something, or it would show who took no step.
         silent = tf.logical_and(finite, tf.logical_not(counts))
         silent = tf.logical_and(silent, not self._aggregator.is_private)
@@ -191,7 +191,7 @@ class ClientWork:
 
 
 def first_kept(task: Task, algorithm: Algorithm) -> Kept:
-    """What a client has before its first round. A residual has the shapes of what the algorithm sends."""
+    """A client's state before its first round. A residual has the shapes of the algorithm's message."""
     compressor = COMPRESSORS.of(task.settings.compressor)
     residual: Tensors = Nothing
     if compressor.client_init is not None:

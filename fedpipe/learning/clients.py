@@ -1,6 +1,6 @@
-"""How a client's graph gets at the client's data on the worker: its shard, and what an algorithm left with it.
+"""How a client's graph gets at the client's data on the worker: its shard, and the algorithm's client state.
 
-What a client keeps from round to round never leaves the worker's disk: a file per client and round, which the client's
+A client's state never leaves the worker's disk: a file per client and round, which the client's
 graph reads and writes. The driver says which round's file is the client's last one, so a round that is run again reads
 and writes the same.
 
@@ -56,7 +56,7 @@ class ClientReader:
         Args:
           request: Which client it is, and how much it does.
           round_number: int32 scalar.
-          first: What the client has kept before its first round, in the structure of what it keeps.
+          first: The client's state before its first round.
         """
         client, last, work = request.id, request.last_round, request.work
         images, labels = read_shard_in_graph(self._shards, client - self._first)

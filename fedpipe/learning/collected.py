@@ -1,4 +1,4 @@
-"""What the aggregators share that need all updates of a cohort at once: rows, one per client, and their distances.
+"""Shared by the aggregators that need all updates of a cohort at once: rows, one per client, and their distances.
 
 Rows stay in the cohort's order, so results depend on nothing else. They take clients x weights x 4 bytes;
 fedpipe/runtime/memory_check.py refuses before the first round what does not fit.

@@ -9,7 +9,7 @@ Nothing: tuple[()] = ()
 
 
 class Server(NamedTuple):
-    """What the server knows between two rounds."""
+    """The server's state between two rounds."""
 
     weights: list[Any]  # of the global model, float32
     optimizer: Tensors  # state of the server optimizer
@@ -25,12 +25,12 @@ class Client(NamedTuple):
     labels: Any  # uint8 [n]
     id: Any  # int32
     round: Any  # int32
-    kept: Tensors = Nothing  # what the algorithm's client left in its last round, or its `client_init`
+    kept: Tensors = Nothing  # the algorithm's client state of its last round, or its `client_init`
     work: Any = None  # int32: how much of its local steps it takes, in thousandths, rounded up; None for all
 
 
 class Contribution(NamedTuple):
-    """What a client sends, and what it keeps.
+    """A client's message, and its state.
 
     The server gets ``update`` through the aggregator, the weighted mean of ``means`` and the sums of ``sums``. Of a
     client that takes no local step, or whose contribution is not finite, everything is replaced with zeros and
@@ -57,9 +57,9 @@ class MessageBytes(NamedTuple):
 
 
 class Total(NamedTuple):
-    """What the server gets from a cohort."""
+    """The server's input from a cohort."""
 
-    update: Tensors  # what the aggregator made of the updates
+    update: Tensors  # the aggregate of the updates
     means: Tensors
     sums: Tensors
     weight: Any  # the sum of the weights, float32

@@ -151,7 +151,7 @@ def _zero_and_merge(sums: Sums) -> tuple[tff.Computation, tff.Computation]:
 
 
 def _update(parts: Parts, sums: Sums, server_update: ServerUpdate, last: bool) -> tuple[tff.Computation, Structure]:
-    """The server's step, and what it measures."""
+    """The server's step, and its measurements."""
     measurements: list[Structure] = []  # known once the step is traced
 
     @tff.tensorflow.computation(parts.server.type, sums.structure.type)

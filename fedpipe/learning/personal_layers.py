@@ -38,7 +38,7 @@ def personal(task: Task, server: Server, client: Client) -> list[Any]:
 
 
 def update_zeros(task: Task) -> list[Any]:
-    """Zeros in the shapes of what a client sends."""
+    """Zeros in the shapes of a client's message."""
     return task.zeros()[: base_size(task)]
 
 

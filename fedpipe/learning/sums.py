@@ -1,4 +1,4 @@
-"""What is carried from client to client: the sums of a pass, and the updates where an aggregator needs all of them."""
+"""The accumulator of a pass: its sums, and the updates where an aggregator needs all of them."""
 
 from collections.abc import Callable
 from typing import Any

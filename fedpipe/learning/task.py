@@ -107,7 +107,7 @@ class Task:
         return seed_in_graph(self.settings.seed, Purpose.ATTACK, client.round, client.id)
 
     def compression_seed(self, client: Client) -> Any:
-        """A seed int32 [2] for what a compressor draws at a client in this round."""
+        """A seed int32 [2] for a compressor's draws at a client in this round."""
         return seed_in_graph(self.settings.seed, Purpose.COMPRESSION, client.round, client.id)
 
     def server_seed(self, round_number: Any) -> Any:

@@ -1,6 +1,6 @@
 """Updates under way: in asynchronous training, a client's update may reach the server rounds after its training.
 
-    round r    the client starts: it trains on the model of then, and keeps what it is to send in its file of round r
+    round r    the client starts: it trains on the model of then, and keeps its message in its file of round r
     round t    the update arrives: the algorithm's `arrival` makes of it what is added up, with its staleness t - r
 
 Each is a work request (work_request.py), and one request is both if t = r. What is measured at a client counts in the
@@ -24,22 +24,22 @@ _HALF = 2**24  # float32 has whole numbers up to here
 
 
 class Message(NamedTuple):
-    """What is under way, as float32, for files hold nothing else."""
+    """A pending message, as float32, for files hold nothing else."""
 
-    update: Tensors  # what the algorithm's `under_way` made of the update
+    update: Tensors  # the result of the algorithm's `under_way` of the update
     weight: Any
     measurements: "OrderedDict[str, Measurement]"  # whole numbers as two parts
 
 
 def nothing_sent(task: Task, algorithm: Algorithm) -> Message:
-    """Zeros in the structure of what a client sends."""
+    """Zeros in the structure of a client's message."""
     return Message(algorithm.update_zeros(task), tf.constant(0.0), _as_floats(_measured(task)))
 
 
 def message_of(
     task: Task, algorithm: Algorithm, seen: Server, sent: Contribution, measurements: Measurements
 ) -> Message:
-    """What a client that has trained is to send.
+    """The message that a client has to send after its training.
 
     Raises:
       PipelineError: The algorithm's clients send or measure what no file of theirs would hold.
@@ -57,7 +57,7 @@ def message_of(
 def arrived(
     task: Task, algorithm: Algorithm, seen: Server, message: Message, client: Client, since: Any
 ) -> Contribution:
-    """What the server adds up of a message in the round in which it arrives, the round of ``seen`` and ``client``.
+    """The server's summand of a message in the round in which it arrives, the round of ``seen`` and ``client``.
 
     ``since`` is the round in which the client started, int32.
     """

@@ -21,7 +21,7 @@ class WorkRequest(NamedTuple):
     """
 
     id: Any  # int32
-    last_round: Any  # int32: the round of what the client kept last; -1 if it has kept nothing
+    last_round: Any  # int32: the round of the client's last state; -1 if it has none
     work: Any  # int32: how much of its local steps it takes, in thousandths
     trains: Any  # bool
     reports: Any  # bool: whether the server gets its update in this round

@@ -1,6 +1,6 @@
 """The shards: the one place that writes the clients' data and reads it.
 
-    manifest.json         what the shards hold, for everything downstream (manifest.py)
+    manifest.json         the shards' contents, for everything downstream (manifest.py)
     shards.csv            client, samples, SHA-256 of its shard (the bytes of its images, then of its labels)
     shards.safetensors    images uint8 [samples, height, width, channels] and labels uint8 [samples], sorted by
                           client; offsets int64 [clients + 1]: client k has images[offsets[k] : offsets[k + 1]]

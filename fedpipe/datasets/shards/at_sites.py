@@ -1,4 +1,4 @@
-"""A folder of shards without samples: what a coordinator knows of clients whose samples lie at sites."""
+"""A folder of shards without samples: a coordinator's knowledge of clients whose samples are at sites."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fedpipe.samples.kind import PIXELS, Format, Shape
 
 @dataclass(frozen=True, eq=False)
 class SiteShards:
-    """What a site reports of its shards."""
+    """A site's report on its shards."""
 
     name: str
     digest: str  # of the folder of its shards, with the site's own key

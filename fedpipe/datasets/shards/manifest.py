@@ -26,7 +26,7 @@ class Site(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a folder of shards holds. Nothing downstream assumes an image size or a number of classes."""
+    """The contents of a folder of shards. Nothing downstream assumes an image size or a number of classes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,7 +66,7 @@ class Manifest(BaseModel):
         return all(site.counts is None for site in self.sites or ())
 
     def shared(self) -> dict[str, Any]:
-        """What is the same of all sites that train together: everything about the samples' kind."""
+        """The fields that all sites of a training share: everything about the samples' kind."""
         own = {"clients", "samples", "digest", "held_out", "clients_digest", "sites", "samples_at"}
         return self.model_dump(mode="json", exclude=own)
 

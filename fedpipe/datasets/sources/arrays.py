@@ -60,7 +60,7 @@ def write_arrays(
 
 
 def _class_count(dataset: UserDataset, labels: list[npt.NDArray[Any]]) -> int:
-    """One more than the highest label, or what the section says."""
+    """One more than the highest label, or the section's number."""
     highest = int(max(array.max() for array in labels))
     if dataset.classes is not None and highest >= dataset.classes:
         raise PipelineError(

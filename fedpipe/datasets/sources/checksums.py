@@ -30,8 +30,8 @@ def store(stream: io.BufferedReader, file: DataFile, target: Path) -> None:
 
     Args:
       stream: The file's bytes as the source has them, gzipped or not.
-      file: What the bytes must be.
-      target: Where they go, written atomically; what was there before stays if this fails.
+      file: The required bytes, by SHA-256.
+      target: Where they go, written atomically; the former file stays if this fails.
 
     Raises:
       FileFailed: The bytes are not those of ``file``; never more than its size is written.

@@ -1,4 +1,4 @@
-"""Labels in a form that is not one integer per sample: what it is, and how to convert it."""
+"""Labels in a form that is not one integer per sample: its name, and how to convert it."""
 
 from typing import Any
 

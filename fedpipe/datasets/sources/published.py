@@ -1,4 +1,4 @@
-"""What the official files are: name, size and SHA-256 of each, uncompressed."""
+"""The official files: name, size and SHA-256 of each, uncompressed."""
 
 from dataclasses import dataclass
 

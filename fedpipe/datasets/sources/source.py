@@ -1,4 +1,4 @@
-"""What a source is, and the two ways in which it lets us down.
+"""The interface of a source, and the two ways in which it fails.
 
 A source is a context manager; while it is open it gives a function that opens one file of it, gzipped or
 not. Nobody trusts what comes out: `fedpipe.datasets.sources.checksums.store` checks every byte. The text of a

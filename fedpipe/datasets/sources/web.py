@@ -131,7 +131,7 @@ def _stalled(limits: Download) -> str:
 
 
 def _root_cause(error: BaseException) -> str:
-    """What the operating system or the protocol said, without the layers of wrapping around it."""
+    """The operating system's or the protocol's reason, without the layers of wrapping around it."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
