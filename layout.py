@@ -36,7 +36,7 @@ PERSONAL = Path("models/personal.safetensors")  # the clients' own models; witho
 INITIAL = Path("models/initial.safetensors")
 INITIAL_POINTER = Path("models/initial.json")
 CHAMPION_MARKER = Path("models/champion.json")  # the champion that git names
-REGISTRY = Path("models/registry")  # what was downloaded from the model registry
+REGISTRY = Path("models/registry")  # downloads from the model registry
 
 PARTITION = Path("metrics/partition.json")
 TRAINING = Path("metrics/training.json")
@@ -68,7 +68,7 @@ OUTBOX = LOGS / "tracking/pending"
 # The code and the settings that the results of the pipeline rest on, besides params and data.
 CODE = ("stages", "fedpipe", "layout.py", str(PIPELINE), "libraries.lock")
 
-# What the pipeline writes is no change of the code: DVC deletes outputs before it makes them again.
+# A change of the pipeline's outputs is no change of the code: DVC deletes outputs before it makes them again.
 WRITTEN = (LOCK, *map(Path, ("metrics", "plots", "models", "data", "logs")))
 
 

@@ -1,7 +1,7 @@
 """Synchronous and asynchronous training on real MNIST, over simulated hours and over bytes, to a test accuracy.
 
 100 clients of unlike labels (Dirichlet 0.3), devices whose speeds are lognormal. In each training, as many clients are
-at work at a time. The last ones have slow connections, with and without compression. The figures are not times of this
+training at a time. The last ones have slow connections, with and without compression. The figures are not times of this
 machine, and are the same on every one.
 """
 

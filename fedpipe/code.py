@@ -11,7 +11,7 @@ from fedpipe.config.train import Train
 
 PACKAGE = Path(__file__).resolve().parent
 
-# Below fedpipe/: what decides the bits of a training. Of each choice, `chosen_code` adds the chosen file.
+# Below fedpipe/: the code that decides the bits of a training. Of each choice, `chosen_code` adds the chosen file.
 TRAINING = (
     "compatibility/round_size.py",
     "contracts",

@@ -61,7 +61,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 def say_stopped(number: int) -> None:
-    """Prints the state of affairs for a person who stopped the process by signal ``number``."""
+    """Confirms the stop by signal ``number`` to the person who sent it."""
     print(f"\n{_stopped_by(number)}; nothing half-written was left", file=sys.stderr, flush=True)
 
 

@@ -54,5 +54,5 @@ def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
     with styled(width, height) as figure:
         yield figure
         with atomic_file(path) as partial:
-            # No "Software" entry: the file is to say nothing about what wrote it.
+            # No "Software" entry: the file must not name the program that wrote it.
             figure.savefig(partial, format="png", metadata={"Software": None})

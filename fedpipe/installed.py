@@ -35,7 +35,7 @@ def shadowed() -> list[str]:
     modules = []
     for folder in (folder or str(Path.cwd()) for folder in sys.path):
         if os.path.realpath(folder) == os.path.realpath(_packages()):
-            break  # what comes after it is asked only for what it lacks
+            break  # later folders are searched only for packages that it lacks
         if folder not in standard and not folder.endswith(("lib-dynload", ".zip")):
             modules += [f"{name} from {folder}" for name in sorted(_modules(folder) & installed)]
     return modules

@@ -1,8 +1,8 @@
-"""What the bits rest on besides data, params and code: pinned here, before NumPy and TensorFlow load.
+"""The settings on which bits depend besides data, params and code: pinned here, before NumPy and TensorFlow load.
 
 Another thread count inside an op, or another instruction set, makes other kernels, other orders of addition and so
 other bits. `pin_process` runs when the package ``stages`` or ``operations`` is imported, that is, before anything else
-there; child processes, the TFF worker among them, inherit what it sets.
+there; child processes, the TFF worker among them, inherit the variables.
 """
 
 import os
@@ -51,7 +51,7 @@ _CLEARED_IN_PROCESSES = ("PYTHON", "MPLBACKEND", "MATPLOTLIBRC")
 
 
 def pinned(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with what is pinned, and without the other variables that could change results."""
+    """The environment with the pinned variables, and without others that could change results."""
     kept = {name: value for name, value in environment.items() if not name.startswith(CLEARED) or name.startswith(KEPT)}
     # TensorFlow's remarks on the CPU and missing GPUs are left out, unless requested.
     return {"TF_CPP_MIN_LOG_LEVEL": "3"} | kept | PINNED

@@ -1,4 +1,4 @@
-"""What results are made with: CPU, library versions and pinned settings, so that two machines can be compared.
+"""The provenance of results: CPU, library versions and pinned settings, so that two machines can be compared.
 
 None of it enters a DVC output.
 """

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream is for; the numbers are part of the bits and never change."""
+    """The purpose of a stream; the numbers are part of the bits and never change."""
 
     PARTITION = 1
     INITIAL_WEIGHTS = 2

@@ -156,7 +156,7 @@ def simulate(
 
     Raises:
       PipelineError: Arrays or settings do not fit together, `fedpipe.pin` has not been called, or a round failed.
-      Interrupted: Ctrl-C after a completed round; its ``result`` has what was trained.
+      Interrupted: Ctrl-C after a completed round; its ``result`` has the rounds completed.
     """
     require_images("images", images)
     require_labels("labels", labels, len(images))
@@ -256,7 +256,7 @@ def _fitting(inputs: _Inputs, settings: Train) -> Weights | None:
 
 
 def _result(inputs: _Inputs, settings: Train, training: "Training", trained: "Trained", place: Path) -> Simulation:
-    """What a training leaves, when its folder is about to go."""
+    """The result of a training, read before its folder is removed."""
     checkpoint, kept = trained.end, None
     if checkpoint is not None and training.kept is not None:
         last = training.kept.last.copy()

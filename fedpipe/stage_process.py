@@ -144,7 +144,7 @@ def _end_with_dvc() -> None:
 
 
 def _dvc(parent: int) -> int:
-    """The nearest ancestor that was not started with our DVC_STAGE: DVC, which sets it for what it starts."""
+    """The nearest ancestor that was not started with our DVC_STAGE: DVC, which sets it for its stages."""
     ours, pid = f"DVC_STAGE={os.environ['DVC_STAGE']}".encode(), parent
     try:
         while ours in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):

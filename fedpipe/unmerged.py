@@ -1,6 +1,6 @@
 """Files in which git left the marks of a conflict: reported by one error, not by whichever parser meets them first.
 
-No path is known here: git is asked which of its files have the marks.
+No path is known here: git lists its files with the marks.
 """
 
 import re
@@ -18,7 +18,7 @@ def has_marks(text: str) -> bool:
 
 
 def sentence(*files: str) -> str:
-    """What is wrong with files that have the marks, and the remedy."""
+    """The error for files that have the marks, with the remedy."""
     shown = ", ".join([*files[:_SHOWN], *([f"and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else [])])
     have = "has" if len(files) == 1 else "have"
     return f"{shown} {have} conflicts of a merge: `make resolve` settles them and recomputes (docs/merging.md)"

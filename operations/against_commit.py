@@ -15,7 +15,7 @@ _OF_CODE = ("fedpipe", "stages", "libraries.lock")
 
 
 def sentence(committed: Stages, current: Stages, secret: Collection[str]) -> str:
-    """What changed, what it did to the test accuracy, and the command to look at it.
+    """The changes, their effect on the test accuracy, and the command to look at them.
 
     Args:
       committed: The stages of the last commit.

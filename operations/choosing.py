@@ -57,7 +57,7 @@ class Job:
         ]
 
     def availability(self) -> dict[str, dict[str, Any]]:
-        """What a training can ask of section availability, by name."""
+        """The features of section availability that a training can use, by name."""
         return {
             "dropout_before": {"dropout_before": 0.2},
             "dropout_during": {"dropout_during": 0.2},
@@ -72,7 +72,7 @@ class Job:
         return list(self.availability()) if key == AVAILABILITY else list(Train.CHOICES[key].names)
 
     def content(self, params: dict[str, Any], chosen: dict[str, str], base: dict[str, Any]) -> dict[str, Any]:
-        """Section train with what is ``chosen``, by key."""
+        """Section train with the ``chosen`` values, by key."""
         unused = {name for registry in Train.CHOICES.values() for name in registry.names}
         section = {key: value for key, value in params.items() if key not in unused} | base
         section |= {key: self.availability()[name] if key == AVAILABILITY else name for key, name in chosen.items()}

@@ -12,7 +12,7 @@ from fedpipe.tracking.outbox import without_password
 
 
 def dvc(*arguments: str) -> str:
-    """Runs ``dvc`` with ``arguments`` and returns what it wrote to standard output.
+    """Runs ``dvc`` with ``arguments`` and returns its standard output.
 
     Without ``--quiet``: DVC would keep its errors to itself, too.
 

@@ -7,7 +7,7 @@ from fedpipe.errors import PipelineError
 from layout import CHAMPION_MARKER
 from operations import commands
 
-# What a retraining changes.
+# The files that a retraining changes.
 PUBLISHED = ("params.yaml", "dvc.lock", "provenance.json", "metrics", "plots", "data/pool", "models")
 CODE = (*layout.CODE, "operations", "requirements.lock")
 

@@ -24,7 +24,7 @@ TABLE = "recipes"
 
 
 def set_params(name: str) -> None:
-    """Writes params.yaml. What was changed in it since the last commit is replaced.
+    """Writes params.yaml. Its changes since the last commit are replaced.
 
     Raises:
       PipelineError: The recipe does not exist, or its params are not allowed; nothing is written.

@@ -26,7 +26,7 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Stale:
-    """A stage whose recorded run is not of what is there now.
+    """A stage whose recorded run had other params, code or data.
 
     Attributes:
       stage: Its name.

@@ -1,4 +1,4 @@
-"""``python -m operations.sync``: log to MLflow what a tracking server missed while it was down."""
+"""``python -m operations.sync``: logs the events to MLflow that a tracking server missed while it was down."""
 
 import argparse
 
@@ -10,7 +10,7 @@ from fedpipe.tracking.mlflow_store import MlflowStore
 
 
 def main() -> None:
-    """Delivers every pending journal, and prints what it did."""
+    """Delivers every pending journal, and prints the results."""
     argparse.ArgumentParser(description=__doc__, **make_command("sync")).parse_args()
     outbox = layout.outbox()
     sync(outbox, lambda: MlflowStore(outbox.store))

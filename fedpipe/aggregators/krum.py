@@ -24,7 +24,7 @@ IGNORES_WEIGHTS = True  # all clients with samples count alike
 
 
 class Params(Section):
-    """``attackers``: f, how many attackers of a cohort it is to bear."""
+    """``attackers``: f, number of attackers in a cohort that it has to tolerate."""
 
     attackers: Size = 1
 

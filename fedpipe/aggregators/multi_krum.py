@@ -22,7 +22,7 @@ IGNORES_WEIGHTS = True  # all clients with samples count alike
 
 
 class Params(Section):
-    """``attackers``: f, how many of a cohort it is to bear. ``average``: m; null for n - f - 2."""
+    """``attackers``: f, number of attackers in a cohort that it has to tolerate. ``average``: m; null for n - f - 2."""
 
     attackers: Size = 1
     average: Count | None = None

@@ -60,7 +60,7 @@ class Params(Section):
 
 
 def check(settings: Train) -> None:
-    """Raises ValueError for what would need more than the sum of one message per client."""
+    """Raises ValueError for params that need more than the sum of one message per client."""
     own = settings.params_of("aggregator")
     if own.noise_multiplier:
         _check_noise(settings, own)
@@ -77,7 +77,7 @@ def check(settings: Train) -> None:
 
 
 def _check_noise(settings: Train, own: Params) -> None:
-    """Raises ValueError for what would leave sites without noise, or what epsilon does not hold for."""
+    """Raises ValueError for params that would leave sites without noise, or for which epsilon does not hold."""
     if settings.client_weighting != "uniform":
         raise ValueError(
             f"'train.secure_sum.noise_multiplier' is {own.noise_multiplier}, and sums of clients' weights would leave "

@@ -43,7 +43,7 @@ def client_update(task: Task, server: Server, client: Client) -> Contribution:
 
 
 def arrival(task: Task, server: Server, update: list[Any], staleness: Any) -> list[Any]:
-    """What counts of an update that arrives ``staleness`` rounds after its client started, float32."""
+    """The weighted update, float32, of a client that started ``staleness`` rounds before."""
     factor = tf.pow(1.0 + staleness, -task.algorithm.exponent)
     return [part * factor for part in update]
 

@@ -1,1 +1,1 @@
-"""What attackers do, one attack per file; the file's name is the value of ``train.attack``."""
+"""The behaviour of attackers, one attack per file; the file's name is the value of ``train.attack``."""

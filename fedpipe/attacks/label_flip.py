@@ -1,4 +1,4 @@
-"""An attacker trains on samples with false labels and sends what comes of it.
+"""An attacker trains on samples with false labels and sends the result.
 
 Without ``source`` and ``target``, every label y becomes classes - 1 - y (Fang et al. 2020, "Local Model Poisoning
 Attacks to Byzantine-Robust Federated Learning", section 4.1, https://arxiv.org/abs/1911.11815). With them, ``source``

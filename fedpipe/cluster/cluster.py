@@ -157,7 +157,7 @@ class Cluster:
         self.close()
 
     def _share(self, kept: Path, token: str) -> None:
-        """Leaves a token in the folder of what clients keep, by which workers know that it is the same folder."""
+        """Leaves a token in the folder of client state, by which workers know that it is the same folder."""
         require_fitting(self._settings, self._training)
         shared = self._settings.shared_folder
         if shared is not None and not kept.resolve().is_relative_to(shared.resolve()):

@@ -54,12 +54,12 @@ class Job:
 
 
 def probe(kept: Path) -> Path:
-    """A file beside the folder of what clients keep, by which a worker knows that it sees the driver's."""
+    """A file beside the folder of client state, by which a worker knows that it sees the driver's."""
     return kept.with_name(f"{kept.name}.shared")
 
 
 def join(job: str) -> list[str]:
-    """Gets this worker ready for a job; returns what keeps it from that, nothing if it is ready."""
+    """Gets this worker ready for a job; returns the obstacles, none if it is ready."""
     parsed = Job(**json.loads(job))
     try:
         settings = parse(Train, parsed.settings)

@@ -69,7 +69,7 @@ class Member:
         self._joining: Future | None = self._submit(member_side.join, job)
 
     def joined(self) -> list[str] | None:
-        """What keeps the worker from joining, nothing if it may; None as long as it is not known."""
+        """The obstacles to the worker's joining, empty if it may join; None as long as they are not known."""
         future = self._joining
         if future is None or future.status == "pending":
             return None

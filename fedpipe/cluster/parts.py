@@ -61,7 +61,7 @@ class Part:
 
 
 class Waiting:
-    """What waits for a worker, in the order of the cohort."""
+    """The parts that wait for a worker, in the order of the cohort."""
 
     def __init__(self) -> None:
         self._returned: deque[Part] = deque()

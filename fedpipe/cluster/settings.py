@@ -29,7 +29,7 @@ class ClusterSettings(Section):
 
     address: str = ""  # tls://host:port of the scheduler; nothing for this machine alone
     certificates: Annotated[Path, Field(strict=False)] = Path("certificates")
-    # That all machines have under this path; only for what clients keep.
+    # That all machines have under this path; only for client state.
     shared_folder: Annotated[Path | None, Field(strict=False)] = None
     chunk_seconds: Positive = 600.0  # a chunk that takes longer is computed again, by another worker if there is one
     wait_seconds: Positive = 600.0  # for a worker, when there is none; then the run stops

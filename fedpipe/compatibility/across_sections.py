@@ -11,7 +11,7 @@ from fedpipe.contracts.aggregator import has_noise_at_sites, has_secret_noise
 
 
 def validate(download: Download, partition: Partition, train: Train, evaluate: Evaluate) -> None:
-    """Checks what no section can check alone.
+    """The checks that no section can make alone.
 
     Raises:
       ValueError: Sections make no sense together; the message names the keys and the remedy.

@@ -1,4 +1,4 @@
-"""What does not go with asynchronous training.
+"""The params that asynchronous training excludes.
 
 An algorithm whose file has a function ``asynchrony(params)`` has no cohorts. Clients train all the time, and the
 server steps whenever enough updates have arrived (fedpipe/runtime/asynchronous.py).

@@ -1,7 +1,7 @@
 """Bounds on a round's clients and updates, and the params that are rejected for them.
 
 It follows from section train and the number of clients. Clients that ``train.availability`` takes away are not counted:
-whatever uses these numbers must bear smaller rounds.
+whatever uses these numbers must tolerate smaller rounds.
 """
 
 from fedpipe.config.section import LARGEST_COUNT

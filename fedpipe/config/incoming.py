@@ -31,6 +31,6 @@ class Hold(Section):
 
 
 class Incoming(Section):
-    """What becomes of new batches."""
+    """The treatment of new batches."""
 
     hold: Hold

@@ -24,7 +24,7 @@ class Evaluate(Section):
 
 
 class McNemar(Section):
-    """The paired test on the test images: its level, and what has to hold."""
+    """The paired test on the test images: its level, and the required result."""
 
     level: Annotated[float, Field(gt=0, lt=1)]
     require: Literal["not_worse", "better"]

@@ -1,4 +1,4 @@
-"""What every section of params.yaml is made of."""
+"""The base of all sections of params.yaml."""
 
 from typing import Annotated, Literal
 

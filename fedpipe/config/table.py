@@ -1,4 +1,4 @@
-"""Section ``download.table``: a table of the user's own, with what its columns are."""
+"""Section ``download.table``: a table of the user's own, with the roles of its columns."""
 
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ class DrawnTest(Section):
 
 
 class Table(Section):
-    """Dataset ``table``: a CSV or Parquet file, and what its columns are."""
+    """Dataset ``table``: a CSV or Parquet file, and the roles of its columns."""
 
     name: DatasetName
     file: PinnedFile

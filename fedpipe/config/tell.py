@@ -21,7 +21,7 @@ News = Literal[
 
 
 class Tell(Section):
-    """What `make tell` reports."""
+    """The reports of `make tell`."""
 
     issue_on: list[News]  # opens the tracking issue, and keeps it open
     webhook_on: list[News]  # is sent to FEDPIPE_WEBHOOK

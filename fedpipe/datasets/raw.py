@@ -1,4 +1,4 @@
-"""The raw data set: what data/raw/ holds, written by the download stage and read by all that follow.
+"""The raw data set: the content of data/raw/, written by the download stage and read by all that follow.
 
 data/raw/
   dataset.json              name, shape of a sample, classes, the format of samples and labels, and which file is which
@@ -35,7 +35,7 @@ class Split(BaseModel):
 
 
 class RawDataset(BaseModel):
-    """What data/raw/ holds. Nothing downstream assumes an image size, a number of classes or of samples."""
+    """The content of data/raw/. Nothing downstream assumes an image size, a number of classes or of samples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The global model on samples that no client trains on: what `train` reports after a round."""
+"""The global model on samples that no client trains on: the report of `train` after a round."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Asks sites what they have, and reads what they answer."""
+"""Asks sites for their facts, and reads their answers."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol

@@ -1,7 +1,7 @@
 """The sites of a federation as the place where chunks are computed: `Elsewhere` of fedpipe/runtime/chunks.py.
 
 A site gets one question per pass, with the message and the requests to its clients, and answers with one sum per chunk.
-An answer depends on the question alone, so a question is asked again when a site was lost with it.
+An answer depends on the request alone, so a request is repeated when a site was lost with it.
 """
 
 import math
@@ -61,7 +61,7 @@ def require_quorum(settings: Train, sites: int, quorum: int | None) -> None:
     """Checks the number of sites with which a training continues without the others.
 
     Raises:
-      PipelineError: There are not so many ``sites``, or the training does not bear that one is lost.
+      PipelineError: There are not so many ``sites``, or the training does not tolerate the loss of one.
     """
     if quorum is not None:
         require_bearable(settings, "federation.yaml: 'quorum'")

@@ -20,7 +20,7 @@ def require_sound(chunks: Sequence[np.ndarray], settings: Train) -> None:
     """Checks the requests of a question, int32 [n, 4] of each chunk.
 
     Raises:
-      PipelineError: A client is asked twice, so that two sums, or its share in one, would tell of it alone; or the
+      PipelineError: A client is selected twice, so that two sums, or its share in one, would tell of it alone; or the
         part of its work is none.
     """
     requests = np.concatenate(chunks)

@@ -1,4 +1,4 @@
-"""What clients keep at their sites; the coordinator knows which file is each client's last one, and its digest."""
+"""Client state at the sites; the coordinator knows which file is each client's last one, and its digest."""
 
 from collections.abc import Callable, Collection
 from typing import Protocol

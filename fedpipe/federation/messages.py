@@ -1,4 +1,4 @@
-"""What travels between a coordinator and its sites: a safetensors file in memory, with one JSON, and never code.
+"""The messages between a coordinator and its sites: a safetensors file in memory, with one JSON, and never code.
 
 A question or an answer is a `Message` and arrays. All of it is checked before anything is done with it: sizes, the
 JSON's fields and types, the arrays' names and types. Shapes are checked where they are known (`tff_executor.fitting`).

@@ -32,7 +32,7 @@ _AGGREGATORS = ("mean", "clipped_mean", "zeroed_mean", "secure_sum", "dp_gaussia
 # Not keras_file, which names a file at the site.
 _MODELS = ("baseline_cnn", "mcmahan_2nn", "mcmahan_cnn", "niid_cnn", "logistic_regression")
 _ATTACKS = ("no_attack",)
-# Keys without a default, and the question to the author of the file.
+# Keys without a default, and the request to the author of a file that lacks them.
 _REQUIRED = {
     "least_clients": "write how many of this site's clients a sum has at least that leaves it, for example 5 "
     "(1 lets the update of a single client leave)",

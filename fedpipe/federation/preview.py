@@ -14,7 +14,7 @@ from fedpipe.runtime.engine import CHUNK, group_sizes
 
 
 class SumSizes(NamedTuple):
-    """What leaves a site in a round."""
+    """The data that leave a site in a round."""
 
     passes: list[int]  # bytes of a sum in each pass, without the few of the message around it
     chunks: int  # sums in a pass over all clients of the site

@@ -106,7 +106,7 @@ class SecureSums:
         return SecureSums(PinnedRoster.read(roster), folder, keeps)
 
     def _open(self) -> None:
-        """Reads the name of the sums and the released models, or draws a name."""
+        """Reads the name of the sums and the last round whose sum may be gone, or draws a name."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if not (self._folder / _RUN).exists():
             self._write(_RUN, secrets.token_hex(32))
@@ -135,7 +135,7 @@ class SecureSums:
         Args:
           number: Of the round, from 1 on.
           leaves: Of the message to clients.
-          parts: What each of these sites is asked for.
+          parts: The request to each of these sites.
           ask: Brings questions to sites.
 
         Raises:
@@ -216,7 +216,7 @@ class SecureSums:
             )
 
     def _run(self, coordinator: Coordinator, leaves: list[np.ndarray], parts: Mapping[str, Part], ask: Ask) -> None:
-        """Asks phase by phase, until the sum is there."""
+        """Sends the requests of each phase, until the sum is complete."""
         while coordinator.phase is not Phase.DONE:
             named = {self.roster.name(site): step for site, step in coordinator.requests().items()}
             steps = {name: step for name, step in named.items() if name in parts}

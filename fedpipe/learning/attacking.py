@@ -1,4 +1,4 @@
-"""What attackers train on and send: the attack of ``train.attack`` at the clients that ``train.attackers`` draws.
+"""The attackers' samples and messages: the attack of ``train.attack`` at the clients that ``train.attackers`` draws.
 
 What a client sends is vectors and numbers. A vector is the update, and among ``means`` and ``sums`` each structure in
 the update's shapes (SCAFFOLD's control variate, MimeLite's gradient); the attack's `vector` takes the place of each,
@@ -93,7 +93,7 @@ class Attacking:
 
 
 def _kind(part: Tensors) -> tuple[type, list[Any]]:
-    """What two vectors of a client have in common."""
+    """Structure and shapes, which all vectors of a kind share."""
     return type(part), [leaf.shape for leaf in tf.nest.flatten(part)]
 
 

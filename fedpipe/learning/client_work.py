@@ -1,4 +1,4 @@
-"""What happens at one client in one pass: read, train, attack, compress, leave out what does not count, encode.
+"""The work of one client in one pass: read, train, attack, compress, leave out what does not count, encode.
 
 samples -> attack's samples -> algorithm's client_update -> attack's vectors -> compressor -> aggregator's encode
 

@@ -1,4 +1,4 @@
-"""What an algorithm and an aggregator exchange with the process that runs them (docs/extending.md shows both whole)."""
+"""The types that algorithms and aggregators exchange with their process (docs/extending.md shows both whole)."""
 
 from typing import Any, NamedTuple
 

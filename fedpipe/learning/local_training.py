@@ -37,7 +37,7 @@ def pulled_to(center: list[Any], strength: float) -> GradientHook:
 
 
 class Local(NamedTuple):
-    """What local training leaves."""
+    """The result of local training."""
 
     weights: list[Any]  # after the last step
     update: list[Any]  # first weights less last ones
@@ -220,7 +220,7 @@ def _order(settings: Train, client: Client, samples: Any, epochs: Any) -> Any:
 
 
 def zero_sums(network: Network, settings: Train) -> "OrderedDict[str, Measurement]":
-    """Zeros for what `train` measures."""
+    """Zeros for the measurements of `train`."""
     sums: OrderedDict[str, Measurement] = OrderedDict(
         loss=MeanPerExample(tf.constant(0.0)),
         accuracy=MeanPerExample(tf.constant(0, tf.int64 if network.spec.format.numbers is None else tf.float32)),

@@ -1,4 +1,4 @@
-"""A process that trains nothing: its round measures the loss of each client that is asked, under given weights.
+"""A process that trains nothing: its round measures the loss of each selected client, under given weights.
 
 An engine runs it like a training. Its state is the model's weights and the round's number; its sum is a vector with a
 place for every client, to which a client adds its own loss, so that the order of the clients changes no bit. Attackers

@@ -41,7 +41,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Parts:
-    """What all passes of a training are made of."""
+    """The parts that all passes of a training share."""
 
     task: Task
     algorithm: Algorithm
@@ -50,7 +50,7 @@ class Parts:
     server: Structure
 
     def message(self, state: Server) -> Server:
-        """What clients see of the server."""
+        """The server's state as clients see it."""
         own = self.algorithm.broadcast(self.task, state)
         of_aggregator = self.aggregator.broadcast(self.task, state.aggregator)
         return state._replace(optimizer=Nothing, state=own, aggregator=of_aggregator)

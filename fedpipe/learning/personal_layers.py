@@ -1,4 +1,4 @@
-"""Models whose last layers are personal: what FedPer and FedRep share.
+"""Models whose last layers are personal: the common part of FedPer and FedRep.
 
 A client keeps its head, the last ``layers`` of the model (a param of the algorithm), and sends the base, the others.
 """

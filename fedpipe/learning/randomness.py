@@ -19,7 +19,7 @@ def seed_in_graph(seed: int, purpose: Purpose, round_number: Any, client: Any = 
 
     Args:
       seed: That of params.yaml.
-      purpose: The subject of the draw.
+      purpose: The purpose of the stream.
       round_number: int32 scalar tensor.
       client: int32 scalar tensor; 0 for the server.
     """

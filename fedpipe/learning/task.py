@@ -1,4 +1,4 @@
-"""What algorithms and aggregators are given: the model, the params, and the steps that all of them share."""
+"""The input of algorithms and aggregators: the model, the params, and the steps that all of them share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,11 +99,11 @@ class Task:
         return float(weights[local_training.batch_count(self.settings, sizes) > 0].sum())
 
     def client_seed(self, client: Client) -> Any:
-        """A seed int32 [2] for what an algorithm or an aggregator draws at a client in this round."""
+        """A seed int32 [2] for an algorithm's or an aggregator's draws at a client in this round."""
         return seed_in_graph(self.settings.seed, Purpose.CLIENT, client.round, client.id)
 
     def attack_seed(self, client: Client) -> Any:
-        """A seed int32 [2] for what an attacker draws in this round."""
+        """A seed int32 [2] for an attacker's draws in this round."""
         return seed_in_graph(self.settings.seed, Purpose.ATTACK, client.round, client.id)
 
     def compression_seed(self, client: Client) -> Any:
@@ -111,7 +111,7 @@ class Task:
         return seed_in_graph(self.settings.seed, Purpose.COMPRESSION, client.round, client.id)
 
     def server_seed(self, round_number: Any) -> Any:
-        """A seed int32 [2] for what an algorithm or an aggregator draws at the server in this round."""
+        """A seed int32 [2] for an algorithm's or an aggregator's draws at the server in this round."""
         return seed_in_graph(self.settings.seed, Purpose.SERVER, round_number)
 
     def noise_seed(self, round_number: Any, index: Any = 0) -> Any:

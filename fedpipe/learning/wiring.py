@@ -58,7 +58,7 @@ class Wiring:
         share: Share | None = None,
         all_weights: float | None = None,
     ) -> "Wiring":
-        """Connects what ``settings`` names.
+        """Connects the choices that ``settings`` names.
 
         Args:
           settings: Section train of params.yaml.
@@ -98,12 +98,12 @@ class Wiring:
 
     @property
     def kept(self) -> Path | None:
-        """The folder for what clients keep from round to round; None if they keep nothing."""
+        """The folder for client state; None if clients keep none."""
         return self.folder if keeps_state(self.task, self.algorithm) else None
 
     @cached_property
     def reader(self) -> ClientReader:
-        """Reads clients' shards on the worker, and what they keep."""
+        """Reads clients' shards and state on the worker."""
         return ClientReader(self.shards, self.kept, self.first_client)
 
     @cached_property

@@ -231,7 +231,7 @@ class FlareLink:
         self._arrived.put(None)
 
     def _reason(self) -> str:
-        """What the session knows of the job that has ended."""
+        """The session's report on the ended job."""
         until = time.monotonic() + _LOOK_SECONDS * 4
         while time.monotonic() < until:
             try:

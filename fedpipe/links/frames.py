@@ -1,4 +1,4 @@
-"""Messages of any size as frames of a stream, and back, with a limit on what a peer may send.
+"""Messages of any size as frames of a stream, and back, with a limit on the bytes of a peer.
 
 A frame: the number of the question (uint64), the bytes of the whole message (uint64), and a part of it.
 """

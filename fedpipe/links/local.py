@@ -23,7 +23,7 @@ _PEER = struct.Struct("3i")  # process, user and group, as the kernel knows them
 
 
 class Kind(IntEnum):
-    """What a message is."""
+    """The type of a message."""
 
     HELLO = 1  # content: which training the peer belongs to
     QUESTION = 2

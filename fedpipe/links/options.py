@@ -1,4 +1,4 @@
-"""What both ends of the gRPC link share."""
+"""Options of both ends of the gRPC link."""
 
 from fedpipe.links.frames import LARGEST_FRAME
 

@@ -1,1 +1,1 @@
-"""What is measured of predictions, one per file; the file's name is an element of ``train.metrics``."""
+"""Metrics of predictions, one per file; the file's name is an element of ``train.metrics``."""

@@ -1,1 +1,1 @@
-"""What models are made of: layers, dropout, first weights, and the file in which weights are kept."""
+"""The parts of models: layers, dropout, first weights, and the file in which weights are kept."""

@@ -15,7 +15,7 @@ ImageShape = tuple[int, ...]
 
 
 def require_images(name: str, images: Any, shape: ImageShape | None = None) -> None:
-    """Checks that ``images`` are uint8 [n, height, width, channels]; ``name`` is what the caller calls them.
+    """Checks that ``images`` are uint8 [n, height, width, channels]; ``name`` is the caller's name for them.
 
     Args:
       name: For the message.

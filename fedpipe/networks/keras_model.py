@@ -82,7 +82,7 @@ class KerasNetwork:
         return self._model, self._left_out is not None
 
     def values(self) -> list[np.ndarray]:
-        """What Keras's variables hold now."""
+        """The present values of Keras's variables."""
         return [variable.numpy() for _, variable in self._slots]
 
     def constants(self) -> dict[str, np.ndarray]:

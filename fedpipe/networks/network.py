@@ -66,7 +66,7 @@ class Network:
         return outputs if link is None else link(self.spec.loss_params, outputs)
 
     def first_weights(self, rng: np.random.Generator) -> Weights:
-        """What training starts from, float32, drawn from ``rng``: Glorot-uniform kernels and zero biases.
+        """Initial weights, float32, drawn from ``rng``: Glorot-uniform kernels and zero biases.
 
         A model file with a function ``first_weights(spec, rng)`` decides for itself.
         """

@@ -1,4 +1,4 @@
-"""What it takes to build a model and to use its weights, as their file says it."""
+"""The specification by which a model is built and its weights are used, as their file has it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class ModelSpec:
         return self.kind.outputs
 
     def to_json(self) -> dict[str, Any]:
-        """As a mapping that JSON can hold; what is as usual is left out."""
+        """As a mapping that JSON can hold; defaults are left out."""
         content: dict[str, Any] = {"model": self.model, "image_shape": list(self.image_shape), "classes": self.classes}
         if params := _not_default(self.params):
             content["params"] = params
@@ -87,7 +87,7 @@ class ModelSpec:
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ModelSpec":
-        """What `to_json` gave.
+        """From the result of `to_json`.
 
         Raises:
           KeyError, TypeError, ValueError: It is something else, or its model or loss no longer exists.

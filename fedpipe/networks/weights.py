@@ -1,4 +1,4 @@
-"""The file of a model's weights: safetensors, with what it takes to use them. Reading one needs no TensorFlow."""
+"""The file of a model's weights: safetensors, with the model's specification. Reading one needs no TensorFlow."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ _METADATA_KEY = "fedpipe"  # one key only: safetensors does not keep the order o
 
 
 def save_weights(path: Path, model: Network, weights: Weights) -> None:
-    """Writes ``weights`` with what is needed to use them; equal weights give equal files."""
+    """Writes ``weights`` with the model's specification; equal weights give equal files."""
     tensors = dict(zip(model.shapes, weights, strict=True))
     tensors |= {_CONSTANT + name: value for name, value in (model.spec.constants or {}).items()}
     with atomic_file(path) as partial:
@@ -41,7 +41,7 @@ def read_spec(path: Path) -> ModelSpec:
 
 
 def load_weights(path: Path) -> tuple[Network, Weights]:
-    """Reads what `save_weights` wrote.
+    """Reads a file of `save_weights`.
 
     Raises:
       PipelineError: The file is missing, cut short, or not such a file.

@@ -9,7 +9,7 @@ from pathlib import Path
 from fedpipe.errors import PipelineError
 from fedpipe.system.signals import blocked
 
-_PLACING = ".placing"  # there while outputs are moved; what it is found beside is moved back
+_PLACING = ".placing"  # exists while outputs are moved; outputs beside it are moved back
 _FORMER = ".former"
 _RESERVED = ".reserved"
 
@@ -87,7 +87,7 @@ class StagedOutputs:
             self._placing().unlink()  # from here on they are in place
 
     def roll_back(self) -> None:
-        """Moves back what a stage moved that was killed while it did, and clears what it left."""
+        """Moves the outputs back of a stage that was killed while it moved them, and clears the rest."""
         if self._placing().exists():
             for output in self._outputs:
                 staged = self._staged(output)

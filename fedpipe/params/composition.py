@@ -1,4 +1,4 @@
-"""A section's class, composed with what the chosen files say: their params, and the rules across choices."""
+"""A section's class, composed from the chosen files: their params, and the rules across choices."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -32,7 +32,7 @@ def parse(section: type[S], content: Any) -> S:
 
     Raises:
       PipelineError: A key is unknown or missing, a value is not allowed, or choices do not go together; the message
-        names the keys and what is allowed.
+        names the keys and the allowed values.
     """
     fitting = fitted(section, content)
     try:
@@ -64,7 +64,7 @@ def composed(
     """
     fields: dict[str, type[Section]] = {}
     for key, registry in registries.items():
-        # DVC watches the section of what is chosen, so it must be there.
+        # DVC watches the section of the choice, so it must exist.
         wanted = [name for name in registry.names if name == content.get(key) or name in content]
         for name in wanted:
             if name in section.model_fields or name in fields:

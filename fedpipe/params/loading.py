@@ -27,7 +27,7 @@ def load(section: type[S], path: Path) -> S:
 
     Raises:
       PipelineError: A key is unknown or missing, or a value has the wrong type or is out of range; the
-        message names the key and what is allowed.
+        message names the key and the allowed values.
     """
     return cast(S, _validated(read_yaml(path), str(path), [section])[section])
 
@@ -59,7 +59,7 @@ def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Sec
 
 
 def require_unchanged(settings: Section, path: Path) -> None:
-    """Compares what a stage was run with, once it has run, with what params.yaml says now.
+    """Compares the params of a stage, once it has run, with the present params.yaml.
 
     DVC reads params.yaml when the stage has ended, and would record params that the results were not made with.
 

@@ -31,5 +31,5 @@ class Params(Section):
 
 
 def decides_sizes(_: Params) -> bool:
-    """The sites have what they have."""
+    """The sites' samples stay as they are."""
     return True

@@ -142,7 +142,7 @@ def _split_within(
 
 
 def _impossible(class_sizes: np.ndarray, users: np.ndarray, clients: int, params: Params) -> PipelineError:
-    """What was wrong with the last choice, and what would be possible."""
+    """The fault of the last choice, and the possible values."""
     k, choice, classes = params.classes_per_client, params.choice, len(class_sizes)
     request = f"params.yaml: scheme pathological with {clients} clients of {k} classes, chosen {choice}"
     tries = "" if choice == "deterministic" else f" in any of {_TRIES} draws"

@@ -15,7 +15,7 @@ from fedpipe.seeds import Purpose, generator
 
 
 def require_skew_fits(params: Partition, kind: Kind) -> None:
-    """Raises PipelineError if feature or concept skew is asked for of samples that cannot have it."""
+    """Raises PipelineError if feature or concept skew is requested for samples that cannot have it."""
     if feature_skew.is_on(params.features) and not kind.is_image:
         raise PipelineError(
             f"params.yaml: 'partition.features' changes how images look, and the data set has {kind}: set all of it "

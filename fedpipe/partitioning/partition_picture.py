@@ -25,7 +25,7 @@ _NAMED_LABELS = 20  # up to here each label has its entry in the legend
 
 @dataclass(frozen=True)
 class Example:
-    """What is in a client's shard: a few of its images [n, h, w, c] and labels [n], and a caption."""
+    """The content of a client's shard: a few of its images [n, h, w, c] and labels [n], and a caption."""
 
     caption: str
     images: np.ndarray

@@ -1,4 +1,4 @@
-"""What a coordinator knows of clients at sites, as figures, a table and a picture: their numbers of samples."""
+"""A coordinator's knowledge of clients at sites, as figures, a table and a picture: their numbers of samples."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Differential privacy: which combinations it takes, how noise is drawn, and what epsilon a training has spent."""
+"""Differential privacy: which combinations it takes, how noise is drawn, and the epsilon that a training has spent."""

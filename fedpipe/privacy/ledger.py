@@ -1,4 +1,4 @@
-"""The ledger of a training: what epsilon it has spent after each round, and how many rounds a budget allows.
+"""The ledger of a training: its spent epsilon after each round, and how many rounds a budget allows.
 
 It depends on params and cohorts only, never on data, so it is known before the first round and is the same after a
 resume.

@@ -1,4 +1,4 @@
-"""What an aggregator releases, as an accountant counts it; the function ``mechanism`` of its file returns one of these.
+"""An aggregator's releases, as an accountant counts them; the function ``mechanism`` of its file returns one of these.
 
 dp-accounting is imported where it is used: it takes a second.
 """
@@ -19,11 +19,11 @@ Draw = Callable[[int], np.ndarray]  # (round) -> ids of its cohort
 
 
 class Mechanism(Protocol):
-    """What is counted, and how."""
+    """A private mechanism: its neighbouring data sets and its accounting."""
 
     @property
     def neighbours(self) -> str:
-        """What two data sets differ by that the guarantee makes alike."""
+        """The difference between two data sets that the guarantee hides."""
 
     def with_noise(self, noise_multiplier: float) -> "Mechanism":
         """The same with other noise."""
@@ -49,7 +49,7 @@ class SampledGaussian:
 
     @property
     def neighbours(self) -> str:
-        """What two data sets differ by that the guarantee makes alike."""
+        """The difference between two data sets that the guarantee hides."""
         return "replace one client" if self.sampling.kind == "fixed" else "add or remove one client"
 
     def with_noise(self, noise_multiplier: float) -> "SampledGaussian":
@@ -188,7 +188,7 @@ class Tree(OneGaussian):
         return self._noise_multiplier / math.sqrt(squared) if squared else math.inf
 
     def squared_sensitivity(self, rounds: int, draw: Draw) -> float:
-        """Of what is released in ``rounds``, to the client that it depends on most; over the squared norm."""
+        """Squared sensitivity of the releases of ``rounds`` to their most influential client, over the squared norm."""
         while len(self._largest) < rounds:
             before = len(self._largest)
             self._add_round(before % self._restart_every if self._restart_every else before, draw(before + 1))

@@ -1,4 +1,4 @@
-"""What privacy asks of the rest of a training: one message per client, of equal weight, and secrets that stay here."""
+"""Requirements of privacy on a training: one message per client, of equal weight, and secrets that stay here."""
 
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise

@@ -1,4 +1,4 @@
-"""What a federation's sums tell whose sites add noise: the mechanism of `Ledger` for a site as the unit of privacy."""
+"""The mechanism of `Ledger` for a federation whose sites add noise, with a site as the unit of privacy."""
 
 from dataclasses import dataclass, replace
 

@@ -1,6 +1,6 @@
 """Devices that cannot be asked, drop out, do less or are late: a function of (seed, round), the same after a resume.
 
-In a round t (1, 2, ...), each client k by itself, with draws that do not depend on who is asked:
+In a round t (1, 2, ...), each client k by itself, with draws that do not depend on the cohort:
 
     group          cyclic: g_k = place of k in a seeded permutation mod groups; there if
                    g_k = floor(((t - 1) mod period) x groups / period)
@@ -35,7 +35,7 @@ from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.work_request import WHOLE
 from fedpipe.seeds import Purpose, generator
 
-_ONCE = 0  # the round number of what is drawn once for a training
+_ONCE = 0  # the round number of draws that happen once in a training
 HOUR = 3600.0
 BITS = 8 / 1e6  # megabits of a byte
 
@@ -51,7 +51,7 @@ NO_BYTES = Message()
 
 
 class RoundAvailability:
-    """What happens to each client in a round, whether it is asked or not.
+    """The events of each client in a round, selected or not.
 
     Of each client, by id: ``lost`` says whether its result would be lost, ``work`` how much of its local steps it does,
     in thousandths, and ``seconds`` how long it takes.

@@ -41,7 +41,7 @@ class Checkpoint:
     state: list[np.ndarray]  # the leaves of the server's state
     best: Best | None = None  # with 'train.keep_best'
     last: np.ndarray | None = None  # int32 [clients]: the round in which each client last kept something, or -1
-    digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of what it kept then
+    digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of the client's state of then
     dropouts: list[Dropout] = field(default_factory=list)  # of sites, in all rounds so far
     tracking: Mapping[str, str] = field(default_factory=dict)  # which run of MLflow it is
 
@@ -82,7 +82,7 @@ def to_bytes(checkpoint: Checkpoint, key: Key) -> bytes:
 
 
 def from_file(path: Path) -> tuple[Checkpoint, Key]:
-    """A checkpoint and its training's key. Raises what comes of damage: SafetensorError, KeyError, ValueError, ..."""
+    """A checkpoint and its training's key. Raises, if it is damaged: SafetensorError, KeyError, ValueError, ..."""
     with safe_open(str(path), framework="numpy") as file:
         content = json.loads(file.metadata()[_METADATA_KEY])
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}

@@ -2,7 +2,7 @@
 
     logs/train/checkpoints/round-000012.safetensors    the last two that were saved
 
-checkpoint.py says what a file holds. The folder is no output of DVC, which would delete it, and no input.
+checkpoint.py describes the file. The folder is no output of DVC, which would delete it, and no input.
 """
 
 import math
@@ -51,7 +51,7 @@ class Checkpoints:
           settings: Section train of params.yaml.
           states: Where what clients keep is; by default in ``folder``.
         """
-        # What clients keep. A cluster's worker that was taken for lost may still write for another training.
+        # Client state. A cluster's worker that was taken for lost may still write for another training.
         self.kept_folder = folder / "clients" / name_of(key)
         self._states = states or FolderStates(self.kept_folder)
         # Sites remember what they answered, and their states are theirs.
@@ -106,7 +106,7 @@ class Checkpoints:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Counts what is done in the block as the cost of a save, from which `due` computes when the next one is."""
+        """Counts the block's time as the cost of a save, from which `due` computes when the next one is."""
         start = time.monotonic()
         yield
         self._saved_at = time.monotonic()
@@ -135,7 +135,7 @@ class Checkpoints:
         self._end = None if end is None else (end, kept)
 
     def kept_state(self, clients: int) -> KeptState:
-        """What clients keep, as ``resumed`` left it or before the first round."""
+        """The client state, as ``resumed`` left it or before the first round."""
         resumed = self.resumed
         if resumed is None or resumed.last is None or resumed.digests is None:
             return self._states.start(clients, guarded=self.enabled)

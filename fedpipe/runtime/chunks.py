@@ -20,7 +20,7 @@ class Elsewhere(Protocol):
 
     @property
     def ahead(self) -> int:
-        """How many chunks may be started before the first one's sum is asked for."""
+        """How many chunks may be started before the first one's sum is awaited."""
 
     def begin(self, kept: Path | None, fixed_point: FixedPoint | None) -> None:
         """Gets ready for a training.
@@ -63,11 +63,11 @@ class Elsewhere(Protocol):
 
 
 class Chunks(Protocol):
-    """What the engine needs of a place where chunks are computed."""
+    """The engine's interface to a backend that computes chunks."""
 
     @property
     def ahead(self) -> int:
-        """How many chunks may be started before the first one's sum is asked for."""
+        """How many chunks may be started before the first one's sum is awaited."""
 
     def message(self, number: int, value: Any, clients: int) -> Any:
         """Takes the message of pass ``number`` to so many ``clients``, and returns what stands for it.

@@ -67,7 +67,7 @@ class SiteDropouts:
         return selected.clients[self.lost_from(round_number, selected.clients) > 0]
 
     def after(self, round_number: int, selected: Cohort, lost_from: np.ndarray) -> tuple[Cohort, list[Dropout]]:
-        """What is left of a cohort, and the dropouts of the round.
+        """The rest of a cohort, and the dropouts of the round.
 
         Args:
           round_number: 1 for the first.

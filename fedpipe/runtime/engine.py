@@ -92,7 +92,7 @@ class Engine:
         """Starts a training.
 
         Args:
-          process: What is trained, and how.
+          process: The model and the algorithm.
           worker: Has the state, and adds up what clients send.
           cohort: How many clients a round has; the state stays with the worker's executor for chunks of that size.
           elsewhere: Where clients run, if not on ``worker``.

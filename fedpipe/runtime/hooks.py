@@ -55,7 +55,7 @@ class KeepBest(Hook):
 
 @dataclass
 class PrivacySpent(Hook):
-    """Adds the column epsilon: what the rounds so far have spent."""
+    """Adds the column epsilon: the privacy spent so far."""
 
     ledger: Ledger
 

@@ -57,7 +57,7 @@ def require_fit(settings: Train, manifest: Manifest, wanted: ModelSpec, *, weigh
 
     Args:
       settings: Section train of params.yaml.
-      manifest: What the shards hold.
+      manifest: The description of the shards.
       wanted: The model that is to be trained.
       weights: The file of the champion's weights.
       pointer: The file that says which they are.

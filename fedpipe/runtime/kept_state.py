@@ -142,10 +142,10 @@ class FolderStates:
         return is_whole(self._folder, last, digests)
 
     def saved(self, round_number: int) -> None:
-        """Nothing: `KeptState.release` removes what was superseded."""
+        """Nothing: `KeptState.release` removes superseded files."""
 
     def _remove_others(self) -> None:
-        """Removes what the clients of other trainings kept."""
+        """Removes the client state of other trainings."""
         for other in set(self._folder.parent.glob("*")) - {self._folder}:
             shutil.rmtree(other, ignore_errors=True)
 

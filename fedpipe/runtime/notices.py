@@ -1,4 +1,4 @@
-"""Hooks that report what a person should know of a training that ends without an error."""
+"""Hooks that report remarkable facts of a training that ends without an error."""
 
 import numpy as np
 

@@ -32,7 +32,7 @@ class LastingWorker:
     """A TFF worker that is started again when it has ended; it starts at once and loads in the background."""
 
     def __init__(self, log: Path) -> None:
-        """``log``: the file for what the worker says."""
+        """``log``: the file for the worker's output."""
         self._log = log
         self._guard = threading.RLock()
         self._executors: Executors | None = None
@@ -165,7 +165,7 @@ class PassRunner:
 
 @contextmanager
 def _ended_after(limit: TimeLimit | None, worker: Worker) -> Iterator[None]:
-    """Ends ``worker`` if the block takes longer, which makes what the block waits for fail."""
+    """Ends ``worker`` if the block takes longer, so that the awaited call fails."""
     if limit is None:
         yield
         return

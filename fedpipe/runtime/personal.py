@@ -79,7 +79,7 @@ class ClientModels:
             save_personal(path, network, np.arange(clients, dtype=np.int32), each, count, clusters=False)
 
     def _of_clients(self, function: Callable[[Task, Server, Client], Any]) -> Iterator[Any]:
-        """What a function of the algorithm gives for each client in turn."""
+        """The results of a function of the algorithm for each client in turn."""
         task, algorithm, reader = self.wiring.task, self.wiring.algorithm, self.wiring.reader
         server_structure = self.wiring.process.server
 

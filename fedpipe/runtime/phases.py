@@ -1,4 +1,4 @@
-"""Where a training's time goes, by phase of a round: what a slow run is explained with.
+"""Where a training's time goes, by phase of a round, to explain a slow run.
 
     read        the clients' shards, on the worker
     train       the clients' work on the worker, and the sums within a chunk
@@ -41,7 +41,7 @@ class Phases:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - start
 
     def split_clients(self, measured: dict[str, Measurement]) -> None:
-        """Takes the clients' own times out of what a round ``measured``, to divide the phase ``clients`` by."""
+        """Takes the clients' own times out of ``measured`` of a round, to divide the phase ``clients`` by."""
         read, work = (float(measured.pop(name, Summed(0)).total) for name in (READ, WORK))
         self._read_share = read / (read + work) if read + work else 0.0
 

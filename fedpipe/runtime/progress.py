@@ -1,4 +1,4 @@
-"""What a person sees of a training while it runs: one line per round, and on a terminal a progress bar below them."""
+"""The display of a training while it runs: one line per round, and on a terminal a progress bar below them."""
 
 import logging
 import sys

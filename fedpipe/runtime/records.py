@@ -1,4 +1,4 @@
-"""What a round leaves behind: a record, a row of metrics/rounds.csv, a line of the log."""
+"""The traces of a round: a record, a row of metrics/rounds.csv, a line of the log."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ class RoundRecord:
     """The figures of one round; nothing in it changes from run to run.
 
     Loss and accuracy are means over the examples as the clients trained on them, each with its client's weights
-    before that step. Bytes are those of what is sent down to and back up from each client of the cohort. The figures on
+    before that step. Bytes are those of the messages to and from each client of the cohort. The figures on
     validation and test samples are those of the global model after the round, in rounds that are evaluated. A round
     without a training example has no mean of anything: None. With secret noise, whatever clients' data decide is
     withheld: None (`withheld`).
@@ -141,7 +141,7 @@ class RoundRecord:
         )
 
     def row(self) -> dict[str, float | int | None]:
-        """The figures by the name of their column, which says on what a loss or an accuracy is measured."""
+        """The figures by the name of their column, which names the samples of a loss or an accuracy."""
         figures = {_COLUMNS.get(name, name): value for name, value in asdict(self).items()}
         return figures | figures.pop("others")
 
@@ -174,7 +174,7 @@ class RoundRecord:
     def short_line(self, rounds: int, left: float) -> str:
         """One line for a terminal of 80 columns; ``left`` is the number of seconds until the last round ends.
 
-        What does not fit is left out: the loss first, then the time. Accuracies stay, and what a person should know.
+        Fields that do not fit are left out: the loss first, then the time. Accuracies and warnings stay.
         """
         time = f"{left:,.0f} s left"
         start, shown = f"round {self.round}/{rounds}: ", [self.accuracies(), self._left_out(), self._spent()]

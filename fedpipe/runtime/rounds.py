@@ -40,7 +40,7 @@ class Round:
 
 
 class Passing(NamedTuple):
-    """What a training of more rounds would have after this round, where it differs.
+    """The state of a training of more rounds after this round, where it differs.
 
     The last round is evaluated whatever its number.
     """

@@ -18,7 +18,7 @@ from fedpipe.tracking.pipeline import PipelineFiles
 
 
 def started(settings: Train, manifest: Manifest, shards: Path, init: str, pipeline: PipelineFiles) -> dict[str, object]:
-    """The event before the first round; ``init`` is what the training starts from, in a few words."""
+    """The event before the first round; ``init`` names the origin of the initial model, in a few words."""
     made_with = pipeline.recorded_params("download", "partition") | {"train": used(settings)}
     return {
         "name": naming.run_name(made_with),

@@ -18,7 +18,7 @@ from fedpipe.runtime.records import RoundRecord, diverged
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training ends with."""
+    """The result of a training."""
 
     settings: Train
     network: Network
@@ -27,7 +27,7 @@ class Trained:
     best_round: int
     records: list[RoundRecord]
     dropouts: list[Dropout]  # of sites
-    privacy: dict[str, Any]  # what the training spent (`Ledger.summary`); empty if it is not private
+    privacy: dict[str, Any]  # the spent budget (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if any; not with secret noise
     end: Checkpoint | None = None  # from which a training of more rounds resumes; not with secret noise
     interrupted: bool = False  # by Ctrl-C, before its last round

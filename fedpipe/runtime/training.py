@@ -239,7 +239,7 @@ class Training:
     def _trained(
         self, engine: Engine, history: History, elsewhere: Elsewhere | None, interrupted: bool = False
     ) -> Trained:
-        """What the training ends with."""
+        """The result of the training."""
         records, settings = history.records, self.wiring.task.settings
         last = finite(engine.weights())
         best = history.best or Best(0.0, len(records), last)

@@ -1,4 +1,4 @@
-"""What a training's bits depend on, so that a checkpoint is resumed only where it leads to the same bits.
+"""The inputs that determine a training's bits, so that a checkpoint is resumed only where it leads to the same bits.
 
 The number of rounds is not part of it, for a training of more rounds begins as one of fewer; unless the noise of each
 round is computed from them (``train.privacy.epsilon``).

@@ -47,7 +47,7 @@ class Worker:
         """Starts it.
 
         Args:
-          log: The file for what it says.
+          log: The file for its output.
           ways: The ways to shut it in, in the order to try them; by default all that the environment allows.
 
         Raises:

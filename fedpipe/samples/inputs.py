@@ -1,4 +1,4 @@
-"""What a user has, as the samples that a model takes: rows of a table, or arrays that are still to be standardised."""
+"""A user's data as the samples that a model takes: rows of a table, or arrays that are still to be standardised."""
 
 from typing import TYPE_CHECKING, Any
 

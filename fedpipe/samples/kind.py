@@ -50,7 +50,7 @@ class Standard(BaseModel):
 
 
 class Format(BaseModel):
-    """What is not said by the shape of a sample and the number of classes."""
+    """The facts of a data set besides the shape of a sample and the number of classes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

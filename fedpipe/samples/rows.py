@@ -16,7 +16,7 @@ def read_rows(path: Path, called: str, texts: Sequence[str] = ()) -> "pd.DataFra
     """The rows of a CSV file (gzipped or not, UTF-8, a header first) or of a Parquet file.
 
     Args:
-      path: The file; its first bytes say what it is.
+      path: The file; its first bytes show the format.
       called: What messages call it.
       texts: Columns of a CSV file that are read as text, so that 01 stays 01.
 

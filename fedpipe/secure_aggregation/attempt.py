@@ -1,4 +1,4 @@
-"""What a site knows of the attempt under way, step by step; and what it requires of the messages that it takes."""
+"""A site's state of the present attempt, step by step; and its requirements of the messages that it takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -135,7 +135,7 @@ class Attempt:
 
     @property
     def agreed(self) -> bytes:
-        """What the survivors sign."""
+        """The bytes that the survivors sign."""
         return agreement.text(self.context, self.round_keys, self.held, self.survivors)
 
     @property

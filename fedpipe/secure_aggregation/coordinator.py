@@ -7,7 +7,7 @@
         coordinator.close()                                         # whoever has not answered has dropped out
     coordinator.result()
 
-What a phase ends with is on the disk before the next one's messages leave, so that a killed coordinator resumes with
+A phase's result is on the disk before the next one's messages leave, so that a killed coordinator resumes with
 the same messages, which sites answer with the same bytes.
 """
 

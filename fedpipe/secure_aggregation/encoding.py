@@ -37,7 +37,7 @@ class Reader:
     """
 
     def __init__(self, data: bytes | memoryview, name: str) -> None:
-        """``name``: what the bytes should be, for the errors."""
+        """``name``: the bytes' meaning, for the errors."""
         self._left, self._name = memoryview(data), name
 
     def fixed(self, size: int) -> bytes:

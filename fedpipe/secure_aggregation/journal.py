@@ -1,4 +1,4 @@
-"""What a site must not forget, on its disk before an answer leaves.
+"""A site's lasting state, on its disk before an answer leaves.
 
     journal/
       history     for ever: attempts begun, rounds revealed, and in which set of sites a model was answered
@@ -30,7 +30,7 @@ class StepRecord:
     Attributes:
       step: From 1 on.
       request: The message that was answered.
-      secret: What the next steps need and no message holds.
+      secret: The state that the next steps need and no message holds.
       answer: The message that was sent.
     """
 

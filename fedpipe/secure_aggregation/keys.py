@@ -1,4 +1,4 @@
-"""Secrets of one attempt of a round, and what is derived from them; each key is for one purpose in one context.
+"""Secrets of one attempt of a round, and keys derived from them; each key is for one purpose in one context.
 
     letter key of i to j = HKDF(X25519(letter_i, letter_j), salt = context, info = "letter", i, j, both public keys)
     mask of i and j      = HKDF(X25519(mask_i, mask_j),     salt = context, info = "pair", smaller, larger number)
@@ -30,7 +30,7 @@ SECRET_BYTES, TAG_BYTES = 32, 16
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
-    """What a site draws for one attempt.
+    """A site's random values for one attempt.
 
     Attributes:
       mask: X25519 private key of the masks with other sites; recovered by the others if the site drops out.

@@ -21,7 +21,7 @@ class RecordFile:
 
     Attributes:
       path: The file.
-      records: What it had when it was opened.
+      records: Its records when it was opened.
     """
 
     def __init__(self, path: Path) -> None:

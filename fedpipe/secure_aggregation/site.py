@@ -59,7 +59,7 @@ class Site:
 
         Args:
           identity: The site's private key; the roster has its public key.
-          setting: What was agreed with the other sites.
+          setting: The agreement with the other sites.
           journal: A folder that is the identity's alone, and is never restored from a backup.
           random: (n) -> n bytes that nobody can predict. Others than the default are for tests.
 

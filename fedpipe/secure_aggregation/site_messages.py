@@ -42,7 +42,7 @@ class RoundKeys(SiteMessage):
 
     @property
     def fields(self) -> bytes:
-        """What is signed after the context."""
+        """The bytes that are signed after the context."""
         return b"keys" + self.site.to_bytes(SITE_BYTES, "little") + self.mask_key + self.letter_key + self.commitment
 
     def signed(self, signature: bytes) -> "RoundKeys":

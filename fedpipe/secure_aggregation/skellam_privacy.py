@@ -1,4 +1,4 @@
-"""What a sum with Skellam noise tells: Rényi differential privacy for integer vectors.
+"""The privacy loss of a sum with Skellam noise: Rényi differential privacy for integer vectors.
 
 With variance v of the sum's noise, and a change of the sum by at most l1 and l2 in the L1 and L2 norm, order a has
 

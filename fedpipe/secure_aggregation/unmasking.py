@@ -15,7 +15,7 @@ from fedpipe.secure_aggregation.vector import Vector
 
 @dataclass(frozen=True)
 class Round:
-    """What the coordinator knows of an attempt before shares are revealed.
+    """The coordinator's state of an attempt before shares are revealed.
 
     Attributes:
       setting: Of the training.

@@ -105,7 +105,7 @@ class Quantities:
         return np.array([quantity.word(values[quantity.name]) for quantity in self.each], QUANTITY)
 
     def sums(self, totals: np.ndarray, sites: int) -> dict[str, float]:
-        """The sums of ``sites`` sites. Raises Refused if one is above what the bounds allow."""
+        """The sums of ``sites`` sites. Raises Refused if one is above its bound."""
         sums = {}
         for quantity, total in zip(self.each, totals.tolist(), strict=True):
             if total > sites * quantity.largest:

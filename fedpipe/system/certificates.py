@@ -46,7 +46,7 @@ FEDERATION = Maker("the federation's", "make federation-certificates")
 
 
 def make_certificates(folder: Path, names: Sequence[str] = ROLES) -> list[Path]:
-    """Makes a CA if there is none, and a certificate for each of ``names`` that has none; returns what it wrote.
+    """Makes a CA if there is none, and a certificate for each of ``names`` that has none; returns the written files.
 
     Raises:
       PipelineError: A name is not allowed, or there is a CA without its key.
@@ -173,7 +173,7 @@ def serial_number(certificate: bytes) -> int:
 
 
 def _require_valid(ca: Path, file: Path, maker: Maker) -> None:
-    """Says what a broken handshake would not say."""
+    """Reports faults that a broken handshake would not show."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 

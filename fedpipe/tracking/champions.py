@@ -49,7 +49,7 @@ def record_judged(registry: Registry, dataset: str, number: int, judgement: str)
 
 
 def judgement(champion: int | None, rules: Mapping[str, Any], test_set_sha256: str) -> str:
-    """What a version was judged by. Where any of it is another one by now, the version has to be judged again.
+    """The criteria by which a version was judged. Where one has changed, the version has to be judged again.
 
     Args:
       champion: The number of the resulting champion; None if there is none.

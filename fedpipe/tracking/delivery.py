@@ -30,7 +30,7 @@ class Unreachable(Exception):
 
     Attributes:
       predicate: A predicate for messages that begin with the store's address, such as "cannot be reached (timeout)".
-      remedy: What a person can do about it.
+      remedy: The remedy, for a person.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class Store(Protocol):
         """The highest step for which the run has a metric; -1 if there is none."""
 
     def machine_metrics(self) -> dict[str, float]:
-        """What the machine is doing now: CPU, memory, disk, network."""
+        """The machine's load now: CPU, memory, disk, network."""
 
 
 def ship(journal: Journal, store: Store) -> Delivery:
-    """Logs what is new in ``journal``.
+    """Logs the new events of ``journal``.
 
     Returns:
       How far it came; ``done`` if nothing more will come.
 
     Raises:
-      Unreachable: The store does not answer; what was logged is remembered.
+      Unreachable: The store does not answer; the logged events are remembered.
       PipelineError: The store refuses, or the journal is damaged.
     """
-    is_complete = not journal.is_written()  # asked first: all that a dead writer wrote is there to be read
+    is_complete = not journal.is_written()  # first, so that all that a dead writer wrote is read
     delivery = journal.delivery()
     for event, offset in journal.events(delivery.offset):
         if not delivery.run_id:
@@ -213,7 +213,7 @@ class _Retry:
 
 
 class _Samples:
-    """What the machine was doing, one sample every two seconds, kept until it is logged."""
+    """The machine's load, one sample every two seconds, kept until it is logged."""
 
     def __init__(self) -> None:
         self._due = 0.0
@@ -249,7 +249,7 @@ def _deliver_older(journal: Journal, store: Store) -> None:
 
 
 def _note(journal: Journal, trouble: str) -> None:
-    """Tells the writer what the trouble is, and the log."""
+    """Reports the trouble to the writer and the log."""
     delivery = journal.delivery()
     delivery.trouble = trouble
     journal.save(delivery)
@@ -257,7 +257,7 @@ def _note(journal: Journal, trouble: str) -> None:
 
 
 def _end_soon_after_writer(journal: Journal) -> None:
-    """Ends this process, wherever it hangs, when the writer has been gone for a while; what is left stays pending."""
+    """Ends this process, wherever it hangs, when the writer has been gone for a while; the rest stays pending."""
     while journal.is_written():
         time.sleep(_POLL_SECONDS)
     time.sleep(_OUTLIVES_SECONDS)
@@ -265,7 +265,7 @@ def _end_soon_after_writer(journal: Journal) -> None:
 
 
 def sync(outbox: Outbox, connect: Callable[[], Store]) -> None:
-    """Delivers everything in the outbox, and says what it did.
+    """Delivers everything in the outbox, and reports it.
 
     Raises:
       PipelineError: The store cannot be reached, or refused something; the rest was delivered.

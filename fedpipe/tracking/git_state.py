@@ -10,7 +10,7 @@ def git_tags(written: Iterable[Path]) -> dict[str, str]:
     """Tags for the commit and for whether the tree differs from it; ``unknown: <why>`` where git cannot say.
 
     Args:
-      written: What the pipeline itself writes: no change of it counts.
+      written: The pipeline's own files: no change of them counts.
     """
     try:
         changes = _git(
@@ -30,7 +30,7 @@ def git_tags(written: Iterable[Path]) -> dict[str, str]:
 
 
 class _GitFailed(Exception):
-    """Git cannot say what it was asked; the text is why."""
+    """Git cannot answer; the text is the reason."""
 
 
 def _git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""What a run has to tell MLflow, written down at once and delivered by another process.
+"""A run's records for MLflow, written down at once and delivered by another process.
 
 Training neither waits for a tracking server nor fails because of one. It does not import MLflow (three seconds of CPU).
 It appends events to a journal (outbox.py), and a follower delivers them to MLflow as they appear. A journal that
@@ -35,7 +35,7 @@ class TrainingRecord:
     """A training in MLflow, from the start of the with block to its end.
 
     A resumed one continues its run, unless params were changed, which a run cannot: then it is another run. The
-    rounds before are logged once more; delivery leaves out what the run has.
+    rounds before are logged once more; delivery omits those that the run has.
     """
 
     identity: Mapping[str, str]  # identifies this run, for a process that resumes the training
@@ -73,7 +73,7 @@ class TrainingRecord:
         pictures: Sequence[Path] = (),
         figures: Mapping[str, Any] | None = None,
     ) -> None:
-        """Records what the training made.
+        """Records the results of the training.
 
         Args:
           weights: The file of weights; MLflow gets it as a model, and its SHA-256 to find the run by.
@@ -173,10 +173,10 @@ class EvaluationRecord:
 
         Args:
           weights: The file of weights; its SHA-256 finds the run.
-          metrics: What was measured; also nested, then the names are joined with slashes (`run_events.metrics_of`).
+          metrics: The measurements; also nested, then the names are joined with slashes (`run_events.metrics_of`).
           tables: Files for the run's artifact folder ``tables``.
           pictures: Files for the run's artifact folder ``pictures``.
-          params: What the evaluation was made with, as a tree (`fedpipe.tracking.late_params`).
+          params: The params of the evaluation, as a tree (`fedpipe.tracking.late_params`).
 
         Raises:
           PipelineError: dvc.lock or the pool's ledger is damaged.

@@ -1,4 +1,4 @@
-"""MLflow: what a run, a data set and a model are there. The only module that talks to it.
+"""Runs, data sets and models in MLflow. The only module that talks to it.
 
 MLflow is imported where it is needed, and never in a process that trains.
 """
@@ -125,7 +125,7 @@ class MlflowStore:
             return {experiment.name: experiment.experiment_id for experiment in experiments}
 
     def machine_metrics(self) -> dict[str, float]:
-        """What the machine is doing now, under the names of MLflow's own system metrics."""
+        """The machine's load now, under the names of MLflow's own system metrics."""
         with translated():  # the monitor opens the store when it is made
             self._system.collect_metrics()
         metrics: dict[str, float] = {}

@@ -41,7 +41,7 @@ def run_name(params: Mapping[str, Any]) -> str:
     """A run's name: what differs from the default recipe, such as ``scaffold, dirichlet 0.1, 100 clients``.
 
     Args:
-      params: The tree of params that the run was made with; what it lacks is unknown.
+      params: The run's params, as a tree; missing ones are unknown.
     """
     parts = [f"unknown {section}" for section in ("partition", "train") if section not in params]
     for key, usual, form in _TELLING:
@@ -60,7 +60,7 @@ def title(params: Mapping[str, Any]) -> str:
     """What a run trains, in a few words: ``scaffold baseline_cnn contiguous 600 clients 10 rounds``.
 
     Args:
-      params: As for `run_name`; what it lacks is a question mark.
+      params: As for `run_name`; a missing one is a question mark.
     """
     train, partition = (collections.defaultdict(lambda: "?", params.get(key, {})) for key in ("train", "partition"))
     quantity = partition.get("quantity", "even")  # a section in revisions of before there were quantities
@@ -72,7 +72,7 @@ def title(params: Mapping[str, Any]) -> str:
 
 
 def description(params: Mapping[str, Any], dataset: str, ending: str) -> str:
-    """A run's description in three lines: what was trained, on what, and how it ended.
+    """A run's description in three lines: model, data and ending.
 
     Args:
       params: As for `title`.

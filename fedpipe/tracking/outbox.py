@@ -5,7 +5,7 @@ it (delivery.py), and either may be killed at any time:
 
     events.jsonl    one event per line; its writer holds a lock on it while it runs
     rebuild.jsonl   evaluations only: the events of the training, in case MLflow has no run for it
-    files/          copies of what is to be uploaded, so that a later run cannot change them
+    files/          copies of the files to upload, so that a later run cannot change them
     delivery.json   how far delivery has come
     follower.lock   held by the process that delivers
 """
@@ -113,7 +113,7 @@ class Outbox:
 
     Attributes:
       folder: The journals that are not delivered.
-      log: The file for what the processes say that deliver.
+      log: The file for the output of the delivering processes.
       store: The address of MLflow's store.
     """
 
@@ -131,7 +131,7 @@ class Outbox:
         return journals_in(self.folder)
 
     def sweep(self) -> None:
-        """Deletes what a process left that was killed while it made or removed a journal."""
+        """Deletes the remains of a process that was killed while it made or removed a journal."""
         sweep(self.folder)
 
 
@@ -143,7 +143,7 @@ def journals_in(folder: Path) -> list[Journal]:
 
 
 def sweep(folder: Path) -> None:
-    """Deletes what is left in ``folder`` of journals that were half made or half removed."""
+    """Deletes the remains in ``folder`` of journals that were half made or half removed."""
     for path in folder.glob(".*"):
         if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the files of a pipeline say of a training: what it was made with, of which data, and what it measured."""
+"""A training as the files of a pipeline describe it: its params, its data and its measurements."""
 
 import csv
 import json
@@ -82,7 +82,7 @@ class PipelineFiles:
         return description(params, self.dataset()["name"], ending)
 
     def privacy_figures(self) -> dict[str, Any]:
-        """What the training spent, below the key ``privacy``; empty if it is not private."""
+        """The privacy budget that the training spent, below the key ``privacy``; empty if it is not private."""
         training = _read_object(self.training)
         return {"privacy": {name: training[name] for name in _PRIVACY if name in training}}
 
@@ -112,7 +112,7 @@ class PipelineFiles:
         Times are not among the pipeline's outputs, so all events are of now.
 
         Args:
-          params: What it was made with (`recorded_params`), as a tree.
+          params: Its params (`recorded_params`), as a tree.
           files: Artifact folder to paths inside the journal.
           weights: ``path`` inside the journal and ``sha256`` of the weights.
 

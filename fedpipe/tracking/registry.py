@@ -72,7 +72,7 @@ class Registry:
 
         Args:
           store: The address of the store.
-          kept: The folder for what is downloaded, by its SHA-256.
+          kept: The folder for downloads, by their SHA-256.
         """
         self._store, self._kept, self._shown = store, kept, without_password(store)
 

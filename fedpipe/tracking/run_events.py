@@ -1,4 +1,4 @@
-"""Run events: what a run says about params, data and results, each an event of the journal (journal.py).
+"""Run events: params, data and results of a run, each an event of the journal (journal.py).
 
 An event is a dict that JSON can hold, with ``event`` (its kind) and ``time`` (milliseconds since 1970).
 """
@@ -173,7 +173,7 @@ def resumed(event: Event, journal: str, after: int) -> Event:
 
 
 def same_run(event: Event) -> str:
-    """A SHA-256 of what a run cannot change once it is opened: of its params and its experiment."""
+    """A SHA-256 of the parts of a run that are fixed once it is opened: its params and its experiment."""
     fixed = [event["experiment"], event["params"], event["tags"].get(EXPERIMENT_TAG, "")]
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 

@@ -18,7 +18,7 @@ class VersionRun:
 
     Attributes:
       name: The run's name.
-      params: What it was made with, flat: ``train.rounds`` is ``10``.
+      params: Its params, flat: ``train.rounds`` is ``10``.
       metrics: The last value of each, such as ``test/accuracy``.
       tags: MLflow's own and this project's.
     """
@@ -62,7 +62,7 @@ def make_run(store: MlflowStore, dataset: str, data_sha256: str, run: VersionRun
       store: MLflow's store here.
       dataset: The data set's name.
       data_sha256: Digest of the shards that it was trained on.
-      run: What is known of it.
+      run: The known facts of the run.
       weights: The file of weights.
 
     Raises:

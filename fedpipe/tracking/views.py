@@ -1,4 +1,4 @@
-"""How the MLflow UI shows this project's runs: what a person compares by, as columns of the runs table.
+"""How the MLflow UI shows this project's runs: the figures to compare by, as columns of the runs table.
 
 MLflow 3 opens an experiment with its pages for language models, and a runs table without params and metrics. A view
 that is kept as a tag of the experiment (the UI's own "share view") and named in the address shows what is there.
@@ -23,7 +23,7 @@ _PARAMS = (
 )
 _COLUMNS = [*(f"metrics.`{name}`" for name in _METRICS), *(f"params.`{name}`" for name in _PARAMS)]
 
-# What the UI needs besides the columns it fills in itself.
+# Tags that the UI needs, besides the columns that it fills in itself.
 TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     f"mlflow.sharedViewState.{_KEY}": json.dumps({"selectedColumns": _COLUMNS}),

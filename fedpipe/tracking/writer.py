@@ -47,7 +47,7 @@ class Writer:
         return {folder: [self._keep(path, folder) for path in paths] for folder, paths in files.items() if paths}
 
     def keep_params(self, params: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Writes what a run is made with as a params.yaml; returns where it is, as `keep` does."""
+        """Writes a run's params as a params.yaml; returns where it is, as `keep` does."""
         kept = PurePath("files", _PARAMS)
         target = self.journal.path / kept
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ Table = list[dict[str, str]]
 
 
 class Data(BaseModel):
-    """What a model was trained and tested on, by digests.
+    """The training and test data of a model, by digests.
 
     Attributes:
       shards_sha256: Of the clients' shards.
@@ -38,7 +38,7 @@ class Data(BaseModel):
 
 
 class Card(BaseModel):
-    """What a champion is, where it comes from, and how good it is.
+    """A champion's description, origin and quality.
 
     Attributes:
       dataset: The data set's name.
@@ -48,8 +48,8 @@ class Card(BaseModel):
       accuracy: On the test images; None if it is not known.
       metrics: The run's last values.
       classes: Rows of the table of classes; empty if the run has none.
-      data: What it was trained and tested on.
-      params: What it was trained with, flat.
+      data: Its training and test data.
+      params: The params of its training, flat.
       run: The run's name.
       commit: The commit of its results.
       tag: The tag in git that keeps that commit.

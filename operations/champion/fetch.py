@@ -19,7 +19,7 @@ _LARGEST = {CARD: 16 * 2**20, WEIGHTS: 8 * 2**30}  # bytes
 
 
 def shown(source: str) -> str:
-    """``source`` without what a registry, a card or a log should not hold: user, password, and a signature."""
+    """``source`` without secrets that a registry, a card or a log should not hold: user, password, and a signature."""
     return without_password(source.partition("?")[0]) if "://" in source else source
 
 

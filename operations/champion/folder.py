@@ -4,7 +4,7 @@ champion/
   weights.safetensors
   model/              the MLflow model: loaded with mlflow.pyfunc.load_model, without this project
   exports/            what `make export` made of these weights, if it has
-  card.json, card.md  what it is, and the SHA-256 of each file
+  card.json, card.md  its description, and the SHA-256 of each file
 """
 
 import shutil

@@ -55,7 +55,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Does what the first argument says."""
+    """Runs the command that the first argument names."""
     args = arguments()
     if args.command == "certificates":
         written = make_certificates(args.certificates, args.names)

@@ -1,4 +1,4 @@
-"""The model in use, as far as new data is concerned: what it says of images."""
+"""The model in use, as far as new data is concerned: its predictions for images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

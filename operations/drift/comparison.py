@@ -77,7 +77,7 @@ def compare_batch(
     """Compares one batch.
 
     Args:
-      name: What it is called.
+      name: Its name.
       batch: Its images and labels.
       former: The training data before it.
       known: The training images before it, and the test images.

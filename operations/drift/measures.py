@@ -1,4 +1,4 @@
-"""What is measured of a batch against the data before it, as functions of arrays.
+"""Measures of a batch against the data before it, as functions of arrays.
 
 Pixels and pictures are compared with the former images *of the same labels*: a batch of ones is darker than one of
 eights, and that is a matter of its labels, which have a figure of their own. With p_k the batch's share of label k and

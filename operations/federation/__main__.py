@@ -102,7 +102,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Does what the first argument says."""
+    """Runs the command that the first argument names."""
     args = arguments()
     if args.command in ("request", "sign", "expiry"):
         from operations.federation import certificates
@@ -143,7 +143,7 @@ def print_identity(folder: Path, name: str) -> None:
 
 
 def party_of(args: argparse.Namespace, name: str) -> "Party | None":
-    """What the site brings to secure sums; None if it has no roster.
+    """The site's part in secure sums; None if it has no roster.
 
     Raises:
       PipelineError: The roster is none, or the site has no identity.

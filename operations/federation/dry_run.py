@@ -43,7 +43,7 @@ def check_site(name: str, certificates: Path, shards: Path, policy: Policy, logs
 
 
 def check_training(file: Path, shards: Path, policy: Policy, checkout: tuple[str, bool], logs: Path) -> Iterator[str]:
-    """What the site would do in the training of a params.yaml, which may be the coordinator's; yields lines.
+    """The site's part in the training of a params.yaml, which may be the coordinator's; yields lines.
 
     Raises:
       PipelineError: The file is not as it should be, or sites cannot train so, or the model does not fit the images.

@@ -41,7 +41,7 @@ class Cell:
 
 
 class Grid(Section):
-    """The file of a grid: data, params that all cells have, and what is crossed."""
+    """The file of a grid: data, params that all cells have, and the crossed values."""
 
     COLUMNS: ClassVar[tuple[str, ...]]  # of the table: first cell, last of the figures weights_sha256
 

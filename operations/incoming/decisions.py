@@ -1,4 +1,4 @@
-"""What a person decided about batches on hold: data/pool/decisions.csv, in git.
+"""A person's decisions about batches on hold: data/pool/decisions.csv, in git.
 
 Git holds the decision and not the batch: a workflow starts in an empty folder, fetches the batch again, and finds here
 by its name and SHA-256 whether it may join the pool.

@@ -36,7 +36,7 @@ def move_aside(folder: Path, name: str, files: Sequence[Path], reason: str) -> s
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         shutil.move(path, target)
-        for inner in sorted(target.rglob("*"), reverse=True):  # what is in a folder before the folder
+        for inner in sorted(target.rglob("*"), reverse=True):  # a folder's content before the folder
             inner.rename(inner.with_name(_safe(inner.name)))
     return reason
 

@@ -23,7 +23,7 @@ from operations.incoming.folders import HELD, INCOMING, REJECTED, forget, move_a
 
 @dataclass(frozen=True)
 class Rules:
-    """What a batch has to meet besides being right.
+    """Requirements of a batch besides a valid form.
 
     Attributes:
       named_by: The scheme whose clients have names, so that a batch has to name them; None without such a scheme.
@@ -66,7 +66,7 @@ def ingest(dataset: RawDataset, rules: Rules | None = None, only: str | None = N
     """Checks every batch in data/incoming/, adds the good ones to the pool, moves the others aside.
 
     Args:
-      dataset: What a batch has to fit.
+      dataset: The data set that a batch has to fit.
       rules: What else it has to meet.
       only: The name of the batch; None: all.
 

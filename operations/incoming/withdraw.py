@@ -22,7 +22,7 @@ from operations import commands
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """What was withdrawn.
+    """The withdrawal.
 
     Attributes:
       version: The pool's version since then.
@@ -58,7 +58,7 @@ def withdraw_batch(name: str) -> Withdrawn:
 
 
 def withdraw_client(client: str, dataset: RawDataset, published: Sequence[str] = ()) -> Withdrawn:
-    """Withdraws the samples of a client in all batches of a data set, and in what was published of it.
+    """Withdraws the samples of a client in all batches of a data set, and in its published files.
 
     Args:
       client: The client's name.
@@ -88,7 +88,7 @@ def withdraw_client(client: str, dataset: RawDataset, published: Sequence[str] =
 def _rows(
     ours: Pool, entries: Sequence[Entry], client: str, dataset: RawDataset, published: Sequence[str]
 ) -> list[Entry]:
-    """The rows of a client's withdrawal: the client, then what is left of each batch that has samples of it."""
+    """The rows of a client's withdrawal: the client, then the rest of each batch that has samples of it."""
     head = Entry(
         version=pool.version(entries) + 1,
         dataset=dataset.name,

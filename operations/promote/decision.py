@@ -1,4 +1,4 @@
-"""What was decided and why: for a person, for MLflow, and as JSON for whatever comes next."""
+"""The decision and its reasons: for a person, for MLflow, and as JSON for whatever comes next."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -90,7 +90,7 @@ class Decision:
       challenger: The version that was to become champion; None in a rollback.
       champion: The champion before; None if there was none.
       champion_now: The number of the champion after; None if there is none.
-      rules: What was compared; empty if it did not come to that.
+      rules: The comparisons; empty if it did not come to that.
       notes: Sentences on what to keep in mind.
       test_set_sha256: The test images that both were measured on; None if they were not.
       judged_by: What weights that are not registered yet were judged by (`champions.judgement`).

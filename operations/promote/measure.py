@@ -43,7 +43,7 @@ class Benchmark:
       labels: Their labels uint8 [n].
       test_set_sha256: Tells these test images from others.
       clients: The folder of samples on which each client's accuracy is measured; None for the test images.
-      manifest: What the clients' shards hold.
+      manifest: The description of the clients' shards.
       batch_size: Images per forward pass.
       withholds: Whether nothing is published on the clients' samples, since a training has secret noise.
       sites: Measure models on the samples that they have; None where no samples are at sites.

@@ -1,4 +1,4 @@
-"""The rules of a promotion, each a function of what was measured: no file, no model, no registry."""
+"""The rules of a promotion, each a function of measurements: no file, no model, no registry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -98,7 +98,7 @@ def mcnemar(challenger: np.ndarray, champion: np.ndarray, settings: McNemar) -> 
       challenger: bool [test images], whether the challenger knows each one; of numbers, how right it is, and then the
         images count that one of the two is more right about.
       champion: The same of the champion.
-      settings: Level, and which of the two is asked for.
+      settings: Level, and the required one of the two.
     """
     gained, lost = int((challenger > champion).sum()), int((champion > challenger).sum())
     wants_better = settings.require == "better"

@@ -18,7 +18,7 @@ from operations.report.runs import Run
 
 ABSENT = "\N{EN DASH}"
 WITHIN_NOISE = "within noise"
-# What a person wants to see first.
+# The rows for the top of the table.
 _FIRST = (
     *("test/accuracy", "test/loss", "train/accuracy", "train/loss"),
     *(f"{samples}/clients/{figure}" for samples in ("test", "train") for figure in ("mean", "percentile_10", "worst")),
@@ -85,7 +85,7 @@ def _noise(name: str, values: Sequence[float], runs: Sequence[Run]) -> float:
 
 
 def costs(runs: Sequence[Run]) -> list[Row]:
-    """Rounds, clients, examples, bytes and seconds: what a run took, in all and until a test accuracy."""
+    """Costs of a run: rounds, clients, examples, bytes and seconds, in all and until a test accuracy."""
     rounds = [run.rounds for run in runs]
     hours = [_column(table, "simulated_hours") for table in rounds]
     is_simulated = any(column.notna().any() for column in hours)

@@ -16,7 +16,7 @@ from operations.report.runs import Run
 
 LETTERS = "AB"
 _SHORT = 28  # characters of a run's name that fit into a legend
-# What a person wants to see first, where the metrics have it.
+# The metrics for the top of the page, where they exist.
 _HEADLINES = {
     "test/accuracy": "test accuracy",
     "test/loss": "test loss",
@@ -46,7 +46,7 @@ class ClientSection:
     rows: list[Row]
     worst: list[list[tuple[str, str, str]]]
     paired: str  # a sentence on two runs client by client; may be empty
-    warning: str  # a sentence on what the figures do not show; may be empty
+    warning: str  # a sentence on the limits of the figures; may be empty
 
 
 def render(runs: Sequence[Run]) -> str:

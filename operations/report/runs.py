@@ -45,7 +45,7 @@ class Run:
     """
 
     name: str
-    title: str  # what was trained, in a few words
+    title: str  # the training, in a few words
     origin: dict[str, str]
     params: dict[str, str]  # dotted name to text
     metrics: dict[str, float]  # by their names in MLflow; what is measured for each class is in `classes`
@@ -152,7 +152,7 @@ def _table(source: Source, path: Path) -> pd.DataFrame:
 
 
 def _metrics(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """What is measured on test samples, then on training samples, then the figures of the training as a whole."""
+    """Figures on test samples, then on training samples, then those of the training as a whole."""
     whole = {name: value for name, value in training.items() if name != "train"}
     return _numbers(evaluation) | _numbers({"train": training.get("train", {})}) | _numbers(whole, "training/")
 

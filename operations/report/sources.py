@@ -22,14 +22,14 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What the page calls it."""
+        """Its name on the page."""
 
     @property
     def origin(self) -> dict[str, str]:
         """What identifies it beyond doubt, such as a commit."""
 
     def params(self) -> dict[str, Any]:
-        """What the outputs were made with, as a tree; not what params.yaml says now.
+        """The params of the outputs, as a tree; not those that params.yaml has now.
 
         Raises:
           PipelineError: That is not known.

@@ -33,7 +33,7 @@ _RESULTS = (str(layout.LOCK), str(provenance.RECORD), "metrics", "plots", str(la
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the person chose.
+    """The person's choices.
 
     Attributes:
       params: Whose value a key of params.yaml gets that both sides changed; None if not chosen, here and below.

@@ -10,7 +10,7 @@ from fedpipe.errors import PipelineError
 
 @dataclass(frozen=True)
 class _Subject:
-    """What a row of the ledger is about; two rows of one subject say the same thing, or contradict each other.
+    """The subject of a row of the ledger; two rows of one subject say the same thing, or contradict each other.
 
     Attributes:
       dataset: The data set's name.
@@ -70,7 +70,7 @@ def _require_same(mine: Entry, other: Entry) -> None:
 
 
 def _require_reducible(row: _Subject, kept: Iterable[_Subject], before: set[_Subject]) -> None:
-    """What is left of a batch is known for each side's withdrawals, and not for both."""
+    """The rest of a batch is known for each side's withdrawals, and not for both."""
     others = [each for each in kept if each.event == row.event == "reduced" and each.batch == row.batch]
     if any(each not in before for each in others):
         raise PipelineError(

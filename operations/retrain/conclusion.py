@@ -57,7 +57,7 @@ def unfinished(dataset: RawDataset, minutes: float | None, new: Sequence[Entry])
 
 
 def failed(error: PipelineError) -> Outcome:
-    """The outcome of a retraining that stopped with an error; with what it had come to before, if it had."""
+    """The outcome of a retraining that stopped with an error; with its results until then, if any."""
     if OUTCOME.is_file():
         return Outcome.read().model_copy(update={"status": "failed", "reason": str(error)})
     try:
@@ -85,7 +85,7 @@ def _outcome(dataset: RawDataset, status: Status, reason: str, new: Sequence[Ent
 
 
 def warnings() -> list[str]:
-    """What a team should know of where its data is, each week."""
+    """The weekly notice to a team on the places of its data."""
     if state.default_remote() is not None:
         return []
     if os.environ.get("GITHUB_ACTIONS"):

@@ -168,7 +168,7 @@ def credentials() -> Mapping[str, str]:
     """
     if not os.environ.get("GH_TOKEN"):
         return dict(os.environ)
-    # The empty one first: no other helper is asked.
+    # The empty one first, so that git uses no other helper.
     helpers = ("", "!gh auth git-credential")
     config = {"GIT_CONFIG_COUNT": str(len(helpers))}
     for number, helper in enumerate(helpers):

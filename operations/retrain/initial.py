@@ -32,7 +32,7 @@ def choose(
     Nothing is chosen where that was done for this data set and this pool, or ``init`` is another one.
 
     Returns:
-      What was chosen; None if nothing was.
+      The choice; None without one.
 
     Raises:
       PipelineError: There is no champion, it is another model, or it was trained on what are validation samples now.

@@ -1,4 +1,4 @@
-"""``python -m operations.retrain.last_run``: in GitHub Actions, brings back what the last retraining kept.
+"""``python -m operations.retrain.last_run``: in GitHub Actions, restores the last retraining's state.
 
 Model registry, DVC cache and checkpoints are in files where there is no tracking server and no DVC remote, and a
 workflow starts in an empty folder. An artifact and not a cache: GitHub drops a cache that nobody asked for in a week,

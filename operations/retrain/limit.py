@@ -1,4 +1,4 @@
-"""`dvc repro` with a time limit: the stage that runs then is asked to end, so that a training saves a checkpoint."""
+"""`dvc repro` with a time limit: a stage running then gets a signal, so that a training saves a checkpoint."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""``python -m operations.retrain.publish``, or ``make publish``: what a retraining made becomes a version.
+"""``python -m operations.retrain.publish``, or ``make publish``: the result of a retraining becomes a version.
 
 1. The results become a commit on top of HEAD; the folder, its index and its branch stay as they are.
 2. If the rules hold, the commit names the new champion in models/champion.json and goes to the branch retrain/<branch>

@@ -15,7 +15,7 @@ BODY = Path("reports/pull_request.md")
 
 @dataclass(frozen=True)
 class PullRequest:
-    """What a pull request says and where it goes.
+    """The text of a pull request and its target.
 
     Attributes:
       base: The branch that it goes into.

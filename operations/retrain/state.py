@@ -89,7 +89,7 @@ def restore(changes: dict[str, Any]) -> bool:
 
 
 def _outputs(status_of_stages: dict[str, Any]) -> dict[str, str]:
-    """Each changed output and what is the matter with it."""
+    """Each changed output and its fault."""
     return {
         path: matter
         for changes in status_of_stages.values()

@@ -1,4 +1,4 @@
-"""What a retraining did, for a pull request and a job's summary: reports/summary.md."""
+"""A retraining's summary, for a pull request and a job's page: reports/summary.md."""
 
 import json
 import os

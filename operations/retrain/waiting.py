@@ -15,7 +15,7 @@ def proposed_by(tip: str, weights_sha256: str, judged_by: str | None) -> Version
     Args:
       tip: A commit of a retraining.
       weights_sha256: Of the present model; a former proposal of the same is none.
-      judged_by: What the present model was judged by.
+      judged_by: The criteria by which the present model was judged.
 
     Raises:
       PipelineError: MLflow cannot be reached.

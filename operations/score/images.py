@@ -17,7 +17,7 @@ _HEADER = struct.Struct(">8s4x4sIIBB")  # signature, length, "IHDR", width, heig
 
 
 class Unusable(Exception):
-    """A file that cannot be scored; the text says what it is and what would be right."""
+    """A file that cannot be scored; the text names its fault and the remedy."""
 
 
 def list_images(folder: Path) -> list[Path]:

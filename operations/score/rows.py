@@ -1,4 +1,4 @@
-"""Rows of a table, or samples of a NumPy file, as a table of what the champion predicts."""
+"""Rows of a table, or samples of a NumPy file, as a table of the champion's predictions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ def read_samples(path: Path, kind: Kind) -> np.ndarray:
     """The samples of a file: a CSV or Parquet file for a model of tables, else a ``.npy`` file.
 
     Raises:
-      PipelineError: The file cannot be read, or does not hold what the model takes.
+      PipelineError: The file cannot be read, or does not hold the model's inputs.
     """
     if not path.is_file():
         raise PipelineError(f"'{path}' is no file: the model takes {kind}, so name the file that holds them")

@@ -158,7 +158,7 @@ async def _body(request: "Request", limit: int) -> bytes:
 
 
 def _answer_of(model: Any) -> Callable[[bytes], dict[str, Any]]:
-    """A function from the body of a request to the answer, by what the model takes."""
+    """A function from the body of a request to the answer, by the model's inputs."""
     inputs = model.metadata.signature.inputs
     if not inputs.is_tensor_spec():
         is_text = {column.name: column.type.name == "string" for column in inputs.inputs}
@@ -171,7 +171,7 @@ def _answer_of(model: Any) -> Callable[[bytes], dict[str, Any]]:
 
 
 def _predicted(model: Any, samples: Any) -> dict[str, Any]:
-    """What the model predicts for the samples of a request."""
+    """The model's predictions for the samples of a request."""
     from mlflow.exceptions import MlflowException
 
     from fedpipe.errors import PipelineError  # the model's own copy, which is there once the model is loaded
@@ -187,7 +187,7 @@ def _rows(body: bytes, is_text: Mapping[str, bool]) -> Any:
     """The rows of a request as a table; a column that is absent or null has no value.
 
     Args:
-      body: What the client sent.
+      body: The client's request.
       is_text: The columns that the model knows: whether each holds text, or else numbers.
     """
     import pandas as pd
@@ -255,7 +255,7 @@ def read_images(body: bytes, shape: Shape) -> np.ndarray:
     millions of lists, and the first wrong image ends the work.
 
     Args:
-      body: What the client sent.
+      body: The client's request.
       shape: Height, width and channels of an image.
 
     Raises:
@@ -275,7 +275,7 @@ def read_images(body: bytes, shape: Shape) -> np.ndarray:
 
 
 def _images(body: bytes) -> Iterator[object]:
-    """The elements of the list of images, each parsed when it is asked for.
+    """The elements of the list of images, each parsed at its first use.
 
     Raises:
       BadRequest: The request is not an object with one of `_KEYS`, or its value is no list.

@@ -2,7 +2,7 @@
 
 server/login/
   admin-password     of the user ``admin``, drawn at the first start
-  secret-key         signs what the sign-up page sends
+  secret-key         signs the form of the sign-up page
   users.db           users and permissions
   basic_auth.ini     MLflow's settings, written at each start
 """
@@ -35,7 +35,7 @@ def login_folder(folder: Path) -> Path:
 
 
 def prepare(folder: Path, permission: str) -> tuple[list[str], dict[str, str]]:
-    """Makes what a login needs, at the first start with a password for the administrator.
+    """Makes the files of a login, at the first start with a password for the administrator.
 
     The umask has to keep other users out.
 

@@ -214,7 +214,7 @@ def _make_database(socket_folder: Path, process: Child, log: Path) -> None:
 
 
 def _last_line(text: str) -> str:
-    """The last line that says what is wrong, or the last of all."""
+    """The last line with an error, or the last of all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if "FATAL" in line or "error" in line.lower()]
     return (wrong or lines or [""])[-1]

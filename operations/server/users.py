@@ -33,7 +33,7 @@ _NO_SUCH_PAGE = "status 404"  # MLflow's own answers name the missing thing
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Changes the users, and says what was done."""
+    """Changes the users, and reports it."""
     options = _parse(arguments)
     name, password = options.name, new_password()
     _log_in(options.folder)

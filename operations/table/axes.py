@@ -1,4 +1,4 @@
-"""The axes of a table: for each value of an axis, what it lays over params.yaml."""
+"""The axes of a table: for each value of an axis, its overlay of params.yaml."""
 
 from pathlib import Path
 from typing import Any

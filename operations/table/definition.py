@@ -54,10 +54,10 @@ class Definition(Section):
 
     title: str
     text: str = ""
-    deviations: list[str] = Field(default_factory=list)  # from what is published, and why
+    deviations: list[str] = Field(default_factory=list)  # from the published setting, and why
     measure: Measure
     base: Overlay = Field(default_factory=dict)
-    axes: dict[str, dict[str, Overlay]]  # axis -> value -> what it lays over params.yaml
+    axes: dict[str, dict[str, Overlay]]  # axis -> value -> its overlay of params.yaml
     grid: list[str] = Field(default_factory=list)  # axes of which the best value counts
     seeds: Annotated[list[Seed], Field(min_length=1)]
     published: list[Published] = Field(default_factory=list)

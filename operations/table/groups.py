@@ -82,7 +82,7 @@ def _group(
 
 
 def selected_on(rows: Iterable[Row]) -> Literal["validation", "test"]:
-    """What the best value of a grid is selected on: the validation samples, if all runs have them."""
+    """The samples on which the best value of a grid is selected: the validation samples, if all runs have them."""
     finished = [row for row in rows if row.outcome == "finished"]
     has_validation = bool(finished) and all(row.validation_accuracy is not None for row in finished)
     return "validation" if has_validation else "test"

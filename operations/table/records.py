@@ -1,4 +1,4 @@
-"""What a table's cells have come to, in git: one row per cell and seed, and what it was made with.
+"""The results of a table's cells, in git: one row per cell and seed, and its params.
 
     docs/results/TABLE/runs.csv      one row per cell and seed, in the table's order
     docs/results/TABLE/rounds.csv    test loss and test accuracy of each round of each cell
@@ -120,7 +120,7 @@ def add(table: Table, row: Row, curve: pd.DataFrame, machine: dict[str, Any]) ->
 
 
 def machine_key(machine: dict[str, Any]) -> str:
-    """Names a machine by what it is."""
+    """Names a machine by its hardware."""
     return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:12]
 
 

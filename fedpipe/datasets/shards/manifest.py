@@ -1,4 +1,4 @@
-"""The manifest of shards: what they hold, for everything downstream."""
+"""The manifest of shards: their content, for everything downstream."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -71,5 +71,5 @@ def web_or_path(address: str) -> str | Path | None:
 
 
 def without_password(address: str) -> str:
-    """The address without secrets, fit for logs: messages name every source."""
+    """The address without user and password, for logs: messages name every source."""
     return re.sub(r"//[^/@]*@", "//", address)

@@ -1,4 +1,4 @@
-"""The four arrays of a user data set, and what they must be before anything is written."""
+"""The four arrays of a user data set, and their requirements before anything is written."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ _CHANNELS = (1, 3)  # gray, colour
 
 @dataclass(frozen=True)
 class Part:
-    """One array, and what messages call it."""
+    """One array, and its name in messages."""
 
     called: str
     array: npt.NDArray[Any]

@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 
 
 def called(key: str, file: PinnedFile) -> str:
-    """What messages call a file: its ``key`` below `download`, and its source."""
+    """A file's name in messages: its ``key`` below `download`, and its source."""
     return f"params.yaml: 'download.{key}' ({without_password(file.source)})"
 
 

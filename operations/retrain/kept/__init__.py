@@ -5,7 +5,7 @@ A state is a folder. `pack` writes it, a workflow uploads it, and `unpack` bring
     manifest.json    which files it holds, with their SHA-256
     objects/         the files, by their SHA-256: equal files are stored once
 
-docs/retraining-state.md says what is in it.
+docs/retraining-state.md lists its content.
 """
 
 from operations.retrain.kept.pack import Packed, pack

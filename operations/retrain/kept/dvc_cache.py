@@ -37,7 +37,7 @@ class Named:
         self.batches |= other.batches
 
     def read(self, name: str, content: str) -> None:
-        """Takes in what a file names: dvc.lock, or a .dvc file.
+        """Takes in the hashes that a file names: dvc.lock, or a .dvc file.
 
         Raises:
           PipelineError: It is not as DVC writes it.
@@ -57,7 +57,7 @@ def _is_kept(out: Mapping[str, Any]) -> bool:
 
 
 def workspace() -> Named:
-    """What the files of the workspace name."""
+    """The hashes that the files of the workspace name."""
     named = Named()
     listed = commands.git("ls-files", "--cached", "--others", "--exclude-standard", "--", *_SOURCES)
     for name in listed.splitlines():
@@ -137,7 +137,7 @@ class Cache:
         return self._repo.config["core"].get("remote")
 
     def present(self, hashes: Iterable[str]) -> set[str]:
-        """Those of ``hashes`` that are in the cache, and what is in the folders among them."""
+        """Those of ``hashes`` that are in the cache, and the content of the folders among them."""
         here: set[str] = set()
         for each in hashes:
             if not self.path(each).is_file():

@@ -1,4 +1,4 @@
-"""Writes a state: what the tracking server and the DVC remote do not keep, in as few bytes as the next run needs."""
+"""Writes a state: files that neither tracking server nor DVC remote keeps, in as few bytes as the next run needs."""
 
 import os
 import shutil
@@ -35,12 +35,12 @@ DATES = TypeAdapter(dict[str, date])
 
 @dataclass
 class Packed:
-    """What a state holds.
+    """The content of a state.
 
     Attributes:
       bytes: Its size on disk.
       parts: Bytes of each part before equal files were stored once.
-      left_out: What is not in it, and where it is instead; sentences.
+      left_out: The files not in it, and their places; sentences.
     """
 
     bytes: int = 0

@@ -25,7 +25,7 @@ class Unpacked:
       commit: The commit that the state's retraining started from.
       files: How many files were written.
       unfinished: Whether that retraining did not end; `make retrain` resumes it.
-      notes: What was not taken from the state, and why; sentences.
+      notes: The files not taken from the state, and the reasons; sentences.
     """
 
     commit: str
@@ -84,11 +84,11 @@ class _Writer:
         self._folder, self._places, self._result = folder, places, result
 
     def write(self, kept: Kept) -> None:
-        """Writes one, in place of what is there."""
+        """Writes one, in place of the present one."""
         with atomic_file(self._places[kept.path]) as partial:
             self._copy(kept, partial)
         if kept.path.startswith(f"{CACHE}/files/"):
-            self._places[kept.path].chmod(0o444)  # as DVC protects what is in its cache
+            self._places[kept.path].chmod(0o444)  # as DVC protects its cache
 
     def write_journals(self, files: Collection[Kept]) -> None:
         """Writes those journals that are not here, each at once whole."""
@@ -139,7 +139,7 @@ def _takes_registry(folder: Path, manifest: Manifest, result: Unpacked) -> bool:
 
 
 def _takes_inputs(manifest: Manifest, result: Unpacked) -> bool:
-    """Whether the state's changed inputs fit to what is here."""
+    """Whether the state's changed inputs fit the files here."""
     differing = inputs.differing(manifest.inputs)
     if differing:
         result.notes.append(
