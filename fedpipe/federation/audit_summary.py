@@ -28,7 +28,7 @@ class TrainingSummary:
     unknown_clients: bool = False  # whether some lines have only a digest of them
     smallest: int | None = None  # clients of the smallest sum that left
     refusals: Counter[str] = field(default_factory=Counter)
-    asked: dict[str, Any] = field(default_factory=dict)  # the last question that has clients
+    question: dict[str, Any] = field(default_factory=dict)  # the last question that has clients
 
     @property
     def rounds(self) -> int:
@@ -100,25 +100,25 @@ def _add(summary: TrainingSummary, line: dict[str, Any], question: dict[str, Any
         summary.bytes_in += line["bytes"]
         summary.questions[str(line.get("kind"))] += 1
         # A site that was started again gets the clients again with a later step.
-        if line.get("chunks") and (line.get("step", "keys") == "keys" or not summary.asked):
-            summary.asked = line
+        if line.get("chunks") and (line.get("step", "keys") == "keys" or not summary.question):
+            summary.question = line
         if isinstance(settings := line.get("settings"), dict):
             summary.choices = ", ".join(str(settings.get(key)) for key in ("algorithm", "aggregator", "model"))
         return
     summary.bytes_out += line["bytes"]
     if "refused" in line:
         summary.refusals[str(line["refused"])] += 1
-    elif not line.get("unknown") and _brings_sum(question) and summary.asked:
-        asked = summary.asked
+    elif not line.get("unknown") and _brings_sum(question) and summary.question:
+        clients_question = summary.question
         # The chunks of a secure sum leave together.
-        is_secure = asked.get("kind") == "secure"
-        name = "secure" if is_secure else f"{asked['process']} {asked['number']}"
-        summary.passes.setdefault(name, set()).add(asked["sha256"])
-        sizes = [sum(groups) for groups in asked["chunks"]]
+        is_secure = clients_question.get("kind") == "secure"
+        name = "secure" if is_secure else f"{clients_question['process']} {clients_question['number']}"
+        summary.passes.setdefault(name, set()).add(clients_question["sha256"])
+        sizes = [sum(groups) for groups in clients_question["chunks"]]
         sizes = [sum(sizes)] if is_secure else sizes
         summary.sums += len(sizes)
         summary.smallest = min([*sizes, *([] if summary.smallest is None else [summary.smallest])])
-        for text in asked["clients"]:
+        for text in clients_question["clients"]:
             _add_clients(summary, text)
 
 

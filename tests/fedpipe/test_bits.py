@@ -34,6 +34,7 @@ def both(module: str, small_images: Path, folder: Path, *more: str) -> dict[str,
     return digests
 
 
+@pytest.mark.slow
 def test_two_processes(small_images: Path, tmp_path: Path) -> None:
     """Combinations that have every choice: each trains, to bits of its own."""
     contents = [*map(harder, covering(seed=2024)), WITH_DROPOUT]

@@ -71,6 +71,7 @@ def project(clone: Callable[[str], Path]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_opens_no_port(project: Path, raw: Path) -> None:
     seen = watch(["dvc", "repro"], project, environment(raw))
     assert {"dvc", "python", "worker_binary"} <= seen.processes

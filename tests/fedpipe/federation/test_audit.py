@@ -94,18 +94,18 @@ def test_a_secure_sum_is_one_whose_later_steps_are_no_others(tmp_path: Path) -> 
     log = AuditLog(tmp_path / "audit.jsonl")
     whole = {"chunks": [[2], [3, 1]], "clients": ["0-1", "4-7"]}
 
-    def add(step: str, asked: dict[str, Any], **answer: Any) -> TrainingSummary:
-        log.write("in", step.encode(), kind="secure", training="a" * 16, step=step, **{"chunks": []} | asked)
+    def add(step: str, fields: dict[str, Any], **answer: Any) -> TrainingSummary:
+        log.write("in", step.encode(), kind="secure", training="a" * 16, step=step, **{"chunks": []} | fields)
         log.write("out", b"answer", kind="secure", **answer)
         (summary,), _ = read_audit(tmp_path / "audit.jsonl")
         return summary
 
-    for step, asked in ("keys", {"chunks": [[1]], "clients": ["9"]}), ("keys", whole), ("share", {}):
-        assert add(step, asked).sums == 0  # nothing but keys has left, and of the first attempt never more
+    for step, fields in ("keys", {"chunks": [[1]], "clients": ["9"]}), ("keys", whole), ("share", {}):
+        assert add(step, fields).sums == 0  # nothing but keys has left, and of the first attempt never more
     for answer in {"unknown": True}, {"refused": "its policy wants 5 clients"}:
         assert add("mask", {}, **answer).sums == 0
-    for step, asked in ("mask", whole), ("agree", {}), ("reveal", {}):
-        summary = add(step, asked)
+    for step, fields in ("mask", whole), ("agree", {}), ("reveal", {}):
+        summary = add(step, fields)
         assert (summary.rounds, summary.sums, summary.smallest, len(summary.clients)) == (1, 1, 6, 6)
 
 

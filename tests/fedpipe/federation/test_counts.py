@@ -48,6 +48,7 @@ def test_rounded_numbers_are_multiples_of_ten_and_no_client_is_empty() -> None:
         assert not could_be(np.array([wrong]), counts)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_scaffold_weights_clients_by_a_sum_over_each_site(worker: Worker, withheld: Sites, tmp_path: Path) -> None:
     """Its server divides by the weights of all clients, which the coordinator cannot add up from withheld numbers."""
     here = train(settings(), withheld.pooled, worker, tmp_path / "here")

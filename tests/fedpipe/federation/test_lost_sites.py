@@ -89,6 +89,7 @@ def all_sites(sites: Sites) -> Iterator[None]:
     sites.start(*({"site-1", "site-2", "site-3"} - set(sites.running)))
 
 
+@pytest.mark.slow
 def test_goes_on_without_a_site_and_with_it_when_it_is_back(
     worker: Worker, sites: Sites, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

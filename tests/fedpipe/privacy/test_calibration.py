@@ -32,6 +32,7 @@ def multiplier(settings: Train) -> float:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("aggregator", "changes"),
     [
