@@ -127,7 +127,8 @@ def test_evaluate_refuses_test_images_of_another_data_set(
     Pipeline(tmp_path, {}, **SMALL)
     monkeypatch.chdir(tmp_path)
     message = (
-        r"data/raw holds mnist, images \(28, 28, 1\) of 10 classes, but data/clients is made from colour_digits, \(20"
+        r"data/raw holds mnist, images \(28, 28, 1\) of 10 classes, "
+        r"but data/clients is made from colour_digits, images \(20"
     )
     with pytest.raises(PipelineError, match=message):
         evaluate.main()

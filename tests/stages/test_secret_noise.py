@@ -74,7 +74,8 @@ def test_tables_of_the_training_tell_of_the_model_only(
     *each, (_, results) = calls
     assert [names for _, names in each] == [{"epsilon", "clip_norm", *OF_TEST_IMAGES}] * 3
     assert results["tables"] == [layout.ROUNDS, layout.TRAINING] and results["pictures"] == [layout.TRAINING_PICTURE]
-    assert set(results["figures"]) == {"epsilon_rdp", "epsilon_pld", "delta", "neighbours"}
+    assert set(results["figures"]) == {"privacy"}
+    assert set(results["figures"]["privacy"]) == {"epsilon_rdp", "epsilon_pld", "neighbours"}
     assert "clients" not in (train.LOGS / "rounds.log").read_text()
 
 

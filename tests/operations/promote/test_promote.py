@@ -112,6 +112,7 @@ def test_the_way_of_a_model(workspace: Workspace, capsys: pytest.CaptureFixture[
     assert [rule["holds"] for rule in worse["rules"]] == [False, False, False]
 
 
+@pytest.mark.slow
 def test_back_and_not_again(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     text = Path("params.yaml").read_text().replace("accuracy_margin: 0.0", "accuracy_margin: 0.5")
     Path("params.yaml").write_text(text)

@@ -145,6 +145,7 @@ def test_a_merge_makes_the_champion_and_its_revert_goes_back(
     assert champion() == 2
 
 
+@pytest.mark.slow
 def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspace, gh: GitHub) -> None:
     gh.set(login=True)
     project.register("strong")
@@ -167,6 +168,7 @@ def test_a_kept_champions_pull_request_brings_the_report_alone(project: Workspac
     assert published().commit == kept and on_remote(f"refs/heads/{BRANCH}") == tip
 
 
+@pytest.mark.slow
 def test_a_kept_model_leaves_the_pull_request_of_a_better_one(project: Workspace) -> None:
     project.register("weak")
     promote([])
@@ -188,6 +190,7 @@ def test_a_kept_model_leaves_the_pull_request_of_a_better_one(project: Workspace
     assert git("diff", "--name-only", "main", tip) == "models/kept.md"  # nobody is to merge what was rolled back
 
 
+@pytest.mark.slow
 def test_at_once_the_champion_moves_on_publishing_and_git_does_not_move_it_back(
     project: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +262,7 @@ def test_a_tag_of_a_lost_registry_stays(project: Workspace) -> None:
     assert on_remote(f"refs/tags/models/mnist/v1-{weights[:8]}") == commit
 
 
+@pytest.mark.slow
 def test_a_model_that_was_merged_and_lost_is_champion_once_it_is_registered_again(
     project: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_the_champion_answers_with_the_digits(
             )
 
 
+@pytest.mark.slow
 def test_a_model_from_a_keras_file_answers(workspace: Workspace) -> None:
     """The `.keras` file itself is gone by then: the file of weights holds the layers."""
     workspace.take_keras("keras_file")
