@@ -93,7 +93,6 @@ def trained(
             return None
 
 
-@pytest.mark.slow
 def test_goes_on_to_the_same_bits_after_a_stop_and_lost_sites(
     worker: Worker, sites: Sites, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
