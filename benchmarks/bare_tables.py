@@ -4,11 +4,10 @@ python -m benchmarks.bare_tables SHARDS FIRST CLIENTS MODEL BATCH RATE   (a subj
 """
 
 import sys
-import time
 from pathlib import Path
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from benchmarks.subjects import answer, requested_rounds
+from benchmarks.subjects import run_epochs
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import label_tensor, network, scale
@@ -40,14 +39,7 @@ def main() -> None:
     ends = [opened.offsets[client : client + 2] for client in range(first, first + clients)]
     data = [tuple(map(tf.constant, opened.read(*map(int, pair)))) for pair in ends]
     initial = [tf.constant(w) for w in bare.first_weights(np.random.default_rng(0))]
-    for x, y in data[:5]:
-        epoch(initial, x, y)
-    for _ in requested_rounds({}):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        for x, y in data:
-            weights = epoch(initial, x, y)
-        weights[0].numpy()
-        answer({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start})
+    run_epochs(epoch, initial, data)
 
 
 if __name__ == "__main__":

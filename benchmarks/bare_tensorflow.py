@@ -9,10 +9,9 @@ to itself it does so in about half of the processes). Each client has IMAGES ima
 """
 
 import sys
-import time
 
 import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
-from benchmarks.subjects import answer, requested_rounds
+from benchmarks.subjects import run_epochs
 from benchmarks.workload import BATCH, LEARNING_RATE, SAMPLES_PER_CLIENT, client_data, network_of
 from fedpipe.networks import layers
 from fedpipe.networks.dropout import Dropout
@@ -49,14 +48,7 @@ def main() -> None:
 
     data = [(tf.constant(x), tf.constant(y)) for x, y in client_data(clients, first, int(samples))]
     initial = [tf.constant(w) for w in network.first_weights(np.random.default_rng(0))]
-    for x, y in data[:5]:
-        epoch(initial, x, y)
-    for _ in requested_rounds({}):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        for x, y in data:
-            weights = epoch(initial, x, y)
-        weights[0].numpy()
-        answer({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start})
+    run_epochs(epoch, initial, data)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -155,6 +157,24 @@ def requested_rounds(ready: Round) -> Iterator[None]:
     answer(ready)
     for _ in sys.stdin:
         yield
+
+
+def run_epochs(epoch: Callable[..., Any], initial: Sequence[Any], data: Sequence[tuple[Any, Any]]) -> None:
+    """In a subject's process of bare steps: trains each client from the same weights, once per requested round.
+
+    Args:
+      epoch: (weights, samples, labels) -> weights, a `tf.function`.
+      initial: The weights.
+      data: Samples and labels of each client.
+    """
+    for x, y in data[:5]:
+        epoch(initial, x, y)
+    for _ in requested_rounds({}):
+        start, cpu_start = time.perf_counter(), time.process_time()
+        for x, y in data:
+            weights = epoch(initial, x, y)
+        weights[0].numpy()
+        answer({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start})
 
 
 def answer(figures: Round) -> None:

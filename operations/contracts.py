@@ -10,10 +10,10 @@ from fedpipe.contracts import partition, train
 from fedpipe.contracts.choice import Choice, TrainChoice
 from fedpipe.contracts.model import METRICS
 from fedpipe.contracts.registry import Registry
-from fedpipe.errors import PipelineError, run_stage
+from fedpipe.errors import run_stage
+from operations import made_table
 
 PAGE = Path("docs/extending.md")
-BEGIN, END = "<!-- made by `python -m operations.contracts` -->\n", "<!-- end -->\n"
 
 
 def registries() -> list[Registry[Any]]:
@@ -33,11 +33,7 @@ def renewed(page: str) -> str:
     Raises:
       PipelineError: The page lacks the marks around the tables.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise PipelineError(f"{PAGE} has no tables between '{BEGIN.strip()}' and '{END.strip()}': put both lines back")
-    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+    return made_table.renewed(page, PAGE, "python -m operations.contracts", tables())
 
 
 def _table(contract: type[Choice]) -> str:

@@ -84,12 +84,7 @@ class AnsweredRounds:
           PipelineError: It is damaged.
         """
         self._file = file
-        cut_torn_line(file)
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        lines = [tuple(line.split(" ")) for line in text.splitlines()]
-        if any(len(line) != 3 for line in lines):
-            raise PipelineError(f"{file} is damaged: it counts the rounds that this site has answered; restore it")
-        self._answered = set(lines)
+        self._answered = {(training, number, digest) for training, number, digest in _words(file, 3)}
 
     def count(self, but: str = "") -> int:
         """How many rounds the site has answered, those of the training ``but`` excepted; of passes the most count."""
@@ -132,12 +127,7 @@ class AnsweredMessages:
           PipelineError: It is damaged.
         """
         self._file = file
-        cut_torn_line(file)
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        lines = [line.split(" ") for line in text.splitlines()]
-        if any(len(line) != 2 for line in lines):
-            raise PipelineError(f"{file} is damaged: it has the messages that this site has answered; restore it")
-        self._requests = dict(lines)
+        self._requests = dict(_words(file, 2))
 
     def require_same(self, message: str, requests: str) -> None:
         """Checks that a message was not answered over other ``requests``; both are digests.
@@ -161,6 +151,19 @@ class AnsweredMessages:
         if message not in self._requests:
             append_line(self._file, f"{message} {requests}")
             self._requests[message] = requests
+
+
+def _words(file: Path, count: int) -> list[list[str]]:
+    """The words of each line; none if there is no file.
+
+    Raises:
+      PipelineError: A line has not ``count`` words.
+    """
+    cut_torn_line(file)
+    lines = [line.split(" ") for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    if any(len(line) != count for line in lines):
+        raise PipelineError(f"{file} is damaged: it holds the questions that this site has answered; restore it")
+    return lines
 
 
 def digest_of_message(process: str, leaves: Sequence[np.ndarray]) -> str:

@@ -6,20 +6,18 @@ An answer depends on the request alone, so a request is repeated when a site was
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
 from fedpipe.federation.answers import Link, read_answer, shown
-from fedpipe.federation.fitting import require_counts, require_fitting
+from fedpipe.federation.fitting import require_counts, require_fitting, require_quorum, require_roster
 from fedpipe.federation.kept_at_sites import LAST_ROUND, StatesAtSites
 from fedpipe.federation.messages import (
     Answer,
@@ -34,58 +32,22 @@ from fedpipe.federation.messages import (
     shared_digest,
 )
 from fedpipe.federation.secure_sums import AttemptOverError, Part, SecureSums
+from fedpipe.federation.site_passes import ALL_CHUNKS, Chunk, SitePasses
 from fedpipe.learning.fixed_point import FixedPoint
-from fedpipe.runtime.dropouts import require_bearable
 from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.progress import say
 
 _RETURNS = 20  # of one site with the same question; then it is taken to be the question's fault
 
 
-def require_roster(settings: Train, names: Collection[str], secure: SecureSums | None) -> None:
-    """Checks that a training has secure sums if its aggregator needs them, and of its own sites.
-
-    Raises:
-      PipelineError: It is not so.
-    """
-    if (secure is not None) != AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
-        raise PipelineError(f"'train.aggregator' {settings.aggregator} in a federation needs a roster of its sites")
-    if secure is not None and set(names) != set(secure.roster.names):
-        raise PipelineError(
-            f"the roster has the sites {', '.join(secure.roster.names)}, and 'partition.at_sites.sites' "
-            f"{', '.join(sorted(names))}: they must be the same"
-        )
-
-
-def require_quorum(settings: Train, sites: int, quorum: int | None) -> None:
-    """Checks the number of sites with which a training continues without the others.
-
-    Raises:
-      PipelineError: There are not so many ``sites``, or the training does not tolerate the loss of one.
-    """
-    if quorum is not None:
-        require_bearable(settings, "federation.yaml: 'quorum'")
-        if quorum > sites:
-            raise PipelineError(f"federation.yaml: 'quorum' is {quorum}, and there are {sites} sites")
-
-
 class SiteRefusedError(WorkersLostError):
     """A site does not answer; the training can resume from a checkpoint once its people have agreed to that."""
-
-
-@dataclass(eq=False)
-class Chunk:
-    """A chunk of one site's clients, and its sum when it is here: without leaves if it is in another one's."""
-
-    site: str
-    groups: list[np.ndarray]
-    sums: list[np.ndarray] | None = None  # stays None where the site is lost
 
 
 class Federation:
     """The sites of one training."""
 
-    ahead = 2**31  # all chunks of a pass go out at once
+    ahead = ALL_CHUNKS
 
     def __init__(
         self,
@@ -182,7 +144,7 @@ class Federation:
             raise WorkersLostError(f"{', '.join(sorted(missing))} could not make the clients' personal models")
         return True
 
-    def losses(self) -> "SitePasses":
+    def losses(self) -> SitePasses:
         """Clients' losses are measured at their sites."""
         return SitePasses(self, "losses")
 
@@ -407,62 +369,3 @@ def _weight(site: str, arrays: Sequence[np.ndarray]) -> float:
     if len(arrays) != 1 or arrays[0].dtype != np.float64 or arrays[0].shape != (1,) or not 0 <= arrays[0][0] < 2**53:
         raise PipelineError(f"{site}: the sum of its clients' weights is not one number, float64 [1]")
     return float(arrays[0][0])
-
-
-class SitePasses:
-    """The passes of one process over the sites of a federation: an `Elsewhere`."""
-
-    ahead = Federation.ahead
-
-    def __init__(self, federation: Federation, process: Literal["training", "losses"]) -> None:
-        self._federation, self._process = federation, process
-        self._number, self._leaves = 0, list[np.ndarray]()
-        self._waiting: list[Chunk] = []
-
-    def begin(self, kept: Path | None, fixed_point: FixedPoint | None) -> None:
-        """Nothing: the federation has begun."""
-
-    def begin_round(self, number: int) -> None:
-        """Nothing: the federation counts rounds."""
-
-    def make_personal(self, state: list[np.ndarray], last: np.ndarray) -> bool:
-        """There are none of these passes."""
-        return False
-
-    def losses(self) -> None:
-        """There are none of these passes."""
-
-    def send(self, number: int, leaves: list[np.ndarray], clients: int) -> None:
-        """Takes a pass's message."""
-        self._number, self._leaves, self._waiting = number, leaves, []
-
-    def start(self, message: Any, groups: list[np.ndarray]) -> Chunk:
-        """Notes a chunk."""
-        chunk = Chunk(self._federation.site_of(int(groups[0][0, 0])), groups)
-        self._waiting.append(chunk)
-        return chunk
-
-    def result(self, started: Chunk) -> Sequence[Sequence[np.ndarray]]:
-        """The sum of a chunk, if its site is not lost."""
-        if self._waiting:
-            self._run()
-        return [] if started.sums is None else [started.sums]
-
-    def _run(self) -> None:
-        by_site: dict[str, list[Chunk]] = {}
-        for chunk in self._waiting:
-            by_site.setdefault(chunk.site, []).append(chunk)
-        self._waiting = []
-        if self._federation.secure is not None:
-            self._federation.run_securely(self._leaves, by_site)
-            return
-        requests = {}
-        for site, chunks in by_site.items():
-            question = self._federation.question(self._process, self._number, chunks)
-            requests[site] = question, [*self._leaves, *(np.concatenate(chunk.groups) for chunk in chunks)]
-        for site, leaves in self._federation.run(requests):
-            count, rest = divmod(len(leaves), len(by_site[site]))
-            if rest:
-                raise PipelineError(f"{site}: its answer has {len(leaves)} arrays for {len(by_site[site])} sums")
-            for place, chunk in enumerate(by_site[site]):
-                chunk.sums = leaves[place * count : (place + 1) * count]

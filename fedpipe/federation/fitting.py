@@ -1,7 +1,8 @@
 """Which trainings a federation cannot run; refused by name before round 1, and again by each site."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedpipe.config.privacy import AUTO
 from fedpipe.config.train import Train
@@ -11,6 +12,10 @@ from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Site, SiteShards
 from fedpipe.errors import PipelineError
 from fedpipe.params import load
+from fedpipe.runtime.dropouts import require_bearable
+
+if TYPE_CHECKING:
+    from fedpipe.federation.secure_sums import SecureSums
 
 
 def require_fitting(settings: Train) -> None:
@@ -71,3 +76,30 @@ def _reads_sizes(settings: Train) -> list[str]:
         "'train.availability.devices.seconds_per_sample'": availability.devices.seconds_per_sample > 0,
     }
     return [key for key, is_read in reads.items() if is_read]
+
+
+def require_roster(settings: Train, names: Collection[str], secure: "SecureSums | None") -> None:
+    """Checks that a training has secure sums if its aggregator needs them, and of its own sites.
+
+    Raises:
+      PipelineError: It is not so.
+    """
+    if (secure is not None) != AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
+        raise PipelineError(f"'train.aggregator' {settings.aggregator} in a federation needs a roster of its sites")
+    if secure is not None and set(names) != set(secure.roster.names):
+        raise PipelineError(
+            f"the roster has the sites {', '.join(secure.roster.names)}, and 'partition.at_sites.sites' "
+            f"{', '.join(sorted(names))}: they must be the same"
+        )
+
+
+def require_quorum(settings: Train, sites: int, quorum: int | None) -> None:
+    """Checks the number of sites with which a training continues without the others.
+
+    Raises:
+      PipelineError: There are not so many ``sites``, or the training does not tolerate the loss of one.
+    """
+    if quorum is not None:
+        require_bearable(settings, "federation.yaml: 'quorum'")
+        if quorum > sites:
+            raise PipelineError(f"federation.yaml: 'quorum' is {quorum}, and there are {sites} sites")

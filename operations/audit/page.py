@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedpipe.command_line import without_arguments
-from fedpipe.errors import PipelineError, run_stage
+from fedpipe.errors import run_stage
+from operations import made_table
 from operations.audit import advisories
 from operations.audit.advisories import Advisory
 
 PAGE = Path("docs/security.md")
-BEGIN, END = "<!-- made by `python -m operations.audit.page` -->\n", "<!-- end -->\n"
 _REACHABLE = {
     "no": "No.",
     "file": "By a file that you name.",
@@ -22,10 +22,8 @@ def table(known: Sequence[Advisory]) -> str:
     rows = ["| advisory | package | correction | content | reachable here? |", "| --- | --- | --- | --- | --- |"]
     for each in sorted(known, key=lambda advisory: advisory.reachable == "no"):
         names = ", ".join([each.id, *each.aliases])
-        correction = each.fixed if each.fixed != "none" else "none"
-        correction = "none" if each.fixed == "none" else f"{each.fixed}; {each.held_by} needs an older version"
         rows.append(
-            f"| {names} | {each.package} {each.version} | {correction}; held by {each.held_by} | {each.summary} | "
+            f"| {names} | {each.package} {each.version} | {each.fixed}; held by {each.held_by} | {each.summary} | "
             f"{_REACHABLE[each.reachable]} {each.reason} |"
         )
     return "\n".join(rows) + "\n"
@@ -37,11 +35,7 @@ def renewed(page: str) -> str:
     Raises:
       PipelineError: The page lacks the marks around the table.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise PipelineError(f"{PAGE} has no table between '{BEGIN.strip()}' and '{END.strip()}': put both lines back")
-    return f"{before}{BEGIN}\n{table(advisories.load())}\n{END}{after}"
+    return made_table.renewed(page, PAGE, "python -m operations.audit.page", table(advisories.load()))
 
 
 def main() -> None:

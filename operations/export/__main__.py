@@ -22,23 +22,25 @@ from fedpipe.tracking.git_state import git_tags
 from fedpipe.tracking.run_events import sha256
 
 CHAMPION = "champion"
-FORMATS = ("keras", "onnx", "savedmodel", "tflite")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the export, after its predictions were compared."""
     options = _parse(arguments)
-    weights = _weights(options.source, options.dataset)
     pinning.require_avx2()
     pinning.pin()
 
     from fedpipe.networks.weights import load_weights
-    from operations.export import formats
     from operations.export.card import CARD, ExportCard
     from operations.export.difference import difference, samples_for
+    from operations.export.formats import FORMATS
 
+    made = FORMATS.get(options.format)
+    if made is None:
+        raise PipelineError(f"there is no FORMAT {options.format!r}: choose one of {', '.join(FORMATS)}")
+    weights = _weights(options.source, options.dataset)
     network, values = load_weights(weights)
-    spec, made = network.spec, formats.FORMATS[options.format]
+    spec = network.spec
     folder: Path = options.output / options.format
     with atomic_folder(folder) as partial:
         made.write(network, values, partial / made.file)
@@ -83,7 +85,7 @@ def _weights(source: str, dataset: str | None) -> Path:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, **make_command("export", "FORMAT", "FROM"))
-    parser.add_argument("format", metavar="FORMAT", choices=FORMATS, help=", ".join(FORMATS))
+    parser.add_argument("format", metavar="FORMAT", help="keras, onnx, savedmodel or tflite")
     parser.add_argument("source", nargs="?", metavar="FROM", default=str(layout.WEIGHTS), help="the model")
     parser.add_argument("--output", type=Path, default=layout.EXPORTS, help=f"the folder ({layout.EXPORTS})")
     parser.add_argument("--dataset", help="with FROM=champion: the data set; else that of params.yaml")

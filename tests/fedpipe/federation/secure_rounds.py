@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.federation.coordinator import Chunk
 from fedpipe.federation.messages import Secure, pack, unpack_answer, unpack_question
 from fedpipe.federation.secure_sums import Part, Summed
+from fedpipe.federation.site_passes import Chunk
 from fedpipe.learning.wiring import Wiring
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.secure_aggregation.message import Message, kind_of
