@@ -28,6 +28,8 @@ TRAINING = (
     "privacy",
     "runtime",
     "samples",
+    "secure_aggregation/noise.py",
+    "secure_aggregation/skellam_privacy.py",
     "secure_aggregation/values.py",
     "secure_aggregation/vector.py",
     "seeds.py",

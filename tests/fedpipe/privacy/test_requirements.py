@@ -116,7 +116,8 @@ def test_too_little_noise_on_the_count_of_clipped_clients() -> None:
 def test_integer_sums_cannot_be_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
     from fedpipe.aggregators import secure_sum
 
-    settings = train_settings(client_weighting="uniform").model_copy(update={"compressor": "top_k"})
+    settings = train_settings(aggregator="secure_sum", client_weighting="uniform")
+    settings = settings.model_copy(update={"compressor": "top_k"})
     with pytest.raises(ValueError, match=r"'train.compressor' top_k would not make smaller: set it to no_compression"):
         secure_sum.check(settings)
 

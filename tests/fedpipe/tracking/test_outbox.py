@@ -19,5 +19,5 @@ def test_processes_at_once_make_one_store(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         names = sorted(name for (name,) in store.execute("select name from runs"))
     # The same weights, but an experiment's run is its own.
-    assert names == [f"{name}: baseline_cnn contiguous 600 clients 10 rounds" for name in ("a", "b")]
+    assert names == ["a: default recipe", "b: default recipe"]
     assert not project.pending()

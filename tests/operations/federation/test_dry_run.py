@@ -58,7 +58,7 @@ def test_whether_a_site_could_sum_securely_is_shown(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
-    for old, new in {"aggregator: mean": "aggregator: secure_sum", "most_examples: null": "most_examples: 10"}.items():
+    for old, new in {"aggregator: mean": "aggregator: secure_sum", "weighting: examples": "weighting: uniform"}.items():
         text = text.replace(old, new, 1)
     (tmp_path / "params.yaml").write_text(text)
     output = shown(tmp_path, capsys)
