@@ -3,7 +3,9 @@
     mean = 1 / n sum_k (u_k min(1, C / ||u_k||) + N(0, (z C)^2))
 
 over the n selected clients. The server need not be trusted; in return the noise of the mean is sqrt(n) times
-that of `dp_gaussian` at the same ``noise_multiplier`` z.
+that of `dp_gaussian` at the same ``noise_multiplier`` z. That holds in a federation, where each site draws the noise of
+its clients with a key of its own. A simulation draws it from params.yaml, or from one key of the process that has all
+samples.
 
 Source: Duchi et al. 2013, "Local Privacy and Statistical Minimax Rates", https://arxiv.org/abs/1302.3203, for the
 model; Dwork and Roth 2014, "The Algorithmic Foundations of Differential Privacy", appendix A, for Gaussian noise,
@@ -27,6 +29,7 @@ from fedpipe.privacy.sampling import require_sampling
 
 # Epsilon also holds if clients drop out or come in turn, whatever their data are (docs/privacy.md).
 COUNTS_DROPOUTS = True
+NOISE_AT_CLIENTS = True
 
 
 class Params(Section):

@@ -3,11 +3,12 @@
 from typing import Any
 
 from fedpipe.compatibility import round_size
+from fedpipe.compatibility.privacy import seeded_noise_at_sites
 from fedpipe.config.download import Download
 from fedpipe.config.judge import Evaluate
 from fedpipe.config.partition import Partition
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_noise_at_sites, has_secret_noise
+from fedpipe.contracts.aggregator import has_noise_at_clients, has_noise_at_sites, has_secret_noise
 
 
 def validate(download: Download, partition: Partition, train: Train, evaluate: Evaluate) -> None:
@@ -22,6 +23,7 @@ def validate(download: Download, partition: Partition, train: Train, evaluate: E
     _require_nothing_of_own_samples(train, evaluate)
     _require_samples_to_select_on(partition, train)
     _require_sites_for_their_noise(partition, train)
+    _require_secret_noise_at_sites(partition, train)
     round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
 
 
@@ -73,6 +75,11 @@ def _require_sites_for_their_noise(partition: Partition, train: Train) -> None:
             "set 'partition.scheme' to at_sites, or the key to 0.0 (with noise in a simulation, take "
             "'train.aggregator' dp_gaussian)"
         )
+
+
+def _require_secret_noise_at_sites(partition: Partition, train: Train) -> None:
+    if partition.scheme == "at_sites" and has_noise_at_clients(train) and not has_secret_noise(train):
+        raise ValueError(seeded_noise_at_sites(train))
 
 
 def _require_samples_to_select_on(partition: Partition, train: Train) -> None:

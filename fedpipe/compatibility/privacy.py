@@ -22,6 +22,14 @@ def validate(settings: Train) -> None:
         )
 
 
+def seeded_noise_at_sites(settings: Train) -> str:
+    """Why sites of a federation do not train with noise of clients that comes from the seed."""
+    return (
+        f"'train.privacy.noise' is seeded, and sites draw the noise of 'train.aggregator' {settings.aggregator} with "
+        "secret keys of their own, for everybody knows the seed: set it to secret"
+    )
+
+
 def _ledger(settings: Train) -> None:
     if settings.stop_at.epsilon is not None and not has_noise(settings):
         raise ValueError(

@@ -83,6 +83,11 @@ class Aggregator(TrainChoice):
     integers_per_unit: Callable[[Train, int], float] = function(
         "settings, clients", "With `noise_variance`: the scale of the integers.", lambda settings, clients: 1.0
     )
+    NOISE_AT_CLIENTS: bool = constant(
+        False,
+        "`encode` adds noise, from `Task.noise_seed`. In a federation each site has a key of its own for it, which "
+        "nobody else knows.",
+    )
     IGNORES_WEIGHTS: bool = constant(False, "All clients with samples count alike.")
     COUNTS_DROPOUTS: bool = constant(False, "With `mechanism`: epsilon also holds if clients drop out or come in turn.")
 
@@ -105,6 +110,11 @@ def has_noise_at_sites(settings: Train) -> bool:
     """Whether sites of a federation add noise to their integers; it is always secret."""
     params = settings.params_of("aggregator")
     return AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS and getattr(params, "noise_multiplier", 0.0) > 0
+
+
+def has_noise_at_clients(settings: Train) -> bool:
+    """Whether clients add noise to their updates, with a key of their site in a federation."""
+    return AGGREGATORS.of(settings.aggregator).NOISE_AT_CLIENTS
 
 
 def has_noise(settings: Train) -> bool:

@@ -248,7 +248,7 @@ class Federation:
             self._returned -= set(due) - self._lost
 
     def _lose(self, error: SitesLostError) -> None:
-        """Goes on without sites, if enough are left.
+        """Continues without sites, if enough are left.
 
         Raises:
           WorkersLostError: They are not.
@@ -263,7 +263,7 @@ class Federation:
                 f"{self._quorum}"
             )
         about = f"{self._link.about}: " if self._link.about else ""
-        say(f"{about}{error}; goes on with {', '.join(left)}")
+        say(f"{about}{error}; continues with {', '.join(left)}")
 
     def _get_ready(self) -> None:
         """Waits until the sites that are not lost have built the training."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import has_noise_at_clients
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError
 from fedpipe.federation.messages import Join
@@ -57,13 +58,22 @@ def weight_of(samples: np.ndarray, settings: Train) -> tuple[np.ndarray, float]:
     return has_batch, float(weights[has_batch].sum())
 
 
-def work_of(join: Join, question: bytes) -> str:
+def work_of(join: Join, settings: Train, question: bytes) -> str:
     """The digest of the work that a request for sums causes at a site: a request repeated after a resume counts once.
 
     The question alone is not enough, since it leaves open with which settings, and as which clients, a site answers.
+    Noise of clients follows from it, so with noise it has all that an answer depends on.
+
+    Args:
+      join: The question to take part.
+      settings: Section train in it.
+      question: The question for sums.
     """
     decides = join.model_dump(include={"settings", "clients", "first", "digest"})
-    decides["settings"].pop("rounds", None)  # a training of more rounds begins as one of fewer
+    if has_noise_at_clients(settings):
+        decides["facts"] = join.facts  # which are the site's, too
+    else:
+        decides["settings"].pop("rounds", None)  # a training of more rounds begins as one of fewer
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode() + question).hexdigest()
 
 

@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedpipe.compatibility.privacy import seeded_noise_at_sites
 from fedpipe.config.privacy import AUTO
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_sites, has_secret_noise
+from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_clients, has_noise_at_sites, has_secret_noise
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Site, SiteShards
@@ -24,10 +25,13 @@ def require_fitting(settings: Train) -> None:
     Raises:
       PipelineError: Sites cannot train with it; the message names the keys.
     """
-    if has_secret_noise(settings) and not has_noise_at_sites(settings):
+    if has_noise_at_clients(settings) and not has_secret_noise(settings):
+        raise PipelineError(f"params.yaml: {seeded_noise_at_sites(settings)}")
+    if has_secret_noise(settings) and not has_noise_at_sites(settings) and not has_noise_at_clients(settings):
         raise PipelineError(
             "params.yaml: 'train.privacy.noise' is secret, and a secret does not travel to sites: set it to seeded, "
-            "which protects nobody, or train without noise"
+            "which protects nobody, or choose 'train.aggregator' local_dp, whose noise sites draw with keys of their "
+            "own"
         )
     is_private = AGGREGATORS.of(settings.aggregator).is_private
     if is_private and settings.params_of("aggregator").noise_multiplier == AUTO:

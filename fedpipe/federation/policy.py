@@ -11,7 +11,7 @@ from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Count, NotNegative, Section
 from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_noise_at_sites
+from fedpipe.contracts.aggregator import has_noise_at_clients, has_noise_at_sites
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
 from fedpipe.federation.counts import Counts
@@ -54,7 +54,7 @@ class Policy(Section):
     rounds: Count = 1000  # that the site answers in all, of all trainings together
     commits: Annotated[list[Commit], Field(min_length=1)] | Everything = "any"  # that the site's own checkout may be at
     least_sites: Count = 1  # in a training; the coordinator reports how many there are
-    least_noise: NotNegative = 0.0  # the least noise_multiplier of secure sums; above 0, no other sums leave the site
+    least_noise: NotNegative = 0.0  # the least noise_multiplier of secure_sum or local_dp; above 0, no other sums leave
     least_clients: Count  # of the site, in each sum that leaves it
     least_samples: Count  # of these clients
 
@@ -112,11 +112,12 @@ class Policy(Section):
             path = PurePosixPath(settings.params_of("model").path)
             if path.is_absolute() or ".." in path.parts:
                 wrong.append(f"'train.keras_file.path' is {path}, and a site reads files below its own project only")
-        noise = settings.params_of("aggregator").noise_multiplier if has_noise_at_sites(settings) else 0.0
+        has_own_noise = has_noise_at_sites(settings) or has_noise_at_clients(settings)
+        noise = settings.params_of("aggregator").noise_multiplier if has_own_noise else 0.0
         if noise < self.least_noise:
             wrong.append(
-                f"its policy wants secure sums with a noise_multiplier of at least {self.least_noise}, and this "
-                f"training has {noise}"
+                "its policy wants noise of sites (secure_sum or local_dp) with a noise_multiplier of at least "
+                f"{self.least_noise}, and this training has {noise}"
             )
         if sites < self.least_sites:
             wrong.append(f"its policy wants {self.least_sites} sites in a training, and this one has {sites}")

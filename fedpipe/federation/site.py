@@ -4,28 +4,14 @@ import hashlib
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
-from fedpipe.contracts.algorithm import ALGORITHMS
-from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
-from fedpipe.federation.audit import (
-    AUDIT_LOG,
-    AnsweredMessages,
-    AnsweredRounds,
-    AuditLog,
-    digest_of_message,
-    digest_of_requests,
-    spans,
-)
-from fedpipe.federation.counted import counted, require_sound, weight_of, work_of
+from fedpipe.federation.audit import AUDIT_LOG, AnsweredRounds, AuditLog, spans
 from fedpipe.federation.counts import reported
-from fedpipe.federation.fitting import require_fitting
+from fedpipe.federation.joining import Joining
 from fedpipe.federation.messages import (
     VERSION,
     Answer,
@@ -48,27 +34,16 @@ from fedpipe.federation.messages import (
 from fedpipe.federation.policy import Policy
 from fedpipe.federation.secure_site import Party, SecurePart, step_name
 from fedpipe.federation.site_figures import SiteFigures
+from fedpipe.federation.site_folder import SiteFolder
 from fedpipe.federation.site_key import SiteKey
+from fedpipe.federation.site_sums import SiteSums
 from fedpipe.federation.site_training import SiteTraining
 from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
-from fedpipe.runtime.facts import FEDERATION, code, differences, facts
 from fedpipe.runtime.pass_runner import LastingWorker
-from fedpipe.samples.kind import PIXELS
 from fedpipe.secure_aggregation.refusal import Refused
 
 _UNKNOWN = pack(Answer(unknown=True))
-
-
-@dataclass(frozen=True)
-class SiteFolder:
-    """Where a site's files are."""
-
-    shards: Path
-    state: Path  # what clients keep
-    personal: Path  # the clients' personal models, a file per training
-    logs: Path
-    tests: Path | None = None  # the clients' held-out samples, if they have any
 
 
 class Site:
@@ -94,18 +69,16 @@ class Site:
         Raises:
           PipelineError: The count of its rounds is damaged, or TFF's worker cannot be started.
         """
-        self.name, self._folder, self._policy, self._checkout = name, folder, policy, checkout
-        self._party = party
-        self._code_at_start = code()
+        self.name, self._folder, self._policy, self._party = name, folder, policy, party
         self._audit = AuditLog(folder.logs / AUDIT_LOG)
         self._rounds = AnsweredRounds(folder.logs / "answered.txt")
-        self._messages = AnsweredMessages(folder.logs / "messages.txt")
-        self._key = SiteKey(folder.logs)
+        self._key = SiteKey.of_digests(folder.logs)
+        self._joining = Joining(name, folder, policy, checkout, party, self._key, self._rounds)
+        self._sums = SiteSums(folder, policy, self._key, self._rounds)
         self._figures = SiteFigures(folder.shards, folder.tests, policy)
         self._guard = threading.Lock()
         self._training: SiteTraining | None = None
         self._secure: SecurePart | None = None  # of the training, once a step has come
-        self._verified = ""  # the digest of the shards that were verified last
         self._last: tuple[str, bytes] = ("", b"")  # the digest of the last question for sums, and the answer
         self._worker = LastingWorker(folder.logs / "worker.log")
 
@@ -182,27 +155,23 @@ class Site:
             raise PipelineError("its sums in this training leave in a secure sum only, and it is asked for plain ones")
         if digest == self._last[0]:
             return self._last[1]  # the answer was lost on its way
-        answer = pack(Answer(), self._sums(self._training, question, arrays))
+        answer = pack(Answer(), self._sums.leaves(self._training, question, arrays))
         self._last = digest, answer
         return answer
 
     def _description(self) -> bytes:
-        manifest = Manifest.read(self._folder.shards)
+        manifest = self._folder.manifest()
         description = Description(
             site=self.name,
             dataset=manifest.dataset,
             image_shape=list(manifest.image_shape),
             classes=manifest.classes,
-            digest=self._digest(manifest),
+            digest=self._key.digest_of(manifest),
             counts=self._policy.counts,
             shared=manifest.shared(),
             policy=self._policy.model_dump(),
         )
-        return pack(description, [reported(np.diff(Shards.open(self._folder.shards).offsets), self._policy.counts)])
-
-    def _digest(self, manifest: Manifest) -> str:
-        """The digest of the shards that others get: it tells nothing to who can guess samples."""
-        return self._key.digest("shards", manifest.digest.encode())
+        return pack(description, [reported(self._folder.samples(), self._policy.counts)])
 
     def _answer_to_join(self, join: Join) -> bytes:
         """The answer to a coordinator that asks the site to take part, with the sum of its clients' weights if asked.
@@ -210,58 +179,17 @@ class Site:
         Raises:
           PipelineError: The policy lets out no sum over the site's clients.
         """
-        refused = self._joined(join)
+        if self._training is not None and self._training.join == join:
+            refused = self._joining.wrong_data(join)
+        else:
+            refused = self._joining.refused(join)
+            if not refused:
+                require_avx2()
+                self._leave()
+                self._training = SiteTraining(join, parse(Train, join.settings), self._folder, self._worker)
         if refused or not join.wants_weights or self._training is None:
             return pack(Answer(refused=refused))
-        settings = self._training.settings
-        if self._training.sums_securely or not ALGORITHMS.of(settings.algorithm).ALL_WEIGHTS:
-            raise PipelineError("this training needs no sum of its clients' weights")
-        samples = np.diff(Shards.open(self._folder.shards).offsets)
-        clients, total = weight_of(samples, settings)
-        self._require_sum(int(clients.sum()), int(samples[clients].sum()))
-        # The sums over two choices of clients, such as those with a batch of another size, differ by few clients.
-        question = digest_of_message(f"weights by {settings.client_weighting} {join.digest}", [])
-        answered = question, digest_of_requests([], [clients])
-        if self._policy.protects_clients or self._policy.counts != "exact":
-            self._messages.require_same(*answered)
-        self._messages.add(*answered)
-        return pack(Answer(), [np.array([total])])
-
-    def _joined(self, join: Join) -> list[str]:
-        """Gets ready for a training; returns why the site does not take part, nothing if it does."""
-        if join.version != VERSION:
-            return [f"it speaks version {VERSION} of the messages, and the coordinator {join.version}"]
-        if join.site != self.name:
-            return [f"it is {self.name}, and was asked as {join.site}"]
-        if self._training is not None and self._training.join == join:
-            return self._wrong_data(join)
-        wrong = self._policy.refused_choices(join.settings)
-        if wrong:
-            return wrong
-        settings = parse(Train, join.settings)
-        require_fitting(settings)
-        wrong = [f"another {difference}" for difference in differences(join.facts, facts(settings, FEDERATION))]
-        if code() != self._code_at_start:
-            wrong.append("its code has changed since it was started (start it again)")
-        wrong += self._policy.refused_checkout(*self._checkout())
-        wrong += self._policy.refused_settings(settings, join.sites, self._rounds.count(but=join.training))
-        wrong += self._wrong_party(settings, join)
-        wrong += self._wrong_data(join)
-        if not wrong:
-            require_avx2()
-            self._leave()
-            self._training = SiteTraining(join, settings, self._folder.shards, self._folder.state, self._worker)
-        return wrong
-
-    def _wrong_party(self, settings: Train, join: Join) -> list[str]:
-        """Why the site does not take part in a training's secure sums, if it has them."""
-        if not AGGREGATORS.of(settings.aggregator).SUMS_INTEGERS:
-            return []
-        if self._party is None:
-            return [f"it has no roster of sites, which 'train.aggregator' {settings.aggregator} needs: see its log"]
-        if join.run is None or join.roster is None:
-            return [f"'train.aggregator' {settings.aggregator} needs a coordinator with a roster of sites"]
-        return self._party.refused(self.name, join.sites, join.roster)
+        return pack(Answer(), [np.array([self._sums.weights(self._training, join)])])
 
     def _secure_part(self, training: SiteTraining) -> SecurePart:
         """The site in the secure sums of the training that it has joined.
@@ -279,7 +207,7 @@ class Site:
                 training.fixed_point(),
                 self._policy.least_sites,
                 self._folder.logs / "secure",
-                lambda question, arrays: self._sums(training, question, arrays),
+                lambda question, arrays: self._sums.leaves(training, question, arrays),
             )
         return self._secure
 
@@ -291,7 +219,7 @@ class Site:
         """
         if question.version != VERSION:
             raise PipelineError(f"it speaks version {VERSION} of the messages, and the coordinator {question.version}")
-        if self._digest(Manifest.read(self._folder.shards)) != question.digest:
+        if self._key.digest_of(self._folder.manifest()) != question.digest:
             raise PipelineError("its shards are others than the coordinator knows: partition again there")
         request = digest[:16], "measure", digest
         if self._rounds.with_question(*request) > self._policy.rounds:
@@ -300,83 +228,8 @@ class Site:
         self._rounds.add(*request)
         return pack(figures, of_clients)
 
-    def _wrong_data(self, join: Join) -> list[str]:
-        """The faults of the shards here for a training."""
-        here = Manifest.read(self._folder.shards)
-        digest = self._digest(here)
-        if digest != join.digest:
-            known = f"{digest[:12]}, not {join.digest[:12]}"
-            return [f"its shards are others than the coordinator knows ({known}): partition again there"]
-        if here.format != PIXELS:
-            return [f"it has {here.kind}, and a federation takes uint8 samples of classes"]
-        if list(here.image_shape) != join.image_shape or here.classes != join.classes:
-            ours, theirs = f"{here.image_shape} of {here.classes}", f"{tuple(join.image_shape)} of {join.classes}"
-            return [f"its images are {ours} classes, and those of the training {theirs}"]
-        if join.first + here.clients > join.clients:
-            return [f"its {here.clients} clients from {join.first} on are more than the {join.clients} of the training"]
-        if self._verified != here.digest:
-            try:
-                verify_shards(self._folder.shards, here)
-            except PipelineError as error:
-                raise PipelineError("its shards are damaged (its audit log says which)") from error
-            self._verified = here.digest
-        return []
-
-    def _sums(self, training: SiteTraining, question: Pass, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """The leaves of the sums that the question wants, if the policy lets each of them out."""
-        count = len(question.chunks)
-        if not count or count >= len(arrays):
-            raise PipelineError("a question for sums must have chunks, and arrays besides")
-        message, chunks = arrays[:-count], arrays[-count:]
-        offsets, first = Shards.open(self._folder.shards).offsets, training.join.first
-        samples = np.diff(offsets)
-        for sizes, requests in zip(question.chunks, chunks, strict=True):
-            if requests.dtype != np.int32 or requests.shape != (sum(sizes), 4) or 0 in sizes:
-                raise PipelineError("a chunk's requests are not int32 [clients, 4], or a group is empty")
-        require_sound(chunks, training.settings)
-        # Of a secure sum all chunks leave together.
-        for requests in [np.concatenate(chunks)] if training.sums_securely else chunks:
-            places = requests[:, 0].astype(np.int64) - first
-            if places.min() < 0 or places.max() >= len(samples):
-                raise PipelineError("it is asked for clients that it does not have")
-            if question.process == "training":
-                places = places[counted(requests, samples[places], training.settings)]
-            clients = np.unique(places)
-            # To a secure sum over other sites a site without clients adds nothing, and would make it a sum of few.
-            if len(clients) or training.sums_securely:
-                self._require_sum(len(clients), int(samples[clients].sum()))
-        identity = work_of(training.join, pack(question.model_copy(update={"released": 0}), arrays))
-        # Of losses the coordinator chooses the number, so each question counts.
-        name = "losses" if question.process == "losses" else f"{question.process}-{question.number}"
-        request = training.join.training, name, identity
-        if self._rounds.with_question(*request) > self._policy.rounds:
-            raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all, and it has answered them")
-        every = np.concatenate(chunks)
-        summands = np.flatnonzero(counted(every, samples[every[:, 0] - first], training.settings)).tolist()
-        # The same numbers are other samples where the first one is another, or after another partition.
-        whose = [question.chunks, first, training.join.digest, summands]
-        answered = digest_of_message(question.process, message), digest_of_requests(whose, chunks)
-        if self._policy.protects_clients or training.sums_securely:
-            self._messages.require_same(*answered)
-        leaves = training.sums(question, message, chunks)
-        # The graphs read the shards' file again in each round, and would take another one of the same size.
-        if self._digest(Manifest.read(self._folder.shards)) != training.join.digest:
-            raise PipelineError("its shards have changed since it joined: start the training again")
-        self._rounds.add(*request)
-        self._messages.add(*answered)
-        return leaves
-
-    def _require_sum(self, clients: int, samples: int) -> None:
-        """Checks that a sum over so many clients and samples may leave; how many they are stays in the audit log.
-
-        Raises:
-          PipelineError: It may not.
-        """
-        if refused := self._policy.refused_sum(clients, samples):
-            raise PipelineError(refused) from PipelineError(f"{clients} clients, {samples} samples")
-
     def _last_rounds(self, arrays: list[np.ndarray]) -> np.ndarray:
-        own = Manifest.read(self._folder.shards).clients
+        own = self._folder.manifest().clients
         if len(arrays) != 1 or arrays[0].dtype != np.int32 or arrays[0].shape != (own,):
             raise PipelineError(f"a question for what clients keep must have one array, int32 [{own}]")
         return arrays[0]

@@ -1,20 +1,26 @@
 """A training at a site: its own graphs, built from the settings, over its own clients."""
 
+import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS
+from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_clients
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
 from fedpipe.federation.messages import Join, Pass
+from fedpipe.federation.site_folder import SiteFolder
+from fedpipe.federation.site_key import SiteKey
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.learning.loss_process import loss_process
+from fedpipe.learning.randomness import noise_file
+from fedpipe.learning.structure import flat
 from fedpipe.learning.wiring import Share, Wiring
 from fedpipe.runtime.kept_state import digest_if_there, remove_later, remove_superseded
 from fedpipe.runtime.pass_runner import LastingWorker, PassRunner
@@ -27,19 +33,22 @@ _building = threading.Lock()  # sites of a test share a process, and TFF builds 
 class SiteTraining:
     """A training that the site takes part in; it is built in the background."""
 
-    def __init__(self, join: Join, settings: Train, shards: Path, state: Path, worker: LastingWorker) -> None:
+    def __init__(self, join: Join, settings: Train, folder: SiteFolder, worker: LastingWorker) -> None:
         """Starts to build.
 
         Args:
           join: The question that asked the site to take part.
           settings: The settings in it.
-          shards: The folder of the site's shards.
-          state: The folder for what clients keep, for all trainings.
+          folder: Of the site.
           worker: Runs the clients.
+
+        Raises:
+          PipelineError: The site's key of noise is damaged, and the training needs it.
         """
         self.join = join
-        self.settings, self._shards, self._worker = settings, shards.resolve(), worker
-        self._state = state.resolve() / join.training
+        self.settings, self._shards, self._worker = settings, folder.shards.resolve(), worker
+        self._state = folder.state.resolve() / join.training
+        self._noise = SiteKey.of_noise(folder.noise_key) if has_noise_at_clients(settings) else None
         self._version = 0
         self._runner: PassRunner | None = None
         self._kept: Path | None = None
@@ -77,13 +86,16 @@ class SiteTraining:
             raise PipelineError("this training has no secure sums")
         return fixed_point
 
-    def sums(self, question: Pass, message: Sequence[np.ndarray], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The leaves of the sum of each chunk, one after the other.
+    def sums(
+        self, question: Pass, message: Sequence[np.ndarray], chunks: Sequence[np.ndarray], work: str
+    ) -> list[np.ndarray]:
+        """The leaves of the sum of each chunk, one after the other; with noise of clients, zeros besides their updates.
 
         Args:
           question: Which pass.
           message: Its leaves.
           chunks: int32 [n, 4] of each chunk.
+          work: The digest of all that decides the answer.
 
         Raises:
           PipelineError: A client failed, or the TFF worker ended twice.
@@ -101,9 +113,10 @@ class SiteTraining:
         self._version += 1
         runner.receive(self._version, number, message)
         leaves: list[np.ndarray] = []
-        for sizes, requests in zip(question.chunks, chunks, strict=True):
-            groups = np.split(requests, np.cumsum(sizes)[:-1])
-            leaves += self._sum(runner, groups)
+        with self._with_noise(message, work):
+            for sizes, requests in zip(question.chunks, chunks, strict=True):
+                groups = np.split(requests, np.cumsum(sizes)[:-1])
+                leaves += self._leaving(self._sum(runner, groups))
         return leaves
 
     def remove_later(self, last: np.ndarray, up_to: int) -> None:
@@ -148,6 +161,33 @@ class SiteTraining:
         self._thread.join()
         self._worker.forget()
 
+    @contextmanager
+    def _with_noise(self, message: Sequence[np.ndarray], work: str) -> Iterator[None]:
+        """The key of the noise of clients is where graphs read it, for the work that follows, if they add noise."""
+        if self._noise is None:
+            yield
+            return
+        file = noise_file(self._noise_key, int(message[-1]))  # the last leaf of a message is the round
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        try:
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
+                output.write(self._noise.noise(work))
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+    @property
+    def _noise_key(self) -> Path:
+        return self._state / "noise"
+
+    def _leaving(self, leaves: list[np.ndarray]) -> list[np.ndarray]:
+        """What leaves the site of a sum: where clients add noise, nothing is told that has none."""
+        if self._noise is None or self._wiring is None:
+            return leaves
+        updates = len(flat(self._wiring.process.passes[0].sums.specs.update))
+        return [*leaves[:updates], *map(np.zeros_like, leaves[updates:])]
+
     def _sum(self, runner: PassRunner, groups: list[np.ndarray]) -> list[np.ndarray]:
         """A sum; an error says nothing of a client, for it goes to the coordinator."""
         try:
@@ -172,7 +212,8 @@ class SiteTraining:
         join, settings = self.join, self.settings
         share = Share(join.first, join.clients)
         # The coordinator has the server's weights; a client's work does not depend on those that are drawn here.
-        wiring = Wiring.of(settings, self._shards, self._state, share=share)
+        noise_key = None if self._noise is None else self._noise_key
+        wiring = Wiring.of(settings, self._shards, self._state, share=share, noise_key=noise_key)
         self._kept, self._wiring = wiring.kept, wiring
         if wiring.kept is not None:
             for other in set(self._state.parent.glob("*")) - {self._state}:

@@ -13,7 +13,7 @@ from fedpipe.learning import local_training
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.local_training import GradientHook, Local
 from fedpipe.learning.optimizers import RoundOptimizer
-from fedpipe.learning.randomness import noise_seed, seed_in_graph
+from fedpipe.learning.randomness import NoiseKey, noise_seed, seed_in_graph
 from fedpipe.networks.network import Network
 from fedpipe.seeds import Purpose
 
@@ -25,7 +25,7 @@ class Task:
     network: Network
     settings: Train
     clients: int  # how many there are altogether
-    noise_key: tuple[int, int] | None = None  # two words of 64 bits for the noise of DP; None for those of the seed
+    noise_key: NoiseKey | None = None  # for the noise of DP; None for that of the seed
     all_weights: float | None = None  # what sites say that `total_weight` is; None where clients' sizes say it
 
     @property

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator
+from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator, has_noise_at_clients
 from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
 from fedpipe.datasets.shards import Manifest, Shards
 from fedpipe.errors import PipelineError
@@ -19,6 +19,7 @@ from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.learning.process import Process, build_process
+from fedpipe.learning.randomness import NoiseKey
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.network import network as model_of
@@ -54,7 +55,7 @@ class Wiring:
         *,
         network: Network | None = None,
         first: Weights | None = None,
-        noise_key: tuple[int, int] | None = None,
+        noise_key: NoiseKey | None = None,
         share: Share | None = None,
         all_weights: float | None = None,
     ) -> "Wiring":
@@ -120,6 +121,11 @@ class Wiring:
         """``fixed_point`` where sites are simulated; None where there are none, or where they round their own sums."""
         simulates = self.manifest.sites is not None and self.manifest.samples_at is None
         return self.fixed_point if simulates else None
+
+    @property
+    def noise_is_of_sites(self) -> bool:
+        """Whether clients add noise of which only their sites have the keys."""
+        return self.manifest.samples_at == "sites" and has_noise_at_clients(self.task.settings)
 
     @cached_property
     def process(self) -> Process:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from fedpipe.atomic import atomic_file, sync_folder
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.aggregator import has_noise_at_clients, has_secret_noise
 from fedpipe.runtime.checkpoint import Checkpoint, from_file, to_bytes
 from fedpipe.runtime.finished import FinishedTraining
 from fedpipe.runtime.kept_state import FolderStates, KeptState, States
@@ -55,6 +55,7 @@ class Checkpoints:
         self.kept_folder = folder / "clients" / name_of(key)
         self._states = states or FolderStates(self.kept_folder)
         # Sites remember what they answered, and their states are theirs.
+        self._are_at_sites = states is not None
         self._finished = FinishedTraining(folder / "finished") if states is None else None
         self._end: tuple[Checkpoint, KeptState | None] | None = None
         self._folder = folder / "checkpoints"
@@ -68,9 +69,11 @@ class Checkpoints:
     def enabled(self) -> bool:
         """Whether the training is to be saved at all (``train.checkpoint.enabled``).
 
-        One with secret noise is not: a round that were run again would be a second release, with other noise.
+        One with secret noise is not: a round that were run again would be a second release, with other noise. Sites
+        that draw the noise of their clients repeat it for a question that is repeated.
         """
-        return self._settings.checkpoint.enabled and not has_secret_noise(self._settings)
+        is_repeated = self._are_at_sites and has_noise_at_clients(self._settings)
+        return self._settings.checkpoint.enabled and (is_repeated or not has_secret_noise(self._settings))
 
     @property
     def seconds_before(self) -> float:

@@ -30,6 +30,7 @@ class Trained:
     privacy: dict[str, Any]  # the spent budget (`Ledger.summary`); empty if it is not private
     personal: ClientModels | None = None  # the clients' personal models, if any; not with secret noise
     end: Checkpoint | None = None  # from which a training of more rounds resumes; not with secret noise
+    noise_is_of_sites: bool = False  # whether sites drew the noise of their clients, each with a key of its own
     interrupted: bool = False  # by Ctrl-C, before its last round
 
     @property
@@ -48,6 +49,7 @@ class Trained:
             **self._selected(),
             **self.privacy,
             **({"noise": "secret" if has_secret_noise(settings) else "seeded"} if has_noise(settings) else {}),
+            **({"noise_drawn_by": "sites"} if self.noise_is_of_sites else {}),
             **({"dropouts": listed(self.dropouts)} if self.dropouts else {}),
             **_attacked(settings),
             **self._clustered(),

@@ -15,10 +15,10 @@ import numpy as np
 
 from fedpipe.compatibility import round_size
 from fedpipe.config.train import Dropout, Train
-from fedpipe.contracts.aggregator import has_noise_at_sites, has_secret_noise
+from fedpipe.contracts.aggregator import has_noise_at_clients, has_noise_at_sites, has_secret_noise
 from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.contracts.cohort import COHORTS
-from fedpipe.datasets.shards import open_shards
+from fedpipe.datasets.shards import Manifest, open_shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.measurements import Measurements
@@ -111,7 +111,7 @@ class Training:
         site_of, rounded = self.wiring.manifest.site_of, self.wiring.simulated_rounding
         worker.wait_until_ready()
         if elsewhere is not None:
-            if not has_noise_at_sites(task.settings):
+            if not has_noise_at_sites(task.settings) and not self.wiring.noise_is_of_sites:
                 require_no_secret(task.settings)
             elsewhere.begin(self.wiring.kept, self.wiring.fixed_point)
         elif self.wiring.manifest.samples_at == "sites":
@@ -256,6 +256,7 @@ class Training:
             personal=None if has_secret_noise(settings) else personal_models(self.wiring, engine, self.kept, elsewhere),
             end=None if has_secret_noise(settings) else history.end(engine.state()),
             interrupted=interrupted,
+            noise_is_of_sites=self.wiring.noise_is_of_sites,
         )
 
 
@@ -290,7 +291,10 @@ def prepare(
     """
     require_avx2()
     drawing, key = settings, None
-    if has_secret_noise(settings):
+    if has_noise_at_clients(settings) and Manifest.read(shards).samples_at == "sites":
+        say("each site draws the noise of its clients with a secret key: no simulation has these bits")
+        say("epsilon holds against the coordinator, too; figures without noise are withheld (docs/federation.md)")
+    elif has_secret_noise(settings):
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
         say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")

@@ -176,7 +176,9 @@ def run_site(args: argparse.Namespace) -> None:
 
     name, way = _way_to_coordinator(args)
 
-    from fedpipe.federation.site import Site, SiteFolder  # TensorFlow loads
+    from fedpipe.federation.site import Site  # TensorFlow loads
+    from fedpipe.federation.site_folder import SiteFolder
+    from fedpipe.federation.site_key import noise_key_file
 
     def say(line: str) -> None:
         print(f"site {name}: {line}", flush=True)
@@ -184,7 +186,8 @@ def run_site(args: argparse.Namespace) -> None:
     with alone(args.logs):
         if args.shards == CLIENTS:  # else another command made them
             make_shards()
-        folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs, args.tests)
+        noise_key = noise_key_file(args.certificates, name)
+        folder = SiteFolder(args.shards, args.logs / "state", args.personal, args.logs, noise_key, args.tests)
         site = Site(name, folder, policy, _checkout, party_of(args, name))
         try:
             say(f"answers the coordinator within {args.policy}; audit log {args.logs / AUDIT_LOG}")

@@ -16,6 +16,7 @@ import numpy as np
 
 from fedpipe import params
 from fedpipe.config.train import StopAt, Train
+from fedpipe.contracts.aggregator import has_noise_at_clients, has_secret_noise
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, write_at_sites, write_shards
 from fedpipe.errors import PipelineError
@@ -59,6 +60,11 @@ def run_demo(sites: int, rounds: int, link: str = "grpc") -> None:
     settings = params.load(Train, PARAMS).model_copy(
         update={"rounds": rounds, "evaluate_every": 0, "keep_best": False, "stop_at": StopAt(), "init": "fresh"}
     )
+    if has_secret_noise(settings) or has_noise_at_clients(settings):
+        raise PipelineError(
+            f"params.yaml: 'train.aggregator' {settings.aggregator} has secret noise at sites, and no simulation "
+            "has its bits: choose another one for the demo"
+        )
     if settings.clients_per_round != "all":
         settings = settings.model_copy(update={"clients_per_round": min(settings.clients_per_round, sum(clients))})
     deal(folder, names, clients)

@@ -8,7 +8,7 @@ import numpy as np
 from fedpipe import params
 from fedpipe.config.choices import used
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_sites
+from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_clients, has_noise_at_sites
 from fedpipe.datasets.shards import Manifest, Shards, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.federation.audit import AnsweredRounds
@@ -70,7 +70,10 @@ def check_training(file: Path, shards: Path, policy: Policy, checkout: tuple[str
     for number, size in enumerate(sizes.passes, 1):
         of = f"pass {number} of {len(sizes.passes)}" if len(sizes.passes) > 1 else "a round"
         yield f"in {of}: at most {sizes.chunks} sums leave over {manifest.clients} clients, {size:,} bytes each"
-    yield "each sum has loss, accuracy and counts of its clients, besides their updates"
+    if has_noise_at_clients(settings):
+        yield "each sum has updates with noise of this site's own key, and no loss, accuracy or counts"
+    else:
+        yield "each sum has loss, accuracy and counts of its clients, besides their updates"
 
 
 def check_roster(name: str, party: Party | None) -> Iterator[str]:

@@ -167,7 +167,7 @@ def test_the_dropouts_of_a_training_that_goes_on_without_a_site_repeat_it(
             assert process.wait(600) == 0, log.read_text()
     finally:
         settings.write_text(before)
-    assert "goes on with clinic-a, clinic-b" in log.read_text()
+    assert "continues with clinic-a, clinic-b" in log.read_text()
     dropouts = json.loads((coordinator / "metrics/training.json").read_text())["dropouts"]
     assert dropouts and all(each["site"] == 3 for each in dropouts)
     again = clone("pooled-dropouts")

@@ -19,7 +19,8 @@ from fedpipe.federation.pinned_roster import PinnedRoster
 from fedpipe.federation.policy import Policy
 from fedpipe.federation.secure_site import Party
 from fedpipe.federation.secure_sums import SecureSums
-from fedpipe.federation.site import Site, SiteFolder
+from fedpipe.federation.site import Site
+from fedpipe.federation.site_folder import SiteFolder
 from fedpipe.federation.site_key import SiteKey
 
 CLIENTS = [3, 5, 4]  # of each site
@@ -63,7 +64,7 @@ class Sites:
             manifest = write_shards(self.place(name).shards, "small", images, labels, own, 10)
             counts = self.policy.counts
             samples = reported(np.array([len(each) for each in own]), counts)
-            digest = SiteKey(self.place(name).logs).digest("shards", manifest.digest.encode())
+            digest = SiteKey.of_digests(self.place(name).logs).digest_of(manifest)
             owned.append(SiteShards(name, digest, samples, None if counts == "exact" else counts))
         write_at_sites(self.coordinator, "small", (8, 8, 1), 10, owned)
         self.about = ""
@@ -79,7 +80,7 @@ class Sites:
     def place(self, name: str) -> SiteFolder:
         """The files of a site."""
         own = self.folder / name
-        return SiteFolder(own / "clients", own / "state", own / "personal", own / "logs", own / "tests")
+        return SiteFolder(own / "clients", own / "state", own / "personal", own / "logs", own / "noise", own / "tests")
 
     def hold_out(self, images: np.ndarray, labels: np.ndarray, sizes: Sequence[int]) -> Path:
         """Gives each client so many held-out samples, at its site and in a folder beside the pooled shards."""

@@ -56,8 +56,11 @@ def test_a_client_in_two_sums_of_a_question_is_refused() -> None:
 
 def test_the_same_question_with_other_settings_is_another_round() -> None:
     def digest(**changes: Any) -> str:
-        return work_of(JOIN.model_copy(update=changes), b"question")
+        return work_of(JOIN.model_copy(update=changes), BATCHES_OF_5, b"question")
 
     assert digest() == digest(settings={"rounds": 9, "batch_size": 5}) == digest(facts={}, sites=5)
+    private = train_settings(aggregator="local_dp", client_weighting="uniform")
+    noisy = [JOIN, JOIN.model_copy(update={"facts": {}}), JOIN.model_copy(update={"settings": {"rounds": 9}})]
+    assert len({work_of(join, private, b"question") for join in noisy}) == 3  # each would be another update
     others = [digest(settings={"rounds": 4, "batch_size": 1}), digest(first=1), digest(clients=13)]
-    assert len({digest(), *others, work_of(JOIN, b"another")}) == 5
+    assert len({digest(), *others, work_of(JOIN, BATCHES_OF_5, b"another")}) == 5

@@ -111,10 +111,10 @@ def test_a_digest_that_leaves_a_site_cannot_be_made_from_its_samples(withheld: S
     """Whoever guesses all samples computes the digest of the shards, and not the one with the site's key."""
     for name, site in zip(NAMES, Manifest.read(withheld.coordinator).sites or (), strict=True):
         plain = Manifest.read(withheld.place(name).shards).digest
-        key = SiteKey(withheld.place(name).logs)
+        key = SiteKey.of_digests(withheld.place(name).logs)
         assert site.digest == key.digest("shards", plain.encode()) != plain
-        assert SiteKey(tmp_path / name).digest("shards", plain.encode()) != site.digest
+        assert SiteKey.of_digests(tmp_path / name).digest("shards", plain.encode()) != site.digest
         assert (withheld.place(name).logs / "digest.key").stat().st_mode & 0o077 == 0
     (tmp_path / "site-1/digest.key").write_bytes(b"short")
     with pytest.raises(PipelineError, match=r"digest.key is damaged"):
-        SiteKey(tmp_path / "site-1")
+        SiteKey.of_digests(tmp_path / "site-1")

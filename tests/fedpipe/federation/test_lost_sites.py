@@ -100,7 +100,7 @@ def test_goes_on_without_a_site_and_with_it_when_it_is_back(
     federated = trained(sites, settings, sites.coordinator, worker, tmp_path / "there", quorum=2)
     assert federated.summary()["dropouts"] == [{"round": 2, "site": 2}, {"round": 3, "site": 2}]
     output = capsys.readouterr().err
-    assert "round 2: site-2 was not connected for 5 s; goes on with site-1, site-3" in output
+    assert "round 2: site-2 was not connected for 5 s; continues with site-1, site-3" in output
     assert "site-2: back" in output
     require_same_as_simulated(sites, worker, tmp_path, settings, federated)
 

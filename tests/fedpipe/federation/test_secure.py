@@ -102,7 +102,7 @@ def test_a_plain_question_is_refused_and_no_plain_sum_is_in_an_answer(sites: Sit
         )
         training = sites.running[name]._training
         assert training is not None
-        own = rounds.fixed_point.vector(training.sums(question, rounds.leaves(number), part.requests))
+        own = rounds.fixed_point.vector(training.sums(question, rounds.leaves(number), part.requests, ""))
         plain.add(own)
         for answer in answers[name]:
             assert own.weights.tobytes()[:400] not in answer and own.quantities.tobytes()[:16] not in answer

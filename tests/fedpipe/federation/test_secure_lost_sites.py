@@ -130,6 +130,6 @@ def test_too_few_sites_stop_a_training(
             assert rounds.total(number).sites == sites.names
         with pytest.raises(WorkersLostError, match="2 sites that are not lost have clients in it, and 3 are needed"):
             rounds.total(None, "site-1", "site-2")
-        assert "goes on with site-1, site-2" in capsys.readouterr().err
+        assert "continues with site-1, site-2" in capsys.readouterr().err
     finally:
         sites.stop()

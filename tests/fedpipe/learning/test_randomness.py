@@ -4,12 +4,13 @@ import hashlib
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedpipe.learning.randomness import noise_seed, seed_in_graph
+from fedpipe.learning.randomness import noise_file, noise_seed, seed_in_graph
 from fedpipe.seeds import Purpose
 from tests import ROOT
 
@@ -58,6 +59,15 @@ def test_seeds_of_noise_have_round_and_index_in_them() -> None:
     places = {tuple(noise_seed(1, None, a, b).numpy().tolist()) for a, b in itertools.product((1, 2, 10**6), range(9))}
     assert len(places) == 27
     assert noise_seed(2024, (2**64 - 1, 5), 3, 4).numpy().tolist() == [-1, 5 ^ ((3 << 32) | 4)]
+
+
+def test_a_key_in_a_file_is_read_whenever_a_graph_runs(tmp_path: Path) -> None:
+    seed = tf.function(lambda round_number: noise_seed(2024, tmp_path / "key", round_number, 4))
+    for words in ((2**64 - 1, 5), (7, 2**63)):
+        noise_file(tmp_path / "key", 3).write_bytes(np.array(words, "<u8").tobytes())
+        assert seed(tf.constant(3)).numpy().tolist() == noise_seed(2024, words, 3, 4).numpy().tolist()
+    with pytest.raises(tf.errors.NotFoundError):
+        seed(tf.constant(4))
     assert noise_seed(2024, None, 3, 4).numpy().tolist() != noise_seed(2025, None, 3, 4).numpy().tolist()
 
 
