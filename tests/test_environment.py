@@ -257,6 +257,7 @@ def own_python() -> str:
     return str(Path(sys.executable).resolve())
 
 
+@pytest.mark.slow
 def test_env_entered_by_a_symlink_keeps_the_environment(
     checkout: Path, tmp_path: Path, offline: dict[str, str]
 ) -> None:
@@ -279,6 +280,7 @@ def elsewhere(folder: Path) -> dict[str, str]:
     return places | others | {"ignore-requires-python": "true", "require-virtualenv": "true", "python": "/bin/false"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["variables", "file"])
 def test_settings_of_pip_choose_the_index_and_nothing_else(
     checkout: Path, tmp_path: Path, offline: dict[str, str], how: str

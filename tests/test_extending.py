@@ -164,6 +164,7 @@ def test_a_keras_file(project: Path) -> None:
     assert "'train.keras_file.path' is data/start.keras, which cannot be read" in refused.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_short_run(project: Path, tmp_path: Path) -> None:
     (script,) = re.findall(r"^```python\n(import fedpipe\n.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
     (project / "short.py").write_text(script, encoding="utf-8")

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from ruamel.yaml import YAML
 
 from tests import ROOT
 from tests.stages.test_pipeline import environment
+
+pytestmark = pytest.mark.slow
 
 
 def section(title: str) -> str:

@@ -14,6 +14,8 @@ from fedpipe.datasets.raw import RawDataset
 from tests import ROOT
 from tests.test_library import SCRIPT
 
+pytestmark = pytest.mark.slow
+
 OTHERS = """
 import importlib.util, sys
 names = ["layout", "operations", "stages", "tests", "benchmarks"]
@@ -54,7 +56,6 @@ def test_it_is_the_library_and_nothing_else_of_the_checkout(interpreter: Path, t
     assert where == str(interpreter.parents[2] / "checkout/fedpipe/__init__.py") and others == "[]"
 
 
-@pytest.mark.slow
 def test_the_script_of_the_document_runs_there(interpreter: Path, raw: Path, tmp_path: Path) -> None:
     dataset = RawDataset.read(raw)
     arrays = [part[..., 0] if part.ndim == 4 else part for part in (*dataset.read_train(raw), *dataset.read_test(raw))]

@@ -127,6 +127,7 @@ def test_only_cluster_imports_dask() -> None:
     assert importers("distributed") | importers("dask") == {"cluster"}
 
 
+@pytest.mark.slow
 def test_a_training_on_this_machine_loads_no_dask() -> None:
     code = "import stages.train, fedpipe.runtime.training, fedpipe.cluster.cluster"
     assert not loaded_by(code) & {"distributed", "dask"}

@@ -77,7 +77,7 @@ SAME_AS_FED_AVG: list[tuple[str, dict[str, Any], int]] = [
 
 
 # One of each kind for every day: an update alone, with a vector, with a number, in two passes, and several models.
-EVERY_DAY = ("fed_avg", "scaffold", "fed_nova", "mime", "ifca")
+EVERY_DAY = ("fed_avg", "scaffold")
 DAILY = [pytest.param(name, marks=[] if name in EVERY_DAY else [pytest.mark.slow]) for name in ALGORITHMS.names]
 
 

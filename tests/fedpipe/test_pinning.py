@@ -62,6 +62,7 @@ def test_libraries_load_whatever_the_environment_says() -> None:
     assert sys.prefix in printed(code, **HOSTILE, MPLBACKEND="nonsense", MATPLOTLIBRC="/nonsense")
 
 
+@pytest.mark.slow
 def test_a_users_keras_json_is_neither_read_nor_written(tmp_path: Path) -> None:
     settings = tmp_path / ".keras/keras.json"
     code = "import stages; from keras import backend as k; print(k.floatx(), k.image_data_format(), k.epsilon())"

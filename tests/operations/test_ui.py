@@ -10,6 +10,8 @@ from fedpipe.tracking import views
 from tests.browser import Browser
 from tests.fedpipe.tracking.mlflow_project import EVALUATE, Project, answers, eventually, fill, free_port, running
 
+pytestmark = pytest.mark.slow
+
 NAME = "fedpipe-mnist"
 
 
@@ -47,7 +49,6 @@ def texts(browser: Browser, selector: str) -> list[str]:
     )
 
 
-@pytest.mark.slow
 def test_the_runs_table_has_params_and_metrics(browser: Browser, address: str, project: Project):
     browser.resize(2400, 700)
     browser.open(address + views.runs_table("1"))

@@ -173,6 +173,7 @@ def test_classes_without_a_training_sample_are_said(tmp_path: Path, raw: Path) -
     assert figures["untrained_classes"] == {"classes": 2, "test_samples": missing} and missing > 0
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_every_class_is_trained(project: Path) -> None:
     done = run(project, ("clients: 600", "clients: 4"))
     assert done.returncode == 0 and "no client has a training sample" not in done.stderr

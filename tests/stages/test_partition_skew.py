@@ -69,6 +69,7 @@ def test_without_skew_the_shards_are_the_images_as_they_are(plain: Path, trainin
     }
 
 
+@pytest.mark.slow
 def test_figures_of_two_partitions(plain: Path, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What `dvc metrics diff` compares: label skew shows in every measure."""
     uniform = partitioned(raw, tmp_path_factory, ("scheme: contiguous", "scheme: iid"), *SMALL[1:])
@@ -147,6 +148,7 @@ def test_tests_are_those_of_the_clients_beside_them(plain: Path, tested: Path) -
         read_held_out(tested / "data/client_tests", others)
 
 
+@pytest.mark.slow
 def test_empty_clients_are_not_shown(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Of 600 clients some ten have samples, and none of those that would be shown if all had some."""
     project = partitioned(
@@ -165,6 +167,7 @@ def test_empty_clients_are_not_shown(raw: Path, tmp_path_factory: pytest.TempPat
     assert sizes.sum() == 1_000 and sizes[np.linspace(0, 599, 10).astype(int)].sum() == 0
 
 
+@pytest.mark.slow
 def test_too_few_test_images_are_refused_before_anything_is_written(raw: Path, tmp_path: Path) -> None:
     project = folder_with(raw, tmp_path)
     done = run(project, TESTED, ("client_test_fraction: 0.2", "client_test_fraction: 200.0"))

@@ -257,7 +257,8 @@ def test_a_flipped_byte_in_a_shard_is_named(first: Path, raw: Path, name: str) -
     assert "Traceback" not in done.stderr and outputs(first) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_training_leaves_no_worker_and_no_output(first: Path, raw: Path, number: signal.Signals) -> None:
     original, before = (first / "params.yaml").read_text(), outputs(first)
     edit(first, {"rounds: 2": "rounds: 100000"})

@@ -18,6 +18,8 @@ from dvc.utils.hydra import apply_overrides
 from tests import RECIPE, ROOT
 from tests.small_pipeline import SMALL, edit, environment, outputs, repro, stages_run
 
+pytestmark = pytest.mark.slow
+
 NOTHING = Path("/nowhere")  # where no data set can be fetched from
 OTHER = {"rounds: 2": "rounds: 1"}
 BACK = {"rounds: 1": "rounds: 2"}
@@ -99,9 +101,9 @@ def test_another_commit_computes_nothing(project: Path) -> None:
     "lost",
     [
         ["data/clients/shards.safetensors", "metrics/rounds.csv", "plots/confusion.png"],
-        pytest.param(["data/raw", "plots/partition.csv", "metrics/training.json"], marks=pytest.mark.slow),
-        pytest.param(["data/clients", "models/weights.safetensors"], marks=pytest.mark.slow),
-        pytest.param(["metrics/partition.json", "metrics/clients.csv"], marks=pytest.mark.slow),
+        ["data/raw", "plots/partition.csv", "metrics/training.json"],
+        ["data/clients", "models/weights.safetensors"],
+        ["metrics/partition.json", "metrics/clients.csv"],
     ],
 )
 def test_removed_outputs_compute_nothing(project: Path, lost: list[str]) -> None:
@@ -112,7 +114,6 @@ def test_removed_outputs_compute_nothing(project: Path, lost: list[str]) -> None
     assert all(path.exists() for path in paths)
 
 
-@pytest.mark.slow  # test_another_commit_computes_nothing goes the same way
 def test_a_fresh_clone_with_a_full_cache_computes_nothing(first: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(first), str(clone))
@@ -120,7 +121,6 @@ def test_a_fresh_clone_with_a_full_cache_computes_nothing(first: Path, tmp_path:
     assert restored(clone) == outputs(first)
 
 
-@pytest.mark.slow
 def test_a_remote_serves_another_machine(first: Path, project: Path, tmp_path: Path) -> None:
     """What a commit holds, and what none does: the clone's dvc.lock never names the other params."""
     remote, clone = tmp_path / "remote", tmp_path / "clone"
@@ -177,7 +177,6 @@ def test_a_stage_that_is_killed_gives_its_outputs_back(project: Path) -> None:
     assert outputs(project) == before
 
 
-@pytest.mark.slow
 def test_ctrl_c_gives_the_outputs_back(project: Path) -> None:
     before = outputs(project)
     dvc = start(project, "dvc", "repro")
@@ -188,7 +187,6 @@ def test_ctrl_c_gives_the_outputs_back(project: Path) -> None:
     assert outputs(project) == before
 
 
-@pytest.mark.slow
 def test_a_killed_dvc_leaves_no_training_that_overwrites_results(project: Path) -> None:
     before = outputs(project)
     dvc = start(project, "dvc", "repro")
@@ -201,7 +199,6 @@ def test_a_killed_dvc_leaves_no_training_that_overwrites_results(project: Path) 
     assert restored(project) == before
 
 
-@pytest.mark.slow
 def test_a_second_training_is_refused(project: Path) -> None:
     before = outputs(project)
     training = start(project, sys.executable, "-m", "stages.train")
@@ -219,7 +216,7 @@ def test_a_second_training_is_refused(project: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["tensorflow.python.ops", pytest.param("tensorflow_federated.python.core.impl.types", marks=pytest.mark.slow)],
+    ["tensorflow.python.ops", "tensorflow_federated.python.core.impl.types"],
 )
 def test_ctrl_c_while_training_loads_is_one_sentence(project: Path, module: str) -> None:
     before = outputs(project)
@@ -235,7 +232,7 @@ def test_ctrl_c_while_training_loads_is_one_sentence(project: Path, module: str)
     assert outputs(project) == before
 
 
-@pytest.mark.parametrize("way", ["folder", pytest.param("disk", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("way", ["folder", "disk"])
 def test_results_that_cannot_be_written_are_said_before_the_first_round(project: Path, way: str) -> None:
     before = outputs(project)
     (project / "logs/train/rounds.log").unlink()
@@ -264,7 +261,6 @@ def wait_for_training(started: subprocess.Popen[str], project: Path) -> psutil.P
     return next((child for child in reversed(below) if child.cmdline()[-2:-1] == ["-m"]), psutil.Process(started.pid))
 
 
-@pytest.mark.slow
 def test_a_refusal_of_a_clone_without_cache_leaves_the_tables_that_git_has(first: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(first), str(clone))
@@ -302,7 +298,6 @@ def test_params_are_written_as_dvc_writes_them(tmp_path: Path) -> None:
     assert path.read_text() == (RECIPE / "params.yaml").read_text()
 
 
-@pytest.mark.slow
 def test_an_experiment_touches_the_line_that_it_sets(project: Path) -> None:
     before = (project / "params.yaml").read_text().splitlines()
     done = run(project, "dvc", "exp", "run", "-S", "evaluate.batch_size=500", "evaluate")

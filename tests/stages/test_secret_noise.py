@@ -90,6 +90,7 @@ def test_tables_of_the_evaluation_tell_of_the_test_images_only(project: Path, ca
     assert layout.CLIENT_PICTURE.is_file() and calls[-1][1]["metrics"] == measured
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_same_training_with_seeded_noise_where_they_are_told(project: Path) -> None:
     """The columns are the same ones, so that whatever reads the tables reads both."""
     secret, _ = trained(**SECRET)
@@ -111,6 +112,7 @@ def test_a_diverged_client_does_not_end_a_training_that_must_not_tell_of_it(proj
         trained(**SECRET | {"privacy": {"delta": 1e-5, "noise": "seeded"}}, client_optimizer=far)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [{"keep_best": True}, {"stop_at": {"accuracy": 0.5}}])
 def test_rounds_are_not_chosen_by_training_images(project: Path, key: dict[str, Any]) -> None:
     test_train.validate_on(50)

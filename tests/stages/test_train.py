@@ -177,6 +177,7 @@ def test_what_needs_evaluation_is_refused_without(changes: dict) -> None:
     assert isinstance(train_settings(evaluate_every=1, **changes), Train)
 
 
+@pytest.mark.slow
 def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     """Only an algorithm that has them leaves tensors in the file, names it in the summary, and adds columns."""
     _, summary = trained()
@@ -209,6 +210,7 @@ def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     assert (sizes.sum(axis=1) == rounds["clients"]).all() and len(set(clusters)) > 1
 
 
+@pytest.mark.slow
 def test_an_asynchronous_training_says_its_time_and_staleness(project: Path) -> None:
     devices = {"seconds_per_sample": 1.0, "spread": 1.0}
     rounds, summary = trained(algorithm="fed_buff", fed_buff={"buffer_size": 2}, availability={"devices": devices})

@@ -215,15 +215,18 @@ def test_every_algorithm_says_where_it_ends() -> None:
     assert set(CLAIMS) == set(ALGORITHMS.names)
 
 
+EVERY_DAY = ("fed_prox", "fed_dyn", "scaffold")
+
+
 def cases() -> Iterator[Any]:
     """Equal weights are slow where weights by samples are fast: test_papers.py compares both, a few rounds of each."""
     for algorithm, claims in CLAIMS.items():
         for case, claim in claims.items():
             if "client_weighting" in claim.changes:
-                yield pytest.param(algorithm, case, "uniform", id=f"{algorithm} {case} uniform")
+                yield pytest.param(algorithm, case, "uniform", marks=pytest.mark.slow, id=f"{algorithm} {case} uniform")
                 continue
             for weighting in WEIGHTINGS:
-                daily = weighting == "examples" or algorithm == "fed_avg" or case.startswith("option 1")
+                daily = algorithm == "fed_avg" or (algorithm in EVERY_DAY and weighting == "examples")
                 marks = [] if daily else [pytest.mark.slow]
                 yield pytest.param(algorithm, case, weighting, marks=marks, id=f"{algorithm} {case} {weighting}")
 

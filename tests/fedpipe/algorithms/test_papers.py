@@ -131,14 +131,9 @@ def test_every_algorithm_is_compared() -> None:
     assert set(PARAMS) == set(ALGORITHMS.names)
 
 
-# Others of an algorithm that every day has others of its params for.
-SLOW = {("fed_nova", 1), ("fed_nova", 2), ("fed_nova", 3), ("fed_nova", 4), ("ifca", 2), ("ifca", 3)} | {
-    ("scaffold", number) for number in (1, 3, 6)
-}
-
-
+# Every day, the first params of each algorithm.
 DAILY = [
-    pytest.param(name, number, marks=[pytest.mark.slow] if (name, number) in SLOW else [])
+    pytest.param(name, number, marks=[pytest.mark.slow] if number else [])
     for name, each in PARAMS.items()
     for number in range(len(each))
 ]

@@ -45,7 +45,11 @@ def same(first: Ended, other: Ended) -> bool:
     return same_bits(first.state, other.state) and all(same_bits([own[0][name]], [own[1][name]]) for name in own[0])
 
 
-@pytest.mark.parametrize("algorithm", SYNCHRONOUS)
+EVERY_DAY = ("fed_avg", "ifca", "mime", "scaffold")
+DAILY = [pytest.param(name, marks=[] if name in EVERY_DAY else [pytest.mark.slow]) for name in SYNCHRONOUS]
+
+
+@pytest.mark.parametrize("algorithm", DAILY)
 def test_clients_without_a_step_change_nothing(worker: Worker, make_shards: Make, algorithm: str) -> None:
     """Clients 1 and 3 have less than a batch, client 2 has no sample; beside them, 0 and 4 train as if alone."""
     settings, shards = settings_of(algorithm), make_shards(SIZES)
@@ -60,13 +64,7 @@ def test_clients_without_a_step_change_nothing(worker: Worker, make_shards: Make
 
 
 # The state stays by one mechanism; every day it is tried with states of each kind.
-EVERY_DAY = ("fed_avg", "ifca", "mime", "scaffold")
-
-
-@pytest.mark.parametrize(
-    "algorithm",
-    [pytest.param(name, marks=[] if name in EVERY_DAY else [pytest.mark.slow]) for name in SYNCHRONOUS],
-)
+@pytest.mark.parametrize("algorithm", DAILY)
 def test_a_round_in_which_nobody_takes_a_step_changes_the_rounds_number_only(
     worker: Worker, make_shards: Make, algorithm: str
 ) -> None:

@@ -226,6 +226,7 @@ HARD = {
 CHOICE = {"cohort": "power_of_choice", "clients_per_round": 5, "power_of_choice": {"candidates": 7}}
 
 
+@pytest.mark.slow
 def test_a_training_with_all_of_it_goes_on_to_the_same_bits(
     worker: Worker, make_shards: Callable[[list[int]], Path], tmp_path: Path
 ) -> None:

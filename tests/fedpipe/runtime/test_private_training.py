@@ -66,6 +66,7 @@ def shards(make_shards: Make) -> Path:
     return make_shards([4] * CLIENTS)
 
 
+@pytest.mark.slow
 def test_empty_cohorts(worker: Worker, shards: Path, tmp_path: Path) -> None:
     records = trained(worker, private(), shards, tmp_path).records
     empty = [record for record in records if not record.clients]
@@ -88,6 +89,7 @@ def test_empty_cohorts(worker: Worker, shards: Path, tmp_path: Path) -> None:
     assert "no training example" in (tmp_path / "rounds.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"server_optimizer": {"momentum": 0.9}}, {"algorithm": "fed_dyn"}],
@@ -189,6 +191,7 @@ def test_sums_are_divided_by_the_updates_that_a_round_brings(changes: dict[str, 
     assert expected_updates(settings, 40) == pytest.approx(np.mean(updates), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [{}, LOST], ids=["nobody is lost", "many are lost"])
 def test_an_adaptive_norm_comes_to_the_quantile_whoever_drops_out(lost: dict[str, float]) -> None:
     own = {"clipping": "adaptive", "norm": 0.1, "noise_multiplier": 1e-9, "quantile": 0.8, "count_stddev": 1e-9}

@@ -86,6 +86,7 @@ def test_a_killed_training_ends_as_killed_and_leaves_no_process(project: Project
     assert len(project.history(run, "train/loss")) in (rounds, rounds + 1)  # recorded before it is printed
 
 
+@pytest.mark.slow
 def test_failure_and_ctrl_c_are_the_runs_status(project: Project):
     failing, stopped = project.train(ending="fail"), project.train(rounds=100, seconds=0.2)
     stopped.stdout.readline()
@@ -101,6 +102,7 @@ def test_failure_and_ctrl_c_are_the_runs_status(project: Project):
     assert notes["KILLED"].startswith("Result: stopped by Ctrl-C; `dvc repro` resumes it, after ")
 
 
+@pytest.mark.slow
 def test_an_evaluation_without_a_run_makes_one_from_the_outputs(project: Project, monkeypatch: pytest.MonkeyPatch):
     """With the params of the training: params.yaml was edited since; and the same weights are evaluated in two ways."""
     params = project.path / "params.yaml"
@@ -253,6 +255,7 @@ def test_mlflow_models_predict(logged_model: tuple[Project, str], tmp_path: Path
     assert predictions.shape == (2, 10) and np.allclose(predictions.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_ui_listens_on_loopback_only(project: Project):
     port = free_port()
     with running(project.start("-m", "operations.ui", "--port", str(port))) as ui:

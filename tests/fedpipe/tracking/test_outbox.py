@@ -3,9 +3,12 @@
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from tests.fedpipe.tracking.mlflow_project import EVALUATE, fill
 
 
+@pytest.mark.slow
 def test_processes_at_once_make_one_store(tmp_path: Path) -> None:
     project = fill(tmp_path)
     project.environment["FEDPIPE_TRACKING_WAIT"] = "200"

@@ -122,6 +122,7 @@ def locations(database: Path) -> set[str]:
     return {value for value in values if value.startswith("file:") and "mlartifacts" in value}
 
 
+@pytest.mark.slow
 def test_artifacts_follow_a_store_that_is_moved(tmp_path: Path, empty_database: Path) -> None:
     """A run of before keeps its files, a run of afterwards has its own here, and the move is said once."""
     old = filled(tmp_path / "old", empty_database)
@@ -151,6 +152,7 @@ def test_artifacts_that_stayed_behind_are_said(
     )
 
 
+@pytest.mark.slow
 def test_the_ui_says_it(project: Project) -> None:
     with no_database(project.path / "mlflow.db"):
         code, out, error = project.run("-m", "operations.ui")

@@ -23,6 +23,8 @@ from operations.export.card import CARD, ExportCard
 HAS_ONNX = find_spec("tf2onnx") is not None and find_spec("onnxruntime") is not None
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="tf2onnx is not installed: `make onnx-env` does that")
 ALL = [pytest.param(name, marks=needs_onnx) if name == "onnx" else name for name in formats.FORMATS]
+SLOW = {"keras": [pytest.mark.slow], "savedmodel": [pytest.mark.slow], "onnx": [pytest.mark.slow, needs_onnx]}
+DAILY = [pytest.param(name, marks=SLOW.get(name, [])) for name in formats.FORMATS]
 
 # Each loads an export by itself, in another process, without this project, and prints the probabilities.
 LOADERS = {
@@ -47,7 +49,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", DAILY)
 def test_another_program_loads_it_and_predicts_the_same(name: str, workspace: Path, capsys) -> None:
     export.main([name])
     folder = workspace / layout.EXPORTS / name

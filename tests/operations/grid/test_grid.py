@@ -67,6 +67,7 @@ def test_cells_run_once_and_refusals_are_results(command: Command, capsys: pytes
     assert command.table.read_text(encoding="utf-8") == before
 
 
+@pytest.mark.slow
 @algorithms
 def test_algorithms_run_once(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     rows = command.run(ALGORITHM_GRID)
@@ -88,6 +89,7 @@ def test_algorithms_run_once(command: Command, capsys: pytest.CaptureFixture[str
     assert command.table.read_text(encoding="utf-8") != before
 
 
+@pytest.mark.slow
 @algorithms
 def test_an_asynchronous_algorithm_is_drawn_over_its_updates(command: Command) -> None:
     """Where not every round is evaluated, the others have no row."""

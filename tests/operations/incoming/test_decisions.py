@@ -79,6 +79,7 @@ def test_a_released_batch_joins_the_pool(clients: Path, capsys: pytest.CaptureFi
     assert "no batch on hold" in command("list")
 
 
+@pytest.mark.slow
 def test_the_decision_alone_decides_next_week(clients: Path, training_set: Samples) -> None:
     """As in CI: data/held is gone, and the batch is fetched again."""
     incoming.take_in(str(clients))
@@ -96,6 +97,7 @@ def test_the_decision_alone_decides_next_week(clients: Path, training_set: Sampl
     assert list(incoming.take_in(str(clients)).held) == ["other"]
 
 
+@pytest.mark.slow
 def test_a_rejected_batch_is_not_fetched_again(clients: Path) -> None:
     incoming.take_in(str(clients))
     command("reject", "inverted", "--reason", "upside down")

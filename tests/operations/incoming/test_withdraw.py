@@ -109,6 +109,7 @@ def test_published_samples_of_a_client_are_withdrawn(dataset: RawDataset) -> Non
     assert len(pool.present(POOL.read_ledger())) == 2
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_gone_and_what_remains(
     dataset: RawDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:

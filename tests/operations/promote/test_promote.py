@@ -151,6 +151,7 @@ def test_a_rollback_passes_over_what_was_deleted(workspace: Workspace) -> None:
     assert promote("--rollback")["champion_now"] == 1
 
 
+@pytest.mark.slow
 def test_other_test_images_are_said(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     workspace.register("weak")
     main([])
@@ -169,6 +170,7 @@ def test_other_test_images_are_said(workspace: Workspace, capsys: pytest.Capture
     assert note in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_another_kind_of_image_is_refused(workspace: Workspace) -> None:
     """A champion of colour images under the same name: its weights are put into the registry by hand."""
     workspace.register("weak")
@@ -314,6 +316,7 @@ def test_secret_noise_leaves_the_clients_unmeasured(workspace: Workspace) -> Non
     assert measured.worst_client is None and measured.clients_on == "no samples" and measured.accuracy > 0.8
 
 
+@pytest.mark.slow
 def test_nothing_is_promoted_while_a_stage_is_stale(workspace: Workspace) -> None:
     text = Path("params.yaml").read_text()
     for model in ("weak", "strong"):

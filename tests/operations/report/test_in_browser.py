@@ -9,6 +9,8 @@ from tests.browser import Browser
 from tests.operations.report.conftest import report, write_run
 from tests.recorded import record
 
+pytestmark = pytest.mark.slow
+
 # For each picture whether it is drawn, and whether it says what it shows.
 _PICTURES = (
     "return [...document.images].map(i => i.complete && i.naturalWidth > 0 && i.clientWidth > 50 && i.alt.length > 20)"

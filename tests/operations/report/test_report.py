@@ -34,6 +34,7 @@ def test_markdown_of_two_runs_has_what_differs(project: Path, tmp_path: Path):
     assert "| rounds | 4 | 6 | +2 |" in text and "| bytes down to clients | 2.4 MB | 3.6 MB | +1.2 MB |" in text
 
 
+@pytest.mark.slow
 def test_partition_and_held_out_samples_are_compared(project: Path, tmp_path: Path):
     page, text = tmp_path / "r.html", tmp_path / "r.md"
     assert report(project, "HEAD", "workspace", "--output", str(page), "--markdown", str(text))[0] == 0
@@ -45,6 +46,7 @@ def test_partition_and_held_out_samples_are_compared(project: Path, tmp_path: Pa
     assert f"{clients['test_accuracy'].iloc[0]:.4f}" in section
 
 
+@pytest.mark.slow
 def test_clusters_have_a_section(project: Path, altered: Callable[..., None], tmp_path: Path):
     page = tmp_path / "r.html"
     assert report(project, "--output", str(page))[0] == 0 and "Clusters of clients" not in page.read_text()
@@ -193,6 +195,7 @@ def test_params_are_those_of_the_run_not_of_todays_file(project: Path, altered: 
     assert output.count("stale") == text.read_text().count("is stale") == 1
 
 
+@pytest.mark.slow
 def test_a_revision_whose_params_were_edited_without_a_run(project: Path, tmp_path: Path):
     clone = tmp_path / "clone"
     assert run(tmp_path, "git", "clone", "-q", str(project), str(clone)).returncode == 0

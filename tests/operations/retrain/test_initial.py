@@ -41,10 +41,10 @@ def test_another_data_sets_champion_is_not_taken_for_this_ones(
     ("then", "now", "is_refused"),
     [
         ({"validation": 100}, {"validation": 100}, False),
-        ({"validation": 100}, {"validation": 50}, False),
-        ({"validation": 100}, {"validation": 0, "seed": 1}, False),
-        ({"validation": 50}, {"validation": 100}, True),
-        ({"validation": 100}, {"validation": 100, "seed": 1}, True),
+        pytest.param({"validation": 100}, {"validation": 50}, False, marks=pytest.mark.slow),
+        pytest.param({"validation": 100}, {"validation": 0, "seed": 1}, False, marks=pytest.mark.slow),
+        pytest.param({"validation": 50}, {"validation": 100}, True, marks=pytest.mark.slow),
+        pytest.param({"validation": 100}, {"validation": 100, "seed": 1}, True, marks=pytest.mark.slow),
         ({}, {"validation": 100}, True),
     ],
 )

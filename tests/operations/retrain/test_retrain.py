@@ -90,6 +90,7 @@ def test_a_setting_that_cannot_be_read_is_named() -> None:
         _words("partition.scheme='iid")
 
 
+@pytest.mark.slow
 def test_killed_after_the_comparison_it_still_reports(project: Path, raw: Path) -> None:
     """And trains once. Then the remote fails, which the test below makes up for."""
     remote = remotes(project)
@@ -124,6 +125,7 @@ def test_killed_after_the_comparison_it_still_reports(project: Path, raw: Path) 
     )
 
 
+@pytest.mark.slow
 def test_nothing_new_ends_soon_and_green(project: Path, raw: Path, tmp_path: Path) -> None:
     """But for the push that failed."""
     remote = remotes(project) / "dvc"
@@ -154,6 +156,7 @@ def test_two_at_once_are_refused(project: Path, raw: Path) -> None:
         assert words.startswith("error: another retraining runs in this folder"), words
 
 
+@pytest.mark.slow
 def test_published_and_pulled_elsewhere_it_runs_nothing(project: Path, raw: Path, tmp_path: Path) -> None:
     def publish() -> str:
         done = subprocess.run(

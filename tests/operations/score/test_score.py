@@ -66,6 +66,7 @@ def test_a_folder_of_digits(digits: tuple[np.ndarray, np.ndarray], capsys: pytes
     assert Path("again/table.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["keras_cnn", "keras_file"])
 def test_a_keras_model_labels(workspace: Workspace, kind: str) -> None:
     """Of a `.keras` file, the file itself is not needed any more: the file of weights holds the layers."""

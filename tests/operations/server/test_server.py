@@ -163,6 +163,7 @@ def test_a_second_server_is_refused(server: Server):
     assert "another server runs in" in refusal("--folder", str(server.folder), "--port", str(free_port()))
 
 
+@pytest.mark.slow
 @needs_postgres
 def test_killed_it_leaves_nothing_and_starts_again(server: Server, tmp_path: Path):
     client = Project(tmp_path, server.uri).client
