@@ -171,13 +171,15 @@ def _of_sites(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """The same where samples are at sites, as far as these tell it."""
     from fedpipe.federation.measuring import ask_sites
+    from fedpipe.federation.secure_measuring import roster_of
     from fedpipe.links.opening import open_link
     from fedpipe.links.settings import LinkSettings
 
     link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
     names = [site.name for site in manifest.sites or ()]
+    roster = roster_of(layout.PARAMS, layout.ROSTER)
     with open_link(link_settings, names, lambda line: print(f"evaluate: {line}", file=sys.stderr)) as link:
-        of_sites = ask_sites(link, manifest, model, weights, settings.batch_size, link_settings.quorum)
+        of_sites = ask_sites(link, manifest, model, weights, settings.batch_size, link_settings.quorum, roster)
     if of_sites.because:
         print(f"evaluate: not all sites measure held-out samples. {of_sites.sentence()}", file=sys.stderr)
     return of_sites.clients, of_sites.figures()
@@ -224,8 +226,9 @@ def _of_each_client(train: dict[str, Any], test: dict[str, Any], withholds: bool
         on_tests = f"; on their test samples: {_summary(test['clients'])}" if test.get("clients") else ""
         return f"clients' accuracy on their training samples: {_summary(train['clients'])}{on_tests}"
     if "held_out" in test:
-        held, sites = test["held_out"], len(test["sites"])
-        return f"accuracy {held['accuracy']:.4f} on {held['samples']:,} held-out samples at {sites} sites"
+        held = test["held_out"]
+        sites = f"at {len(test['sites'])} sites" if "sites" in test else "by a secure sum over sites"
+        return f"accuracy {held['accuracy']:.4f} on {held['samples']:,} held-out samples {sites}"
     why = "the noise is secret (docs/privacy.md)" if withholds else "their samples are at sites (docs/federation.md)"
     return f"clients' own accuracies are withheld, for {why}"
 

@@ -13,6 +13,8 @@ from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.held_out import Sums, section
 from fedpipe.federation.answers import Link, read_answer, shown
 from fedpipe.federation.messages import Figures, Measure, pack
+from fedpipe.federation.pinned_roster import PinnedRoster
+from fedpipe.federation.secure_measuring import SecureMeasuring
 from fedpipe.networks.network import Network, Weights
 
 _KINDS = ("train", "test")
@@ -24,6 +26,7 @@ class AtSites:
 
     sums: Mapping[str, Sums | None]  # over each site's held-out samples
     because: Mapping[str, str]  # why a site tells none
+    together: Sums | None  # over the held-out samples of all sites that take part in a secure sum, if there is one
     clients: pd.DataFrame  # client, train_samples, train_accuracy, and test_samples and test_accuracy if all tell them
 
     def figures(self) -> dict[str, dict[str, Any]]:
@@ -37,7 +40,16 @@ class AtSites:
         if "test_accuracy" in self.clients:
             accuracies, samples = self.clients["test_accuracy"].to_numpy(), int(self.clients["test_samples"].sum())
             test["clients"] = {"samples": samples, **spread(accuracies)}
-        return {"train": train, "test": test | section(self.sums)}
+        held_out = {} if self.together is None else {"held_out": self.together.figures()}
+        return {"train": train, "test": test | section(self.sums) | held_out}
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """The accuracy on the held-out samples of each site that tells it, or of all of them by a secure sum."""
+        sums = {site: each for site, each in self.sums.items() if each is not None}
+        if self.together is not None:
+            sums["all sites together"] = self.together
+        return {site: each.correct / each.samples for site, each in sums.items()}
 
     def sentence(self) -> str:
         """Which sites tell nothing of held-out samples, and why; empty if all tell it."""
@@ -45,7 +57,13 @@ class AtSites:
 
 
 def ask_sites(
-    link: Link, manifest: Manifest, model: Network, weights: Weights, batch_size: int, quorum: int | None = None
+    link: Link,
+    manifest: Manifest,
+    model: Network,
+    weights: Weights,
+    batch_size: int,
+    quorum: int | None = None,
+    roster: PinnedRoster | None = None,
 ) -> AtSites:
     """Asks all sites of ``manifest``.
 
@@ -56,6 +74,7 @@ def ask_sites(
       weights: Its weights.
       batch_size: Samples per forward pass.
       quorum: How many sites answer at least while others are lost; None where none may be lost.
+      roster: Of the sites, where figures leave them in a secure sum only.
 
     Raises:
       PipelineError: A site has other shards, does not allow the model, or does not answer.
@@ -64,9 +83,14 @@ def ask_sites(
 
     def lose(error: SitesLostError) -> None:
         because.update(dict.fromkeys(error.sites, "it is lost"))
-        if quorum is None or len(questions) - len(because) < quorum:
+        if quorum is None or len(manifest.sites or ()) - len(because) < quorum:
             raise error
 
+    if roster is not None:
+        measuring = SecureMeasuring(link, roster, manifest, model, weights, batch_size)
+        total = measuring.total(lose)
+        nothing = dict.fromkeys(site.name for site in manifest.sites or ())
+        return AtSites(nothing, measuring.because, total, _table(manifest.clients, [{} for _ in nothing]))
     spec = model.spec.to_json()
     questions = {
         site.name: pack(Measure(spec=spec, batch_size=batch_size, digest=site.digest), weights)
@@ -84,7 +108,7 @@ def ask_sites(
         sums[site.name] = None if figures.held_out is None else _sums(site.name, figures)
         if figures.held_out is None:
             because[site.name] = shown(figures.because)
-    return AtSites(sums, because, _table(manifest.clients, [tables[site.name] for site in manifest.sites or ()]))
+    return AtSites(sums, because, None, _table(manifest.clients, [tables[site.name] for site in manifest.sites or ()]))
 
 
 def _sums(site: str, figures: Figures) -> Sums:

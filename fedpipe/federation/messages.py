@@ -136,11 +136,27 @@ class Measure(Message):
     digest: Digest  # of the site's shards, with its own key
 
 
+class SecureMeasure(Message):
+    """Asks a site for a step of a secure sum of figures on held-out samples.
+
+    Arrays: the step, uint8 [n]; then the model's weights, if the site may not have them.
+    """
+
+    kind: Literal["secure_measure"] = "secure_measure"
+    version: int = VERSION
+    spec: dict[str, Any]  # `ModelSpec.to_json`
+    batch_size: Annotated[int, Field(gt=0, lt=2**31)]  # samples per forward pass
+    digest: Digest  # of the site's shards, with its own key
+    run: Digest  # drawn for this sum
+    roster: Digest  # of the sites
+    sites: _Few  # of the federation
+
+
 class Answer(Message):
     """A site's answer, with arrays.
 
-    Of `Pass` the sums' leaves, of `Secure` uint8 [n], of `Kept` uint8 [32] (zeros if a file is missing), of `Join` that
-    wants it float64 [1], the sum of the weights.
+    Of `Pass` the sums' leaves, of `Secure` and `SecureMeasure` uint8 [n], of `Kept` uint8 [32] (zeros if a file is
+    missing), of `Join` that wants it float64 [1], the sum of the weights.
     """
 
     kind: Literal["answer"] = "answer"
@@ -180,7 +196,9 @@ class Figures(Message):
     clients: list[Literal["train", "test"]] = []  # the samples of which the figures of each client follow
 
 
-Question = Annotated[Describe | Join | Ready | Pass | Secure | Kept | Personal | Measure, Field(discriminator="kind")]
+Question = Annotated[
+    Describe | Join | Ready | Pass | Secure | Kept | Personal | Measure | SecureMeasure, Field(discriminator="kind")
+]
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Question)
 _ANSWER: TypeAdapter[Answer | Description | Figures] = TypeAdapter(
     Annotated[Answer | Description | Figures, Field(discriminator="kind")]

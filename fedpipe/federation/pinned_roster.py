@@ -13,7 +13,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, StringConstraints, ValidationError
@@ -29,10 +29,27 @@ from fedpipe.secure_aggregation.refusal import Refused
 from fedpipe.secure_aggregation.roster import IDENTITY_BYTES, Roster
 from fedpipe.secure_aggregation.setting import Setting
 
-if TYPE_CHECKING:
-    from fedpipe.learning.fixed_point import FixedPoint
-
 _PublicKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Sizes(Protocol):
+    """The sizes of the vectors of a sum, and its noise: as of `Setting`."""
+
+    @property
+    def bits(self) -> int:
+        """Weights are summed modulo 2^bits."""
+
+    @property
+    def length(self) -> int:
+        """Number of weights."""
+
+    @property
+    def count(self) -> int:
+        """Number of quantities."""
+
+    @property
+    def noise(self) -> int:
+        """The least variance of a sum's noise."""
 
 
 class _File(Section):
@@ -93,17 +110,16 @@ class PinnedRoster:
         parts = [b"%d" % self.roster.colluding, *named, *self.roster.identities]
         return hashlib.sha256(joined(b"fedpipe roster", *parts)).hexdigest()
 
-    def setting(self, run: str, shared: bytes, fixed_point: "FixedPoint") -> Setting:
+    def setting(self, run: str, shared: bytes, sizes: Sizes) -> Setting:
         """The sums of a training; each party derives it by itself, so sites that were asked otherwise have no sum.
 
         Args:
           run: 64 hexadecimal digits that were drawn for this training.
           shared: As of `messages.shared_digest`, by the own question to join.
-          fixed_point: The size of a sum, and its noise.
+          sizes: Of a sum.
         """
         training = hashlib.sha256(joined(b"fedpipe training", bytes.fromhex(run), shared)).digest()
-        sizes = (fixed_point.bits, fixed_point.length, fixed_point.count, fixed_point.noise)
-        return Setting(training, self.roster, *sizes)
+        return Setting(training, self.roster, sizes.bits, sizes.length, sizes.count, sizes.noise)
 
 
 def identity_file(folder: Path, name: str) -> Path:

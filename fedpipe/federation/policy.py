@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from fedpipe.config.choices import chosen_from
 from fedpipe.config.mistakes import mistakes
 from fedpipe.config.section import Count, NotNegative, Section
 from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
-from fedpipe.contracts.aggregator import has_noise_at_clients, has_noise_at_sites
+from fedpipe.contracts.aggregator import AGGREGATORS, has_noise_at_clients, has_noise_at_sites
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.errors import PipelineError
 from fedpipe.federation.counts import Counts
@@ -57,6 +57,14 @@ class Policy(Section):
     least_noise: NotNegative = 0.0  # the least noise_multiplier of secure_sum or local_dp; above 0, no other sums leave
     least_clients: Count  # of the site, in each sum that leaves it
     least_samples: Count  # of these clients
+
+    @model_validator(mode="before")
+    @classmethod
+    def _withholds_counts(cls, content: Any) -> Any:
+        """Where sums leave in secure sums only, numbers of samples do not leave beside them unless the file says so."""
+        if isinstance(content, dict) and "counts" not in content and _sum_securely(content.get("aggregators")):
+            return {**content, "counts": "withheld"}
+        return content
 
     @staticmethod
     def read(file: Path) -> "Policy":
@@ -132,6 +140,11 @@ class Policy(Section):
         return ["its checkout has changes, and its policy lists commits"] if is_changed else []
 
     @property
+    def sums_securely(self) -> bool:
+        """Whether no sum leaves the site but in a secure sum, so figures do not, either."""
+        return _sum_securely(self.aggregators)
+
+    @property
     def protects_clients(self) -> bool:
         """Whether there are sums that the policy keeps at the site, so that differences of sums matter, too."""
         return self.least_clients > 1 or self.least_samples > 1
@@ -144,3 +157,10 @@ class Policy(Section):
         if clients >= self.least_clients and samples >= self.least_samples:
             return ""
         return f"its policy wants {self.least_clients} clients and {self.least_samples} samples in a sum at least"
+
+
+def _sum_securely(aggregators: Any) -> bool:
+    """Whether all of these names are of aggregators with secure sums."""
+    if not isinstance(aggregators, list) or not aggregators or not set(aggregators) <= set(AGGREGATORS.names):
+        return False
+    return all(AGGREGATORS.of(name).SUMS_INTEGERS for name in aggregators)

@@ -100,7 +100,7 @@ class SecurePart:
           Refused: The protocol does not continue with this step.
           PipelineError: The policy does not let the sum out, or a client failed.
         """
-        step = _step(arrays, largest_request(self._setting))
+        step = step_of(arrays, largest_request(self._setting))
         if question.chunks:
             self._pass = question.as_pass(), arrays[1:]
             self._model = model_digest(arrays[1 : len(arrays) - len(question.chunks)])
@@ -140,7 +140,12 @@ def model_digest(leaves: Sequence[np.ndarray]) -> bytes:
     return hashlib.sha256(joined(*parts)).digest()
 
 
-def _step(arrays: list[np.ndarray], most: int) -> bytes:
+def step_of(arrays: list[np.ndarray], most: int) -> bytes:
+    """The step in a question.
+
+    Raises:
+      PipelineError: It has none of at most ``most`` bytes.
+    """
     if not arrays or arrays[0].dtype != np.uint8 or arrays[0].ndim != 1 or len(arrays[0]) > most:
         raise PipelineError(f"a question for a secure sum must begin with a step, uint8 of at most {most} bytes")
     return arrays[0].tobytes()

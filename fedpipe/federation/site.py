@@ -9,6 +9,7 @@ import numpy as np
 
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
+from fedpipe.evaluation.held_out import Sums
 from fedpipe.federation.audit import AUDIT_LOG, AnsweredRounds, AuditLog, spans
 from fedpipe.federation.counts import reported
 from fedpipe.federation.joining import Joining
@@ -27,11 +28,13 @@ from fedpipe.federation.messages import (
     Personal,
     Ready,
     Secure,
+    SecureMeasure,
     pack,
     shared_digest,
     unpack_question,
 )
 from fedpipe.federation.policy import Policy
+from fedpipe.federation.secure_figures import SecureFigures, figures_digest
 from fedpipe.federation.secure_site import Party, SecurePart, step_name
 from fedpipe.federation.site_figures import SiteFigures
 from fedpipe.federation.site_folder import SiteFolder
@@ -76,6 +79,9 @@ class Site:
         self._joining = Joining(name, folder, policy, checkout, party, self._key, self._rounds)
         self._sums = SiteSums(folder, policy, self._key, self._rounds)
         self._figures = SiteFigures(folder.shards, folder.tests, policy)
+        self._secure_figures = SecureFigures(
+            name, party, policy.least_sites, folder.logs / "secure-figures", self._figures_in_secure_sum
+        )
         self._guard = threading.Lock()
         self._training: SiteTraining | None = None
         self._secure: SecurePart | None = None  # of the training, once a step has come
@@ -115,6 +121,7 @@ class Site:
         """Ends the TFF worker."""
         with self._guard:
             self._leave()
+            self._secure_figures.close()
             self._worker.close()
 
     def _answered(self, parcel: Parcel, digest: str) -> bytes:
@@ -130,6 +137,8 @@ class Site:
             return self._answer_to_join(question)
         if isinstance(question, Measure):
             return self._measured(question, arrays, digest)
+        if isinstance(question, SecureMeasure):
+            return _step_or_unknown(self._secure_figures.answer(question, arrays))
         if self._training is None or self._training.join.training != question.training:
             return _UNKNOWN
         if isinstance(question, Ready):
@@ -149,8 +158,7 @@ class Site:
             self._training.make_personal(state, self._last_rounds([last]), file)
             return pack(Answer())
         if isinstance(question, Secure):
-            step = self._secure_part(self._training).answer(question, arrays)
-            return pack(Answer(unknown=True)) if step is None else pack(Answer(), [np.frombuffer(step, np.uint8)])
+            return _step_or_unknown(self._secure_part(self._training).answer(question, arrays))
         if self._training.sums_securely:
             raise PipelineError("its sums in this training leave in a secure sum only, and it is asked for plain ones")
         if digest == self._last[0]:
@@ -217,16 +225,35 @@ class Site:
         Raises:
           PipelineError: The site has other shards, or does not measure this model.
         """
-        if question.version != VERSION:
-            raise PipelineError(f"it speaks version {VERSION} of the messages, and the coordinator {question.version}")
-        if self._key.digest_of(self._folder.manifest()) != question.digest:
-            raise PipelineError("its shards are others than the coordinator knows: partition again there")
+        self._require_known(question)
         request = digest[:16], "measure", digest
         if self._rounds.with_question(*request) > self._policy.rounds:
             return pack(Figures(held_out=None, because=f"its policy allows {self._policy.rounds} rounds in all"))
         figures, of_clients = self._figures.of(question, arrays)
         self._rounds.add(*request)
         return pack(figures, of_clients)
+
+    def _figures_in_secure_sum(self, question: SecureMeasure, weights: list[np.ndarray]) -> Sums:
+        """The site's figures for a secure sum; of each model they count as a round.
+
+        Raises:
+          PipelineError: As of `_measured`; or the policy allows no further rounds.
+        """
+        self._require_known(question)
+        digest = figures_digest(question, weights).hex()
+        request = digest[:16], "measure", digest
+        if self._rounds.with_question(*request) > self._policy.rounds:
+            raise PipelineError(f"its policy allows {self._policy.rounds} rounds in all")
+        sums = self._figures.in_secure_sum(question, weights)
+        self._rounds.add(*request)
+        return sums
+
+    def _require_known(self, question: Measure | SecureMeasure) -> None:
+        """Raises PipelineError if the coordinator speaks another version, or knows other shards."""
+        if question.version != VERSION:
+            raise PipelineError(f"it speaks version {VERSION} of the messages, and the coordinator {question.version}")
+        if self._key.digest_of(self._folder.manifest()) != question.digest:
+            raise PipelineError("its shards are others than the coordinator knows: partition again there")
 
     def _last_rounds(self, arrays: list[np.ndarray]) -> np.ndarray:
         own = self._folder.manifest().clients
@@ -243,11 +270,16 @@ class Site:
         self._last = "", b""
 
 
+def _step_or_unknown(step: bytes | None) -> bytes:
+    """The answer to a question for a step of a secure sum."""
+    return _UNKNOWN if step is None else pack(Answer(), [np.frombuffer(step, np.uint8)])
+
+
 def _shown(parcel: Parcel) -> dict[str, object]:
     """What the audit log shows of a question; of facts their digest is enough, which is the message's."""
     message: Message = parcel.message
     details = message.model_dump(exclude={"kind", "facts", "version"})
-    if isinstance(message, Secure):
+    if isinstance(message, Secure | SecureMeasure):
         details["step"] = step_name(parcel.arrays)
     if isinstance(message, Pass | Secure) and message.chunks:
         details["clients"] = [spans(requests) for requests in parcel.arrays[-len(message.chunks) :]]

@@ -9,8 +9,8 @@ from fedpipe.contracts.model import LOSSES, MODELS
 from fedpipe.datasets.shards import Manifest, read_held_out, verify_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation import held_out
-from fedpipe.evaluation.held_out import OfClients
-from fedpipe.federation.messages import Figures, Measure, SumsOfSamples
+from fedpipe.evaluation.held_out import OfClients, Sums
+from fedpipe.federation.messages import Figures, Measure, SecureMeasure, SumsOfSamples
 from fedpipe.federation.policy import Policy
 from fedpipe.networks.network import Network, network
 from fedpipe.networks.spec import ModelSpec
@@ -38,9 +38,7 @@ class SiteFigures:
         """
         manifest = Manifest.read(self._shards)
         model, weights = self._model(question, manifest), list(arrays)
-        shapes = [tuple(shape) for shape in model.shapes.values()]
-        if [each.shape for each in weights] != shapes or any(each.dtype != np.float32 for each in weights):
-            raise PipelineError(f"the weights do not fit the model {model.spec.model}")
+        _require_fitting_weights(model, weights)
         folders = {"train": self._shards, "test": self._held_out(manifest)}
         if not self._policy.client_losses or self._policy.counts != "exact":
             folders["train"] = None
@@ -51,12 +49,31 @@ class SiteFigures:
             if folder is not None
         }
         sums, because = self._sums(measured.get("test"))
+        if self._policy.sums_securely:
+            sums, because = None, "its policy lets sums leave in secure sums only"
         if "train" not in measured:  # then nothing is reported on single clients
             return Figures(held_out=sums, because=because), []
         each = [np.stack([figures.samples, figures.correct], axis=1) for figures in measured.values()]
         return Figures(held_out=sums, because=because, clients=list(measured)), each  # type: ignore[arg-type]
 
-    def _model(self, question: Measure, manifest: Manifest) -> Network:
+    def in_secure_sum(self, question: SecureMeasure, weights: list[np.ndarray]) -> Sums:
+        """The sums over all held-out samples, which leave the site in a secure sum only.
+
+        Raises:
+          PipelineError: As of `of`; or the site has no such sums for others.
+        """
+        manifest = Manifest.read(self._shards)
+        model = self._model(question, manifest)
+        _require_fitting_weights(model, weights)
+        folder = self._held_out(manifest)
+        clients = range(manifest.clients)
+        tested = None if folder is None else held_out.measured(model, weights, folder, clients, question.batch_size)
+        sums, because = self._sums(tested)
+        if sums is None:
+            raise PipelineError(because)
+        return Sums(sums.samples, sums.correct, sums.loss)
+
+    def _model(self, question: Measure | SecureMeasure, manifest: Manifest) -> Network:
         name, loss = question.spec.get("model"), question.spec.get("loss")
         if self._policy.models != "any" and name not in self._policy.models:
             raise PipelineError(
@@ -104,3 +121,10 @@ class SiteFigures:
         if not np.isfinite(sums.loss):
             return None, "the model's loss on its held-out samples is not finite"
         return SumsOfSamples(samples=sums.samples, correct=int(sums.correct), loss=sums.loss), ""
+
+
+def _require_fitting_weights(model: Network, weights: Sequence[np.ndarray]) -> None:
+    """Raises PipelineError if the weights have other shapes or types than those of the model."""
+    shapes = [tuple(shape) for shape in model.shapes.values()]
+    if [each.shape for each in weights] != shapes or any(each.dtype != np.float32 for each in weights):
+        raise PipelineError(f"the weights do not fit the model {model.spec.model}")

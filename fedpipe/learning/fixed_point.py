@@ -23,8 +23,9 @@ from fedpipe.learning.structure import flat
 from fedpipe.secure_aggregation.values import Quantities, Quantity, tensors, words
 from fedpipe.secure_aggregation.vector import MOST_SITES, Vector
 
-_WHOLE = {"low": -(2.0**48), "high": 2.0**48, "step": 1.0}
-_REAL = {"low": -(2.0**28), "high": 2.0**28, "step": 2.0**-24}
+# Bounds of numbers in a secure sum, as of `Quantity`.
+WHOLE = {"low": -(2.0**48), "high": 2.0**48, "step": 1.0}
+REAL = {"low": -(2.0**28), "high": 2.0**28, "step": 2.0**-24}
 _MODULUS = 2**62  # as of `secure_sum.merge`
 
 
@@ -57,7 +58,7 @@ class FixedPoint:
         self.length = sum(int(np.prod(shape)) for shape in self._shapes)
         self._types = {name: np.dtype(spec.dtype.as_numpy_dtype) for name, spec in zip(names, others, strict=True)}
         each = [
-            Quantity(name, **(_REAL if kind.kind == "f" else _WHOLE)) for name, kind in self._types.items() if not noise
+            Quantity(name, **(REAL if kind.kind == "f" else WHOLE)) for name, kind in self._types.items() if not noise
         ]
         self._quantities, self.count = Quantities(tuple(each), MOST_SITES), len(each)
 

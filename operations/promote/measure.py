@@ -116,8 +116,8 @@ class Benchmark:
     def _with_sites(right: np.ndarray, of_sites: "AtSites") -> Measured:
         """By the held-out samples at sites: of each client where all sites tell it, else of all clients of a site."""
         by_client = of_sites.figures()["test"].get("clients")
-        accuracies = {site: sums.correct / sums.samples for site, sums in of_sites.sums.items() if sums is not None}
-        return Measured(right, float(by_client["worst"]) if by_client else None, "its own test samples", accuracies)
+        worst = float(by_client["worst"]) if by_client else None
+        return Measured(right, worst, "its own test samples", of_sites.accuracies)
 
     @property
     def clients_on(self) -> str:
