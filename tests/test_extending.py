@@ -141,7 +141,7 @@ def test_keras_layers(project: Path) -> None:
 
 @pytest.mark.slow
 def test_a_keras_file(project: Path) -> None:
-    """Training goes on from the file's weights, and what it leaves does not need the file."""
+    """Training starts from the file's weights, and what it leaves does not need the file."""
     import tensorflow as tf
 
     layers = tf.keras.layers

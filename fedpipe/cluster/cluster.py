@@ -225,7 +225,7 @@ class Cluster:
         if wrong:
             say(f"the worker at {member.address} is refused: {'; '.join(wrong)}")
         elif self._alone_said:
-            say(f"the worker at {member.address} is there: training goes on")
+            say(f"the worker at {member.address} is there: training continues")
         return True
 
     def _lose(self, member: Member, why: str) -> None:
@@ -285,7 +285,7 @@ class Cluster:
         if alone > limit:
             raise WorkersLostError(
                 f"the cluster at {self._settings.address} had no worker for {limit:g} s; start workers "
-                "(docs/cluster.md) and run it again, which goes on from the last checkpoint"
+                "(docs/cluster.md) and run it again, which resumes from the last checkpoint"
             )
 
 

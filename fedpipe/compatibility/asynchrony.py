@@ -25,7 +25,7 @@ def _who_starts(settings: Train) -> None:
         )
     if settings.clients_per_round != "all":
         raise ValueError(
-            f"'train.algorithm' {name} keeps 'train.{name}.concurrency' clients at work and draws no cohorts: set "
+            f"'train.algorithm' {name} keeps 'train.{name}.concurrency' clients training and draws no cohorts: set "
             "'train.clients_per_round' to all"
         )
     if not devices.seconds_per_sample:

@@ -167,7 +167,7 @@ class Engine:
         return [np.asarray(leaf) for leaf in leaves]
 
     def restore(self, state: Sequence[np.ndarray]) -> None:
-        """Goes on from what `state` gave."""
+        """Resumes from a `state`."""
         kind = tff.FederatedType(self._process.server.type, tff.SERVER)
         self._state = self._before = self._server.value(tuple(state), kind)
 

@@ -78,6 +78,6 @@ class FinishedTraining:
                     continue
                 shutil.rmtree(kept_folder, ignore_errors=True)
                 shutil.copytree(self._folder / _CLIENTS, kept_folder)
-            say(f"goes on with round {end.round + 1} of {settings.rounds} after a finished training, {path}")
+            say(f"continues with round {end.round + 1} of {settings.rounds} after a finished training, {path}")
             return end
         return None

@@ -115,7 +115,7 @@ class SaveCheckpoints(Hook):
         except PipelineError as failure:
             say(f"the last rounds could not be saved: {failure}")
         if self._saved:
-            say(f"stopped; run it again to go on after round {self._saved}")
+            say(f"stopped; run it again to resume after round {self._saved}")
 
     def _save(self) -> None:
         completed = len(self._history.records)

@@ -65,7 +65,7 @@ class KeptFiles(KeptState):
     def restored(
         cls, folder: Path, last: np.ndarray, digests: np.ndarray, round_number: int, guarded: bool = True
     ) -> "KeptFiles":
-        """Goes on after ``round_number`` with ``last`` and `digests` as they were then; `is_whole` comes before."""
+        """Resumes after ``round_number`` with ``last`` and `digests` as they were then; `is_whole` comes before."""
         kept = cls.__new__(cls)
         kept._start(folder, last.copy(), digests.copy(), guarded)
         for file in folder.iterdir():

@@ -297,7 +297,7 @@ def prepare(
     elif has_secret_noise(settings):
         # Who knows the cohorts needs no sampling to look through, so these are as secret as the noise.
         drawing, key = settings.model_copy(update={"seed": secrets.randbits(128)}), secret_key()
-        say("noise and cohorts come from the system's generator: no other run has these bits, none goes on with them")
+        say("noise and cohorts come from the system's generator: no other run has these bits, none can continue it")
         say("figures that clients' data decide are withheld, and so are personal models (docs/privacy.md)")
     sizes = np.diff(open_shards(shards).offsets)
     clients = len(sizes)

@@ -101,7 +101,7 @@ class Writer:
         if trouble := self._ended(code) or self.journal.delivery().trouble:
             self._has_told_trouble = True
             where = self._outbox.folder
-            _say(f"MLflow: {self._outbox.shown_store} {trouble}; the run goes on, and its events are kept in {where}")
+            _say(f"MLflow: {self._outbox.shown_store} {trouble}; the run continues, and its events are kept in {where}")
 
     def discard(self) -> None:
         """Ends without having reported anything."""
@@ -129,7 +129,7 @@ class Writer:
             count = sum(1 for _ in self.journal.events())
             trouble = ended or delivery.trouble or f"did not take the run within {seconds:g} s (see {self._outbox.log})"
             _say(
-                f"MLflow: {self._outbox.shown_store} {trouble}; the run went on, and its {count} events are kept in "
+                f"MLflow: {self._outbox.shown_store} {trouble}; the run continued, and its {count} events are kept in "
                 f"{self._outbox.folder}; they are logged by the next run or by 'make sync'"
             )
         self._events.close()

@@ -61,7 +61,7 @@ class Runner:
                         _news(running)
                 time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
-            _say("stopping; cells that have ended are kept, and the same command goes on with the others")
+            _say("stopping; cells that have ended are kept, and the same command resumes with the others")
             raise
         finally:
             self._stop()
@@ -69,7 +69,7 @@ class Runner:
     def _start(self, cell: Cell) -> None:
         workspace = Workspace(cell)
         begun = workspace.prepare(self._commit, self._table.texts[cell.name])
-        _say(f"{cell.name}: {'goes on' if begun else 'begins'} ({workspace.log})")
+        _say(f"{cell.name}: {'resumes' if begun else 'begins'} ({workspace.log})")
         cpus = self._free.pop(0)
         process = workspace.start("repro", cpus=set(cpus))
         self._running.append(_Running(cell, workspace, process, cpus, printed_at=time.monotonic()))

@@ -96,7 +96,8 @@ def _rows(table: Table, ran: Sequence[Group]) -> str:
     head = [*own.group_axes, *(f"best {axis}" for axis in own.grid)]
     head += [_NAMES[measure] for measure in measures]
     for each in own.published:
-        head += [_title(each, own.measure), "ours against it"]
+        is_ratio = (each.measure or own.measure) == "rounds_to_target"
+        head += [_title(each, own.measure), "ratio" if is_ratio else "difference"]
     head.append("seconds per run")
     incomplete = any(len(group.rows) < len(own.seeds) for group in ran)
     if incomplete:

@@ -1,7 +1,7 @@
 """``python -m tests.fedpipe.resuming SHARDS OUTPUT``: every method killed in a round, and what it comes to afterwards.
 
 Each training runs undisturbed first. Then a process begins it, is killed with ``kill -9`` in a round, and another
-process goes on from the checkpoint, and begins the next one. All of them are forks of this process, which has loaded
+process resumes from the checkpoint, and begins the next one. All of them are forks of this process, which has loaded
 the libraries and computed nothing. OUTPUT gets, as JSON and by the name of what ran, the SHA-256 of all that the
 training left in both ways, the round that was under way, and the round of the checkpoint.
 """

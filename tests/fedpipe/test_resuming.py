@@ -1,4 +1,4 @@
-"""Each algorithm, aggregator, attack, compressor and cohort that is killed in a round goes on to the same bits."""
+"""Each algorithm, aggregator, attack, compressor and cohort that is killed in a round resumes to the same bits."""
 
 import json
 import subprocess

@@ -24,7 +24,7 @@ def test_dvc_repro_trains_the_new_rounds_only(clone: Callable[[str], Path], raw:
     repro(part, raw)
     edit(part, {"  rounds: 3": "  rounds: 5"})
     text = repro(part, raw)
-    assert "goes on with round 4 of 5 after a finished training" in text
+    assert "continues with round 4 of 5 after a finished training" in text
     assert stages_run(text) == ["train", "evaluate"]
     assert "round 3/5" not in text and "round 4/5" in text
     repro(whole, raw)

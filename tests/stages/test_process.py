@@ -91,7 +91,7 @@ def test_a_stage_ends_with_dvc(project: Path, waiting_shell: str, shell: str, ho
 
 
 def test_a_stage_ends_with_the_shell_between_it_and_dvc(project: Path, waiting_shell: str) -> None:
-    """Else DVC takes the stage for failed, and the stage goes on."""
+    """Else DVC takes the stage for failed, and the stage continues."""
     dvc, stage = started_by_dvc(project, waiting_shell)
     stage.parent().kill()
     gone, _ = psutil.wait_procs([stage], timeout=5)

@@ -1,4 +1,4 @@
-"""A training that is stopped or killed anywhere goes on, to the same bits and in the same MLflow run.
+"""A training that is stopped or killed anywhere resumes, to the same bits and in the same MLflow run.
 
 Whatever dies, `dvc repro` is simply called again, at once. The training is SCAFFOLD, whose clients keep something from
 round to round, on a part of the clients, with Adam as the server's optimizer and the best weights kept.

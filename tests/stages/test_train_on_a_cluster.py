@@ -75,7 +75,7 @@ def test_goes_on_after_all_workers_went(project: Path, raw: Path, running: Proce
     assert process.wait(300) != 0
     output = log.read_text()
     assert "waits for one, at most 3 s" in output and "had no worker for 3 s" in output
-    assert "train: stopped; run it again to go on after round" in output
+    assert "train: stopped; run it again to resume after round" in output
     assert any((project / "logs/train/checkpoints").glob("*.safetensors"))
     running.start_worker("three", project / "data/clients")
     running.wait_for("three", "worker: at")

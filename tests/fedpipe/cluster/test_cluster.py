@@ -365,7 +365,7 @@ def test_waits_for_a_worker_when_all_are_gone(
         in_round_two(patch, hit)
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
         output = capfd.readouterr().err
-        assert "no worker is there in the cluster" in output and "training goes on" in output
+        assert "no worker is there in the cluster" in output and "training continues" in output
         patch.undo()
         patch.setattr(engine_module, "CHUNK", 1)
         in_round_two(patch, lambda: running.signal("two", signal.SIGKILL))
@@ -390,7 +390,7 @@ def test_scheduler_that_dies_costs_a_retry(
     with processes(tmp_path, ["one"], shards) as running:
         assert same(trained(worker, SETTINGS, shards, COHORTS, settings_of(running)), expected)
         output = capfd.readouterr().err
-        assert f"no scheduler answers at {running.address}; waits" in output and "training goes on" in output
+        assert f"no scheduler answers at {running.address}; waits" in output and "training continues" in output
 
 
 def test_only_certificates_of_the_ca_open_the_doors(shards: Path, running: Processes, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A federation goes on without a lost site, with the bits of a simulation that has the same dropouts."""
+"""A federation continues without a lost site, with the bits of a simulation that has the same dropouts."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -144,7 +144,7 @@ def test_latency_is_part_of_the_time() -> None:
     [
         ({"availability": {}}, "set 'train.availability.devices.seconds_per_sample' above 0"),
         ({"cohort": "poisson"}, "'train.cohort' poisson draws all clients of a round at once: set 'train.cohort'"),
-        ({"clients_per_round": 5}, "keeps 'train.fed_buff.concurrency' clients at work and draws no cohorts: set"),
+        ({"clients_per_round": 5}, "keeps 'train.fed_buff.concurrency' clients training and draws no cohorts: set"),
         ({"availability": SECOND | {"report_goal": 3}}, "leaves nobody out for being late: remove"),
         ({"aggregator": "dp_gaussian"}, "it is the fast clients whose updates come often: choose fed_avg"),
         ({"aggregator": "secure_sum"}, "nobody knows before whose updates come together: choose fed_avg"),

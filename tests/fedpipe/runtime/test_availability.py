@@ -191,7 +191,7 @@ def training(
     evaluate: Any = None,
     **changes: Any,
 ) -> Any:
-    """A training, or ``stop_with`` if it is stopped after a round; it goes on from a checkpoint in ``folder``.
+    """A training, or ``stop_with`` if it is stopped after a round; it resumes from a checkpoint in ``folder``.
 
     Of KeyboardInterrupt it saves itself; of others it leaves what a killed process would.
     """

@@ -1,4 +1,4 @@
-"""A finished training with more rounds goes on from its end, to the bits of one that had them from the start."""
+"""A finished training with more rounds resumes from its end, to the bits of one that had them from the start."""
 
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def test_more_rounds_have_the_bits_of_as_many_from_the_start(
     part, _ = finished(train_settings(**SCAFFOLD, rounds=3), small_images, worker, tmp_path / "part")
     assert part.records[-1].is_evaluated and not whole.records[2].is_evaluated
     longer, rounds = finished(train_settings(**SCAFFOLD, rounds=5), small_images, worker, tmp_path / "part")
-    assert rounds == [4, 5] and "goes on with round 4 of 5 after a finished training" in capfd.readouterr().err
+    assert rounds == [4, 5] and "continues with round 4 of 5 after a finished training" in capfd.readouterr().err
     assert same_bits(longer.weights, whole.weights) and longer.records == whole.records
     assert (longer.best_round, *map(np.ndarray.tobytes, longer.best)) == (
         whole.best_round,

@@ -87,7 +87,7 @@ def killed_at(site: Callable[[], Site], step: Callable[[Site], bytes], count: in
 
 @pytest.mark.parametrize("phase", STEPS)
 def test_kill_9_at_any_write_gives_no_second_answer(four: Federation, phase: Phase, tmp_path: Path) -> None:
-    """After each sync of each step: the next process goes on, or refuses the attempt; the round has one sum."""
+    """After each sync of each step: the next process continues, or refuses the attempt; the round has one sum."""
     four.until(phase)
     request, folder, four.sites[1] = four.coordinator.requests()[1], four.folder / "site-1", four.sites[1]
     four.sites[1].close()
@@ -239,7 +239,7 @@ def test_records_that_are_not_whole_are_dropped_and_changed_ones_are_refused(tmp
 
 
 def test_an_append_that_failed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither for this process, which goes on, nor for the next one."""
+    """Neither for this process, which continues, nor for the next one."""
     file = RecordFile(tmp_path / "file")
     file.append(b"one")
     with monkeypatch.context() as patched:

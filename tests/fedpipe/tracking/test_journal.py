@@ -257,8 +257,8 @@ def test_a_follower_that_is_gone_is_said_as_that(project, capsys, monkeypatch, e
         during = capsys.readouterr().err
     after = capsys.readouterr().err
     sentence = f"does not get the run, since the process that delivers it {sentence} (see logs/tracking.log); the run"
-    assert f"{sentence} goes on, and its events are kept in logs/tracking/pending" in during and during.count("\n") == 1
-    assert f"{sentence} went on, and its 4 events are kept" in after and "within" not in after
+    assert f"{sentence} continues, and its events are kept in logs/tracking/pending" in during and during.count("\n") == 1
+    assert f"{sentence} continued, and its 4 events are kept" in after and "within" not in after
 
 
 def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch):
@@ -270,7 +270,7 @@ def test_trouble_is_said_once_while_the_run_goes_on(project, capsys, monkeypatch
         for number in (2, 3):
             run.log_round(number, {"train_loss": 1.0})
         output = capsys.readouterr().err
-    assert output.count("MLflow: http://server:5000 cannot be reached (Connection refused); the run goes on") == 1
+    assert output.count("MLflow: http://server:5000 cannot be reached (Connection refused); the run continues") == 1
     assert "secret" not in output
 
 

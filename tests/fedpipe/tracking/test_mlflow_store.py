@@ -137,7 +137,7 @@ def test_a_server_that_is_down_loses_nothing(tmp_path: Path, empty_database: Pat
     code, out, error = project.run("-c", DRIVER, "5", "1.0", "end")
     assert code == 0 and "trained" in out
     kept = f"MLflow: {project.uri} cannot be reached (Connection refused); the run"
-    assert f"{kept} goes on" in error and f"{kept} went on, and its 8 events are kept" in error
+    assert f"{kept} continues" in error and f"{kept} continued, and its 8 events are kept" in error
     assert project.run("-c", EVALUATE)[0] == 0
     code, _, error = project.run("-m", "operations.sync")
     assert code == 1 and "cannot be reached (Connection refused); 2 of 2 journals stay" in error

@@ -78,7 +78,7 @@ def test_a_run_is_kept_and_the_store_said_as_what_it_is(project: Project, condit
     with make(project.path / "mlflow.db"):
         begin = time.monotonic()
         code, _, error = project.run("-c", EVALUATE)
-        assert code == 0 and f"MLflow: {project.uri} {state}; the run went on, and its" in error, error
+        assert code == 0 and f"MLflow: {project.uri} {state}; the run continued, and its" in error, error
         assert len(project.pending()) == 1
         code, _, error = project.run("-m", "operations.sync")
         assert (code, error.count("\n")) == (1, 1), error

@@ -85,7 +85,7 @@ def project(clone: Callable[[str], Path], raw: Path, tmp_path_factory: pytest.Te
     done = run(folder, raw, "operations.table", "rates", "--jobs", "1")
     assert done.returncode == 0, done.stdout
     assert "rates: 1 of 4 cells are done" in done.stdout and f"{CELLS[0]}: begins" not in done.stdout
-    assert f"{KILLED}: goes on" in done.stdout and f"{CELLS[2]}: begins" in done.stdout
+    assert f"{KILLED}: resumes" in done.stdout and f"{CELLS[2]}: begins" in done.stdout
     output = (folder / f".dvc/tmp/tables/cells/rates/{KILLED}.log").read_text()
     assert "train: resumes at round" in output
     return folder
