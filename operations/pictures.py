@@ -72,6 +72,8 @@ def pictures() -> dict[Path, Picture]:
         **curves,
         **{IMAGES / f"report-{name}.png": Picture(_PAGE) for name in ("one", "two")},
         **{IMAGES / f"mlflow-{name}.png": Picture(_VIEWS) for name in ("runs", "chart", "run", "model")},
+        # Of a former version, for comparison (docs/tracking.md): nothing makes them anew.
+        **{IMAGES / f"mlflow-{name}-before.png": Picture(()) for name in ("runs", "model")},
     }
 
 
