@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from fedpipe import pinning
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.raw import Labelled
 from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import PipelineError
@@ -167,6 +168,10 @@ def simulate(
         raise PipelineError(
             f"'train.init' is {settings.init}, which only the pipeline reads: pass first=weights, such as "
             "fedpipe.load_weights(path)[1]"
+        )
+    if first is not None and ALGORITHMS.of(settings.algorithm).cluster is not None:
+        raise PipelineError(
+            f"'train.algorithm' {settings.algorithm} starts from several models, which it draws: leave first out"
         )
     classes = _class_count(labels, classes)
     require_labels("labels", labels, len(images), classes)

@@ -51,6 +51,15 @@ class Params(Section):
     quantile_rate: NotNegative = 0.2
     count_stddev: Positive = 5.0
 
+    def check_chosen(self) -> None:
+        """Raises ValueError for a key of adaptive clipping where the norm is fixed."""
+        if self.clipping == "fixed":
+            for key in self.changed("quantile", "quantile_rate", "count_stddev"):
+                raise ValueError(
+                    f"'train.dp_gaussian.{key}' is for adaptive clipping, and 'clipping' is fixed: leave '{key}' out, or "
+                    "set 'clipping' to adaptive"
+                )
+
 
 def check(settings: Train) -> None:
     """Raises ValueError for params that the accountant does not cover, and for noise that does not suffice."""

@@ -64,6 +64,11 @@ def check(settings: Train) -> None:
     own = settings.params_of("aggregator")
     if own.noise_multiplier:
         _check_noise(settings, own)
+    if settings.client_weighting == "uniform" and own.most_examples is not None:
+        raise ValueError(
+            f"'train.secure_sum.most_examples' is {own.most_examples}, a bound on weights by examples, and "
+            "'train.client_weighting' is uniform: remove the bound, or set it to examples"
+        )
     if settings.client_weighting == "examples" and own.most_examples is not None:
         require_one_message(settings)
     else:

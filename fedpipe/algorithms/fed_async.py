@@ -43,6 +43,17 @@ class Params(Section):
     slope: NotNegative = 10.0
     late: Annotated[int, Field(ge=0)] = 4
 
+    def check_chosen(self) -> None:
+        """Raises ValueError for a key of another f."""
+        own = {"constant": (), "polynomial": ("exponent",), "hinge": ("slope", "late")}[self.staleness]
+        for key in self.changed("exponent", "slope", "late"):
+            if key not in own:
+                f = "polynomial" if key == "exponent" else "hinge"
+                raise ValueError(
+                    f"'train.fed_async.{key}' is for 'staleness' {f}, and it is {self.staleness}: leave '{key}' out, "
+                    f"or set 'staleness' to {f}"
+                )
+
 
 def asynchrony(params: Params) -> Asynchrony:
     """Concurrent clients, and one update a step."""

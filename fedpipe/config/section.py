@@ -25,6 +25,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    def changed(self, *keys: str) -> list[str]:
+        """Those of ``keys`` whose value is another than their default."""
+        values = self.model_dump(include=set(keys))
+        return [key for key in keys if values[key] != type(self).model_fields[key].default]
+
     def check_chosen(self) -> None:
         """Checks what must hold only if this is the section of a chosen file (choices.py).
 

@@ -5,7 +5,6 @@ New are the batches of the pool that the committed results (HEAD's dvc.lock) wer
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fedpipe.datasets import pool
 from fedpipe.datasets.pool import Entry, Pool
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.errors import run_stage
+from fedpipe.json_model import json_text
 from operations.drift.champion import load_champion
 from operations.drift.comparison import compare_batch, markdown
 from operations.drift.measures import profile
@@ -67,7 +67,7 @@ def main() -> None:
         "batches": [part.as_dict(before.counts) for part in compared[:-1]],
         "all": compared[-1].as_dict(before.counts),
     }
-    write_text(FIGURES, json.dumps(figures, indent=2) + "\n")
+    write_text(FIGURES, json_text(figures))
     write_text(MARKDOWN, markdown(compared, before, dataset.name, champion))
     draw_title = f"{dataset.name}: {len(everything[1]):,} new samples against {len(former[1]):,} before"
     plot(before, everything, draw_title, PICTURE)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import layout
 from fedpipe.errors import PipelineError
+from fedpipe.json_model import json_text
 from fedpipe.tracking import champions
 from fedpipe.tracking.registry import Version
 from operations.promote.rules import Measured, Rule
@@ -138,7 +139,7 @@ class Decision:
 
     def json(self) -> str:
         """All of it, as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json_text(asdict(self))
 
     def lines(self) -> list[str]:
         """The outcome, and one line per rule and note, for a terminal."""

@@ -131,6 +131,9 @@ def test_first_weights(arrays: tuple[Any, ...]) -> None:
         fedpipe.PipelineError, match=re.escape("first has arrays of the shapes [[784, 10]], and 'train.m")
     ):
         fedpipe.simulate(*arrays, settings, classes=10, first=start.weights[:1])
+    clustered = fedpipe.train_settings(**SMALL | {"algorithm": "ifca"})
+    with pytest.raises(fedpipe.PipelineError, match="'train.algorithm' ifca starts from several models, .*leave first"):
+        fedpipe.simulate(*arrays, clustered, classes=10, first=start.weights)
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,14 @@ PARAMS: dict[str, list[dict[str, Any]]] = {
                 "alpha": 0.4,
                 "mu": 0.1,
                 "staleness": staleness,
-                "exponent": 0.7,
-                "slope": 3.0,
-                "late": 1,
+                **own,
             }
         }
-        for staleness in ("polynomial", "constant", "hinge")
+        for staleness, own in (
+            ("polynomial", {"exponent": 0.7}),
+            ("constant", {}),
+            ("hinge", {"slope": 3.0, "late": 1}),
+        )
     ],
 }
 # What is asked of local training beside; stragglers do a part of their steps.

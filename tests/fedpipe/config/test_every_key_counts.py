@@ -15,6 +15,9 @@ from fedpipe.contracts.train import REGISTRIES as OF_TRAIN
 from fedpipe.errors import PipelineError
 from tests import ROOT
 
+ASYNCHRONOUS = {"algorithm": "fed_async", "availability": {"devices": {"seconds_per_sample": 1.0}}}
+PRIVATE = {"aggregator": "dp_gaussian", "client_weighting": "uniform"}
+
 
 def keys(model: type[BaseModel], name: str) -> Iterator[tuple[str, str]]:
     """The dotted name and the field of each key of a section, also of sections in it."""
@@ -80,6 +83,22 @@ def test_each_key_is_read_by_code() -> None:
         ({"cohort": "poisson", "clients_per_round": 3}, "train.clients_per_round"),
         ({"algorithm": "fed_sgd", "local_steps": 3}, "train.local_steps"),
         ({"algorithm": "fed_sgd", "client_optimizer": {"clip_norm": 1.0}}, "train.client_optimizer.clip_norm"),
+        ({"algorithm": "fed_sgd", "client_optimizer": {"name": "adam"}}, "train.client_optimizer.name"),
+        ({"algorithm": "fed_sgd", "client_optimizer": {"momentum": 0.9}}, "train.client_optimizer.momentum"),
+        (
+            {"algorithm": "fed_sgd", "client_optimizer": {"schedule": {"name": "cosine"}}},
+            "train.client_optimizer.schedule.name",
+        ),
+        (
+            {"algorithm": "fed_sgd", "client_optimizer": {"schedule": {"warm_up": 2}}},
+            "train.client_optimizer.schedule.warm_up",
+        ),
+        ({"algorithm": "fed_sgd", "shuffle": True}, "train.shuffle"),
+        (ASYNCHRONOUS | {"fed_async": {"late": 2}}, "train.fed_async.late"),
+        (ASYNCHRONOUS | {"fed_async": {"staleness": "hinge", "exponent": 1.0}}, "train.fed_async.exponent"),
+        (PRIVATE | {"dp_gaussian": {"quantile": 0.9}}, "train.dp_gaussian.quantile"),
+        (PRIVATE | {"dp_gaussian": {"count_stddev": 1.0}}, "train.dp_gaussian.count_stddev"),
+        (PRIVATE | {"aggregator": "secure_sum", "secure_sum": {"most_examples": 9}}, "train.secure_sum.most_examples"),
         ({"init_file": {"path": "models/start.safetensors"}}, "train.init_file"),
     ],
 )
