@@ -41,6 +41,7 @@ REGISTRY = Path("models/registry")  # downloads from the model registry
 PARTITION = Path("metrics/partition.json")
 TRAINING = Path("metrics/training.json")
 ROUNDS = Path("metrics/rounds.csv")
+CLIENT_ROUNDS = Path("metrics/client_rounds.csv")  # without rows unless 'train.client_rounds' is true
 EVALUATION = Path("metrics/evaluation.json")
 CLASS_TABLE = Path("metrics/classes.csv")
 CLIENT_TABLE = Path("metrics/clients.csv")

@@ -21,12 +21,15 @@ from fedpipe.errors import PipelineError
 from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.networks.arrays import require_images, require_indices, require_labels, require_samples
 from fedpipe.networks.network import Network, Weights
+from fedpipe.params import parse
 from fedpipe.runtime import cohort
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import rounds_decide
 from fedpipe.runtime.worker import Worker
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fedpipe.runtime.checkpoint import Checkpoint
     from fedpipe.runtime.personal import ClientModels
     from fedpipe.runtime.trained import Trained
@@ -83,6 +86,7 @@ class Simulation:
     rounds: list[RoundRecord]
     clusters: np.ndarray | None = None  # of an algorithm with clusters, that of each client: int32 [clients]
     personal: Personal | None = None  # of an algorithm with personal models or clusters
+    client_rounds: "pd.DataFrame | None" = None  # with 'client_rounds', a row per round and client (docs/library.md)
     privacy: dict[str, Any] = field(default_factory=dict)  # if private: epsilon_rdp, epsilon_pld, delta, neighbours
     _end: _End | None = field(default=None, repr=False)
 
@@ -136,6 +140,7 @@ def simulate(
     validation: Labelled | None = None,
     classes: int | None = None,
     first: Weights | None = None,
+    client_weights: Sequence[float] | np.ndarray | None = None,
     folder: Path | None = None,
     on_round: OnRound | None = None,
     progress: bool | None = None,
@@ -151,6 +156,7 @@ def simulate(
       validation: The same, by which rounds are chosen (``selection``); no client may train on them.
       classes: The number of classes; by default one more than the largest label.
       first: The weights before the first round, such as those of an earlier result; by default drawn from the seed.
+      client_weights: The weight of each client in the mean of the updates, in the place of ``client_weighting``.
       folder: Where shards and logs go; by default a temporary folder, which is removed.
       on_round: Called after each round with its record and its seconds.
       progress: Whether each round is reported on standard error; by default if there is no ``on_round``.
@@ -169,6 +175,10 @@ def simulate(
             f"'train.init' is {settings.init}, which only the pipeline reads: pass first=weights, such as "
             "fedpipe.load_weights(path)[1]"
         )
+    if settings.client_weights.table:
+        raise PipelineError("'train.client_weights.table' is read by the pipeline only: pass client_weights=array")
+    if client_weights is not None:
+        settings = _weighted(settings, client_weights, len(indices))
     if first is not None and ALGORITHMS.of(settings.algorithm).cluster is not None:
         raise PipelineError(
             f"'train.algorithm' {settings.algorithm} starts from several models, which it draws: leave first out"
@@ -190,6 +200,24 @@ def simulate(
         images, labels, indices, {name: (part[0], part[1]) for name, part in parts.items()}, classes, first
     )
     return _simulate(inputs, settings, folder, on_round, progress)
+
+
+def _weighted(settings: Train, weights: Any, clients: int) -> Train:
+    """``settings`` with the clients' weights.
+
+    Raises:
+      PipelineError: They are not one number for each client, or the settings count clients in another way.
+    """
+    array = np.asarray(weights)
+    if array.shape != (clients,) or array.dtype == np.bool_ or array.dtype.kind not in "iuf":
+        raise PipelineError(
+            f"client_weights must be one number for each of the {clients} clients, not {array.dtype} "
+            f"{list(array.shape)}"
+        )
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise PipelineError("client_weights must be finite numbers from 0 on, one of them above 0")
+    changes = {"client_weighting": "per_client", "client_weights": {"values": array.astype(float).tolist()}}
+    return parse(Train, settings.model_dump() | changes)
 
 
 def _class_count(labels: np.ndarray, classes: int | None) -> int:
@@ -275,6 +303,7 @@ def _result(inputs: _Inputs, settings: Train, training: "Training", trained: "Tr
         trained.records,
         None if trained.personal is None else trained.personal.clusters,
         None if trained.personal is None else _personal(trained.personal, place / "models_of_clients.safetensors"),
+        trained.client_rounds() if settings.client_rounds else None,
         trained.privacy,
         None if has_secret_noise(settings) else _End(inputs, settings, checkpoint, kept),
     )

@@ -16,6 +16,7 @@ import stages  # noqa: F401  (pins threads and kernels before TensorFlow loads)
 from fedpipe import params
 from fedpipe.command_line import make_command
 from fedpipe.config.train import StopAt, Train
+from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import run_stage
 from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.runtime.worker import Worker
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
     settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds, "stop_at": StopAt()})
+    settings = params.with_client_weights(settings, CLIENTS, Manifest.read(CLIENTS).clients)
     samples = GlobalSamples.read(RAW, CLIENTS, VALIDATION, CLIENT_TESTS) if settings.evaluate_every else None
     taken: list[dict[str, float]] = []
     begin = time.perf_counter()

@@ -50,12 +50,13 @@ def main() -> None:
     params.validate(layout.PARAMS)
     settings = params.load(params.Train, layout.PARAMS)
     manifest = Manifest.read(layout.CLIENTS)
+    weighted = params.with_client_weights(settings, layout.CLIENTS, manifest.clients)
     cohort.require_clients(settings, manifest.clients)
     model = network(ModelSpec.of(settings, *manifest.kind))
     init = initial.require_fit(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
     samples = _samples(settings)
     first = initial.first_weights(model, settings, layout.INITIAL)
-    key = training_key(settings, manifest, first, samples)
+    key = training_key(weighted, manifest, first, samples)
     pinning.require_avx2()
     cluster = _cluster(manifest)
     pipeline = layout.pipeline_files()
@@ -71,14 +72,14 @@ def main() -> None:
         started = tracked.started(settings, manifest, layout.CLIENTS, init, pipeline)
         with (
             StagedOutputs("train", _sizes(settings, manifest, model)) as outputs,
-            _opened(cluster, settings, manifest, key) as (elsewhere, states, of_sites),
-            Checkpoints(LOGS, key, settings, states) as checkpoints,
+            _opened(cluster, weighted, manifest, key) as (elsewhere, states, of_sites),
+            Checkpoints(LOGS, key, weighted, states) as checkpoints,
             journal.record_training(started, layout.outbox(), tracked.earlier(checkpoints.resumed)) as run,
         ):
             checkpoints.tracking = run.identity
             print(f"train: {title}; libraries loaded after {time.perf_counter() - begin:.1f} s", file=sys.stderr)
             training = prepare(
-                settings,
+                weighted,
                 layout.CLIENTS,
                 LOGS,
                 network=model,
@@ -99,7 +100,7 @@ def main() -> None:
             times = {} if pipeline.withholds else {"cost": {"total_seconds": seconds}}
             run.log_results(
                 weights=layout.WEIGHTS,
-                tables=pipeline.tables(),
+                tables=[*pipeline.tables(), *([layout.CLIENT_ROUNDS] if settings.client_rounds else [])],
                 pictures=[path for path in pictures if path.exists()],
                 figures={**times, **pipeline.partition_figures(), **pipeline.privacy_figures()},
             )
@@ -172,6 +173,7 @@ def _sizes(settings: params.Train, manifest: Manifest, model: Network) -> dict[P
         layout.BEST: 2 * of_model,
         layout.PERSONAL: 2 * of_model * model_count(settings, manifest.clients) + 4 * manifest.clients,
         layout.ROUNDS: settings.rounds * _A_ROUND,
+        layout.CLIENT_ROUNDS: _SMALL,
         layout.TRAINING: _SMALL,
         layout.TRAINING_PICTURE: _SMALL,
         COPIES: settings.rounds * _A_ROUND,
@@ -200,6 +202,8 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
         write_text(path, json_text(trained.summary() | digests))
     with outputs.writing(layout.TRAINING_PICTURE) as path:
         plot(trained.records, title, path)
+    with outputs.writing(layout.CLIENT_ROUNDS) as path:
+        trained.client_rounds().to_csv(path, index=False)
     outputs.copy([layout.TRAINING, layout.ROUNDS], COPIES)
     outputs.place()
 

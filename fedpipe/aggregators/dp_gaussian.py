@@ -56,8 +56,8 @@ class Params(Section):
         if self.clipping == "fixed":
             for key in self.changed("quantile", "quantile_rate", "count_stddev"):
                 raise ValueError(
-                    f"'train.dp_gaussian.{key}' is for adaptive clipping, and 'clipping' is fixed: leave '{key}' out, or "
-                    "set 'clipping' to adaptive"
+                    f"'train.dp_gaussian.{key}' is for adaptive clipping, and 'clipping' is fixed: leave '{key}' out, "
+                    "or set 'clipping' to adaptive"
                 )
 
 

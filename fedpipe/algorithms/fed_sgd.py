@@ -10,7 +10,8 @@ Source: McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks 
 https://arxiv.org/abs/1602.05629.
 """
 
-from fedpipe.config.train import ClientOptimizer, Train
+from fedpipe.config.optimizers import ClientOptimizer
+from fedpipe.config.train import Train
 from fedpipe.contracts.cost import Cost
 from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task

@@ -24,6 +24,7 @@ def validate(download: Download, partition: Partition, train: Train, evaluate: E
     _require_samples_to_select_on(partition, train)
     _require_sites_for_their_noise(partition, train)
     _require_secret_noise_at_sites(partition, train)
+    _require_a_weight_per_client(partition, train)
     round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
 
 
@@ -80,6 +81,25 @@ def _require_sites_for_their_noise(partition: Partition, train: Train) -> None:
 def _require_secret_noise_at_sites(partition: Partition, train: Train) -> None:
     if partition.scheme == "at_sites" and has_noise_at_clients(train) and not has_secret_noise(train):
         raise ValueError(seeded_noise_at_sites(train))
+
+
+def _require_a_weight_per_client(partition: Partition, train: Train) -> None:
+    values = train.client_weights.values
+    if values and len(values) != partition.clients:
+        raise ValueError(
+            f"'train.client_weights.values' has {len(values)} numbers, and 'partition.clients' is {partition.clients}: "
+            "give one number for each client"
+        )
+    if train.client_rounds and partition.scheme == "at_sites":
+        raise ValueError(
+            "'train.client_rounds' is true, and sites of a federation ('partition.scheme' at_sites) send sums over "
+            "their clients only: set it to false"
+        )
+    if train.client_weighting == "per_client" and partition.scheme == "at_sites":
+        raise ValueError(
+            "'train.client_weighting' is per_client, with which a coordinator could single out a client of a site "
+            "('partition.scheme' at_sites): set it to examples or uniform"
+        )
 
 
 def _require_samples_to_select_on(partition: Partition, train: Train) -> None:

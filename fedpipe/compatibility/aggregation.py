@@ -12,6 +12,7 @@ def validate(settings: Train) -> None:
     _report_goal(settings, cohort)
     _privacy(settings, cohort, aggregator)
     _weights(settings, aggregator)
+    _rows(settings, aggregator)
 
 
 def _report_goal(settings: Train, cohort: ClientSampler) -> None:
@@ -47,9 +48,24 @@ def _privacy(settings: Train, cohort: ClientSampler, aggregator: Aggregator) -> 
 
 
 def _weights(settings: Train, aggregator: Aggregator) -> None:
+    if settings.client_weighting == "per_client" and aggregator.IGNORES_WEIGHTS:
+        raise ValueError(
+            f"'train.client_weighting' is per_client, and 'train.aggregator' {settings.aggregator} counts all clients "
+            "alike: set 'train.aggregator' to mean or geometric_median, or client_weighting to uniform"
+        )
     if ALGORITHMS.of(settings.algorithm).NEEDS_WEIGHTS and aggregator.IGNORES_WEIGHTS:
         raise ValueError(
             f"'train.algorithm' {settings.algorithm} lets clients count by weights of its own, and 'train.aggregator' "
             f"{settings.aggregator} counts all alike: set 'train.aggregator' to mean or geometric_median, or "
             "'train.algorithm' to fed_avg"
+        )
+
+
+def _rows(settings: Train, aggregator: Aggregator) -> None:
+    """Measurements of single clients are what noise and secure sums hide."""
+    if settings.client_rounds and (aggregator.is_private or aggregator.SUMS_INTEGERS):
+        raise ValueError(
+            f"'train.client_rounds' writes what each client measured in each round, and 'train.aggregator' "
+            f"{settings.aggregator} protects the update of a single client: set it to false, or 'train.aggregator' to "
+            "mean"
         )

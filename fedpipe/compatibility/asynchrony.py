@@ -42,6 +42,12 @@ def _who_starts(settings: Train) -> None:
 
 def _who_adds(settings: Train, buffer_size: int) -> None:
     name, aggregator = settings.algorithm, AGGREGATORS.of(settings.aggregator)
+    if settings.client_weighting == "per_client" and buffer_size == 1:
+        raise ValueError(
+            f"'train.client_weighting' is per_client, and 'train.algorithm' {name} steps with a single update, whose "
+            "weight has no effect: set client_weighting to uniform, or 'train.algorithm' to fed_buff with a "
+            "'buffer_size' of 2 or more"
+        )
     if aggregator.is_private:
         raise ValueError(
             f"'train.aggregator' {settings.aggregator} accounts for cohorts that are drawn at random, and with "

@@ -33,6 +33,15 @@ def require_fitting(settings: Train) -> None:
             "which protects nobody, or choose 'train.aggregator' local_dp, whose noise sites draw with keys of their "
             "own"
         )
+    if settings.client_weighting == "per_client":
+        raise PipelineError(
+            "params.yaml: 'train.client_weighting' is per_client, with which a coordinator could single out a client "
+            "of a site: set it to examples or uniform"
+        )
+    if settings.client_rounds:
+        raise PipelineError(
+            "params.yaml: 'train.client_rounds' is true, and sites send sums over their clients only: set it to false"
+        )
     is_private = AGGREGATORS.of(settings.aggregator).is_private
     if is_private and settings.params_of("aggregator").noise_multiplier == AUTO:
         raise PipelineError(

@@ -14,6 +14,7 @@ from fedpipe.contracts.compressor import COMPRESSORS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.learning.attacking import Attacking
+from fedpipe.learning.client_rows import row_of
 from fedpipe.learning.clients import ClientReader, Keep
 from fedpipe.learning.interface import Client, Contribution, Nothing, Server, Tensors
 from fedpipe.learning.measurements import (
@@ -38,13 +39,14 @@ MEASURED = ("loss", "accuracy", "seen")  # by every algorithm
 
 
 class Accumulator(NamedTuple):
-    """The accumulator, carried from client to client: sums, but for ``update``, which the aggregator merges."""
+    """The accumulator, carried from client to client: sums; the aggregator merges ``update``, and rows are stacked."""
 
     update: Tensors
     weight: Any
     means: Tensors
     sums: Tensors
     measurements: "OrderedDict[str, Measurement]"
+    rows: Tensors = Nothing  # with `train.client_rounds`, a row for each client (client_rows.py)
 
 
 class Kept(NamedTuple):
@@ -100,6 +102,11 @@ class ClientWork:
             measurements[CLIPPED] = MeanPerClient(tf.cast(is_longer, tf.float32))
         with tf.control_dependencies(tf.nest.flatten([sent.update, sent.weight])):
             end = tf.timestamp()
+        rows: Tensors = Nothing
+        if task.settings.client_rounds and self._is_last:
+            rows = row_of(task.settings, sent, client, measurements)
+            if self._algorithm.is_asynchronous:
+                rows = tf.repeat(rows, tf.cast(request.reports, tf.int32), axis=0)
         measurements[READ], measurements[WORK] = Summed(read - begin), Summed(end - read)
         return Accumulator(
             update=self._aggregator.encode(task, seen.aggregator, sent.update, sent.weight, client),
@@ -107,6 +114,7 @@ class ClientWork:
             means=tf.nest.map_structure(lambda t: t * sent.weight, sent.means),
             sums=sent.sums,
             measurements=measurements,
+            rows=rows,
         )
 
     def _trained(

@@ -35,11 +35,18 @@ class Counted(NamedTuple):
     total: Any  # int32 or int64
 
 
+class PerClient(NamedTuple):
+    """A row per client, in the order of the cohort (client_rows.py): no column of the round, and no sum."""
+
+    total: Any  # float64 [clients, columns]
+
+
 KINDS = (MeanPerExample, MeanPerClient, Summed, Counted)
-Measurement = MeanPerExample | MeanPerClient | Summed | Counted
+Measurement = MeanPerExample | MeanPerClient | Summed | Counted | PerClient
 Measurements = Mapping[str, Measurement]  # by name, which is the column's
 
 COMPRESSED = "compressed_bytes"  # of the clients' compressed updates
+CLIENT_ROWS = "client_rows"  # with `train.client_rounds`
 SILENT = "silent"  # clients that take no local step, and so send nothing
 CLIP_NORM, CLIPPED = "clip_norm", "clipped"  # of an aggregator that scales updates down
 # Seconds, summed over the clients: the only measurements that change from run to run.
@@ -57,6 +64,8 @@ def column(measurement: Measurement, seen: int, clients: int) -> float | int | N
             return float(total)
         case Counted(total):
             return int(total)
+        case PerClient(_):
+            raise TypeError("rows of clients are no column of a round")
 
 
 def checked(measurements: Measurements, source: str, names: Iterable[str] = ()) -> Measurements:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Any
 
-from fedpipe.config.train import Optimizer, ServerOptimizer
+from fedpipe.config.optimizers import Optimizer, ServerOptimizer
 from fedpipe.lazy import tf, tff
 from fedpipe.learning import adaptive
 from fedpipe.learning.schedules import rate_in_graph

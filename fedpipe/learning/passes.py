@@ -17,7 +17,7 @@ from fedpipe.lazy import tf, tff
 from fedpipe.learning.client_work import Accumulator, ClientWork
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.interface import Nothing, Server, Total
-from fedpipe.learning.measurements import CLIP_NORM, Measurements, Summed, checked, joined
+from fedpipe.learning.measurements import CLIENT_ROWS, CLIP_NORM, Measurements, PerClient, Summed, checked, joined
 from fedpipe.learning.message_bytes import Sent, update_bytes
 from fedpipe.learning.structure import Structure, flat
 from fedpipe.learning.sums import Sums
@@ -79,7 +79,8 @@ class Parts:
             of_aggregator[CLIP_NORM] = Summed(tf.convert_to_tensor(self.aggregator.clip_norm(task, state)))
         of_algorithm = self.algorithm.server_measurements(task, before, after, total)
         measured = self._joined("aggregator", sums.measurements, of_aggregator)
-        return after, self._joined("algorithm", measured, of_algorithm)
+        measured = self._joined("algorithm", measured, of_algorithm)
+        return after, measured if not flat(sums.rows) else {**measured, CLIENT_ROWS: PerClient(sums.rows)}
 
     def _joined(self, kind: str, others: Measurements, own: Measurements) -> Measurements:
         """``others`` and those that the server's part of a file made."""

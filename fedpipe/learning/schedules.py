@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpipe.config.train import Optimizer
+from fedpipe.config.optimizers import Optimizer
 from fedpipe.lazy import tf
 
 

@@ -85,7 +85,12 @@ class Task:
     def weight(self, client: Client) -> Any:
         """The client's weight in a mean as ``train.client_weighting`` says, float32; 0 without samples."""
         examples = tf.cast(local_training.sample_count(client), tf.float32)
-        return examples if self.settings.client_weighting == "examples" else tf.cast(examples > 0, tf.float32)
+        if self.settings.client_weighting == "examples":
+            return examples
+        present = tf.cast(examples > 0, tf.float32)
+        if self.settings.client_weighting == "uniform":
+            return present
+        return present * tf.gather(tf.constant(self.settings.client_weights.values, tf.float32), client.id)
 
     def total_weight(self, sizes: np.ndarray) -> float:
         """The sum of the weights of all clients that can take a local step.
@@ -95,7 +100,11 @@ class Task:
         """
         if self.all_weights is not None:
             return self.all_weights
-        weights = sizes if self.settings.client_weighting == "examples" else np.ones_like(sizes)
+        weights = {
+            "examples": sizes,
+            "uniform": np.ones_like(sizes),
+            "per_client": np.asarray(self.settings.client_weights.values, np.float32).astype(np.float64),
+        }[self.settings.client_weighting]
         return float(weights[local_training.batch_count(self.settings, sizes) > 0].sum())
 
     def client_seed(self, client: Client) -> Any:

@@ -18,6 +18,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.fixed_point import FixedPoint
+from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.process import Process, build_process
 from fedpipe.learning.randomness import NoiseKey
 from fedpipe.learning.task import Task
@@ -83,6 +84,7 @@ class Wiring:
                 f"params.yaml: 'train.class_weights' has {len(settings.class_weights)} weights, and the data set has "
                 f"{manifest.classes} classes: give one weight for each"
             )
+        _require_weights(settings, manifest, shards)
         network = network or model_of(ModelSpec.of(settings, *manifest.kind))
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
@@ -131,6 +133,24 @@ class Wiring:
     def process(self) -> Process:
         """The training as TFF computations; building it traces every graph."""
         return build_process(self.task, self.algorithm, self.aggregator, self.first, self.reader)
+
+
+def _require_weights(settings: Train, manifest: Manifest, shards: Path) -> None:
+    """Raises PipelineError if ``client_weighting: per_client`` has no number for a client, or for none that trains."""
+    values = settings.client_weights.values
+    if settings.client_weighting != "per_client":
+        return
+    if len(values) != manifest.clients:
+        raise PipelineError(
+            f"'train.client_weights' has {len(values)} numbers, and there are {manifest.clients} clients: give one for "
+            "each, clients of later batches among them"
+        )
+    has_batch = batch_count(settings, np.diff(Shards.open(shards).offsets)) > 0
+    if not np.asarray(values)[has_batch].any():
+        raise PipelineError(
+            "'train.client_weights' are 0 for all clients that have samples to train on: give one of them a weight "
+            "above 0"
+        )
 
 
 def _require_sizes(settings: Train, shards: Path) -> None:

@@ -5,6 +5,7 @@ Only here the chosen files of section ``train`` or ``partition`` are imported.
 
 from fedpipe.config import SECTIONS, Download, Evaluate, Incoming, Partition, Promote, State, Tell, Train
 from fedpipe.config.choices import used
+from fedpipe.params.client_weights import with_values as with_client_weights
 from fedpipe.params.composition import parse
 from fedpipe.params.loading import load, require_unchanged, sections_of, validate
 
@@ -24,4 +25,5 @@ __all__ = [
     "sections_of",
     "used",
     "validate",
+    "with_client_weights",
 ]

@@ -15,7 +15,9 @@ from fedpipe.config.partition import Partition
 from fedpipe.config.section import Section
 from fedpipe.config.text import read_yaml
 from fedpipe.config.train import Train
+from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.errors import PipelineError
+from fedpipe.params import client_weights
 from fedpipe.params.composition import fitted
 from fedpipe.spelling import did_you_mean
 
@@ -36,9 +38,13 @@ def validate(path: Path) -> None:
     """Checks the whole of params.yaml; each stage calls it, so that a mistake is reported before the first stage runs.
 
     Raises:
-      PipelineError: As `load`, or there is an unknown section, or sections do not go together.
+      PipelineError: As `load`, or there is an unknown section, or sections do not go together, or the table of the
+        clients' weights is not as it should be.
     """
-    sections_of(read_yaml(path), str(path))
+    sections = cast(Any, sections_of(read_yaml(path), str(path)))
+    partition = sections[Partition]
+    has_names = PARTITIONERS.of(partition.scheme).client_names is not None
+    client_weights.require_table(sections[Train], None if has_names else partition.clients)
 
 
 def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Section]:

@@ -7,11 +7,14 @@ from fedpipe.errors import PipelineError
 
 
 def require_one_equal_message(settings: Train) -> None:
-    """Raises ValueError if clients have other weights than 1, or send more than an update."""
+    """Raises ValueError if clients have other weights than 1, or send more than an update.
+
+    A weight would multiply what a client can change, and a weight by examples tells how many it has.
+    """
     if settings.client_weighting != "uniform":
         raise ValueError(
-            f"'train.aggregator' {settings.aggregator} gives every client the same weight, for a weight tells how many "
-            "examples a client has: set 'train.client_weighting' to uniform"
+            f"'train.aggregator' {settings.aggregator} gives every client the same weight, and weights by "
+            f"{settings.client_weighting} differ: set 'train.client_weighting' to uniform"
         )
     require_one_message(settings)
 

@@ -43,6 +43,7 @@ class Checkpoint:
     last: np.ndarray | None = None  # int32 [clients]: the round in which each client last kept something, or -1
     digests: np.ndarray | None = None  # uint8 [clients, 32]: SHA-256 of the client's state of then
     dropouts: list[Dropout] = field(default_factory=list)  # of sites, in all rounds so far
+    client_rows: list[np.ndarray] = field(default_factory=list)  # of each round, with 'train.client_rounds'
     tracking: Mapping[str, str] = field(default_factory=dict)  # which run of MLflow it is
 
     @property
@@ -69,6 +70,8 @@ def to_bytes(checkpoint: Checkpoint, key: Key) -> bytes:
         tensors |= {f"best.{index:04d}": weight for index, weight in enumerate(weights)}
     if checkpoint.last is not None and checkpoint.digests is not None:
         tensors |= {"kept.last": checkpoint.last, "kept.digests": checkpoint.digests}
+    if checkpoint.client_rows:
+        tensors["rows.all"] = np.concatenate(checkpoint.client_rows)
     content: dict[str, Any] = {
         "key": key,
         "records": [asdict(record) for record in checkpoint.records],
@@ -102,6 +105,7 @@ def from_file(path: Path) -> tuple[Checkpoint, Key]:
         last=tensors.get("kept.last"),
         digests=tensors.get("kept.digests"),
         dropouts=[Dropout(**dropout) for dropout in content["dropouts"]],
+        client_rows=named("rows"),
         tracking=content["tracking"],
     )
     return checkpoint, content["key"]

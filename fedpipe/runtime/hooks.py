@@ -133,9 +133,7 @@ class SaveCheckpoints(Hook):
         history = self._history
         ahead = self._resumed + self._engine.rounds - len(history.records)
         state = self._engine.state(before_last=ahead == 1)
-        return Checkpoint(
-            list(history.records), list(history.seconds), state, history.best, dropouts=list(history.dropouts)
-        )
+        return history.checkpoint(list(history.records), state, history.best)
 
 
 @dataclass

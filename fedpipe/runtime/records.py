@@ -13,7 +13,7 @@ from fedpipe.atomic import atomic_file
 from fedpipe.contracts.model import METRICS
 from fedpipe.errors import DivergedError, NothingTrainedError, PipelineError
 from fedpipe.figures import COLOURS, picture
-from fedpipe.learning.measurements import CLIP_NORM, COMPRESSED, SILENT, Measurements, column
+from fedpipe.learning.measurements import CLIENT_ROWS, CLIP_NORM, COMPRESSED, SILENT, Measurements, column
 from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
 
@@ -21,7 +21,7 @@ _COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes
 # Columns measured on samples that may be training images: the validation samples, and clients' own test samples.
 _OF_TRAINING_IMAGES = ("validation_", "test_clients_")
 _MEASURED = ("loss", "accuracy", "clients", "non_finite", "examples")  # columns of every training
-_NO_COLUMN = ("seen", COMPRESSED, SILENT)
+_NO_COLUMN = ("seen", COMPRESSED, SILENT, CLIENT_ROWS)
 _COLUMNS_OF_A_TERMINAL = 80
 _LOSS_BYTES = 4  # of the number that a client sends that is measured
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedpipe.config.train import Dropout
 from fedpipe.errors import DivergedError
+from fedpipe.learning.client_rows import with_round
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.checkpoint import Best, Checkpoint
 from fedpipe.runtime.records import RoundRecord
@@ -66,6 +67,7 @@ class History:
         self.seconds = list(resumed.seconds) if resumed else []
         self.best = resumed.best if resumed else None
         self.dropouts = list(resumed.dropouts) if resumed else []
+        self.client_rows = list(resumed.client_rows) if resumed else []
         self.passing: Passing | None = None  # of the last round
 
     def add(
@@ -75,9 +77,12 @@ class History:
         best: Best | None,
         dropouts: Sequence[Dropout] = (),
         passing: Passing | None = None,
+        client_rows: np.ndarray | None = None,
     ) -> None:
         """Adds a round; a signal must not come between (`fedpipe.system.signals.held`)."""
         self.records.append(record)
+        if client_rows is not None:
+            self.client_rows.append(with_round(record.round, client_rows))
         self.seconds.append(seconds)
         self.best, self.passing = best, passing
         self.dropouts += dropouts
@@ -87,7 +92,18 @@ class History:
         records, best = list(self.records), self.best
         if self.passing is not None:
             records[-1], best = self.passing
-        return Checkpoint(records, list(self.seconds), state, best, dropouts=list(self.dropouts))
+        return self.checkpoint(records, state, best)
+
+    def checkpoint(self, records: list[RoundRecord], state: list[np.ndarray], best: Best | None) -> Checkpoint:
+        """The training with these records, and all else of its rounds as it is here."""
+        return Checkpoint(
+            records,
+            list(self.seconds),
+            state,
+            best,
+            dropouts=list(self.dropouts),
+            client_rows=list(self.client_rows),
+        )
 
 
 class Hook:

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fedpipe.config.train import Dropout, Train
 from fedpipe.contracts.aggregator import has_noise, has_secret_noise
+from fedpipe.learning.client_rows import table
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.checkpoint import Checkpoint
 from fedpipe.runtime.dropouts import listed
@@ -32,12 +34,17 @@ class Trained:
     end: Checkpoint | None = None  # from which a training of more rounds resumes; not with secret noise
     noise_is_of_sites: bool = False  # whether sites drew the noise of their clients, each with a key of its own
     interrupted: bool = False  # by Ctrl-C, before its last round
+    client_rows: list[np.ndarray] = field(default_factory=list)  # of each round, with 'train.client_rounds'
 
     @property
     def reached(self) -> int | None:
         """The first round whose accuracy was at least that of ``stop_at``; training ends with it."""
         last = self.records[-1]
         return last.round if last.reaches(self.settings.stop_at.accuracy, self.settings.selection) else None
+
+    def client_rounds(self) -> pd.DataFrame:
+        """The measurements of each client in each round (`client_rows.table`); no rows unless they are asked for."""
+        return table(self.settings, self.client_rows)
 
     def summary(self) -> dict[str, Any]:
         """Figures of the whole training, in the order of metrics/training.json; those that it has not are absent."""

@@ -21,7 +21,7 @@ from fedpipe.contracts.cohort import COHORTS
 from fedpipe.datasets.shards import Manifest, open_shards
 from fedpipe.errors import PipelineError
 from fedpipe.learning.local_training import batch_count
-from fedpipe.learning.measurements import Measurements
+from fedpipe.learning.measurements import CLIENT_ROWS, Measurements
 from fedpipe.learning.process import Process
 from fedpipe.learning.wiring import Wiring
 from fedpipe.networks.network import Network, Weights
@@ -153,8 +153,9 @@ class Training:
                 if current.only_last:
                     passing = Passing(self._record(current.passing(), selected, dropouts, measured), history.best)
                 seconds = time.perf_counter() - start
+                rows = measured.get(CLIENT_ROWS)
                 with held():
-                    history.add(record, seconds, current.best, dropouts, passing)
+                    history.add(record, seconds, current.best, dropouts, passing, None if rows is None else rows.total)
                     if self.kept:
                         self.kept.advance(selected.trained, number)
                 completed = CompletedRound(record, seconds, phases.end_round())
@@ -257,6 +258,7 @@ class Training:
             end=None if has_secret_noise(settings) else history.end(engine.state()),
             interrupted=interrupted,
             noise_is_of_sites=self.wiring.noise_is_of_sites,
+            client_rows=history.client_rows,
         )
 
 

@@ -97,6 +97,22 @@ def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, la
     return chart.address
 
 
+def client_bands(tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, label: str) -> str:
+    """A column of metrics/client_rounds.csv over the rounds: median, 10th to 90th percentile, lowest and highest."""
+    with _chart(5.2, 3.2) as chart:
+        for table, name, colour, line in zip(tables, names, _COLOURS, _LINES, strict=False):
+            of_round = table.dropna(subset=[column]).groupby("round")[column]
+            low, middle, high = (of_round.quantile(share) for share in (0.1, 0.5, 0.9))
+            chart.axes.fill_between(low.index, low, high, color=colour, alpha=0.2, linewidth=0)
+            for end in (of_round.min(), of_round.max()):
+                chart.axes.plot(end.index, end, ":", color=colour, linewidth=0.8)
+            _line(chart.axes, middle.index.to_series(), middle, name, colour, line)
+        chart.axes.set(xlabel="round", ylabel=label, ylim=(0, 1) if column.endswith("accuracy") else (0, None))
+        chart.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(chart.axes, names)
+    return chart.address
+
+
 def positions_on_x(tables: Sequence[pd.DataFrame], over: Over) -> tuple[str, list[pd.Series]]:
     """The title of the x axis, and where each round of each run is on it."""
     if over == "rounds":

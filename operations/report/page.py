@@ -25,6 +25,12 @@ _HEADLINES = {
     "train/clients/worst": "worst client (train)",
     "train/clients/percentile_10": "10th percentile of clients (train)",
 }
+# Columns of metrics/client_rounds.csv that are drawn.
+_OF_CLIENT_ROUNDS = {
+    "train_accuracy": "training accuracy of the clients",
+    "train_loss": "training loss of the clients",
+    "update_norm": "norm of the clients' updates",
+}
 _OVER: dict[charts.Over, str] = {"rounds": "per round", "hours": "by simulated hours", "bytes": "by bytes sent"}
 
 
@@ -72,6 +78,7 @@ def render(runs: Sequence[Run]) -> str:
         differing=[row for row in params if not row.is_same],
         costs=comparison.costs(runs),
         curves=_curves(runs, names),
+        client_rounds=_client_rounds(runs, names),
         clients=[_client_section(runs, names, column) for column in comparison.accuracy_columns(runs)],
         clusters=_clusters(runs, names),
         cluster_rows=comparison.clusters(runs),
@@ -123,6 +130,23 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     if all("epsilon" in table for table in tables):
         shown.append(chart("epsilon", "epsilon spent"))
     return shown
+
+
+def _client_rounds(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+    """What the clients of each round measured; empty unless all runs have it (``train.client_rounds``)."""
+    tables = [run.client_rounds for run in runs if run.client_rounds is not None]
+    if len(tables) < len(runs):
+        return []
+
+    def chart(column: str, label: str) -> Chart:
+        medians = [table[table["round"] == table["round"].max()][column].median() for table in tables]
+        ends = "; ".join(
+            f"{name}: median {median:.4f} in the last round" for name, median in zip(names, medians, strict=True)
+        )
+        caption = f"{label[0].upper()}{label[1:]}: median, 10th to 90th percentile, lowest and highest"
+        return Chart(charts.client_bands(tables, names, column, label), f"{caption}, {_of(names)}. {ends}.", caption)
+
+    return [chart(*each) for each in _OF_CLIENT_ROUNDS.items()]
 
 
 def _client_section(runs: Sequence[Run], names: Sequence[str], column: str) -> ClientSection:

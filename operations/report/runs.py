@@ -16,6 +16,7 @@ from fedpipe.tracking.past_runs import seconds_per_round
 from fedpipe.tracking.pipeline import TRAINED_BY
 from layout import (
     CLASS_TABLE,
+    CLIENT_ROUNDS,
     CLIENT_TABLE,
     EVALUATION,
     PARTITION,
@@ -33,6 +34,7 @@ _COLUMNS = {
     CLASS_TABLE: ("class", "precision", "recall", "support"),
     CLIENT_TABLE: ("client", "train_samples", "train_accuracy"),
     PREDICTIONS: ("actual", "predicted"),
+    CLIENT_ROUNDS: ("round", "client", "train_loss", "train_accuracy", "update_norm"),
 }
 
 
@@ -55,6 +57,7 @@ class Run:
     confusion: np.ndarray | None
     partition_picture: bytes | None
     seconds: pd.Series | None
+    client_rounds: pd.DataFrame | None = None  # with 'train.client_rounds'
     missing: dict[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
 
@@ -85,6 +88,7 @@ def read(source: Source) -> Run:
         confusion=_confusion(source, len(classes), missing),
         partition_picture=None if withholds else _partition_picture(source, missing),
         seconds=None if withholds else _seconds(str(training.get("weights_sha256", "")), missing),
+        client_rounds=_client_rounds(source, tree, missing),
         missing=missing,
         stale=_stale(source),
     )
@@ -166,6 +170,16 @@ def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             numbers[f"{prefix}{key}"] = value
     return numbers
+
+
+def _client_rounds(source: Source, tree: Mapping[str, Any], missing: dict[str, str]) -> pd.DataFrame | None:
+    if not tree.get("train", {}).get("client_rounds", False):
+        return None
+    try:
+        return _table(source, CLIENT_ROUNDS)
+    except PipelineError as error:
+        missing["client_rounds"] = str(error)
+        return None
 
 
 def _confusion(source: Source, classes: int, missing: dict[str, str]) -> np.ndarray | None:

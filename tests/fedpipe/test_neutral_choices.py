@@ -49,6 +49,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "server_optimizer": {"schedule": {"name": "step", "factor": 1.0}},
     },
     "batches that are all whole": {"last_batch": "drop"},
+    "weights that are all 2": {"client_weighting": "per_client", "client_weights": {"values": [2.0] * len(SIZES)}},
 }
 OTHERS: dict[str, dict[str, Any]] = {
     "an attack without attackers": {"attack": "gaussian_update", "attackers": 0.0},
@@ -105,6 +106,7 @@ def assert_equal(actual: Weights, expected: Weights, tolerance: float = 0.0) -> 
 def test_neutral_choices_together_change_nothing(worker: Worker, make_shards: Make, name: str) -> None:
     shards, neutral = make_shards(SIZES), settings_of(name, *NEUTRAL.values())
     assert (neutral.attack, neutral.last_batch) == ("scaled_update", "drop")
+    assert name not in EVERY_DAY or neutral.client_weighting == "per_client"
     assert_equal(trained(worker, neutral, shards), trained(worker, settings_of(name), shards))
 
 

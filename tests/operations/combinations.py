@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from fedpipe import config
 from fedpipe.config import Train
-from fedpipe.config.train import ClientOptimizer, ServerOptimizer
+from fedpipe.config.optimizers import ClientOptimizer, ServerOptimizer
 from fedpipe.contracts.model import LOSSES, METRICS
 from fedpipe.contracts.train import REGISTRIES
 from fedpipe.datasets.shards import Manifest

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpipe.config.train import SCHEDULE_KEYS, Optimizer, Schedule
+from fedpipe.config.optimizers import SCHEDULE_KEYS, Optimizer, Schedule
 from fedpipe.learning.schedules import rate, rate_in_graph, rates
 from fedpipe.runtime.training_key import rounds_decide
 from tests.fedpipe.training import train_settings

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +304,19 @@ def test_curves_over_rounds_simulated_hours_and_bytes():
     assert ">MB sent, down and up<" in both["Test accuracy by bytes sent"] and "Test accuracy per round" in both
     assert "Test accuracy by simulated hours" not in shown(timed, table)
     assert "Training accuracy by bytes sent" in shown(table.drop(columns=["test_loss", "test_accuracy"]))
+
+
+def test_clients_of_each_round_are_drawn_where_all_runs_have_them():
+    rounds, clients = np.divmod(np.arange(40), 10)
+    table = pd.DataFrame({"round": rounds + 1, "client": clients, "train_loss": 2.0 - clients / 10 - rounds / 5})
+    table = table.assign(train_accuracy=clients / 10, update_norm=1.0).astype({"train_accuracy": float})
+    table.loc[3, ["train_loss", "train_accuracy"]] = np.nan  # a client without samples
+    with_rows = replace(of_clients(np.ones(10)), client_rounds=table)
+    first, second, third = page._client_rounds([with_rows], ["A"])
+    assert "Training accuracy of the clients: median, 10th to 90th percentile, lowest and highest" == first.caption
+    assert "A: median 0.4500 in the last round" in first.alt and "norm" in third.alt and "loss" in second.alt
+    assert ">norm of the clients' updates<" in base64.b64decode(third.address.partition(",")[2]).decode()
+    assert page._client_rounds([with_rows, of_clients(np.ones(10))], ["A", "B"]) == []
 
 
 def test_withheld_figures_leave_a_report_of_the_test_images(

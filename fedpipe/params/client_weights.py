@@ -1,0 +1,121 @@
+"""The weights of ``train.client_weighting: per_client``: those of a table become values, one for each client."""
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedpipe.config.client_weights import LARGEST_WEIGHT, ClientWeights
+from fedpipe.config.train import Train
+from fedpipe.errors import PipelineError
+
+_COLUMNS = ("client", "weight")
+
+
+def require_table(settings: Train, clients: int | None) -> None:
+    """Checks the table before any stage runs, if the weights come from one.
+
+    Args:
+      settings: Section train of params.yaml.
+      clients: The number of clients; None if they have names, which the partition stage reads.
+
+    Raises:
+      PipelineError: The table is missing, has another SHA-256, is no table of weights, or is not of these clients.
+    """
+    if not settings.client_weights.table:
+        return
+    weights = _read(settings.client_weights)
+    if clients is not None:
+        _in_order(weights, [str(number) for number in range(clients)], settings.client_weights.table)
+
+
+def with_values(settings: Train, shards: Path, clients: int) -> Train:
+    """``settings`` with the weights of its table as values; unchanged without a table.
+
+    Args:
+      settings: Section train of params.yaml.
+      shards: The folder of the clients' shards, with the names of the clients, if they have some.
+      clients: The number of clients.
+
+    Raises:
+      PipelineError: As of `require_table`.
+    """
+    table = settings.client_weights.table
+    if not table:
+        return settings
+    values = _in_order(_read(settings.client_weights), _names(shards, clients), table)
+    return settings.model_copy(update={"client_weights": ClientWeights(values=values)})
+
+
+def _names(shards: Path, clients: int) -> list[str]:
+    """The clients as a table calls them: by their names, or by their numbers if they have none."""
+    path = shards / "names.csv"
+    if not path.exists():
+        return [str(number) for number in range(clients)]
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["name"] for row in csv.DictReader(file)]
+
+
+def _read(weights: ClientWeights) -> dict[str, float]:
+    """The weight of each client of a table, by the client's name or number."""
+    path = Path(weights.table)
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise PipelineError(
+            f"params.yaml: 'train.client_weights.table' is '{path}', but there is no such file (a path starts at the "
+            "project's top folder)"
+        ) from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != weights.sha256:
+        raise PipelineError(
+            f"{path} has the SHA-256 {digest}, but 'train.client_weights.sha256' in params.yaml is {weights.sha256}: "
+            "another file is meant, or the new sum belongs there"
+        )
+    try:
+        return dict(_rows(path, content.decode("utf-8-sig")))
+    except UnicodeDecodeError:
+        raise PipelineError(f"{path} is not a CSV file in UTF-8") from None
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[str, float]]:
+    """Client and weight of each row."""
+    reader, clients = csv.DictReader(io.StringIO(text, newline="")), set()
+    if missing := [column for column in _COLUMNS if column not in (reader.fieldnames or ())]:
+        raise PipelineError(f"{path} has no column '{missing[0]}'; it needs {' and '.join(_COLUMNS)}")
+    for row in reader:
+        client, weight = row["client"], _number(row["weight"])
+        if not 0 <= weight <= LARGEST_WEIGHT:
+            raise PipelineError(
+                f"{path}, line {reader.line_num}: the weight of client {client} is {row['weight']!r}; weights are "
+                f"numbers from 0 to {LARGEST_WEIGHT:g}"
+            )
+        if client in clients:
+            raise PipelineError(f"{path}, line {reader.line_num}: client {client} has a weight already")
+        clients.add(client)
+        yield client, weight
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        return math.nan
+
+
+def _in_order(weights: dict[str, float], clients: list[str], path: str) -> list[float]:
+    """The weights in the order of ``clients``, all of which must have one."""
+    if missing := [client for client in clients if client not in weights]:
+        more = f" and {len(missing) - 1} other clients" if len(missing) > 1 else ""
+        raise PipelineError(f"{path} has no weight of client {missing[0]}{more}: it needs a row for each client")
+    if unknown := sorted(set(weights) - set(clients)):
+        raise PipelineError(
+            f"{path} has a weight of client {unknown[0]}, and the partition has no such client: remove the row (a "
+            "client is its name, if the scheme's clients have names, or else its number from 0)"
+        )
+    values = [weights[client] for client in clients]
+    if not any(values):
+        raise PipelineError(f"all weights in {path} are 0: give one client or more a weight above 0")
+    return values
