@@ -27,6 +27,7 @@ RAW = Path("data/raw")
 CLIENTS = Path("data/clients")
 CLIENT_TESTS = Path("data/client_tests")
 SKEW_TABLE = "skew.csv"  # in CLIENTS, where clients' images or labels are skewed
+HELD_OUT_CLIENTS = Path("data/held_out_clients")  # that never train: folders of shards `clients` and `tests`
 VALIDATION = Path("data/validation")  # of no client; without samples with 'partition.validation' 0
 POOL = Path("data/pool")
 

@@ -19,6 +19,7 @@ COLOURS = {
     "personal": "C3",
     "personalised": "C4",
     "epsilon": "C5",
+    "held_out": "C6",
 }
 
 _STYLE: dict[str, Any] = {

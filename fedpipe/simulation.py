@@ -11,21 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from fedpipe import pinning
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
-from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.raw import Labelled
-from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import PipelineError
-from fedpipe.evaluation.global_model import GlobalSamples
-from fedpipe.networks.arrays import require_images, require_indices, require_labels, require_samples
+from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.networks.network import Network, Weights
-from fedpipe.params import parse
-from fedpipe.runtime import cohort
+from fedpipe.partitioning.held_out_clients import Divided
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import rounds_decide
 from fedpipe.runtime.worker import Worker
+from fedpipe.simulation_inputs import Inputs, inputs_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +31,8 @@ if TYPE_CHECKING:
     from fedpipe.runtime.trained import Trained
     from fedpipe.runtime.training import Training
 
+_NO_MODEL = -1
+_BATCH = 1000  # samples per forward pass, as 'evaluate.batch_size' by default
 OnRound = Callable[[RoundRecord, float], None]
 
 
@@ -44,10 +42,16 @@ class Personal:
 
     network: Network
     models: Weights  # for each weight of the network, float32 [models, ...]
-    client_model: np.ndarray  # int32 [clients]: which of the models is the client's
+    client_model: np.ndarray  # int32 [clients]: which of the models is the client's; -1 for one that never trained
 
     def weights(self, client: int) -> Weights:
-        """The weights of a client's model, in the order of network.shapes."""
+        """The weights of a client's model, in the order of network.shapes.
+
+        Raises:
+          PipelineError: The client never trained, and has no model.
+        """
+        if self.client_model[client] == _NO_MODEL:
+            raise PipelineError(f"client {client} never trained (held_out_clients), and has no model of its own")
         return [stacked[self.client_model[client]] for stacked in self.models]
 
     def predict(self, client: int, images: np.ndarray) -> np.ndarray:
@@ -56,22 +60,10 @@ class Personal:
 
 
 @dataclass(frozen=True, eq=False)
-class _Inputs:
-    """The arrays of a training, and all else that a resume does not change."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    clients: list[np.ndarray]
-    parts: dict[str, Labelled]  # the samples on which the global model is measured
-    classes: int
-    first: Weights | None
-
-
-@dataclass(frozen=True, eq=False)
 class _End:
     """The state from which a training resumes."""
 
-    inputs: _Inputs
+    inputs: Inputs
     settings: Train
     checkpoint: "Checkpoint | None"  # None with secret noise
     kept: "tempfile.TemporaryDirectory[str] | None"  # with the files of what clients keep; removed with the result
@@ -84,9 +76,10 @@ class Simulation:
     network: Network
     weights: Weights  # of the last round, or with keep_best the best; in the order of network.shapes
     rounds: list[RoundRecord]
-    clusters: np.ndarray | None = None  # of an algorithm with clusters, that of each client: int32 [clients]
+    clusters: np.ndarray | None = None  # of an algorithm with clusters, that of each client: int32 [clients], or -1
     personal: Personal | None = None  # of an algorithm with personal models or clusters
     client_rounds: "pd.DataFrame | None" = None  # with 'client_rounds', a row per round and client (docs/library.md)
+    held_out: "pd.DataFrame | None" = None  # of clients that never trained: client, samples, accuracy
     privacy: dict[str, Any] = field(default_factory=dict)  # if private: epsilon_rdp, epsilon_pld, delta, neighbours
     _end: _End | None = field(default=None, repr=False)
 
@@ -141,6 +134,7 @@ def simulate(
     classes: int | None = None,
     first: Weights | None = None,
     client_weights: Sequence[float] | np.ndarray | None = None,
+    held_out_clients: int | float | Sequence[int] | np.ndarray = 0,
     folder: Path | None = None,
     on_round: OnRound | None = None,
     progress: bool | None = None,
@@ -157,6 +151,8 @@ def simulate(
       classes: The number of classes; by default one more than the largest label.
       first: The weights before the first round, such as those of an earlier result; by default drawn from the seed.
       client_weights: The weight of each client in the mean of the updates, in the place of ``client_weighting``.
+      held_out_clients: Clients that never train, and have figures of their own: their number or share, then they are
+        drawn from the seed, or their indices.
       folder: Where shards and logs go; by default a temporary folder, which is removed.
       on_round: Called after each round with its record and its seconds.
       progress: Whether each round is reported on standard error; by default if there is no ``on_round``.
@@ -165,72 +161,23 @@ def simulate(
       PipelineError: Arrays or settings do not fit together, `fedpipe.pin` has not been called, or a round failed.
       Interrupted: Ctrl-C after a completed round; its ``result`` has the rounds completed.
     """
-    require_images("images", images)
-    require_labels("labels", labels, len(images))
-    indices = require_indices(clients, len(images))
-    if not isinstance(settings, Train):
-        raise PipelineError(f"settings must come from fedpipe.train_settings, not be a {type(settings).__name__}")
-    if settings.init != "fresh":
-        raise PipelineError(
-            f"'train.init' is {settings.init}, which only the pipeline reads: pass first=weights, such as "
-            "fedpipe.load_weights(path)[1]"
-        )
-    if settings.client_weights.table:
-        raise PipelineError("'train.client_weights.table' is read by the pipeline only: pass client_weights=array")
-    if client_weights is not None:
-        settings = _weighted(settings, client_weights, len(indices))
-    if first is not None and ALGORITHMS.of(settings.algorithm).cluster is not None:
-        raise PipelineError(
-            f"'train.algorithm' {settings.algorithm} starts from several models, which it draws: leave first out"
-        )
-    classes = _class_count(labels, classes)
-    require_labels("labels", labels, len(images), classes)
-    parts = {name: part for name, part in (("validation", validation), ("test", test)) if part is not None}
-    for name, part in parts.items():
-        require_samples(name, part, images.shape[1:], classes)
-    if settings.selecting and settings.selection not in parts:
-        raise PipelineError(
-            f"'{settings.selecting[0]}' chooses a round by its {settings.selection} accuracy: give "
-            f"{settings.selection}=(images, labels), or set selection to the samples that you give"
-        )
-    cohort.require_clients(settings, len(indices))
-    if not pinning.is_pinned():
-        raise PipelineError("call fedpipe.pin() before NumPy and TensorFlow are imported: results depend on it")
-    inputs = _Inputs(
-        images, labels, indices, {name: (part[0], part[1]) for name, part in parts.items()}, classes, first
+    inputs, fitting = inputs_of(
+        images,
+        labels,
+        clients,
+        settings,
+        test=test,
+        validation=validation,
+        classes=classes,
+        first=first,
+        client_weights=client_weights,
+        held_out_clients=held_out_clients,
     )
-    return _simulate(inputs, settings, folder, on_round, progress)
-
-
-def _weighted(settings: Train, weights: Any, clients: int) -> Train:
-    """``settings`` with the clients' weights.
-
-    Raises:
-      PipelineError: They are not one number for each client, or the settings count clients in another way.
-    """
-    array = np.asarray(weights)
-    if array.shape != (clients,) or array.dtype == np.bool_ or array.dtype.kind not in "iuf":
-        raise PipelineError(
-            f"client_weights must be one number for each of the {clients} clients, not {array.dtype} "
-            f"{list(array.shape)}"
-        )
-    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
-        raise PipelineError("client_weights must be finite numbers from 0 on, one of them above 0")
-    changes = {"client_weighting": "per_client", "client_weights": {"values": array.astype(float).tolist()}}
-    return parse(Train, settings.model_dump() | changes)
-
-
-def _class_count(labels: np.ndarray, classes: int | None) -> int:
-    """The number of classes, ``classes`` if it is given."""
-    if classes is None:
-        return max(2, int(labels.max()) + 1) if len(labels) else 2
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or not 2 <= classes <= 256:
-        raise PipelineError(f"classes must be a number from 2 to 256, not {classes!r}")
-    return int(classes)
+    return _simulate(inputs, fitting, folder, on_round, progress)
 
 
 def _simulate(
-    inputs: _Inputs,
+    inputs: Inputs,
     settings: Train,
     folder: Path | None,
     on_round: OnRound | None,
@@ -240,9 +187,7 @@ def _simulate(
     """Trains on validated arrays; resumes from ``end``, unless it is None."""
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory())) if folder is None else Path(folder)
-        shards = place / "shards"
-        shards.mkdir(parents=True, exist_ok=True)
-        write_shards(shards, "arrays", inputs.images, inputs.labels, inputs.clients, inputs.classes)
+        samples = inputs.write(place)
         worker = stack.enter_context(Worker(place / "worker.log"))
         from fedpipe.runtime.hooks import Callback  # TensorFlow and TFF load while the worker starts
         from fedpipe.runtime.training import prepare
@@ -250,10 +195,10 @@ def _simulate(
         if end is not None and end.kept is not None:
             shutil.copytree(end.kept.name, place / "clients", dirs_exist_ok=True)
         checkpoint = None if end is None else end.checkpoint
-        training = prepare(settings, shards, place, first=_fitting(inputs, settings), resumed=checkpoint)
+        training = prepare(settings, place / "shards", place, first=inputs.first_weights(settings), resumed=checkpoint)
         trained = training.run(
             worker,
-            evaluate=GlobalSamples(inputs.parts).measure if inputs.parts else None,
+            evaluate=None if samples is None else samples.measure,
             hooks=[] if on_round is None else [Callback(lambda ended: on_round(ended.record, ended.seconds))],
             progress=on_round is None if progress is None else progress,
             salvage=True,
@@ -264,31 +209,7 @@ def _simulate(
         return result
 
 
-def _fitting(inputs: _Inputs, settings: Train) -> Weights | None:
-    """The weights to start from, if they were given.
-
-    Raises:
-      PipelineError: They do not have the shapes of the model's.
-    """
-    if inputs.first is None:
-        return None
-    from fedpipe.networks.network import network
-    from fedpipe.networks.spec import ModelSpec
-
-    height, width, channels = inputs.images.shape[1:]
-    wanted = list(network(ModelSpec.of(settings, (height, width, channels), inputs.classes)).shapes.values())
-    weights = [np.asarray(weight) for weight in inputs.first]
-    if [tuple(weight.shape) for weight in weights] != [tuple(shape) for shape in wanted]:
-        raise PipelineError(
-            f"first has arrays of the shapes {[list(weight.shape) for weight in weights]}, and 'train.model' "
-            f"{settings.model} for these images has {[list(shape) for shape in wanted]}"
-        )
-    if any(not np.issubdtype(weight.dtype, np.floating) or not np.isfinite(weight).all() for weight in weights):
-        raise PipelineError("first must be arrays of finite floats")
-    return [weight.astype(np.float32) for weight in weights]
-
-
-def _result(inputs: _Inputs, settings: Train, training: "Training", trained: "Trained", place: Path) -> Simulation:
+def _result(inputs: Inputs, settings: Train, training: "Training", trained: "Trained", place: Path) -> Simulation:
     """The result of a training, read before its folder is removed."""
     checkpoint, kept = trained.end, None
     if checkpoint is not None and training.kept is not None:
@@ -297,21 +218,37 @@ def _result(inputs: _Inputs, settings: Train, training: "Training", trained: "Tr
         kept = tempfile.TemporaryDirectory(prefix="fedpipe-")
         for client in np.flatnonzero(last >= 0):
             shutil.copy(place / "clients" / f"{client}.{last[client]}", kept.name)
+    weights = trained.best if settings.keep_best else trained.weights
+    division, personal = inputs.division, None
+    if trained.personal is not None:
+        personal = _personal(trained.personal, division, place / "models_of_clients.safetensors")
+    clustered = personal is not None and trained.personal is not None and trained.personal.clusters is not None
     return Simulation(
         trained.network,
-        trained.best if settings.keep_best else trained.weights,
+        weights,
         trained.records,
-        None if trained.personal is None else trained.personal.clusters,
-        None if trained.personal is None else _personal(trained.personal, place / "models_of_clients.safetensors"),
-        trained.client_rounds() if settings.client_rounds else None,
+        personal.client_model if personal is not None and clustered else None,
+        personal,
+        trained.client_rounds(division.training) if settings.client_rounds else None,
+        _held_out(trained.network, weights, division, place / "held_out"),
         trained.privacy,
         None if has_secret_noise(settings) else _End(inputs, settings, checkpoint, kept),
     )
 
 
-def _personal(models: "ClientModels", file: Path) -> Personal:
-    """All models, by way of a file."""
+def _held_out(network: Network, weights: Weights, division: Divided, shards: Path) -> "pd.DataFrame | None":
+    """The model on the clients that never trained; None if all did."""
+    if not len(division.held_out):
+        return None
+    table = accuracy_per_client(network, weights, shards, len(division.held_out), _BATCH)
+    return table.assign(client=division.held_out)
+
+
+def _personal(models: "ClientModels", division: Divided, file: Path) -> Personal:
+    """All models, by way of a file; clients that never trained have none."""
     models.write(file)
     stacked = load_file(file)
     network = models.wiring.task.network
-    return Personal(network, [stacked[name] for name in network.shapes], stacked["client_model"])
+    client_model = np.full(len(division.training) + len(division.held_out), _NO_MODEL, np.int32)
+    client_model[division.training] = stacked["client_model"]
+    return Personal(network, [stacked[name] for name in network.shapes], client_model)

@@ -20,7 +20,7 @@ from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import run_stage
 from fedpipe.evaluation.global_model import GlobalSamples
 from fedpipe.runtime.worker import Worker
-from layout import CLIENT_TESTS, CLIENTS, PARAMS, RAW, VALIDATION
+from layout import CLIENT_TESTS, CLIENTS, HELD_OUT_CLIENTS, PARAMS, RAW, VALIDATION
 
 
 def main() -> None:
@@ -29,8 +29,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=_more_than_one, default=4, help="how many, the first not counted (4)")
     rounds = parser.parse_args().rounds
     settings = params.load(Train, PARAMS).model_copy(update={"rounds": rounds, "stop_at": StopAt()})
-    settings = params.with_client_weights(settings, CLIENTS, Manifest.read(CLIENTS).clients)
-    samples = GlobalSamples.read(RAW, CLIENTS, VALIDATION, CLIENT_TESTS) if settings.evaluate_every else None
+    settings = params.with_client_weights(settings, CLIENTS, Manifest.read(CLIENTS))
+    folders = RAW, CLIENTS, VALIDATION, CLIENT_TESTS, HELD_OUT_CLIENTS / "clients"
+    samples = GlobalSamples.read(*folders) if settings.evaluate_every else None
     taken: list[dict[str, float]] = []
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Worker(Path(folder, "worker.log")) as worker:

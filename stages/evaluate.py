@@ -15,7 +15,7 @@ from fedpipe.contracts.attack import ATTACKS
 from fedpipe.datasets.raw import RawDataset
 from fedpipe.datasets.shards import Manifest, read_held_out, verify_shards
 from fedpipe.errors import PipelineError
-from fedpipe.evaluation import held_out
+from fedpipe.evaluation import held_out, held_out_clients
 from fedpipe.evaluation.answers import answers
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
@@ -40,6 +40,7 @@ from layout import (
     CLIENTS,
     CONFUSION_PICTURE,
     EVALUATION,
+    HELD_OUT_CLIENTS,
     PERSONAL,
     PREDICTIONS,
     RAW,
@@ -48,6 +49,7 @@ from layout import (
 )
 
 COPIES = layout.COPIES / "evaluate"
+_HELD_OUT = (HELD_OUT_CLIENTS / "clients", HELD_OUT_CLIENTS / "tests")
 OUTPUTS = (EVALUATION, CLASS_TABLE, CLIENT_TABLE, PREDICTIONS, CONFUSION_PICTURE, CLIENT_PICTURE, COPIES)
 
 
@@ -108,9 +110,13 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         clients, of_clients = _of_sites(model, weights, manifest, settings)
     else:
         clients, of_clients = _of_clients(model, weights, manifest, tests, settings)
+    never_trained = _held_out(manifest)
+    if never_trained.clients:
+        rows, figures = held_out_clients.measured(model, weights, *_HELD_OUT, settings)
+        clients, of_clients = held_out_clients.joined(clients, rows), of_clients | {"clients": {"held_out": figures}}
     test, train = test | of_clients["test"], of_clients["train"]
     test |= of_test.figures
-    metrics = {"test": test, "train": train}
+    metrics = {"test": test, "train": train, **{key: of_clients[key] for key in of_clients if key == "clients"}}
 
     if not math.isfinite(test["loss"]):
         raise PipelineError(f"the loss of {WEIGHTS} on the test images is not finite: train again with lower rates")
@@ -135,6 +141,11 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         f"{images_or_samples}; {_of_each_client(train, test, withholds)}",
         file=sys.stderr,
     )
+    if "mean" in (held_out_figures := of_clients.get("clients", {}).get("held_out", {})):
+        print(
+            f"evaluate: accuracy of {never_trained.clients} clients that never trained: {_summary(held_out_figures)}",
+            file=sys.stderr,
+        )
     if "personalisation" in train:
         print(f"evaluate: {TRAINED_ON_THEM}", file=sys.stderr)
     record.log_results(
@@ -147,13 +158,21 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
     params.require_unchanged(settings, layout.PARAMS)
 
 
+def _held_out(manifest: Manifest) -> Manifest:
+    """The manifest of the clients that never train, whose shards and tests are verified; there may be none."""
+    shards, tests = (read_held_out(folder, manifest) for folder in _HELD_OUT)
+    for folder, own in zip(_HELD_OUT, (shards, tests), strict=True):
+        verify_shards(folder, own)
+    return shards
+
+
 def _of_clients(
     model: Network, weights: Weights, manifest: Manifest, tests: Manifest, settings: params.Evaluate
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """The table of clients, and figures of it by what they are measured on: ``train`` and ``test``."""
     test: dict[str, Any] = {}
     clients = accuracy_per_client(model, weights, CLIENTS, manifest.clients, settings.batch_size).add_prefix("train_")
-    clients = clients.rename(columns={"train_client": "client"})
+    clients = clients.rename(columns={"train_client": "client"}).assign(client=manifest.client_numbers)
     train: dict[str, Any] = {"clients": spread(clients["train_accuracy"].to_numpy())}
     if tests.clients:
         tested = accuracy_per_client(model, weights, CLIENT_TESTS, tests.clients, settings.batch_size)

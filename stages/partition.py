@@ -1,6 +1,7 @@
 """``python -m stages.partition``: split the training images into client shards."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -11,12 +12,19 @@ from fedpipe.command_line import without_arguments
 from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.datasets.pool import Pool
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import write_at_sites, write_shards
+from fedpipe.datasets.shards import Manifest, write_at_sites, write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.json_model import json_text
 from fedpipe.outputs.staging import StagedOutputs
 from fedpipe.outputs.writer import only_writer
-from fedpipe.partitioning import growth, held_out_samples, site_report, skew_measures, validation_samples
+from fedpipe.partitioning import (
+    growth,
+    held_out_clients,
+    held_out_samples,
+    site_report,
+    skew_measures,
+    validation_samples,
+)
 from fedpipe.partitioning.client_skew import Skew, require_skew_fits
 from fedpipe.partitioning.example_images import examples
 from fedpipe.partitioning.own_clients import with_own_clients
@@ -26,10 +34,20 @@ from fedpipe.partitioning.untrained_classes import UntrainedClasses
 from fedpipe.samples.kind import PIXELS
 from fedpipe.seeds import Purpose
 from fedpipe.stage_process import run_stage
-from layout import CLIENT_TESTS, CLIENTS, PARTITION, PARTITION_PICTURE, PARTITION_TABLE, RAW, SKEW_TABLE, VALIDATION
+from layout import (
+    CLIENT_TESTS,
+    CLIENTS,
+    HELD_OUT_CLIENTS,
+    PARTITION,
+    PARTITION_PICTURE,
+    PARTITION_TABLE,
+    RAW,
+    SKEW_TABLE,
+    VALIDATION,
+)
 
 COPIES = layout.COPIES / "partition"
-OUTPUTS = (CLIENTS, CLIENT_TESTS, VALIDATION, PARTITION, PARTITION_TABLE, PARTITION_PICTURE, COPIES)
+OUTPUTS = (CLIENTS, CLIENT_TESTS, HELD_OUT_CLIENTS, VALIDATION, PARTITION, PARTITION_TABLE, PARTITION_PICTURE, COPIES)
 
 
 def main() -> None:
@@ -45,6 +63,7 @@ def _split(outputs: StagedOutputs) -> None:
     """Reads params and images, assigns samples to clients, writes shards, tables, figures and the picture."""
     params.validate(layout.PARAMS)
     requested = params.load(params.Partition, layout.PARAMS)
+    evaluation = params.load(params.Evaluate, layout.PARAMS)
     pinning.require_avx2()
     dataset = RawDataset.read(RAW)
     if PARTITIONERS.of(requested.scheme).AT_SITES:
@@ -64,13 +83,17 @@ def _split(outputs: StagedOutputs) -> None:
     settings = with_clients.model_copy(update={"clients": dealt.clients})  # with those that are new since it was asked
     validation = dealt.validation
     assignment, tested = held_out_samples.split(dealt.assignment, labels, test_labels, settings)
+    division = held_out_clients.divided(
+        evaluation.held_out_clients, with_clients.clients, settings.clients, requested.seed
+    )
     members = samples_by_client(assignment, settings.clients)
     counts = label_table(labels, assignment, settings.clients, kind.bins)
     skew = Skew.sample(settings, kind.bins)
     per_client = skew_measures.client_measures(counts)
-    untrained = UntrainedClasses(counts, test_labels)
+    untrained = UntrainedClasses(counts.loc[division.training], test_labels)
     figures = skew_measures.summary(counts, per_client)
     figures |= {"permuted_clients": len(skew.permutations)} | untrained.figures()
+    figures |= {"held_out_clients": len(division.held_out)} if len(division.held_out) else {}
     chosen = settings.scheme if settings.quantity == "even" else f"{settings.scheme}, quantity {settings.quantity}"
     from_training = settings.client_test == "fraction"
     with outputs.writing(CLIENTS) as clients:
@@ -80,39 +103,66 @@ def _split(outputs: StagedOutputs) -> None:
             dataset.name,
             images,
             values,
-            members,
+            [members[client] for client in division.training],
             dataset.classes,
             skew.transform(Purpose.TRAIN_NOISE),
             held_out="fraction" if from_training else None,
             sites=settings.sites,
             sample_format=dataset.format,
+            numbers=division.numbers(),
         )
-        assignment_table(labels, assignment).to_csv(clients / "assignment.csv", index=False)
-        counts.to_csv(clients / "labels.csv")
+        trained_on = division.assigned(assignment, division.training)
+        assignment_table(labels, trained_on).to_csv(clients / "assignment.csv", index=False)
+        counts.loc[division.training].to_csv(clients / "labels.csv")
         if dealt.names is not None:
             dealt.names.to_csv(clients / "names.csv", index=False)
         if skew:
             skew.table(settings.clients).to_csv(clients / SKEW_TABLE, index=False)
-    with outputs.writing(CLIENT_TESTS) as tests:
+    of_tests = (images, values) if from_training else (test_images, test_values)
+    drawn_from = "training_sample" if from_training else "test_sample"
+
+    def write_tests(tests: Path, mine: np.ndarray) -> Manifest:
+        """The test samples of some clients, none where no client has any."""
         tests.mkdir()
-        of_tests = (images, values) if from_training else (test_images, test_values)
-        transform = skew.transform(Purpose.TEST_NOISE)
-        digest = manifest.digest if tested else None
-        client_tests = write_shards(
+        chosen = [tested[client] for client in mine] if tested else []
+        written = write_shards(
             tests,
             dataset.name,
             of_tests[0],
             of_tests[1],
-            tested,
+            chosen,
             dataset.classes,
-            transform,
-            clients_digest=digest,
+            skew.transform(Purpose.TEST_NOISE),
+            clients_digest=manifest.digest if chosen else None,
             sample_format=dataset.format,
+            numbers=mine if len(division.held_out) and chosen else None,
         )
-        drawn_from = "training_sample" if from_training else "test_sample"
-        client_test_table(labels if from_training else test_labels, tested, drawn_from).to_csv(
+        table = client_test_table(labels if from_training else test_labels, chosen, drawn_from)
+        table.assign(client=mine[table["client"]] if chosen else table["client"]).to_csv(
             tests / "assignment.csv", index=False
         )
+        return written
+
+    with outputs.writing(CLIENT_TESTS) as tests:
+        client_tests = write_tests(tests, division.training)
+    with outputs.writing(HELD_OUT_CLIENTS) as folder:
+        shards = folder / "clients"
+        shards.mkdir(parents=True)
+        write_shards(
+            shards,
+            dataset.name,
+            images,
+            values,
+            [members[client] for client in division.held_out],
+            dataset.classes,
+            skew.transform(Purpose.TRAIN_NOISE),
+            clients_digest=manifest.digest if len(division.held_out) else None,
+            sample_format=dataset.format,
+            numbers=division.held_out if len(division.held_out) else None,
+        )
+        never = division.assigned(assignment, division.held_out)
+        assignment_table(labels, never).dropna().to_csv(shards / "assignment.csv", index=False)
+        write_tests(folder / "tests", division.held_out)
     with outputs.writing(VALIDATION) as folder:
         folder.mkdir()
         parts = [validation] if len(validation) else []
@@ -131,16 +181,21 @@ def _split(outputs: StagedOutputs) -> None:
         figures |= {"validation_samples": len(validation)} if parts else {}
     with outputs.writing(PARTITION) as path:
         write_text(path, json_text(figures))
+    if len(division.held_out):
+        per_client = per_client.assign(held_out=per_client["client"].isin(division.held_out).astype(int))
     with outputs.writing(PARTITION_TABLE) as path:
         per_client.to_csv(path, index=False)
     with outputs.writing(PARTITION_PICTURE) as path:
-        title = f"{manifest.dataset}, scheme {chosen}, {manifest.clients:,} clients"
-        shown = examples(clients, skew, per_client["samples"].to_numpy()) if kind.is_image else []
+        title = f"{manifest.dataset}, scheme {chosen}, {settings.clients:,} clients"
+        sizes = per_client["samples"].to_numpy()[division.training]
+        shown = examples(clients, skew, sizes, division.training) if kind.is_image else []
         plot(counts, figures, title, path, shown)
     outputs.copy([PARTITION], COPIES)
     outputs.place()
 
     tests_said = f", {client_tests.samples:,} test samples of their own in {CLIENT_TESTS}" if tested else ""
+    held_out = f", {len(division.held_out)} clients that never train in {HELD_OUT_CLIENTS}"
+    tests_said += held_out if len(division.held_out) else ""
     tests_said += f", {len(validation):,} validation samples in {VALIDATION}" if len(validation) else ""
     print(
         f"partition: {manifest.samples:,} samples over {manifest.clients} clients (scheme {chosen}) "
@@ -148,6 +203,7 @@ def _split(outputs: StagedOutputs) -> None:
         file=sys.stderr,
     )
     params.require_unchanged(requested, layout.PARAMS)
+    params.require_unchanged(evaluation, layout.PARAMS, "partition", ["held_out_clients"])
 
 
 def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedOutputs) -> None:
@@ -182,10 +238,11 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
         clients.mkdir()
         write_at_sites(clients, dataset.name, dataset.image_shape, dataset.classes, sites)
     nothing = np.zeros((0, *dataset.image_shape), np.uint8), np.zeros(0, np.uint8)
-    for folder in (CLIENT_TESTS, VALIDATION):
-        with outputs.writing(folder) as path:
-            path.mkdir()
-            write_shards(path, dataset.name, *nothing, [], dataset.classes)
+    for output, folders in ((CLIENT_TESTS, [""]), (HELD_OUT_CLIENTS, ["clients", "tests"]), (VALIDATION, [""])):
+        with outputs.writing(output) as path:
+            for folder in folders:
+                (path / folder).mkdir(parents=True)
+                write_shards(path / folder, dataset.name, *nothing, [], dataset.classes)
     with outputs.writing(PARTITION) as path:
         write_text(path, json_text(site_report.figures(table)))
     with outputs.writing(PARTITION_TABLE) as path:

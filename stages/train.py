@@ -50,7 +50,7 @@ def main() -> None:
     params.validate(layout.PARAMS)
     settings = params.load(params.Train, layout.PARAMS)
     manifest = Manifest.read(layout.CLIENTS)
-    weighted = params.with_client_weights(settings, layout.CLIENTS, manifest.clients)
+    weighted = params.with_client_weights(settings, layout.CLIENTS, manifest)
     cohort.require_clients(settings, manifest.clients)
     model = network(ModelSpec.of(settings, *manifest.kind))
     init = initial.require_fit(settings, manifest, model.spec, weights=layout.INITIAL, pointer=layout.INITIAL_POINTER)
@@ -93,7 +93,7 @@ def main() -> None:
                 hooks=[tracked.log_rounds(run)],
                 elsewhere=elsewhere,
             )
-            _write(trained, outputs, title)
+            _write(trained, manifest, outputs, title)
             pictures = [layout.TRAINING_PICTURE, *([] if pipeline.withholds else [layout.PARTITION_PICTURE])]
             seconds = time.perf_counter() - begin + checkpoints.seconds_before
             # Withheld as those of rounds are (`tracked.figures`).
@@ -154,7 +154,9 @@ def _samples(settings: params.Train) -> GlobalSamples | None:
     """What rounds are measured on; None if none is."""
     if not settings.evaluate_every:
         return None
-    samples = GlobalSamples.read(layout.RAW, layout.CLIENTS, layout.VALIDATION, layout.CLIENT_TESTS)
+    samples = GlobalSamples.read(
+        layout.RAW, layout.CLIENTS, layout.VALIDATION, layout.CLIENT_TESTS, layout.HELD_OUT_CLIENTS / "clients"
+    )
     if settings.selecting and settings.selection not in samples.parts:
         raise PipelineError(
             f"'train.{settings.selecting[0]}' needs validation samples, and {layout.VALIDATION} holds none: run the "
@@ -180,7 +182,7 @@ def _sizes(settings: params.Train, manifest: Manifest, model: Network) -> dict[P
     }
 
 
-def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
+def _write(trained: "Trained", manifest: Manifest, outputs: StagedOutputs, title: str) -> None:
     """Writes all outputs and puts them in their places."""
     from fedpipe.runtime.records import plot, write_table
 
@@ -203,7 +205,7 @@ def _write(trained: "Trained", outputs: StagedOutputs, title: str) -> None:
     with outputs.writing(layout.TRAINING_PICTURE) as path:
         plot(trained.records, title, path)
     with outputs.writing(layout.CLIENT_ROUNDS) as path:
-        trained.client_rounds().to_csv(path, index=False)
+        trained.client_rounds(manifest.client_numbers).to_csv(path, index=False)
     outputs.copy([layout.TRAINING, layout.ROUNDS], COPIES)
     outputs.place()
 

@@ -27,6 +27,7 @@ from fedpipe.seeds import Purpose, generator
 from fedpipe.tracking import journal, writer
 from operations.register import __main__ as register
 from tests import RECIPE
+from tests.small_pipeline import write_no_held_out_clients
 
 TEST_IMAGES = 1000
 # The stages with the inputs and outputs that the registry's commands look at.
@@ -189,6 +190,7 @@ def small_data(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_shards(folder / "clients", "mnist", *train, list(np.arange(200).reshape(4, 50)), 10)
     (folder / "client_tests").mkdir()
     write_shards(folder / "client_tests", "mnist", *test, [], 10)
+    write_no_held_out_clients(folder.parent)
     return folder
 
 

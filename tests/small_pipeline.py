@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from fedpipe.datasets.shards import write_shards
+
 SMALL = {
     "  scheme: contiguous": "  scheme: iid",
     "  clients: 600": "  clients: 250",
@@ -66,3 +70,11 @@ def outputs(folder: Path) -> dict[str, bytes]:
         for path in sorted((folder / name).rglob("*"))
         if path.is_file() and path.parent.suffix != ".partial"
     }
+
+
+def write_no_held_out_clients(project: Path) -> None:
+    """Writes data/held_out_clients as the partition stage does where all clients train."""
+    for name in ("clients", "tests"):
+        folder = project / "data/held_out_clients" / name
+        folder.mkdir(parents=True)
+        write_shards(folder, "mnist", np.zeros((0, 28, 28, 1), np.uint8), np.zeros(0, np.uint8), [], 10)

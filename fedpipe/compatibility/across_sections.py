@@ -5,7 +5,7 @@ from typing import Any
 from fedpipe.compatibility import round_size
 from fedpipe.compatibility.privacy import seeded_noise_at_sites
 from fedpipe.config.download import Download
-from fedpipe.config.judge import Evaluate
+from fedpipe.config.judge import Evaluate, held_out_count
 from fedpipe.config.partition import Partition
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_noise_at_clients, has_noise_at_sites, has_secret_noise
@@ -25,7 +25,37 @@ def validate(download: Download, partition: Partition, train: Train, evaluate: E
     _require_sites_for_their_noise(partition, train)
     _require_secret_noise_at_sites(partition, train)
     _require_a_weight_per_client(partition, train)
-    round_size.check_clients(train, partition.clients)  # which is their number with every scheme, or it is refused
+    held_out = _held_out(partition, train, evaluate)
+    # `partition.clients` is their number with every scheme, or it is refused.
+    round_size.check_clients(train, partition.clients - held_out)
+
+
+def _held_out(partition: Partition, train: Train, evaluate: Evaluate) -> int:
+    """How many clients never train."""
+    requested, clients = evaluate.held_out_clients, partition.clients
+    if not requested:
+        return 0
+    count = held_out_count(requested, clients)
+    if partition.scheme == "at_sites" or partition.sites is not None:
+        key = "scheme' at_sites" if partition.sites is None else "sites'"
+        raise ValueError(
+            f"'evaluate.held_out_clients' is {requested}, and with 'partition.{key} each site decides which of its "
+            "clients train: set it to 0, and let sites measure held-out samples (docs/federation.md)"
+        )
+    if has_secret_noise(train):
+        raise ValueError(
+            f"'evaluate.held_out_clients' is {requested}, which publishes accuracies on clients' own samples, and the "
+            "training's noise is secret: set 'evaluate.held_out_clients' to 0"
+        )
+    if train.cohort == "fixed":
+        raise ValueError(
+            f"'evaluate.held_out_clients' is {requested}, a draw of clients that never train, and 'train.cohort' fixed "
+            "names those that do: set one of them back (0, or 'train.cohort' uniform)"
+        )
+    if not count or count >= clients:
+        trains = "holds out no client" if not count else "leaves none to train"
+        raise ValueError(f"'evaluate.held_out_clients' is {requested}, which {trains} of {clients} 'partition.clients'")
+    return count
 
 
 def _require_clients(download: Download, partition: Partition) -> None:

@@ -15,12 +15,22 @@ class Personalise(Section):
     batch_size: Count
 
 
+# A number of clients, or their share of all of them.
+HeldOutClients = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
+
+
 class Evaluate(Section):
     """How the trained model is measured."""
 
     batch_size: Count
+    held_out_clients: HeldOutClients = 0  # that never train
     personalise: Personalise
     metrics: tuple[Literal["auc", "f1"], ...] = Field((), strict=False)  # of the test samples, besides accuracy
+
+
+def held_out_count(requested: int | float, clients: int) -> int:
+    """How many of ``clients`` never train: ``requested`` of them, or that share, to the nearest whole number."""
+    return requested if isinstance(requested, int) else round(requested * clients)
 
 
 class McNemar(Section):

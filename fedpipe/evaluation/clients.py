@@ -52,6 +52,7 @@ def by_cluster(clients: pd.DataFrame) -> dict[int, np.ndarray]:
     Args:
       clients: The table of clients, with the columns cluster and test_personal_accuracy or train_personal_accuracy.
     """
+    clients = clients[clients["cluster"].notna()]  # one that never trained has none
     numbers, accuracies = clients["cluster"].to_numpy(np.int64), clients[personal_column(clients)].to_numpy(np.float64)
     measured = ~np.isnan(accuracies)
     return {int(number): np.sort(accuracies[measured & (numbers == number)]) for number in np.unique(numbers)}

@@ -26,29 +26,46 @@ class GlobalSamples:
     parts: Mapping[str, Labelled]  # by the name of their columns: ``validation``, ``test``; not all need be there
     client_tests: Path | None = None  # the folder of the clients' own test samples, if there are any
     clients: int = 0
+    held_out: Path | None = None  # the folder of the samples of clients that never train, if there are any
+    held_out_clients: int = 0
     batch_size: int = 1000  # images per forward pass: as 'evaluate.batch_size' by default, which has the same last bits
 
     @staticmethod
-    def read(raw: Path, clients: Path, validation: Path, client_tests: Path) -> "GlobalSamples":
-        """The test samples of the data set, and the validation samples and the clients' test samples, if there are any.
+    def read(raw: Path, clients: Path, validation: Path, client_tests: Path, held_out_clients: Path) -> "GlobalSamples":
+        """The test samples of the data set; if there are any, also those of clients and of validation.
+
+        Args:
+          raw: The folder of the data set.
+          clients: The folder of the shards.
+          validation: Of the validation samples.
+          client_tests: Of the clients' test samples.
+          held_out_clients: Of the shards of clients that never train.
 
         Raises:
           PipelineError: The folders are of different data sets, or a file is missing or damaged.
         """
         dataset, manifest = RawDataset.read(raw), Manifest.read(clients)
         require_same_data_set(dataset, manifest, raw, clients)
-        held_out, tests = read_held_out(validation, manifest), read_held_out(client_tests, manifest)
-        verify_shards(validation, held_out)
-        verify_shards(client_tests, tests)
+        folders = validation, client_tests, held_out_clients
+        manifests = held_out, tests, others = [read_held_out(folder, manifest) for folder in folders]
+        for folder, own in zip(folders, manifests, strict=True):
+            verify_shards(folder, own)
         parts = {"validation": read_shard(validation, 0)} if held_out.clients else {}
         parts["test"] = dataset.read_test(raw)
-        return GlobalSamples(parts, client_tests if tests.clients else None, tests.clients)
+        return GlobalSamples(
+            parts,
+            client_tests if tests.clients else None,
+            tests.clients,
+            held_out_clients if others.clients else None,
+            others.clients,
+        )
 
     def measure(self, network: Network, weights: Weights, settings: Train) -> dict[str, float]:
         """Columns validation_loss, validation_accuracy and one per metric; the same with test_; test_clients_accuracy.
 
-        The last one is the mean over the clients that have test samples of their own, if there are any. An attack may
-        add columns (`attack_figures`), measured on the test samples.
+        The last one is the mean over the clients that have test samples of their own, if there are any; and
+        held_out_accuracy is that over the clients that never train. An attack may add columns (`attack_figures`),
+        measured on the test samples.
         """
         classify = network.classifier(weights)
         figures: dict[str, float] = {}
@@ -61,6 +78,10 @@ class GlobalSamples:
         if self.client_tests is not None:
             each = accuracy_per_client(network, weights, self.client_tests, self.clients, self.batch_size)
             figures["test_clients_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
+        if self.held_out is not None:
+            others = accuracy_per_client(network, weights, self.held_out, self.held_out_clients, self.batch_size)
+            if others["samples"].any():
+                figures["held_out_accuracy"] = spread(others["accuracy"].to_numpy())["mean"]
         if "test" in self.parts:
             attack = settings.attack, settings.params_of("attack")
             figures |= attack_figures(*attack, network, weights, *self.parts["test"], self.batch_size)

@@ -20,6 +20,7 @@ _LINES = {
     "test_personalised_accuracy": (COLOURS["personalised"], "test, personalised models"),
     "test_personal_accuracy": (COLOURS["personal"], "test, personal models"),
     "train_personal_accuracy": (COLOURS["personal"], "train, personal models"),
+    "held_out_accuracy": (COLOURS["held_out"], "clients that never trained"),
 }
 
 

@@ -41,7 +41,7 @@ def with_round(number: int, rows: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full((len(rows), 1), float(number)), rows], axis=1)
 
 
-def table(settings: Train, rounds: Sequence[np.ndarray]) -> "pd.DataFrame":
+def table(settings: Train, rounds: Sequence[np.ndarray], numbers: np.ndarray) -> "pd.DataFrame":
     """metrics/client_rounds.csv: a row per round and client; loss and accuracy are means over the examples as seen.
 
     A client that trained on nothing, or whose update was left out, has no mean of anything: NaN.
@@ -49,6 +49,7 @@ def table(settings: Train, rounds: Sequence[np.ndarray]) -> "pd.DataFrame":
     Args:
       settings: Section train of params.yaml.
       rounds: The rows of each round (`with_round`); may be none.
+      numbers: int64 [clients], the number of each client in the partition (`Manifest.client_numbers`).
     """
     import pandas as pd
 
@@ -57,7 +58,7 @@ def table(settings: Train, rounds: Sequence[np.ndarray]) -> "pd.DataFrame":
     seen = rows[:, _SEEN]
     columns: dict[str, np.ndarray] = {
         "round": rows[:, _ROUND].astype(np.int64),
-        "client": rows[:, _CLIENT].astype(np.int64),
+        "client": numbers[rows[:, _CLIENT].astype(np.int64)],
         "examples": rows[:, _EXAMPLES].astype(np.int64),
     }
     for place, name in enumerate(measures, _NORM + 1):

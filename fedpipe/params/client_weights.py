@@ -6,10 +6,14 @@ import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedpipe.config.client_weights import LARGEST_WEIGHT, ClientWeights
 from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
+
+if TYPE_CHECKING:
+    from fedpipe.datasets.shards import Manifest
 
 _COLUMNS = ("client", "weight")
 
@@ -31,29 +35,39 @@ def require_table(settings: Train, clients: int | None) -> None:
         _in_order(weights, [str(number) for number in range(clients)], settings.client_weights.table)
 
 
-def with_values(settings: Train, shards: Path, clients: int) -> Train:
-    """``settings`` with the weights of its table as values; unchanged without a table.
+def with_values(settings: Train, shards: Path, manifest: "Manifest") -> Train:
+    """``settings`` with one value for each client that trains; unchanged without weights per client.
 
     Args:
       settings: Section train of params.yaml.
       shards: The folder of the clients' shards, with the names of the clients, if they have some.
-      clients: The number of clients.
+      manifest: Of the shards.
 
     Raises:
-      PipelineError: As of `require_table`.
+      PipelineError: As of `require_table`; or there is no value for a client.
     """
-    table = settings.client_weights.table
-    if not table:
+    weights, numbers = settings.client_weights, manifest.client_numbers.tolist()
+    if weights.is_empty:
         return settings
-    values = _in_order(_read(settings.client_weights), _names(shards, clients), table)
+    if weights.table:
+        names = _names(shards)
+        clients = [str(number) if names is None else names[number] for number in numbers]
+        values = _in_order(_read(weights), clients, weights.table, others=manifest.numbers is not None)
+    elif numbers[-1] < len(weights.values):
+        values = [weights.values[number] for number in numbers]
+    else:
+        raise PipelineError(
+            f"params.yaml: 'train.client_weights.values' has {len(weights.values)} numbers, and there is a client "
+            f"{numbers[-1]}: give one number for each client, those of batches among them"
+        )
     return settings.model_copy(update={"client_weights": ClientWeights(values=values)})
 
 
-def _names(shards: Path, clients: int) -> list[str]:
-    """The clients as a table calls them: by their names, or by their numbers if they have none."""
+def _names(shards: Path) -> list[str] | None:
+    """The names of all clients of the partition; None if they have none."""
     path = shards / "names.csv"
     if not path.exists():
-        return [str(number) for number in range(clients)]
+        return None
     with path.open(encoding="utf-8", newline="") as file:
         return [row["name"] for row in csv.DictReader(file)]
 
@@ -105,12 +119,12 @@ def _number(text: str | None) -> float:
         return math.nan
 
 
-def _in_order(weights: dict[str, float], clients: list[str], path: str) -> list[float]:
-    """The weights in the order of ``clients``, all of which must have one."""
+def _in_order(weights: dict[str, float], clients: list[str], path: str, others: bool = False) -> list[float]:
+    """The weights in the order of ``clients``, all of which must have one; ``others``: there may be more clients."""
     if missing := [client for client in clients if client not in weights]:
         more = f" and {len(missing) - 1} other clients" if len(missing) > 1 else ""
         raise PipelineError(f"{path} has no weight of client {missing[0]}{more}: it needs a row for each client")
-    if unknown := sorted(set(weights) - set(clients)):
+    if not others and (unknown := sorted(set(weights) - set(clients))):
         raise PipelineError(
             f"{path} has a weight of client {unknown[0]}, and the partition has no such client: remove the row (a "
             "client is its name, if the scheme's clients have names, or else its number from 0)"

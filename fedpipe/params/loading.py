@@ -1,5 +1,6 @@
 """From params.yaml to sections, or to one sentence that names every mistake in it."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -64,10 +65,16 @@ def sections_of(content: dict[str, Any], source: str) -> dict[type[Section], Sec
     return sections
 
 
-def require_unchanged(settings: Section, path: Path) -> None:
+def require_unchanged(settings: Section, path: Path, stage: str = "", keys: Collection[str] | None = None) -> None:
     """Compares the params of a stage, once it has run, with the present params.yaml.
 
     DVC reads params.yaml when the stage has ended, and would record params that the results were not made with.
+
+    Args:
+      settings: The section as the stage read it.
+      path: params.yaml.
+      stage: Its name, if it is not that of the section.
+      keys: Those that the stage uses; None for all.
 
     Raises:
       PipelineError: The section, as far as the stage uses it, is another one by now.
@@ -79,11 +86,14 @@ def require_unchanged(settings: Section, path: Path) -> None:
         present = used(fitted(kind, content).model_validate(content))
     except ValidationError:
         present = {}
-    if present != used(settings):
+    own = used(settings)
+    if keys is not None:
+        present, own = ({key: values.get(key) for key in keys} for values in (present, own))
+    if present != own:
         raise PipelineError(
             f"{path}: section '{name}' was edited while the stage ran, so DVC would record params that its outputs "
             "were not made with: run `dvc repro` for the new ones, or set them back and run "
-            f"`dvc commit --force {name}` to keep these outputs"
+            f"`dvc commit --force {stage or name}` to keep these outputs"
         )
 
 

@@ -13,26 +13,27 @@ _CLIENTS = 10
 _IMAGES = 3
 
 
-def examples(folder: Path, skew: Skew, sizes: np.ndarray) -> list[Example]:
+def examples(folder: Path, skew: Skew, sizes: np.ndarray, numbers: np.ndarray) -> list[Example]:
     """The first images of ten clients, evenly spread over those with samples; none where there is no skew to be seen.
 
     Args:
       folder: The shards.
       skew: What sets their clients apart.
-      sizes: How many samples each client has: int [clients].
+      sizes: How many samples each client of the folder has: int [clients].
+      numbers: Their numbers in the partition, int [clients], ascending.
     """
     if not skew:
         return []
     filled = np.flatnonzero(sizes)
     shown = filled[np.unique(np.linspace(0, len(filled) - 1, _CLIENTS).astype(int))].tolist()
-    permuted = [client for client in filled.tolist() if client in skew.permutations]
+    permuted = [client for client in filled.tolist() if numbers[client] in skew.permutations]
     if permuted and not set(shown) & set(permuted):
         shown[-1] = permuted[-1]
-    return [_example(folder, skew, client) for client in sorted(shown)]
+    return [_example(folder, skew, place, int(numbers[place])) for place in sorted(shown)]
 
 
-def _example(folder: Path, skew: Skew, client: int) -> Example:
-    images, labels = read_shard(folder, client)
+def _example(folder: Path, skew: Skew, place: int, client: int) -> Example:
+    images, labels = read_shard(folder, place)
     look = skew.looks[client] if skew.looks else Look()
     values = [
         f"{look.rotation:+.0f}°" if look.rotation else "",

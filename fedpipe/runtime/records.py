@@ -18,8 +18,8 @@ from fedpipe.learning.message_bytes import ClientBytes
 from fedpipe.runtime.cohort import Cohort
 
 _COLUMNS = {"loss": "train_loss", "accuracy": "train_accuracy"}  # of attributes whose name leaves out the samples
-# Columns measured on samples that may be training images: the validation samples, and clients' own test samples.
-_OF_TRAINING_IMAGES = ("validation_", "test_clients_")
+# Columns measured on samples that may be training images: the validation samples, and clients' own samples.
+_OF_TRAINING_IMAGES = ("validation_", "test_clients_", "held_out_")
 _MEASURED = ("loss", "accuracy", "clients", "non_finite", "examples")  # columns of every training
 _NO_COLUMN = ("seen", COMPRESSED, SILENT, CLIENT_ROWS)
 _COLUMNS_OF_A_TERMINAL = 80

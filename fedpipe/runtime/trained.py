@@ -42,9 +42,9 @@ class Trained:
         last = self.records[-1]
         return last.round if last.reaches(self.settings.stop_at.accuracy, self.settings.selection) else None
 
-    def client_rounds(self) -> pd.DataFrame:
+    def client_rounds(self, numbers: np.ndarray) -> pd.DataFrame:
         """The measurements of each client in each round (`client_rows.table`); no rows unless they are asked for."""
-        return table(self.settings, self.client_rows)
+        return table(self.settings, self.client_rows, numbers)
 
     def summary(self) -> dict[str, Any]:
         """Figures of the whole training, in the order of metrics/training.json; those that it has not are absent."""

@@ -73,9 +73,10 @@ def rounds_decide(settings: Train) -> str | None:
 
 
 def _samples_digest(measured: GlobalSamples) -> str:
-    of_clients = Manifest.read(measured.client_tests).digest if measured.client_tests else ""
+    folders = measured.client_tests, measured.held_out
+    of_clients = " ".join(Manifest.read(folder).digest if folder else "" for folder in folders).rstrip()
     parts = " ".join(f"{name} {_digest(arrays)}" for name, arrays in measured.parts.items())
-    text = f"{parts} {of_clients} {measured.clients} {measured.batch_size}"
+    text = f"{parts} {of_clients} {measured.clients} {measured.held_out_clients} {measured.batch_size}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         labels, allowed = ", ".join(map(str, cell.labels.values())), settings[cell.key]
         if isinstance(allowed, str):
             return [cell.labels | {"refused": allowed}], f"{labels}: {allowed}"
-        result = simulate(*train, clients, allowed, test=test)
+        result = simulate(*train, clients, allowed, test=test, held_out_clients=grid.held_out_clients)
         weights = {"weights_sha256": digest(result.weights)}
         rows = [cell.labels | row | weights for row in grid.rows(result.rounds)]
         return rows, f"{labels}: test accuracy {rows[-1]['test_accuracy']:.4f}"
 
-    table = run_missing(name, table_path, grid.COLUMNS, cells, run)
+    table = run_missing(name, table_path, grid.columns, cells, run)
     grid.plot(table, picture)
     print(f"{name}: {table_path} and {picture}", file=sys.stderr)
 

@@ -29,6 +29,7 @@ class Data(Section):
     min_size: Size
     samples: Count
     test: Count
+    held_out_clients: Size = 0  # clients that never train, for a column of their own
 
 
 class Algorithms(Grid):
@@ -53,6 +54,17 @@ class Algorithms(Grid):
         for algorithm, own in self.algorithms.items():
             yield self.cell({"algorithm": algorithm}, {**self.base, **own, "algorithm": algorithm})
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """As `Grid.columns`: with a column for the clients that never trained, if there are any."""
+        *first, last = self.COLUMNS
+        return (*first, *(["held_out_accuracy"] if self.data.held_out_clients else []), last)
+
+    @property
+    def held_out_clients(self) -> int:
+        """As `Grid.held_out_clients`."""
+        return self.data.held_out_clients
+
     def images(self) -> tuple[Labelled, Labelled]:
         """As `Grid.images`."""
         return first_images(self.data.samples, self.data.test)
@@ -69,7 +81,12 @@ class Algorithms(Grid):
         """As `Grid.rows`: the rounds that were evaluated, with the clients' updates that the server had got by then."""
         updates = np.cumsum([record.clients for record in rounds]).tolist()
         return [
-            {"round": record.round, "updates": total, "test_accuracy": record.test_accuracy}
+            {
+                "round": record.round,
+                "updates": total,
+                "test_accuracy": record.test_accuracy,
+                "held_out_accuracy": record.others.get("held_out_accuracy"),
+            }
             for record, total in zip(rounds, updates, strict=True)
             if record.test_accuracy is not None
         ]

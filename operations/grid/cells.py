@@ -48,9 +48,19 @@ class Grid(Section):
     data: Any  # a section: clients, samples, test images
     base: Params  # as section train of params.yaml
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table."""
+        return self.COLUMNS
+
+    @property
+    def held_out_clients(self) -> int:
+        """How many of the clients never train."""
+        return 0
+
     def cell(self, labels: dict[str, Any], changes: Params) -> Cell:
         """The cell of ``changes``."""
-        content = json.dumps([self.data.model_dump(), changes], sort_keys=True)
+        content = json.dumps([self.data.model_dump(exclude_defaults=True), changes], sort_keys=True)
         return Cell(labels, changes, hashlib.sha256(content.encode()).hexdigest()[:12])
 
     @abstractmethod

@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 from fedpipe.evaluation.clients import by_cluster, personal_column
 from fedpipe.evaluation.fairness import jain_index
 from operations.report import noise
-from operations.report.runs import Run
+from operations.report.runs import Run, samples_column
 
 ABSENT = "\N{EN DASH}"
 WITHIN_NOISE = "within noise"
@@ -22,6 +22,7 @@ WITHIN_NOISE = "within noise"
 _FIRST = (
     *("test/accuracy", "test/loss", "train/accuracy", "train/loss"),
     *(f"{samples}/clients/{figure}" for samples in ("test", "train") for figure in ("mean", "percentile_10", "worst")),
+    *(f"clients/held_out/{figure}" for figure in ("mean", "percentile_10", "worst")),
 )
 _MINUS = "\N{MINUS SIGN}"
 _HIGHER_IS_BETTER = {"accuracy", "mean", "median", "worst", "recall", "precision", "jain"}
@@ -36,6 +37,9 @@ ACCURACIES = {
     "test_personalised_accuracy": "of the global model after local steps of each client, on its own test samples",
     "test_personal_accuracy": "of each client's personal model, on its own test samples",
     "train_personal_accuracy": "of each client's personal model, on its training samples",
+    "held_out_accuracy": "on the samples of clients that never trained",
+    "held_out_personalised_accuracy": "of the global model after local steps of clients that never trained, on their "
+    "own test samples",
 }
 _FEWEST = 10  # clients whose accuracy differs, from which on the normal approximation of the paired test is good
 _TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)  # test accuracies
@@ -170,14 +174,15 @@ def _same_clients(runs: Sequence[Run]) -> bool:
 
 def client_accuracy(runs: Sequence[Run], column: str) -> list[Row]:
     """How an accuracy is spread over the clients; one without samples has none and does not count."""
-    known = [run.clients[column].dropna() for run in runs]
+    tables = [run.clients_with(column) for run in runs]
+    known = [table[column].dropna() for table in tables]
 
     def chance(figure: str) -> float:
         return noise.of_clients(figure, [run.clients for run in runs], column) if len(runs) == 2 else 0.0
 
     return [
-        _row("clients", [len(run.clients) for run in runs], count),
-        _row("clients without samples", [int(run.clients[column].isna().sum()) for run in runs], count),
+        _row("clients", [len(table) for table in tables], count),
+        _row("clients without samples", [int(table[column].isna().sum()) for table in tables], count),
         _row("mean", [float(values.mean()) for values in known], by_chance=chance("mean")),
         _row("median", [float(values.median()) for values in known], by_chance=chance("median")),
         _row("percentile_10", [float(values.quantile(0.1)) for values in known], by_chance=chance("percentile_10")),
@@ -214,7 +219,7 @@ def clusters(runs: Sequence[Run]) -> list[Row]:
 def worst_clients(run: Run, column: str, most: int = 10) -> list[tuple[str, str, str]]:
     """Client, samples and accuracy of the ``most`` clients that the model serves worst, the worst first."""
     worst = run.clients.dropna(subset=[column]).sort_values([column, "client"]).head(most)
-    samples = f"{column.partition('_')[0]}_samples"
+    samples = samples_column(column)
     triples = zip(worst["client"], worst[samples], worst[column], strict=True)
     return [(str(client), count(samples), fraction(accuracy)) for client, samples, accuracy in triples]
 

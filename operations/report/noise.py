@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from operations.report.runs import Run
+from operations.report.runs import Run, samples_column
 
 _NORMAL_95 = 1.96
 _LOSS_SHARE = 0.01
@@ -38,6 +38,8 @@ def of_metric(name: str, values: Sequence[float], runs: Sequence[Run]) -> float:
         return of_shares(values, [float(run.rounds["examples"].iloc[-1]) for run in runs])
     if len(path) == 3 and path[1] == "clients":
         return of_clients(path[2], [run.clients for run in runs], f"{path[0]}_accuracy")
+    if path[:2] == ["clients", "held_out"]:
+        return of_clients(path[-1], [run.clients for run in runs], "held_out_accuracy") if len(path) == 3 else 0.0
     return 0.0
 
 
@@ -53,7 +55,7 @@ def of_clients(figure: str, clients: Sequence[pd.DataFrame], column: str) -> flo
         return math.hypot(*(_of_quantile(each, _QUANTILES[figure]) for each in values))
     if figure == "worst":
         worst = [table.iloc[int(table[column].to_numpy().argmin())] for table in known]
-        samples = f"{column.partition('_')[0]}_samples"
+        samples = samples_column(column)
         return of_shares([row[column] for row in worst], [float(row[samples]) for row in worst])
     if figure not in _OF_ALL_CLIENTS:
         return 0.0

@@ -24,6 +24,7 @@ _HEADLINES = {
     "test/clients/percentile_10": "10th percentile of clients (test)",
     "train/clients/worst": "worst client (train)",
     "train/clients/percentile_10": "10th percentile of clients (train)",
+    "clients/held_out/mean": "mean of clients that never trained",
 }
 # Columns of metrics/client_rounds.csv that are drawn.
 _OF_CLIENT_ROUNDS = {

@@ -61,6 +61,18 @@ class Run:
     missing: dict[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
 
+    def clients_with(self, column: str) -> pd.DataFrame:
+        """The rows of the clients that an accuracy is about: those that train, or those that never do."""
+        samples = samples_column(column)
+        return self.clients[self.clients[samples].notna()] if samples in self.clients else self.clients
+
+
+def samples_column(accuracy: str) -> str:
+    """The column of the client table with the number of samples on which an accuracy is measured."""
+    if accuracy == "held_out_personalised_accuracy":
+        return "held_out_test_samples"
+    return "held_out_samples" if accuracy.startswith("held_out_") else f"{accuracy.partition('_')[0]}_samples"
+
 
 def read(source: Source) -> Run:
     """Reads a run.

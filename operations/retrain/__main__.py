@@ -69,7 +69,8 @@ class Retraining:
         ingested = self._take_in()
         entries = Pool(layout.POOL).read_ledger()
         new = pool.of_dataset(new_batches(entries), dataset)
-        chosen = None if self._to_register else initial.choose(train, partition, dataset, entries)
+        held_out = params.load(params.Evaluate, layout.PARAMS).held_out_clients
+        chosen = None if self._to_register else initial.choose(train, partition, dataset, entries, held_out)
         if chosen:
             _say(f"training starts from {chosen}")
         if ingested or chosen:

@@ -25,7 +25,11 @@ from operations.retrain.lock import exclusive_lock
 
 
 def choose(
-    settings: params.Train, partition: params.Partition, dataset: RawDataset, entries: Sequence[Entry]
+    settings: params.Train,
+    partition: params.Partition,
+    dataset: RawDataset,
+    entries: Sequence[Entry],
+    held_out_clients: int | float = 0,
 ) -> str | None:
     """Makes the champion's weights those to start from.
 
@@ -35,7 +39,8 @@ def choose(
       The choice; None without one.
 
     Raises:
-      PipelineError: There is no champion, it is another model, or it was trained on what are validation samples now.
+      PipelineError: There is no champion, it is another model, or it was trained on what are validation samples or
+        held-out clients now.
     """
     if settings.init != "champion":
         return None
@@ -43,14 +48,20 @@ def choose(
     chosen_for = (pointer.model, pointer.pool)
     present = (run_events.experiment(dataset.name), pool.digest(pool.of_dataset(entries, dataset)))
     if pointer.sha256 and chosen_for == present:
-        if partition.validation and pointer.version:
-            _require_unseen_validation(partition, layout.registry().version(dataset.name, pointer.version))
+        if (partition.validation or held_out_clients) and pointer.version:
+            champion = layout.registry().version(dataset.name, pointer.version)
+            _require_unseen_validation(partition, champion)
+            _require_unseen_clients(partition, held_out_clients, champion)
         return None
-    return _take_champion(settings, partition, dataset, entries)
+    return _take_champion(settings, partition, dataset, entries, held_out_clients)
 
 
 def _take_champion(
-    settings: params.Train, partition: params.Partition, dataset: RawDataset, entries: Sequence[Entry]
+    settings: params.Train,
+    partition: params.Partition,
+    dataset: RawDataset,
+    entries: Sequence[Entry],
+    held_out_clients: int | float,
 ) -> str:
     registry = layout.registry()
     champion = registry.champion(dataset.name)
@@ -60,6 +71,7 @@ def _take_champion(
             f"{dataset.name}: train once with 'train.init' fresh; the first model that is promoted is one"
         )
     _require_unseen_validation(partition, champion)
+    _require_unseen_clients(partition, held_out_clients, champion)
     weights = registry.kept_weights(champion)
     check_fit(weights, ModelSpec.of(settings, *dataset.kind))
     with atomic_file(INITIAL) as partial:
@@ -96,6 +108,23 @@ def _require_unseen_validation(partition: params.Partition, champion: Version | 
         )
 
 
+def _require_unseen_clients(settings: params.Partition, held_out: int | float, champion: Version | None) -> None:
+    """Compares the clients that never train with those of the champion's training, as its run has them."""
+    if not held_out or champion is None:
+        return
+    registry = layout.registry()
+    with registry.readable_errors():
+        trained = registry.client().get_run(champion.run_id).data.params
+    now = run_events.flat_params({"partition": params.used(settings), "evaluate": {"held_out_clients": held_out}})
+    before = {"evaluate.held_out_clients": "0", **trained}
+    if different := sorted(key for key in now if key in before and before[key] != now[key]):
+        raise PipelineError(
+            f"params.yaml: 'train.init' is champion, but {champion} was trained with another '{different[0]}' "
+            f"({before[different[0]]}), and so perhaps on clients that never train now: set it to that value, or "
+            "'train.init' to fresh"
+        )
+
+
 def _main() -> None:
     with exclusive_lock():
         chosen = _take_champion(
@@ -103,6 +132,7 @@ def _main() -> None:
             params.load(params.Partition, layout.PARAMS),
             RawDataset.read(layout.RAW),
             Pool(layout.POOL).read_ledger(),
+            params.load(params.Evaluate, layout.PARAMS).held_out_clients,
         )
     print(f"training with 'train.init: champion' starts from {chosen}", file=sys.stderr)
 

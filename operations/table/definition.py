@@ -29,7 +29,7 @@ from operations.table.axes import Overlay, overlays_of
 
 TABLES = Path("operations/table/tables")
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names are parts of file names and of git refs
-Measure = Literal["rounds_to_target", "test_accuracy", "best_test_accuracy"]
+Measure = Literal["rounds_to_target", "test_accuracy", "best_test_accuracy", "held_out_accuracy"]
 # Other columns of the results.
 _RESERVED = {
     *("cell", "seed", "value", "outcome", "rounds", "rounds_to_target", "test_accuracy", "best_test_accuracy"),

@@ -47,6 +47,7 @@ class Row:
     weights_sha256: str
     commit: str
     machine: str  # its key in machines.json
+    held_out_accuracy: float | None = None  # mean of the clients that never trained
 
 
 def read(table: str) -> dict[str, Row]:
@@ -163,4 +164,5 @@ def _parsed(row: dict[str, str]) -> Row:
         weights_sha256=row["weights_sha256"],
         commit=row["commit"],
         machine=row["machine"],
+        held_out_accuracy=_number(row.get("held_out_accuracy") or ""),
     )

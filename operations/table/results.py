@@ -23,6 +23,7 @@ _NAMES: dict[Measure, str] = {
     "rounds_to_target": "rounds to target",
     "test_accuracy": "test accuracy, last round",
     "best_test_accuracy": "test accuracy, best round",
+    "held_out_accuracy": "accuracy of clients that never trained",
 }
 # The rounds that a measure selects.
 _ROUNDS: dict[Measure, str] = {
@@ -93,6 +94,8 @@ def _rows(table: Table, ran: Sequence[Group]) -> str:
     """The Markdown table: a row per group."""
     own = table.definition
     measures = own.measures
+    if any(row.held_out_accuracy is not None for group in ran for row in group.rows):
+        measures = list(dict.fromkeys([*measures, "held_out_accuracy"]))
     head = [*own.group_axes, *(f"best {axis}" for axis in own.grid)]
     head += [_NAMES[measure] for measure in measures]
     for each in own.published:

@@ -142,14 +142,16 @@ class Workspace:
             return Row(outcome="diverged", weights_sha256="", **nothing, **known), curve, machine
         training = self._json("metrics/training.json")
         rounds = pd.read_csv(self.folder / "metrics/rounds.csv")
+        evaluation = self._json("metrics/evaluation.json")
         row = Row(
             outcome="finished",
             rounds=training["rounds"],
             rounds_to_target=training.get("rounds_to_target"),
-            test_accuracy=self._json("metrics/evaluation.json")["test"]["accuracy"],
+            test_accuracy=evaluation["test"]["accuracy"],
             best_test_accuracy=training.get("best_test_accuracy"),
             validation_accuracy=rounds["validation_accuracy"].iloc[-1] if "validation_accuracy" in rounds else None,
             best_validation_accuracy=training.get("best_validation_accuracy"),
+            held_out_accuracy=evaluation.get("clients", {}).get("held_out", {}).get("mean"),
             seconds=self._seconds(training["rounds"]),
             weights_sha256=training["weights_sha256"],
             **known,

@@ -213,3 +213,55 @@ def test_many_models_in_a_row_bring_no_warning_of_retracing(
 def test_a_client_that_is_not_there_is_an_error() -> None:
     with pytest.raises(IndexError):
         Personal(None, [np.zeros((2, 3))], np.array([0, 1])).weights(2)  # type: ignore[arg-type]
+
+
+def test_clients_that_never_train_have_figures_of_their_own(arrays: tuple[Any, ...]) -> None:
+    """The weights are those of a training without them; models, rows and accuracies keep the clients' indices."""
+    images, labels, clients = arrays
+    settings = fedpipe.train_settings(**SMALL | {"algorithm": "ditto", "evaluate_every": 1}, client_rounds=True)
+    whole = fedpipe.simulate(*arrays, settings, classes=10, held_out_clients=[1], progress=False)
+    others = [clients[client] for client in (0, 2, 3)]
+    without = fedpipe.simulate(images, labels, others, settings, classes=10, progress=False)
+    assert same_bits(whole.weights, without.weights) and without.held_out is None
+    assert whole.held_out is not None and whole.held_out["client"].tolist() == [1]
+    accuracy = (whole.predict(images[clients[1]]).argmax(axis=1) == labels[clients[1]]).mean()
+    assert whole.held_out["accuracy"].tolist() == [whole.rounds[-1].others["held_out_accuracy"]] == [accuracy]
+    assert whole.client_rounds is not None and sorted(set(whole.client_rounds["client"])) == [0, 2, 3]
+    assert whole.personal is not None and without.personal is not None
+    assert same_bits(whole.personal.weights(3), without.personal.weights(2))
+    with pytest.raises(fedpipe.PipelineError, match="client 1 never trained"):
+        whole.personal.weights(1)
+    longer = whole.continue_(1, progress=False)
+    assert longer.client_rounds is not None and longer.client_rounds["round"].max() == 3
+    assert longer.client_rounds[longer.client_rounds["round"] < 3].equals(whole.client_rounds)
+    assert longer.held_out is not None and len(longer.held_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"held_out_clients": 4}, "held_out_clients leaves none of 4 clients to train"),
+        ({"held_out_clients": 1.5}, "held_out_clients is 1.5: give a number from 0 on, or a share below 1"),
+        ({"held_out_clients": 0.01}, "held_out_clients is 0.01, which holds out none of 4 clients"),
+        ({"held_out_clients": [0, 4]}, "must be different indices from 0 to 3, not [0, 4]"),
+        ({"held_out_clients": [True, False]}, "must be a number of clients, their share (0.1), or a list of indices"),
+        ({"held_out_clients": 2, "clients_per_round": 3}, "'train.clients_per_round' is 3, but there are 2 clients"),
+        ({"held_out_clients": 1, "cohort": "fixed", "fixed": {"ids": [0]}}, "'train.cohort' fixed both say who trains"),
+        (
+            {"client_weights": [1.0, 2.0]},
+            "must be one number for each of the 4 clients, not float64 [2]",
+        ),
+        ({"client_weights": [1, 2, 3, np.nan]}, "client_weights must be finite numbers from 0 on, one of them above 0"),
+        (
+            {"client_weights": [1, 1, 1, 1], "aggregator": "median"},
+            "'train.aggregator' median counts all",
+        ),
+    ],
+)
+def test_clients_that_cannot_be_held_out_or_weighed(
+    arrays: tuple[Any, ...], arguments: dict[str, Any], message: str
+) -> None:
+    own = {key: arguments[key] for key in ("held_out_clients", "client_weights") if key in arguments}
+    settings = fedpipe.train_settings(**SMALL | {key: arguments[key] for key in arguments if key not in own})
+    with pytest.raises(fedpipe.PipelineError, match=re.escape(message)):
+        fedpipe.simulate(*arrays, settings, classes=10, **own)

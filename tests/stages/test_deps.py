@@ -46,6 +46,8 @@ DECIDE_NO_BITS = {
 }
 # Folders of choices that are imported by name, so that no import statement shows it.
 BY_NAME = ("fedpipe/attacks", "fedpipe/losses", "fedpipe/metrics", "fedpipe/models")
+# Single keys that a stage reads of another stage's section, and the name that the section has in its code.
+SINGLE_KEYS = {"partition": ("evaluate", "evaluation", {"held_out_clients"})}
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
@@ -156,6 +158,13 @@ def test_params_hold_every_key_of_every_section_that_the_stage_loads(stage: str)
     assert stage in loaded_sections(stage)
     for kind, name in SECTIONS.items():
         if name not in loaded_sections(stage):
+            continue
+        if name == SINGLE_KEYS.get(stage, ("",))[0]:
+            _, local, single = SINGLE_KEYS[stage]
+            code = ast.walk(ast.parse((ROOT / f"stages/{stage}.py").read_text()))
+            attributes = {ast.unparse(node) for node in code if isinstance(node, ast.Attribute)}
+            assert {each for each in attributes if each.startswith(f"{local}.")} == {f"{local}.{key}" for key in single}
+            expected |= {f"{name}.{key}" for key in single}
             continue
         if name in listed:
             assert not issubclass(kind, ChoosingSection) and not DECIDE_NOTHING & set(kind.model_fields)

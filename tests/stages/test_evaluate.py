@@ -17,6 +17,7 @@ from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
 from stages import evaluate as stage
 from tests import RECIPE
+from tests.small_pipeline import write_no_held_out_clients
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def project(
     shutil.copy(RECIPE / "params.yaml", tmp_path)
     shutil.copytree(make_shards([3, 4]), layout.CLIENTS)
     layout.RAW.symlink_to(raw)
+    write_no_held_out_clients(tmp_path)
     model = network(ModelSpec("baseline_cnn", (28, 28, 1), 10))
     save_weights(layout.WEIGHTS, model, model.first_weights(np.random.default_rng(1)))
     layout.TRAINING.parent.mkdir()

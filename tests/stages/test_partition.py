@@ -52,7 +52,7 @@ def folder_with(raw: Path, folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    outputs = ("data/clients", "data/client_tests", "data/validation", "plots", "metrics")
+    outputs = ("data/clients", "data/client_tests", "data/held_out_clients", "data/validation", "plots", "metrics")
     files = [path for output in outputs for path in (folder / output).rglob("*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 

@@ -23,6 +23,7 @@ from fedpipe.runtime.worker import Worker
 from stages import evaluate, train
 from tests import RECIPE, ROOT
 from tests.fedpipe.training import train_settings
+from tests.small_pipeline import write_no_held_out_clients
 
 SMALL = {
     "model": "logistic_regression",
@@ -54,6 +55,7 @@ def project(
     images, labels = RawDataset.read(raw).read_test(raw)
     digest = Manifest.read(layout.CLIENTS).digest
     write_shards(layout.CLIENT_TESTS, "mnist", images, labels, tests, 10, clients_digest=digest)
+    write_no_held_out_clients(tmp_path)
     validate_on(0)
     return tmp_path
 

@@ -42,6 +42,7 @@ class Manifest(BaseModel):
     sites: tuple[Site, ...] | None = None  # in the order of their clients; none where all samples have one owner
     samples_at: Literal["sites"] | None = None  # where the samples lie, if not in this folder
     format: Format = PIXELS
+    numbers: tuple[int, ...] | None = None  # of the clients in the partition, where others are held out
 
     @property
     def kind(self) -> Kind:
@@ -61,13 +62,18 @@ class Manifest(BaseModel):
         return np.repeat(np.arange(len(self.sites)), [site.clients for site in self.sites])
 
     @property
+    def client_numbers(self) -> np.ndarray:
+        """The number of each client in the partition, int64 [clients], ascending."""
+        return np.arange(self.clients) if self.numbers is None else np.array(self.numbers, np.int64)
+
+    @property
     def counts_are_exact(self) -> bool:
         """Whether each client's number of samples is known."""
         return all(site.counts is None for site in self.sites or ())
 
     def shared(self) -> dict[str, Any]:
         """The fields that all sites of a training share: everything about the samples' kind."""
-        own = {"clients", "samples", "digest", "held_out", "clients_digest", "sites", "samples_at"}
+        own = {"clients", "samples", "digest", "held_out", "clients_digest", "sites", "samples_at", "numbers"}
         return self.model_dump(mode="json", exclude=own)
 
     def ranges(self) -> Iterator[tuple[Site, range]]:

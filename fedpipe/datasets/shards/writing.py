@@ -32,6 +32,7 @@ def write_shards(
     clients_digest: str | None = None,
     sites: Sequence[int] | None = None,
     sample_format: Format = PIXELS,
+    numbers: np.ndarray | None = None,
 ) -> Manifest:
     """Writes the shards, their index and the manifest into ``folder``, a client at a time.
 
@@ -48,6 +49,8 @@ def write_shards(
       clients_digest: For the manifest.
       sites: How many of the clients each site has, in the order of the clients; None without sites.
       sample_format: The types of samples and labels, and what else their shapes do not say.
+      numbers: int64 [clients], the numbers of the clients in the partition, by which ``transform`` knows them; None for
+        0, 1, 2, ...
     """
     offsets = np.cumsum([0, *map(len, clients)], dtype=np.int64)
     samples, image_shape = int(offsets[-1]), images.shape[1:]
@@ -58,7 +61,7 @@ def write_shards(
         for client, indices in enumerate(clients):
             shard = images[indices], labels[indices]
             if transform is not None:
-                shard = transform(client, *shard)
+                shard = transform(client if numbers is None else int(numbers[client]), *shard)
             mine = [np.ascontiguousarray(part).reshape(-1).view(np.uint8).data for part in shard]
             file.write(mine[0])
             written[offsets[client] : offsets[client + 1]] = shard[1]
@@ -77,6 +80,7 @@ def write_shards(
         clients_digest=clients_digest,
         sites=owners,
         format=sample_format,
+        numbers=None if numbers is None else tuple(numbers.tolist()),
     )
     manifest.write(folder)
     return manifest

@@ -19,7 +19,9 @@ from operations import commands
 from operations.retrain.kept.places import CACHE
 
 # Downloaded or partitioned again: 100 MB with MNIST, and half of it is new with each batch.
-MADE_AGAIN = tuple(map(str, (layout.RAW, layout.CLIENTS, layout.CLIENT_TESTS, layout.VALIDATION)))
+MADE_AGAIN = tuple(
+    map(str, (layout.RAW, layout.CLIENTS, layout.CLIENT_TESTS, layout.HELD_OUT_CLIENTS, layout.VALIDATION))
+)
 _FOLDER = ".dir"  # ends the MD5 of a folder
 _SOURCES = (str(layout.LOCK), "*.dvc")
 

@@ -21,6 +21,7 @@ from stages import evaluate as stage
 from tests import RECIPE
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.training import first_weights, model_of, train_settings
+from tests.small_pipeline import write_no_held_out_clients
 
 Make = Callable[[list[int]], Path]
 SIZES = [30, 25, 0, 13]
@@ -52,6 +53,7 @@ def project(make_shards: Make, raw: Path, tmp_path: Path, monkeypatch: pytest.Mo
     save_weights(layout.WEIGHTS, model_of(settings), first_weights(settings))
     layout.TRAINING.parent.mkdir()
     write_tests(layout.CLIENT_TESTS, [])
+    write_no_held_out_clients(tmp_path)
     trained()
     return tmp_path
 

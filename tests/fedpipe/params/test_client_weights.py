@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from fedpipe import params
 from fedpipe.baseline import train_settings
 from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from tests import RECIPE
 
@@ -19,17 +20,29 @@ def settings_with(table: Path, text: str) -> Train:
     return train_settings(client_weighting="per_client", client_weights={"table": str(table), "sha256": sha256})
 
 
+def manifest(clients: int, numbers: tuple[int, ...] | None = None) -> Manifest:
+    return Manifest(
+        dataset="mnist", image_shape=(28, 28, 1), classes=10, clients=clients, samples=9, digest="", numbers=numbers
+    )
+
+
 def test_weights_come_in_the_order_of_the_clients(tmp_path: Path) -> None:
     settings = settings_with(tmp_path / "weights.csv", "site,weight,client\nA,0.5,2\nB,0,0\nA,3e2,1\n")
-    assert params.with_client_weights(settings, tmp_path, 3).client_weights.values == [0.0, 300.0, 0.5]
+    assert params.with_client_weights(settings, tmp_path, manifest(3)).client_weights.values == [0.0, 300.0, 0.5]
+    of_two = params.with_client_weights(settings, tmp_path, manifest(2, (0, 2)))  # client 1 never trains
+    assert of_two.client_weights.values == [0.0, 0.5]
+    listed = train_settings(client_weighting="per_client", client_weights={"values": [1.0, 2.0, 3.0]})
+    assert params.with_client_weights(listed, tmp_path, manifest(2, (0, 2))).client_weights.values == [1.0, 3.0]
+    with pytest.raises(PipelineError, match="has 3 numbers, and there is a client 3: give one number for each"):
+        params.with_client_weights(listed, tmp_path, manifest(4))
     uniform = train_settings(client_weighting="uniform")
-    assert params.with_client_weights(uniform, tmp_path, 3) is uniform
+    assert params.with_client_weights(uniform, tmp_path, manifest(3)) is uniform
 
 
 def test_clients_with_names_are_named(tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text('client,name\n0,"Bern, CH"\n1,07\n', encoding="utf-8")
     settings = settings_with(tmp_path / "weights.csv", 'client,weight\n07,2\n"Bern, CH",1\n')
-    assert params.with_client_weights(settings, tmp_path, 2).client_weights.values == [1.0, 2.0]
+    assert params.with_client_weights(settings, tmp_path, manifest(2)).client_weights.values == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +64,7 @@ def test_clients_with_names_are_named(tmp_path: Path) -> None:
 def test_a_table_of_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
     settings = settings_with(tmp_path / "weights.csv", text)
     with pytest.raises(PipelineError) as caught:
-        params.with_client_weights(settings, tmp_path, 3)
+        params.with_client_weights(settings, tmp_path, manifest(3))
     assert message in str(caught.value) and "weights.csv" in str(caught.value)
 
 

@@ -30,6 +30,7 @@ from fedpipe.system.launch import ending_with_us
 from tests import ROOT
 from tests.fedpipe.cluster.hosts import Hosts, hosts
 from tests.operations.federation import wire_tap
+from tests.small_pipeline import write_no_held_out_clients
 
 pytestmark = pytest.mark.slow
 PAGE = ROOT / "docs/federation-example.md"
@@ -246,6 +247,7 @@ def simulation(machines: tuple[Machines, Path], clone: Callable[[str], Path]) ->
     tests, away = pooled / "data/client_tests", pooled / "data/away"
     tests.rename(away)
     shutil.copytree(pooled / "data/validation", tests)  # empty: sites measure held-out samples after the training only
+    write_no_held_out_clients(pooled)
     for stage in ("train", "evaluate"):
         if stage == "evaluate":
             shutil.rmtree(tests)

@@ -91,6 +91,13 @@ def test_algorithms_run_once(command: Command, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 @algorithms
+def test_clients_that_never_train_have_a_column(command: Command) -> None:
+    rows = command.run(ALGORITHM_GRID.replace("{clients: 8,", "{clients: 8, held_out_clients: 2,"))
+    assert rows["held_out_accuracy"].between(0, 1).all() and rows["updates"].tolist() == [6, 12, 18] * 2
+
+
+@pytest.mark.slow
+@algorithms
 def test_an_asynchronous_algorithm_is_drawn_over_its_updates(command: Command) -> None:
     """Where not every round is evaluated, the others have no row."""
     own = "{rounds: 8, evaluate_every: 4, availability: {devices: {seconds_per_sample: 0.1}}}"

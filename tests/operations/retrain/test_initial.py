@@ -66,3 +66,18 @@ def test_a_champion_that_trained_on_validation_samples_is_no_start(
             message = r"trained with 'partition\.validation' \d+ and 'partition\.seed' 2024, and so on samples"
             stack.enter_context(pytest.raises(PipelineError, match=message))
         initial._require_unseen_validation(partition, champion)
+
+
+@pytest.mark.slow
+def test_a_champion_that_trained_on_held_out_clients_is_no_start(workspace: Workspace) -> None:
+    text = (RECIPE / "params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("held_out_clients: 0 #", "held_out_clients: 60 #", 1))
+    workspace.register("weak")
+    champion = layout.registry().challenger("mnist")
+    partition = params.load(params.Partition, layout.PARAMS)
+    initial._require_unseen_clients(partition, 60, champion)
+    initial._require_unseen_clients(partition, 0, champion)
+    with pytest.raises(PipelineError, match=r"with another 'evaluate\.held_out_clients' \(60\), and so perhaps"):
+        initial._require_unseen_clients(partition, 0.2, champion)
+    with pytest.raises(PipelineError, match=r"trained with another 'partition\.seed' \(2024\), and so perhaps"):
+        initial._require_unseen_clients(partition.model_copy(update={"seed": 1}), 60, champion)

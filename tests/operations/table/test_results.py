@@ -66,6 +66,13 @@ def test_the_best_of_the_grid_beside_the_published(table: Table) -> None:
     assert "| iid | 0.1 | 99.00 % ± 0.00 | 90.0 % | +9.00 points | 10 |" in page()
 
 
+def test_clients_that_never_trained_have_a_column(table: Table) -> None:
+    add(table, row("iid_0.2_seed1", held_out_accuracy=0.8), row("iid_0.2_seed2", held_out_accuracy=0.9))
+    assert records.read(table.name)["iid_0.2_seed1"].held_out_accuracy == 0.8
+    text = page()
+    assert "| accuracy of clients that never trained |" in text and "| 85.00 % ± 7.07 |" in text
+
+
 def test_what_ran_with_some_of_the_seeds_says_with_which(table: Table) -> None:
     add(table, row("iid_0.1_seed2", test_accuracy=0.9), row("iid_0.2_seed2", test_accuracy=0.8))
     add(table, row("as_it_is_0.1_seed1"), row("as_it_is_0.1_seed2"))
