@@ -67,7 +67,8 @@ def choices(kinds: list[str], only: list[str] | None) -> dict[str, dict[str, Any
             weighting = "uniform" if name in NEED_EQUAL_WEIGHTS else "examples"
             # The mean and no compression are what FedAvg has; asynchronous algorithms have no rounds of cohorts.
             asynchronous = kind == "algorithm" and ALGORITHMS.of(name).is_asynchronous
-            same = asynchronous or name in (BASELINE, "mean", "no_compression")
+            # FedBN has no model in common with them.
+            same = asynchronous or name in (BASELINE, "fed_bn", "mean", "no_compression")
             if not same and (only is None or name in only):
                 settings[name] = {kind: name, "client_weighting": weighting}
     return settings

@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     TEST_ROWS = 29  # rows of a table that are test samples
     CLUSTERS = 31  # first weights of each cluster's model (IFCA)
     PERSONALISE = 32  # orders of samples while a model is fine-tuned for its client
+    AUGMENTATION = 33  # what augmentation layers draw at a client
     HELD_OUT_CLIENTS = 34  # clients that never train
 
 

@@ -26,6 +26,7 @@ PAGE = Path("docs/choosing.md")
 KEYS = ("algorithm", "aggregator", "cohort", "attack", "compressor")
 AVAILABILITY = "availability"
 _DEVICES = {"seconds_per_sample": 0.01, "spread": 1.0}
+_WITH_BATCH_NORM = {"model": "keras_cnn", "keras_cnn": {"batch_norm": True}}
 _WEIGHTINGS = ("examples", "uniform")
 _HEAD = """# What goes with what
 
@@ -37,7 +38,8 @@ and metric, unless its error says otherwise.
 
 In the tables, **no** means that the pair is rejected; the reason is below the table. Two keys without a table go
 together in all their choices. Three choices can be rejected together even if each two of them go together. The
-asynchronous algorithms are tried with `availability.devices` set.
+asynchronous algorithms are tried with `availability.devices` set, and `fed_bn` with a model that has batch
+normalization. Such models go with some choices only: [models](extending.md#batch-normalization).
 """
 
 
@@ -82,6 +84,8 @@ class Job:
             section["fixed"] = {"ids": list(range(self.cohort_size))}
         if ALGORITHMS.of(section["algorithm"]).is_asynchronous:  # it needs simulated time
             section[AVAILABILITY] = dict(section[AVAILABILITY]) | {"devices": _DEVICES}
+        if ALGORITHMS.of(section["algorithm"]).BATCH_NORM == "kept":
+            section |= _WITH_BATCH_NORM
         section["attackers"] = 0.0 if section["attack"] == "no_attack" else 0.2
         return section
 
@@ -134,6 +138,8 @@ def _needs(params: dict[str, Any], job: Job) -> list[str]:
                     needs.append(f"`{other}` {'a number' if left[0] == job.cohort_size else f'`{left[0]}`'}")
             if key == "algorithm" and ALGORITHMS.of(name).is_asynchronous:
                 needs.append("`availability` with `devices`")
+            if key == "algorithm" and ALGORITHMS.of(name).BATCH_NORM == "kept":
+                needs.append("`model` with batch normalization")
             if needs:
                 lines.append(f"| `{key}` | `{name}` | {', '.join(needs)} |")
     return lines

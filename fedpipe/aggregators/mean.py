@@ -6,6 +6,8 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Tensors
 from fedpipe.learning.task import Task
 
+AVERAGES_BATCH_NORM = True
+
 
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:
     """The terms that are summed over the clients."""

@@ -14,6 +14,7 @@ from fedpipe.learning.task import Task
 
 COLLECTS = True  # what `encode` returns is stacked, not added
 IGNORES_WEIGHTS = True  # all clients with samples count alike
+AVERAGES_BATCH_NORM = True
 
 
 def encode(task: Task, state: Tensors, update: list[Any], weight: Any, client: Client) -> list[Any]:

@@ -19,6 +19,7 @@ from fedpipe.learning.task import Task
 
 COLLECTS = True  # what `encode` returns is stacked, not added
 IGNORES_WEIGHTS = True  # all clients with samples count alike
+AVERAGES_BATCH_NORM = True
 
 
 class Params(Section):

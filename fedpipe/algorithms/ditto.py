@@ -22,6 +22,7 @@ from fedpipe.learning.local_training import pulled_to
 from fedpipe.learning.task import Task
 
 ONE_MESSAGE = True  # clients send an update of weight 1 or their number of examples, and nothing besides
+BATCH_NORM = "averaged"
 
 
 class Params(Section):

@@ -15,6 +15,7 @@ from fedpipe.learning.interface import Client, Contribution, Server, Total
 from fedpipe.learning.task import Task
 
 ONE_MESSAGE = True  # clients send an update of weight 1 or their number of examples, and nothing besides
+BATCH_NORM = "averaged"
 
 
 def client_update(task: Task, server: Server, client: Client) -> Contribution:

@@ -21,6 +21,7 @@ from fedpipe.learning.personal_layers import update_zeros as update_zeros
 from fedpipe.learning.task import Task
 
 ONE_MESSAGE = True  # clients send an update of weight 1 or their number of examples, and nothing besides
+BATCH_NORM = "averaged"
 
 
 class Params(Section):

@@ -1,6 +1,6 @@
 """The rules of section ``train``: those across its keys, and those that the chosen files say."""
 
-from fedpipe.compatibility import aggregation, asynchrony, privacy, round_size
+from fedpipe.compatibility import aggregation, asynchrony, batch_norm, privacy, round_size
 from fedpipe.config.train import Train
 from fedpipe.contracts.train import chosen
 
@@ -15,5 +15,6 @@ def validate(settings: Train) -> None:
     for choice in chosen(settings):
         choice.check(settings)
     aggregation.validate(settings)
+    batch_norm.validate(settings)
     privacy.validate(settings)
     round_size.validate(settings)

@@ -88,6 +88,9 @@ class Aggregator(TrainChoice):
         "`encode` adds noise, from `Task.noise_seed`. In a federation each site has a key of its own for it, which "
         "nobody else knows.",
     )
+    AVERAGES_BATCH_NORM: bool = constant(
+        False, "The result of each entry lies between those of the clients, as statistics of batch normalization must."
+    )
     IGNORES_WEIGHTS: bool = constant(False, "All clients with samples count alike.")
     COUNTS_DROPOUTS: bool = constant(False, "With `mechanism`: epsilon also holds if clients drop out or come in turn.")
 

@@ -97,6 +97,12 @@ class Algorithm(TrainChoice):
         False,
         "Reads `Total.all_weights`; sites of a federation are asked for it where they tell no exact counts.",
     )
+    BATCH_NORM: str = constant(
+        "",
+        "Of models that train batch normalization: `averaged`, its statistics are weights of the update that "
+        "`Task.server_step` averages; `kept`, clients send none of its weights. Without the name such models are "
+        "rejected.",
+    )
     ONE_MESSAGE: bool = constant(
         False, "Clients send an update of weight 1 or their number of examples, and no `means` or `sums`."
     )
@@ -104,6 +110,8 @@ class Algorithm(TrainChoice):
     def _check_names(self) -> None:
         if self.passes is None and (self.client_update is None or self.server_update is None):
             raise ContractError("does not define 'client_update' and 'server_update', or 'passes'")
+        if self.BATCH_NORM not in ("", "averaged", "kept"):
+            raise ContractError(f"says BATCH_NORM = {self.BATCH_NORM!r}; allowed: averaged, kept, or nothing")
         for name in ("under_way", "arrival"):
             if self.asynchrony is None and self.defines(name):
                 raise ContractError(f"defines '{name}' without 'asynchrony'")

@@ -46,6 +46,12 @@ class Model(TrainChoice):
     keras_layers: Callable[[ModelSpec], list[Any]] | None = function(
         "spec", "Beside `shapes` and `forward`: the same layers of Keras, for `make export FORMAT=keras`.", None
     )
+    has_batch_norm: Callable[[Train], bool] = function(
+        "settings",
+        "With `keras_model`: whether it has batch normalization that is trained, as far as it is known before the "
+        "model is built; then choices that do not go with it are rejected before any stage.",
+        lambda settings: False,
+    )
     SMALLEST_SIDE: int = constant(1, "The smallest height and width of images, in pixels; 1: samples of any shape.")
 
     def _check_names(self) -> None:
@@ -56,8 +62,8 @@ class Model(TrainChoice):
             raise ContractError("does not define 'shapes' and 'forward', or 'keras_model'")
         if self.keras_layers is not None and self.keras_model is not None:
             raise ContractError("defines 'keras_layers' beside 'keras_model', which has the layers")
-        for name in ("architecture", "constants"):
-            if getattr(self, name) is not None and self.keras_model is None:
+        for name in ("architecture", "constants", "has_batch_norm"):
+            if self.defines(name) and self.keras_model is None:
                 raise ContractError(f"defines '{name}' without 'keras_model'")
 
     @property

@@ -50,7 +50,9 @@ def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Perso
     """A function from a client to the global model after local steps on the client's shard in ``folder``.
 
     Plain SGD from the global weights, w <- w - rate x (mean gradient of a batch), ``epochs`` times over the shard in
-    its order, the last batch as small as it is, without dropout. Source: Yu et al. 2020, "Salvaging Federated Learning
+    its order, the last batch as small as it is, without dropout. Statistics of batch normalization stay.
+
+    Source: Yu et al. 2020, "Salvaging Federated Learning
     by Local Adaptation" (fine-tuning), https://arxiv.org/abs/2002.04758.
     """
     shards = Shards.open(folder)
@@ -73,8 +75,10 @@ def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Perso
                 tape.watch(now)
                 logits = network.forward(now, scale(images[batch]), Dropout())
                 loss = tf.reduce_mean(network.losses(label_tensor(labels[batch]), logits))
-            gradients = map(tf.convert_to_tensor, tape.gradient(loss, now))
-            return index + 1, [w - rate * g for w, g in zip(now, gradients, strict=True)]
+            trained = network.trained(now)
+            gradients = map(tf.convert_to_tensor, tape.gradient(loss, trained))
+            tuned = [w - rate * g for w, g in zip(trained, gradients, strict=True)]
+            return index + 1, network.whole(tuned, network.statistics_of(now))
 
         total = batches * settings.epochs
         return tf.while_loop(lambda index, now: index < total, step, (tf.constant(0), list(start)))[1]

@@ -16,6 +16,7 @@ from fedpipe.learning.measurements import Counted, MeanPerExample, Measurement
 from fedpipe.learning.optimizers import RoundOptimizer
 from fedpipe.learning.randomness import seed_in_graph
 from fedpipe.learning.work_request import WHOLE
+from fedpipe.networks.augmentation import Augmentation
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.network import Network, label_tensor, scale
 from fedpipe.seeds import Purpose
@@ -94,7 +95,10 @@ def train(
     if settings.local_steps is not None:
         epochs = -(-settings.local_steps // tf.maximum(batches, 1))
     order = _order(settings, client, samples, epochs) if settings.shuffle else None
-    dropout_seed = seed_in_graph(settings.seed, Purpose.DROPOUT, client.round, client.id)
+    dropout_seed, augmentation_seed = (
+        seed_in_graph(settings.seed, purpose, client.round, client.id)
+        for purpose in (Purpose.DROPOUT, Purpose.AUGMENTATION)
+    )
     decay, clip_norm = settings.client_optimizer.weight_decay, settings.client_optimizer.clip_norm
 
     def step(index: Any, now: Any, state: Any, sums: Any) -> tuple[Any, ...]:
@@ -105,24 +109,30 @@ def train(
         else:
             chosen = order[index // batches, batch]
             images, labels = tf.gather(client.images, chosen), label_tensor(tf.gather(client.labels, chosen))
-        seed = tf.random.experimental.stateless_fold_in(dropout_seed, index, alg="philox")
+        seeds = [
+            tf.random.experimental.stateless_fold_in(seed, index, alg="philox")
+            for seed in (dropout_seed, augmentation_seed)
+        ]
 
-        def gradient_at(at: list[Any]) -> tuple[list[Any], Any, Any]:
+        def gradient_at(at: list[Any]) -> tuple[list[Any], Any, Any, list[Any]]:
             with tf.GradientTape() as tape:
                 tape.watch(at)
-                logits = network.forward(at, scale(images), Dropout(seed))
+                draws = Dropout(seeds[0]), Augmentation(seeds[1])
+                logits, statistics = network.train_forward(at, scale(images), *draws)
                 losses = weighted_losses(network, settings, labels, logits)
                 loss = tf.reduce_mean(losses)
-            return _dense(tape.gradient(loss, at)), losses, logits
+            return _gradients(network, tape, loss, at), losses, logits, statistics
 
-        gradients, losses, logits = gradient_at(now)
+        gradients, losses, logits, statistics = gradient_at(now)
         if hook is not None:
             gradients = hook(gradients, now, lambda at: gradient_at(list(at))[0])
+        gradients, trained = network.trained(gradients), network.trained(now)
         if decay:
-            gradients = [g + decay * w for g, w in zip(gradients, now, strict=True)]
+            gradients = [g + decay * w for g, w in zip(gradients, trained, strict=True)]
         if clip_norm:
             gradients = clip(gradients, clip_norm)
-        state, now = optimizer.step(state, now, gradients)
+        state, trained = optimizer.step(state, trained, gradients)
+        now = network.whole(trained, statistics)
         return (
             index + 1,
             now,
@@ -130,7 +140,7 @@ def train(
             tf.nest.map_structure(tf.add, sums, _measured(network, settings, labels, losses, logits)),
         )
 
-    state = optimizer.at_round(optimizer.start(weights), client.round)
+    state = optimizer.at_round(optimizer.start(network.trained(weights)), client.round)
     loop = (tf.constant(0), list(weights), state, zero_sums(network, settings))
     _, last, _, sums = tf.while_loop(lambda index, *_: index < total, step, loop)
     update = [before - after for before, after in zip(weights, last, strict=True)]
@@ -157,7 +167,7 @@ def measured_gradient(
             logits = network.forward(weights, scale(client.images[batch]), Dropout())
             losses = weighted_losses(network, settings, labels, logits)
             loss = tf.reduce_sum(losses)
-        more = _dense(tape.gradient(loss, weights))
+        more = _gradients(network, tape, loss, weights)
         sums = tf.nest.map_structure(tf.add, sums, _measured(network, settings, labels, losses, logits))
         return start + size, sums, [a + b for a, b in zip(gradients, more, strict=True)]
 
@@ -201,9 +211,11 @@ def sample_count(client: Client) -> Any:
     return tf.shape(client.labels)[0]
 
 
-def _dense(gradients: list[Any]) -> list[Any]:
-    """Gradients as tensors: that of an embedding comes as rows with their places."""
-    return [tf.convert_to_tensor(gradient) for gradient in gradients]
+def _gradients(network: Network, tape: Any, loss: Any, weights: list[Any]) -> list[Any]:
+    """Gradients as tensors: that of an embedding comes as rows with their places, and of statistics they are zeros."""
+    gradients = map(tf.convert_to_tensor, tape.gradient(loss, network.trained(weights)))
+    still = [tf.zeros(shape) for name, shape in network.shapes.items() if name in network.statistics]
+    return network.whole(list(gradients), still)
 
 
 def _count(client: Client) -> Any:

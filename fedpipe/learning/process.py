@@ -35,7 +35,7 @@ def build_process(
         weights = [tf.constant(w) for w in first]
         return Server(
             weights=weights,
-            optimizer=task.server_optimizer.start(weights),
+            optimizer=task.server_optimizer.start(task.network.trained(weights)),
             state=algorithm.server_init(task),
             aggregator=aggregator.server_init(task),
             round=tf.constant(1),

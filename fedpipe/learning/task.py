@@ -130,10 +130,14 @@ class Task:
     def server_step(self, server: Server, update: list[Any]) -> Server:
         """A step of the server optimizer, with ``update`` in the place of the gradient.
 
+        Statistics of batch normalization are averaged, whatever the optimizer.
+
         Source: Reddi et al. 2021, "Adaptive Federated Optimization", algorithm 1; SGD at rate 1 is plain averaging.
         """
+        network = self.network
         state = self.server_optimizer.at_round(server.optimizer, server.round)
-        state, weights = self.server_optimizer.step(state, server.weights, update)
+        state, trained = self.server_optimizer.step(state, network.trained(server.weights), network.trained(update))
+        weights = network.whole(trained, network.averaged_statistics(server.weights, update))
         return server._replace(weights=weights, optimizer=state)
 
 

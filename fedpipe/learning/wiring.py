@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedpipe.compatibility import batch_norm
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator, has_noise_at_clients
 from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
@@ -86,6 +87,7 @@ class Wiring:
             )
         _require_weights(settings, manifest, shards)
         network = network or model_of(ModelSpec.of(settings, *manifest.kind))
+        _require_batch_norm_fits(settings, network)
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
         first_client, clients = share or Share(0, manifest.clients)
@@ -150,6 +152,20 @@ def _require_weights(settings: Train, manifest: Manifest, shards: Path) -> None:
         raise PipelineError(
             "'train.client_weights' are 0 for all clients that have samples to train on: give one of them a weight "
             "above 0"
+        )
+
+
+def _require_batch_norm_fits(settings: Train, network: Network) -> None:
+    """Raises PipelineError if a choice cannot carry batch normalization, or if clients would keep none."""
+    if network.batch_norm:
+        try:
+            batch_norm.require_fit(settings)
+        except ValueError as error:
+            raise PipelineError(f"params.yaml: {error}") from None
+    elif ALGORITHMS.of(settings.algorithm).BATCH_NORM == "kept":
+        raise PipelineError(
+            f"params.yaml: 'train.algorithm' {settings.algorithm} keeps batch normalization at the clients, and "
+            f"'train.model' {settings.model} trains none: choose fed_avg, or a model with BatchNormalization"
         )
 
 

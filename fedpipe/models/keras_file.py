@@ -22,9 +22,10 @@ import numpy as np
 from pydantic import Field, StringConstraints
 
 from fedpipe.config.section import Section
+from fedpipe.config.train import Train
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-from fedpipe.networks.keras_description import MEMBERS, outside_links, unknown_parts
+from fedpipe.networks.keras_description import MEMBERS, has_trained_batch_norm, outside_links, unknown_parts
 from fedpipe.networks.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ class Params(Section):
 
     path: Annotated[str, Field(min_length=1)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def has_batch_norm(settings: Train) -> bool:
+    """Whether the file, if it can be read, describes a BatchNormalization layer that is not frozen."""
+    try:
+        with zipfile.ZipFile(settings.params_of("model").path) as file:
+            return has_trained_batch_norm(json.loads(file.read("config.json")))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError):
+        return False  # `architecture` says what is wrong with it
 
 
 def architecture(spec: ModelSpec) -> str:

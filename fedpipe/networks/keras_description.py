@@ -51,6 +51,20 @@ def unknown_parts(description: Any) -> Iterator[str]:
             yield from unknown_parts(part)
 
 
+def has_trained_batch_norm(description: Any) -> bool:
+    """Whether a model's description, as JSON has it, has batch normalization in it that is not frozen."""
+    if isinstance(description, list):
+        return any(map(has_trained_batch_norm, description))
+    if not isinstance(description, dict):
+        return False
+    config = description.get("config")
+    if isinstance(config, dict) and config.get("trainable") is False:
+        return False  # and so are its layers
+    if description.get("class_name") == "BatchNormalization":
+        return True
+    return any(map(has_trained_batch_norm, description.values()))
+
+
 def outside_links(archive: bytes) -> Iterator[str]:
     """Yields each name in the weights of a `.keras` file behind which HDF5 would read another file.
 

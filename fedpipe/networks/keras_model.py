@@ -4,13 +4,15 @@ The Keras model describes the layers. Its graph of layers is run one layer at a 
 tensors replace its variables. So nothing is read from Keras's variables, and the same function works in
 training, in evaluation and on any worker. A model that is no pure function is rejected with an error.
 
-Three things are not left to Keras: dropout layers draw from stateless seeds (`fedpipe.networks.dropout`), 2x2 max
-pooling is oneDNN's (`fedpipe.networks.layers`), and a softmax at the end is taken off, since losses take logits.
+Not left to Keras: dropout and augmentation layers draw from stateless seeds (`fedpipe.networks.dropout` and
+`augmentation`), the statistics of batch normalization are weights, too (`batch_norm`), 2x2 max pooling is oneDNN's
+(`layers`), and a softmax at the end is taken off, since losses take logits.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -18,13 +20,26 @@ import numpy as np
 
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
-from fedpipe.networks import layers
+from fedpipe.networks import batch_norm, layers
+from fedpipe.networks.augmentation import Augmentation, is_augmentation
+from fedpipe.networks.batch_norm import Statistics
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.initialisation import glorot_uniform
 from fedpipe.networks.keras_calls import distinct, fused, in_order, pools_two_by_two
+from fedpipe.networks.keras_checks import require_pure, require_trainable
 from fedpipe.networks.spec import ModelSpec, Shapes
 
 Build = Callable[[ModelSpec], Any]  # spec -> tf.keras.Model
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A forward pass: the tensors in the place of variables, by the ids of these, and what it draws and moves."""
+
+    tensors: dict[int, Any]
+    dropout: Dropout
+    augmentation: Augmentation
+    moved: dict[int, Any] = field(default_factory=dict)  # statistics after the pass, by the ids of their variables
 
 
 class KerasNetwork:
@@ -46,25 +61,50 @@ class KerasNetwork:
         self._fused = dict(pair for nodes in self._nodes.values() for pair in fused(nodes))
         self._layers = list(distinct(self._model, self._nodes))
         for layer in self._layers:
-            self._check_layer(layer, is_saved or bool(spec.constants))
+            require_trainable(self._name, layer, has_constants=is_saved or bool(spec.constants))
         self._left_out: Any = None  # the last layer, if it is the softmax
         if spec.format.numbers is None or spec.loss == "binary_cross_entropy":
             self._take_activation_off("softmax" if spec.format.numbers is None else "sigmoid")
-        self._slots = [(layer, variable) for layer in self._layers for variable in layer.trainable_weights]
+        norms = [layer for layer in self._layers if batch_norm.is_trained(layer)]
+        self._slots = [
+            (layer, variable)
+            for layer in self._layers
+            for variable in (layer.weights if layer in norms else layer.trainable_weights)
+        ]
         self.shapes: Shapes = self._named_shapes(self._slots)
-        fixed = [(layer, variable) for layer in self._layers for variable in layer.non_trainable_weights]
+        self.batch_norm = frozenset(
+            name for name, (layer, _) in zip(self.shapes, self._slots, strict=True) if layer in norms
+        )
+        # The least value of each statistic, by its name.
+        self.statistics = {
+            name: batch_norm.LOWEST[name.rpartition("/")[2]]
+            for name, (_, variable) in zip(self.shapes, self._slots, strict=True)
+            if not variable.trainable
+        }
+        others = [layer for layer in self._layers if layer not in norms]
+        fixed = [(layer, variable) for layer in others for variable in layer.non_trainable_weights]
         self._constants = dict(zip(self._named_shapes(fixed), (variable for _, variable in fixed), strict=True))
         if not is_saved:
             self._set_constants(spec)
         self._fixed = {id(variable): variable.numpy() for variable in self._constants.values()}
-        self._check_pure(spec)
+        require_pure(self._name, self.train_forward, self.shapes, spec.image_shape)
 
     def forward(self, weights: list[Any], images: Any, dropout: Dropout) -> Any:
         """Samples float32, such as images [n, h, w, c] in [0, 1], to outputs float32 [n, outputs], by ``weights``."""
+        return self.train_forward(weights, images, dropout, Augmentation())[0]
+
+    def train_forward(
+        self, weights: list[Any], images: Any, dropout: Dropout, augmentation: Augmentation
+    ) -> tuple[Any, list[Any]]:
+        """As `forward`, and the statistics after the step, in their order in `shapes`."""
         tensors = {id(variable): w for (_, variable), w in zip(self._slots, weights, strict=True)}
         tensors |= {key: tf.constant(value) for key, value in self._fixed.items()}
+        current = _Pass(tensors, dropout, augmentation)
         with self._running:
-            return self._run(self._model, images, tensors, dropout)
+            outputs = self._run(self._model, images, current)
+        after = {**tensors, **current.moved}
+        slots = zip(self.shapes, self._slots, strict=True)
+        return outputs, [after[id(variable)] for name, (_, variable) in slots if name in self.statistics]
 
     def first_weights(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Constants (zeros for biases, ones for scales) as Keras has them; all others Glorot-uniform from ``rng``."""
@@ -145,31 +185,6 @@ class KerasNetwork:
                     )
                 yield from self._models(layer)
 
-    def _check_layer(self, layer: Any, has_constants: bool) -> None:
-        kinds, beginning = tf.keras.layers, f"{self._name} has the layer '{layer.name}' ({type(layer).__name__})"
-        if isinstance(layer, kinds.BatchNormalization) and layer.trainable:
-            raise PipelineError(
-                f"{beginning}, whose statistics would not be averaged over clients: use GroupNormalization or "
-                "LayerNormalization, or freeze it (trainable = False) in a .keras file"
-            )
-        if isinstance(layer, kinds.Dropout) and layer.noise_shape is not None:
-            raise PipelineError(f"{beginning} with a noise_shape, which is not supported: leave it out")
-        if layer.non_trainable_weights and not has_constants:
-            raise PipelineError(
-                f"{beginning} with weights that are not trained: take the layer out, set its trainable to True, or "
-                "save the model and choose keras_file, which keeps such weights"
-            )
-        if layer.losses:
-            raise PipelineError(
-                f"{beginning} with a loss of its own, which training would leave out: remove its regularizers and set "
-                "'train.client_optimizer.weight_decay'"
-            )
-        if layer.compute_dtype not in (None, "float32"):
-            raise PipelineError(f"{beginning} that computes with {layer.compute_dtype}: use float32 throughout")
-        for variable in layer.trainable_weights:
-            if variable.constraint is not None:
-                raise PipelineError(f"{beginning} with a constraint, which averaging would not keep: leave it out")
-
     def _take_activation_off(self, name: str) -> None:
         """Takes the activation that makes predictions of logits off: ``softmax`` or ``sigmoid``."""
         last = self._nodes[id(self._model)][-1].layer
@@ -201,26 +216,7 @@ class KerasNetwork:
             shapes[name] = tuple(variable.shape)
         return shapes
 
-    def _check_pure(self, spec: ModelSpec) -> None:
-        """Traces a training pass and looks for ops that depend on more than their inputs."""
-        weights = [tf.TensorSpec(shape, tf.float32) for shape in self.shapes.values()]
-        images, seed = tf.TensorSpec([None, *spec.image_shape], tf.float32), tf.TensorSpec([2], tf.int32)
-        traced = tf.function(lambda w, x, s: self.forward(w, x, Dropout(s)), autograph=False)
-        graph = traced.get_concrete_function(weights, images, seed).graph
-        for operation in graph.get_operations():
-            captured = operation.type == "Placeholder" and operation.outputs[0].dtype == tf.resource
-            if not captured and not operation.op_def.is_stateful:
-                continue
-            # A function with a stateful op in it is called by a stateful op, so this level is enough.
-            impure = operation.outputs[0].consumers()[0] if captured else operation
-            layer = impure.name.split("/")[0]
-            raise PipelineError(
-                f"{self._name} has the layer '{layer}', which draws, or keeps something where fedpipe does not find it "
-                f"(TensorFlow's op {impure.type}), so two runs would differ: use Dropout for randomness, and keep each "
-                "weight in an attribute of its layer"
-            )
-
-    def _run(self, model: Any, inputs: Any, tensors: dict[int, Any], dropout: Dropout) -> Any:
+    def _run(self, model: Any, inputs: Any, current: _Pass) -> Any:
         values = {str(id(model.inputs[0])): inputs}
         done: set[int] = set()
         for node in self._nodes[id(model)]:
@@ -231,32 +227,48 @@ class KerasNetwork:
             layer, pool = node.layer, self._fused.get(id(node))
             with tf.name_scope(layer.name):
                 if pool is not None:
-                    kernel, bias = tensors[id(layer.kernel)], tensors[id(layer.bias)]
+                    kernel, bias = current.tensors[id(layer.kernel)], current.tensors[id(layer.bias)]
                     output = layers.convolve_relu_pool(arguments[0], kernel, bias, layer.padding.upper())
                     done.add(id(pool))
                     node = pool
                 elif isinstance(layer, tf.keras.Model):
-                    output = self._run(layer, arguments[0], tensors, dropout)
+                    output = self._run(layer, arguments[0], current)
                 else:
-                    output = self._apply(layer, arguments, options, tensors, dropout)
+                    output = self._apply(layer, arguments, options, current)
             for key, tensor in zip(node.flat_output_ids, tf.nest.flatten(output), strict=True):
                 values[key] = tensor
         return values[str(id(model.outputs[0]))]
 
-    def _apply(
-        self, layer: Any, arguments: tuple[Any, ...], options: dict[str, Any], tensors: dict[int, Any], dropout: Dropout
-    ) -> Any:
+    def _apply(self, layer: Any, arguments: tuple[Any, ...], options: dict[str, Any], current: _Pass) -> Any:
         if layer is self._left_out:
             return arguments[0]
         if type(layer) is tf.keras.layers.Dropout:
-            return dropout(arguments[0], float(layer.rate))
+            return current.dropout(arguments[0], float(layer.rate))
         if pools_two_by_two(layer):
             return layers.max_pool(arguments[0])
+        if batch_norm.is_trained(layer):
+            return _normalised(layer, arguments[0], current)
+        if is_augmentation(layer):
+            return current.augmentation.apply(layer, arguments[0])
         options.pop("training", None)
         if "training" in inspect.signature(layer.call).parameters:
-            options["training"] = dropout.training
-        with _in_place_of_variables(layer, tensors):
+            options["training"] = current.dropout.training
+        with _in_place_of_variables(layer, current.tensors):
             return layer(*arguments, **options)
+
+
+def _normalised(layer: Any, inputs: Any, current: _Pass) -> Any:
+    """Batch normalization that is trained; a layer that runs twice moves its statistics twice."""
+
+    def tensor(variable: Any) -> Any:
+        return None if variable is None else current.moved.get(id(variable), current.tensors[id(variable)])
+
+    before = Statistics(tensor(layer.moving_mean), tensor(layer.moving_variance))
+    outputs, after = batch_norm.normalise(
+        layer, inputs, tensor(layer.gamma), tensor(layer.beta), before, training=current.dropout.training
+    )
+    current.moved.update({id(layer.moving_mean): after.mean, id(layer.moving_variance): after.variance})
+    return outputs
 
 
 class _Everywhere(dict[str, Any]):

@@ -1,7 +1,7 @@
 """A model, built from its file: shapes, first weights, forward pass, loss."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from fedpipe.contracts.model import LOSSES, METRICS, MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.networks.arrays import require_kind
+from fedpipe.networks.augmentation import Augmentation
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.initialisation import glorot_uniform
 from fedpipe.networks.spec import ModelSpec, Shapes
@@ -18,6 +19,7 @@ from fedpipe.samples.kind import Shape
 
 Weights = list[np.ndarray]
 Forward = Callable[[Any, Any, Dropout], Any]
+TrainForward = Callable[[Any, Any, Dropout, Augmentation], tuple[Any, list[Any]]]
 Start = Callable[[np.random.Generator], Weights]
 
 
@@ -31,11 +33,48 @@ class Network:
     # are a logit for each class, or the numbers of a label
     forward: Forward
     start: Start | None = None  # first weights, where they are not drawn as usual
+    # Weights that no gradient moves, but each step of training (batch normalization): the least value of each, by name,
+    # in their order in `shapes`.
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    batch_norm: frozenset[str] = frozenset()  # the names of all weights of batch normalization that is trained
+    # `forward` in a step of training, where it is another: the outputs, and the statistics after the step
+    own_train_forward: TrainForward | None = None
 
     @property
     def parameters(self) -> int:
         """How many weights it has."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    def train_forward(
+        self, weights: list[Any], samples: Any, dropout: Dropout, augmentation: Augmentation
+    ) -> tuple[Any, list[Any]]:
+        """`forward` in a step of training: the outputs, and the statistics after it, in their order."""
+        if self.own_train_forward is None:
+            return self.forward(weights, samples, dropout), []
+        return self.own_train_forward(weights, samples, dropout, augmentation)
+
+    def trained(self, tensors: list[Any]) -> list[Any]:
+        """Of one tensor for each weight, those of the weights that gradients move."""
+        return [tensor for name, tensor in zip(self.shapes, tensors, strict=True) if name not in self.statistics]
+
+    def statistics_of(self, tensors: list[Any]) -> list[Any]:
+        """The others, in order."""
+        return [tensor for name, tensor in zip(self.shapes, tensors, strict=True) if name in self.statistics]
+
+    def whole(self, trained: list[Any], statistics: list[Any]) -> list[Any]:
+        """The opposite of `trained`: one tensor for each weight, in order."""
+        parts: dict[bool, Iterator[Any]] = {False: iter(trained), True: iter(statistics)}
+        return [next(parts[name in self.statistics]) for name in self.shapes]
+
+    def averaged_statistics(self, weights: list[Any], update: list[Any]) -> list[Any]:
+        """The statistics after a mean ``update`` of the clients: a mean of theirs, as rounding allows.
+
+        Both arguments have one tensor for each weight.
+        """
+        before, change = self.statistics_of(weights), self.statistics_of(update)
+        # Variances that rounding takes below 0 would have no root.
+        lowest = self.statistics.values()
+        return [tf.maximum(old - moved, least) for old, moved, least in zip(before, change, lowest, strict=True)]
 
     def losses(self, labels: Any, outputs: Any) -> Any:
         """The loss float32 [n] of each example, from labels as `label_tensor` gives them and outputs of `forward`."""
@@ -127,7 +166,15 @@ def network(spec: ModelSpec) -> Network:
         from fedpipe.networks.keras_model import KerasNetwork
 
         keras = KerasNetwork(spec, model.keras_model)
-        return Network(spec, keras.shapes, keras.forward, own_start or keras.first_weights)
+        return Network(
+            spec,
+            keras.shapes,
+            keras.forward,
+            own_start or keras.first_weights,
+            keras.statistics,
+            keras.batch_norm,
+            keras.train_forward,
+        )
     shapes, forward = model.by_hand
     return Network(spec, shapes(spec), lambda w, *others: forward(spec, list(w), *others), own_start)
 

@@ -47,6 +47,7 @@ NEEDED = {
     "afl": {"client_weighting": "uniform"},
     "fed_per": LAYERS,
     "fed_rep": LAYERS,
+    "fed_bn": {"model": "keras_cnn", "keras_cnn": {"batch_norm": True}},
     "fed_buff": {"availability": DEVICES, "fed_buff": {"buffer_size": 3}},
     "fed_async": {"availability": DEVICES, "fed_async": {"staleness": "polynomial"}},
 }

@@ -38,6 +38,7 @@ BASE: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {
     "fed_sgd": {"local_epochs": 1},
     "fed_per": {"model": "mcmahan_2nn"},
+    "fed_bn": {"model": "keras_cnn", "keras_cnn": {"batch_norm": True}},
     "fed_rep": {"model": "mcmahan_2nn", "fed_rep": {"head_epochs": 2}},
 }
 NEUTRAL: dict[str, dict[str, Any]] = {

@@ -11,7 +11,9 @@ from ruamel.yaml import YAML
 
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
+from fedpipe.lazy import tf
 from fedpipe.learning.work_request import WorkRequest
+from fedpipe.networks.keras_model import KerasNetwork
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.params.composition import fitted
@@ -43,6 +45,23 @@ def train_settings(**changes: Any) -> Train:
 def model_of(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Network:
     """The model for images of ten classes."""
     return network(ModelSpec.of(settings, image_shape, 10))
+
+
+def dense_with_batch_norm(settings: Train) -> Network:
+    """A small Keras model with batch normalization; unlike `keras_cnn`, it also runs outside of a graph."""
+    layers = tf.keras.layers
+    spec = ModelSpec.of(settings, MNIST, 10)
+    parts = [layers.Flatten(), layers.Dense(6), layers.BatchNormalization(), layers.ReLU(), layers.Dense(10)]
+    keras = KerasNetwork(spec, lambda spec: tf.keras.Sequential([layers.Input(MNIST), *parts]))
+    return Network(
+        spec,
+        keras.shapes,
+        keras.forward,
+        keras.first_weights,
+        keras.statistics,
+        keras.batch_norm,
+        keras.train_forward,
+    )
 
 
 def first_weights(settings: Train, image_shape: tuple[int, int, int] = MNIST) -> Weights:

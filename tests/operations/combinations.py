@@ -139,15 +139,18 @@ def changed(content: dict[str, Any], chance: Random) -> dict[str, Any]:
 
 
 def _content(chosen: dict[str, str], base: dict[str, Any]) -> dict[str, Any]:
-    return JOB.content(PARAMS, chosen, base) | {
-        "model": "mcmahan_2nn",  # personal layers need more than one
-        "mcmahan_2nn": {},
-        "power_of_choice": {"candidates": 10},
-        "poisson": {"probability": 0.7},
-        "rounds": 2,
-        "evaluate_every": 0,
-        "batch_size": 4,
-    }
+    layers: dict[str, Any] = {"model": "mcmahan_2nn", "mcmahan_2nn": {}}  # personal layers need more than one
+    return (
+        JOB.content(PARAMS, chosen, base)
+        | (layers if chosen.get("algorithm") != "fed_bn" else {})
+        | {
+            "power_of_choice": {"candidates": 10},
+            "poisson": {"probability": 0.7},
+            "rounds": 2,
+            "evaluate_every": 0,
+            "batch_size": 4,
+        }
+    )
 
 
 # FedAvg alone with the model that draws random numbers in each step; other graphs are built in less time.

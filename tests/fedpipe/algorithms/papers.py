@@ -26,6 +26,7 @@ class Expected:
     state: Weights = field(default_factory=list)
     kept: dict[int, Weights] = field(default_factory=dict)
     tolerance: float = reference.TOLERANCE  # of state and kept
+    of_weights: float = reference.TOLERANCE
 
 
 @dataclass
@@ -282,6 +283,34 @@ def fed_per(fed: Federation) -> Expected:
             heads[k], updates[k] = moved(mine, update)[base:], update[:base]
         weights = fed.step(weights[:base], fed.mean(updates)) + fed.first[base:]
     return Expected(weights, kept=started(heads, fed, base))
+
+
+def fed_bn(fed: Federation) -> Expected:
+    """The base is averaged; each client keeps the weights and the statistics of batch normalization."""
+    from tests.fedpipe.algorithms.by_keras import KerasClient
+
+    client = KerasClient(fed.settings)
+
+    def split(weights: Weights) -> tuple[Weights, Weights]:
+        parts = list(zip(client.is_batch_norm, weights, strict=True))
+        return [w for is_own, w in parts if not is_own], [w for is_own, w in parts if is_own]
+
+    (base, first), own = split(fed.first), dict[int, Weights]()
+
+    def whole(base: Weights, mine: Weights) -> Weights:
+        bases, others = iter(base), iter(mine)
+        return [next(others if is_own else bases) for is_own in client.is_batch_norm]
+
+    for clients in fed.rounds():
+        updates = {}
+        for k, work in clients.items():
+            after = client.trained(whole(base, own.get(k, first)), fed.samples[k], work)
+            trained, own[k] = split(after)
+            updates[k] = [before - w for before, w in zip(base, trained, strict=True)]
+        base = fed.step(base, fed.mean(updates))
+    none = [np.zeros(1, np.float32), *map(np.zeros_like, first)]
+    kept = {k: [np.ones(1, np.float32), *own[k]] if k in own else none for k in range(len(fed.samples))}
+    return Expected(whole(base, first), kept=kept, tolerance=1e-5, of_weights=1e-5)
 
 
 def fed_rep(fed: Federation) -> Expected:

@@ -128,7 +128,7 @@ def moved(weights: Weights, update: Weights, rate: float = 1.0) -> Weights:
     return [w - np.float32(rate) * u for w, u in zip(weights, update, strict=True)]
 
 
-def assert_close(actual: Weights, expected: Weights) -> None:
+def assert_close(actual: Weights, expected: Weights, tolerance: float = TOLERANCE) -> None:
     for a, b in zip(actual, expected, strict=True):
         assert a.dtype == b.dtype == np.float32
-        np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)

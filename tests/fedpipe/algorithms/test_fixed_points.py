@@ -196,6 +196,7 @@ CLAIMS: dict[str, dict[str, Claim]] = {
     "ifca": {"one local step": Claim(each_cluster, ONE_STEP | {"ifca": {"clusters": 2}, "seed": 1})},
     "ditto": {"one local step": Claim(with_personal_models, ONE_STEP | sgd(0.5) | {"ditto": {"lam": 0.5}}, ALL * 2)},
     "fed_per": {"one local step": Claim(with_own_heads, ONE_STEP | {"fed_per": {"layers": 1}})},
+    "fed_bn": {},  # a batch's statistics make no sum over samples of its loss: test_papers.py alone
     "fed_rep": {
         "one local step": Claim(
             with_own_heads, ONE_STEP | sgd(2.0, 0.0) | {"fed_rep": {"layers": 1, "head_epochs": 5}}, ALL * 5, 1e-4

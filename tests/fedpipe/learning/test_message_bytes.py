@@ -19,7 +19,7 @@ from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import hadamard, random_signs
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.bits import NEEDED, weighting
-from tests.fedpipe.training import first_weights, model_of, train_settings
+from tests.fedpipe.training import dense_with_batch_norm, model_of, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [3, 4, 2]
@@ -53,13 +53,14 @@ class Setup(NamedTuple):
 def setup(make_shards: Make, **changes: Any) -> Setup:
     settings = train_settings(**{"model": "logistic_regression", "batch_size": 2, **changes})
     shards = make_shards(SIZES)
-    task = Task(model_of(settings), settings, len(SIZES))
+    model = (dense_with_batch_norm if settings.algorithm == "fed_bn" else model_of)(settings)
+    task = Task(model, settings, len(SIZES))
     algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
-    weights = [tf.constant(w) for w in first_weights(settings)]
+    weights = [tf.constant(w) for w in model.first_weights(np.random.default_rng(5))]
     images, labels = reference.read_shard(shards, ME)
     server = Server(
         weights,
-        task.server_optimizer.start(weights),
+        task.server_optimizer.start(task.network.trained(weights)),
         algorithm.server_init(task),
         aggregator.server_init(task),
         tf.constant(1),
@@ -110,6 +111,11 @@ def down(setup: Setup) -> bytes:
         base = len(setup.contributions()[0].update)
         assert 0 < base < len(server.weights)
         return packed(server.weights[:base])
+    if name == "fed_bn":
+        own = setup.task.network.batch_norm
+        base = [w for part, w in zip(setup.task.network.shapes, server.weights, strict=True) if part not in own]
+        assert len(base) == len(setup.contributions()[0].update) < len(server.weights)
+        return packed(base)
     return packed(server.weights, seen)
 
 

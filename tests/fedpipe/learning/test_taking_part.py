@@ -30,6 +30,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "afl": {"client_weighting": "uniform"},
     "ifca": PLAIN | {"ifca": {"clusters": 3}},
     "fed_per": {"model": "mcmahan_2nn"},
+    "fed_bn": {"model": "keras_cnn", "keras_cnn": {"batch_norm": True}},
     "fed_rep": {"model": "mcmahan_2nn"},
 }
 SYNCHRONOUS = [name for name, algorithm in ALGORITHMS.all() if not algorithm.is_asynchronous]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from fedpipe.contracts.model import MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.models import keras_file
+from fedpipe.networks.augmentation import Augmentation
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.keras_model import KerasNetwork
 from fedpipe.networks.network import network, scale
@@ -121,6 +122,95 @@ def test_dropout_draws_from_the_seed_alone() -> None:
     assert (whole != first).any() and (whole[0] == whole[1]).all()
 
 
+AUGMENTATIONS = {
+    "flip": L.RandomFlip(),
+    "rotation": L.RandomRotation(0.2),
+    "translation": L.RandomTranslation(0.2, 0.2),
+    "zoom": L.RandomZoom(0.3),
+    "crop": L.RandomCrop(20, 20),
+    "contrast": L.RandomContrast(0.5),
+    "brightness": L.RandomBrightness(0.3, value_range=(0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_draws_from_the_seed_alone(name: str, training_set: tuple[np.ndarray, np.ndarray]) -> None:
+    """In training by stateless draws, in evaluation as Keras has it."""
+    layer = AUGMENTATIONS[name]
+    augmented = Augmentation()
+    images = scale(tf.constant(training_set[0][:9]))
+    keras = KerasNetwork(SPEC, stack(layer, L.Flatten(), D(10)))
+    weights = [tf.constant(w) for w in keras.first_weights(np.random.default_rng(0))]
+
+    @tf.function
+    def step(seed: Any) -> Any:
+        return keras.train_forward(weights, images, Dropout(seed), Augmentation(seed))[0]
+
+    first, again, other = (step(tf.constant(seed, tf.int32)).numpy() for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    np.testing.assert_array_equal(augmented.apply(layer, images), layer(images, training=False))
+    drawn = Augmentation(tf.constant([4, 5])).apply(layer, images)
+    assert drawn.shape[1:] == layer.compute_output_shape(images.shape)[1:] and (drawn.numpy() >= 0).all()
+    assert name == "crop" or (drawn.numpy() != images.numpy()).any()
+
+
+def test_a_flip_is_of_each_image_and_a_crop_is_a_part(training_set: tuple[np.ndarray, np.ndarray]) -> None:
+    images = scale(tf.constant(training_set[0][:40])).numpy()
+    flipped = Augmentation(tf.constant([1, 2])).apply(L.RandomFlip("horizontal"), images).numpy()
+    mirrored = [bool((a == b[:, ::-1]).all()) for a, b in zip(flipped, images, strict=True)]
+    same = [bool((a == b).all()) for a, b in zip(flipped, images, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, same, strict=True)) and 10 < sum(mirrored) < 30
+    part = Augmentation(tf.constant([1, 2])).apply(L.RandomCrop(20, 24), images).numpy()
+    places = [(top, left) for top in range(9) for left in range(5)]
+    assert any((part == images[:, top : top + 20, left : left + 24]).all() for top, left in places)
+
+
+def test_batch_normalization_in_training_is_that_of_keras(training_set: tuple[np.ndarray, np.ndarray]) -> None:
+    """Outputs, gradients and moved statistics, of images and of vectors, with and without scale; one layer twice."""
+    built: list[Any] = []
+
+    def build(spec: ModelSpec) -> Any:
+        twice = L.BatchNormalization(momentum=0.8)
+        inner = stack(L.Conv2D(4, 3), L.BatchNormalization(), L.ReLU(), L.Flatten(), D(6), twice, D(6), twice)(spec)
+        end = [L.BatchNormalization(scale=False), D(10)]
+        built.append(tf.keras.Sequential([L.Input(spec.image_shape), inner, *end]))
+        return built[-1]
+
+    keras = KerasNetwork(SPEC, build)
+    images, labels = scale(tf.constant(training_set[0][:7])), training_set[1][:7].astype(np.int32)
+    weights = keras.first_weights(np.random.default_rng(5))
+    keras.with_weights(weights)
+    model = built[0]
+
+    def loss(logits: Any) -> Any:
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+    @tf.function
+    def ours(w: list[Any]) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            logits, statistics = keras.train_forward(w, images, Dropout(tf.constant([1, 2])), Augmentation())
+            value = loss(logits)
+        return logits, tape.gradient(value, w), statistics
+
+    logits, gradients, statistics = ours([tf.constant(w) for w in weights])
+    with tf.GradientTape() as tape:
+        wanted = model(images, training=True)
+        value = loss(wanted)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    theirs = dict(zip(map(id, model.trainable_variables), tape.gradient(value, model.trainable_variables), strict=True))
+    variables = [variable for _, variable in keras._slots]
+    for variable, mine in zip(variables, gradients, strict=True):
+        assert (mine is None) == (id(variable) not in theirs)
+        if mine is not None:
+            np.testing.assert_allclose(mine, theirs[id(variable)], atol=1e-4)
+    moved = [variable for variable in variables if not variable.trainable]
+    assert len(statistics) == len(keras.statistics) == len(moved) == 6
+    for mine, variable in zip(statistics, moved, strict=True):
+        np.testing.assert_allclose(mine, variable.numpy(), atol=1e-5)
+
+
 def test_names_and_first_weights_depend_on_model_and_seed_alone() -> None:
     """Keras counts the layers of a process in their names, and draws its own weights anew each time."""
     built, again = network(SPEC), network(SPEC)
@@ -152,9 +242,13 @@ def two_outputs(spec: ModelSpec) -> Any:
 
 D = L.Dense
 REFUSED = {
-    "batch norm": (stack(L.BatchNormalization(), L.Flatten(), D(10)), "use GroupNormalization or LayerNormalization"),
+    "batch norm of two axes": (stack(L.BatchNormalization(axis=[1, 3]), L.Flatten(), D(10)), "several axes, renorm"),
+    "batch norm in a layer": (
+        stack(L.Reshape((4, 14, 14)), L.TimeDistributed(L.BatchNormalization()), L.Flatten(), D(10)),
+        "statistics nobody would average",
+    ),
+    "other sizes": (stack(L.RandomHeight(0.1), L.GlobalMaxPooling2D(), D(10)), "changes the size of images: use one"),
     "noise": (stack(L.GaussianNoise(0.1), L.Flatten(), D(10)), "RandomStandardNormal.*use Dropout"),
-    "random flips": (stack(L.RandomFlip(), L.Flatten(), D(10)), "use Dropout"),
     "spatial dropout": (stack(L.SpatialDropout2D(0.1), L.Flatten(), D(10)), "use Dropout"),
     "a frozen layer": (stack(L.Flatten(), D(5, trainable=False), D(10)), "set its trainable to True"),
     "a regularizer": (stack(L.Flatten(), D(10, kernel_regularizer="l2")), "train.client_optimizer.weight_decay"),

@@ -37,7 +37,7 @@ def test_one_message_of_equal_weight(aggregator: str, changes: dict[str, str], m
 
 def test_algorithms_are_refused_unless_they_say_that_they_fit() -> None:
     fitting = [name for name, algorithm in ALGORITHMS.all() if algorithm.ONE_MESSAGE]
-    assert fitting == ["ditto", "fed_avg", "fed_per", "fed_prox", "fed_rep", "fed_sgd"]
+    assert fitting == ["ditto", "fed_avg", "fed_bn", "fed_per", "fed_prox", "fed_rep", "fed_sgd"]
 
 
 ONE_MESSAGE = ("ditto", "fed_per", "fed_rep", "fed_sgd")

@@ -127,7 +127,8 @@ def test_the_grid_of_attacks_is_allowed_but_where_a_defence_has_too_few_clients(
 
 def test_the_comparison_of_algorithms_has_every_algorithm() -> None:
     grid = read_grid(GRIDS["algorithms"], grid_path("algorithms"))
-    assert sorted(cell.labels["algorithm"] for cell in grid.cells()) == sorted(ALGORITHMS.names)
+    others = set(ALGORITHMS.names) - {"fed_bn"}  # which needs a model with batch normalization
+    assert sorted(cell.labels["algorithm"] for cell in grid.cells()) == sorted(others)
     assert set(grid.notes) <= set(ALGORITHMS.names)  # type: ignore[attr-defined]
     for cell in grid.cells():
         assert not isinstance(settings_of(grid, cell), str)
