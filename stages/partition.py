@@ -31,7 +31,6 @@ from fedpipe.partitioning.own_clients import with_own_clients
 from fedpipe.partitioning.partition_picture import plot
 from fedpipe.partitioning.partition_tables import assignment_table, client_test_table, label_table, samples_by_client
 from fedpipe.partitioning.untrained_classes import UntrainedClasses
-from fedpipe.samples.kind import PIXELS
 from fedpipe.seeds import Purpose
 from fedpipe.stage_process import run_stage
 from layout import (
@@ -208,11 +207,6 @@ def _split(outputs: StagedOutputs) -> None:
 
 def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedOutputs) -> None:
     """Asks the sites what they have, and writes that: no sample, and no label."""
-    if dataset.format != PIXELS:
-        raise PipelineError(
-            f"params.yaml: 'partition.scheme' is {settings.scheme}, but {dataset.name} has {dataset.kind}, and sites "
-            "take uint8 samples of classes: choose another scheme"
-        )
     from fedpipe.federation.answers import described
     from fedpipe.federation.fitting import require_fitting_params
     from fedpipe.links.opening import open_link
@@ -221,13 +215,13 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
     names = settings.params_of("scheme").sites
     link_settings = LinkSettings.read(layout.FEDERATION, layout.FEDERATION_CERTIFICATES)
     with open_link(link_settings, names, lambda line: print(f"partition: {line}", file=sys.stderr)) as link:
-        (first, *_), sites = described(link, names)
+        (first, *_), sites = described(link, names, samples=dataset.format)
     ours, theirs = (dataset.image_shape, dataset.classes), (tuple(first.image_shape), first.classes)
     table = site_report.table(sites)
     if (dataset.name, *ours) != (first.dataset, *theirs):
         raise PipelineError(
-            f"the sites have {first.dataset}, images {theirs[0]} of {theirs[1]} classes, and {RAW} has {dataset.name}, "
-            f"images {ours[0]} of {ours[1]} classes: they must be equal"
+            f"the sites have {first.dataset}, samples {theirs[0]} of {theirs[1]} classes, and {RAW} has "
+            f"{dataset.name}, samples {ours[0]} of {ours[1]} classes: they must be equal"
         )
     if len(table) != settings.clients:
         raise PipelineError(
@@ -236,13 +230,15 @@ def _ask_sites(settings: params.Partition, dataset: RawDataset, outputs: StagedO
     require_fitting_params(layout.PARAMS, sites)
     with outputs.writing(CLIENTS) as clients:
         clients.mkdir()
-        write_at_sites(clients, dataset.name, dataset.image_shape, dataset.classes, sites)
-    nothing = np.zeros((0, *dataset.image_shape), np.uint8), np.zeros(0, np.uint8)
+        write_at_sites(clients, dataset.name, dataset.image_shape, dataset.classes, sites, dataset.format)
+    kind = dataset.kind
+    samples, labels = np.dtype(kind.format.samples), kind.format.label_type
+    nothing = np.zeros((0, *kind.shape), samples), np.zeros((0, *kind.label_shape), labels)
     for output, folders in ((CLIENT_TESTS, [""]), (HELD_OUT_CLIENTS, ["clients", "tests"]), (VALIDATION, [""])):
         with outputs.writing(output) as path:
             for folder in folders:
                 (path / folder).mkdir(parents=True)
-                write_shards(path / folder, dataset.name, *nothing, [], dataset.classes)
+                write_shards(path / folder, dataset.name, *nothing, [], dataset.classes, sample_format=dataset.format)
     with outputs.writing(PARTITION) as path:
         write_text(path, json_text(site_report.figures(table)))
     with outputs.writing(PARTITION_TABLE) as path:

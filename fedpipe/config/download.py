@@ -75,6 +75,7 @@ class Download(Section):
     idx: UserDataset | None
     table: Table | None = None
     standardise: Literal["training"] | Constants | None = None
+    agreed: PinnedFile | None = None  # dataset.json of the coordinator, at a site whose samples are no images
     connect_timeout: Positive
     read_timeout: Positive
 
@@ -96,6 +97,20 @@ class Download(Section):
             raise ValueError(
                 "'standardise' is for tables and for float32 samples: set it to null, or 'idx.samples' to float32"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _agreed_is_all(self) -> "Download":
+        if self.agreed is None:
+            return self
+        is_array = self.dataset == "idx" and self.idx is not None and not self.idx.is_of_images
+        if self.dataset != "table" and not is_array:
+            raise ValueError(
+                "'agreed' is for tables and for arrays that are no images: remove it ('idx.classes' says how many "
+                "classes images have)"
+            )
+        if self.standardise is not None:
+            raise ValueError("'agreed' has means and deviations, if there are any: set 'standardise' to null")
         return self
 
     @property

@@ -9,6 +9,8 @@ from fedpipe.datasets.shards import SiteShards
 from fedpipe.errors import PipelineError, SitesLostError
 from fedpipe.federation.counts import could_be
 from fedpipe.federation.messages import Answer, Describe, Description, Message, Parcel, pack, unpack_answer
+from fedpipe.samples.agreement import shared
+from fedpipe.samples.kind import Format
 
 _LONGEST = 2000  # characters of a site's error
 _TOO_MANY = 2**31  # samples of a client; sums of them stay in int64
@@ -45,7 +47,10 @@ class Link(Protocol):
 
 
 def described(
-    link: Link, names: Sequence[str], lost: Callable[[SitesLostError], None] = raise_lost
+    link: Link,
+    names: Sequence[str],
+    lost: Callable[[SitesLostError], None] = raise_lost,
+    samples: Format | None = None,
 ) -> tuple[list[Description], list[SiteShards]]:
     """The sites' facts and policies, and each one's shards, in the order of ``names``.
 
@@ -53,11 +58,12 @@ def described(
       link: Reaches the sites.
       names: Of the sites.
       lost: As of `Link.ask`; if it returns, the others are described.
+      samples: The format that all sites' samples and labels must have; None compares none.
 
     Raises:
       PipelineError: A site does not answer, or has another data set, image shape or number of classes.
     """
-    question = pack(Describe())
+    question = pack(Describe(samples=None if samples is None else shared(samples)))
     answers = link.ask(dict.fromkeys(names, question), lost)
     parcels = {site: read_answer(site, answer, Description) for site, answer in answers}
     names = [name for name in names if name in parcels]
@@ -70,6 +76,11 @@ def described(
         if description.site != name:
             raise PipelineError(f"{name}: it calls itself {description.site}")
         _require_agreement(first, description)
+        if description.differs:
+            raise PipelineError(
+                f"{name} has other samples than the coordinator: {shown('; '.join(description.differs))}: sites apply "
+                "data/raw/dataset.json of the coordinator ('download.agreed' in a site's params.yaml)"
+            )
         if len(arrays) != 1 or arrays[0].dtype != np.int64 or arrays[0].ndim != 1:
             raise PipelineError(f"{name}: its numbers of samples are not int64 [clients]")
         if description.counts != "withheld" and ((arrays[0] < 0) | (arrays[0] >= _TOO_MANY)).any():
@@ -90,16 +101,10 @@ def _require_agreement(first: Description, other: Description) -> None:
     theirs = (other.dataset, other.image_shape, other.classes)
     if ours != theirs:
         raise PipelineError(
-            f"{other.site} has {shown(theirs[0])}, images {theirs[1]} of {theirs[2]} classes, and {first.site} has "
-            f"{shown(ours[0])}, images {ours[1]} of {ours[2]} classes: sites must agree ('download.idx.name' and "
+            f"{other.site} has {shown(theirs[0])}, samples {theirs[1]} of {theirs[2]} classes, and {first.site} has "
+            f"{shown(ours[0])}, samples {ours[1]} of {ours[2]} classes: sites must agree ('download.idx.name' and "
             "'download.idx.classes' in a site's params.yaml say its name and the number of classes)"
         )
-    for key in sorted({*first.shared, *other.shared}):
-        if first.shared.get(key) != other.shared.get(key):
-            raise PipelineError(
-                f"{other.site} has samples whose {shown(key)} is {shown(str(other.shared.get(key)))}, and {first.site} "
-                f"has {shown(str(first.shared.get(key)))}: sites must agree"
-            )
 
 
 def read_answer(site: str, content: bytes, kind: type[Message]) -> Parcel:

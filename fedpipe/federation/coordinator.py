@@ -36,6 +36,7 @@ from fedpipe.federation.site_passes import ALL_CHUNKS, Chunk, SitePasses
 from fedpipe.learning.fixed_point import FixedPoint
 from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.progress import say
+from fedpipe.samples.agreement import shared
 
 _RETURNS = 20  # of one site with the same question; then it is taken to be the question's fault
 
@@ -287,6 +288,7 @@ class Federation:
             facts=facts(self._settings, FEDERATION),
             image_shape=list(self._manifest.image_shape),
             classes=self._manifest.classes,
+            samples=shared(self._manifest.format),
             clients=self._manifest.clients,
             first=self._ranges[name][1].start,
             digest=self._ranges[name][0].digest,

@@ -15,7 +15,8 @@ from fedpipe.federation.site_folder import SiteFolder
 from fedpipe.federation.site_key import SiteKey
 from fedpipe.params import parse
 from fedpipe.runtime.facts import FEDERATION, code, differences, facts
-from fedpipe.samples.kind import PIXELS
+from fedpipe.samples.agreement import differences as differences_of_samples
+from fedpipe.samples.kind import Kind
 
 
 class Joining:
@@ -70,11 +71,9 @@ class Joining:
         if digest != join.digest:
             known = f"{digest[:12]}, not {join.digest[:12]}"
             return [f"its shards are others than the coordinator knows ({known}): partition again there"]
-        if here.format != PIXELS:
-            return [f"it has {here.kind}, and a federation takes uint8 samples of classes"]
-        if list(here.image_shape) != join.image_shape or here.classes != join.classes:
-            ours, theirs = f"{here.image_shape} of {here.classes}", f"{tuple(join.image_shape)} of {join.classes}"
-            return [f"its images are {ours} classes, and those of the training {theirs}"]
+        agreed = Kind(tuple(join.image_shape), join.classes, join.samples)
+        if wrong := differences_of_samples(agreed, here.kind):
+            return [f"it has other samples than the training: {'; '.join(wrong)}"]
         if join.first + here.clients > join.clients:
             return [f"its {here.clients} clients from {join.first} on are more than the {join.clients} of the training"]
         if self._verified != here.digest:

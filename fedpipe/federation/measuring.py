@@ -16,6 +16,7 @@ from fedpipe.federation.messages import Figures, Measure, pack
 from fedpipe.federation.pinned_roster import PinnedRoster
 from fedpipe.federation.secure_measuring import SecureMeasuring
 from fedpipe.networks.network import Network, Weights
+from fedpipe.samples.kind import Kind
 
 _KINDS = ("train", "test")
 
@@ -104,7 +105,7 @@ def ask_sites(
             tables[site.name], sums[site.name] = {}, None
             continue
         figures, arrays = answers[site.name]
-        tables[site.name] = _of_clients(site.name, len(own), figures, arrays)
+        tables[site.name] = _of_clients(site.name, len(own), figures, arrays, manifest.kind)
         sums[site.name] = None if figures.held_out is None else _sums(site.name, figures)
         if figures.held_out is None:
             because[site.name] = shown(figures.because)
@@ -113,19 +114,24 @@ def ask_sites(
 
 def _sums(site: str, figures: Figures) -> Sums:
     sums = Sums(figures.held_out.samples, figures.held_out.correct, figures.held_out.loss)  # type: ignore[union-attr]
-    if sums.samples < 1 or sums.correct > sums.samples or not np.isfinite(sums.loss):
+    if sums.samples < 1 or not sums.correct <= sums.samples or not np.isfinite(sums.loss):
         raise PipelineError(f"{site}: its sums over held-out samples cannot be")
     return sums
 
 
-def _of_clients(site: str, clients: int, figures: Figures, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """int64 [clients, 2], samples and correct ones, by the samples on which they are measured."""
+def _of_clients(
+    site: str, clients: int, figures: Figures, arrays: Sequence[np.ndarray], kind: Kind
+) -> dict[str, np.ndarray]:
+    """[clients, 2], samples and correct ones, by the samples on which they are measured."""
+    wanted = np.dtype(np.int64 if kind.label_kind == "classes" else np.float64)
     if len(arrays) != len(figures.clients) or len(set(figures.clients)) < len(figures.clients):
         raise PipelineError(f"{site}: its figures of clients are not as many as it says")
     for array in arrays:
-        if array.dtype != np.int64 or array.shape != (clients, 2):
-            raise PipelineError(f"{site}: its figures of clients are not int64 [{clients}, 2]")
-        if (array[:, 1] < 0).any() or (array[:, 1] > array[:, 0]).any():
+        if array.dtype != wanted or array.shape != (clients, 2):
+            raise PipelineError(f"{site}: its figures of clients are not {wanted} [{clients}, 2]")
+        if not np.isfinite(array).all() or (array[:, 0] < 0).any() or (array[:, 1] > array[:, 0]).any():
+            raise PipelineError(f"{site}: a client of it has more correct samples than samples")
+        if kind.label_kind == "classes" and (array[:, 1] < 0).any():
             raise PipelineError(f"{site}: a client of it has more correct samples than samples")
     return dict(zip(figures.clients, arrays, strict=True))
 

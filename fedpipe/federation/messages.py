@@ -17,8 +17,9 @@ from safetensors.numpy import load, save
 from fedpipe.config.download import DatasetName
 from fedpipe.errors import PipelineError
 from fedpipe.federation.counts import Counts
+from fedpipe.samples.kind import PIXELS, Format
 
-VERSION = 2  # of the messages
+VERSION = 3  # of the messages
 LARGEST = 2**31 - 1  # bytes of a message
 _LARGEST_HEAD = 2**20
 _KEY = "fedpipe"
@@ -41,6 +42,7 @@ class Describe(Message):
     """Asks a site for its facts."""
 
     kind: Literal["describe"] = "describe"
+    samples: Format | None = None  # of the coordinator's data set, to compare with
 
 
 class Join(Message):
@@ -55,6 +57,7 @@ class Join(Message):
     facts: dict[str, str]  # of the coordinator's machine
     image_shape: list[_Few]
     classes: _Few
+    samples: Format = PIXELS  # of samples and labels
     clients: _Few  # of all sites
     first: _Few  # the id of the site's first client
     digest: Digest  # of the site's shards, with its own key
@@ -68,7 +71,7 @@ def shared_digest(join: Join) -> bytes:
 
     The number of rounds is not part of it, since a training of more rounds begins as one of fewer.
     """
-    names = {"settings", "clients", "sites", "image_shape", "classes", "training"}
+    names = {"settings", "clients", "sites", "image_shape", "classes", "samples", "training"}
     fields = join.model_dump(mode="json", include=names)
     fields["settings"] = {key: value for key, value in fields["settings"].items() if key != "rounds"}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
@@ -175,7 +178,7 @@ class Description(Message):
     classes: _Few
     digest: Digest  # of its shards, with its own key
     counts: Counts
-    shared: dict[str, Any]  # `Manifest.shared`
+    differs: list[str] = []  # how samples or labels differ from those that the question has
     policy: dict[str, Any]  # the site's limits (policy.py)
 
 
@@ -183,12 +186,15 @@ class SumsOfSamples(Message):
     """A model on samples."""
 
     samples: _Few
-    correct: _Few
+    correct: float  # how many; of labels that are numbers, the sum of how right each answer is
     loss: float  # the sum over the samples
 
 
 class Figures(Message):
-    """The answer to `Measure`. Arrays for each of ``clients``: int64 [own clients, 2], samples and correct ones."""
+    """The answer to `Measure`. Arrays for each of ``clients``: [own clients, 2], samples and correct ones.
+
+    They are int64, or float64 where labels are numbers.
+    """
 
     kind: Literal["figures"] = "figures"
     held_out: SumsOfSamples | None  # over the held-out samples of the site's clients

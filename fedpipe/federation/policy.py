@@ -30,7 +30,16 @@ _ALGORITHMS = ("fed_avg", "fed_sgd", "fed_prox", "fed_nova", "scaffold", "fed_dy
 # Not those that collect each client's update.
 _AGGREGATORS = ("mean", "clipped_mean", "zeroed_mean", "secure_sum", "dp_gaussian", "dp_ftrl", "local_dp")
 # Not keras_file, which names a file at the site.
-_MODELS = ("baseline_cnn", "mcmahan_2nn", "mcmahan_cnn", "niid_cnn", "logistic_regression")
+_MODELS = (
+    "baseline_cnn",
+    "mcmahan_2nn",
+    "mcmahan_cnn",
+    "niid_cnn",
+    "logistic_regression",
+    "linear_regression",
+    "mlp",
+    "bag_of_tokens",
+)
 _ATTACKS = ("no_attack",)
 # Keys without a default, and the request to the author of a file that lacks them.
 _REQUIRED = {

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fedpipe.config.train import Train
+from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.held_out import Sums
 from fedpipe.federation.audit import AUDIT_LOG, AnsweredRounds, AuditLog, spans
@@ -44,6 +45,7 @@ from fedpipe.federation.site_training import SiteTraining
 from fedpipe.params import parse
 from fedpipe.pinning import require_avx2
 from fedpipe.runtime.pass_runner import LastingWorker
+from fedpipe.samples.agreement import differences
 from fedpipe.secure_aggregation.refusal import Refused
 
 _UNKNOWN = pack(Answer(unknown=True))
@@ -132,7 +134,7 @@ class Site:
         """
         question, arrays = parcel
         if isinstance(question, Describe):
-            return self._description()
+            return self._description(question)
         if isinstance(question, Join):
             return self._answer_to_join(question)
         if isinstance(question, Measure):
@@ -167,7 +169,7 @@ class Site:
         self._last = digest, answer
         return answer
 
-    def _description(self) -> bytes:
+    def _description(self, question: Describe) -> bytes:
         manifest = self._folder.manifest()
         description = Description(
             site=self.name,
@@ -176,7 +178,7 @@ class Site:
             classes=manifest.classes,
             digest=self._key.digest_of(manifest),
             counts=self._policy.counts,
-            shared=manifest.shared(),
+            differs=_differing_samples(question, manifest),
             policy=self._policy.model_dump(),
         )
         return pack(description, [reported(self._folder.samples(), self._policy.counts)])
@@ -270,6 +272,12 @@ class Site:
         self._last = "", b""
 
 
+def _differing_samples(question: Describe, manifest: Manifest) -> list[str]:
+    """How the site's samples differ from those that a coordinator asks for, if it asks."""
+    own = manifest.kind
+    return [] if question.samples is None else differences(own._replace(format=question.samples), own)
+
+
 def _step_or_unknown(step: bytes | None) -> bytes:
     """The answer to a question for a step of a secure sum."""
     return _UNKNOWN if step is None else pack(Answer(), [np.frombuffer(step, np.uint8)])
@@ -278,7 +286,7 @@ def _step_or_unknown(step: bytes | None) -> bytes:
 def _shown(parcel: Parcel) -> dict[str, object]:
     """What the audit log shows of a question; of facts their digest is enough, which is the message's."""
     message: Message = parcel.message
-    details = message.model_dump(exclude={"kind", "facts", "version"})
+    details = message.model_dump(exclude={"kind", "facts", "version", "samples"})
     if isinstance(message, Secure | SecureMeasure):
         details["step"] = step_name(parcel.arrays)
     if isinstance(message, Pass | Secure) and message.chunks:

@@ -14,6 +14,7 @@ from fedpipe.federation.messages import Figures, Measure, SecureMeasure, SumsOfS
 from fedpipe.federation.policy import Policy
 from fedpipe.networks.network import Network, network
 from fedpipe.networks.spec import ModelSpec
+from fedpipe.samples.agreement import differences
 
 
 class SiteFigures:
@@ -87,11 +88,8 @@ class SiteFigures:
             raise PipelineError("the model's description cannot be read (the site's audit log says why)") from error
         if MODELS.of(spec.model).architecture is not None and not spec.architecture:
             raise PipelineError(f"the model {spec.model} comes without its layers, and a site reads no file for it")
-        if spec.kind != manifest.kind:
-            raise PipelineError(
-                f"the model takes images {spec.image_shape} of {spec.classes} classes, and the site has "
-                f"{manifest.image_shape} of {manifest.classes}"
-            )
+        if wrong := differences(spec.kind, manifest.kind):
+            raise PipelineError(f"the model takes other samples than the site has: {'; '.join(wrong)}")
         return network(spec)
 
     def _held_out(self, manifest: Manifest) -> Path | None:
@@ -120,7 +118,7 @@ class SiteFigures:
             return None, small
         if not np.isfinite(sums.loss):
             return None, "the model's loss on its held-out samples is not finite"
-        return SumsOfSamples(samples=sums.samples, correct=int(sums.correct), loss=sums.loss), ""
+        return SumsOfSamples(samples=sums.samples, correct=float(sums.correct), loss=sums.loss), ""
 
 
 def _require_fitting_weights(model: Network, weights: Sequence[np.ndarray]) -> None:

@@ -34,7 +34,7 @@ def check_site(name: str, certificates: Path, shards: Path, policy: Policy, logs
     sizes = np.diff(Shards.open(shards).offsets)
     numbers = ", ".join(map(str, reported(sizes, policy.counts)[:5].tolist()))
     more = ", ..." if len(sizes) > 5 else ""
-    yield f"data: {manifest.dataset}, images {manifest.image_shape}, {manifest.classes} classes; {len(sizes)} clients"
+    yield f"data: {manifest.dataset}, {manifest.kind}; {len(sizes)} clients"
     yield f"numbers of samples that leave, with 'counts' {policy.counts}: {numbers}{more}"
     if small := policy.refused_sum(int((sizes > 0).sum()), int(sizes.sum())):
         yield f"no sum can leave this site: {small}"

@@ -78,7 +78,7 @@ def table(descriptions: Sequence[Description], shards: Sequence[SiteShards]) -> 
     if not descriptions:
         return
     first, defaults = descriptions[0], Policy(least_clients=1, least_samples=1).model_dump()
-    yield f"{shown(first.dataset)}, images {first.image_shape}, {first.classes} classes"
+    yield f"{shown(first.dataset)}, samples {first.image_shape}, {first.classes} classes"
     yield f"{'site':20} {'clients':>8} {'samples':>10}  policy, where it is not the default"
     for description, own in zip(descriptions, shards, strict=True):
         policy = {key: value for key, value in description.policy.items() if value != defaults.get(key)}

@@ -153,7 +153,7 @@ def test_the_dropouts_of_a_training_that_goes_on_without_a_site_repeat_it(
     """A site is killed in a round and stays away; a simulation with its dropouts as a param has the weights."""
     settings = coordinator / "federation.yaml"
     before = settings.read_text()
-    settings.write_text(before.replace("wait_seconds: 60", "wait_seconds: 5\nquorum: 2"))
+    settings.write_text(before.replace("wait_seconds: 60", "wait_seconds: 20\nquorum: 2"))
     audit, log = coordinator.parent / "clinic-c/logs/audit.jsonl", coordinator / "log"
     passes = audit.read_text().count('"kind": "pass"')
     try:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 SECURE = {
     "  algorithm: scaffold": "  algorithm: ditto",
     "  aggregator: mean": "  aggregator: secure_sum",
-    "    most_examples: null": "    most_examples: 100",
+    "    most_examples: ": "    most_examples: 100 ",
     "  clients_per_round: 7": "  clients_per_round: all",
     "  rounds: 4\n": "  rounds: 12\n",
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -70,11 +70,6 @@ class Manifest(BaseModel):
     def counts_are_exact(self) -> bool:
         """Whether each client's number of samples is known."""
         return all(site.counts is None for site in self.sites or ())
-
-    def shared(self) -> dict[str, Any]:
-        """The fields that all sites of a training share: everything about the samples' kind."""
-        own = {"clients", "samples", "digest", "held_out", "clients_digest", "sites", "samples_at", "numbers"}
-        return self.model_dump(mode="json", exclude=own)
 
     def ranges(self) -> Iterator[tuple[Site, range]]:
         """Each site and the ids of its clients."""

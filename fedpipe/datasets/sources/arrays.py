@@ -13,14 +13,18 @@ from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.datasets.sources.parts import Part
 from fedpipe.datasets.sources.published import TEST_SAMPLES, TRAIN_SAMPLES
 from fedpipe.errors import PipelineError
-from fedpipe.samples.kind import Format, Numbers, Standard
+from fedpipe.samples.kind import Format, Kind, Numbers, Standard
 from fedpipe.samples.moments import mean_and_deviation
 
 _LARGEST_TOKEN = 2**24 - 1  # float32 holds every integer up to here
 
 
 def write_arrays(
-    dataset: UserDataset, standardise: Literal["training"] | Constants | None, parts: list[Part], folder: Path
+    dataset: UserDataset,
+    standardise: Literal["training"] | Constants | None,
+    parts: list[Part],
+    folder: Path,
+    agreed: RawDataset | None = None,
 ) -> None:
     """Writes the files of a data set of arrays, and their description, into ``folder``.
 
@@ -29,9 +33,10 @@ def write_arrays(
       standardise: How float32 samples are standardised.
       parts: Training samples and labels, test samples and labels.
       folder: An empty folder.
+      agreed: The description of a federation's data set, to which samples and labels are fitted.
 
     Raises:
-      PipelineError: An array is not as the section says; the message names it.
+      PipelineError: An array is not as the section or the description says; the message names it.
     """
     train, train_labels, test, test_labels = parts
     kind = "uint8" if dataset.samples == "images" else dataset.samples
@@ -42,6 +47,7 @@ def write_arrays(
             "must be alike"
         )
     standard = None if standardise is None else _standard(standardise, samples[0])
+    standard = standard if agreed is None else agreed.format.standard
     if standard is not None:
         samples = [standard.apply(array) for array in samples]
     is_of_numbers = dataset.labels == "numbers"
@@ -56,7 +62,25 @@ def write_arrays(
     numbers = numbers_of(labels[0]) if is_of_numbers else None
     classes = 0 if is_of_numbers else _class_count(dataset, labels)
     described = Format(samples=kind, tokens=tokens, numbers=numbers, standard=standard)
+    if agreed is not None:
+        _require_fitting(agreed, Kind(tuple(samples[0].shape[1:]), classes, described), dataset.name)
+        classes, described = agreed.classes, agreed.format
     write_samples(folder, dataset.name, classes, described, (samples[0], labels[0]), (samples[1], labels[1]))
+
+
+def _require_fitting(agreed: RawDataset, own: Kind, name: str) -> None:
+    """Raises PipelineError for samples or labels that the agreed description does not have."""
+    theirs = agreed.format
+    fits = {
+        f"samples of type {own.format.samples} and shape {own.shape}": (own.format.samples, own.shape)
+        == (theirs.samples, agreed.image_shape),
+        f"tokens up to {(own.format.tokens or 1) - 1}": (own.format.tokens or 0) <= (theirs.tokens or 0),
+        f"labels that are {own.label_kind}, {own.outputs} of them": own.label_kind == agreed.kind.label_kind
+        and (own.outputs <= agreed.kind.outputs if own.classes else own.outputs == agreed.kind.outputs),
+    }
+    for what, fit in fits.items():
+        if not fit:
+            raise PipelineError(f"{name} has {what}, and 'download.agreed' describes {agreed.kind}: they do not fit")
 
 
 def _class_count(dataset: UserDataset, labels: list[npt.NDArray[Any]]) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from fedpipe.config import Download
 from fedpipe.config.download import Constants
 from fedpipe.config.table import Table
+from fedpipe.datasets.sources.agreed import agreed_columns, agreed_description
 from fedpipe.datasets.sources.arrays import numbers_of, write_samples
 from fedpipe.datasets.sources.fetch import say
 from fedpipe.datasets.sources.pinned_file import called, pinned
@@ -31,7 +32,8 @@ Standardise = Literal["training"] | Constants | None
 def write_table(table: Table, params: Download, folder: Path) -> None:
     """Writes the samples of a table, and their description, into ``folder``.
 
-    What is taken from the rows (categories, fillings, means and deviations) is taken from the training rows.
+    What is taken from the rows (categories, fillings, means and deviations) is taken from the training rows, or from
+    the description that ``download.agreed`` names.
 
     Raises:
       PipelineError: The file cannot be had or read, or a column is not as the section says; the message names it.
@@ -52,19 +54,24 @@ def write_table(table: Table, params: Download, folder: Path) -> None:
     train, test = rows[~is_test], rows[is_test]
     if train.empty or test.empty:
         raise PipelineError(f"{what} has {len(train)} training rows and {len(test)} test rows: both are needed")
-    columns = _columns(table, names, params.standardise, train, what)
+    described = agreed_description(params, folder)
+    if described is None:
+        columns = _columns(table, names, params.standardise, train, what)
+    else:
+        columns = agreed_columns(described, table, names, what)
     of_train, of_test = ((columns.samples(part, what), columns.labels(part, what)) for part in (train, test))
     for name in [name for name in names if train[name].nunique() == 1]:
         say(f"{table.name}: column '{name}' has one value in all training rows")
-    described = Format(
-        samples="float32", columns=columns, numbers=numbers_of(of_train[1]) if columns.classes is None else None
-    )
+    label_numbers = None
+    if columns.classes is None:
+        label_numbers = numbers_of(of_train[1]) if described is None else described.format.numbers
+    made = Format(samples="float32", columns=columns, numbers=label_numbers)
     classes = 0 if columns.classes is None else max(2, len(columns.classes))
     if (names_of_clients := columns.clients(train, what)) is not None:
         owners = pd.DataFrame({"sample": np.arange(len(train)), "client": names_of_clients})
         owners.to_csv(folder / CLIENTS_FILE, index=False)
     clients = None if table.client is None else CLIENTS_FILE
-    write_samples(folder, table.name, classes, described, of_train, of_test, clients)
+    write_samples(folder, table.name, classes, made, of_train, of_test, clients)
 
 
 def _texts(table: Table) -> list[str]:

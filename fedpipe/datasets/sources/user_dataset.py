@@ -9,6 +9,7 @@ from fedpipe.config import Download
 from fedpipe.config.download import IdxFiles, PinnedFile, UserDataset
 from fedpipe.datasets.idx import read_idx, write_idx
 from fedpipe.datasets.raw import describe
+from fedpipe.datasets.sources.agreed import agreed_description
 from fedpipe.datasets.sources.arrays import write_arrays
 from fedpipe.datasets.sources.fetch import say
 from fedpipe.datasets.sources.npz import read_npz
@@ -35,7 +36,7 @@ def write_user_dataset(dataset: UserDataset, limits: Download, folder: Path) -> 
     """
     parts = list(_parts(dataset, limits, folder))
     if not dataset.is_of_images:
-        write_arrays(dataset, limits.standardise, parts, folder)
+        write_arrays(dataset, limits.standardise, parts, folder, agreed_description(limits, folder))
         return
     arrays = validate(parts)
     if lowest := int(min(arrays[1].min(), arrays[3].min())):

@@ -22,6 +22,7 @@ from fedpipe.federation.secure_sums import SecureSums
 from fedpipe.federation.site import Site
 from fedpipe.federation.site_folder import SiteFolder
 from fedpipe.federation.site_key import SiteKey
+from fedpipe.samples.kind import PIXELS, Format
 
 CLIENTS = [3, 5, 4]  # of each site
 NAMES = ["site-1", "site-2", "site-3"]
@@ -46,6 +47,8 @@ class Sites:
         labels: np.ndarray,
         *,
         clients: Sequence[int] = tuple(CLIENTS),
+        classes: int = 10,
+        sample_format: Format = PIXELS,
         **policy: Any,
     ) -> None:
         """``images`` and ``labels``: as of `write_shards`; ``policy``: of all sites, by default `OPEN`."""
@@ -56,17 +59,18 @@ class Sites:
         members = np.split(np.arange(sum(SAMPLES)), np.cumsum(SAMPLES)[:-1])
         for each in (self.pooled, self.coordinator, *(self.place(name).shards for name in self.names)):
             each.mkdir(parents=True)
-        write_shards(self.pooled, "small", images, labels, members, 10, sites=self.clients)
+        kind: Any = {"classes": classes, "sample_format": sample_format}
+        write_shards(self.pooled, "small", images, labels, members, sites=self.clients, **kind)
         ends = np.cumsum(clients)
         owned = []
         for name, count, end in zip(self.names, clients, ends, strict=True):
             own = members[end - count : end]
-            manifest = write_shards(self.place(name).shards, "small", images, labels, own, 10)
+            manifest = write_shards(self.place(name).shards, "small", images, labels, own, **kind)
             counts = self.policy.counts
             samples = reported(np.array([len(each) for each in own]), counts)
             digest = SiteKey.of_digests(self.place(name).logs).digest_of(manifest)
             owned.append(SiteShards(name, digest, samples, None if counts == "exact" else counts))
-        write_at_sites(self.coordinator, "small", (8, 8, 1), 10, owned)
+        write_at_sites(self.coordinator, "small", images.shape[1:], classes, owned, sample_format)
         self.about = ""
         self.running: dict[str, Site] = {}
         self.identities = {name: Ed25519PrivateKey.generate() for name in self.names}
@@ -95,7 +99,10 @@ class Sites:
             assert folder is not None
             folder.mkdir()
             digest = Manifest.read(shards[folder]).digest
-            write_shards(folder, "small", images, labels, parts, 10, clients_digest=digest)
+            of = Manifest.read(shards[folder])
+            write_shards(
+                folder, "small", images, labels, parts, of.classes, clients_digest=digest, sample_format=of.format
+            )
         return pooled
 
     def start(self, *names: str) -> None:

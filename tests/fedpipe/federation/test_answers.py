@@ -37,7 +37,7 @@ class Answers:
     ) -> Iterator[tuple[str, bytes]]:
         for site in questions:
             fields: dict[str, Any] = {"dataset": "mnist", "image_shape": [28, 28, 1], "classes": 10, "digest": "a" * 64}
-            fields |= {"policy": {}, "counts": "exact", "shared": {"scale": 255}}
+            fields |= {"policy": {}, "counts": "exact"}
             fields |= self._of_site.get(site.replace("-", "_"), {})
             yield site, pack(Description(site=site, **fields), [self._samples])
 
@@ -60,11 +60,13 @@ def test_numbers_of_samples_that_cannot_be_are_refused(samples: np.ndarray, mist
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        ({"dataset": "digits"}, "site-2 has digits, images .* of 10 classes, and site-1 has mnist"),
+        ({"dataset": "digits"}, "site-2 has digits, samples .* of 10 classes, and site-1 has mnist"),
         ({"classes": 9}, "of 9 classes, and site-1 .* of 10 classes: sites must agree .*'download.idx.classes'"),
-        ({"image_shape": [8, 8, 1]}, r"images \[8, 8, 1\] of 10"),
-        ({"shared": {"scale": 16}}, "site-2 has samples whose scale is 16, and site-1 has 255: sites must agree"),
-        ({"shared": {}}, "site-2 has samples whose scale is None"),
+        ({"image_shape": [8, 8, 1]}, r"samples \[8, 8, 1\] of 10"),
+        (
+            {"differs": ["other classes of the label"]},
+            "site-2 has other samples than the coordinator: other classe",
+        ),
         ({"counts": "rounded"}, "site-2: its numbers of samples are not rounded, as it says they are"),
         ({"counts": "withheld"}, "site-2: its numbers of samples are not withheld"),
     ],

@@ -113,7 +113,7 @@ def test_a_site_measures_no_other_model_no_other_shards_and_no_more_than_its_rou
         with pytest.raises(PipelineError, match=r"site-1: its policy does not allow the model logistic_regression"):
             ask_sites(sites, manifest, other, other.first_weights(np.random.default_rng(3)), BATCH)
         wide = network.spec.to_json() | {"image_shape": [9, 9, 1]}
-        assert "the model takes images" in refused(spec=wide)
+        assert "the model takes other samples" in refused(spec=wide)
         assert "others than the coordinator knows" in refused(digest="a" * 64)
         for _ in range(2):  # a question that is repeated counts once
             assert not refused()

@@ -48,7 +48,7 @@ def test_what_would_be_sent_is_shown_and_nothing_is_written(
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
     output = shown(tmp_path, capsys, counts="rounded")
-    assert "hospital-a.pem is valid until" in output and "images (28, 28, 1), 10 classes; 6 clients" in output
+    assert "hospital-a.pem is valid until" in output and "images (28, 28, 1) of 10 classes; 6 clients" in output
     assert "the training of " in output and "would be joined: fed_avg, mean, logistic_regression" in output
     assert "at most 1 sums leave over 6 clients, 31," in output and output.endswith("nothing was sent\n")
     assert sorted(tmp_path.rglob("*")) == before

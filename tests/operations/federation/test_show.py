@@ -30,7 +30,6 @@ def description(site: str, **policy: object) -> Description:
         classes=10,
         digest="a" * 64,
         counts=allowed.counts,
-        shared={},
         policy=allowed.model_dump(),
     )
 
