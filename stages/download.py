@@ -6,11 +6,13 @@ from fedpipe.atomic import staged_files
 from fedpipe.command_line import without_arguments
 from fedpipe.config import Download
 from fedpipe.config.download import Table, UserDataset
+from fedpipe.datasets.idx import read_labelled_images
 from fedpipe.datasets.raw import DATASET_FILE, RawDataset, describe
 from fedpipe.datasets.sources.addresses import sources
 from fedpipe.datasets.sources.checksums import is_whole
 from fedpipe.datasets.sources.fetch import fetch, say
 from fedpipe.datasets.sources.published import PUBLISHED, TEST, TEST_SAMPLES, TRAIN, TRAIN_SAMPLES, Dataset
+from fedpipe.datasets.sources.standard import standard_of
 from fedpipe.datasets.sources.table import CLIENTS_FILE, write_table
 from fedpipe.datasets.sources.user_dataset import write_user_dataset
 from fedpipe.outputs.restore import restore_for_dvc
@@ -53,7 +55,11 @@ def _published(dataset: Dataset, params: Download) -> None:
     else:
         with staged_files(RAW, DATASET_FILE) as folder:
             fetch(dataset, missing, in_order, folder)
-    describe(RAW, dataset.name, TRAIN, TEST)
+    standard = None
+    if params.standardise is not None:
+        images, _ = read_labelled_images(RAW / TRAIN.images, RAW / TRAIN.labels)
+        standard = standard_of(params.standardise, images)
+    describe(RAW, dataset.name, TRAIN, TEST, standard=standard)
 
 
 def _user_dataset(dataset: UserDataset, params: Download) -> None:

@@ -61,7 +61,10 @@ class UserDataset(Section):
 
 
 class Constants(Section):
-    """Means and deviations that samples are standardised with: of each column, or of each place on the last axis."""
+    """Means and deviations that samples are standardised with: of each column, or of each place on the last axis.
+
+    The last axis of images are their channels, whose values count from 0 to 1.
+    """
 
     means: dict[str, float] | list[float]
     deviations: dict[str, Positive] | list[Positive]
@@ -92,10 +95,14 @@ class Download(Section):
             raise ValueError("dataset table needs the section 'table': a file and its columns (docs/tabular-data.md)")
         if self.table is not None and self.table.name in Sources.model_fields:
             raise ValueError(f"the name {self.table.name} is that of a published data set: choose another")
-        is_float = self.dataset == "table" or (self.dataset == "idx" and self.idx and self.idx.samples == "float32")
-        if self.standardise is not None and not is_float:
+        names = isinstance(self.standardise, Constants) and isinstance(self.standardise.means, dict)
+        if names and self.dataset != "table":
+            raise ValueError("'standardise' names columns, which only a table has: give lists of numbers")
+        is_of_tokens = self.dataset == "idx" and self.idx is not None and self.idx.samples == "int32"
+        if self.standardise is not None and is_of_tokens:
             raise ValueError(
-                "'standardise' is for tables and for float32 samples: set it to null, or 'idx.samples' to float32"
+                "'standardise' is not for int32 samples, which are counts or tokens: set it to null, or 'idx.samples' "
+                "to float32"
             )
         return self
 

@@ -114,4 +114,9 @@ def read_labelled_images(images: Path, labels: Path) -> tuple[npt.NDArray[np.uin
         )
     if len(pixels) != len(classes):
         raise PipelineError(f"{images} holds {len(pixels)} samples, but {labels} {len(classes)}")
-    return pixels.reshape(*pixels.shape[:3], -1), classes
+    return as_images(pixels), classes
+
+
+def as_images(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Images [n, height, width] or [n, height, width, channels] with their axis of channels."""
+    return pixels.reshape(*pixels.shape[:3], -1)

@@ -18,7 +18,7 @@ from fedpipe.config.download import DatasetName
 from fedpipe.datasets.idx import read_idx, read_labelled_images
 from fedpipe.errors import PipelineError
 from fedpipe.json_model import read_json
-from fedpipe.samples.kind import PIXELS, Format, Kind, Shape
+from fedpipe.samples.kind import PIXELS, Format, Kind, Shape, Standard
 
 DATASET_FILE = "dataset.json"
 
@@ -90,7 +90,7 @@ class RawDataset(BaseModel):
         return hashlib.sha256("".join(sums).encode()).hexdigest()
 
     def _read_split(self, folder: Path, split: Split) -> Labelled:
-        if self.format != PIXELS or len(self.image_shape) != 3:
+        if not self.kind.is_image or self.format.numbers is not None:
             return self._read_arrays(folder, split)
         images, labels = read_labelled_images(folder / split.images, folder / split.labels)
         self._check_shape(folder, split, images)
@@ -125,10 +125,12 @@ class RawDataset(BaseModel):
             )
 
 
-def describe(folder: Path, name: str, train: Split, test: Split, classes: int | None = None) -> RawDataset:
+def describe(
+    folder: Path, name: str, train: Split, test: Split, classes: int | None = None, standard: Standard | None = None
+) -> RawDataset:
     """Looks at the four files of images in ``folder``, and writes and returns their description.
 
-    The number of classes is ``classes``, or else the highest label plus one.
+    The number of classes is ``classes``, or else the highest label plus one. Models standardise images by ``standard``.
 
     Raises:
       PipelineError: A file is missing or damaged, or the two splits have images of different shapes.
@@ -141,7 +143,14 @@ def describe(folder: Path, name: str, train: Split, test: Split, classes: int | 
             f"{test_images.shape[1:]}"
         )
     classes = classes or max(2, int(max(train_labels.max(), test_labels.max())) + 1)
-    described = RawDataset(name=name, image_shape=train_images.shape[1:], classes=classes, train=train, test=test)
+    described = RawDataset(
+        name=name,
+        image_shape=train_images.shape[1:],
+        classes=classes,
+        train=train,
+        test=test,
+        format=Format(standard=standard),
+    )
     write_description(folder, described)
     return described
 

@@ -14,7 +14,7 @@ from fedpipe.datasets.shards import Shards
 from fedpipe.evaluation.measures import goodness
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
-from fedpipe.networks.network import Network, Weights, label_tensor, scale
+from fedpipe.networks.network import Network, Weights, label_tensor
 
 TRAINED_ON_THEM = (
     "the personal models are measured on the samples that they were trained on, because no client has test samples "
@@ -73,7 +73,7 @@ def fine_tuned(network: Network, weights: Weights, folder: Path, settings: Perso
             batch = slice(first, first + size)
             with tf.GradientTape() as tape:
                 tape.watch(now)
-                logits = network.forward(now, scale(images[batch]), Dropout())
+                logits = network.forward(now, network.scaled(images[batch]), Dropout())
                 loss = tf.reduce_mean(network.losses(label_tensor(labels[batch]), logits))
             trained = network.trained(now)
             gradients = map(tf.convert_to_tensor, tape.gradient(loss, trained))

@@ -18,7 +18,7 @@ from fedpipe.learning.randomness import seed_in_graph
 from fedpipe.learning.work_request import WHOLE
 from fedpipe.networks.augmentation import Augmentation
 from fedpipe.networks.dropout import Dropout
-from fedpipe.networks.network import Network, label_tensor, scale
+from fedpipe.networks.network import Network, label_tensor
 from fedpipe.seeds import Purpose
 
 # (weights) -> the same batch's mean gradient under other weights, with the same dropout
@@ -118,7 +118,7 @@ def train(
             with tf.GradientTape() as tape:
                 tape.watch(at)
                 draws = Dropout(seeds[0]), Augmentation(seeds[1])
-                logits, statistics = network.train_forward(at, scale(images), *draws)
+                logits, statistics = network.train_forward(at, network.scaled(images), *draws)
                 losses = weighted_losses(network, settings, labels, logits)
                 loss = tf.reduce_mean(losses)
             return _gradients(network, tape, loss, at), losses, logits, statistics
@@ -164,7 +164,7 @@ def measured_gradient(
         labels = label_tensor(client.labels[batch])
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            logits = network.forward(weights, scale(client.images[batch]), Dropout())
+            logits = network.forward(weights, network.scaled(client.images[batch]), Dropout())
             losses = weighted_losses(network, settings, labels, logits)
             loss = tf.reduce_sum(losses)
         more = _gradients(network, tape, loss, weights)
@@ -190,7 +190,7 @@ def mean_loss(network: Network, settings: Train, weights: list[Any], client: Cli
 
     def step(start: Any, total: Any) -> tuple[Any, Any]:
         batch = slice(start, start + _FORWARD_BATCH)
-        logits = network.forward(weights, scale(client.images[batch]), Dropout())
+        logits = network.forward(weights, network.scaled(client.images[batch]), Dropout())
         losses = weighted_losses(network, settings, label_tensor(client.labels[batch]), logits)
         return start + _FORWARD_BATCH, total + tf.reduce_sum(losses)
 

@@ -45,6 +45,14 @@ class Network:
         """How many weights it has."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
+    def scaled(self, samples: Any) -> Any:
+        """Samples of the data set as the model takes them, float32: `scale`, and uint8 ones standardised, if asked."""
+        values, standard = scale(samples), self.spec.format.standard
+        if standard is None or self.spec.format.samples != "uint8":
+            return values
+        means, deviations = (tf.constant(part, tf.float32) for part in (standard.means, standard.deviations))
+        return (values - means) / deviations
+
     def train_forward(
         self, weights: list[Any], samples: Any, dropout: Dropout, augmentation: Augmentation
     ) -> tuple[Any, list[Any]]:
@@ -122,7 +130,8 @@ class Network:
         weights = [tf.TensorSpec(shape, tf.float32) for shape in self.shapes.values()]
         images = tf.TensorSpec([None, *self.spec.image_shape], self.spec.format.samples)
         forward = tf.function(
-            lambda weights, images: self.forward(weights, scale(images), Dropout()), input_signature=[weights, images]
+            lambda weights, images: self.forward(weights, self.scaled(images), Dropout()),
+            input_signature=[weights, images],
         )
         # TensorFlow counts what it traces by the line of code, and would warn of many models as of one traced often.
         return forward.get_concrete_function()

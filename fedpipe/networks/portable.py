@@ -11,7 +11,8 @@ from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import plain_ops
-from fedpipe.networks.network import Network, Weights, scale
+from fedpipe.networks.network import Network, Weights
+from fedpipe.samples.kind import Standard
 
 INPUT = "samples"
 
@@ -30,7 +31,7 @@ def plain_model(network: Network, weights: Weights) -> Any:
 
     @tf.function(input_signature=[samples])
     def predict(samples: Any) -> dict[str, Any]:
-        return {name: network.predictions(network.forward(module.weights, scale(samples), Dropout()))}
+        return {name: network.predictions(network.forward(module.weights, network.scaled(samples), Dropout()))}
 
     with plain_ops():
         predict.get_concrete_function()
@@ -47,6 +48,11 @@ def keras_model(network: Network, weights: Weights) -> Any:
     spec, kinds = network.spec, tf.keras.layers
     samples = kinds.Input(spec.image_shape, dtype=spec.format.samples, name=INPUT)
     start = kinds.Rescaling(1 / 255, name="scale")(samples) if spec.format.samples == "uint8" else samples
+    standard = spec.format.standard
+    if standard is not None and spec.format.samples == "uint8":
+        factors = [1 / deviation for deviation in standard.deviations]
+        offsets = [-mean / deviation for mean, deviation in zip(*_broadcast(standard), strict=True)]
+        start = kinds.Rescaling(factors, offsets, name="standardise")(start)
     layers, has_softmax = _layers(network, weights)
     outputs = layers(start)
     if spec.format.numbers is not None:
@@ -54,6 +60,13 @@ def keras_model(network: Network, weights: Weights) -> Any:
     elif not has_softmax:
         outputs = kinds.Softmax()(outputs)
     return tf.keras.Model(samples, kinds.Activation("linear", name=output_name(network))(outputs), name=spec.model)
+
+
+def _broadcast(standard: Standard) -> tuple[list[float], list[float]]:
+    """Means and deviations, as many of the one as of the other."""
+    count = max(len(standard.means), len(standard.deviations))
+    means, deviations = (list(part) * (count // len(part)) for part in (standard.means, standard.deviations))
+    return means, deviations
 
 
 def _layers(network: Network, weights: Weights) -> tuple[Any, bool]:

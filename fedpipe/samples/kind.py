@@ -37,7 +37,11 @@ class Numbers(BaseModel):
 
 
 class Standard(BaseModel):
-    """Samples were standardised: (x - mean) / deviation along their last axis."""
+    """Samples are standardised: (x - mean) / deviation along their last axis.
+
+    Float32 samples are standardised in the data set. Uint8 samples stay as they are, and a model standardises
+    x / 255.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -111,6 +115,8 @@ class Kind(NamedTuple):
     def __str__(self) -> str:
         columns, numbers = self.format.columns, self.format.numbers
         what = "images" if self.is_image else f"{self.format.samples} samples"
+        if self.format.standard is not None:
+            what = f"standardised {what}"
         if columns is not None:
             what = f"rows of {len(columns.numbers) + len(columns.categories)} columns as samples"
         labels = f"of {self.classes} classes" if numbers is None else f"with {self.outputs} numbers as label"

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             input=f"{spec.format.samples} [n, {', '.join(map(str, spec.image_shape))}]",
             output=f"float32 [n, {spec.outputs}]",
             classes=spec.classes,
-            encoding=spec.format.model_dump(mode="json", include={"standard", "columns"}, exclude_none=True),
+            encoding=spec.format.model_dump(mode="json", include=_encoded(spec.format.samples), exclude_none=True),
             commit=git_tags(layout.WRITTEN)["mlflow.source.git.commit"],
             compared=samples.source,
             largest_difference=largest,
@@ -81,6 +81,11 @@ def _weights(source: str, dataset: str | None) -> Path:
     if dataset:
         raise PipelineError(f"--dataset names the data set of a champion: give it with FROM={CHAMPION}")
     return Path(source)
+
+
+def _encoded(samples: str) -> set[str]:
+    """The parts of the description by which samples are made from a user's data; a model standardises uint8 itself."""
+    return {"columns"} if samples == "uint8" else {"standard", "columns"}
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

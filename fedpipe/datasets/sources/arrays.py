@@ -12,8 +12,9 @@ from fedpipe.datasets.raw import RawDataset, write_description
 from fedpipe.datasets.sources.label_form import check_label_form
 from fedpipe.datasets.sources.parts import Part
 from fedpipe.datasets.sources.published import TEST_SAMPLES, TRAIN_SAMPLES
+from fedpipe.datasets.sources.standard import standard_of
 from fedpipe.errors import PipelineError
-from fedpipe.samples.kind import Format, Kind, Numbers, Standard
+from fedpipe.samples.kind import Format, Kind, Numbers
 from fedpipe.samples.moments import mean_and_deviation
 
 _LARGEST_TOKEN = 2**24 - 1  # float32 holds every integer up to here
@@ -30,7 +31,7 @@ def write_arrays(
 
     Args:
       dataset: Which types samples and labels have.
-      standardise: How float32 samples are standardised.
+      standardise: How samples are standardised: float32 ones here, uint8 ones by the model.
       parts: Training samples and labels, test samples and labels.
       folder: An empty folder.
       agreed: The description of a federation's data set, to which samples and labels are fitted.
@@ -46,9 +47,9 @@ def write_arrays(
             f"{test.called} has samples of {samples[1].shape[1:]}, but {train.called} of {samples[0].shape[1:]}; they "
             "must be alike"
         )
-    standard = None if standardise is None else _standard(standardise, samples[0])
+    standard = None if standardise is None else standard_of(standardise, samples[0])
     standard = standard if agreed is None else agreed.format.standard
-    if standard is not None:
+    if standard is not None and kind == "float32":
         samples = [standard.apply(array) for array in samples]
     is_of_numbers = dataset.labels == "numbers"
     labels: list[npt.NDArray[Any]] = [
@@ -170,24 +171,3 @@ def _classes(part: Part) -> npt.NDArray[np.uint8]:
     if array.min() < 0 or array.max() > 255:
         raise PipelineError(f"{part.called} has values from {array.min()} to {array.max()}; allowed: 0 to 255")
     return array.astype(np.uint8)
-
-
-def _standard(standardise: Literal["training"] | Constants, samples: npt.NDArray[Any]) -> Standard:
-    """Means and deviations of each place on the last axis, or one of each."""
-    last = samples.shape[-1]
-    if standardise == "training":
-        columns = samples.reshape(-1, last).astype(np.float64)
-        moments = [mean_and_deviation(columns[:, place]) for place in range(last)]
-        return Standard(means=[mean for mean, _ in moments], deviations=[deviation for _, deviation in moments])
-    means, deviations = standardise.means, standardise.deviations
-    if isinstance(means, dict) or isinstance(deviations, dict):
-        raise PipelineError(
-            "params.yaml: 'download.standardise' names columns, which an npz does not have: give lists of numbers"
-        )
-    for key, values in (("means", means), ("deviations", deviations)):
-        if len(values) not in (1, last):
-            raise PipelineError(
-                f"params.yaml: 'download.standardise.{key}' has {len(values)} numbers; right are 1, or {last} for the "
-                "last axis of the samples"
-            )
-    return Standard(means=means, deviations=deviations)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedpipe.config import Download
 from fedpipe.config.download import IdxFiles, PinnedFile, UserDataset
-from fedpipe.datasets.idx import read_idx, write_idx
+from fedpipe.datasets.idx import as_images, read_idx, write_idx
 from fedpipe.datasets.raw import describe
 from fedpipe.datasets.sources.agreed import agreed_description
 from fedpipe.datasets.sources.arrays import write_arrays
@@ -16,6 +16,7 @@ from fedpipe.datasets.sources.npz import read_npz
 from fedpipe.datasets.sources.parts import LARGEST, Part, validate
 from fedpipe.datasets.sources.pinned_file import called, pinned
 from fedpipe.datasets.sources.published import TEST, TRAIN
+from fedpipe.datasets.sources.standard import standard_of
 from fedpipe.errors import PipelineError
 
 _BLOCK = 1 << 20
@@ -51,7 +52,8 @@ def write_user_dataset(dataset: UserDataset, limits: Download, folder: Path) -> 
             f"params.yaml: 'download.idx.classes' is {dataset.classes}, and {dataset.name} has label {highest}: "
             f"labels are 0 to classes - 1, so set it to {highest + 1} or more, as all sites of a federation do"
         )
-    describe(folder, dataset.name, TRAIN, TEST, dataset.classes)
+    standard = None if limits.standardise is None else standard_of(limits.standardise, as_images(arrays[0]))
+    describe(folder, dataset.name, TRAIN, TEST, dataset.classes, standard)
 
 
 def _parts(dataset: UserDataset, limits: Download, folder: Path) -> Iterator[Part]:

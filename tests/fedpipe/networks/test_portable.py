@@ -9,7 +9,7 @@ from fedpipe.errors import PipelineError
 from fedpipe.networks.network import Network, Weights, network
 from fedpipe.networks.portable import keras_model, plain_model
 from fedpipe.networks.spec import ModelSpec
-from fedpipe.samples.kind import Format, Numbers
+from fedpipe.samples.kind import Format, Numbers, Standard
 
 OF_IMAGES = [name for name in MODELS.names if name not in ("keras_file", "bag_of_tokens")]
 
@@ -47,6 +47,18 @@ def test_layers_of_keras_predict_the_same(name: str) -> None:
     keras = keras_model(model, weights)
     np.testing.assert_allclose(keras(images(side)), model.predictor(weights)(images(side)), atol=1e-5)
     assert keras.input.dtype == tf.uint8 and keras.output_names == ["probabilities"]
+
+
+def test_images_are_standardised_by_the_model_wherever_it_runs() -> None:
+    standard = Standard(means=(0.25,), deviations=(0.5,))
+    model, weights = trained(ModelSpec("logistic_regression", (28, 28, 1), 10, format=Format(standard=standard)))
+    plain, _ = trained(ModelSpec("logistic_regression", (28, 28, 1), 10))
+    outputs = ((images() / 255.0 - 0.25) / 0.5).reshape(50, -1) @ weights[0] + weights[1]
+    np.testing.assert_allclose(model.classifier(weights)(images()), outputs, atol=1e-4)
+    assert abs(plain.classifier(weights)(images()) - outputs).max() > 0.1
+    expected = model.predictor(weights)(images())
+    np.testing.assert_allclose(plain_model(model, weights).predict(images())["probabilities"], expected, atol=1e-6)
+    np.testing.assert_allclose(keras_model(model, weights)(images()), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "loss"), [("mlp", "squared_error"), ("linear_regression", "binary_cross_entropy")])

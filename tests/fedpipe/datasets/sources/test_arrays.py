@@ -8,10 +8,14 @@ import pytest
 from sklearn.datasets import load_diabetes, load_digits
 
 from fedpipe.config.download import Constants, UserDataset
-from fedpipe.datasets.raw import RawDataset
+from fedpipe.datasets.idx import write_idx
+from fedpipe.datasets.raw import RawDataset, describe
 from fedpipe.datasets.sources.arrays import write_arrays
 from fedpipe.datasets.sources.parts import Part
+from fedpipe.datasets.sources.published import TEST, TRAIN
+from fedpipe.datasets.sources.standard import standard_of
 from fedpipe.errors import PipelineError
+from fedpipe.samples.kind import Standard
 
 NPZ = {"source": "a.npz", "sha256": "0" * 64}
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -36,6 +40,24 @@ def test_digits_as_floats_are_standardised_over_the_training_samples(tmp_path: P
     assert (samples[:, ~varied] == 0).all() and (dataset.image_shape, dataset.classes) == ((64,), 10)
     np.testing.assert_array_equal(classes, labels[:1500])
     assert dataset.read_test(tmp_path)[0].dtype == np.float32
+
+
+def test_images_stay_bytes_and_have_the_moments_of_each_channel(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 6, 5, 3), np.uint8)
+    pixels[..., 2] = 7  # all alike
+    standard = standard_of("training", pixels)
+    shares = pixels.reshape(-1, 3) / 255
+    np.testing.assert_allclose(standard.means, shares.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(standard.deviations, [*shares.std(axis=0)[:2], 1.0], rtol=1e-12)
+    for split in (TRAIN, TEST):
+        write_idx(tmp_path / split.images, pixels)
+        write_idx(tmp_path / split.labels, np.arange(40, dtype=np.uint8) % 2)
+    described = describe(tmp_path, "mine", TRAIN, TEST, standard=standard)
+    assert RawDataset.read(tmp_path) == described and described.kind.is_image
+    np.testing.assert_array_equal(described.read_train(tmp_path)[0], pixels)
+    assert standard_of(Constants(means=[0.5], deviations=[0.25]), pixels) == Standard(means=(0.5,), deviations=(0.25,))
+    with pytest.raises(PipelineError, match=r"'download.standardise.means' has 2 numbers; right are 1, or 3"):
+        standard_of(Constants(means=[0.5, 0.5], deviations=[0.25]), pixels)
 
 
 def test_labels_that_are_numbers_have_variances_and_bins(tmp_path: Path) -> None:
