@@ -42,7 +42,7 @@ LAYERS = {"model": "mcmahan_2nn"}
 DEVICES = {"devices": {"seconds_per_sample": 1.0, "spread": 1.0}}
 # What an algorithm needs beside.
 NEEDED = {
-    "fed_sgd": {"local_epochs": 1},
+    "fed_sgd": {"local_epochs": 1, "shuffle": False},
     "q_fed_avg": {"client_weighting": "uniform"},
     "afl": {"client_weighting": "uniform"},
     "fed_per": LAYERS,

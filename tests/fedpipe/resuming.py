@@ -20,7 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedpipe.config.train import Train
+from fedpipe.contracts.aggregator import AGGREGATORS
 from fedpipe.contracts.cohort import COHORTS
 from fedpipe.networks.network import Weights
 from fedpipe.runtime import checkpoints as checkpoints_module
@@ -56,6 +59,8 @@ def wanted() -> dict[str, Train]:
         algorithm = changes.get("algorithm", "fed_avg")
         others = {"rounds": ROUNDS, "evaluate_every": 3, "keep_best": True, "checkpoint": {"seconds": 0.0}}
         others["selection"] = "test"
+        aggregator = AGGREGATORS.of(changes.get("aggregator", "mean"))
+        others["client_rounds"] = not (aggregator.is_private or aggregator.SUMS_INTEGERS)
         parts = (bits.TRAINING, PART, others, OF_ALGORITHMS.get(algorithm, {}), {algorithm: {}}, changes)
         settings[name] = train_settings(**{key: value for part in parts for key, value in part.items()})
     return settings
@@ -91,7 +96,7 @@ def trained(settings: Train, shards: Path, worker: Worker, folder: Path, on_roun
 def digest(ended: Trained, folder: Path) -> str:
     """Of all that a training leaves."""
     content = hashlib.sha256()
-    for array in (*ended.weights, *ended.best):
+    for array in (*ended.weights, *ended.best, np.concatenate(ended.client_rows or [np.zeros((0, 1))])):
         content.update(array.tobytes())
     content.update(repr([[asdict(record) for record in ended.records], ended.best_round, ended.privacy]).encode())
     if ended.personal is not None:

@@ -179,6 +179,7 @@ def _change(content: dict[str, Any], chance: Random) -> dict[str, Any]:
         {"batch_size": chance.choice((1, 20))},
         {"last_batch": "drop"},
         {"shuffle": True},
+        {"client_rounds": True},
         {"metrics": list(METRICS.names)},
         {"loss": loss, loss: {}},
         {"model": "baseline_cnn", "baseline_cnn": {}},

@@ -71,12 +71,14 @@ def test_what_is_saved_is_found_bit_for_bit(tmp_path: Path, settings: params.Tra
     with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path, KEY, settings) as checkpoints:
         assert checkpoints.resumed is None
         checkpoints.tracking = {"journal": "a"}
-        checkpoints.save(checkpoint(3, best=best), None)
+        rows = [np.arange(6.0).reshape(2, 3), np.ones((1, 3))]
+        checkpoints.save(checkpoint(3, best=best, client_rows=rows), None)
         raise KeyboardInterrupt
     again, expected = loaded(tmp_path, settings), checkpoint(3)
     assert again is not None and again.best is not None and again.tracking == {"journal": "a"}
     assert (again.records, again.seconds, again.round) == (expected.records, expected.seconds, 3)
     assert again.best[:2] == best[:2]
+    np.testing.assert_array_equal(np.concatenate(again.client_rows), [[0, 1, 2], [3, 4, 5], [1, 1, 1]])
     for actual, other in zip([*again.state, *again.best[2]], [*expected.state, *best[2]], strict=True):
         assert (actual.shape, actual.dtype, actual.tobytes()) == (np.shape(other), other.dtype, other.tobytes())
 
