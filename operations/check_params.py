@@ -11,6 +11,7 @@ import numpy as np
 from fedpipe import params, unmerged
 from fedpipe.cluster import settings as clusters
 from fedpipe.command_line import without_arguments
+from fedpipe.config.judge import held_out_count
 from fedpipe.contracts.partition import PARTITIONERS
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.federation.fitting import require_fitting
@@ -32,7 +33,8 @@ def main() -> None:
         raise PipelineError(unmerged.sentence(*files))
     params.validate(PARAMS)
     settings, partition = params.load(params.Train, PARAMS), params.load(params.Partition, PARAMS)
-    _tell_noise(settings, partition.clients)
+    held_out = held_out_count(params.load(params.Evaluate, PARAMS).held_out_clients, partition.clients)
+    _tell_noise(settings, partition.clients - held_out)
     cluster = clusters.chosen(CLUSTER)
     if cluster is not None:
         clusters.require_fitting(cluster, settings)
