@@ -11,42 +11,36 @@ from typing import Literal
 
 import numpy as np
 
-from fedpipe.config.choices import used
 from fedpipe.config.train import Train
 from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
-from fedpipe.errors import PipelineError, SitesLostError, WorkersLostError
-from fedpipe.federation.answers import Link, read_answer, shown
+from fedpipe.errors import PipelineError, WorkersLostError
+from fedpipe.federation.answers import Link
 from fedpipe.federation.fitting import require_counts, require_fitting, require_quorum, require_roster
 from fedpipe.federation.kept_at_sites import LAST_ROUND, StatesAtSites
+from fedpipe.federation.members import Members
 from fedpipe.federation.messages import (
-    Answer,
-    Join,
     Kept,
-    Parcel,
     Pass,
     Personal,
-    Ready,
     Secure,
     pack,
     shared_digest,
 )
-from fedpipe.federation.secure_sums import AttemptOverError, Part, SecureSums
+from fedpipe.federation.secure_sums import Part, SecureSums
 from fedpipe.federation.site_passes import ALL_CHUNKS, Chunk, SitePasses
 from fedpipe.learning.fixed_point import FixedPoint
-from fedpipe.runtime.facts import FEDERATION, facts
 from fedpipe.runtime.progress import say
-from fedpipe.samples.agreement import shared
-
-_RETURNS = 20  # of one site with the same question; then it is taken to be the question's fault
-
-
-class SiteRefusedError(WorkersLostError):
-    """A site does not answer; the training can resume from a checkpoint once its people have agreed to that."""
 
 
 class Federation:
-    """The sites of one training."""
+    """A training over sites.
+
+    Attributes:
+      members: The sites.
+      secure: Their secure sums; None without.
+      states: What their clients keep.
+    """
 
     ahead = ALL_CHUNKS
 
@@ -77,18 +71,15 @@ class Federation:
             raise PipelineError("the clients have no sites: partition them with 'partition.scheme' at_sites")
         require_counts(settings, manifest.sites)
         self._wants_weights = ALGORITHMS.of(settings.algorithm).ALL_WEIGHTS and not manifest.counts_are_exact
-        self._weights: dict[str, float] = {}
-        self._link, self._manifest, self._settings, self._training = link, manifest, settings, training
-        self._ranges = {site.name: (site, clients) for site, clients in manifest.ranges()}
-        self._names = [site.name for site in manifest.sites]
-        require_roster(settings, self._names, secure)
-        self.secure = secure
+        self._link, self._manifest, self._training, self.secure = link, manifest, training, secure
+        require_roster(settings, [site.name for site in manifest.sites], secure)
+        self.members = Members(
+            link, manifest, settings, training, secure=secure, quorum=quorum, wants_weights=self._wants_weights
+        )
         saved = secure.release if secure is not None else lambda number: None
-        owners = np.repeat(np.arange(len(self._names)), [site.clients for site in manifest.sites])
+        owners = np.repeat(np.arange(len(manifest.sites)), [site.clients for site in manifest.sites])
         self.states = StatesAtSites(self._kept_digests, owners, saved)
-        require_quorum(settings, len(self._names), quorum)
-        self._quorum = quorum
-        self._lost: set[str] = set()  # until they are connected again
+        require_quorum(settings, len(manifest.sites), quorum)
         self._returned: set[str] = set()  # whose clients may have files of rounds in which they were lost
         self._training_passes = SitePasses(self, "training")
 
@@ -98,10 +89,12 @@ class Federation:
         Raises:
           PipelineError: A site does not take part; the message has what each of them says.
         """
-        self._let_join(self._names)
-        names = self._present()
-        if self._wants_weights and self._lost:
-            raise WorkersLostError(f"{', '.join(sorted(self._lost))}: the sum of its clients' weights is missing")
+        self.members.let_join(self.members.names)
+        names = self.members.present
+        if self._wants_weights and self.members.lost:
+            raise WorkersLostError(
+                f"{', '.join(sorted(self.members.lost))}: the sum of its clients' weights is missing"
+            )
         say(f"{len(names)} sites take part: {', '.join(names)}")
 
     @property
@@ -112,7 +105,7 @@ class Federation:
         """
         if self._manifest.counts_are_exact:
             return None
-        return sum(self._weights.values()) if self._wants_weights else math.nan
+        return sum(self.members.weights.values()) if self._wants_weights else math.nan
 
     @property
     def fewest_sites(self) -> int | None:
@@ -126,8 +119,8 @@ class Federation:
           PipelineError: A site cannot build the training.
         """
         if self.secure is not None:
-            self.secure.begin(fixed_point, shared_digest(self._join(self._names[0])))
-        self._get_ready()
+            self.secure.begin(fixed_point, shared_digest(self.members.join_question(self.members.names[0])))
+        self.members.get_ready()
 
     def begin_round(self, number: int) -> None:
         """Names the round in lines about sites."""
@@ -138,9 +131,9 @@ class Federation:
         question = Personal(training=self._training)
         questions = {
             name: pack(question, [*state, last[clients.start : clients.stop]])
-            for name, (_, clients) in self._ranges.items()
+            for name, (_, clients) in self.members.ranges.items()
         }
-        missing = set(questions) - {site for site, _ in self._answers(questions)}
+        missing = set(questions) - {site for site, _ in self.members.answers(questions)}
         if missing:
             raise WorkersLostError(f"{', '.join(sorted(missing))} could not make the clients' personal models")
         return True
@@ -163,7 +156,7 @@ class Federation:
 
     def site_of(self, client: int) -> str:
         """The name of the site that has ``client``."""
-        return next(name for name, (_, clients) in self._ranges.items() if client in clients)
+        return next(name for name, (_, clients) in self.members.ranges.items() if client in clients)
 
     def run(self, requests: Mapping[str, tuple[Pass, Sequence[np.ndarray]]]) -> Iterator[tuple[str, list[np.ndarray]]]:
         """Asks sites for sums, and yields their leaves; sites that are lost have none.
@@ -173,7 +166,9 @@ class Federation:
           WorkersLostError: A site refuses, or is lost where that must not be.
         """
         self._welcome(requests)
-        yield from self._answers({site: pack(*requests[site]) for site in requests if site not in self._lost})
+        yield from self.members.answers(
+            {site: pack(*requests[site]) for site in requests if site not in self.members.lost}
+        )
 
     def question(self, process: Literal["training", "losses"], number: int, chunks: list[Chunk]) -> Pass:
         """The question for the sums of ``chunks``."""
@@ -205,11 +200,11 @@ class Federation:
             if number <= self.secure.released:
                 say(f"round {number} is run again, and its sum was removed: the sites join secure sums of a new name")
                 self.secure.renew()
-                self._let_join(self._present())
-                self._get_ready()
-            parts = {site: self._part(own) for site, own in chunks.items() if site not in self._lost}
+                self.members.let_join(self.members.present)
+                self.members.get_ready()
+            parts = {site: self._part(own) for site, own in chunks.items() if site not in self.members.lost}
             summed = self.secure.total(number, leaves, parts, self._steps)
-        self._returned |= set(chunks) - set(summed.sites) - self._lost
+        self._returned |= set(chunks) - set(summed.sites) - self.members.lost
         clients = sum(len(group) for site in summed.sites for chunk in chunks[site] for group in chunk.groups)
         for place, site in enumerate(summed.sites):
             for chunk in chunks[site]:
@@ -221,127 +216,27 @@ class Federation:
         self, questions: dict[str, bytes], again: Callable[[str], bytes]
     ) -> Iterator[tuple[str, list[np.ndarray]]]:
         """As `Ask` of secure_sums.py."""
-        yield from self._answers({site: questions[site] for site in questions if site not in self._lost}, again)
+        yield from self.members.answers(
+            {site: questions[site] for site in questions if site not in self.members.lost}, again
+        )
 
     def _part(self, chunks: list[Chunk]) -> Part:
         question = self.question("training", 0, chunks)
         secure = Secure(training=question.training, chunks=question.chunks, released=question.released)
         return Part(secure, [np.concatenate(chunk.groups) for chunk in chunks])
 
-    def _present(self) -> list[str]:
-        """The sites that are not lost."""
-        return [name for name in self._names if name not in self._lost]
-
     def _welcome(self, wanted: Collection[str], up_to: int = LAST_ROUND) -> None:
         """Lets lost sites that are connected again take part, those of ``wanted``.
 
         They first remove what their clients kept in rounds of which nobody knows.
         """
-        back = sorted(self._lost & set(wanted) & set(self._link.connected()))
-        if back:
-            say(f"{', '.join(back)}: back")
-        self._lost -= set(back)
+        back = self.members.take_back(wanted)
         self._returned |= set(back)
         if back and self.secure is not None:
-            self._let_join(back)  # they may know the secure sums by a former name
-        if due := sorted(self._returned & set(wanted) - self._lost):
+            self.members.let_join(back)  # they may know the secure sums by a former name
+        if due := sorted(self._returned & set(wanted) - self.members.lost):
             self.states.clean(due, up_to)
-            self._returned -= set(due) - self._lost
-
-    def _lose(self, error: SitesLostError) -> None:
-        """Continues without sites, if enough are left.
-
-        Raises:
-          WorkersLostError: They are not.
-        """
-        if self._quorum is None:
-            raise SitesLostError(f"{error}: start it again, then this training", error.sites)
-        self._lost |= set(error.sites)
-        left = self._present()
-        if len(left) < self._quorum:
-            raise WorkersLostError(
-                f"{error}: {len(left)} of {len(self._names)} sites are left, and 'quorum' of federation.yaml is "
-                f"{self._quorum}"
-            )
-        about = f"{self._link.about}: " if self._link.about else ""
-        say(f"{about}{error}; continues with {', '.join(left)}")
-
-    def _get_ready(self) -> None:
-        """Waits until the sites that are not lost have built the training."""
-        list(self._answers(dict.fromkeys(self._present(), pack(Ready(training=self._training)))))
-
-    def _let_join(self, names: Collection[str]) -> None:
-        questions = {name: pack(self._join(name)) for name in names}
-        for name, answer in self._ask(questions):
-            if self._wants_weights:
-                self._weights[name] = _weight(name, answer.arrays)
-
-    def _join(self, name: str) -> Join:
-        """The question that asks a site to take part."""
-        settings = used(self._settings)
-        del settings["dropouts"]  # a site takes part, or is not asked
-        return Join(
-            site=name,
-            sites=len(self._names),
-            training=self._training,
-            settings=settings,
-            facts=facts(self._settings, FEDERATION),
-            image_shape=list(self._manifest.image_shape),
-            classes=self._manifest.classes,
-            samples=shared(self._manifest.format),
-            clients=self._manifest.clients,
-            first=self._ranges[name][1].start,
-            digest=self._ranges[name][0].digest,
-            wants_weights=self._wants_weights,
-            run=None if self.secure is None else self.secure.run,
-            roster=None if self.secure is None else self.secure.roster.digest,
-        )
-
-    def _answers(
-        self, questions: dict[str, bytes], again: Callable[[str], bytes] | None = None
-    ) -> Iterator[tuple[str, list[np.ndarray]]]:
-        """The arrays of sites that take part; a site that was started anew joins again and is asked again.
-
-        ``again`` has the question for a site that is asked again; by default it is the same.
-        """
-        for _ in range(_RETURNS):
-            back = []
-            for site, answer in self._ask(questions):
-                if answer.message.unknown:
-                    back.append(site)
-                else:
-                    yield site, answer.arrays
-            if not back:
-                return
-            say(f"{', '.join(back)}: started anew, joins again")
-            self._let_join(back)
-            here = [site for site in back if site not in self._lost]
-            if not here:
-                return
-            questions = {site: questions[site] if again is None else again(site) for site in here}
-        raise PipelineError(
-            f"{', '.join(questions)}: started anew {_RETURNS} times with a question (see the site's log)"
-        )
-
-    def _ask(self, questions: Mapping[str, bytes]) -> Iterator[tuple[str, Parcel]]:
-        """The answers, none of which refuses; a site whose bytes are none is lost, where that may be."""
-        refused, is_over = [], False
-        for site, content in self._link.ask(questions, self._lose):
-            try:
-                answer = read_answer(site, content, Answer)
-            except PipelineError as error:
-                if self._quorum is None:
-                    raise
-                self._lose(SitesLostError(str(error), [site]))
-                continue
-            if answer.message.refused:
-                refused += [f"{site}: {shown(reason)}" for reason in answer.message.refused]
-                is_over = is_over or answer.message.is_over
-            elif not refused:
-                yield site, answer
-        if refused:
-            kind = AttemptOverError if is_over else SiteRefusedError
-            raise kind(f"not all sites answer. {'; '.join(sorted(refused))}")
+            self._returned -= set(due) - self.members.lost
 
     def _kept_digests(
         self, last: np.ndarray, sites: Collection[str] | None = None, *, removes: int = 0
@@ -350,24 +245,13 @@ class Federation:
         question = Kept(training=self._training, removes=removes)
         questions = {
             name: pack(question, [last[clients.start : clients.stop]])
-            for name, (_, clients) in self._ranges.items()
-            if name not in self._lost and (sites is None or name in sites)
+            for name, (_, clients) in self.members.ranges.items()
+            if name not in self.members.lost and (sites is None or name in sites)
         }
         digests, answered = np.zeros((len(last), 32), np.uint8), np.zeros(len(last), bool)
-        for site, arrays in self._answers(questions):
-            clients = self._ranges[site][1]
+        for site, arrays in self.members.answers(questions):
+            clients = self.members.ranges[site][1]
             if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].shape != (32,):
                 raise PipelineError(f"{site}: its digest is not uint8 [32]")
             digests[clients.start], answered[clients.start] = arrays[0], True
         return digests, answered
-
-
-def _weight(site: str, arrays: Sequence[np.ndarray]) -> float:
-    """The sum of the weights of a site's clients.
-
-    Raises:
-      PipelineError: The site sent none.
-    """
-    if len(arrays) != 1 or arrays[0].dtype != np.float64 or arrays[0].shape != (1,) or not 0 <= arrays[0][0] < 2**53:
-        raise PipelineError(f"{site}: the sum of its clients' weights is not one number, float64 [1]")
-    return float(arrays[0][0])

@@ -61,7 +61,7 @@ def test_scaffold_weights_clients_by_a_sum_over_each_site(worker: Worker, withhe
 def test_sums_of_weights_are_for_trainings_that_need_them_and_for_one_choice_of_clients(withheld: Sites) -> None:
     """Else their differences would tell the number of samples of each client."""
     with withheld.training(settings()) as federation:
-        join = federation._join("site-1")
+        join = federation.members.join_question("site-1")
     site = withheld.running["site-1"]
 
     def refused(**changes: Any) -> str:

@@ -142,7 +142,7 @@ def test_a_site_whose_bytes_are_no_answer_is_lost(sites: Sites, monkeypatch: pyt
     """Without a quorum it stops the training; a refusal does so always."""
     monkeypatch.setattr(sites.running["site-2"], "answer", lambda question: b"garbage")
     with sites.training(settings_of(), quorum=2) as federation:
-        assert federation._present() == ["site-1", "site-3"]
+        assert federation.members.present == ["site-1", "site-3"]
     with pytest.raises(PipelineError, match=r"^site-2: "), sites.training(settings_of()):
         pass
     refusal = pack(Answer(refused=["its policy wants 5 clients"]))

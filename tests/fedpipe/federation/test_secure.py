@@ -257,7 +257,7 @@ def test_a_round_whose_sum_was_removed_has_it_again_when_a_training_begins_befor
     rounds.secure.release(number)
     rounds.restart()
     assert (rounds.secure.run, rounds.secure.released) == (run, number)
-    rounds.federation._lost, away = {"site-2"}, sites.running.pop("site-2")
+    rounds.federation.members.lost, away = {"site-2"}, sites.running.pop("site-2")
     with pytest.raises(WorkersLostError, match="2 sites that are not lost have clients in it"):
         rounds.summed_in_a_training(number)
     sites.running["site-2"] = away  # which has joined the sums of the former name

@@ -117,7 +117,7 @@ def test_too_few_sites_stop_a_training(
     sites.start()
     try:
         rounds = Rounds(sites, train_settings(**TRAINING | CHOSEN | {"algorithm": "fed_avg"}), tmp_path / "journals")
-        rounds.federation._quorum = 2
+        rounds.federation.members.quorum = 2
         for kind, phase in (Begin, "keys"), (Delivery, "mask"):
             sentence = f"2 sites answered in phase {phase}, and 3 are needed"
             number, site = next(rounds.numbers), sites.running["site-3"]
@@ -126,7 +126,7 @@ def test_too_few_sites_stop_a_training(
                 rounds.total(number)
             sites.running["site-3"] = site
             sites.before = lambda site, question: None
-            rounds.federation._lost.clear()
+            rounds.federation.members.lost.clear()
             assert rounds.total(number).sites == sites.names
         with pytest.raises(WorkersLostError, match="2 sites that are not lost have clients in it, and 3 are needed"):
             rounds.total(None, "site-1", "site-2")
