@@ -1,5 +1,6 @@
 """Clients that never train, through the stages: the same weights as without them, and figures of their own."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -24,10 +25,21 @@ OTHERS = SMALL | {
 }
 
 
+def weights_of_clients(project: Path) -> dict[str, str]:
+    """Writes a table of weights from 1 to 3; the changes of params.yaml that read it."""
+    content = "client,weight\n" + "".join(f"{client},{1 + client % 3}\n" for client in range(250))
+    (project / "weights.csv").write_text(content, encoding="utf-8")
+    section = (project / "params.yaml").read_text(encoding="utf-8").partition("  client_weights:")[2]
+    old = "  client_weights:" + section.partition("  client_rounds:")[0]
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    new = old.replace("table: ''", "table: weights.csv").replace("sha256: ''", f"sha256: {sha256}")
+    return {"  client_weighting: examples": "  client_weighting: per_client", old: new}
+
+
 @pytest.mark.slow
 def test_they_are_measured_and_nobody_trains_on_them(clone: Callable[[str], Path], raw: Path) -> None:
     project = clone("held_out")
-    edit(project, OTHERS)
+    edit(project, OTHERS | weights_of_clients(project))
     assert stages_run(repro(project, raw))[-3:] == ["partition", "train", "evaluate"]
     training, others = (Manifest.read(project / f"data/{name}") for name in ("clients", "held_out_clients/clients"))
     assert (training.clients, others.clients) == (200, 50)
@@ -48,6 +60,7 @@ def test_they_are_measured_and_nobody_trains_on_them(clone: Callable[[str], Path
     assert rounds["held_out_accuracy"].iloc[-1] == pytest.approx(figures["mean"])
     drawn = pd.read_csv(project / "metrics/client_rounds.csv")
     assert len(drawn) == 300 and set(drawn["client"]) <= set(training.client_numbers)
+    assert (drawn["weight"] == 1 + drawn["client"] % 3).all()  # those of the table, by the clients' numbers
     shards = Shards.open(project / "data/held_out_clients/clients")
     assert np.diff(shards.offsets).tolist() == never["held_out_samples"].astype(int).tolist()
 
