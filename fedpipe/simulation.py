@@ -21,7 +21,9 @@ from fedpipe.partitioning.held_out_clients import Divided
 from fedpipe.runtime.records import RoundRecord
 from fedpipe.runtime.training_key import rounds_decide
 from fedpipe.runtime.worker import Worker
+from fedpipe.samples.inputs import samples_of
 from fedpipe.simulation_inputs import Inputs, inputs_of
+from fedpipe.simulation_samples import Standardise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +56,9 @@ class Personal:
             raise PipelineError(f"client {client} never trained (held_out_clients), and has no model of its own")
         return [stacked[self.client_model[client]] for stacked in self.models]
 
-    def predict(self, client: int, images: np.ndarray) -> np.ndarray:
-        """Class probabilities float32 [n, classes] of uint8 images [n, height, width, channels]."""
-        return self.network.predictor(self.weights(client))(images)
+    def predict(self, client: int, images: "np.ndarray | pd.DataFrame") -> np.ndarray:
+        """The client's predictions, as `Simulation.predict`."""
+        return _predicted(self.network, self.weights(client), images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +85,12 @@ class Simulation:
     privacy: dict[str, Any] = field(default_factory=dict)  # if private: epsilon_rdp, epsilon_pld, delta, neighbours
     _end: _End | None = field(default=None, repr=False)
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Class probabilities float32 [n, classes] of uint8 images [n, height, width, channels]."""
-        return self.network.predictor(self.weights)(images)
+    def predict(self, images: "np.ndarray | pd.DataFrame") -> np.ndarray:
+        """Class probabilities float32 [n, classes], or numbers float32 [n, numbers].
+
+        ``images`` are samples as `simulate` takes them, such as uint8 [n, height, width, channels].
+        """
+        return _predicted(self.network, self.weights, images)
 
     def continue_(self, rounds: int, on_round: OnRound | None = None, progress: bool | None = None) -> "Simulation":
         """Trains ``rounds`` further rounds, to the bits of a training that had all these rounds from the start.
@@ -124,8 +129,8 @@ class Interrupted(KeyboardInterrupt):
 
 
 def simulate(
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: "np.ndarray | pd.DataFrame",
+    labels: "np.ndarray | pd.Series[Any]",
     clients: Sequence[np.ndarray],
     settings: Train,
     *,
@@ -135,6 +140,7 @@ def simulate(
     first: Weights | None = None,
     client_weights: Sequence[float] | np.ndarray | None = None,
     held_out_clients: int | float | Sequence[int] | np.ndarray = 0,
+    standardise: Standardise = None,
     folder: Path | None = None,
     on_round: OnRound | None = None,
     progress: bool | None = None,
@@ -142,8 +148,10 @@ def simulate(
     """Trains a model over clients that share a data set, on a TFF worker of its own.
 
     Args:
-      images: uint8 [samples, height, width, channels].
-      labels: uint8 [samples], from 0 to classes - 1.
+      images: uint8 [samples, height, width, channels]; or other samples: numbers [samples, values], or a DataFrame of
+        numbers and categories.
+      labels: uint8 [samples], from 0 to classes - 1; of other samples any integers for classes, or floats [samples] or
+        [samples, numbers] for numbers.
       clients: For each client the indices of its samples, in the order in which it trains on them.
       settings: What `train_settings` gives.
       test: Images and labels on which the global model is measured, every ``evaluate_every`` rounds.
@@ -153,6 +161,7 @@ def simulate(
       client_weights: The weight of each client in the mean of the updates, in the place of ``client_weighting``.
       held_out_clients: Clients that never train, and have figures of their own: their number or share, then they are
         drawn from the seed, or their indices.
+      standardise: ``training``: samples less their mean, divided by their deviation, of each column or channel.
       folder: Where shards and logs go; by default a temporary folder, which is removed.
       on_round: Called after each round with its record and its seconds.
       progress: Whether each round is reported on standard error; by default if there is no ``on_round``.
@@ -172,6 +181,7 @@ def simulate(
         first=first,
         client_weights=client_weights,
         held_out_clients=held_out_clients,
+        standardise=standardise,
     )
     return _simulate(inputs, fitting, folder, on_round, progress)
 
@@ -234,6 +244,13 @@ def _result(inputs: Inputs, settings: Train, training: "Training", trained: "Tra
         trained.privacy,
         None if has_secret_noise(settings) else _End(inputs, settings, checkpoint, kept),
     )
+
+
+def _predicted(network: Network, weights: Weights, data: Any) -> np.ndarray:
+    """Predictions of images, or of rows that are still to be encoded or standardised."""
+    kind = network.spec.kind
+    samples = data if kind.is_image else samples_of(kind, data, "samples")
+    return network.predictor(weights)(samples)
 
 
 def _held_out(network: Network, weights: Weights, division: Divided, shards: Path) -> "pd.DataFrame | None":

@@ -15,24 +15,23 @@ from fedpipe.datasets.raw import Labelled
 from fedpipe.datasets.shards import write_shards
 from fedpipe.errors import PipelineError
 from fedpipe.evaluation.global_model import GlobalSamples
-from fedpipe.networks.arrays import require_images, require_indices, require_labels, require_samples
+from fedpipe.networks.arrays import require_indices
 from fedpipe.networks.network import Weights, network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.params import parse
 from fedpipe.partitioning.held_out_clients import Divided, divided
 from fedpipe.runtime import cohort
+from fedpipe.simulation_samples import Described, Standardise, described
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """The arrays of a training, and all else that a resume does not change."""
 
-    images: np.ndarray
-    labels: np.ndarray
+    described: Described  # samples and labels
     clients: list[np.ndarray]  # the indices of each client's samples
     division: Divided  # of the clients, by whether they train
     parts: dict[str, Labelled]  # the samples on which the global model is measured
-    classes: int
     first: Weights | None
 
     def write(self, folder: Path) -> GlobalSamples | None:
@@ -48,7 +47,17 @@ class Inputs:
     def _write(self, shards: Path, clients: np.ndarray, numbers: np.ndarray | None) -> None:
         shards.mkdir(parents=True, exist_ok=True)
         members = [self.clients[client] for client in clients]
-        write_shards(shards, "arrays", self.images, self.labels, members, self.classes, numbers=numbers)
+        made = self.described
+        write_shards(
+            shards,
+            "arrays",
+            made.samples,
+            made.labels,
+            members,
+            made.classes,
+            sample_format=made.format,
+            numbers=numbers,
+        )
 
     def first_weights(self, settings: Train) -> Weights | None:
         """The weights to start from; None if they are drawn.
@@ -58,13 +67,12 @@ class Inputs:
         """
         if self.first is None:
             return None
-        height, width, channels = self.images.shape[1:]
-        wanted = list(network(ModelSpec.of(settings, (height, width, channels), self.classes)).shapes.values())
+        wanted = list(network(ModelSpec.of(settings, *self.described.kind)).shapes.values())
         weights = [np.asarray(weight) for weight in self.first]
         if [tuple(weight.shape) for weight in weights] != [tuple(shape) for shape in wanted]:
             raise PipelineError(
                 f"first has arrays of the shapes {[list(weight.shape) for weight in weights]}, and 'train.model' "
-                f"{settings.model} for these images has {[list(shape) for shape in wanted]}"
+                f"{settings.model} for these samples has {[list(shape) for shape in wanted]}"
             )
         if any(not np.issubdtype(weight.dtype, np.floating) or not np.isfinite(weight).all() for weight in weights):
             raise PipelineError("first must be arrays of finite floats")
@@ -72,8 +80,8 @@ class Inputs:
 
 
 def inputs_of(
-    images: np.ndarray,
-    labels: np.ndarray,
+    samples: Any,
+    labels: Any,
     clients: Sequence[np.ndarray],
     settings: Train,
     *,
@@ -83,23 +91,20 @@ def inputs_of(
     first: Weights | None,
     client_weights: Sequence[float] | np.ndarray | None,
     held_out_clients: int | float | Sequence[int] | np.ndarray,
+    standardise: Standardise,
 ) -> tuple[Inputs, Train]:
     """Checks the arguments of `simulate`; the settings are those of the clients that train.
 
     Raises:
       PipelineError: Arrays or settings do not fit together, or `fedpipe.pin` has not been called.
     """
-    require_images("images", images)
-    require_labels("labels", labels, len(images))
-    indices = require_indices(clients, len(images))
+    made = described(samples, labels, classes, standardise)
+    indices = require_indices(clients, len(made.samples))
     if not isinstance(settings, Train):
         raise PipelineError(f"settings must come from fedpipe.train_settings, not be a {type(settings).__name__}")
     _require_own(settings, first)
-    classes = _class_count(labels, classes)
-    require_labels("labels", labels, len(images), classes)
-    parts = {name: part for name, part in (("validation", validation), ("test", test)) if part is not None}
-    for name, part in parts.items():
-        require_samples(name, part, images.shape[1:], classes)
+    measured = (("validation", validation), ("test", test))
+    parts = {name: made.measured(name, part) for name, part in measured if part is not None}
     if settings.selecting and settings.selection not in parts:
         raise PipelineError(
             f"'{settings.selecting[0]}' chooses a round by its {settings.selection} accuracy: give "
@@ -110,8 +115,7 @@ def inputs_of(
     cohort.require_clients(settings, len(division.training))
     if not pinning.is_pinned():
         raise PipelineError("call fedpipe.pin() before NumPy and TensorFlow are imported: results depend on it")
-    measured = {name: (part[0], part[1]) for name, part in parts.items()}
-    return Inputs(images, labels, indices, division, measured, classes, first), settings
+    return Inputs(made, indices, division, parts, first), settings
 
 
 def _require_own(settings: Train, first: Weights | None) -> None:
@@ -184,12 +188,3 @@ def _weighted(settings: Train, weights: Any, clients: int, training: np.ndarray)
         return settings  # the training says which number is wrong
     chosen = ClientWeights(values=[values[number] for number in training])
     return settings.model_copy(update={"client_weights": chosen})
-
-
-def _class_count(labels: np.ndarray, classes: int | None) -> int:
-    """The number of classes, ``classes`` if it is given."""
-    if classes is None:
-        return max(2, int(labels.max()) + 1) if len(labels) else 2
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or not 2 <= classes <= 256:
-        raise PipelineError(f"classes must be a number from 2 to 256, not {classes!r}")
-    return int(classes)

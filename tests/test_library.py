@@ -17,7 +17,7 @@ from fedpipe.datasets.raw import RawDataset
 from tests import RECIPE as TEST_RECIPE
 from tests import ROOT
 
-(SCRIPT,) = re.findall(
+SCRIPT, TABLE = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "docs/library.md").read_text(encoding="utf-8"), re.DOTALL | re.M
 )
 LOADED = """
@@ -50,6 +50,12 @@ def test_the_script_of_the_document(raw: Path, tmp_path: Path) -> None:
     assert all(digit in map(str, range(10)) for digit in prediction.split())
     assert loaded == "['numpy', 'pydantic', 'tensorflow']"
     assert [path.name for path in tmp_path.iterdir()] == ["mnist.npz"]
+
+
+@pytest.mark.slow
+def test_the_table_of_the_document(tmp_path: Path) -> None:
+    figure, shape = python(TABLE, tmp_path)
+    assert float(figure.removeprefix("R2 ")) > 0.25 and shape == "(3, 1)"
 
 
 def test_the_recipe_is_that_of_params_yaml() -> None:
