@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     NEW_SAMPLES = 28  # clients of the samples that came after the data set was published
     TEST_ROWS = 29  # rows of a table that are test samples
     CLUSTERS = 31  # first weights of each cluster's model (IFCA)
+    ALL_SAMPLES = 35  # orders of the samples of all clients, for a learner that has them
     PERSONALISE = 32  # orders of samples while a model is fine-tuned for its client
     AUGMENTATION = 33  # what augmentation layers draw at a client
     HELD_OUT_CLIENTS = 34  # clients that never train

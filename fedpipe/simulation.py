@@ -209,6 +209,7 @@ def _simulate(
         trained = training.run(
             worker,
             evaluate=None if samples is None else samples.measure,
+            evaluate_own=None if samples is None else samples.measure_own,
             hooks=[] if on_round is None else [Callback(lambda ended: on_round(ended.record, ended.seconds))],
             progress=on_round is None if progress is None else progress,
             salvage=True,

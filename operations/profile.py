@@ -51,7 +51,12 @@ def main() -> None:
             before = now
 
         training = prepare(settings, CLIENTS, Path(folder))
-        training.run(worker, evaluate=samples.measure if samples else None, hooks=[Callback(count)])
+        training.run(
+            worker,
+            evaluate=samples.measure if samples else None,
+            evaluate_own=samples.measure_own if samples else None,
+            hooks=[Callback(count)],
+        )
         memory = _peak_bytes(worker.pid)
     counted = taken[1:]
 

@@ -20,8 +20,9 @@ from fedpipe.evaluation.answers import answers
 from fedpipe.evaluation.clients import accuracy_per_client
 from fedpipe.evaluation.fairness import spread
 from fedpipe.evaluation.global_model import attack_figures
-from fedpipe.evaluation.identity import has_personal, require_same_data_set, require_trained
+from fedpipe.evaluation.identity import has_global_model, has_personal, require_same_data_set, require_trained
 from fedpipe.evaluation.measures import goodness, logits_in_batches, mean_loss
+from fedpipe.evaluation.own_models import on_own_samples, on_test
 from fedpipe.evaluation.personal import TRAINED_ON_THEM, accuracy_of_own, fine_tuned
 from fedpipe.evaluation.pictures import draw_clients
 from fedpipe.json_model import json_text
@@ -95,16 +96,27 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
 
     at_sites = manifest.samples_at == "sites"
     withholds = layout.pipeline_files().withholds
-    logits = logits_in_batches(model.classifier(weights), images, settings.batch_size)
-    of_test = answers(model, logits, labels, settings.metrics)
+    own_models = None if has_global_model(TRAINING) else _personal_models(model, manifest)
     # By what the figures are measured on: the test images and the clients' test samples, and what clients trained on.
-    test: dict[str, Any] = {
-        "loss": mean_loss(model, logits, labels),
-        "accuracy": float(goodness(model, logits, labels).mean()),
-    }
+    test: dict[str, Any]
+    if own_models is None:
+        logits = logits_in_batches(model.classifier(weights), images, settings.batch_size)
+        of_test = answers(model, logits, labels, settings.metrics)
+        test = {
+            "loss": mean_loss(model, logits, labels),
+            "accuracy": float(goodness(model, logits, labels).mean()),
+        }
+        shown_model, shown_accuracy = spec.model, test["accuracy"]
+    else:
+        every = on_test(model, own_models, images, labels, settings.batch_size, settings.metrics)
+        test, of_test, shown_accuracy = every.figures, every.answers, every.accuracy
+        shown_model = f"{spec.model} of client {every.client}, the median of {manifest.clients},"
     attacked = attack_figures(*_attack(), model, weights, images, labels, settings.batch_size)
     test |= {name.removeprefix("test_"): value for name, value in attacked.items()}
-    if withholds:
+    if own_models is not None:
+        own_tests = CLIENT_TESTS if tests.clients else None
+        clients, of_clients = on_own_samples(model, own_models, CLIENTS, own_tests, settings.batch_size)
+    elif withholds:
         clients, of_clients = _withheld(manifest)
     elif at_sites:
         clients, of_clients = _of_sites(model, weights, manifest, settings)
@@ -115,7 +127,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         rows, figures = held_out_clients.measured(model, weights, *_HELD_OUT, settings)
         clients, of_clients = held_out_clients.joined(clients, rows), of_clients | {"clients": {"held_out": figures}}
     test, train = test | of_clients["test"], of_clients["train"]
-    test |= of_test.figures
+    test |= of_test.figures if own_models is None else {}
     metrics = {"test": test, "train": train, **{key: of_clients[key] for key in of_clients if key == "clients"}}
 
     if not math.isfinite(test["loss"]):
@@ -128,7 +140,7 @@ def _measure(outputs: StagedOutputs, record: journal.EvaluationRecord) -> None:
         with outputs.writing(output) as path:
             table.to_csv(path, index=False)
     images_or_samples = "images" if spec.kind.is_image else "samples"
-    title = f"{spec.model} on the {len(labels):,} test {images_or_samples}: accuracy {test['accuracy']:.4f}"
+    title = f"{shown_model} on the {len(labels):,} test {images_or_samples}: accuracy {shown_accuracy:.4f}"
     with outputs.writing(CONFUSION_PICTURE) as path:
         of_test.draw(title, path)
     title = f"{spec.model} on each of {manifest.clients} clients' samples"
@@ -222,7 +234,7 @@ def _personalised(
     if settings.personalise.epochs:
         tuned = fine_tuned(model, weights, CLIENTS, settings.personalise)
         kinds["personalised"] = accuracy_of_own(model, tuned, folder, settings.batch_size, "personalise")
-    personal = PersonalModels.open(PERSONAL, model, manifest.clients) if has_personal(PERSONAL, TRAINING) else None
+    personal = _personal_models(model, manifest)
     if personal is not None:
         kinds["personal"] = accuracy_of_own(model, personal.of, folder, settings.batch_size)
     columns: dict[str, Any] = {f"{samples}_{kind}_accuracy": kinds[kind] for kind in kinds if kind != "global"}
@@ -230,6 +242,11 @@ def _personalised(
     if clusters is not None:
         columns["cluster"] = clusters
     return columns, {kind: spread(values, clusters) for kind, values in kinds.items()} if columns else {}
+
+
+def _personal_models(model: Network, manifest: Manifest) -> PersonalModels | None:
+    """The clients' own models; None if the training has none."""
+    return PersonalModels.open(PERSONAL, model, manifest.clients) if has_personal(PERSONAL, TRAINING) else None
 
 
 def _attack() -> tuple[str, Any]:

@@ -90,6 +90,7 @@ def main() -> None:
             trained = training.run(
                 worker,
                 evaluate=samples.measure if samples else None,
+                evaluate_own=samples.measure_own if samples else None,
                 hooks=[tracked.log_rounds(run)],
                 elsewhere=elsewhere,
             )

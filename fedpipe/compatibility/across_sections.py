@@ -9,6 +9,7 @@ from fedpipe.config.judge import Evaluate, held_out_count
 from fedpipe.config.partition import Partition
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_noise_at_clients, has_noise_at_sites, has_secret_noise
+from fedpipe.contracts.algorithm import ALGORITHMS
 
 
 def validate(download: Download, partition: Partition, train: Train, evaluate: Evaluate) -> None:
@@ -25,6 +26,8 @@ def validate(download: Download, partition: Partition, train: Train, evaluate: E
     _require_sites_for_their_noise(partition, train)
     _require_secret_noise_at_sites(partition, train)
     _require_a_weight_per_client(partition, train)
+    _require_samples_here(partition, train)
+    _require_a_global_model(train, evaluate)
     held_out = _held_out(partition, train, evaluate)
     # `partition.clients` is their number with every scheme, or it is refused.
     round_size.check_clients(train, partition.clients - held_out)
@@ -130,6 +133,32 @@ def _require_a_weight_per_client(partition: Partition, train: Train) -> None:
             "'train.client_weighting' is per_client, with which a coordinator could single out a client of a site "
             "('partition.scheme' at_sites): set it to examples or uniform"
         )
+
+
+def _require_samples_here(partition: Partition, train: Train) -> None:
+    """A baseline has no coordinator."""
+    if partition.scheme == "at_sites" and ALGORITHMS.of(train.algorithm).is_baseline:
+        raise ValueError(
+            f"'train.algorithm' {train.algorithm} is a baseline without a federation, and 'partition.scheme' at_sites "
+            "leaves the samples at the sites of one: set 'train.algorithm' to fed_avg, or let 'partition.sites' "
+            "simulate the sites"
+        )
+
+
+def _require_a_global_model(train: Train, evaluate: Evaluate) -> None:
+    """What is measured of a global model that nobody trains."""
+    if not ALGORITHMS.of(train.algorithm).HAS_NO_GLOBAL_MODEL:
+        return
+    measured = {
+        "personalise.epochs": (evaluate.personalise.epochs, "trains the global model on"),
+        "held_out_clients": (evaluate.held_out_clients, "measures the global model at clients that have none"),
+    }
+    for key, (value, what) in measured.items():
+        if value:
+            raise ValueError(
+                f"'evaluate.{key}' is {value}, which {what}, and 'train.algorithm' {train.algorithm} has no global "
+                f"model: set 'evaluate.{key}' to 0"
+            )
 
 
 def _require_samples_to_select_on(partition: Partition, train: Train) -> None:

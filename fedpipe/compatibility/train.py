@@ -1,6 +1,6 @@
 """The rules of section ``train``: those across its keys, and those that the chosen files say."""
 
-from fedpipe.compatibility import aggregation, asynchrony, batch_norm, privacy, round_size
+from fedpipe.compatibility import aggregation, asynchrony, baselines, batch_norm, privacy, round_size
 from fedpipe.config.train import Train
 from fedpipe.contracts.train import chosen
 
@@ -12,6 +12,7 @@ def validate(settings: Train) -> None:
       ValueError: Choices make no sense together; the message names the keys and the remedy.
     """
     asynchrony.validate(settings)
+    baselines.validate(settings)
     for choice in chosen(settings):
         choice.check(settings)
     aggregation.validate(settings)

@@ -107,6 +107,17 @@ class Algorithm(TrainChoice):
         False, "Clients send an update of weight 1 or their number of examples, and no `means` or `sums`."
     )
 
+    POOLS_SAMPLES: bool = constant(
+        False,
+        "Every round has one client, number 0, with the samples of all clients; `Task.samples_before` says how many "
+        "samples the cohorts of earlier rounds would have seen.",
+    )
+    HAS_NO_GLOBAL_MODEL: bool = constant(
+        False,
+        "With `personal`: the server's weights stay the first ones, and figures on validation and test samples are "
+        "means over the personal models.",
+    )
+
     def _check_names(self) -> None:
         if self.passes is None and (self.client_update is None or self.server_update is None):
             raise ContractError("does not define 'client_update' and 'server_update', or 'passes'")
@@ -119,6 +130,10 @@ class Algorithm(TrainChoice):
             raise ContractError("defines 'asynchrony' and 'passes': an asynchronous round has one pass")
         if self.cluster is not None and (self.personal is None or "clusters" not in self.Params.model_fields):
             raise ContractError("defines 'cluster', which needs 'personal' and a param 'clusters'")
+        if self.HAS_NO_GLOBAL_MODEL and self.personal is None:
+            raise ContractError("defines 'HAS_NO_GLOBAL_MODEL', which needs 'personal'")
+        if self.POOLS_SAMPLES and self.keeps_files:
+            raise ContractError("defines 'POOLS_SAMPLES', and clients that keep something, of which there are none")
         if self.ONE_MESSAGE and (self.NEEDS_WEIGHTS or self.passes is not None):
             other = "NEEDS_WEIGHTS" if self.NEEDS_WEIGHTS else "passes"
             raise ContractError(f"defines 'ONE_MESSAGE' and '{other}', which contradict each other")
@@ -127,6 +142,11 @@ class Algorithm(TrainChoice):
     def is_asynchronous(self) -> bool:
         """Whether clients train asynchronously."""
         return self.asynchrony is not None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nobody sends anything to anybody."""
+        return self.POOLS_SAMPLES or self.HAS_NO_GLOBAL_MODEL
 
     @property
     def keeps_files(self) -> bool:

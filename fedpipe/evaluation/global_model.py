@@ -67,14 +67,7 @@ class GlobalSamples:
         held_out_accuracy is that over the clients that never train. An attack may add columns (`attack_figures`),
         measured on the test samples.
         """
-        classify = network.classifier(weights)
-        figures: dict[str, float] = {}
-        for part, (images, labels) in self.parts.items():
-            logits = logits_in_batches(classify, images, self.batch_size)
-            figures[f"{part}_loss"] = mean_loss(network, logits, labels)
-            figures[f"{part}_accuracy"] = float(goodness(network, logits, labels).mean())
-            for name in settings.metrics:
-                figures[f"{part}_{name}"] = mean_of(partial(network.measured, name), logits, labels)
+        figures = self._on_parts(network, weights, settings)
         if self.client_tests is not None:
             each = accuracy_per_client(network, weights, self.client_tests, self.clients, self.batch_size)
             figures["test_clients_accuracy"] = spread(each["accuracy"].to_numpy())["mean"]
@@ -85,6 +78,26 @@ class GlobalSamples:
         if "test" in self.parts:
             attack = settings.attack, settings.params_of("attack")
             figures |= attack_figures(*attack, network, weights, *self.parts["test"], self.batch_size)
+        return figures
+
+    def measure_own(self, network: Network, weights: Weights, settings: Train, client: int) -> dict[str, float]:
+        """As `measure`, of the model of a client: test_clients_accuracy is that on its own test samples, if any."""
+        figures = self._on_parts(network, weights, settings)
+        if self.client_tests is not None:
+            images, labels = read_shard(self.client_tests, client)
+            right = goodness(network, logits_in_batches(network.classifier(weights), images, self.batch_size), labels)
+            figures["test_clients_accuracy"] = float(right.mean()) if len(labels) else float("nan")
+        return figures
+
+    def _on_parts(self, network: Network, weights: Weights, settings: Train) -> dict[str, float]:
+        classify = network.classifier(weights)
+        figures: dict[str, float] = {}
+        for part, (images, labels) in self.parts.items():
+            logits = logits_in_batches(classify, images, self.batch_size)
+            figures[f"{part}_loss"] = mean_loss(network, logits, labels)
+            figures[f"{part}_accuracy"] = float(goodness(network, logits, labels).mean())
+            for name in settings.metrics:
+                figures[f"{part}_{name}"] = mean_of(partial(network.measured, name), logits, labels)
         return figures
 
 

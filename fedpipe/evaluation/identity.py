@@ -44,6 +44,11 @@ def require_trained(weights: Path, training: Path) -> str:
     return present
 
 
+def has_global_model(training: Path) -> bool:
+    """Whether the training has a model for all clients, by what it wrote down (``global_model``)."""
+    return json.loads(training.read_text(encoding="utf-8")).get("global_model", True) is True
+
+
 def has_personal(models: Path, training: Path) -> bool:
     """Whether the training ended with personal models, by the SHA-256 that it wrote down (``personal_sha256``).
 

@@ -1,7 +1,7 @@
 """Personalised models, and each on its client's samples: the held-out ones, if there are any."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ TRAINED_ON_THEM = (
     "of its own: train_personal_accuracy shows how well they fit, not how well they serve; 'partition.client_test' "
     "same_distribution or fraction gives each client test samples"
 )
+
+
+def means_over_models(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each figure over the models that have it and for which it is not NaN."""
+    values: dict[str, list[float]] = {}
+    for of_model in figures:
+        for name, value in of_model.items():
+            values.setdefault(name, []).append(value)
+    return {name: float(np.nanmean(each)) for name, each in values.items() if not np.isnan(each).all()}
 
 
 def accuracy_of_own(

@@ -31,19 +31,20 @@ _TENSOR = "kept"  # the only one in a client's file
 class ClientReader:
     """Reads clients on the worker, and writes what they keep."""
 
-    def __init__(self, shards: Path, kept: Path | None = None, first: int = 0) -> None:
+    def __init__(self, shards: Path, kept: Path | None = None, first: int = 0, pooled: bool = False) -> None:
         """Opens the shards.
 
         Args:
           shards: The folder of the shards, as the worker sees it.
           kept: The folder for what clients keep, as the worker sees it; None for an algorithm that keeps nothing.
           first: The id of the client that has the first shard; other than 0 at a site, whose clients are some of all.
+          pooled: Whether every client that is read has the samples of all.
 
         Raises:
           PipelineError: There are no shards in the folder.
         """
         self._shards = open_shards(shards)
-        self._kept, self._first = kept, first
+        self._kept, self._first, self._pooled = kept, first, pooled
 
     @property
     def sizes(self) -> np.ndarray:
@@ -59,7 +60,7 @@ class ClientReader:
           first: The client's state before its first round.
         """
         client, last, work = request.id, request.last_round, request.work
-        images, labels = read_shard_in_graph(self._shards, client - self._first)
+        images, labels = read_shard_in_graph(self._shards, None if self._pooled else client - self._first)
         if self._kept is None:
             return Client(images, labels, client, round_number, work=work), lambda kept, counts: []
         entries = sum(leaf.shape.num_elements() for leaf in tf.nest.flatten(first))

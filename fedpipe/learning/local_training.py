@@ -72,6 +72,7 @@ def train(
     client: Client,
     hook: GradientHook | None = None,
     steps: Any = None,
+    places: Any = None,
 ) -> Local:
     """Trains ``local_epochs`` over the client's samples (McMahan et al. 2017, algorithm 1, ClientUpdate).
 
@@ -86,15 +87,22 @@ def train(
       hook: ``(gradients, weights, gradient_at) -> gradients``, applied to each step's mean gradient;
         ``gradient_at(others)`` is the mean gradient of the step's batch under other weights.
       steps: At most so many steps (int32 scalar); None for all. A client with ``work`` below 1000 takes fewer.
+      places: The places int32 [n] of samples among the client's: trains on these once, in their order, in place of all
+        that the settings say about epochs, steps and order.
     """
     samples, size = sample_count(client), settings.batch_size
     batches, total = batch_count(settings, samples), step_count(settings, client)
+    if places is not None:
+        batches = total = -(-tf.shape(places)[0] // size)
     if steps is not None:
         total = tf.minimum(total, steps)
     epochs: Any = settings.local_epochs
     if settings.local_steps is not None:
         epochs = -(-settings.local_steps // tf.maximum(batches, 1))
-    order = _order(settings, client, samples, epochs) if settings.shuffle else None
+    if places is not None:
+        order = places[tf.newaxis]
+    else:
+        order = _order(settings, client, samples, epochs) if settings.shuffle else None
     dropout_seed, augmentation_seed = (
         seed_in_graph(settings.seed, purpose, client.round, client.id)
         for purpose in (Purpose.DROPOUT, Purpose.AUGMENTATION)

@@ -27,6 +27,7 @@ class Task:
     clients: int  # how many there are altogether
     noise_key: NoiseKey | None = None  # for the noise of DP; None for that of the seed
     all_weights: float | None = None  # what sites say that `total_weight` is; None where clients' sizes say it
+    samples_before: tuple[int, ...] = ()  # `all_samples.samples_before`, for an algorithm with POOLS_SAMPLES
 
     @property
     def algorithm(self) -> Any:
@@ -65,6 +66,10 @@ class Task:
     def train(self, weights: list[Any], client: Client, hook: GradientHook | None = None, steps: Any = None) -> Local:
         """Local training from ``weights`` (`local_training.train`)."""
         return local_training.train(self.network, self.settings, self.client_optimizer, weights, client, hook, steps)
+
+    def train_on(self, weights: list[Any], client: Client, places: Any) -> Local:
+        """Local training on some of the client's samples, once in the order of ``places`` (`local_training.train`)."""
+        return local_training.train(self.network, self.settings, self.client_optimizer, weights, client, places=places)
 
     def full_gradient(self, weights: list[Any], client: Client) -> tuple[list[Any], Any]:
         """Mean gradient and mean loss of the client's samples (`local_training.full_gradient`)."""

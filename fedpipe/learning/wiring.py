@@ -14,8 +14,9 @@ from fedpipe.compatibility import batch_norm
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import AGGREGATORS, Aggregator, has_noise_at_clients
 from fedpipe.contracts.algorithm import ALGORITHMS, Algorithm
-from fedpipe.datasets.shards import Manifest, Shards
+from fedpipe.datasets.shards import Manifest, Shards, open_shards
 from fedpipe.errors import PipelineError
+from fedpipe.learning.all_samples import samples_before
 from fedpipe.learning.client_work import keeps_state
 from fedpipe.learning.clients import ClientReader
 from fedpipe.learning.fixed_point import FixedPoint
@@ -91,8 +92,9 @@ class Wiring:
         if first is None:
             first = network.first_weights(generator(settings.seed, Purpose.INITIAL_WEIGHTS))
         first_client, clients = share or Share(0, manifest.clients)
-        task = Task(network, settings, clients, noise_key, all_weights)
         algorithm, aggregator = ALGORITHMS.of(settings.algorithm), AGGREGATORS.of(settings.aggregator)
+        before = samples_before(settings, np.diff(open_shards(shards).offsets)) if algorithm.POOLS_SAMPLES else ()
+        task = Task(network, settings, clients, noise_key, all_weights, before)
         folder = folder and folder.resolve()
         return Wiring(task, algorithm, aggregator, shards, first, folder, manifest, first_client)
 
@@ -109,7 +111,7 @@ class Wiring:
     @cached_property
     def reader(self) -> ClientReader:
         """Reads clients' shards and state on the worker."""
-        return ClientReader(self.shards, self.kept, self.first_client)
+        return ClientReader(self.shards, self.kept, self.first_client, self.algorithm.POOLS_SAMPLES)
 
     @cached_property
     def fixed_point(self) -> FixedPoint | None:

@@ -42,11 +42,16 @@ def personal_models(
     """The personal models after the engine's last round; None if the algorithm has none, or sites keep their own."""
     if wiring.algorithm.personal is None:
         return None
-    last = np.full(wiring.task.clients, -1, np.int32) if kept is None else kept.last.copy()
+    last = nothing_kept(wiring) if kept is None else kept.last.copy()
     state = engine.state()
     if elsewhere is not None and elsewhere.make_personal(state, last):
         return None
     return ClientModels(wiring, wiring.algorithm.personal, state, last)
+
+
+def nothing_kept(wiring: Wiring) -> np.ndarray:
+    """The rounds of clients' states before the first one: int32 [clients]."""
+    return np.full(wiring.task.clients, -1, np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +80,11 @@ class ClientModels:
             shared = ([part[number] for part in parts] for number in range(count))
             save_personal(path, network, owners, shared, count, clusters=True)
         else:
-            each: Iterator[Weights] = ([w.numpy() for w in weights] for weights in self._of_clients(self.personal))
-            save_personal(path, network, np.arange(clients, dtype=np.int32), each, count, clusters=False)
+            save_personal(path, network, np.arange(clients, dtype=np.int32), self.weights(), count, clusters=False)
+
+    def weights(self) -> Iterator[Weights]:
+        """The weights of each client's model in turn."""
+        return ([w.numpy() for w in weights] for weights in self._of_clients(self.personal))
 
     def _of_clients(self, function: Callable[[Task, Server, Client], Any]) -> Iterator[Any]:
         """The results of a function of the algorithm for each client in turn."""
@@ -91,6 +99,8 @@ class ClientModels:
             kept = first.algorithm if client.kept is Nothing else client.kept.algorithm
             return function(task, server, client._replace(kept=kept))
 
+        # TensorFlow counts what it traces by the line of code, and would warn of many trainings as of one traced often.
+        of_client = of_client.get_concrete_function()
         leaves = [tf.constant(leaf) for leaf in self.state]
         for packed in WorkRequest.of(self.wiring.clients, self.last).pack():
             yield of_client(tf.constant(packed), *leaves)

@@ -23,6 +23,7 @@ class Round:
     fetch: Callable[[], Weights]  # the global model from the worker
     best: Best | None  # the best weights so far
     columns: dict[str, float] = field(default_factory=dict)  # further columns of the round's record
+    last_rounds: np.ndarray | None = None  # int32 [clients], that of each client's state; None if they keep none
     only_last: frozenset[str] = frozenset()  # those that a training of more rounds would not measure in this one
 
     def passing(self) -> "Round":

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedpipe.config.train import Dropout, Train
 from fedpipe.contracts.aggregator import has_noise, has_secret_noise
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.client_rows import table
 from fedpipe.networks.network import Network, Weights
 from fedpipe.runtime.checkpoint import Checkpoint
@@ -59,6 +60,7 @@ class Trained:
             **({"noise_drawn_by": "sites"} if self.noise_is_of_sites else {}),
             **({"dropouts": listed(self.dropouts)} if self.dropouts else {}),
             **_attacked(settings),
+            **({"global_model": False} if ALGORITHMS.of(settings.algorithm).HAS_NO_GLOBAL_MODEL else {}),
             **self._clustered(),
             **({} if has_secret_noise(settings) or diverged(records) is None else {"diverged": True}),
         }

@@ -24,6 +24,7 @@ from fedpipe.learning.local_training import batch_count
 from fedpipe.learning.measurements import CLIENT_ROWS, Measurements
 from fedpipe.learning.process import Process
 from fedpipe.learning.wiring import Wiring
+from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Network, Weights
 from fedpipe.pinning import require_avx2
 from fedpipe.privacy.calibration import calibrated
@@ -42,7 +43,6 @@ from fedpipe.runtime.cohort import Cohort, Losses, cohort
 from fedpipe.runtime.dropouts import SiteDropouts
 from fedpipe.runtime.engine import Engine
 from fedpipe.runtime.hooks import (
-    EvaluateModel,
     Evaluation,
     KeepBest,
     PhaseTable,
@@ -52,6 +52,7 @@ from fedpipe.runtime.hooks import (
     StopWithoutGain,
 )
 from fedpipe.runtime.kept_state import KeptFiles, KeptState
+from fedpipe.runtime.measuring import OwnEvaluation, measuring
 from fedpipe.runtime.notices import NoticeDivergence, NoticeStandstill
 from fedpipe.runtime.personal import personal_models
 from fedpipe.runtime.phases import Phases
@@ -87,6 +88,7 @@ class Training:
         worker: Worker,
         *,
         evaluate: Evaluation | None = None,
+        evaluate_own: OwnEvaluation | None = None,
         hooks: Sequence[Hook] = (),
         elsewhere: Elsewhere | None = None,
         progress: bool = True,
@@ -97,6 +99,7 @@ class Training:
         Args:
           worker: Where the server runs, and the clients.
           evaluate: Measures the global model in the rounds that ``evaluate_every`` names, and in the last one.
+          evaluate_own: In its place, of an algorithm without a global model: measures a client's model.
           hooks: Further hooks; they come after those that measure and report a round, and before it is saved.
           elsewhere: Other machines where clients run, instead of on ``worker``.
           progress: Whether rounds are reported on standard error.
@@ -123,7 +126,8 @@ class Training:
             client_losses(self.wiring, worker, engine, elsewhere) as losses,
             ExitStack() as stack,
         ):
-            every_hook = [stack.enter_context(hook) for hook in self._hooks(history, engine, evaluate, hooks, progress)]
+            measures = measuring(self.wiring, engine.state, self.rounds, evaluate, evaluate_own)
+            every_hook = [stack.enter_context(hook) for hook in self._hooks(history, engine, measures, hooks, progress)]
 
             def in_turn() -> Iterator[Hook]:
                 for hook in every_hook:
@@ -146,7 +150,7 @@ class Training:
                 lost_from = self.dropouts.lost_from(number, selected.clients)
                 measured = engine.run_round(selected.packed(self.kept), done, lost_from)
                 selected, dropouts = self.dropouts.after(number, selected, engine.lost_from)
-                current = Round(number, engine.weights, history.best)
+                current = Round(number, engine.weights, history.best, last_rounds=self._last_rounds(selected, number))
                 for hook in in_turn():
                     hook.measure(current)
                 record, passing = self._record(current, selected, dropouts, measured), None
@@ -180,14 +184,13 @@ class Training:
         self,
         history: History,
         engine: Engine,
-        evaluate: Evaluation | None,
+        measures: Sequence[Hook],
         others: Sequence[Hook],
         progress: bool,
     ) -> Iterator[Hook]:
         """All hooks in their order: columns are measured before they are read, and rounds are reported before saved."""
         settings, completed = self.wiring.task.settings, len(history.records)
-        if evaluate is not None and settings.evaluate_every:
-            yield EvaluateModel(evaluate, self.wiring.task, self.rounds)
+        yield from measures
         if settings.keep_best:
             yield KeepBest(settings.selection)
         if self.ledger is not None:
@@ -209,6 +212,14 @@ class Training:
     def _is_over(self, records: Sequence[RoundRecord], hooks: Iterable[Hook]) -> bool:
         """Whether no further round is run; a checkpoint may be of the last one."""
         return len(records) >= self.rounds or any(hook.stops(records[-1]) for hook in hooks if records)
+
+    def _last_rounds(self, selected: Cohort, number: int) -> np.ndarray | None:
+        """The rounds of the clients' states once round ``number`` counts: int32 [clients]; None if they keep none."""
+        if self.kept is None:
+            return None
+        last = self.kept.last.copy()
+        last[selected.trained] = number
+        return last
 
     def _record(
         self, current: Round, selected: Cohort, dropouts: Sequence[Dropout], measured: Measurements
@@ -324,6 +335,8 @@ def prepare(
     ledger = _ledger(settings, wiring, drawn)
     rounds = settings.rounds if ledger is None else ledger.rounds()
     draw, cohort_size = _drawing(drawing, sizes, _message(settings, wiring.process))
+    if wiring.algorithm.POOLS_SAMPLES:
+        draw, cohort_size = (lambda number, losses: Cohort(WorkRequest.of([0]))), 1
     site_of = wiring.manifest.site_of
     dropouts = SiteDropouts(settings, wiring.manifest, len(wiring.process.passes))
     if wiring.aggregator.SUMS_INTEGERS and wiring.manifest.samples_at == "sites" and site_of is not None:

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return [cell.labels | {"refused": allowed}], f"{labels}: {allowed}"
         result = simulate(*train, clients, allowed, test=test, held_out_clients=grid.held_out_clients)
         weights = {"weights_sha256": digest(result.weights)}
-        rows = [cell.labels | row | weights for row in grid.rows(result.rounds)]
+        rows = [cell.labels | row | weights for row in grid.rows(cell, result.rounds)]
         return rows, f"{labels}: test accuracy {rows[-1]['test_accuracy']:.4f}"
 
     table = run_missing(name, table_path, grid.columns, cells, run)

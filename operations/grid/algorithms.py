@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from fedpipe.config.section import Concentration, Count, Section, Size
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.raw import Labelled
 from fedpipe.figures import picture
 from fedpipe.partitioners import dirichlet
@@ -77,9 +78,14 @@ class Algorithms(Grid):
         owner = dirichlet.assign(labels, np.zeros(data.clients, np.int64), params, rng)
         return [np.flatnonzero(owner == client) for client in range(data.clients)]
 
-    def rows(self, rounds: Sequence[RoundRecord]) -> Rows:
-        """As `Grid.rows`: the rounds that were evaluated, with the clients' updates that the server had got by then."""
-        updates = np.cumsum([record.clients for record in rounds]).tolist()
+    def rows(self, cell: Cell, rounds: Sequence[RoundRecord]) -> Rows:
+        """As `Grid.rows`: the rounds that were evaluated, with the clients' updates that the server had got by then.
+
+        Where one learner has all samples, the updates are those of which it saw the samples.
+        """
+        pooled = ALGORITHMS.of(cell.labels["algorithm"]).POOLS_SAMPLES
+        cohort = self.data.clients if (number := cell.changes.get("clients_per_round", "all")) == "all" else number
+        updates = np.cumsum([cohort if pooled else record.clients for record in rounds]).tolist()
         return [
             {
                 "round": record.round,

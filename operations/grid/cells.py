@@ -76,8 +76,8 @@ class Grid(Section):
         """The indices of each client's samples among those with these ``labels``; the same for all cells."""
 
     @abstractmethod
-    def rows(self, rounds: Sequence[RoundRecord]) -> Rows:
-        """The figures of a training for the table, without its labels and its weights' SHA-256."""
+    def rows(self, cell: Cell, rounds: Sequence[RoundRecord]) -> Rows:
+        """The figures of a cell's training for the table, without its labels and its weights' SHA-256."""
 
     @abstractmethod
     def plot(self, table: pd.DataFrame, path: Path) -> None:

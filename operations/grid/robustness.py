@@ -71,7 +71,7 @@ class Robustness(Grid):
         order = generator(self.base.get("seed", RECIPE["seed"]), Purpose.PARTITION).permutation(len(labels))
         return np.split(order, self.data.clients)
 
-    def rows(self, rounds: Sequence[RoundRecord]) -> Rows:
+    def rows(self, cell: Cell, rounds: Sequence[RoundRecord]) -> Rows:
         """As `Grid.rows`: the last round."""
         last = rounds[-1]
         return [{"test_accuracy": last.test_accuracy, "test_backdoor": last.others.get("test_backdoor")}]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fedpipe.dvc_lock import Lock, md5
 from fedpipe.errors import PipelineError
-from fedpipe.evaluation.identity import require_trained
+from fedpipe.evaluation.identity import has_global_model, require_trained
 from layout import LOCK
 from operations.stale import require_fresh
 
@@ -25,6 +25,11 @@ def require_evaluated(weights: Path, evaluation: Path, training: Path) -> None:
         if not path.is_file():
             raise PipelineError(f"{path} is missing: {_AGAIN}")
     require_trained(weights, training)
+    if not has_global_model(training):
+        raise PipelineError(
+            f"{training} is of a training without a global model ('train.algorithm' local_only), and {weights} has its "
+            "first weights: register the model of another algorithm"
+        )
     lock = Lock.read(LOCK)
     evaluated_from = lock.hashes("evaluate", "deps")
     for path, recorded in (

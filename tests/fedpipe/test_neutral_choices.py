@@ -14,13 +14,12 @@ import pytest
 from pydantic import ValidationError
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.networks.network import Weights
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms.reference import TOLERANCE
-from tests.fedpipe.training import run, runs, train_settings
+from tests.fedpipe.training import FEDERATED, run, runs, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [8, 8, 8, 8]
@@ -80,7 +79,7 @@ SAME_AS_FED_AVG: list[tuple[str, dict[str, Any], int]] = [
 
 # One of each kind for every day: an update alone, with a vector, with a number, in two passes, and several models.
 EVERY_DAY = ("fed_avg", "scaffold")
-DAILY = [pytest.param(name, marks=[] if name in EVERY_DAY else [pytest.mark.slow]) for name in ALGORITHMS.names]
+DAILY = [pytest.param(name, marks=[] if name in EVERY_DAY else [pytest.mark.slow]) for name in FEDERATED]
 
 
 def settings_of(name: str, *changes: dict[str, Any]) -> Train:
@@ -112,7 +111,7 @@ def test_neutral_choices_together_change_nothing(worker: Worker, make_shards: Ma
 
 
 @pytest.mark.slow  # all of them, where the test above has some at once
-@pytest.mark.parametrize("name", ALGORITHMS.names)
+@pytest.mark.parametrize("name", FEDERATED)
 def test_each_neutral_choice_changes_nothing(worker: Worker, make_shards: Make, name: str) -> None:
     shards, plain = make_shards(SIZES), settings_of(name)
     expected = trained(worker, plain, shards)
@@ -123,7 +122,7 @@ def test_each_neutral_choice_changes_nothing(worker: Worker, make_shards: Make, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALGORITHMS.names)
+@pytest.mark.parametrize("name", FEDERATED)
 def test_a_client_without_samples_in_a_cohort_changes_nothing(worker: Worker, make_shards: Make, name: str) -> None:
     shards, settings = make_shards([*SIZES, 0]), settings_of(name)
     with_it, without = runs(worker, settings, shards, [[[*cohort, 4] for cohort in COHORTS], COHORTS])
@@ -131,7 +130,7 @@ def test_a_client_without_samples_in_a_cohort_changes_nothing(worker: Worker, ma
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS.names if name != "fed_sgd"])
+@pytest.mark.parametrize("name", [name for name in FEDERATED if name != "fed_sgd"])
 def test_half_of_two_epochs_is_one_epoch(worker: Worker, make_shards: Make, name: str) -> None:
     shards, one_epoch = make_shards(SIZES), {"local_epochs": 1, "fed_rep": {"head_epochs": 1}}
     half = [Cohort(WorkRequest.of(cohort, work=500)) for cohort in COHORTS]

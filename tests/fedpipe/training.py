@@ -10,6 +10,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from fedpipe.config.train import Train
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.datasets.shards import Manifest
 from fedpipe.lazy import tf
 from fedpipe.learning.work_request import WorkRequest
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from fedpipe.runtime.trained import Trained
 
 MNIST = (28, 28, 1)
+# Algorithms by name: those whose clients send updates; the others are the baselines (algorithms/test_baselines.py).
+FEDERATED = tuple(name for name, algorithm in ALGORITHMS.all() if not algorithm.is_baseline)
 
 
 def train_settings(**changes: Any) -> Train:

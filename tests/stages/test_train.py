@@ -16,10 +16,13 @@ from safetensors.numpy import load_file
 import layout
 from fedpipe.config.train import Train
 from fedpipe.datasets.raw import RawDataset
-from fedpipe.datasets.shards import Manifest, write_shards
+from fedpipe.datasets.shards import Manifest, read_shard, write_shards
 from fedpipe.errors import PipelineError
+from fedpipe.networks.network import Network
+from fedpipe.networks.personal_weights import PersonalModels
 from fedpipe.networks.weights import load_weights
 from fedpipe.runtime.worker import Worker
+from operations.register.checks import require_evaluated
 from stages import evaluate, train
 from tests import RECIPE, ROOT
 from tests.fedpipe.training import train_settings
@@ -210,6 +213,36 @@ def test_personal_models_go_from_train_to_evaluate(project: Path) -> None:
     assert summary["cluster_clients"] == {str(number): int((clusters == number).sum()) for number in range(3)}
     sizes = rounds[[f"cluster_{number}_clients" for number in range(3)]]
     assert (sizes.sum(axis=1) == rounds["clients"]).all() and len(set(clusters)) > 1
+
+
+@pytest.mark.slow
+def test_clients_by_themselves_go_from_train_to_evaluate(project: Path) -> None:
+    """All figures are of the clients' own models, and the picture of classes is of the one in the middle."""
+    rounds, summary = trained(algorithm="local_only", evaluate_every=1)
+    assert summary["global_model"] is False
+    evaluate.main()
+    test, last = json.loads(layout.EVALUATION.read_text())["test"], rounds.iloc[-1]
+    assert (test["loss"], test["accuracy"]) == (last["test_loss"], last["test_accuracy"])
+    assert test["clients"]["mean"] == last["test_clients_accuracy"] and "personalisation" not in test
+    model, _ = load_weights(layout.WEIGHTS)
+    models = PersonalModels.open(layout.PERSONAL, model, 6)
+    assert models is not None
+    images, labels = RawDataset.read(layout.RAW).read_test(layout.RAW)
+    hits = [model.classifier(models.of(client))(images).argmax(axis=1) == labels for client in range(6)]
+    accuracies = sorted(each.mean() for each in hits)
+    assert test["models"]["mean"] == pytest.approx(np.mean(accuracies)) and test["models"]["worst"] == accuracies[0]
+    predictions = pd.read_csv(layout.PREDICTIONS)
+    assert (predictions["actual"] == predictions["predicted"]).mean() == accuracies[2]
+    table = pd.read_csv(layout.CLIENT_TABLE)
+    own = [goodness_on_own(model, models, client) for client in range(6)]
+    np.testing.assert_allclose(table["train_accuracy"], own, rtol=0, atol=1e-12)
+    with pytest.raises(PipelineError, match="is of a training without a global model"):
+        require_evaluated(layout.WEIGHTS, layout.EVALUATION, layout.TRAINING)
+
+
+def goodness_on_own(model: Network, models: PersonalModels, client: int) -> float:
+    images, labels = read_shard(layout.CLIENTS, client)
+    return float((model.classifier(models.of(client))(images).argmax(axis=1) == labels).mean())
 
 
 @pytest.mark.slow

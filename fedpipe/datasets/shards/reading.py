@@ -156,7 +156,7 @@ def read_shard_in_graph(shards: Shards, client: Any) -> tuple[Any, Any]:
 
     Args:
       shards: The shards, under the path that the worker sees.
-      client: int32 scalar.
+      client: int32 scalar; None for the samples of all clients.
 
     Returns:
       Samples and labels, such as images uint8 [n, height, width, channels] and labels uint8 [n].
@@ -167,6 +167,10 @@ def read_shard_in_graph(shards: Shards, client: Any) -> tuple[Any, Any]:
     def part(start: int, item_bytes: int, first: Any, end: Any) -> Any:
         return file[start + first * item_bytes : start + end * item_bytes]
 
+    if client is None:
+        images = part(shards.images_start, shards.image.bytes, 0, shards.samples)
+        labels = part(shards.labels_start, shards.label.bytes, 0, shards.samples)
+        return shards.image.tensor(images), shards.label.tensor(labels)
     client = tf.cast(client, tf.int64)
     pair = tf.bitcast(tf.reshape(part(shards.offsets_start, 8, client, client + 2), [2, 8]), tf.int64)
     images = part(shards.images_start, shards.image.bytes, pair[0], pair[1])

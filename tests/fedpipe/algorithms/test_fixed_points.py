@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.datasets.shards import write_shards
 from fedpipe.networks.network import Network, Weights
 from fedpipe.networks.spec import ModelSpec
@@ -22,7 +22,7 @@ from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.algorithms.reference import Samples
-from tests.fedpipe.training import Ended, run, train_settings
+from tests.fedpipe.training import FEDERATED, Ended, run, train_settings
 
 SIZES = [5, 5, 5, 5, 40]
 CLASSES, DECAY = 3, 0.3
@@ -213,7 +213,7 @@ CLAIMS: dict[str, dict[str, Claim]] = {
 
 
 def test_every_algorithm_says_where_it_ends() -> None:
-    assert set(CLAIMS) == set(ALGORITHMS.names)
+    assert set(CLAIMS) == set(FEDERATED)
 
 
 EVERY_DAY = ("fed_prox", "fed_dyn", "scaffold")

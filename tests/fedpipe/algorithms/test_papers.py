@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fedpipe.config.train import Train
-from fedpipe.contracts.algorithm import ALGORITHMS, asynchrony_of
+from fedpipe.contracts.algorithm import asynchrony_of
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.runtime.asynchronous import Schedule
 from fedpipe.runtime.cohort import Cohort
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import papers, reference
 from tests.fedpipe.algorithms.reference import SIZES, TRAINING
-from tests.fedpipe.training import Ended, cohort_of, first_weights, run, train_settings
+from tests.fedpipe.training import FEDERATED, Ended, cohort_of, first_weights, run, train_settings
 
 Make = Callable[[list[int]], Path]
 COHORTS = [[0, 1, 2, 3, 4], [1, 2, 4], [0, 2, 3]]  # client 4 takes part twice, client 1 with a pause
@@ -137,7 +137,7 @@ def compare(worker: Worker, shards: Path, settings: Train, sizes: list[int] = SI
 
 
 def test_every_algorithm_is_compared() -> None:
-    assert set(PARAMS) == set(ALGORITHMS.names)
+    assert set(PARAMS) == set(FEDERATED)
 
 
 # Every day, the first params of each algorithm; Keras, with which FedBN is compared, takes many seconds.

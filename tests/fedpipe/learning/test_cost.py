@@ -12,7 +12,7 @@ from fedpipe.lazy import tf
 from fedpipe.learning.interface import Client, Contribution, Server
 from fedpipe.learning.task import Task
 from fedpipe.networks.network import Network
-from tests.fedpipe.training import dense_with_batch_norm, model_of, train_settings
+from tests.fedpipe.training import FEDERATED, dense_with_batch_norm, model_of, train_settings
 
 SAMPLES, CLIENTS = 40, 3
 # Other values of params that change what is computed.
@@ -54,7 +54,7 @@ class Counted:
         self.forward += self._last
 
 
-@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in ALGORITHMS.names), *OTHERS])
+@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in FEDERATED), *OTHERS])
 @pytest.mark.parametrize("work", [1000, 500])
 def test_a_clients_passes_over_its_samples_are_those_of_its_cost(
     monkeypatch: pytest.MonkeyPatch, name: str, params: dict[str, Any], work: int

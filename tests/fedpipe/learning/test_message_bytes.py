@@ -19,7 +19,7 @@ from fedpipe.learning.task import Task
 from fedpipe.learning.vectors import hadamard, random_signs
 from tests.fedpipe.algorithms import reference
 from tests.fedpipe.bits import NEEDED, weighting
-from tests.fedpipe.training import dense_with_batch_norm, model_of, train_settings
+from tests.fedpipe.training import FEDERATED, dense_with_batch_norm, model_of, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [3, 4, 2]
@@ -119,7 +119,7 @@ def down(setup: Setup) -> bytes:
     return packed(server.weights, seen)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS.names)
+@pytest.mark.parametrize("name", FEDERATED)
 def test_bytes_of_each_algorithm_are_those_of_its_messages(make_shards: Make, name: str) -> None:
     made = setup(make_shards, algorithm=name, **{name: {}, **NEEDED.get(name, {})})
     assert made.counted == (len(down(made)), len(up(made)))

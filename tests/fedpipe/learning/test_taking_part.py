@@ -13,7 +13,7 @@ from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.learning.task import Task
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import weighting
-from tests.fedpipe.training import Ended, model_of, runs, same_bits, train_settings
+from tests.fedpipe.training import FEDERATED, Ended, model_of, runs, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [23, 9, 0, 3, 31]  # batches have ten samples
@@ -33,7 +33,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "fed_bn": {"model": "keras_cnn", "keras_cnn": {"batch_norm": True}},
     "fed_rep": {"model": "mcmahan_2nn"},
 }
-SYNCHRONOUS = [name for name, algorithm in ALGORITHMS.all() if not algorithm.is_asynchronous]
+SYNCHRONOUS = [name for name in FEDERATED if not ALGORITHMS.of(name).is_asynchronous]
 WITHOUT_NOISE = [name for name, aggregator in AGGREGATORS.all() if not aggregator.is_private]
 
 

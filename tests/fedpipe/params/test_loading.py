@@ -56,7 +56,7 @@ def test_defaults_are_valid(section: type) -> None:
             "'train.model' is 'basline_cnn': there is no such file in fedpipe/models; choose one of bag_of_tokens, ",
         ),
         (params.Train, "model: baseline_cnn", "model: basline_cnn", " (did you mean baseline_cnn?)"),
-        (params.Train, "m: fed_avg", "m: fedavg", "in fedpipe/algorithms; choose one of afl, ditto, "),
+        (params.Train, "m: fed_avg", "m: fedavg", "in fedpipe/algorithms; choose one of afl, centralised, ditto, "),
         (params.Train, "\n  fed_avg: {}", "", "key 'train.fed_avg' is missing"),
         (
             params.Train,
@@ -341,6 +341,27 @@ def test_the_champion_and_held_out_samples_do_not_go_together(tmp_path: Path) ->
         params.validate(path)
     for text in (held_out, DEFAULTS.replace("init: fresh", "init: champion")):
         path.write_text(text, encoding="utf-8")
+        params.validate(path)
+
+
+@pytest.mark.parametrize("algorithm", ["centralised", "local_only"])
+def test_a_baseline_has_no_sites_of_its_own(tmp_path: Path, algorithm: str) -> None:
+    path, text = tmp_path / "params.yaml", DEFAULTS.replace("algorithm: fed_avg", f"algorithm: {algorithm}", 1)
+    path.write_text(text, encoding="utf-8")
+    params.validate(path)
+    at_sites = text.replace("scheme: contiguous", "scheme: at_sites", 1).replace(
+        "    sites: []", "    sites: [a, b]", 1
+    )
+    path.write_text(at_sites, encoding="utf-8")
+    with pytest.raises(PipelineError, match=rf"'train\.algorithm' {algorithm} is a baseline without a federation"):
+        params.validate(path)
+
+
+def test_a_global_model_that_is_not_there_is_not_fine_tuned(tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", DEFAULTS.replace("algorithm: fed_avg", "algorithm: local_only", 1)
+    text = text.replace("client_test: none", "client_test: fraction", 1)
+    path.write_text(text.replace("    epochs: 0", "    epochs: 2", 1), encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"'evaluate\.personalise\.epochs' is 2, which trains the global model on"):
         params.validate(path)
 
 
