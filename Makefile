@@ -63,6 +63,9 @@ heatmap: env ## train attacks x defences, and draw robustness.png
 pictures: env ## draw the pictures of README and docs
 	@.venv/bin/python -m operations.pictures $(ARGS)
 
+tutorial: env ## run docs/tutorial.ipynb and keep its outputs
+	@.venv/bin/python -m operations.tutorial
+
 screenshots: env ## take the pictures of the report and the MLflow UI
 	@.venv/bin/python -m tests.screenshots $(ARGS)
 

@@ -3,7 +3,9 @@
 import logging
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -34,8 +36,13 @@ class Progress(Hook):
         self._log.addHandler(self._handler)
         self._rounds, self._done = rounds, done
         self._shows = shown
-        self._bar = tqdm(
-            total=rounds, initial=done, desc="round", bar_format=_BAR, disable=not (shown and _has_terminal())
+        notebook = _bar_of_a_notebook()
+        self._bar = (notebook or tqdm)(
+            total=rounds,
+            initial=done,
+            desc="round",
+            bar_format=_BAR,
+            disable=not (shown and (_has_terminal() or notebook is not None)),
         )
         self._begin = self._round_begin = self._shown = time.perf_counter()
 
@@ -73,7 +80,20 @@ class Progress(Hook):
 
 def _has_terminal() -> bool:
     """Whether standard error can show a bar; a notebook's cannot, whatever it says."""
-    return sys.stderr.isatty() and "ipykernel" not in sys.modules
+    return sys.stderr.isatty() and not _is_notebook()
+
+
+def _is_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
+def _bar_of_a_notebook() -> "type[tqdm[Any]] | None":
+    """The class of tqdm's widget; None outside of a notebook, or without ipywidgets, of which tqdm.auto would warn."""
+    if not _is_notebook() or find_spec("ipywidgets") is None:
+        return None
+    from tqdm.notebook import tqdm as widget
+
+    return widget
 
 
 def say(line: str) -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from fedpipe.runtime import progress
 from fedpipe.runtime.records import RoundRecord
@@ -88,3 +89,17 @@ def test_a_notebook_gets_lines_and_no_bar(
         report.on_round_end(ROUND)
     written = capsys.readouterr().err
     assert "\r" not in written and written.count("\n") == 1
+
+
+def test_with_its_widgets_a_notebook_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which tqdm's own class takes care; here that of a terminal stands in its place."""
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    widget = ModuleType("tqdm.notebook")
+    widget.tqdm = tqdm  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", widget)
+    monkeypatch.setattr(progress, "find_spec", lambda name: name == "ipywidgets")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    for shown in (True, False):
+        with progress.Progress(tmp_path / "rounds.log", 3, shown=shown) as report:
+            report.on_round_end(ROUND)
+            assert report._bar.disable is not shown and report._bar.n == (1 if shown else 0)
