@@ -144,8 +144,8 @@ def test_clinics_with_tables_train_and_measure_together(machines: dict[str, Path
     assert kinds == {"float32"} and len(shapes) == 1
     for name in CLINICS:
         lines = (machines[name] / "logs/federation/audit.jsonl").read_text().splitlines()
-        asked = {line["kind"] for line in map(json.loads, lines) if line["way"] == "in"}
-        assert asked == {"describe", "join", "ready", "secure", "secure_measure"}
+        kinds_asked = {line["kind"] for line in map(json.loads, lines) if line["way"] == "in"}
+        assert kinds_asked == {"describe", "join", "ready", "secure", "secure_measure"}
     written = [file for part in ("data", "logs", "metrics", "models") for file in (coordinator / part).rglob("*")]
     assert not [file for file in written if file.is_file() and CANARY.encode() in file.read_bytes()]
     assert CANARY in (machines["clinic-b"].parent / "patients.csv").read_text()
