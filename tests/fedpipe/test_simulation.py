@@ -215,6 +215,7 @@ def test_a_client_that_is_not_there_is_an_error() -> None:
         Personal(None, [np.zeros((2, 3))], np.array([0, 1])).weights(2)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_clients_that_never_train_have_figures_of_their_own(arrays: tuple[Any, ...]) -> None:
     """The weights are those of a training without them; models, rows and accuracies keep the clients' indices."""
     images, labels, clients = arrays
