@@ -11,15 +11,29 @@ import pytest
 
 from fedpipe.errors import PipelineError
 from fedpipe.federation import messages
-from fedpipe.federation.messages import Answer, Join, Pass, pack, unpack_answer, unpack_question
+from fedpipe.federation.messages import (
+    Answer,
+    Describe,
+    Join,
+    Pass,
+    SecureMeasure,
+    pack,
+    unpack_answer,
+    unpack_question,
+)
+from fedpipe.samples.columns import Columns, NumberColumn
+from fedpipe.samples.kind import Format
 
 NAME, DIGEST = "0123456789abcdef", "0123456789abcdef" * 4
 ARRAYS = [np.arange(6, dtype=np.int32), np.ones((2, 3), np.float32), np.zeros((0, 4), np.int32)]
 JOIN: dict[str, Any] = {"site": "site-1", "sites": 3, "training": NAME, "settings": {"rounds": 3, "model": {"a": [1]}}}
 JOIN |= {"facts": {"cpu": "x"}, "image_shape": [28, 28, 1], "classes": 10, "clients": 12, "first": 3, "digest": DIGEST}
+COLUMNS = Columns(numbers=(NumberColumn(name="age", mean=50.0),), label=("ill",), classes=("no", "yes"))
 QUESTIONS = [
     pack(Pass(training=NAME, process="training", number=0, chunks=[[1, 2], [3]], released=0), ARRAYS),
     pack(Join(**JOIN)),
+    pack(Describe(samples=Format(samples="float32", columns=COLUMNS))),
+    pack(SecureMeasure(spec={"model": "mlp"}, batch_size=5, digest=DIGEST, run=DIGEST, roster=DIGEST, sites=3), ARRAYS),
 ]
 ANSWERS = [pack(Answer(refused=["no", "never"]), ARRAYS), pack(Answer(unknown=True))]
 STRANGE: list[Any] = [0, -1, 2**31, 2**63, 2**64, 1e308, "", "x" * 1000, None, True, [], {}, [[]], "F32", "BF16", "I64"]
