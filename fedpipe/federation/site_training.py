@@ -43,12 +43,12 @@ class SiteTraining:
           worker: Runs the clients.
 
         Raises:
-          PipelineError: The site's key of noise is damaged, and the training needs it.
+          PipelineError: The site's key of noise cannot be read or made, and the training needs it.
         """
         self.join = join
         self.settings, self._shards, self._worker = settings, folder.shards.resolve(), worker
         self._state = folder.state.resolve() / join.training
-        self._noise = SiteKey.of_noise(folder.noise_key) if has_noise_at_clients(settings) else None
+        self._noise = _noise_key(folder) if has_noise_at_clients(settings) else None
         self._version = 0
         self._runner: PassRunner | None = None
         self._kept: Path | None = None
@@ -223,3 +223,13 @@ class SiteTraining:
         if COHORTS.of(settings.cohort).needs_losses:
             passes += loss_process(wiring.task, ClientReader(self._shards, first=join.first)).passes
         return [Compiled(each) for each in passes]
+
+
+def _noise_key(folder: SiteFolder) -> SiteKey:
+    """The key of the noise of clients; an error names no file of the site, for the coordinator reads it."""
+    try:
+        return SiteKey.of_noise(folder.noise_key)
+    except PipelineError as error:
+        raise PipelineError(
+            "its key for the noise of clients cannot be read or made (its audit log says why)"
+        ) from error

@@ -136,10 +136,12 @@ def main() -> None:
 def print_identity(folder: Path, name: str) -> None:
     """Makes a site's identity if it has none, and prints its public key."""
     from fedpipe.federation.pinned_roster import identity_file, make_identity
+    from operations.federation.certificates import make_noise_key
 
     key = make_identity(folder, name)
     print(f"identity: {identity_file(folder, name)} stays here; give the other sites this line of roster.yaml:")
     print(f"  {name}: {key}")
+    make_noise_key(folder, name)
 
 
 def party_of(args: argparse.Namespace, name: str) -> "Party | None":

@@ -1,11 +1,20 @@
 """``python -m operations.federation request | sign | expiry``: certificates whose keys stay where they were made."""
 
 import argparse
+from pathlib import Path
 
 from fedpipe.errors import PipelineError
+from fedpipe.federation.site_key import SiteKey, noise_key_file
 from fedpipe.links.options import COORDINATOR
 from fedpipe.system.certificate_requests import request, sign
 from fedpipe.system.certificates import FEDERATION, ends, files, soon
+
+
+def make_noise_key(folder: Path, name: str) -> None:
+    """Makes a site's key for the noise of its clients if it has none: a service may write no file beside it."""
+    file = noise_key_file(folder, name)
+    SiteKey.of_noise(file)
+    print(f"{file} stays here, too: with it this site draws the noise of local_dp")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -18,6 +27,8 @@ def run(args: argparse.Namespace) -> None:
         made = request(args.certificates, args.name)
         print(f"request: bring {made.file} to the CA, and keep {args.name}.key here")
         print(f"request: the CA sees the fingerprint {made.fingerprint} when it signs")
+        if args.name != COORDINATOR:
+            make_noise_key(args.certificates, args.name)
     elif args.command == "sign":
         made = sign(args.certificates, args.file, COORDINATOR if args.coordinator else None)
         print(f"sign: wrote {made.file} for {made.name}: bring it and ca.pem there")

@@ -149,6 +149,11 @@ def test_a_repeated_question_has_the_same_noise_and_any_other_one_has_other_nois
     key = place.noise_key.read_bytes()
     assert place.noise_key.stat().st_mode & 0o777 == 0o600 and not list(place.state.glob("*/noise*"))
     assert not any(key in question for _, question in sites.questions) and key not in before
+    place.noise_key.write_bytes(b"")
+    sites.stop("site-2")
+    sites.start("site-2")
+    (refused,) = unpack_answer(sites.running["site-2"].answer(join)).message.refused
+    assert refused == "its key for the noise of clients cannot be read or made (its audit log says why)"
     place.noise_key.unlink()
     restart()
     assert is_other(answer(sites, "site-2", question)) and place.noise_key.read_bytes() != key
