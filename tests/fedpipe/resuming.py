@@ -39,7 +39,7 @@ ROUNDS, BEFORE = 8, 3  # of each training, and those that are whole before it is
 PART = {"clients_per_round": 7, "server_optimizer": {"name": "fed_yogi", "learning_rate": 0.01}}
 _NO_SERVER = {"server_optimizer": {}}
 OF_ALGORITHMS: dict[str, dict[str, Any]] = {
-    "centralised": _NO_SERVER,
+    "centralised": _NO_SERVER | {"client_rounds": False},
     "local_only": _NO_SERVER | {"keep_best": False},
     "ifca": {"server_optimizer": {"learning_rate": 0.5}},
     "fed_async": {"clients_per_round": "all"},  # these two draw no cohorts
