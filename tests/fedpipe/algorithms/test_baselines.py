@@ -39,6 +39,7 @@ def test_all_others_are_federated() -> None:
     assert {*BASELINES, *FEDERATED} == set(ALGORITHMS.names)
 
 
+@pytest.mark.slow
 def test_a_client_by_itself_takes_its_own_steps_and_no_others(worker: Worker, make_shards: Make) -> None:
     settings, shards = train_settings(**TRAINING, algorithm="local_only"), make_shards(SIZES)
     ended, first = run(worker, settings, shards, COHORTS), first_weights(settings)
@@ -79,12 +80,13 @@ def test_rounds_draw_one_sequence_that_goes_through_all_samples_again_and_again(
     assert (places_of(other, before, 1) != drawn_places[0]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
         {"last_batch": "drop", "clients_per_round": 3},
-        pytest.param({}, marks=pytest.mark.slow),
-        pytest.param({"local_steps": 7, "local_epochs": 1}, marks=pytest.mark.slow),
+        {},
+        {"local_steps": 7, "local_epochs": 1},
     ],
 )
 def test_one_learner_takes_plain_steps_over_as_many_samples_as_clients_would_see(
@@ -187,6 +189,12 @@ def test_without_a_global_model_rounds_have_the_means_over_the_clients_models(ma
 def test_what_makes_no_sense_without_a_federation_is_refused(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"'train.algorithm' {name} is a baseline.*{message}"):
         train_settings(algorithm=name, **changes)
+
+
+def test_rows_of_clients_are_not_those_of_one_learner() -> None:
+    with pytest.raises(ValueError, match=r"one learner in place of clients, .*: set 'train.client_rounds' to false"):
+        train_settings(algorithm="centralised", client_rounds=True)
+    train_settings(algorithm="local_only", client_rounds=True)
 
 
 def test_the_best_global_model_of_none_is_refused() -> None:
