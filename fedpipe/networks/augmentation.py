@@ -7,6 +7,7 @@ nothing, but for a crop of the middle in RandomCrop.
 from collections.abc import Sequence
 from typing import Any
 
+from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
 
 # Keras 2.14's layers whose outputs have the shape that their description says.
@@ -24,6 +25,36 @@ SUPPORTED = (
 def is_augmentation(layer: Any) -> bool:
     """Whether a Keras layer is one of `SUPPORTED`."""
     return type(layer) in [getattr(tf.keras.layers, name) for name in SUPPORTED]
+
+
+def without_augmentation(model: Any) -> Any:
+    """A Keras model as it is in evaluation, with the same weights; Keras itself augments whenever it is called.
+
+    Raises:
+      PipelineError: An augmentation layer is in a layer that Keras does not copy part by part.
+    """
+
+    def copied(layer: Any) -> Any:
+        kinds = tf.keras.layers
+        if type(layer) is kinds.RandomCrop:
+            return kinds.Resizing(layer.height, layer.width, crop_to_aspect_ratio=True, name=layer.name)
+        if is_augmentation(layer):
+            return kinds.Activation("linear", name=layer.name)
+        return type(layer).from_config(layer.get_config())
+
+    def augmented(model: Any) -> list[str]:
+        return [part.name for part in model.submodules if is_augmentation(part)]
+
+    if not augmented(model):
+        return model
+    made = tf.keras.models.clone_model(model, clone_function=copied)
+    if left := augmented(made):
+        raise PipelineError(
+            f"the layer '{left[0]}' augments images inside of a model in the model, and would in an export, too: put "
+            "it into the outer model, or choose the format savedmodel, tflite or onnx"
+        )
+    made.set_weights(model.get_weights())
+    return made
 
 
 class Augmentation:

@@ -9,6 +9,7 @@ from typing import Any
 from fedpipe.contracts.model import MODELS
 from fedpipe.errors import PipelineError
 from fedpipe.lazy import tf
+from fedpipe.networks.augmentation import without_augmentation
 from fedpipe.networks.dropout import Dropout
 from fedpipe.networks.layers import plain_ops
 from fedpipe.networks.network import Network, Weights
@@ -76,7 +77,8 @@ def _layers(network: Network, weights: Weights) -> tuple[Any, bool]:
     if model.keras_model is not None:
         from fedpipe.networks.keras_model import KerasNetwork
 
-        return KerasNetwork(spec, model.keras_model).with_weights(weights)
+        layers, has_softmax = KerasNetwork(spec, model.keras_model).with_weights(weights)
+        return without_augmentation(layers), has_softmax
     if model.keras_layers is None:
         raise PipelineError(
             f"{spec.model} has no form in Keras's own layers: its file in fedpipe/models has no function keras_layers; "

@@ -44,10 +44,10 @@ class Compared:
             sentences.append(f"it has labels that were not there before: {', '.join(unseen)}")
         if self.in_test:
             sentences.append(
-                f"{self.in_test:.1%} of its images are test images: accuracy on them would flatter the model"
+                f"{self.in_test:.1%} of its samples are test samples: accuracy on them would flatter the model"
             )
         if self.in_training > 0.01:
-            sentences.append(f"{self.in_training:.1%} of its images are in the training data already")
+            sentences.append(f"{self.in_training:.1%} of its samples are in the training data already")
         return sentences
 
     def as_dict(self, former_counts: np.ndarray) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def compare_batch(
       batch: Its images and labels.
       former: The training data before it.
       known: The training images before it, and the test images.
-      champion: The model in use, if there is one that takes such images.
+      champion: The model in use, if there is one that takes such samples and classifies them.
     """
     images, labels = batch
     figures = compare(former, images, labels)
@@ -113,12 +113,16 @@ def markdown(compared: Sequence[Compared], former: Profile, dataset: str, champi
         cells = [_cell(figure) for figure in part.figures if figure.name != "accuracy"]
         lines.append(_row([part.name, f"{part.samples:,}", *cells, _accuracy(part)]))
     if champion:
-        lines.append(_row(["test images", "", *[""] * len(measures), f"{champion.on_test:.4f}"]))
+        lines.append(_row(["test samples", "", *[""] * len(measures), f"{champion.on_test:.4f}"]))
     labels = [str(label) for label in range(len(former.counts))]
     lines += ["", "Share of each label:", "", _row(["", *labels]), _row(["---"] * (len(labels) + 1))]
     for name, counts in [("before", former.counts), *((part.name, part.counts) for part in shown)]:
         lines.append(_row([name, *(f"{share:.3f}" for share in shares(counts))]))
-    model = f"The champion is {champion.name}." if champion else "There is no champion that takes such images."
+    model = (
+        f"The champion is {champion.name}."
+        if champion
+        else "There is no champion that takes such samples and classifies them."
+    )
     lines += [
         "",
         f"**Bold** stands out: above its threshold by more than twice what chance shows in so many samples. {model} "

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fedpipe
 from fedpipe.errors import PipelineError
+from fedpipe.networks.portable import keras_model, plain_model
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.algorithms import papers
 from tests.fedpipe.algorithms.by_keras import KerasClient
-from tests.fedpipe.training import first_weights, model_of, run, train_settings
+from tests.fedpipe.training import first_weights, model_of, run, same_bits, train_settings
 
 Make = Callable[[list[int]], Path]
 SIZES = [30, 12, 0, 7]
@@ -97,3 +99,36 @@ def test_a_variance_that_rounding_takes_below_zero_is_zero() -> None:
     weights = [np.ones(shape, np.float32) for shape in model.shapes.values()]
     mean, variance, *_ = model.averaged_statistics(weights, [np.float32(1.25) * w for w in weights])
     assert (np.array(mean) == -0.25).all() and (np.array(variance) == 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["fed_avg", "fed_bn"])
+def test_more_rounds_have_the_bits_of_as_many_from_the_start(
+    algorithm: str, training_set: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """With augmentation and dropout; personal models, and the exported layers of Keras, have the statistics."""
+    images, labels = (part[:60] for part in training_set)
+    clients = np.array_split(np.arange(60), 3)
+    model = {"batch_norm": True, "augmentation": {"flip": True, "rotation": 0.1, "zoom": 0.1, "contrast": 0.2}}
+
+    def simulated(rounds: int) -> fedpipe.Simulation:
+        settings = fedpipe.train_settings(
+            algorithm=algorithm, model="keras_cnn", keras_cnn=model, rounds=rounds, evaluate_every=0
+        )
+        return fedpipe.simulate(images, labels, clients, settings, classes=10, progress=False)
+
+    whole, continued = simulated(3), simulated(1).continue_(2, progress=False)
+    assert same_bits(whole.weights, continued.weights)
+    if algorithm == "fed_bn":
+        assert whole.personal is not None and continued.personal is not None
+        own = [whole.personal.weights(client) for client in range(3)]
+        assert all(same_bits(weights, continued.personal.weights(client)) for client, weights in enumerate(own))
+        kept = [name in whole.network.batch_norm for name in whole.network.shapes]
+        for name_is_kept, first, second, of_all in zip(kept, own[0], own[1], whole.weights, strict=True):
+            assert (first != second).any() == name_is_kept and (first != of_all).any() == name_is_kept
+    fedpipe.save_weights(tmp_path / "weights.safetensors", whole.network, whole.weights)
+    network, weights = fedpipe.load_weights(tmp_path / "weights.safetensors")
+    expected = whole.predict(images)
+    np.testing.assert_array_equal(network.predictor(weights)(images), expected)
+    np.testing.assert_allclose(keras_model(network, weights)(images), expected, atol=1e-5)
+    np.testing.assert_allclose(plain_model(network, weights).predict(images)["probabilities"], expected, atol=1e-5)

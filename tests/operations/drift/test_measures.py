@@ -107,11 +107,11 @@ def test_the_report_says_it_in_words(halves: tuple[Samples, Samples], former: Pr
     batches["seen"] = (np.concatenate([images[:90], others[:10]]), labels[:100])
     compared = [compare_batch(name, batch, former, known, champion) for name, batch in batches.items()]
     text = markdown([*compared, compared[0]], former, "mnist", champion)
-    assert "- **fine**: nothing stands out" in text and "test images | |  | | |" not in text
+    assert "- **fine**: nothing stands out" in text and "test samples | |  | | |" not in text
     odd = next(line for line in text.splitlines() if line.startswith("- **odd**"))
     assert "its images are brighter (+" in odd and "more of its pixels are not 0" in odd
     assert "the champion does worse on it, by 0.40" in odd
-    assert "10.0% of its images are test images" in text and "90.0% of its images are in the training data" in text
+    assert "10.0% of its samples are test samples" in text and "90.0% of its samples are in the training data" in text
     assert "**0.5000**" in text
     plot(former, batches["odd"], "odd", tmp_path / "drift.png")
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
