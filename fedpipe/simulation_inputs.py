@@ -163,6 +163,11 @@ def _division(requested: Any, clients: int, settings: Train) -> Divided:
         raise PipelineError(f"held_out_clients leaves none of {clients} clients to train")
     if len(division.held_out) and settings.cohort == "fixed":
         raise PipelineError("held_out_clients and 'train.cohort' fixed both say who trains: leave one of them out")
+    if len(division.held_out) and ALGORITHMS.of(settings.algorithm).HAS_NO_GLOBAL_MODEL:
+        raise PipelineError(
+            f"held_out_clients are clients without a model of their own, and 'train.algorithm' {settings.algorithm} "
+            "has no global model for them: leave held_out_clients out"
+        )
     return division
 
 

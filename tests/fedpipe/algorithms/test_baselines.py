@@ -191,6 +191,13 @@ def test_what_makes_no_sense_without_a_federation_is_refused(name: str, changes:
         train_settings(algorithm=name, **changes)
 
 
+def test_clients_without_any_model_are_refused() -> None:
+    images, labels = np.zeros((6, 28, 28, 1), np.uint8), np.arange(6, dtype=np.uint8)
+    settings = train_settings(algorithm="local_only")
+    with pytest.raises(fedpipe.PipelineError, match="held_out_clients are clients without a model of their own"):
+        fedpipe.simulate(images, labels, np.split(np.arange(6), 3), settings, held_out_clients=1)
+
+
 def test_rows_of_clients_are_not_those_of_one_learner() -> None:
     with pytest.raises(ValueError, match=r"one learner in place of clients, .*: set 'train.client_rounds' to false"):
         train_settings(algorithm="centralised", client_rounds=True)

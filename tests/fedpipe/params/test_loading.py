@@ -357,11 +357,23 @@ def test_a_baseline_has_no_sites_of_its_own(tmp_path: Path, algorithm: str) -> N
         params.validate(path)
 
 
-def test_a_global_model_that_is_not_there_is_not_fine_tuned(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    epochs: 0", "    epochs: 2", r"'evaluate\.personalise\.epochs' is 2, which trains the global model on"),
+        (
+            "  held_out_clients: 0 ",
+            "  held_out_clients: 5 ",
+            r"'evaluate\.held_out_clients' is 5, which measures the gl",
+        ),
+    ],
+)
+def test_a_global_model_that_is_not_there_is_not_measured(tmp_path: Path, old: str, new: str, message: str) -> None:
     path, text = tmp_path / "params.yaml", DEFAULTS.replace("algorithm: fed_avg", "algorithm: local_only", 1)
     text = text.replace("client_test: none", "client_test: fraction", 1)
-    path.write_text(text.replace("    epochs: 0", "    epochs: 2", 1), encoding="utf-8")
-    with pytest.raises(PipelineError, match=r"'evaluate\.personalise\.epochs' is 2, which trains the global model on"):
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(PipelineError, match=message):
         params.validate(path)
 
 
