@@ -128,7 +128,7 @@ install() {
     [[ $(uname -sm) == "Linux x86_64" ]] ||
         die "requirements.lock is made for Linux on x86-64, but this is $(uname -sm); use a machine or a container of that kind"
     total=$(grep -c '^[^ #]' requirements.lock)
-    echo "env: installing the $total packages of requirements.lock into .venv with Python $python_version (2.8 GB, 2 minutes and the download)"
+    echo "env: installing the $total packages of requirements.lock into .venv with Python $python_version (3.7 GB, 2 minutes and the download)"
     make_venv .venv
     install_exactly <(awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements.lock) >/dev/null &&
         install_exactly requirements.lock | show_progress "$total" ||

@@ -103,7 +103,7 @@ def test_every_section_of_params_is_on_the_page_of_params() -> None:
 
 def test_the_readme_is_short_and_says_how_to_begin_and_how_to_go_back() -> None:
     begin = README.partition("## What comes out")[0]
-    assert "git clone " in begin and "3.6 GB" in begin and "sandbox without network access" in begin.replace("\n", " ")
+    assert "git clone " in begin and "3.7 GB" in begin and "sandbox without network access" in begin.replace("\n", " ")
     assert "`dvc checkout` computes nothing" in README
     assert len(README.split()) <= 900
 
