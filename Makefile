@@ -23,7 +23,7 @@ endif
 
 ##@ Run experiments
 
-repro: env ## run what changed of the pipeline; RECIPE=converged
+repro: env ## run the stages that changed; RECIPE=converged
 	@$(if $(RECIPE),.venv/bin/python -m operations.recipe set '$(RECIPE)')
 	@.venv/bin/python -m operations.check_params
 	@echo "repro: running the stages whose code, params or inputs changed"
@@ -36,13 +36,13 @@ report: env ## write a report; RUNS="HEAD workspace" compares
 
 # Columns of `dvc exp show` that are wide and say little beside the accuracies and the params that differ.
 UNSHOWN := Created|(data|fedpipe|models|stages|libraries|metrics)(/|\.lock)|.*sha256|train\.(loss|accuracy)|test\.loss|evaluate\.|.*\.(clients|personalisation)\.|(sizes|entropy|total_variation|earth_movers|untrained|permuted|bytes|best_)
-experiments: env ## list DVC's experiments: accuracies and what differs
+experiments: env ## list DVC's experiments: accuracies, changed params
 	@.venv/bin/dvc exp show --no-pager --only-changed --drop '$(UNSHOWN)' $(ARGS)
 
 ui: env ## open the MLflow UI; ARGS="--port 5002"
 	@.venv/bin/python -m operations.ui $(ARGS)
 
-profile: env ## print where the time of a round goes
+profile: env ## print the time of each phase of a round
 	@.venv/bin/python -m operations.profile $(ARGS)
 
 ##@ Measure and reproduce
@@ -74,7 +74,7 @@ bench: env ## measure speed and memory; ARGS=rounds for one of them
 
 ##@ Put a model into use
 
-register: env ## put the evaluated model into the registry
+register: env ## register the evaluated model
 	@.venv/bin/python -m operations.register
 
 promote: env ## make the challenger champion; undo: ARGS=--rollback
@@ -109,7 +109,7 @@ onnx-env: ## add the converter to ONNX to .venv, for make export
 ##@ Retrain every week
 
 # SET reaches Python through the environment, past the shell. FEDPIPE_INCOMING names where clients leave batches.
-retrain: env ## take new batches, train, judge; SET="train.rounds=5"
+retrain: env ## add new batches, train, compare; SET="train.rounds=5"
 	@FEDPIPE_SET="$$SET" .venv/bin/python -m operations.retrain $(ARGS)
 
 publish: env ## commit, register and propose the retrained model
@@ -119,7 +119,7 @@ weekly: env ## retrain, publish and report, for cron or other CI
 	@operations/retrain/weekly.sh
 
 # ARGS: nothing, "fetch URL", list, "release NAME", "reject NAME", "withdraw NAME" or "withdraw client ID" (docs/incoming.md).
-incoming: env ## take new batches; ARGS="release NAME" decides
+incoming: env ## add new batches; ARGS="release NAME" decides
 	@.venv/bin/python -m operations.incoming $(ARGS)
 
 drift: env ## compare new batches with earlier data
@@ -131,14 +131,14 @@ tell: env ## report a retraining: issue, webhook, terminal
 resolve: env ## settle the conflicts of a merge; ARGS="--params ours"
 	@.venv/bin/python -m operations.resolve $(ARGS)
 
-stale: env ## say whether dvc.lock matches code and params
+stale: env ## report whether dvc.lock matches code and params
 	@.venv/bin/python -m operations.stale
 
 # FOLDER reaches Python through the environment, past make and the shell.
 keep-state: env ## write the state for the next retraining: FOLDER=...
 	@.venv/bin/python -m operations.retrain.kept pack "$$FOLDER"
 
-restore-state: env ## bring a kept state into this clone: FOLDER=...
+restore-state: env ## restore the kept state in this clone: FOLDER=...
 	@.venv/bin/python -m operations.retrain.kept unpack "$$FOLDER"
 
 last-run: env ## restore the last state, in GitHub Actions
@@ -173,7 +173,7 @@ federation-certificates: env ## make the certificates: ARGS="SITE ..."
 site: env ## answer a coordinator: ADDRESS=host:port NAME=site-1
 	@.venv/bin/python -m operations.federation site '$(ADDRESS)' '$(NAME)' $(ARGS)
 
-federation: env ## print what sites have: ADDRESS=host:port SITES="a b"
+federation: env ## print sites' data: ADDRESS=host:port SITES="a b"
 	@.venv/bin/python -m operations.federation show '$(ADDRESS)' $(SITES) $(ARGS)
 
 federation-demo: env ## run a coordinator and sites here; N=3
@@ -188,12 +188,12 @@ flare-kit: env ## make kits of NVIDIA FLARE safe: KIT="FOLDER ..."
 flare-start: flare-env ## run the start.sh of kits: KIT="FOLDER ..."
 	@.venv/bin/python -m operations.federation flare-start $(KIT)
 
-flare-site: env ## answer questions that come by a kit: KIT=FOLDER
+flare-site: env ## answer a coordinator through a kit: KIT=FOLDER
 	@.venv/bin/python -m operations.federation flare-site '$(KIT)' $(ARGS)
 
 ##@ Install, test, change the code
 
-env: ## install exactly what requirements.lock names
+env: ## install the packages of requirements.lock
 	@./environment.sh install
 
 # Two test files at a time; the tests of one file share what they set up.
@@ -216,7 +216,7 @@ test-slow: env ## run the proofs that take minutes
 check: env ## check format, lint, types and workflows
 	@.venv/bin/pre-commit run --all-files
 
-audit: env ## look for advisories that concern pinned packages
+audit: env ## list published advisories for the pinned packages
 	@./environment.sh install_audit
 	@.venv/bin/python -m operations.audit $(ARGS)
 
