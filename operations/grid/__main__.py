@@ -15,6 +15,7 @@ from fedpipe.baseline import train_settings
 from fedpipe.command_line import make_command
 from fedpipe.config.train import Train
 from fedpipe.contracts.aggregator import has_secret_noise
+from fedpipe.contracts.algorithm import ALGORITHMS
 from fedpipe.errors import PipelineError, run_stage
 from fedpipe.simulation import simulate
 from operations.grid.algorithms import Algorithms
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(allowed, str):
             return [cell.labels | {"refused": allowed}], f"{labels}: {allowed}"
         result = simulate(*train, clients, allowed, test=test, held_out_clients=grid.held_out_clients)
-        weights = {"weights_sha256": digest(result.weights)}
+        has_global = not ALGORITHMS.of(allowed.algorithm).HAS_NO_GLOBAL_MODEL
+        trained = result.weights if has_global or result.personal is None else result.personal.models
+        weights = {"weights_sha256": digest(trained)}
         rows = [cell.labels | row | weights for row in grid.rows(cell, result.rounds)]
         return rows, f"{labels}: test accuracy {rows[-1]['test_accuracy']:.4f}"
 

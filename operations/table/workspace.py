@@ -127,8 +127,9 @@ class Workspace:
         return failure is not None and failure.is_a(DivergedError)
 
     def weights_sha256(self) -> str:
-        """The SHA-256 of the weights that the stage has written."""
-        return str(self._json("metrics/training.json")["weights_sha256"])
+        """The SHA-256 of the weights that the stage has written, or of the clients' models without a global one."""
+        training = self._json("metrics/training.json")
+        return str(training["weights_sha256" if training.get("global_model", True) else "personal_sha256"])
 
     def result(self, commit: str) -> tuple[Row, pd.DataFrame, dict[str, Any]]:
         """Result of the cell: its row, its curve, and the machine."""
