@@ -125,7 +125,7 @@ class Benchmark:
         if self.withholds:
             return "no samples"
         if self.clients is None:
-            return "the test images weighted by its labels"
+            return f"the test {'images' if self.raw.kind.is_image else 'samples'} weighted by its labels"
         return "its own test samples" if self.clients == CLIENT_TESTS else "its training samples"
 
     def _client_accuracies(self, model: Network, weights: Weights, right: np.ndarray) -> np.ndarray:

@@ -105,10 +105,11 @@ def mcnemar(challenger: np.ndarray, champion: np.ndarray, settings: McNemar) -> 
     p = _tail(gained, gained + lost, "greater" if wants_better else "less")
     holds = p < settings.level if wants_better else p >= settings.level
     claim = ("" if holds == wants_better else "not ") + "significantly " + ("better" if wants_better else "worse")
-    sentence = (
-        f"{gained} test images are known to the challenger only and {lost} to the champion only: {claim} "
-        f"(exact McNemar, p = {p:.3g}, level {settings.level:g})"
-    )
+    if challenger.dtype == np.bool_:
+        counted, test = "test images are known to the challenger only and {lost} to the champion only", "exact McNemar"
+    else:
+        counted, test = "predictions of the challenger are closer and {lost} of the champion", "sign test"
+    sentence = f"{gained} {counted.format(lost=lost)}: {claim} ({test}, p = {p:.3g}, level {settings.level:g})"
     return Rule("mcnemar", holds, sentence)
 
 

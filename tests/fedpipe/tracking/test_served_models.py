@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fedpipe.datasets.raw import RawDataset
 from fedpipe.networks.network import network
 from fedpipe.networks.spec import ModelSpec
 from fedpipe.networks.weights import save_weights
+from fedpipe.samples.kind import PIXELS, Format, Standard
 from fedpipe.tracking.mlflow_store import save_model
 from tests.fedpipe.tracking import clean_environment
 
@@ -45,9 +47,12 @@ def keras_file_params(folder: Path) -> dict[str, str]:
 def test_a_keras_model_is_served_without_the_project(name: str, raw: Path, tmp_path: Path) -> None:
     from mlflow.models import Model
 
-    params = MODELS.of(name).Params(**(keras_file_params(tmp_path) if name == "keras_file" else {}))
+    """One of them has batch normalization, augmentation and standardised images."""
+    own: dict[str, Any] = {"batch_norm": True, "augmentation": {"flip": True}}
+    params = MODELS.of(name).Params.model_validate(keras_file_params(tmp_path) if name == "keras_file" else own)
     loss_params = LOSSES.of("cross_entropy").Params()
-    model = network(ModelSpec(name, (28, 28, 1), 10, params, loss_params=loss_params))
+    kind = PIXELS if name == "keras_file" else Format(standard=Standard(means=(0.25,), deviations=(0.5,)))
+    model = network(ModelSpec(name, (28, 28, 1), 10, params, loss_params=loss_params, format=kind))
     weights = model.first_weights(np.random.default_rng(0))
     save_weights(tmp_path / "weights.safetensors", model, weights)
     (tmp_path / "start.keras").unlink(missing_ok=True)

@@ -91,3 +91,5 @@ def test_mcnemar_says_what_was_found() -> None:
     assert ": significantly worse (exact McNemar, p = 0.00586" in sentences[1, 10, "not_worse"]
     assert "p = 1," in sentences[0, 0, "better"] and "p = 1," in sentences[0, 0, "not_worse"]
     assert "1 test images are known to the challenger only and 10 to the champion only" in sentences[1, 10, "not_worse"]
+    numbers = mcnemar(np.array([0.5, 0.9, -2.0]), np.array([0.4, 0.9, 0.1]), lenient).sentence
+    assert numbers.startswith("1 predictions of the challenger are closer and 1 of the champion: not significantly")
