@@ -13,11 +13,17 @@ from tests.fedpipe.algorithms.reference import Samples, Weights
 
 
 class KerasClient:
-    """The layers of `keras_cnn`, which a client trains on its samples."""
+    """The layers of `keras_cnn`, or of `dense_with_batch_norm`, which a client trains on its samples."""
 
-    def __init__(self, settings: Train) -> None:
+    def __init__(self, settings: Train, is_dense: bool = False) -> None:
         self._settings = settings
-        self._model = keras_cnn.keras_model(ModelSpec.of(settings, (28, 28, 1), 10))
+        kinds = tf.keras.layers
+        dense = [kinds.Flatten(), kinds.Dense(6), kinds.BatchNormalization(), kinds.ReLU(), kinds.Dense(10)]
+        self._model = (
+            tf.keras.Sequential([kinds.Input((28, 28, 1)), *dense])
+            if is_dense
+            else keras_cnn.keras_model(ModelSpec.of(settings, (28, 28, 1), 10))
+        )
         layers = [(layer, variable) for layer in self._model.layers for variable in layer.weights]
         self.is_batch_norm = [isinstance(layer, tf.keras.layers.BatchNormalization) for layer, _ in layers]
         self.is_statistic = [not variable.trainable for _, variable in layers]

@@ -289,7 +289,7 @@ def fed_bn(fed: Federation) -> Expected:
     """The base is averaged; each client keeps the weights and the statistics of batch normalization."""
     from tests.fedpipe.algorithms.by_keras import KerasClient
 
-    client = KerasClient(fed.settings)
+    client = KerasClient(fed.settings, is_dense=True)
 
     def split(weights: Weights) -> tuple[Weights, Weights]:
         parts = list(zip(client.is_batch_norm, weights, strict=True))
