@@ -182,7 +182,7 @@ class SiteTraining:
         return self._state / "noise"
 
     def _leaving(self, leaves: list[np.ndarray]) -> list[np.ndarray]:
-        """What leaves the site of a sum: where clients add noise, nothing is told that has none."""
+        """The figures of a sum that leave the site: where clients add noise, only those with noise."""
         if self._noise is None or self._wiring is None:
             return leaves
         updates = len(flat(self._wiring.process.passes[0].sums.specs.update))

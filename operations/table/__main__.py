@@ -162,7 +162,7 @@ def main() -> None:
     if runner.failed:
         raise PipelineError(
             f"{len(runner.failed)} of {len(left)} cells failed (their words are above): {', '.join(runner.failed)}; "
-            f"put that right, and `make table TABLE={table.name}` goes on"
+            f"put that right, and `make table TABLE={table.name}` resumes"
         )
     _say(f"{table.name}: done; {results.PAGE} has the results")
 
