@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 # Below fedpipe/: the code that decides the bits of a training. Of each choice, `chosen_code` adds the chosen file.
 TRAINING = (
+    "compatibility/batch_norm.py",
     "compatibility/round_size.py",
     "contracts",
     "datasets/idx.py",
