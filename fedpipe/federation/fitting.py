@@ -33,6 +33,10 @@ def require_fitting(settings: Train) -> None:
             "which protects nobody, or choose 'train.aggregator' local_dp, whose noise sites draw with keys of their "
             "own"
         )
+    if ALGORITHMS.of(settings.algorithm).is_baseline:
+        raise PipelineError(
+            f"params.yaml: 'train.algorithm' {settings.algorithm} is a baseline without a federation: set it to fed_avg"
+        )
     if settings.client_weighting == "per_client":
         raise PipelineError(
             "params.yaml: 'train.client_weighting' is per_client, with which a coordinator could single out a client "

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from fedpipe.config.train import Train
 from fedpipe.datasets.shards import Manifest
 from fedpipe.errors import PipelineError
+from fedpipe.federation.fitting import require_fitting
 from fedpipe.federation.messages import Pass, pack, unpack_answer, unpack_question
 from fedpipe.learning.work_request import WorkRequest
 from fedpipe.runtime.checkpoints import Checkpoints
@@ -21,10 +22,12 @@ from fedpipe.runtime.training_key import Key, name_of, training_key
 from fedpipe.runtime.worker import Worker
 from tests.fedpipe.bits import TRAINING, cohorts_of, wanted
 from tests.fedpipe.federation.secure_rounds import refusal
-from tests.fedpipe.federation.sites import CLIENTS, NAMES, Sites, small
+from tests.fedpipe.federation.sites import CLIENTS, NAMES, SAMPLES, Sites, small
 from tests.fedpipe.training import first_weights, kept_in_file, run, same_bits, train, train_settings
 
-WITHOUT_THE_BITS = "fed_avg with local_dp"  # refused with seeded noise: sites draw it with keys of their own
+FED_BN = "fed_bn with mean"  # its model needs larger images: it has a test of its own
+# Rejected: seeded noise, which sites draw with keys of their own, and baselines without a federation.
+REJECTED = ("fed_avg with local_dp", "centralised with mean", "local_only with mean")
 SEVEN = [0, 2, 3, 4, 6, 8, 11]
 NOBODY_OF_SITE_2 = [1, 2, 8, 9]
 STATEFUL = {"algorithm": "scaffold", "compressor": "top_k"}  # clients keep both files' state
@@ -266,11 +269,34 @@ def test_has_the_bits_of_the_simulation_whoever_takes_part(worker: Worker, sites
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in wanted() if name != WITHOUT_THE_BITS])
+@pytest.mark.parametrize("name", [name for name in wanted() if name not in (*REJECTED, FED_BN)])
 def test_every_choice_has_the_bits_of_the_simulation(worker: Worker, sites: Sites, name: str) -> None:
+    require_same_bits(worker, sites, chosen(name), cohorts_of(chosen(name), sites.pooled))
+
+
+@pytest.mark.slow
+def test_batch_normalization_of_clients_stays_at_their_sites(
+    worker: Worker, training_set: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    images, labels = training_set
+    own = Sites(tmp_path, images[: sum(SAMPLES)], labels[: sum(SAMPLES)])
+    own.start()
+    try:
+        require_same_bits(worker, own, chosen(FED_BN), cohorts_of(chosen(FED_BN), own.pooled))
+    finally:
+        own.stop()
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_choices_without_these_bits_are_rejected(name: str) -> None:
+    with pytest.raises(PipelineError, match=r"noise' is seeded|is a baseline without a federation"):
+        require_fitting(chosen(name))
+
+
+def chosen(name: str) -> Train:
+    """The settings of a choice of `wanted`."""
     changes = wanted()[name]
-    settings = train_settings(**TRAINING | {changes.get("algorithm", "fed_avg"): {}} | changes)
-    require_same_bits(worker, sites, settings, cohorts_of(settings, sites.pooled))
+    return train_settings(**TRAINING | {changes.get("algorithm", "fed_avg"): {}} | changes)
 
 
 @pytest.mark.slow
