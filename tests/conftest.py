@@ -72,11 +72,11 @@ def settings() -> params.Train:
 
 @pytest.fixture(scope="session")
 def small_images(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """13 clients with 0 to 12 real images each, of 8 x 8 pixels: several groups."""
+    """13 clients with 0 to 12 real images each, of 10 x 10 pixels: several groups."""
     folder = tmp_path_factory.mktemp("small_images")
     images, labels = training_set
     members = np.split(np.arange(78), np.cumsum(range(12)))
-    write_shards(folder, "mnist", images[:78, 2:26:3, 2:26:3].copy(), labels[:78], members, 10)
+    write_shards(folder, "mnist", images[:78, ::3, ::3].copy(), labels[:78], members, 10)
     return folder
 
 
