@@ -106,7 +106,7 @@ class Simulation:
         """
         end = self._end
         if end is None or end.checkpoint is None:
-            raise PipelineError("a training with secret noise does not go on: its state is not kept")
+            raise PipelineError("a training with secret noise cannot be continued: its state is not kept")
         if isinstance(rounds, bool) or not isinstance(rounds, int | np.integer) or rounds < 1:
             raise PipelineError(f"rounds must be the number of further rounds, 1 or more, not {rounds!r}")
         if reason := rounds_decide(end.settings):

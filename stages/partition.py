@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,19 +96,25 @@ def _split(outputs: StagedOutputs) -> None:
     figures |= {"held_out_clients": len(division.held_out)} if len(division.held_out) else {}
     chosen = settings.scheme if settings.quantity == "even" else f"{settings.scheme}, quantity {settings.quantity}"
     from_training = settings.client_test == "fraction"
+
+    of_training = images, values
+    of_tests = of_training if from_training else (test_images, test_values)
+
+    def write(folder: Path, source: tuple[np.ndarray, np.ndarray], parts: list[np.ndarray], **others: Any) -> Manifest:
+        """Shards of ``source`` in a new folder; ``others`` as of `write_shards`."""
+        folder.mkdir(parents=True)
+        return write_shards(
+            folder, dataset.name, *source, parts, dataset.classes, sample_format=dataset.format, **others
+        )
+
     with outputs.writing(CLIENTS) as clients:
-        clients.mkdir()
-        manifest = write_shards(
+        manifest = write(
             clients,
-            dataset.name,
-            images,
-            values,
+            of_training,
             [members[client] for client in division.training],
-            dataset.classes,
-            skew.transform(Purpose.TRAIN_NOISE),
+            transform=skew.transform(Purpose.TRAIN_NOISE),
             held_out="fraction" if from_training else None,
             sites=settings.sites,
-            sample_format=dataset.format,
             numbers=division.numbers(),
         )
         trained_on = division.assigned(assignment, division.training)
@@ -117,27 +124,21 @@ def _split(outputs: StagedOutputs) -> None:
             dealt.names.to_csv(clients / "names.csv", index=False)
         if skew:
             skew.table(settings.clients).to_csv(clients / SKEW_TABLE, index=False)
-    of_tests = (images, values) if from_training else (test_images, test_values)
     drawn_from = "training_sample" if from_training else "test_sample"
 
     def write_tests(tests: Path, mine: np.ndarray) -> Manifest:
         """The test samples of some clients, none where no client has any."""
-        tests.mkdir()
-        chosen = [tested[client] for client in mine] if tested else []
-        written = write_shards(
+        parts = [tested[client] for client in mine] if tested else []
+        written = write(
             tests,
-            dataset.name,
-            of_tests[0],
-            of_tests[1],
-            chosen,
-            dataset.classes,
-            skew.transform(Purpose.TEST_NOISE),
-            clients_digest=manifest.digest if chosen else None,
-            sample_format=dataset.format,
-            numbers=mine if len(division.held_out) and chosen else None,
+            of_tests,
+            parts,
+            transform=skew.transform(Purpose.TEST_NOISE),
+            clients_digest=manifest.digest if parts else None,
+            numbers=mine if len(division.held_out) and parts else None,
         )
-        table = client_test_table(labels if from_training else test_labels, chosen, drawn_from)
-        table.assign(client=mine[table["client"]] if chosen else table["client"]).to_csv(
+        table = client_test_table(labels if from_training else test_labels, parts, drawn_from)
+        table.assign(client=mine[table["client"]] if parts else table["client"]).to_csv(
             tests / "assignment.csv", index=False
         )
         return written
@@ -146,36 +147,20 @@ def _split(outputs: StagedOutputs) -> None:
         client_tests = write_tests(tests, division.training)
     with outputs.writing(HELD_OUT_CLIENTS) as folder:
         shards = folder / "clients"
-        shards.mkdir(parents=True)
-        write_shards(
+        write(
             shards,
-            dataset.name,
-            images,
-            values,
+            of_training,
             [members[client] for client in division.held_out],
-            dataset.classes,
-            skew.transform(Purpose.TRAIN_NOISE),
+            transform=skew.transform(Purpose.TRAIN_NOISE),
             clients_digest=manifest.digest if len(division.held_out) else None,
-            sample_format=dataset.format,
             numbers=division.held_out if len(division.held_out) else None,
         )
         never = division.assigned(assignment, division.held_out)
         assignment_table(labels, never).dropna().to_csv(shards / "assignment.csv", index=False)
         write_tests(folder / "tests", division.held_out)
     with outputs.writing(VALIDATION) as folder:
-        folder.mkdir()
         parts = [validation] if len(validation) else []
-        digest = manifest.digest if parts else None
-        write_shards(
-            folder,
-            dataset.name,
-            images,
-            values,
-            parts,
-            dataset.classes,
-            clients_digest=digest,
-            sample_format=dataset.format,
-        )
+        write(folder, of_training, parts, clients_digest=manifest.digest if parts else None)
         validation_samples.table(labels, validation).to_csv(folder / "assignment.csv", index=False)
         figures |= {"validation_samples": len(validation)} if parts else {}
     with outputs.writing(PARTITION) as path:

@@ -1,6 +1,5 @@
 """Tables that a user gives a scheme to go by: CSV files pinned by their SHA-256."""
 
-import hashlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,20 +27,7 @@ def read_table(key: str, pinned: PinnedTable, columns: list[str]) -> "pd.DataFra
     """
     import pandas as pd  # here, since every stage imports the schemes that have a section, and most read no table
 
-    path = Path(pinned.table)
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise PipelineError(
-            f"params.yaml: 'partition.{key}.table' is '{path}', but there is no such file (a path starts at the "
-            "project's top folder)"
-        ) from None
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != pinned.sha256:
-        raise PipelineError(
-            f"{path} has the SHA-256 {digest}, but 'partition.{key}.sha256' in params.yaml is {pinned.sha256}: another "
-            "file is meant, or the new sum belongs there"
-        )
+    content, path = pinned.content(f"partition.{key}"), Path(pinned.table)
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -1,7 +1,6 @@
 """The weights of ``train.client_weighting: per_client``: those of a table become values, one for each client."""
 
 import csv
-import hashlib
 import io
 import math
 from collections.abc import Iterator
@@ -74,20 +73,7 @@ def _names(shards: Path) -> list[str] | None:
 
 def _read(weights: ClientWeights) -> dict[str, float]:
     """The weight of each client of a table, by the client's name or number."""
-    path = Path(weights.table)
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise PipelineError(
-            f"params.yaml: 'train.client_weights.table' is '{path}', but there is no such file (a path starts at the "
-            "project's top folder)"
-        ) from None
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != weights.sha256:
-        raise PipelineError(
-            f"{path} has the SHA-256 {digest}, but 'train.client_weights.sha256' in params.yaml is {weights.sha256}: "
-            "another file is meant, or the new sum belongs there"
-        )
+    content, path = weights.content("train.client_weights"), Path(weights.table)
     try:
         return dict(_rows(path, content.decode("utf-8-sig")))
     except UnicodeDecodeError:

@@ -27,6 +27,7 @@ from fedpipe.samples.kind import PIXELS, Format
 CLIENTS = [3, 5, 4]  # of each site
 NAMES = ["site-1", "site-2", "site-3"]
 SAMPLES = [5, 8, 3, 9, 4, 7, 6, 2, 10, 1, 8, 5]  # of each client
+HELD_OUT = [2, 3, 0, 1, 2, 2, 1, 3, 4, 1, 2, 2]  # samples of each client on which nobody trains
 # Every choice, and more rounds than a test has.
 OPEN: dict[str, Any] = {
     "algorithms": "any",
@@ -154,3 +155,17 @@ def small(training_set: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.n
     """Real images of 8 x 8 pixels, as many as `Sites` have."""
     images, labels = training_set
     return images[: sum(SAMPLES), 2:26:3, 2:26:3].copy(), labels[: sum(SAMPLES)]
+
+
+@contextmanager
+def with_held_out(folder: Path, training_set: tuple[np.ndarray, np.ndarray], **options: Any) -> Iterator[Sites]:
+    """Running sites whose clients also have `HELD_OUT` real images of 8 x 8 pixels; ``options`` as of `Sites`."""
+    sites = Sites(folder, *small(training_set), **options)
+    images, labels = training_set
+    after = slice(sum(SAMPLES), sum(SAMPLES) + sum(HELD_OUT))
+    sites.hold_out(images[after, 2:26:3, 2:26:3].copy(), labels[after], HELD_OUT)
+    sites.start()
+    try:
+        yield sites
+    finally:
+        sites.stop()

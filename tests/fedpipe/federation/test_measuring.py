@@ -1,7 +1,7 @@
 """Sites measure models on held-out samples: the figures of the simulation, and no more than a policy allows."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from fedpipe.evaluation.held_out import by_site, section
 from fedpipe.federation.measuring import AtSites, ask_sites
 from fedpipe.federation.messages import Measure, pack, unpack_answer, unpack_question
 from fedpipe.networks.network import Network, Weights
-from tests.fedpipe.federation.sites import NAMES, OPEN, SAMPLES, Sites, small
+from tests.fedpipe.federation.sites import HELD_OUT, NAMES, OPEN, Sites, with_held_out
 from tests.fedpipe.training import model_of, train_settings
 
-HELD_OUT = [2, 3, 0, 1, 2, 2, 1, 3, 4, 1, 2, 2]  # of each client
 BATCH = 3  # so that a site has several batches, and none ends where a site does
 Start = Callable[..., AbstractContextManager[Sites]]
 
@@ -27,20 +26,7 @@ Start = Callable[..., AbstractContextManager[Sites]]
 @pytest.fixture(scope="module")
 def start(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Sites with a policy."""
-
-    @contextmanager
-    def started(**policy: Any) -> Iterator[Sites]:
-        sites = Sites(tmp_path_factory.mktemp("measured"), *small(training_set), **{**OPEN, **policy})
-        images, labels = training_set
-        after = slice(sum(SAMPLES), sum(SAMPLES) + sum(HELD_OUT))
-        sites.hold_out(images[after, 2:26:3, 2:26:3].copy(), labels[after], HELD_OUT)
-        sites.start()
-        try:
-            yield sites
-        finally:
-            sites.stop()
-
-    return started
+    return lambda **policy: with_held_out(tmp_path_factory.mktemp("measured"), training_set, **{**OPEN, **policy})
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Figures on held-out samples in a secure sum: the total of all sites, and nothing of a single one."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from fedpipe.networks.network import Network, Weights
 from fedpipe.secure_aggregation.message import kind_of
 from fedpipe.secure_aggregation.site_messages import Masked
 from tests import RECIPE
-from tests.fedpipe.federation.sites import OPEN, SAMPLES, Sites, small
-from tests.fedpipe.federation.test_measuring import BATCH, HELD_OUT
+from tests.fedpipe.federation.sites import HELD_OUT, OPEN, Sites, with_held_out
+from tests.fedpipe.federation.test_measuring import BATCH
 from tests.fedpipe.training import model_of, train_settings
 
 SECURE = {"aggregators": ["secure_sum"], "counts": "exact"}
@@ -31,21 +31,8 @@ Start = Callable[..., AbstractContextManager[Sites]]
 @pytest.fixture(scope="module")
 def start(training_set: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Four sites with a policy."""
-
-    @contextmanager
-    def started(**policy: Any) -> Iterator[Sites]:
-        folder = tmp_path_factory.mktemp("measured")
-        sites = Sites(folder, *small(training_set), clients=CLIENTS, **{**OPEN, **SECURE, **policy})
-        images, labels = training_set
-        after = slice(sum(SAMPLES), sum(SAMPLES) + sum(HELD_OUT))
-        sites.hold_out(images[after, 2:26:3, 2:26:3].copy(), labels[after], HELD_OUT)
-        sites.start()
-        try:
-            yield sites
-        finally:
-            sites.stop()
-
-    return started
+    options = {**OPEN, **SECURE, "clients": CLIENTS}
+    return lambda **policy: with_held_out(tmp_path_factory.mktemp("measured"), training_set, **{**options, **policy})
 
 
 @pytest.fixture(scope="module")
