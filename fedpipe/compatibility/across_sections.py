@@ -146,17 +146,17 @@ def _require_samples_here(partition: Partition, train: Train) -> None:
 
 
 def _require_a_global_model(train: Train, evaluate: Evaluate) -> None:
-    """What is measured of a global model that nobody trains."""
+    """Raises ValueError for figures of a global model where none is trained."""
     if not ALGORITHMS.of(train.algorithm).HAS_NO_GLOBAL_MODEL:
         return
     measured = {
-        "personalise.epochs": (evaluate.personalise.epochs, "trains the global model on"),
+        "personalise.epochs": (evaluate.personalise.epochs, "trains a global model further at each client"),
         "held_out_clients": (evaluate.held_out_clients, "measures the global model at clients that have none"),
     }
-    for key, (value, what) in measured.items():
+    for key, (value, effect) in measured.items():
         if value:
             raise ValueError(
-                f"'evaluate.{key}' is {value}, which {what}, and 'train.algorithm' {train.algorithm} has no global "
+                f"'evaluate.{key}' is {value}, which {effect}, and 'train.algorithm' {train.algorithm} has no global "
                 f"model: set 'evaluate.{key}' to 0"
             )
 

@@ -29,16 +29,15 @@ def validate(settings: Train) -> None:
 
 
 def _no_messages(settings: Train) -> None:
-    for key, neutral, what in (
-        ("aggregator", "mean", "combines the updates that clients send"),
-        ("compressor", "no_compression", "shortens the updates that clients send"),
-        ("attack", "no_attack", "changes what attackers send to the others"),
+    for key, value, neutral, effect in (
+        ("aggregator", settings.aggregator, "mean", "combines the updates that clients send"),
+        ("compressor", settings.compressor, "no_compression", "shortens the updates that clients send"),
+        ("attack", settings.attack, "no_attack", "changes the updates that attackers send"),
     ):
-        value = getattr(settings, key)
         if value != neutral:
             raise ValueError(
                 f"'train.algorithm' {settings.algorithm} is a baseline in which no client sends anything, and "
-                f"'train.{key}' {value} {what}: set 'train.{key}' to {neutral}"
+                f"'train.{key}' {value} {effect}: set 'train.{key}' to {neutral}"
             )
 
 

@@ -360,7 +360,11 @@ def test_a_baseline_has_no_sites_of_its_own(tmp_path: Path, algorithm: str) -> N
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("    epochs: 0", "    epochs: 2", r"'evaluate\.personalise\.epochs' is 2, which trains the global model on"),
+        (
+            "    epochs: 0",
+            "    epochs: 2",
+            r"'evaluate\.personalise\.epochs' is 2, which trains a global model further at each client",
+        ),
         (
             "  held_out_clients: 0 ",
             "  held_out_clients: 5 ",
